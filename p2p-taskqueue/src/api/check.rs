@@ -1,0 +1,63 @@
+use std::{collections::HashSet, ops::RangeInclusive};
+
+use super::{
+    QueueError,
+    limits::{NAME_BYTES_MAX, TASK_TYPES_MAX},
+};
+
+/// Arguments that know their own bounds.
+///
+/// Whoever keeps the tasks checks before it acts, so that no carrier can be a way around a bound.
+pub trait Check {
+    /// Compares every argument with its bound.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` or `limit_exceeded`, naming the argument.
+    fn check(&self) -> Result<(), QueueError>;
+}
+
+/// A text that must be there and short.
+pub(super) fn name(field: &str, value: &str) -> Result<(), QueueError> {
+    if value.trim().is_empty() {
+        return Err(QueueError::invalid(field, "must not be empty"));
+    }
+    text(field, value, NAME_BYTES_MAX)?;
+    if value.chars().any(char::is_control) {
+        return Err(QueueError::invalid(field, "must not contain control characters"));
+    }
+    Ok(())
+}
+
+pub(super) fn text(field: &str, value: &str, bytes_max: usize) -> Result<(), QueueError> {
+    if value.len() > bytes_max {
+        return Err(QueueError::over_limit(field, value.len(), bytes_max, "bytes"));
+    }
+    Ok(())
+}
+
+pub(super) fn labels(field: &str, values: &[String], count_max: usize) -> Result<(), QueueError> {
+    if values.len() > count_max {
+        return Err(QueueError::over_limit(field, values.len(), count_max, "entries"));
+    }
+    values.iter().try_for_each(|label| name(field, label))?;
+    let distinct: HashSet<_> = values.iter().collect();
+    if distinct.len() < values.len() {
+        return Err(QueueError::invalid(field, "names an entry twice"));
+    }
+    Ok(())
+}
+
+pub(super) fn task_types(field: &str, values: &[String]) -> Result<(), QueueError> {
+    labels(field, values, TASK_TYPES_MAX)
+}
+
+pub(super) fn seconds(field: &str, value: Option<f64>, range: RangeInclusive<f64>) -> Result<(), QueueError> {
+    match value {
+        // NaN is in no range.
+        Some(value) if !range.contains(&value) => {
+            Err(QueueError::invalid(field, format!("must be from {} to {}", range.start(), range.end())))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,266 @@
+use serde::{Deserialize, Serialize};
+
+use super::{
+    QueueError,
+    check::{Check, labels, name, seconds, task_types, text},
+    limits::{
+        CLAIM_WAIT_S_MAX, ERROR_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, LEASE_S_RANGE, MESSAGE_BYTES_MAX, SPAN_S_MAX,
+    },
+};
+use crate::task::{Fence, Json, Task, TaskId, TaskStatus};
+
+/// Asks for one task to work on.
+///
+/// With `wait_s` it is a long poll: it answers as soon as there is a task, or with none at the end of the wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Claim {
+    /// Who works on it: shown in the record; no proof of anything.
+    pub worker_id: String,
+    /// Which types to take; empty is any.
+    #[serde(default)]
+    pub supported_task_types: Vec<String>,
+    /// What the worker has; a task's `requires` must be among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// The worker's session: it takes tasks of that session and those of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// How long the lease runs without a renewal, in seconds.
+    #[serde(default = "default_lease_s")]
+    pub lease_s: f64,
+    /// How long to wait for a task, in seconds.
+    #[serde(default)]
+    pub wait_s: f64,
+}
+
+impl Claim {
+    /// A claim of any type with every default.
+    #[must_use]
+    pub fn new(worker_id: impl Into<String>) -> Self {
+        Self {
+            worker_id: worker_id.into(),
+            supported_task_types: Vec::new(),
+            labels: Vec::new(),
+            session: None,
+            lease_s: default_lease_s(),
+            wait_s: 0.0,
+        }
+    }
+}
+
+impl Check for Claim {
+    fn check(&self) -> Result<(), QueueError> {
+        name("worker_id", &self.worker_id)?;
+        task_types("supported_task_types", &self.supported_task_types)?;
+        labels("labels", &self.labels, LABELS_MAX)?;
+        self.session.iter().try_for_each(|session| name("session", session))?;
+        seconds("lease_s", Some(self.lease_s), LEASE_S_RANGE)?;
+        seconds("wait_s", Some(self.wait_s), 0.0..=CLAIM_WAIT_S_MAX)
+    }
+}
+
+/// The answer to a [`Claim`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Claimed {
+    /// The task with its `fence` and `lease_until`; null when there was none in time.
+    pub task: Option<Task>,
+}
+
+/// Extends the lease and says how the work stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Renew {
+    /// The task.
+    pub task_id: TaskId,
+    /// The fence that the claim answered.
+    pub fence: Fence,
+    /// How long the lease runs from now, in seconds.
+    #[serde(default = "default_lease_s")]
+    pub lease_s: f64,
+    /// 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+    /// A sentence for whoever waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_message: Option<String>,
+}
+
+impl Check for Renew {
+    fn check(&self) -> Result<(), QueueError> {
+        seconds("lease_s", Some(self.lease_s), LEASE_S_RANGE)?;
+        seconds("progress", self.progress, 0.0..=1.0)?;
+        self.status_message.iter().try_for_each(|message| text("status_message", message, MESSAGE_BYTES_MAX))
+    }
+}
+
+/// The answer to a [`Renew`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Renewed {
+    /// When the lease now ends.
+    pub lease_until: f64,
+    /// Whether somebody asked for the task to be called off: stop, and fail or release it.
+    #[serde(default)]
+    pub cancel_requested: bool,
+    /// When the task is given up.
+    pub deadline: Option<f64>,
+}
+
+/// Ends a task that the caller holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Complete {
+    /// The task.
+    pub task_id: TaskId,
+    /// The fence that the claim answered.
+    pub fence: Fence,
+    /// How it ended; `failed` is permanent, for a failure that may be tried again use `fail`.
+    #[serde(default)]
+    pub status: CompletedStatus,
+    /// The result: any JSON value up to 1 MiB, stored as given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Json>,
+    /// The failure's text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The two ends that a worker may give a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CompletedStatus {
+    /// With a result.
+    #[default]
+    Completed,
+    /// Without one, permanently.
+    Failed,
+}
+
+impl Check for Complete {
+    fn check(&self) -> Result<(), QueueError> {
+        let bytes = self.result.as_ref().map_or(0, Json::len_bytes);
+        if bytes > JSON_BYTES_MAX {
+            return Err(QueueError::over_limit("result", bytes, JSON_BYTES_MAX, "bytes"));
+        }
+        self.error.iter().try_for_each(|error| text("error", error, ERROR_BYTES_MAX))
+    }
+}
+
+/// The answer to a [`Complete`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Completed {
+    /// The task.
+    pub task_id: TaskId,
+    /// Where it stands now.
+    pub status: TaskStatus,
+    /// Whether the same completion had been acknowledged before.
+    #[serde(default)]
+    pub repeated: bool,
+}
+
+/// Says that an attempt did not work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Fail {
+    /// The task.
+    pub task_id: TaskId,
+    /// The fence that the claim answered.
+    pub fence: Fence,
+    /// What went wrong.
+    pub error: String,
+    /// Whether another attempt makes sense.
+    #[serde(default = "default_true")]
+    pub retryable: bool,
+    /// Seconds until the next attempt, instead of the backoff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_s: Option<f64>,
+}
+
+impl Check for Fail {
+    fn check(&self) -> Result<(), QueueError> {
+        text("error", &self.error, ERROR_BYTES_MAX)?;
+        seconds("delay_s", self.delay_s, 0.0..=SPAN_S_MAX)
+    }
+}
+
+/// The answer to a [`Fail`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Failed {
+    /// `queued` when it will be tried again, else `failed`; `cancelled` when that had been asked for.
+    pub status: TaskStatus,
+    /// How often it has been claimed.
+    pub attempt: u32,
+}
+
+/// Gives a task back untouched; the attempt does not count.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Release {
+    /// The task.
+    pub task_id: TaskId,
+    /// The fence that the claim answered.
+    pub fence: Fence,
+    /// Not claimable for this many seconds.
+    #[serde(default)]
+    pub delay_s: f64,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Check for Release {
+    fn check(&self) -> Result<(), QueueError> {
+        seconds("delay_s", Some(self.delay_s), 0.0..=SPAN_S_MAX)?;
+        text("reason", &self.reason, MESSAGE_BYTES_MAX)
+    }
+}
+
+/// The answer to a [`Release`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Released {
+    /// `queued`, or `cancelled` when that had been asked for.
+    pub status: TaskStatus,
+}
+
+/// Calls a task off: at once when it is queued; when it runs, its worker is told. A valid completion that comes first wins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Cancel {
+    /// The task.
+    pub task_id: TaskId,
+    /// Why; becomes the task's error text.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Check for Cancel {
+    fn check(&self) -> Result<(), QueueError> {
+        text("reason", &self.reason, MESSAGE_BYTES_MAX)
+    }
+}
+
+/// The answer to a [`Cancel`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Cancelled {
+    /// It is cancelled.
+    pub cancelled: bool,
+    /// It runs, and its worker is told.
+    pub cancel_requested: bool,
+    /// Where it stands now.
+    pub status: TaskStatus,
+}
+
+const fn default_lease_s() -> f64 {
+    300.0
+}
+
+const fn default_true() -> bool {
+    true
+}

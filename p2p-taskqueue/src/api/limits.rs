@@ -1,0 +1,60 @@
+//! The bounds of the operations, each with its reason.
+
+/// A payload or a result, in bytes of JSON text: large enough for a document, small enough that a thousand of them in
+/// flight fit in memory. Larger things travel by reference.
+pub const JSON_BYTES_MAX: usize = 1024 * 1024;
+
+/// Nesting of arrays and objects, the depth at which common JSON parsers stop.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// A name: task type, model, session, worker id, label. Names are indexed, so they are short.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// Labels of one task or one worker: matching costs one comparison for each.
+pub const LABELS_MAX: usize = 32;
+
+/// Task types of one claim, list or worker.
+pub const TASK_TYPES_MAX: usize = 256;
+
+/// A reason, an error text or a status message: kept with the task, so bounded like a log line.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+
+/// A worker's error text: the last 4 KiB of its standard error and the sentence before it.
+pub const ERROR_BYTES_MAX: usize = 8 * 1024;
+
+/// An idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+/// The lowest and the highest priority.
+pub const PRIORITY_RANGE: std::ops::RangeInclusive<u8> = 1..=10;
+
+/// Attempts that a task may ask for; 0 is without limit.
+pub const MAX_ATTEMPTS_MAX: u32 = 1000;
+
+/// A delay, a window or a time to live, in seconds: ten years, beyond which it is a mistake.
+pub const SPAN_S_MAX: f64 = 10.0 * 366.0 * 86_400.0;
+
+/// The backoff between attempts stops doubling here, in seconds.
+pub const BACKOFF_S_MAX: f64 = 300.0;
+
+/// The bounds of a lease, in seconds: shorter expires before a renewal can cross a network, longer hides a dead worker
+/// for more than a day.
+pub const LEASE_S_RANGE: std::ops::RangeInclusive<f64> = 1.0..=86_400.0;
+
+/// A claim's long poll, in seconds.
+pub const CLAIM_WAIT_S_MAX: f64 = 300.0;
+
+/// A wait for a task's end, in seconds.
+pub const WAIT_S_MAX: f64 = 3_600.0;
+
+/// Ids of one wait.
+pub const WAIT_IDS_MAX: usize = 1_000;
+
+/// Records of one page.
+pub const LIST_LIMIT_MAX: u32 = 1_000;
+
+/// A page ends early when its records pass this many bytes.
+pub const LIST_PAGE_BYTES: usize = 512 * 1024;
+
+/// A call to a peer, in seconds, where the operation allows it to be set.
+pub const CALL_TIMEOUT_S_MAX: f64 = 600.0;

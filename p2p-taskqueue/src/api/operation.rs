@@ -1,0 +1,221 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    At, Caller, Cancel, Cancelled, Check, Claim, Claimed, Complete, Completed, ErrorCode, Fail, Failed, Get, Got,
+    Invitation, Invite, Join, Joined, List, Listed, Peers, PeersListed, QueueError, Release, Released, Renew, Renewed,
+    Status, StatusQuery, Submit, Submitted, Target, Wait, Waited,
+};
+
+/// Something that answers operations: the queue in this process, a peer, another process, another runtime.
+#[async_trait]
+pub trait TaskQueue: Send + Sync + fmt::Debug {
+    /// Answers one operation.
+    ///
+    /// # Errors
+    ///
+    /// A [`QueueError`], whose code says what kind of refusal or failure it is and whose outcome says whether the
+    /// operation may have been applied.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the answer up, not the operation: one that changes something may have been applied. A
+    /// claim whose answer is given up on this machine is given back.
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError>;
+}
+
+/// The arguments of one operation, tied to the type of their answer.
+pub trait Operation: Check + Sized {
+    /// The name on the wire.
+    const NAME: &'static str;
+    /// What is answered.
+    type Answer;
+    /// Wraps the arguments.
+    fn into_request(self) -> Request;
+    /// Unwraps the answer; gives it back when it is another operation's.
+    ///
+    /// # Errors
+    ///
+    /// The response itself when it answers another operation.
+    fn from_response(response: Response) -> Result<Self::Answer, Box<Response>>;
+}
+
+/// The one table of the operations.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $method:ident: $request:ident => $answer:ident;)*) => {
+        /// An operation and its arguments, as it travels.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Request {
+            $($(#[$doc])* $request($request),)*
+            /// Ask another peer.
+            At(At),
+        }
+
+        /// An operation's answer, as it travels.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Response {
+            $(#[doc = concat!("Answers `", stringify!($method), "`.")] $answer($answer),)*
+        }
+
+        impl Request {
+            /// The names of all operations, as a node's capabilities list them.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($method)),*];
+
+            /// The operation's name.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$request(_) => stringify!($method),)*
+                    Self::At(_) => "at",
+                }
+            }
+        }
+
+        impl Check for Request {
+            fn check(&self) -> Result<(), QueueError> {
+                match self {
+                    $(Self::$request(arguments) => arguments.check(),)*
+                    Self::At(At { target, request }) => {
+                        target.check()?;
+                        match &**request {
+                            Self::At(_) => Err(QueueError::invalid("target", "a call is passed on once")),
+                            request => request.check(),
+                        }
+                    }
+                }
+            }
+        }
+
+        $(impl Operation for $request {
+            const NAME: &'static str = stringify!($method);
+            type Answer = $answer;
+
+            fn into_request(self) -> Request {
+                Request::$request(self)
+            }
+
+            fn from_response(response: Response) -> Result<$answer, Box<Response>> {
+                match response {
+                    Response::$answer(answer) => Ok(answer),
+                    other => Err(Box::new(other)),
+                }
+            }
+        })*
+
+        /// Typed methods over [`TaskQueue::call`], one for each operation.
+        #[async_trait]
+        pub trait TaskQueueExt: TaskQueue {
+            /// Asks one operation and unwraps its answer.
+            ///
+            /// # Errors
+            ///
+            /// As [`TaskQueue::call`]; `internal` when the answer is another operation's.
+            ///
+            /// # Cancel safety
+            ///
+            /// As [`TaskQueue::call`].
+            async fn ask<O>(&self, caller: &Caller, operation: O) -> Result<O::Answer, QueueError>
+            where
+                O: Operation + Send + 'static,
+                O::Answer: Send,
+            {
+                unwrap_answer::<O>(self.call(caller, operation.into_request()).await?)
+            }
+
+            $($(#[$doc])*
+            ///
+            /// # Errors
+            ///
+            /// As [`TaskQueue::call`].
+            ///
+            /// # Cancel safety
+            ///
+            /// As [`TaskQueue::call`].
+            async fn $method(&self, caller: &Caller, arguments: $request) -> Result<$answer, QueueError> {
+                self.ask(caller, arguments).await
+            })*
+        }
+
+        impl<Q: TaskQueue + ?Sized> TaskQueueExt for Q {}
+    };
+}
+
+operations! {
+    /// Queue a task.
+    submit: Submit => Submitted;
+    /// Take a task under a lease.
+    claim: Claim => Claimed;
+    /// Extend a lease.
+    renew: Renew => Renewed;
+    /// End a task.
+    complete: Complete => Completed;
+    /// Report a failed attempt.
+    fail: Fail => Failed;
+    /// Give a task back.
+    release: Release => Released;
+    /// Call a task off.
+    cancel: Cancel => Cancelled;
+    /// Read one record.
+    get: Get => Got;
+    /// Wait for tasks to end.
+    wait: Wait => Waited;
+    /// Read a page of records.
+    list: List => Listed;
+    /// Ask a node how it stands.
+    status: StatusQuery => Status;
+    /// Ask a node which peers it knows.
+    peers: Peers => PeersListed;
+    /// Make a ticket.
+    invite: Invite => Invitation;
+    /// Join the mesh of a ticket.
+    join: Join => Joined;
+}
+
+fn unwrap_answer<O: Operation>(response: Response) -> Result<O::Answer, QueueError> {
+    O::from_response(response)
+        .map_err(|_| QueueError::new(ErrorCode::Internal, format!("{} was answered with something else", O::NAME)))
+}
+
+impl At {
+    /// The operation, asked of the target; of the local node when it names none.
+    #[must_use]
+    pub fn request(target: Target, request: Request) -> Request {
+        if target.is_local() { request } else { Request::At(Self { target, request: Box::new(request) }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PeerId, api::Target, task::Json};
+
+    #[test]
+    fn a_request_travels_with_its_payload_as_given() {
+        let payload = Json::parse(r#"{"b":1.0,"a":[18446744073709551616]}"#.to_owned()).unwrap();
+        let submit = Submit::new("wordcount", payload).into_request();
+        let request = At::request(Target::peer(PeerId::random()), submit);
+        let text = serde_json::to_string(&request).unwrap();
+        assert!(text.contains(r#"{"b":1.0,"a":[18446744073709551616]}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+    }
+
+    #[test]
+    fn fields_of_a_newer_peer_are_ignored() {
+        let text = r#"{"get":{"task_id":"00112233445566778899aabbccddeeff","colour":"red"}}"#;
+        assert_eq!(serde_json::from_str::<Request>(text).unwrap().name(), "get");
+    }
+
+    #[test]
+    fn a_call_is_passed_on_once() {
+        let target = Target::peer(PeerId::random());
+        let once = At::request(target.clone(), Request::Peers(Peers::default()));
+        assert!(once.check().is_ok());
+        assert!(At::request(target, once).check().is_err());
+    }
+}

@@ -1,0 +1,166 @@
+use serde::{Deserialize, Serialize};
+
+use super::{
+    QueueError,
+    check::{Check, name, seconds, task_types, text},
+    limits::{LIST_LIMIT_MAX, NAME_BYTES_MAX, WAIT_IDS_MAX, WAIT_S_MAX},
+};
+use crate::task::{Task, TaskId, TaskStatus};
+
+/// Asks for one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Get {
+    /// The task.
+    pub task_id: TaskId,
+}
+
+impl Check for Get {
+    fn check(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+/// The answer to a [`Get`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Got {
+    /// The record.
+    pub task: Task,
+}
+
+/// Waits until a task, or each of several, has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Wait {
+    /// The task; either this or `task_ids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<TaskId>,
+    /// The tasks, up to 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_ids: Vec<TaskId>,
+    /// How long to wait, in seconds.
+    #[serde(default = "default_timeout_s")]
+    pub timeout_s: f64,
+}
+
+impl Wait {
+    /// A wait for one task.
+    #[must_use]
+    pub const fn one(task_id: TaskId, timeout_s: f64) -> Self {
+        Self { task_id: Some(task_id), task_ids: Vec::new(), timeout_s }
+    }
+}
+
+impl Check for Wait {
+    fn check(&self) -> Result<(), QueueError> {
+        if self.task_id.is_some() != self.task_ids.is_empty() {
+            return Err(QueueError::invalid("task_id", "give either task_id or task_ids"));
+        }
+        if self.task_ids.len() > WAIT_IDS_MAX {
+            return Err(QueueError::over_limit("task_ids", self.task_ids.len(), WAIT_IDS_MAX, "ids"));
+        }
+        seconds("timeout_s", Some(self.timeout_s), 0.0..=WAIT_S_MAX)
+    }
+}
+
+/// The answer to a [`Wait`]. At the timeout the records are as they stand and `done` is false.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Waited {
+    /// The record, when one task was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+    /// The records in the order asked for, when several were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Vec<Task>>,
+    /// Whether all have ended.
+    pub done: bool,
+}
+
+/// Asks for a page of records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct List {
+    /// Only those in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<TaskStatus>,
+    /// Only those of these types; empty is any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_types: Vec<String>,
+    /// Only those of this session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Only those with this label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// How many at the most; a page ends early at 512 KiB.
+    #[serde(default = "default_limit")]
+    pub limit: u32,
+    /// Where the last page ended: its `next_cursor`, unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// By time of submission.
+    #[serde(default)]
+    pub order: Order,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self {
+            status: None,
+            task_types: Vec::new(),
+            session: None,
+            label: None,
+            limit: default_limit(),
+            cursor: None,
+            order: Order::Oldest,
+        }
+    }
+}
+
+impl Check for List {
+    fn check(&self) -> Result<(), QueueError> {
+        task_types("task_types", &self.task_types)?;
+        self.session.iter().try_for_each(|session| name("session", session))?;
+        self.label.iter().try_for_each(|label| name("label", label))?;
+        self.cursor.iter().try_for_each(|cursor| text("cursor", cursor, NAME_BYTES_MAX))?;
+        if self.limit == 0 {
+            return Err(QueueError::invalid("limit", "must be at least 1"));
+        }
+        if self.limit > LIST_LIMIT_MAX {
+            return Err(QueueError::over_limit("limit", self.limit as usize, LIST_LIMIT_MAX as usize, "records"));
+        }
+        Ok(())
+    }
+}
+
+/// From which end a list starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The first submitted first.
+    #[default]
+    Oldest,
+    /// The last submitted first.
+    Newest,
+}
+
+/// The answer to a [`List`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Listed {
+    /// The records.
+    pub tasks: Vec<Task>,
+    /// Where the next page starts; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+const fn default_timeout_s() -> f64 {
+    60.0
+}
+
+const fn default_limit() -> u32 {
+    50
+}

@@ -1,0 +1,165 @@
+use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    QueueError,
+    check::{Check, labels, name, seconds, text},
+    limits::{
+        BACKOFF_S_MAX, IDEMPOTENCY_KEY_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX, NAME_BYTES_MAX,
+        PRIORITY_RANGE, SPAN_S_MAX,
+    },
+};
+use crate::task::{Json, TaskId};
+
+/// Asks for a task to be queued. The answer comes when it is on stable storage (clause T1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Submit {
+    /// What kind of work it is; workers claim by it.
+    pub task_type: String,
+    /// Which model it asks for.
+    #[serde(default)]
+    pub model_name: String,
+    /// The input: any JSON value up to 1 MiB, stored as given.
+    #[serde(default)]
+    pub payload: Json,
+    /// 1 to 10, 10 first.
+    #[serde(default = "default_priority")]
+    pub priority: u8,
+    /// Not claimable for this many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_s: Option<f64>,
+    /// Not claimable before this time, in Unix seconds; not together with `delay_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<f64>,
+    /// How often it may be claimed; 0 is without limit.
+    #[serde(default = "default_max_attempts")]
+    pub max_attempts: u32,
+    /// Seconds before the second attempt; doubles with each, with 20 % of jitter, up to 300.
+    #[serde(default = "default_backoff_s")]
+    pub backoff_s: f64,
+    /// A repeat with the same key answers the first task's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// How long the key is remembered, in seconds.
+    #[serde(default = "default_day_s")]
+    pub idempotency_window_s: f64,
+    /// Marks for listing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Labels that the worker must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
+    /// Only a worker on this peer may claim it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub pin_to: Option<PeerId>,
+    /// Only a worker of the same session may claim it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// How long its result is kept after its end, in seconds.
+    #[serde(default = "default_day_s")]
+    pub result_ttl_s: f64,
+}
+
+impl Submit {
+    /// A task of this type with this payload and every default.
+    #[must_use]
+    pub fn new(task_type: impl Into<String>, payload: Json) -> Self {
+        Self {
+            task_type: task_type.into(),
+            model_name: String::new(),
+            payload,
+            priority: default_priority(),
+            delay_s: None,
+            not_before: None,
+            max_attempts: default_max_attempts(),
+            backoff_s: default_backoff_s(),
+            idempotency_key: None,
+            idempotency_window_s: default_day_s(),
+            labels: Vec::new(),
+            requires: Vec::new(),
+            pin_to: None,
+            session: None,
+            result_ttl_s: default_day_s(),
+        }
+    }
+}
+
+impl Check for Submit {
+    fn check(&self) -> Result<(), QueueError> {
+        name("task_type", &self.task_type)?;
+        text("model_name", &self.model_name, NAME_BYTES_MAX)?;
+        if self.payload.len_bytes() > JSON_BYTES_MAX {
+            return Err(QueueError::over_limit("payload", self.payload.len_bytes(), JSON_BYTES_MAX, "bytes"));
+        }
+        if !PRIORITY_RANGE.contains(&self.priority) {
+            return Err(QueueError::invalid("priority", "must be from 1 to 10"));
+        }
+        if self.max_attempts > MAX_ATTEMPTS_MAX {
+            let value = self.max_attempts as usize;
+            return Err(QueueError::over_limit("max_attempts", value, MAX_ATTEMPTS_MAX as usize, "attempts"));
+        }
+        if self.delay_s.is_some() && self.not_before.is_some() {
+            return Err(QueueError::invalid("delay_s", "give either delay_s or not_before, not both"));
+        }
+        seconds("delay_s", self.delay_s, 0.0..=SPAN_S_MAX)?;
+        seconds("not_before", self.not_before, 0.0..=f64::from(u32::MAX))?;
+        seconds("backoff_s", Some(self.backoff_s), 0.0..=BACKOFF_S_MAX)?;
+        seconds("idempotency_window_s", Some(self.idempotency_window_s), 0.0..=SPAN_S_MAX)?;
+        seconds("result_ttl_s", Some(self.result_ttl_s), 0.0..=SPAN_S_MAX)?;
+        if let Some(key) = &self.idempotency_key {
+            if key.is_empty() {
+                return Err(QueueError::invalid("idempotency_key", "must not be empty"));
+            }
+            text("idempotency_key", key, IDEMPOTENCY_KEY_BYTES_MAX)?;
+        }
+        labels("labels", &self.labels, LABELS_MAX)?;
+        labels("requires", &self.requires, LABELS_MAX)?;
+        self.session.iter().try_for_each(|session| name("session", session))
+    }
+}
+
+/// The answer to a [`Submit`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Submitted {
+    /// The task's id: a new one, or the first one's when it is a repeat.
+    pub task_id: TaskId,
+    /// The peer that keeps the task.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub peer_id: PeerId,
+    /// Whether the idempotency key had been seen.
+    #[serde(default)]
+    pub duplicate: bool,
+    /// What has happened to it before this answer.
+    pub durability: Durability,
+}
+
+/// What is known to be on stable storage when a submit is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Durability {
+    /// The task is on stable storage.
+    Synced,
+    /// The task is in memory only: the store is one that says so.
+    Volatile,
+}
+
+const fn default_priority() -> u8 {
+    5
+}
+
+const fn default_max_attempts() -> u32 {
+    3
+}
+
+const fn default_backoff_s() -> f64 {
+    1.0
+}
+
+const fn default_day_s() -> f64 {
+    86_400.0
+}

@@ -1,0 +1,180 @@
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::value::RawValue;
+
+use crate::api::limits::JSON_DEPTH_MAX;
+
+/// A JSON value kept as the text that was given: a payload or a result.
+///
+/// The queue stores and forwards it without taking it apart, so key order and number forms survive. Its text is valid JSON, nested no deeper than
+/// [`JSON_DEPTH_MAX`].
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// The JSON `null`.
+    #[must_use]
+    pub fn null() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+
+    /// Takes a JSON text.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError`] when the text is not one JSON value or is nested too deep.
+    pub fn parse(text: String) -> Result<Self, JsonError> {
+        // Depth first: what is too deep is not parsed at all.
+        check_depth(&text)?;
+        Ok(Self(RawValue::from_string(text).map_err(JsonError::Syntax)?))
+    }
+
+    /// Makes a JSON string of a plain text.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self::from_value(&serde_json::Value::String(text.to_owned())).unwrap_or_else(|_| Self::null())
+    }
+
+    /// Writes a value as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError`] when the value cannot be written as JSON or is nested too deep.
+    pub fn from_value<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
+        let raw = serde_json::value::to_raw_value(value).map_err(JsonError::Syntax)?;
+        check_depth(raw.get())?;
+        Ok(Self(raw))
+    }
+
+    /// Reads the value into a type.
+    ///
+    /// # Errors
+    ///
+    /// The parser's error when the text does not fit the type.
+    pub fn to<'de, T: Deserialize<'de>>(&'de self) -> serde_json::Result<T> {
+        serde_json::from_str(self.0.get())
+    }
+
+    /// Lends the JSON text.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The length of the text in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.0.get().len()
+    }
+}
+
+impl Default for Json {
+    fn default() -> Self {
+        Self::null()
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for Json {}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.get())
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.get())
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        check_depth(raw.get()).map_err(D::Error::custom)?;
+        Ok(Self(raw))
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Json {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Json".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "description": "any JSON value" })
+    }
+}
+
+/// Why a text is not taken as a [`Json`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// It is not one JSON value.
+    #[error("not a JSON value: {0}")]
+    Syntax(serde_json::Error),
+    /// Arrays and objects are nested deeper than [`JSON_DEPTH_MAX`].
+    #[error("nested deeper than {JSON_DEPTH_MAX} levels")]
+    TooDeep,
+}
+
+fn check_depth(text: &str) -> Result<(), JsonError> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > JSON_DEPTH_MAX {
+                    return Err(JsonError::TooDeep);
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_kept_as_given() {
+        let text = r#"{"z":1.50,"a":12345678901234567890123,"s":"[{\"]"}"#;
+        let json = Json::parse(text.to_owned()).unwrap();
+        assert_eq!(json.get(), text);
+        assert_eq!(serde_json::to_string(&json).unwrap(), text);
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(Json::parse(nested(JSON_DEPTH_MAX)).is_ok());
+        assert!(matches!(Json::parse(nested(JSON_DEPTH_MAX + 1)), Err(JsonError::TooDeep)));
+        assert!(serde_json::from_str::<Json>(&nested(JSON_DEPTH_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        assert!(matches!(Json::parse("{\"a\":".to_owned()), Err(JsonError::Syntax(_))));
+        assert!(matches!(Json::parse("1 2".to_owned()), Err(JsonError::Syntax(_))));
+    }
+}

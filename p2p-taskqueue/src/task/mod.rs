@@ -1,0 +1,13 @@
+//! The task and what it is made of: plain data, one concept per file.
+
+mod fence;
+mod id;
+mod json;
+mod record;
+mod status;
+
+pub use fence::{Fence, ParseFenceError};
+pub use id::{ParseTaskIdError, TaskId};
+pub use json::{Json, JsonError};
+pub use record::Task;
+pub use status::{TaskStatus, UnknownStatus};

@@ -51,10 +51,7 @@ impl Attempt<'_> {
     pub(super) async fn deliver(&self, report: Request) {
         let mut pauses = retry_pauses();
         loop {
-            let error = match self.owner.call(&Caller::Local, report.clone()).await {
-                Ok(_) => return,
-                Err(error) => error,
-            };
+            let Err(error) = self.owner.call(&Caller::Local, report.clone()).await else { return };
             if !error.retryable {
                 tracing::warn!(operation = report.name(), code = error.code.as_str(), %error, "the report was refused");
                 return;

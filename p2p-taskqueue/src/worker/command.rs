@@ -220,3 +220,7 @@ const ERROR_TAIL_BYTES: usize = 4 * 1024;
 
 /// A stopping node has two seconds in all; a command gets a quarter of them.
 const TERMINATION_GRACE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@ use futures::future::{Either, select};
 
 use crate::{
     answer::{Answer, Failure, Stop},
+    context::in_tokio_context,
     counters::Counters,
     error::{CallError, NotOnExecutorThread},
     registry::Core,
@@ -215,7 +216,11 @@ async fn run_inline<F: Future>(
     let sleep = options
         .deadline
         .and_then(|at| core.runtime().map(|runtime| runtime.sleep_until(at)));
-    let ending = Work::new(future, Arc::clone(&answer), sleep).await;
+    let work = Work::new(future, Arc::clone(&answer), sleep);
+    let ending = match core.helper() {
+        Some(helper) => in_tokio_context(helper, work).await,
+        None => work.await,
+    };
     core.tally.ended(crate::registry::Kind::Call, ending);
     std::future::poll_fn(|cx| answer.poll_outcome(cx))
         .await

@@ -78,8 +78,10 @@ impl Driver {
 
     /// Polls a call for the first time. True when that was all it needed.
     fn step(&mut self, cx: &mut Context<'_>, mut call: Queued) -> bool {
+        // The call's own code is guarded inside; this is for its caller's waker, foreign code as well.
         let polled = catch_unwind(AssertUnwindSafe(|| call.work.as_mut().poll(cx)));
-        match polled {
+        let ending = match polled {
+            Ok(Poll::Ready(ending)) => ending,
             Ok(Poll::Pending) => {
                 let registration = Registration::new(Arc::clone(&self.core), call.key, Kind::Call);
                 self.runtime.spawn_job(Job {
@@ -89,10 +91,9 @@ impl Driver {
                 });
                 return false;
             }
-            Ok(Poll::Ready(ending)) => self.core.tally.ended(Kind::Call, ending),
-            // Not the call's own code, which is guarded inside: a waker of the caller's or a value's destructor.
-            Err(_payload) => self.core.tally.ended(Kind::Call, Ending::Panicked),
-        }
+            Err(_payload) => Ending::Panicked,
+        };
+        self.core.tally.ended(Kind::Call, ending);
         self.ended.push(call.key);
         true
     }

@@ -174,6 +174,14 @@ impl Intake {
         live.len()
     }
 
+    /// Drops the calls that have not been taken up; each of their callers is told.
+    pub(crate) fn drop_queued(&self) {
+        let queue = std::mem::take(&mut self.state.lock().queue);
+        let keys: Vec<_> = queue.iter().map(|call| call.key).collect();
+        drop(queue);
+        self.unregister(keys);
+    }
+
     /// Completes when the register is empty.
     pub(crate) fn poll_empty(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();

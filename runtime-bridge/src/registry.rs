@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     answer::{Failure, Stop},
@@ -34,6 +34,8 @@ pub(crate) struct Core {
     thread: OnceLock<ThreadId>,
     /// The backend's own runtime; set before the thread is announced as ready.
     runtime: OnceLock<Arc<dyn Runtime>>,
+    /// The tokio runtime to enter around what is polled on the thread, if the thread is not inside one.
+    helper: OnceLock<Handle>,
 }
 
 impl Core {
@@ -45,15 +47,19 @@ impl Core {
             tally: Tally::default(),
             thread: OnceLock::new(),
             runtime: OnceLock::new(),
+            helper: OnceLock::new(),
         }
     }
 
     /// Makes the current thread the executor's, with the runtime that it drives.
-    pub(crate) fn adopt_current_thread(&self, runtime: Arc<dyn Runtime>) {
+    pub(crate) fn adopt_current_thread(&self, runtime: Arc<dyn Runtime>, helper: Option<Handle>) {
         let id = std::thread::current().id();
         EXECUTOR.set(Some(id));
         let _set_once = self.thread.set(id);
         let _set_once = self.runtime.set(runtime);
+        if let Some(helper) = helper {
+            let _set_once = self.helper.set(helper);
+        }
     }
 
     pub(crate) fn is_current(&self) -> bool {
@@ -63,6 +69,10 @@ impl Core {
 
     pub(crate) fn runtime(&self) -> Option<&Arc<dyn Runtime>> {
         self.runtime.get()
+    }
+
+    pub(crate) fn helper(&self) -> Option<&Handle> {
+        self.helper.get()
     }
 
     pub(crate) fn request_stop(&self, deadline: Instant) {

@@ -48,7 +48,9 @@ impl<T> JobHandle<T> {
     /// Lets the job run to its end with nobody waiting for it. Its value is dropped there; a panic is counted
     /// by the executor thread and goes no further.
     pub fn detach(mut self) {
-        self.answer = None;
+        if let Some(answer) = self.answer.take() {
+            answer.detach();
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tracing::Span;
 
 use crate::{
-    answer::{Answer, Failure},
+    answer::{Answer, Delivery, Failure},
     runtime::Sleep,
 };
 
@@ -111,10 +111,18 @@ impl<F: Future> Future for Work<F> {
             Some(failure) => (Err(failure), Ending::Panicked),
             None => (outcome, ending),
         };
-        match this.answer.settle(outcome) {
-            Ok(()) => Poll::Ready(ending),
-            Err(_unwanted) => Poll::Ready(Ending::Cancelled),
-        }
+        let (ending, unwanted) = match this.answer.settle(outcome) {
+            Delivery::Delivered => return Poll::Ready(ending),
+            Delivery::Detached(unwanted) => (ending, unwanted),
+            Delivery::Late(unwanted) => (Ending::Cancelled, unwanted),
+        };
+        // The value's destructor is foreign code as well.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(unwanted)));
+        Poll::Ready(if dropped.is_ok() {
+            ending
+        } else {
+            Ending::Panicked
+        })
     }
 }
 

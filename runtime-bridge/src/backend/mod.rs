@@ -4,6 +4,10 @@ use std::{fmt, str::FromStr};
 
 use crate::error::UnknownBackend;
 
+#[cfg(feature = "runtime-async-std")]
+pub(crate) mod async_std;
+#[cfg(feature = "runtime-smol")]
+pub(crate) mod smol;
 pub(crate) mod tokio;
 
 pub use tokio::TokioRuntime;

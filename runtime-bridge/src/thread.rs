@@ -1,0 +1,273 @@
+//! The dedicated executor thread as its owner sees it: start, runtime, bridge, shutdown, join.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use futures::channel::oneshot;
+
+use crate::{
+    answer::Failure,
+    backend::{self, Backend},
+    bridge::Bridge,
+    config::ThreadConfig,
+    error::{ShutdownError, StartError},
+    lifecycle::{End, Main, Ready, ShutdownReport},
+    registry::Core,
+    runtime::Runtime,
+    work::panic_message,
+};
+
+/// Beyond the deadline, what a thread that is not stuck needs to drop what was cut off and to end.
+const FORCED_GRACE: Duration = Duration::from_millis(250);
+/// A deadline too far away for the clock stands for "no hurry".
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A thread that drives a runtime of its own, started once and reused by every call.
+///
+/// [`shutdown`](Self::shutdown) ends it in order. Dropping it is the emergency path: the same is asked of the
+/// thread, within the configured deadline, but nobody waits for it or hears how it went.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "runtime-tokio")] {
+/// use std::time::Duration;
+/// use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
+///
+/// let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default().with_name("node"))?;
+/// let name = thread.bridge().run_in_p2p_blocking(async { std::thread::current().name().map(str::to_owned) })?;
+/// assert_eq!(name.as_deref(), Some("node"));
+/// thread.shutdown_blocking(Duration::from_secs(2))?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct ExecutorThread {
+    core: Arc<Core>,
+    runtime: Arc<dyn Runtime>,
+    name: String,
+    shutdown_deadline: Duration,
+    /// Taken by the shutdown.
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<()>,
+    /// The thread sends its end here as the last thing that it does.
+    ended: Receiver<End>,
+}
+
+impl ExecutorThread {
+    /// Starts a thread that drives a runtime of the given kind. Returns when it really runs, hooks included;
+    /// blocks until then, so an async caller does this once, while it starts.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: no thread or no runtime could be had, a start-up hook failed, or it took too long.
+    pub fn start(backend: Backend, config: ThreadConfig) -> Result<Self, StartError> {
+        let ThreadConfig {
+            name,
+            in_flight_max,
+            start_deadline,
+            shutdown_deadline,
+            start_hooks,
+            shutdown_hooks,
+        } = config;
+        let core = Arc::new(Core::new(in_flight_max));
+        let (ready, is_ready) = sync_channel(1);
+        let (end, ended) = sync_channel(1);
+        let main = Main {
+            core: Arc::clone(&core),
+            ready: ready.clone(),
+            start_hooks,
+            shutdown_hooks,
+        };
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || run_thread(backend, main, &ready, &end))
+            .map_err(StartError::Spawn)?;
+        match is_ready.recv_timeout(start_deadline) {
+            Ok(Ok(runtime)) => {
+                let running = Some(Running { thread, ended });
+                Ok(Self {
+                    core,
+                    runtime,
+                    name,
+                    shutdown_deadline,
+                    running,
+                })
+            }
+            Ok(Err(error)) => Err(error),
+            Err(RecvTimeoutError::Timeout) => {
+                core.request_stop(Instant::now());
+                Err(StartError::TimedOut {
+                    waited: start_deadline,
+                })
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(StartError::Panicked {
+                message: "the thread ended without a word".to_owned(),
+            }),
+        }
+    }
+
+    /// A handle for calls onto the thread.
+    #[must_use]
+    pub fn bridge(&self) -> Bridge {
+        Bridge::new(Arc::clone(&self.core))
+    }
+
+    /// The runtime of the thread. What is spawned on it runs on the thread, inside a tokio context.
+    #[must_use]
+    pub fn runtime(&self) -> Arc<dyn Runtime> {
+        Arc::clone(&self.runtime)
+    }
+
+    /// Ends the thread. May be awaited on any runtime.
+    ///
+    /// In this order: calls are refused from now on, and those that have not begun are ended; the shutdown hooks
+    /// run, while calls and jobs that have begun may finish; what is left is cut off, its callers get
+    /// [`CallError::ShutDown`](crate::CallError::ShutDown) or [`JobError::ShutDown`](crate::JobError::ShutDown), and
+    /// it is dropped on the thread; the runtime is dropped; the thread ends. At `deadline` the hooks are cut off
+    /// too. A quarter of a second after it the thread is given up if something blocks it: every wait ends with
+    /// an error all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutdownError::Stuck`] when something blocks the thread past `deadline`, [`ShutdownError::Crashed`]
+    /// when the thread had panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the shutdown, only the wait for it. Dropped before its first poll, it
+    /// takes the emergency path, as dropping the `ExecutorThread` does.
+    pub async fn shutdown(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
+        let Some(running) = self.begin_shutdown(deadline) else {
+            return Ok(ShutdownReport::default());
+        };
+        let core = Arc::clone(&self.core);
+        let name = self.name.clone();
+        let (sender, receiver) = oneshot::channel();
+        // A thread of its own waits: the caller's runtime may have no timer, and the executor may be stuck.
+        std::thread::Builder::new()
+            .name(format!("{name}-end"))
+            .spawn(move || {
+                let _caller_gone = sender.send(running.wait(&core, &name, deadline));
+            })
+            .map_err(|error| ShutdownError::NotWatched { kind: error.kind() })?;
+        receiver.await.unwrap_or(Err(ShutdownError::NotWatched {
+            kind: std::io::ErrorKind::Interrupted,
+        }))
+    }
+
+    /// Like [`shutdown`](Self::shutdown) for code that is not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown), and [`ShutdownError::OnExecutorThread`] on the thread itself, which then
+    /// ends after the caller has returned.
+    pub fn shutdown_blocking(
+        mut self,
+        deadline: Duration,
+    ) -> Result<ShutdownReport, ShutdownError> {
+        let Some(running) = self.begin_shutdown(deadline) else {
+            return Ok(ShutdownReport::default());
+        };
+        if self.core.is_current() {
+            return Err(ShutdownError::OnExecutorThread);
+        }
+        running.wait(&self.core, &self.name, deadline)
+    }
+
+    fn begin_shutdown(&mut self, deadline: Duration) -> Option<Running> {
+        let now = Instant::now();
+        self.core.request_stop(now + deadline.min(FAR));
+        self.running.take()
+    }
+}
+
+impl Drop for ExecutorThread {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            let deadline = self.shutdown_deadline;
+            drop(self.begin_shutdown(deadline));
+        }
+    }
+}
+
+impl Running {
+    fn wait(self, core: &Core, name: &str, deadline: Duration) -> End {
+        let waited = deadline.min(FAR) + FORCED_GRACE;
+        let end = match self.ended.recv_timeout(waited) {
+            Ok(end) => end,
+            Err(RecvTimeoutError::Timeout) => {
+                core.end(&Failure::ShutDown);
+                tracing::error!(
+                    thread = name,
+                    ?waited,
+                    "executor thread is stuck, leaving it behind"
+                );
+                return Err(ShutdownError::Stuck {
+                    thread: name.to_owned(),
+                    waited,
+                });
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(ShutdownError::Crashed {
+                message: "the thread ended without a word".to_owned(),
+            }),
+        };
+        // It has said its last word, and a panic of it has been turned into one.
+        let _joined = self.thread.join();
+        end
+    }
+}
+
+/// The whole life of the thread. Whatever happens, everybody who waits for something of it is told.
+fn run_thread(backend: Backend, main: Main, ready: &SyncSender<Ready>, end: &SyncSender<End>) {
+    let core = Arc::clone(&main.core);
+    let result = catch_unwind(AssertUnwindSafe(|| drive(backend, main)));
+    let last_word = match result {
+        Ok(Ok(end)) => end,
+        Ok(Err(error)) => {
+            core.end(&Failure::ShutDown);
+            let _nobody_waits = ready.try_send(Err(error));
+            return;
+        }
+        Err(payload) => {
+            let message = panic_message(payload.as_ref());
+            tracing::error!(message, "runtime of the executor thread panicked");
+            core.end(&Failure::Crashed(message.clone()));
+            let _started_already = ready.try_send(Err(StartError::Panicked {
+                message: message.clone(),
+            }));
+            Err(ShutdownError::Crashed { message })
+        }
+    };
+    // The runtime has been dropped by now, and with it whatever had not ended in time.
+    core.end(&Failure::ShutDown);
+    let _nobody_waits = end.try_send(last_word);
+}
+
+fn drive(backend: Backend, main: Main) -> Result<End, StartError> {
+    match backend {
+        #[cfg(feature = "runtime-tokio")]
+        Backend::Tokio => {
+            backend::tokio::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime)
+        }
+        #[cfg(feature = "runtime-async-std")]
+        Backend::AsyncStd => {
+            backend::async_std::block_on(|runtime, helper| main.run(runtime, Some(helper)))
+        }
+        #[cfg(feature = "runtime-smol")]
+        Backend::Smol => {
+            backend::smol::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime)
+        }
+    }
+}

@@ -8,10 +8,14 @@
 //! |---|---|
 //! | [`task`] | plain data: the task, its id, fence, status, payload |
 //! | [`api`] | operations, answers, errors, limits, the [`TaskQueue`] trait |
+//! | [`engine`] | what each operation does to a task: pure decisions |
+//! | [`store`] | where tasks are kept, durably |
 //! | [`carrier`] | the implementations of [`TaskQueue`] |
 
 pub mod api;
 pub mod carrier;
+pub mod engine;
+pub mod store;
 pub mod task;
 pub mod worker;
 

@@ -101,14 +101,21 @@ pub(crate) struct RawArguments(pub(crate) Bytes);
 pub(super) fn take_arguments(body: &Bytes) -> Result<(RawArguments, Bytes), Refusal> {
     let message: Message<'_> = serde_json::from_slice(body)
         .map_err(|error| if error.is_data() { Refusal::not_a_message(error) } else { Refusal::malformed(error) })?;
-    let params = message.params.filter(|_| message.method.as_deref() == Some("tools/call"));
-    let Some(arguments) = params.and_then(arguments_of) else {
-        return Ok((RawArguments(Bytes::from_static(b"{}")), body.clone()));
-    };
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Refusal::not_a_message("send the messages of a batch one by one"));
+    }
+    let none = || (RawArguments(Bytes::from_static(b"{}")), body.clone());
+    if message.method.as_deref() != Some("tools/call") {
+        return Ok(none());
+    }
+    // As rmcp answers parameters that it refuses; of these it would say only that it knows no such message.
+    let refusal = |error| Refusal::from(error).with_status(StatusCode::OK).with_id(message.id);
+    let params = message.params.ok_or_else(|| refusal(QueueError::invalid("params", "is required")))?;
+    let call: CallParams<'_> =
+        serde_json::from_str(params.get()).map_err(|error| refusal(QueueError::invalid("params", error)))?;
+    let Some(arguments) = call.arguments else { return Ok(none()) };
     if !arguments.get().starts_with('{') {
-        let error = QueueError::invalid("arguments", "must be a JSON object");
-        // As rmcp answers parameters that it refuses.
-        return Err(Refusal::from(error).with_status(StatusCode::OK).with_id(message.id));
+        return Err(refusal(QueueError::invalid("arguments", "must be a JSON object")));
     }
     let arguments = body.slice_ref(arguments.get().as_bytes());
     let start = arguments.as_ptr().addr() - body.as_ptr().addr();
@@ -130,12 +137,10 @@ struct Message<'a> {
 
 #[derive(Deserialize)]
 struct CallParams<'a> {
+    #[serde(borrow, rename = "name")]
+    _name: Cow<'a, str>,
     #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
-}
-
-fn arguments_of(params: &RawValue) -> Option<&RawValue> {
-    serde_json::from_str::<CallParams<'_>>(params.get()).ok()?.arguments
 }
 
 const KIB: usize = 1024;
@@ -165,8 +170,8 @@ mod tests {
         for body in [
             r#"{"method":"tools/list","params":{"arguments":{"a":1}},"id":1}"#,
             r#"{"method":"tools/call","params":{"name":"x","arguments":null}}"#,
-            r#"{"method":"tools/call","params":7}"#,
-            r#"{"method":"tools/call"}"#,
+            r#"{"method":"tools/call","params":{"name":"x"}}"#,
+            r#"{"jsonrpc":"2.0","result":{},"id":1}"#,
         ] {
             assert_eq!(take(body), ("{}".to_owned(), body.to_owned()));
         }

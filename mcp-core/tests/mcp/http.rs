@@ -107,6 +107,7 @@ async fn what_is_no_message_is_refused_in_json_rpc() {
         ("{} {}", -32700),
         ("7", -32600),
         (r#"{"method":7}"#, -32600),
+        (r#" [{"jsonrpc":"2.0","id":1,"method":"tools/list"}]"#, -32600),
     ] {
         let reply = client.send(legacy().body(Body::from(body)).unwrap()).await;
         assert_eq!((reply.status, &reply.json()["error"]["code"]), (StatusCode::BAD_REQUEST, &json!(code)), "{body}");
@@ -115,13 +116,21 @@ async fn what_is_no_message_is_refused_in_json_rpc() {
 }
 
 #[tokio::test]
-async fn arguments_that_are_no_object_are_refused() {
+async fn a_call_of_a_wrong_shape_is_refused_under_its_id() {
     let client = Client::new(FakeQueue::new());
-    for arguments in [json!([]), json!("x"), json!(7)] {
-        let reply = client.legacy(&call("list_peers", arguments)).await;
-        assert_eq!((reply.status, &reply.json()["id"]), (StatusCode::OK, &json!(7)));
-        assert_eq!(reply.json()["error"]["code"], -32602);
-        assert_eq!(reply.json()["error"]["data"]["field"], "arguments");
+    for (params, field) in [
+        (json!({ "name": "list_peers", "arguments": [] }), "arguments"),
+        (json!({ "name": "list_peers", "arguments": "x" }), "arguments"),
+        (json!({ "arguments": {} }), "params"),
+        (json!({ "name": 7 }), "params"),
+        (json!([]), "params"),
+        (Value::Null, "params"),
+    ] {
+        let message = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params });
+        let reply = client.legacy(&message).await;
+        assert_eq!((reply.status, &reply.json()["id"]), (StatusCode::OK, &json!(7)), "{message}");
+        assert_eq!(reply.json()["error"]["code"], -32602, "{message}");
+        assert_eq!(reply.json()["error"]["data"]["field"], field, "{message}");
     }
 }
 

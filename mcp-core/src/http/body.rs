@@ -54,7 +54,7 @@ impl Bodies {
     }
 
     async fn collect(&self, body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
-        let (mut chunks, mut bytes_len) = (Vec::new(), 0);
+        let (mut first, mut whole, mut bytes_len) = (Bytes::new(), Vec::new(), 0);
         let mut held: Option<SemaphorePermit<'_>> = None;
         let mut stream = body.into_data_stream();
         while let Some(chunk) = stream.next().await {
@@ -71,13 +71,17 @@ impl Bodies {
                 Some(held) => held.merge(more),
                 None => held = Some(more),
             }
-            chunks.push(chunk);
+            // Most bodies come in one piece and are not copied; pieces are, for each would hold more than its own bytes.
+            if bytes_len == chunk.len() {
+                first = chunk;
+            } else {
+                if whole.is_empty() {
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&chunk);
+            }
         }
-        let bytes = match chunks.pop() {
-            Some(only) if chunks.is_empty() => only,
-            last => chunks.into_iter().chain(last).collect::<Vec<_>>().concat().into(),
-        };
-        Ok((bytes, held))
+        Ok((if whole.is_empty() { first } else { whole.into() }, held))
     }
 
     fn check_len(&self, bytes_len: usize) -> Result<(), Refusal> {
@@ -97,7 +101,7 @@ pub(crate) struct RawArguments(pub(crate) Bytes);
 ///
 /// # Errors
 ///
-/// A refusal when the body is no JSON-RPC message or the arguments are no object.
+/// A refusal when the body is no JSON-RPC message or the call names no tool or has arguments that are no object.
 pub(super) fn take_arguments(body: &Bytes) -> Result<(RawArguments, Bytes), Refusal> {
     let message: Message<'_> = serde_json::from_slice(body)
         .map_err(|error| if error.is_data() { Refusal::not_a_message(error) } else { Refusal::malformed(error) })?;

@@ -124,7 +124,7 @@ impl Default for McpConfig {
 pub struct BearerToken(Box<str>);
 
 impl BearerToken {
-    /// Takes the token's text.
+    /// Takes the token's text. An empty one matches nothing, so that a token that was forgotten opens no door.
     #[must_use]
     pub fn new(token: impl Into<Box<str>>) -> Self {
         Self(token.into())
@@ -132,7 +132,7 @@ impl BearerToken {
 
     /// Whether the text is the token. Its length may show in the time that this takes, its content does not.
     pub(crate) fn matches(&self, shown: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(shown).into()
+        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(shown))
     }
 }
 
@@ -206,5 +206,6 @@ mod tests {
         for other in ["", "secre", "secret ", "Secret"] {
             assert!(!token.matches(other.as_bytes()), "{other:?}");
         }
+        assert!(!BearerToken::new("").matches(b""));
     }
 }

@@ -54,7 +54,7 @@ impl Bodies {
     }
 
     async fn collect(&self, body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
-        let (mut chunks, mut bytes_len) = (Vec::new(), 0);
+        let (mut first, mut whole, mut bytes_len) = (Bytes::new(), Vec::new(), 0);
         let mut held: Option<SemaphorePermit<'_>> = None;
         let mut stream = body.into_data_stream();
         while let Some(chunk) = stream.next().await {
@@ -71,13 +71,17 @@ impl Bodies {
                 Some(held) => held.merge(more),
                 None => held = Some(more),
             }
-            chunks.push(chunk);
+            // Most bodies come in one piece and are not copied; pieces are, for each would hold more than its own bytes.
+            if bytes_len == chunk.len() {
+                first = chunk;
+            } else {
+                if whole.is_empty() {
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&chunk);
+            }
         }
-        let bytes = match chunks.pop() {
-            Some(only) if chunks.is_empty() => only,
-            last => chunks.into_iter().chain(last).collect::<Vec<_>>().concat().into(),
-        };
-        Ok((bytes, held))
+        Ok((if whole.is_empty() { first } else { whole.into() }, held))
     }
 
     fn check_len(&self, bytes_len: usize) -> Result<(), Refusal> {
@@ -97,18 +101,25 @@ pub(crate) struct RawArguments(pub(crate) Bytes);
 ///
 /// # Errors
 ///
-/// A refusal when the body is no JSON-RPC message or the arguments are no object.
+/// A refusal when the body is no JSON-RPC message or the call names no tool or has arguments that are no object.
 pub(super) fn take_arguments(body: &Bytes) -> Result<(RawArguments, Bytes), Refusal> {
     let message: Message<'_> = serde_json::from_slice(body)
         .map_err(|error| if error.is_data() { Refusal::not_a_message(error) } else { Refusal::malformed(error) })?;
-    let params = message.params.filter(|_| message.method.as_deref() == Some("tools/call"));
-    let Some(arguments) = params.and_then(arguments_of) else {
-        return Ok((RawArguments(Bytes::from_static(b"{}")), body.clone()));
-    };
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Refusal::not_a_message("send the messages of a batch one by one"));
+    }
+    let none = || (RawArguments(Bytes::from_static(b"{}")), body.clone());
+    if message.method.as_deref() != Some("tools/call") {
+        return Ok(none());
+    }
+    // As rmcp answers parameters that it refuses; of these it would say only that it knows no such message.
+    let refusal = |error| Refusal::from(error).with_status(StatusCode::OK).with_id(message.id);
+    let params = message.params.ok_or_else(|| refusal(QueueError::invalid("params", "is required")))?;
+    let call: CallParams<'_> =
+        serde_json::from_str(params.get()).map_err(|error| refusal(QueueError::invalid("params", error)))?;
+    let Some(arguments) = call.arguments else { return Ok(none()) };
     if !arguments.get().starts_with('{') {
-        let error = QueueError::invalid("arguments", "must be a JSON object");
-        // As rmcp answers parameters that it refuses.
-        return Err(Refusal::from(error).with_status(StatusCode::OK).with_id(message.id));
+        return Err(refusal(QueueError::invalid("arguments", "must be a JSON object")));
     }
     let arguments = body.slice_ref(arguments.get().as_bytes());
     let start = arguments.as_ptr().addr() - body.as_ptr().addr();
@@ -130,12 +141,10 @@ struct Message<'a> {
 
 #[derive(Deserialize)]
 struct CallParams<'a> {
+    #[serde(borrow, rename = "name")]
+    _name: Cow<'a, str>,
     #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
-}
-
-fn arguments_of(params: &RawValue) -> Option<&RawValue> {
-    serde_json::from_str::<CallParams<'_>>(params.get()).ok()?.arguments
 }
 
 const KIB: usize = 1024;
@@ -165,8 +174,8 @@ mod tests {
         for body in [
             r#"{"method":"tools/list","params":{"arguments":{"a":1}},"id":1}"#,
             r#"{"method":"tools/call","params":{"name":"x","arguments":null}}"#,
-            r#"{"method":"tools/call","params":7}"#,
-            r#"{"method":"tools/call"}"#,
+            r#"{"method":"tools/call","params":{"name":"x"}}"#,
+            r#"{"jsonrpc":"2.0","result":{},"id":1}"#,
         ] {
             assert_eq!(take(body), ("{}".to_owned(), body.to_owned()));
         }

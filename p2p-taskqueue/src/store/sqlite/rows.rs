@@ -8,17 +8,32 @@ use crate::{
 };
 
 /// The columns of `task`, in the order in which [`read_spec`] takes them.
-pub(super) const SPEC_COLUMNS: &str = "t.seq, t.id, t.task_type, t.model_name, t.priority, t.created_at, t.deadline, \
-     t.labels, t.requires, t.session, t.pin_to, t.max_attempts, t.backoff_s, t.result_ttl_s, t.crc, t.payload";
+macro_rules! spec_columns {
+    () => {
+        "t.seq, t.id, t.task_type, t.model_name, t.priority, t.created_at, t.deadline, \
+     t.labels, t.requires, t.session, t.pin_to, t.max_attempts, t.backoff_s, t.result_ttl_s, t.crc, t.payload"
+    };
+}
+pub(super) use spec_columns;
 
 /// The columns of `live`, in the order in which [`read_live`] takes them.
-pub(super) const LIVE_COLUMNS: &str = "l.seq, l.id, l.lane, l.priority, l.phase, l.ready_at, l.not_before, l.attempt, \
+macro_rules! live_columns {
+    () => {
+        "l.seq, l.id, l.lane, l.priority, l.phase, l.ready_at, l.not_before, l.attempt, \
      l.fence_epoch, l.fence_counter, l.worker, l.lease_s, l.lease_until, l.cancel, l.progress, l.status_message, \
-     l.error, l.updated_at, l.max_attempts, l.backoff_s, l.result_ttl_s, l.crc";
+     l.error, l.updated_at, l.max_attempts, l.backoff_s, l.result_ttl_s, l.crc"
+    };
+}
+pub(super) use live_columns;
 
 /// The columns of `finished`, in the order in which [`read_ended`] takes them.
-pub(super) const ENDED_COLUMNS: &str = "f.seq, f.id, f.status, f.at, f.expires_at, f.not_before, f.attempt, \
-     f.fence_epoch, f.fence_counter, f.worker, f.progress, f.status_message, f.error, f.dead, f.crc, f.result";
+macro_rules! ended_columns {
+    () => {
+        "f.seq, f.id, f.status, f.at, f.expires_at, f.not_before, f.attempt, \
+     f.fence_epoch, f.fence_counter, f.worker, f.progress, f.status_message, f.error, f.dead, f.crc, f.result"
+    };
+}
+pub(super) use ended_columns;
 
 /// What the store keeps beside the engine's part of a live row.
 #[derive(Debug, Clone)]
@@ -117,7 +132,7 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
     }
 }
 
-/// Reads the columns of [`SPEC_COLUMNS`]: the sequence number, what the submit fixed, and the payload's text.
+/// Reads the columns of `spec_columns`: the sequence number, what the submit fixed, and the payload's text.
 pub(super) fn read_spec(columns: &mut Columns<'_, '_>) -> Result<(i64, Spec, String), RowError> {
     let seq = columns.take()?;
     let spec = Spec {
@@ -141,7 +156,7 @@ pub(super) fn read_spec(columns: &mut Columns<'_, '_>) -> Result<(i64, Spec, Str
     if stored == i64::from(spec_crc(seq, &spec, &payload)) { Ok((seq, spec, payload)) } else { Err(RowError::Damaged) }
 }
 
-/// Reads the columns of [`LIVE_COLUMNS`].
+/// Reads the columns of `live_columns`.
 pub(super) fn read_live(columns: &mut Columns<'_, '_>) -> Result<LiveRow, RowError> {
     let (seq, id, lane, priority) = (columns.take()?, columns.id()?, columns.take()?, columns.take()?);
     let phase = match columns.take::<i64>()? {
@@ -171,7 +186,7 @@ pub(super) fn read_live(columns: &mut Columns<'_, '_>) -> Result<LiveRow, RowErr
     Ok(row)
 }
 
-/// Reads the columns of [`ENDED_COLUMNS`]: how the task ended, and its result's text.
+/// Reads the columns of `ended_columns`: how the task ended, and its result's text.
 pub(super) fn read_ended(columns: &mut Columns<'_, '_>) -> Result<(Ended, Option<String>), RowError> {
     let (seq, id) = (columns.take()?, columns.id()?);
     let ended = Ended {

@@ -148,8 +148,8 @@ impl<'a> Turn<'a> {
         if let Some(row) = self.live_row(seq).map_err(|error| unusable(id, error))? {
             return if row.id == id { Ok(Found::Live(row)) } else { Err(damaged(id).into()) };
         }
-        let sql = const_format(rows::ENDED_COLUMNS, "finished f WHERE f.seq = ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
+        const SQL: &str = concat!("SELECT ", rows::ended_columns!(), " FROM finished f WHERE f.seq = ?1");
+        let mut statement = self.connection.prepare_cached(SQL)?;
         let mut found = statement.query([seq])?;
         let Some(row) = found.next()? else { return Err(damaged(id).into()) };
         let (ended, result) = rows::read_ended(&mut Columns::new(row)).map_err(|error| unusable(id, error))?;
@@ -159,16 +159,16 @@ impl<'a> Turn<'a> {
 
     /// Reads a live row.
     pub(super) fn live_row(&self, seq: i64) -> Result<Option<LiveRow>, RowError> {
-        let sql = const_format(rows::LIVE_COLUMNS, "live l WHERE l.seq = ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
+        const SQL: &str = concat!("SELECT ", rows::live_columns!(), " FROM live l WHERE l.seq = ?1");
+        let mut statement = self.connection.prepare_cached(SQL)?;
         let mut found = statement.query([seq])?;
         found.next()?.map(|row| rows::read_live(&mut Columns::new(row))).transpose()
     }
 
     /// Reads what the submit fixed, and the payload.
     pub(super) fn spec(&self, seq: i64) -> Result<Option<(Spec, String)>, RowError> {
-        let sql = const_format(rows::SPEC_COLUMNS, "task t WHERE t.seq = ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
+        const SQL: &str = concat!("SELECT ", rows::spec_columns!(), " FROM task t WHERE t.seq = ?1");
+        let mut statement = self.connection.prepare_cached(SQL)?;
         let mut found = statement.query([seq])?;
         let Some(row) = found.next()? else { return Ok(None) };
         let (_, spec, payload) = rows::read_spec(&mut Columns::new(row))?;
@@ -306,8 +306,4 @@ pub(super) fn record(
 
 fn earliest(known: &mut Option<Wall>, other: Wall) {
     *known = Some(known.map_or(other, |known| known.min(other)));
-}
-
-fn const_format(columns: &str, from: &str) -> String {
-    format!("SELECT {columns} FROM {from}")
 }

@@ -4,7 +4,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -57,6 +57,8 @@ pub(super) struct Pace {
     /// The disk is full: refuse what adds, and look again then.
     full_until: Option<Duration>,
     synchronous: Synchronous,
+    /// How many commands the last two batches had.
+    lately: [usize; 2],
 }
 
 /// What the connection does at a commit.
@@ -98,8 +100,14 @@ impl Writer {
     }
 
     /// Waits for something to do, and takes all that is there, up to a bound.
+    ///
+    /// Callers that were just answered tend to come back together, one by one within some microseconds. To start with
+    /// the first of them would leave the others to the next sync, so a busy writer waits a moment for as many as came
+    /// lately; a single caller never waits.
     fn receive(&mut self) -> (Vec<Command>, bool) {
         let mut commands = Vec::new();
+        let expected = self.pace.lately.into_iter().max().unwrap_or(0);
+        let mut gather_until = None;
         let mut next = self.wait();
         while let Some(message) = next {
             match message {
@@ -108,6 +116,14 @@ impl Writer {
                 Message::Close => return (commands, true),
             }
             next = if commands.len() < BATCH_MAX { self.messages.try_recv().ok() } else { None };
+            if next.is_none() && !commands.is_empty() && commands.len() < expected {
+                let until = *gather_until.get_or_insert_with(|| Instant::now() + GATHER_MAX);
+                next = self.messages.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+            }
+        }
+        if !commands.is_empty() {
+            let [last, _] = self.pace.lately;
+            self.pace.lately = [commands.len(), last];
         }
         (commands, false)
     }
@@ -428,6 +444,9 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 
 /// Commands of one transaction: a burst shares one sync, and its first command waits for no more than some milliseconds.
 const BATCH_MAX: usize = 512;
+
+/// A tenth to a third of a sync: what waiting for company may cost.
+const GATHER_MAX: Duration = Duration::from_micros(60);
 
 /// With schedules on wall time, a clock that was set is noticed after this long.
 const SCHEDULE_RECHECK: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::{
     batch::{self, apply},
-    command::{Answer, Command, Message, Returns, Work, storage_error, storage_full},
+    command::{Answer, ClaimWork, Command, Message, Returns, Work, storage_error, storage_full},
     leases::Leases,
     parked::{Parked, answer},
     reserve::Reserve,
@@ -187,6 +187,8 @@ impl Writer {
         let sync = ends_leases || commands.iter().any(|command| command.work.needs_sync());
         self.set_synchronous(if sync { Synchronous::Full } else { Synchronous::Normal }).map_err(Trouble::Before)?;
         let Some(connection) = &self.connection else { return Err(Trouble::Before(rusqlite::Error::InvalidQuery)) };
+        #[cfg(test)]
+        self.faults.before_begin(connection).map_err(Trouble::Before)?;
         execute(connection, "BEGIN IMMEDIATE").map_err(Trouble::Before)?;
         let mut turn = Turn::new(connection, &mut self.memory, now);
         let given_out: &[_] = if chores { &self.given_out } else { &[] };
@@ -292,6 +294,8 @@ impl Writer {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
             tracing::error!("the store's disk is full: new tasks are refused until there is room");
             self.reserve.spend();
+            #[cfg(test)]
+            self.faults.reserve_spent();
             self.pace.full_until = Some(now.monotonic + FULL_RECHECK);
         }
     }
@@ -300,7 +304,10 @@ impl Writer {
     fn refuse_when_full(&mut self, commands: &mut Vec<Command>, now: Now) {
         let Some(until) = self.pace.full_until else { return };
         if until <= now.monotonic && commands.iter().any(|command| command.work.adds()) {
-            self.pace.full_until = self.reserve.fill().is_err().then_some(now.monotonic + FULL_RECHECK);
+            let filled = self.reserve.fill().is_ok();
+            #[cfg(test)]
+            let filled = filled && self.faults.has_room();
+            self.pace.full_until = (!filled).then_some(now.monotonic + FULL_RECHECK);
         }
         if self.pace.full_until.is_some() {
             for command in commands.extract_if(.., |command| command.work.adds()) {
@@ -399,20 +406,20 @@ fn run(
     }
     let mut answers = Vec::with_capacity(commands.len());
     for command in commands {
-        answers.push(match apply(turn, &command.work, returns) {
-            Ok(answer) => Ok(answer),
-            Err(Halt::Refused(error)) => Err(error),
-            Err(Halt::Failed(error)) => return Err(error),
-        });
+        answers.push(answered(apply(turn, &command.work, returns))?);
     }
     let mut served = Vec::new();
     if turn.effects.readied {
         for (place, claim) in parked.open() {
-            match batch::claim_one(turn, claim, returns) {
-                Ok(None) => {}
-                Ok(given_out) => served.push((place, Ok(Answer::Claimed(given_out)))),
-                Err(Halt::Refused(error)) => served.push((place, Err(error))),
-                Err(Halt::Failed(error)) => return Err(error),
+            match claimed(turn, claim, returns)? {
+                Ok(Answer::Claimed(None)) => {}
+                answer => served.push((place, answer)),
+            }
+        }
+        // A claim of this very transaction may have come before what it is to wait for.
+        for (command, result) in commands.iter().zip(&mut answers) {
+            if let (Work::Claim(claim), Ok(Answer::Claimed(None))) = (&command.work, &result) {
+                *result = claimed(turn, claim, returns)?;
             }
         }
     }
@@ -424,6 +431,23 @@ fn run(
         turn.effects.tally.save(turn.connection)?;
     }
     Ok((answers, served))
+}
+
+fn claimed(
+    turn: &mut Turn<'_>,
+    claim: &ClaimWork,
+    returns: &Arc<Returns>,
+) -> rusqlite::Result<Result<Answer, QueueError>> {
+    answered(batch::claim_one(turn, claim, returns).map(Answer::Claimed))
+}
+
+/// A refusal is an answer; only a failed statement ends the transaction.
+fn answered(result: Result<Answer, Halt>) -> rusqlite::Result<Result<Answer, QueueError>> {
+    match result {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(Halt::Refused(error)) => Ok(Err(error)),
+        Err(Halt::Failed(error)) => Err(error),
+    }
 }
 
 /// A chore asks nobody's leave; a refusal is only worth a note.

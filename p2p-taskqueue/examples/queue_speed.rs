@@ -1,6 +1,8 @@
 //! How fast is the local queue? Prints durable submits and whole cycles per second, claim times at two queue lengths, and how
 //! long a waiter takes to notice an end.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement: it stops at the first failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement: it stops at the first failure")]
+#![expect(clippy::print_stdout, reason = "the answer is for a person")]
+#![expect(clippy::disallowed_methods, reason = "it runs on tokio by its own choice")]
 
 use std::{
     sync::Arc,

@@ -17,12 +17,14 @@ use crate::{
 
 pub(super) type TestResult = Result<(), Box<dyn Error>>;
 
+type Reopen = Box<dyn Fn(Arc<dyn TaskStore>) -> Arc<dyn TaskStore>>;
+
 /// A store under test, with the clock that it goes by.
 pub(super) struct Rig {
     pub(super) store: Arc<dyn TaskStore>,
     pub(super) clock: Arc<ManualClock>,
     /// Closes the store and opens what it left.
-    pub(super) reopen: Box<dyn Fn(Arc<dyn TaskStore>) -> Arc<dyn TaskStore>>,
+    pub(super) reopen: Reopen,
 }
 
 impl Rig {

@@ -142,8 +142,8 @@ SELECT min(ready_at) FROM run";
 /// Two, so that a long list does not hold up a `get`; more would only wait for the two cores of a small machine.
 const READERS: usize = 2;
 
-/// Reads that wait: beyond this they would be answered after their callers have given up.
-const READS_MAX: usize = 4_096;
+/// Reads that wait: all waits for one task may be woken at once, and each reads its record.
+const READS_MAX: usize = 16_384;
 
 /// What one answer may hold in memory.
 const READ_BYTES_MAX: usize = 64 * 1024 * 1024;

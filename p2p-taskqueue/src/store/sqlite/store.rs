@@ -17,7 +17,6 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     command::{Answer, ClaimWork, Command, Message, Returns, Work},
-    leases::Leases,
     list,
     parked::Parked,
     reader::{self, Job},
@@ -107,7 +106,7 @@ impl SqliteStore {
         let connection = schema::open_writer(path).map_err(failed)?;
         let fence = Fence { epoch: tally::raise_epoch(&connection).map_err(failed)?, counter: 0 };
         let now = options.clock.now();
-        let memory = Memory::load(&connection, fence, &Leases::default(), now).map_err(failed)?;
+        let memory = Memory::load(&connection, fence, now).map_err(failed)?;
         let reserve = Reserve::new(path);
         if let Err(error) = reserve.fill() {
             tracing::warn!(%error, "no room to set aside for a full disk");
@@ -239,7 +238,9 @@ impl TaskStore for SqliteStore {
     async fn claim(&self, peer: PeerId, claim: Claim) -> Result<Option<Leased>, QueueError> {
         let Claim { worker_id, supported_task_types, labels, session, lease_s, wait_s } = claim;
         let claimant = Claimant { peer, types: supported_task_types, labels, session };
-        let work = ClaimWork { claimant, worker: worker_id, lease_s, wait_s };
+        let wait = Some(Duration::try_from_secs_f64(wait_s).unwrap_or_default()).filter(|wait| !wait.is_zero());
+        let deadline = wait.map(|wait| self.clock.now().monotonic + wait);
+        let work = ClaimWork { claimant, worker: worker_id, lease_s, deadline };
         let claimed = |answer| match answer {
             Answer::Claimed(given_out) => Some(given_out),
             _ => None,

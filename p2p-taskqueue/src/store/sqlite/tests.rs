@@ -188,6 +188,28 @@ async fn one_refusal_in_a_batch_leaves_the_others_alone() -> TestResult {
 }
 
 #[tokio::test]
+async fn a_statement_that_fails_fails_its_own_command_only() -> TestResult {
+    let (store, _, faults, directory) = fixture()?;
+    let other = Connection::open(file(&directory))?;
+    other.execute_batch(
+        "CREATE TRIGGER poison BEFORE INSERT ON task WHEN new.payload = '\"poison\"'
+         BEGIN SELECT raise(ROLLBACK, 'poisoned'); END",
+    )?;
+    let closed = faults.gate.lock().unwrap();
+    let mut all = join_all(["a", "poison", "b"].map(|text| submit(&store, text)));
+    assert!((&mut all).now_or_never().is_none());
+    drop(closed);
+    let answers = soon(all).await;
+    let error = answers[1].clone().unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::StorageError, Outcome::NotApplied));
+    assert!(answers[0].is_ok() && answers[2].is_ok());
+    assert_eq!(claim(&store).await?.record.payload, Json::from_text("a"));
+    assert_eq!(claim(&store).await?.record.payload, Json::from_text("b"));
+    assert_eq!(soon(store.status()).await?.totals["queued"], 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_failed_commit_is_told_and_the_file_is_opened_again() -> TestResult {
     let (store, clock, faults, _directory) = fixture()?;
     let kept = submit(&store, "kept").await?;

@@ -33,17 +33,15 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Reads it from the file. Running tasks that `known` does not time keep their lease for one more length of it
-    /// (clause T8).
-    pub(super) fn load(connection: &Connection, fence: Fence, known: &Leases, now: Now) -> rusqlite::Result<Self> {
+    /// Reads it from the file. Running tasks keep their lease for one more length of it (clause T8).
+    pub(super) fn load(connection: &Connection, fence: Fence, now: Now) -> rusqlite::Result<Self> {
         let mut leases = Leases::default();
         let sql = "SELECT seq, id, lease_s FROM live INDEXED BY live_running WHERE phase = 2 ORDER BY seq";
         let mut running = connection.prepare_cached(sql)?;
         let mut rows = running.query([])?;
         while let Some(row) = rows.next()? {
-            let (seq, id, lease_s) = (row.get(0)?, TaskId::from_bytes(row.get(1)?), row.get::<_, f64>(2)?);
-            let end = known.get(id).map_or_else(|| lease_end(now, lease_s), |lease| lease.end);
-            leases.set(id, Lease { end, seq });
+            let (seq, id, lease_s) = (row.get(0)?, TaskId::from_bytes(row.get(1)?), row.get(2)?);
+            leases.set(id, Lease { end: lease_end(now, lease_s), seq });
         }
         let earliest = |sql| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
         let delayed_at = earliest("SELECT min(ready_at) FROM live INDEXED BY live_delayed WHERE phase = 1")?;
@@ -60,8 +58,13 @@ impl Memory {
         })
     }
 
-    pub(super) const fn fence(&self) -> Fence {
-        self.fence
+    /// Reads it again after a transaction that came to nothing: what the file does not have stays.
+    pub(super) fn reload(&mut self, connection: &Connection, now: Now) -> rusqlite::Result<()> {
+        let mut memory = Self::load(connection, self.fence, now)?;
+        memory.last_ready = self.last_ready;
+        memory.leases.keep_ends(&self.leases);
+        *self = memory;
+        Ok(())
     }
 }
 

@@ -1,9 +1,6 @@
 use std::{
     path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::{Arc, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
@@ -11,8 +8,8 @@ use rusqlite::Connection;
 
 use super::{
     batch::{self, apply},
-    command::{Answer, ClaimWork, Command, Message, Returns, Work, storage_error, storage_full},
-    leases::Leases,
+    chores,
+    command::{Answer, ClaimWork, Command, Message, Returns, Work},
     parked::{Parked, answer},
     reserve::Reserve,
     schema,
@@ -53,17 +50,17 @@ pub(super) struct Pace {
     /// Copy the log into the file then, if nothing happens before.
     checkpoint_at: Option<Duration>,
     /// Something went wrong: leave chores and repairs until then.
-    hold_until: Option<Duration>,
+    pub(super) hold_until: Option<Duration>,
     /// The disk is full: refuse what adds, and look again then.
-    full_until: Option<Duration>,
-    synchronous: Synchronous,
+    pub(super) full_until: Option<Duration>,
+    pub(super) synchronous: Synchronous,
     /// How many commands the last two batches had.
     lately: [usize; 2],
 }
 
 /// What the connection does at a commit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Synchronous {
+pub(super) enum Synchronous {
     /// Waits for stable storage.
     #[default]
     Full,
@@ -73,7 +70,7 @@ enum Synchronous {
 
 /// Why a transaction came to nothing.
 #[derive(Debug)]
-enum Trouble {
+pub(super) enum Trouble {
     /// Before or in it: it was rolled back, and nothing of it is there.
     Before(rusqlite::Error),
     /// At its commit: whether it took effect is not known.
@@ -81,7 +78,7 @@ enum Trouble {
 }
 
 /// A transaction that was committed.
-struct Done {
+pub(super) struct Done {
     answers: Vec<Result<Answer, QueueError>>,
     served: Vec<(usize, Result<Answer, QueueError>)>,
     effects: Effects,
@@ -128,16 +125,13 @@ impl Writer {
         (commands, false)
     }
 
-    fn wait(&mut self) -> Option<Message> {
+    fn wait(&self) -> Option<Message> {
         let Some(due) = self.next_due() else { return self.messages.recv().ok() };
         match self.clock.block_for(due) {
             // The channel does not close while the writer holds a sender of it in `returns`.
             None if due > self.clock.now().monotonic => self.messages.recv().ok(),
             None => self.messages.try_recv().ok(),
-            Some(timeout) => match self.messages.recv_timeout(timeout) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Some(timeout) => self.messages.recv_timeout(timeout).ok(),
         }
     }
 
@@ -182,7 +176,7 @@ impl Writer {
     }
 
     /// Runs commands, chores and waiting claims in one transaction.
-    fn attempt(&mut self, commands: &[Command], chores: bool, now: Now) -> Result<Done, Trouble> {
+    pub(super) fn attempt(&mut self, commands: &[Command], chores: bool, now: Now) -> Result<Done, Trouble> {
         let ends_leases = self.memory.leases.first_end().is_some_and(|end| end <= now.monotonic);
         let sync = ends_leases || commands.iter().any(|command| command.work.needs_sync());
         self.set_synchronous(if sync { Synchronous::Full } else { Synchronous::Normal }).map_err(Trouble::Before)?;
@@ -209,15 +203,14 @@ impl Writer {
                 if !connection.is_autocommit() {
                     execute(connection, "ROLLBACK").map_err(Trouble::Commit)?;
                 }
-                let known = std::mem::take(&mut self.memory.leases);
-                self.memory = Memory::load(connection, self.memory.fence(), &known, now).map_err(Trouble::Commit)?;
+                self.memory.reload(connection, now).map_err(Trouble::Commit)?;
                 Err(Trouble::Before(error))
             }
         }
     }
 
     /// What follows a commit: wake, answer, let wait.
-    fn settle(&mut self, commands: Vec<Command>, done: Done, now: Now) {
+    pub(super) fn settle(&mut self, commands: Vec<Command>, done: Done, now: Now) {
         let Done { answers, served, effects } = done;
         self.memory.tally = effects.tally;
         for (id, lease) in effects.leases {
@@ -233,118 +226,8 @@ impl Writer {
         self.parked.answer(served);
         for (command, result) in commands.into_iter().zip(answers) {
             match result {
-                Ok(Answer::Claimed(None)) => self.parked.park(command, now.monotonic),
+                Ok(Answer::Claimed(None)) => self.parked.park(command),
                 result => answer(command, result),
-            }
-        }
-    }
-
-    /// One of the commands or chores cannot be done: find out which, so that it does not fail the others.
-    fn one_by_one(&mut self, commands: Vec<Command>, first_error: &rusqlite::Error, now: Now) {
-        tracing::warn!(error = %first_error, "a transaction of the store failed; trying its parts one by one");
-        self.note_full(first_error, now);
-        if let Err(Trouble::Before(error) | Trouble::Commit(error)) = self.attempt(&[], true, now).map(|done| {
-            self.settle(Vec::new(), done, now);
-        }) {
-            tracing::error!(%error, "leases, delays and retention of the store are held up");
-            self.pace.hold_until = Some(now.monotonic + HOLD);
-        }
-        for command in commands {
-            if self.pace.full_until.is_some() && command.work.adds() {
-                answer(command, Err(storage_full()));
-                continue;
-            }
-            let mut one = vec![command];
-            match self.attempt(&one, false, now) {
-                Ok(done) => self.settle(one, done, now),
-                Err(Trouble::Before(error)) => {
-                    self.note_full(&error, now);
-                    one.drain(..).for_each(|command| answer(command, Err(storage_error(&error))));
-                }
-                Err(Trouble::Commit(error)) => self.commit_failed(one, &error, now),
-            }
-        }
-    }
-
-    /// A commit failed. Its sync is not tried again: what the system still holds in memory may not be what is on the
-    /// disk. The file is opened anew and what it then shows is the truth.
-    fn commit_failed(&mut self, commands: Vec<Command>, error: &rusqlite::Error, now: Now) {
-        tracing::error!(%error, "a commit of the store failed; opening it again");
-        self.note_full(error, now);
-        let attempted = self.memory.tally.batch + 1;
-        self.connection = None;
-        self.pace.hold_until = Some(now.monotonic + HOLD);
-        let reopened = self.reopen(now);
-        let applied = !reopened || self.memory.tally.batch >= attempted;
-        for command in commands {
-            let error = match self.pace.full_until {
-                Some(_) if !applied => storage_full(),
-                _ => QueueError { code: ErrorCode::StorageError, ..storage_error(error) },
-            };
-            if matches!(&command.work, Work::Claim(_)) {
-                // No fence of it was told to anybody.
-                answer(command, Err(error));
-            } else {
-                answer(command, Err(if applied { error.with_unknown_outcome() } else { error }));
-            }
-        }
-    }
-
-    fn note_full(&mut self, error: &rusqlite::Error, now: Now) {
-        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
-            tracing::error!("the store's disk is full: new tasks are refused until there is room");
-            self.reserve.spend();
-            #[cfg(test)]
-            self.faults.reserve_spent();
-            self.pace.full_until = Some(now.monotonic + FULL_RECHECK);
-        }
-    }
-
-    /// While the disk is full, what adds is refused; from time to time the reserve shows whether there is room again.
-    fn refuse_when_full(&mut self, commands: &mut Vec<Command>, now: Now) {
-        let Some(until) = self.pace.full_until else { return };
-        if until <= now.monotonic && commands.iter().any(|command| command.work.adds()) {
-            let filled = self.reserve.fill().is_ok();
-            #[cfg(test)]
-            let filled = filled && self.faults.has_room();
-            self.pace.full_until = (!filled).then_some(now.monotonic + FULL_RECHECK);
-        }
-        if self.pace.full_until.is_some() {
-            for command in commands.extract_if(.., |command| command.work.adds()) {
-                answer(command, Err(storage_full()));
-            }
-        }
-    }
-
-    fn reopen_if_needed(&mut self, now: Now) -> bool {
-        self.connection.is_some() || (self.pace.hold_until.is_none() && self.reopen(now))
-    }
-
-    fn reopen(&mut self, now: Now) -> bool {
-        let known = std::mem::replace(&mut self.memory.leases, Leases::default());
-        let opened = schema::open_writer(&self.path).and_then(|connection| {
-            // Copying the log writes what is in it anew, and waits for that: then it is on the disk.
-            if !schema::checkpoint(&connection, "TRUNCATE")? {
-                return Err(rusqlite::Error::SqliteFailure(
-                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-                    None,
-                ));
-            }
-            let memory = Memory::load(&connection, self.memory.fence(), &known, now)?;
-            Ok((connection, memory))
-        });
-        match opened {
-            Ok((connection, memory)) => {
-                self.memory = memory;
-                self.connection = Some(connection);
-                self.pace.synchronous = Synchronous::Full;
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the store could not be opened again");
-                self.memory.leases = known;
-                self.pace.hold_until = Some(now.monotonic + HOLD);
-                false
             }
         }
     }
@@ -400,9 +283,9 @@ fn run(
     returns: &Arc<Returns>,
 ) -> rusqlite::Result<Ran> {
     if let Some(given_out) = chores {
-        batch::take_back(turn, given_out)?;
-        batch::expire_leases(turn)?;
-        unrefused(batch::ready_delayed(turn))?;
+        chores::take_back(turn, given_out)?;
+        chores::expire_leases(turn)?;
+        unrefused(chores::ready_delayed(turn))?;
     }
     let mut answers = Vec::with_capacity(commands.len());
     for command in commands {
@@ -424,7 +307,7 @@ fn run(
         }
     }
     if chores.is_some() {
-        unrefused(batch::sweep(turn))?;
+        unrefused(chores::sweep(turn))?;
     }
     if turn.effects.wrote {
         turn.effects.tally.batch += 1;
@@ -478,9 +361,3 @@ const SCHEDULE_RECHECK: Duration = Duration::from_secs(30);
 /// The log is copied into the file after this long without a command: what is not copied is the part of the file that a
 /// damaged log would lose.
 const CHECKPOINT_AFTER: Duration = Duration::from_millis(250);
-
-/// After a failure, unasked work and repairs wait this long.
-const HOLD: Duration = Duration::from_secs(1);
-
-/// How often a full disk is looked at again.
-const FULL_RECHECK: Duration = Duration::from_secs(1);

@@ -242,6 +242,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_long_poll_without_a_task_ends_with_none() -> TestResult {
+        let (queue, _directory) = queue()?;
+        let claim = Claim { wait_s: 0.01, ..Claim::new("w") };
+        assert_eq!(soon(queue.claim(&ME, claim)).await?.task, None);
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn a_thousand_waits_are_all_woken_and_hold_nobody_up() -> TestResult {
         let (queue, _directory) = queue()?;
         let id = submit(&queue).await?;

@@ -8,7 +8,7 @@ use std::{
         mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -165,9 +165,16 @@ impl SqliteStore {
         let Some(threads) = threads else { return };
         // The readers first: the log can be emptied only when nobody reads it.
         drop(self.readers.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // The writer has gone when its channel is closed.
-        let _ = self.writer.send(Message::Close);
-        if threads.writer_ended.recv_timeout(CLOSE_MAX) == Err(RecvTimeoutError::Timeout) {
+        let deadline = Instant::now() + CLOSE_MAX;
+        // Behind everything that was accepted; when the writer has gone, there is nobody to tell.
+        while let Err(TrySendError::Full(_)) = self.writer.try_send(Message::Close) {
+            let ended = threads.writer_ended.recv_timeout(CLOSE_RETRY);
+            if ended == Err(RecvTimeoutError::Disconnected) || Instant::now() >= deadline {
+                break;
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if threads.writer_ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
             // It hangs in the file system. What it has not committed was not acknowledged.
             tracing::error!(path = %self.path.display(), "the store's writer did not end in time");
             return;
@@ -352,3 +359,6 @@ const COMMANDS_RETRY_AFTER_S: f64 = 0.5;
 
 /// The writer ends after one more batch and a copy of the log; longer than this the disk does not answer.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often a full channel is tried while closing.
+const CLOSE_RETRY: Duration = Duration::from_millis(5);

@@ -300,6 +300,17 @@ pub(super) async fn t5_setting_the_wall_clock_ends_no_lease(rig: Rig) -> TestRes
     Ok(())
 }
 
+pub(super) async fn t5_setting_the_wall_clock_removes_no_result_and_no_key(rig: Rig) -> TestResult {
+    let keyed = || Submit { idempotency_key: Some("k".to_owned()), ..Submit::new("echo", Json::null()) };
+    let task = rig.submit_as(keyed()).await?.task_id;
+    rig.store.complete(complete(&rig.claim_now().await?, "r")).await?;
+    rig.clock.set_wall(super::Clock::now(&*rig.clock).wall.after(10.0 * 86_400.0));
+    rig.pass(3_600.0).await;
+    assert_eq!(rig.get(task).await?.result, Some(Json::from_text("r")));
+    assert!(rig.submit_as(keyed()).await?.duplicate);
+    Ok(())
+}
+
 pub(super) async fn t8_a_restart_keeps_what_was_acknowledged(rig: Rig) -> TestResult {
     let queued = rig.submit_as(Submit { priority: 1, ..Submit::new("echo", Json::from_text("p")) }).await?.task_id;
     let running = rig.submit_as(Submit { priority: 9, ..Submit::new("echo", Json::null()) }).await?.task_id;

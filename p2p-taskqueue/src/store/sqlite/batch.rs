@@ -74,10 +74,11 @@ fn submit(turn: &mut Turn<'_>, admission: &Admission) -> Result<Submission, Halt
 /// The task of an earlier submit with the same key (clause T7).
 fn first_submit(turn: &Turn<'_>, admission: &Admission) -> Result<Option<TaskId>, Halt> {
     let Some(idempotency) = &admission.idempotency else { return Ok(None) };
+    let now = turn.memory.retention(turn.now);
     let known = turn
         .connection
         .prepare_cached("SELECT content, id FROM idempotency WHERE scope = ?1 AND key = ?2 AND expires_at > ?3")?
-        .query_row((&idempotency.scope, &idempotency.key, turn.now.wall.as_micros()), |row| {
+        .query_row((&idempotency.scope, &idempotency.key, now.as_micros()), |row| {
             Ok((row.get::<_, [u8; 32]>(0)?, TaskId::from_bytes(row.get(1)?)))
         })
         .optional()?;

@@ -74,10 +74,11 @@ pub(super) fn ready_delayed(turn: &mut Turn<'_>) -> Result<(), Halt> {
 
 /// Removes a few of the finished tasks and idempotency keys whose time is over (clause T11).
 pub(super) fn sweep(turn: &mut Turn<'_>) -> Result<(), Halt> {
-    if turn.memory.sweep_at.is_none_or(|at| at > turn.now.wall) {
+    let now = turn.memory.retention(turn.now);
+    if turn.memory.sweep_at.is_none_or(|at| at > now) {
         return Ok(());
     }
-    let now = turn.now.wall.as_micros();
+    let now = now.as_micros();
     let due: Vec<(i64, i64, i64)> = turn
         .connection
         .prepare_cached(

@@ -12,12 +12,20 @@ impl Writer {
     /// One of the commands or chores cannot be done: find out which, so that it does not fail the others.
     pub(super) fn one_by_one(&mut self, commands: Vec<Command>, first_error: &rusqlite::Error, now: Now) {
         tracing::warn!(error = %first_error, "a transaction of the store failed; trying its parts one by one");
-        self.note_full(first_error, now);
-        if let Err(Trouble::Before(error) | Trouble::Commit(error)) = self.attempt(&[], true, now).map(|done| {
-            self.settle(Vec::new(), done, now);
-        }) {
-            tracing::error!(%error, "leases, delays and retention of the store are held up");
+        if first_error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) {
+            // Each further try would wait as long again.
             self.pace.hold_until = Some(now.monotonic + HOLD);
+            let error = storage_error(first_error);
+            return commands.into_iter().for_each(|command| answer(command, Err(error.clone())));
+        }
+        self.note_full(first_error, now);
+        match self.attempt(&[], true, now) {
+            Ok(done) => self.settle(Vec::new(), done, now),
+            Err(Trouble::Before(error)) => {
+                tracing::error!(%error, "leases, delays and retention of the store are held up");
+                self.pace.hold_until = Some(now.monotonic + HOLD);
+            }
+            Err(Trouble::Commit(error)) => self.commit_failed(Vec::new(), &error, now),
         }
         for command in commands {
             if self.pace.full_until.is_some() && command.work.adds() {

@@ -196,7 +196,7 @@ pub(super) const APPLICATION_ID: i64 = 0x746d_7368;
 pub(super) const SCHEMA_VERSION: i64 = 1;
 
 /// Only a program that is not ours (a shell, a backup) can hold the file: wait a moment, then say so.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// In SQLite's unit, negative KiB: the hot pages of a million queued tasks; taken as it is needed.
 const WRITER_CACHE_KIB_NEGATIVE: i64 = -16 * 1024;

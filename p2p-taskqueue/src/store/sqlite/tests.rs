@@ -88,6 +88,7 @@ conformance::conformance! { rig();
     t7_repeats_in_one_batch_make_one_task
     t8_a_restart_keeps_what_was_acknowledged
     t11_results_are_removed_after_their_time
+    t5_setting_the_wall_clock_removes_no_result_and_no_key
     a_long_poll_is_woken_by_whatever_makes_a_task_claimable
     a_dropped_long_poll_loses_no_task
     waiting_claims_are_served_in_turn_and_by_what_they_take
@@ -206,6 +207,24 @@ async fn a_statement_that_fails_fails_its_own_command_only() -> TestResult {
     assert_eq!(claim(&store).await?.record.payload, Json::from_text("a"));
     assert_eq!(claim(&store).await?.record.payload, Json::from_text("b"));
     assert_eq!(soon(store.status()).await?.totals["queued"], 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_holds_is_told_at_once() -> TestResult {
+    let (store, clock, _, directory) = fixture()?;
+    submit(&store, "before").await?;
+    let other = Connection::open(file(&directory))?;
+    other.execute_batch("BEGIN IMMEDIATE")?;
+    for answer in soon(join_all(["a", "b", "c"].map(|text| submit(&store, text)))).await {
+        let error = answer.unwrap_err();
+        assert_eq!((error.code, error.outcome, error.retryable), (ErrorCode::StorageError, Outcome::NotApplied, true));
+        assert!(error.message.contains("another program"), "{error}");
+    }
+    other.execute_batch("ROLLBACK")?;
+    clock.advance(Duration::from_secs(2));
+    submit(&store, "after").await?;
+    assert_eq!(soon(store.status()).await?.totals["queued"], 2);
     Ok(())
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Memory {
     pub(super) delayed_at: Option<Wall>,
     /// When the first finished task or idempotency key is to be removed; may be early, never late.
     pub(super) sweep_at: Option<Wall>,
+    /// A moment at which the wall clock was believed.
+    anchor: Now,
 }
 
 impl Memory {
@@ -55,13 +57,29 @@ impl Memory {
             last_ready: Wall::from_micros(0),
             delayed_at: delayed_at.map(Wall::from_micros),
             sweep_at: finished.into_iter().chain(keys).min().map(Wall::from_micros),
+            anchor: now,
         })
+    }
+
+    /// The time by which results and keys are removed: the wall clock's, but no later than the monotonic clock says since
+    /// the wall clock was last believed. So a wall clock that is set ahead removes nothing early (clause T5).
+    pub(super) fn retention(&self, now: Now) -> Wall {
+        let passed = now.monotonic.saturating_sub(self.anchor.monotonic);
+        now.wall.min(self.anchor.wall.after(passed.as_secs_f64()))
+    }
+
+    /// Believes the wall clock again from time to time: one that was wrong at the start must not keep results for ever.
+    pub(super) fn follow(&mut self, now: Now) {
+        if now.monotonic.saturating_sub(self.anchor.monotonic) >= ANCHOR_EVERY {
+            self.anchor = now;
+        }
     }
 
     /// Reads it again after a transaction that came to nothing: what the file does not have stays.
     pub(super) fn reload(&mut self, connection: &Connection, now: Now) -> rusqlite::Result<()> {
         let mut memory = Self::load(connection, self.fence, now)?;
         memory.last_ready = self.last_ready;
+        memory.anchor = self.anchor;
         memory.leases.keep_ends(&self.leases);
         *self = memory;
         Ok(())
@@ -310,3 +328,6 @@ pub(super) fn record(
 fn earliest(known: &mut Option<Wall>, other: Wall) {
     *known = Some(known.map_or(other, |known| known.min(other)));
 }
+
+/// Longer than anybody takes to notice a wrong clock, as long as results are kept by default.
+const ANCHOR_EVERY: Duration = Duration::from_secs(86_400);

@@ -138,9 +138,11 @@ impl Writer {
     /// The next moment at which something is to be done unasked.
     fn next_due(&self) -> Option<Duration> {
         let now = self.clock.now();
-        let scheduled = [self.memory.delayed_at, self.memory.sweep_at].into_iter().flatten().min();
+        let delayed = self.memory.delayed_at.map(|at| now.wall.until(at));
+        let sweep = self.memory.sweep_at.map(|at| self.memory.retention(now).until(at));
         // The wall clock may be set meanwhile: look again before long.
-        let scheduled = scheduled.map(|at| now.monotonic + now.wall.until(at).min(SCHEDULE_RECHECK));
+        let scheduled = [delayed, sweep].into_iter().flatten().min();
+        let scheduled = scheduled.map(|wait| now.monotonic + wait.min(SCHEDULE_RECHECK));
         let returned = (!self.given_out.is_empty()).then_some(now.monotonic);
         let chores = [scheduled, self.memory.leases.first_end(), returned].into_iter().flatten().min();
         let chores = match (chores, self.pace.hold_until) {
@@ -156,6 +158,7 @@ impl Writer {
         if self.pace.hold_until.is_some_and(|hold| hold <= now.monotonic) {
             self.pace.hold_until = None;
         }
+        self.memory.follow(now);
         if !self.reopen_if_needed(now) {
             let down = QueueError::new(ErrorCode::StorageError, "the store failed and could not be opened again yet");
             commands.into_iter().for_each(|command| answer(command, Err(down.clone())));
@@ -333,16 +336,12 @@ fn answered(result: Result<Answer, Halt>) -> rusqlite::Result<Result<Answer, Que
     }
 }
 
-/// A chore asks nobody's leave; a refusal is only worth a note.
+/// A chore that is refused has met damage: like a failed statement, it is tried again after a while.
 fn unrefused(result: Result<(), Halt>) -> rusqlite::Result<()> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(Halt::Refused(error)) => {
-            tracing::error!(%error, "a chore of the store was refused");
-            Ok(())
-        }
-        Err(Halt::Failed(error)) => Err(error),
-    }
+    result.map_err(|halt| match halt {
+        Halt::Refused(error) => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
+        Halt::Failed(error) => error,
+    })
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {

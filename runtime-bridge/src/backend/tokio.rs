@@ -1,0 +1,60 @@
+//! Tokio: a current-thread runtime on the executor thread, and any tokio runtime behind its handle.
+
+use std::{future::Future, io, sync::Arc, time::Instant};
+
+use tokio::runtime::{Builder, Handle};
+
+use crate::runtime::{Job, Runtime, Sleep};
+
+/// A tokio runtime, current-thread or multi-thread, behind its handle.
+#[derive(Debug, Clone)]
+pub struct TokioRuntime {
+    handle: Handle,
+}
+
+impl TokioRuntime {
+    /// Uses the runtime behind `handle`, which must drive timers (`enable_time`) for sleeps to work.
+    #[must_use]
+    pub fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+
+    /// The handle that it stands on.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Runtime for TokioRuntime {
+    fn spawn_job(&self, job: Job) {
+        // Cancellation and panics are the job's own business; tokio's handle is not needed.
+        drop(self.handle.spawn(job));
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Sleep {
+        sleep_on(&self.handle, deadline)
+    }
+
+    fn now(&self) -> Instant {
+        let _entered = self.handle.enter();
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+/// A timer of the runtime behind `handle`, to be polled anywhere.
+pub(crate) fn sleep_on(handle: &Handle, deadline: Instant) -> Sleep {
+    let _entered = handle.enter();
+    Sleep::new(tokio::time::sleep_until(deadline.into()))
+}
+
+/// Drives a current-thread runtime on this thread until what `main` makes is done.
+pub(crate) fn block_on<M, F>(main: M) -> io::Result<F::Output>
+where
+    M: FnOnce(Arc<dyn Runtime>) -> F,
+    F: Future,
+{
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let main = main(Arc::new(TokioRuntime::new(runtime.handle().clone())));
+    Ok(runtime.block_on(main))
+}

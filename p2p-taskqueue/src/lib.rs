@@ -13,6 +13,7 @@
 pub mod api;
 pub mod carrier;
 pub mod task;
+pub mod worker;
 
 pub use api::{Caller, ErrorCode, Operation, QueueError, Request, Response, TaskQueue, TaskQueueExt};
 pub use libp2p::{Multiaddr, PeerId};

@@ -50,12 +50,7 @@ enum State<T> {
 
 impl<T> Answer<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            slot: Mutex::new(Slot {
-                state: State::Open(None),
-                worker: None,
-            }),
-        }
+        Self { slot: Mutex::new(Slot { state: State::Open(None), worker: None }) }
     }
 
     /// Takes the outcome if it is there, else leaves the asker's waker.

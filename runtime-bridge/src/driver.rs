@@ -35,13 +35,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(core: Arc<Core>, runtime: Arc<dyn Runtime>) -> Self {
-        Self {
-            core,
-            runtime,
-            batch: VecDeque::new(),
-            spare: Vec::new(),
-            ended: Vec::new(),
-        }
+        Self { core, runtime, batch: VecDeque::new(), spare: Vec::new(), ended: Vec::new() }
     }
 
     /// Serves calls until the thread is asked to end; the instant by which it must have.
@@ -64,10 +58,7 @@ impl Driver {
             }
             self.core.admission.add_permits(finished);
             let mut gone = Vec::new();
-            let found = self
-                .core
-                .intake
-                .poll_take(cx, &mut self.spare, &mut gone, &mut self.ended);
+            let found = self.core.intake.poll_take(cx, &mut self.spare, &mut gone, &mut self.ended);
             drop(gone);
             match ready!(found) {
                 Found::Calls => self.batch.extend(self.spare.drain(..)),
@@ -82,11 +73,7 @@ impl Driver {
         match polled {
             Ok(Poll::Pending) => {
                 let registration = Registration::new(Arc::clone(&self.core), call.key, Kind::Call);
-                self.runtime.spawn_job(Job {
-                    work: call.work,
-                    stop: None,
-                    registration: Some(registration),
-                });
+                self.runtime.spawn_job(Job { work: call.work, stop: None, registration: Some(registration) });
                 return false;
             }
             Ok(Poll::Ready(ending)) => self.core.tally.ended(Kind::Call, ending),
@@ -99,12 +86,7 @@ impl Driver {
 
     /// Drops the calls that were taken but never begun, and gives back what has ended.
     pub(crate) fn clear(&mut self) {
-        let keys: Vec<_> = self
-            .batch
-            .drain(..)
-            .map(|call| call.key)
-            .chain(self.ended.drain(..))
-            .collect();
+        let keys: Vec<_> = self.batch.drain(..).map(|call| call.key).chain(self.ended.drain(..)).collect();
         self.core.intake.unregister(keys);
     }
 }

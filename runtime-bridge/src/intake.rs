@@ -103,10 +103,7 @@ impl Intake {
     pub(crate) fn unregister(&self, keys: impl IntoIterator<Item = usize>) {
         let mut gone = Vec::new();
         let mut state = self.state.lock();
-        gone.extend(
-            keys.into_iter()
-                .filter_map(|key| state.live.try_remove(key)),
-        );
+        gone.extend(keys.into_iter().filter_map(|key| state.live.try_remove(key)));
         let waiting = state.live.is_empty() && !matches!(state.stage, Stage::Open);
         let driver = if waiting { state.driver.take() } else { None };
         drop(state);
@@ -158,11 +155,7 @@ impl Intake {
             state.stage = Stage::Ended(failure.clone());
         }
         let queue = std::mem::take(&mut state.queue);
-        let live: Vec<_> = state
-            .live
-            .iter()
-            .map(|(_, stop)| Arc::clone(stop))
-            .collect();
+        let live: Vec<_> = state.live.iter().map(|(_, stop)| Arc::clone(stop)).collect();
         for call in &queue {
             state.live.try_remove(call.key);
         }

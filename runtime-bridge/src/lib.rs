@@ -20,10 +20,7 @@ pub use crate::{
     bridge::{Bridge, Call},
     context::{TokioContext, in_tokio_context},
     counters::Counters,
-    error::{
-        BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError,
-        UnknownBackend,
-    },
+    error::{BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError, UnknownBackend},
     runtime::{Job, Runtime, RuntimeExt, Sleep},
     task::JobHandle,
     thread::{ExecutorThread, ShutdownReport, ThreadConfig},

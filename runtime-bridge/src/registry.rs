@@ -77,19 +77,14 @@ impl Core {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        let in_flight = self
-            .in_flight_max
-            .saturating_sub(self.admission.available_permits());
-        self.tally
-            .snapshot(self.intake.pushed_total(), in_flight, self.intake.queued())
+        let in_flight = self.in_flight_max.saturating_sub(self.admission.available_permits());
+        self.tally.snapshot(self.intake.pushed_total(), in_flight, self.intake.queued())
     }
 }
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core")
-            .field("thread", &self.thread)
-            .finish_non_exhaustive()
+        f.debug_struct("Core").field("thread", &self.thread).finish_non_exhaustive()
     }
 }
 
@@ -110,12 +105,7 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) fn new(core: Arc<Core>, key: usize, kind: Kind) -> Self {
         // What is dropped without having ended was cut off.
-        Self {
-            core,
-            key,
-            kind,
-            ending: Ending::Cancelled,
-        }
+        Self { core, key, kind, ending: Ending::Cancelled }
     }
 
     pub(crate) fn end(mut self, ending: Ending) {

@@ -63,28 +63,19 @@ impl ThreadConfig {
     /// Names the thread.
     #[must_use]
     pub fn with_name(self, name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..self
-        }
+        Self { name: name.into(), ..self }
     }
 
     /// Bounds the calls in flight, waiting in the queue or running. At least one.
     #[must_use]
     pub fn with_max_in_flight(self, calls: usize) -> Self {
-        Self {
-            in_flight_max: calls.clamp(1, tokio::sync::Semaphore::MAX_PERMITS),
-            ..self
-        }
+        Self { in_flight_max: calls.clamp(1, tokio::sync::Semaphore::MAX_PERMITS), ..self }
     }
 
     /// How long the shutdown may take when the [`ExecutorThread`] is dropped.
     #[must_use]
     pub fn with_shutdown_deadline(self, deadline: Duration) -> Self {
-        Self {
-            shutdown_deadline: deadline,
-            ..self
-        }
+        Self { shutdown_deadline: deadline, ..self }
     }
 
     /// Runs `hook` on the thread before it counts as started. If it fails, the start fails.
@@ -94,8 +85,7 @@ impl ThreadConfig {
         H: FnOnce(Arc<dyn Runtime>) -> F + Send + 'static,
         F: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        self.start_hooks
-            .push(Box::new(move |runtime| Box::pin(hook(runtime))));
+        self.start_hooks.push(Box::new(move |runtime| Box::pin(hook(runtime))));
         self
     }
 
@@ -107,8 +97,7 @@ impl ThreadConfig {
         H: FnOnce(Arc<dyn Runtime>) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.shutdown_hooks
-            .push(Box::new(move |runtime| Box::pin(hook(runtime))));
+        self.shutdown_hooks.push(Box::new(move |runtime| Box::pin(hook(runtime))));
         self
     }
 }
@@ -159,22 +148,11 @@ impl ExecutorThread {
     ///
     /// [`StartError`]: no thread, no runtime, or a start-up hook failed.
     pub fn start(backend: Backend, config: ThreadConfig) -> Result<Self, StartError> {
-        let ThreadConfig {
-            name,
-            in_flight_max,
-            shutdown_deadline,
-            start_hooks,
-            shutdown_hooks,
-        } = config;
+        let ThreadConfig { name, in_flight_max, shutdown_deadline, start_hooks, shutdown_hooks } = config;
         let core = Arc::new(Core::new(in_flight_max));
         let (ready, is_ready) = sync_channel(1);
         let (end, ended) = sync_channel(1);
-        let main = Main {
-            core: Arc::clone(&core),
-            ready: ready.clone(),
-            start_hooks,
-            shutdown_hooks,
-        };
+        let main = Main { core: Arc::clone(&core), ready: ready.clone(), start_hooks, shutdown_hooks };
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || run_thread(backend, main, &ready, &end))
@@ -182,18 +160,10 @@ impl ExecutorThread {
         match is_ready.recv() {
             Ok(Ok(runtime)) => {
                 let running = Some(Running { thread, ended });
-                Ok(Self {
-                    core,
-                    runtime,
-                    name,
-                    shutdown_deadline,
-                    running,
-                })
+                Ok(Self { core, runtime, name, shutdown_deadline, running })
             }
             Ok(Err(error)) => Err(error),
-            Err(_gone) => Err(StartError::Panicked {
-                message: "no message".to_owned(),
-            }),
+            Err(_gone) => Err(StartError::Panicked { message: "no message".to_owned() }),
         }
     }
 
@@ -228,15 +198,10 @@ impl ExecutorThread {
         let core = Arc::clone(&self.core);
         let name = self.name.clone();
         // A thread of its own waits: no runtime of the caller's is needed, and the executor may be stuck.
-        let waiter = std::thread::Builder::new()
-            .name(format!("{name}-end"))
-            .spawn(move || {
-                let _caller_gone = sender.send(running.wait(&core, &name, deadline));
-            });
-        let stuck = || ShutdownError::Stuck {
-            thread: self.name.clone(),
-            waited: Duration::ZERO,
-        };
+        let waiter = std::thread::Builder::new().name(format!("{name}-end")).spawn(move || {
+            let _caller_gone = sender.send(running.wait(&core, &name, deadline));
+        });
+        let stuck = || ShutdownError::Stuck { thread: self.name.clone(), waited: Duration::ZERO };
         if waiter.is_err() {
             return Err(stuck());
         }
@@ -249,10 +214,7 @@ impl ExecutorThread {
     ///
     /// As [`shutdown`](Self::shutdown), and [`ShutdownError::OnExecutorThread`] on the thread itself, which then
     /// ends after the caller has returned.
-    pub fn shutdown_blocking(
-        mut self,
-        deadline: Duration,
-    ) -> Result<ShutdownReport, ShutdownError> {
+    pub fn shutdown_blocking(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
         let Some(running) = self.begin_shutdown(deadline) else {
             return Ok(ShutdownReport { cut_off: 0 });
         };
@@ -264,8 +226,7 @@ impl ExecutorThread {
 
     fn begin_shutdown(&mut self, deadline: Duration) -> Option<Running> {
         let now = Instant::now();
-        self.core
-            .request_stop(now.checked_add(deadline).unwrap_or(now + SHUTDOWN_DEADLINE));
+        self.core.request_stop(now.checked_add(deadline).unwrap_or(now + SHUTDOWN_DEADLINE));
         self.running.take()
     }
 }
@@ -280,24 +241,12 @@ impl Drop for ExecutorThread {
 }
 
 impl Running {
-    fn wait(
-        self,
-        core: &Core,
-        name: &str,
-        deadline: Duration,
-    ) -> Result<ShutdownReport, ShutdownError> {
+    fn wait(self, core: &Core, name: &str, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
         let waited = deadline.saturating_add(FORCED_GRACE);
         let Ok(end) = self.ended.recv_timeout(waited) else {
             core.end(&Failure::ShutDown);
-            tracing::error!(
-                thread = name,
-                ?waited,
-                "executor thread is stuck, leaving it behind"
-            );
-            return Err(ShutdownError::Stuck {
-                thread: name.to_owned(),
-                waited,
-            });
+            tracing::error!(thread = name, ?waited, "executor thread is stuck, leaving it behind");
+            return Err(ShutdownError::Stuck { thread: name.to_owned(), waited });
         };
         // It has said its last word; a panic of it has been turned into one.
         let _joined = self.thread.join();
@@ -337,9 +286,7 @@ fn run_thread(
             let message = panic_message(payload.as_ref());
             tracing::error!(message, "executor thread panicked");
             core.end(&Failure::Crashed(message.clone()));
-            let _started = ready.try_send(Err(StartError::Panicked {
-                message: message.clone(),
-            }));
+            let _started = ready.try_send(Err(StartError::Panicked { message: message.clone() }));
             Err(ShutdownError::Crashed { message })
         }
     };
@@ -349,15 +296,9 @@ fn run_thread(
 
 impl Main {
     async fn run(self, backend: Arc<dyn Runtime>) -> ShutdownReport {
-        let Self {
-            core,
-            ready,
-            start_hooks,
-            shutdown_hooks,
-        } = self;
+        let Self { core, ready, start_hooks, shutdown_hooks } = self;
         core.adopt_current_thread(Arc::clone(&backend));
-        let runtime: Arc<dyn Runtime> =
-            Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
+        let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
         for hook in start_hooks {
             if let Err(error) = hook(Arc::clone(&runtime)).await {
                 core.end(&Failure::ShutDown);

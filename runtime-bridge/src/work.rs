@@ -57,12 +57,7 @@ pin_project! {
 
 impl<F: Future> Work<F> {
     pub(crate) fn new(future: F, answer: Arc<Answer<F::Output>>, deadline: Option<Sleep>) -> Self {
-        Self {
-            future: Some(future),
-            answer,
-            span: Span::current(),
-            deadline,
-        }
+        Self { future: Some(future), answer, span: Span::current(), deadline }
     }
 }
 
@@ -77,20 +72,12 @@ impl<F: Future> Future for Work<F> {
         }
         let polled = {
             let _entered = this.span.enter();
-            catch_unwind(AssertUnwindSafe(|| {
-                this.future
-                    .as_mut()
-                    .as_pin_mut()
-                    .map(|future| future.poll(cx))
-            }))
+            catch_unwind(AssertUnwindSafe(|| this.future.as_mut().as_pin_mut().map(|future| future.poll(cx))))
         };
         let (outcome, ending) = match polled {
             Ok(Some(Poll::Ready(value))) => (Ok(value), Ending::Finished),
             Ok(Some(Poll::Pending)) => {
-                let expired = this
-                    .deadline
-                    .as_mut()
-                    .is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
+                let expired = this.deadline.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
                 if expired {
                     (Err(Failure::DeadlineExceeded), Ending::Expired)
                 } else if this.answer.watch(cx.waker()) {
@@ -101,10 +88,7 @@ impl<F: Future> Future for Work<F> {
             }
             // Polled after its end.
             Ok(None) => return Poll::Ready(Ending::Finished),
-            Err(payload) => (
-                Err(Failure::Panicked(panic_message(payload.as_ref()))),
-                Ending::Panicked,
-            ),
+            Err(payload) => (Err(Failure::Panicked(panic_message(payload.as_ref()))), Ending::Panicked),
         };
         let panicked_in_drop = drop_future(this.span, this.future.as_mut());
         let (outcome, ending) = match panicked_in_drop {

@@ -63,6 +63,22 @@ impl Json {
         self.0.get()
     }
 
+    /// The text without the white space between its parts; strings and numbers stay to the letter.
+    #[must_use]
+    pub fn compact(&self) -> String {
+        let (mut in_string, mut escaped) = (false, false);
+        let keep = |c: &char| {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' if in_string => escaped = true,
+                '"' => in_string = !in_string,
+                _ => {}
+            }
+            in_string || !c.is_ascii_whitespace()
+        };
+        self.get().chars().filter(keep).collect()
+    }
+
     /// The length of the text in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
@@ -162,6 +178,12 @@ mod tests {
         let json = Json::parse(text.to_owned()).unwrap();
         assert_eq!(json.get(), text);
         assert_eq!(serde_json::to_string(&json).unwrap(), text);
+    }
+
+    #[test]
+    fn compact_text_has_no_space_outside_strings() {
+        let json = Json::parse("{ \"a b\\\" c\" :\n [ 1.50 , \" \" ] }".to_owned()).unwrap();
+        assert_eq!(json.compact(), "{\"a b\\\" c\":[1.50,\" \"]}");
     }
 
     #[test]

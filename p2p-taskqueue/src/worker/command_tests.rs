@@ -1,0 +1,119 @@
+use std::sync::Arc;
+
+use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
+
+use super::*;
+use crate::{PeerId, TaskId, TaskStatus};
+
+fn task(payload: &str) -> Task {
+    Task {
+        task_id: TaskId::from_bytes([7; 16]),
+        task_type: "t".to_owned(),
+        model_name: String::new(),
+        payload: Json::parse(payload.to_owned()).unwrap(),
+        status: TaskStatus::Running,
+        priority: 5,
+        attempt: 1,
+        max_attempts: 3,
+        created_at: 0.0,
+        updated_at: 0.0,
+        not_before: None,
+        deadline: None,
+        assigned_worker: None,
+        lease_until: None,
+        progress: None,
+        status_message: None,
+        result: None,
+        error: None,
+        labels: Vec::new(),
+        session: None,
+        owner: PeerId::random(),
+        dead: false,
+        fence: None,
+    }
+}
+
+/// Runs a command for a payload on an executor thread; `stop` decides when it is told to stop, if ever.
+fn run_until(line: &str, payload: &str, stop: Stop) -> Outcome {
+    let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
+    let handler = CommandHandler::parse(line, thread.runtime()).unwrap();
+    let task = task(payload);
+    thread.bridge().run_in_p2p_blocking(async move { handler.run(&task, stop).await }).unwrap()
+}
+
+fn run(line: &str, payload: &str) -> Outcome {
+    let (_sender, stop) = Stop::channel();
+    run_until(line, payload, stop)
+}
+
+fn done(json: &str) -> Outcome {
+    Outcome::Done(Json::parse(json.to_owned()).unwrap())
+}
+
+#[test]
+fn output_that_is_one_json_value_is_that_value() {
+    assert_eq!(run("wc -w", r#""one two three""#), done("3"));
+    assert_eq!(run("cat", r#"{ "b": 1.50, "a": [] }"#), done(r#"{"b":1.50,"a":[]}"#));
+}
+
+#[test]
+fn any_other_output_is_a_string_without_its_final_newline() {
+    assert_eq!(run("printf 'a b\\n\\n'", "null"), done(r#""a b\n""#));
+    assert_eq!(run("printf '1 2'", "null"), done(r#""1 2""#));
+    assert_eq!(run("true", "null"), done(r#""""#));
+}
+
+#[test]
+fn words_are_split_as_a_shell_does_and_no_shell_runs() {
+    assert_eq!(run(r#"printf %s "a  b" '$HOME' c\ d"#, "null"), done(r#""a  b$HOMEc d""#));
+    let runtime = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap().runtime();
+    let refused = |line| CommandHandler::parse(line, Arc::clone(&runtime)).unwrap_err();
+    assert_eq!(refused("wc 'open"), ParseCommandError::OpenQuote);
+    assert_eq!(refused("  "), ParseCommandError::Empty);
+}
+
+#[test]
+fn a_failure_has_the_code_and_the_end_of_standard_error() {
+    let script = "sh -c 'yes noise | head -c 9000 >&2; echo the reason >&2; exit 7'";
+    let Outcome::Failed { error, retryable } = run(script, "null") else { panic!("it has failed") };
+    assert!(retryable && error.contains("code 7") && error.ends_with("the reason"), "{error}");
+    assert!(error.len() < ERROR_TAIL_BYTES + 100, "{}", error.len());
+}
+
+#[test]
+fn a_command_that_is_not_there_is_named() {
+    let Outcome::Failed { error, .. } = run("/no/such/command", "null") else { panic!("it has failed") };
+    assert!(error.contains("/no/such/command"), "{error}");
+}
+
+#[test]
+fn output_over_the_limit_is_a_permanent_failure() {
+    let outcome = run("sh -c 'yes | head -c 2000000'", "null");
+    assert!(matches!(outcome, Outcome::Failed { retryable: false, .. }), "{outcome:?}");
+}
+
+#[test]
+fn a_command_that_reads_nothing_is_no_failure() {
+    let long = format!("\"{}\"", "x".repeat(500_000));
+    assert_eq!(run("true", &long), done(r#""""#));
+}
+
+#[test]
+fn a_stop_ends_the_command_and_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // The grandchild ignores SIGTERM and holds the pipe open; the pipe ends when it has been killed.
+    let script = format!("sh -c \"(trap '' TERM; exec 9>{0}; echo up >&9; sleep 1000) & sleep 1000\"", pipe.display());
+    let (sender, stop) = Stop::channel();
+    let reader = std::thread::spawn(move || {
+        let mut reader = io::BufReader::new(std::fs::File::open(pipe).unwrap());
+        let mut line = String::new();
+        io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        sender.send(true).unwrap();
+        io::Read::read_to_string(&mut reader, &mut line).unwrap();
+        line
+    });
+    assert_eq!(run_until(&script, "null", stop), Outcome::Stopped);
+    assert_eq!(reader.join().unwrap(), "up\n");
+}

@@ -9,12 +9,21 @@
 //! | [`task`] | plain data: the task, its id, fence, status, payload |
 //! | [`api`] | operations, answers, errors, limits, the [`TaskQueue`] trait |
 //! | [`carrier`] | the implementations of [`TaskQueue`] |
+//! | [`node`] | the node of a mesh: start it, stop it, its handle |
 
 pub mod api;
 pub mod carrier;
+mod identity;
+pub mod node;
 pub mod task;
+mod ticket;
+mod wire;
 pub mod worker;
 
 pub use api::{Caller, ErrorCode, Operation, QueueError, Request, Response, TaskQueue, TaskQueueExt};
+pub use identity::{Identity, MeshSecret};
 pub use libp2p::{Multiaddr, PeerId};
+pub use node::{Node, NodeConfig, NodeHandle};
 pub use task::{Fence, Json, Task, TaskId, TaskStatus};
+pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
+pub use wire::serve_local;

@@ -2,10 +2,18 @@
 
 mod bridged;
 mod daemon;
+mod mesh;
+mod nothing;
+mod remote;
 mod routes;
 mod targeted;
+mod timeout;
+mod waits;
 
 pub use bridged::BridgedQueue;
 pub use daemon::DaemonQueue;
+pub use mesh::MeshQueue;
+pub(crate) use nothing::Nothing;
+pub use remote::RemoteQueue;
 pub use routes::RouteBook;
 pub use targeted::TargetedQueue;

@@ -3,8 +3,6 @@ use libp2p::Multiaddr;
 use crate::{Identity, MeshSecret};
 
 /// How a node is set up.
-///
-/// The defaults are those of a node that serves its mesh; [`client`](Self::client) makes one that only asks.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     pub(crate) identity: Identity,
@@ -29,10 +27,8 @@ impl NodeConfig {
         }
     }
 
-    /// A command-line client: it listens nowhere, is asked nothing, redials nobody, and may have the identity of a node
-    /// that runs at the same time.
-    #[must_use]
-    pub fn client(identity: Identity, secret: MeshSecret) -> Self {
+    /// A node that only asks: it listens nowhere, is asked nothing and redials nobody.
+    pub(super) fn client(identity: Identity, secret: MeshSecret) -> Self {
         Self { serves: false, ..Self::new(identity, secret) }
     }
 

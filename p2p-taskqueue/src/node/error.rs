@@ -32,10 +32,10 @@ pub enum NodeError {
     },
     /// The identity could not be used for encryption.
     #[error("failed to set the encryption up")]
-    Noise(#[source] libp2p::noise::Error),
-    /// The runtime ended meanwhile.
-    #[error("the runtime is shutting down")]
-    RuntimeEnded,
+    Noise(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The operating system has no randomness to give.
+    #[error("failed to draw a random number")]
+    Random(#[source] getrandom::Error),
 }
 
 /// A text that is no multiaddr.

@@ -1,54 +1,32 @@
 use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId};
-use runtime_bridge::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::{NodeConfig, NodeError, NodeFiles};
-use crate::{QueueError, TaskQueue, api::Target, carrier::RouteBook};
+use super::{
+    directory::{Command, Directory},
+    limits::CONNECT_TIMEOUT,
+};
+use crate::{
+    QueueError, TaskQueue,
+    api::{Check, Target},
+    carrier::RemoteQueue,
+    node::Patience,
+};
 
-/// Starts nodes.
-#[derive(Debug)]
-pub struct Node;
-
-impl Node {
-    /// Starts a node on the runtime that drives the current thread; returns when it listens.
-    ///
-    /// `local` keeps the node's own tasks, `routes` remembers which peer keeps the tasks that were submitted through it,
-    /// `files` keeps what it knows between its runs.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError`], naming the address that cannot be listened on.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops the node.
-    #[expect(clippy::unused_async, reason = "waits for the listeners")]
-    pub async fn start(
-        config: NodeConfig,
-        local: Arc<dyn TaskQueue>,
-        routes: Arc<dyn RouteBook>,
-        files: Arc<dyn NodeFiles>,
-        runtime: Arc<dyn Runtime>,
-    ) -> Result<NodeHandle, NodeError> {
-        let _ = (config, local, routes, files, runtime);
-        Err(NodeError::RuntimeEnded)
-    }
-}
-
-/// A running node. Cheap to clone; the node ends when [`shutdown`](Self::shutdown) is called or its runtime ends.
+/// A running node. Cheap to clone; the node ends when [`shutdown`](Self::shutdown) is called or its runtime ends, not when
+/// its handles are dropped.
 #[derive(Debug, Clone)]
 pub struct NodeHandle {
     queue: Arc<dyn TaskQueue>,
-    peer_id: PeerId,
-    /// The node sends its addresses here.
-    addresses: watch::Receiver<Vec<Multiaddr>>,
-    /// The node sends here whom it can ask.
-    serving_peers: watch::Receiver<Vec<PeerId>>,
+    directory: Arc<Directory>,
 }
 
 impl NodeHandle {
+    pub(super) const fn new(queue: Arc<dyn TaskQueue>, directory: Arc<Directory>) -> Self {
+        Self { queue, directory }
+    }
+
     /// The queue of the whole mesh, as seen from this node: its own tasks, and by a target or by what it remembers those
     /// of its peers.
     #[must_use]
@@ -58,40 +36,42 @@ impl NodeHandle {
 
     /// Who the node is.
     #[must_use]
-    pub const fn peer_id(&self) -> PeerId {
-        self.peer_id
+    pub fn peer_id(&self) -> PeerId {
+        self.directory.peer_id
     }
 
     /// Where the node can be reached, each address ending in its peer id.
     #[must_use]
     pub fn addresses(&self) -> Vec<Multiaddr> {
-        self.addresses.borrow().clone()
+        self.directory.addresses.borrow().clone()
     }
 
     /// The peers that can be asked over a standing connection, and every change of them.
     #[must_use]
     pub fn serving_peers(&self) -> watch::Receiver<Vec<PeerId>> {
-        self.serving_peers.clone()
+        self.directory.serving.clone()
     }
 
-    /// Connects to the peer that the target names, unless a connection stands.
+    /// Connects to the peer that the target names, unless a connection stands, and gives its queue.
     ///
     /// # Errors
     ///
     /// `unreachable` when it cannot be dialled, `unauthorized` when it belongs to another mesh, `not_found` when it is
-    /// not known and the target has no address, `invalid_argument` when the target names no peer.
+    /// not known and the target has no address, `invalid_argument` when the target names no peer or contradicts itself.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe; the dial goes on.
-    #[expect(clippy::unused_async, reason = "waits for the connection")]
-    pub async fn connect(&self, target: &Target) -> Result<PeerId, QueueError> {
-        Err(QueueError::invalid("target", target.is_local()))
+    pub async fn connect(&self, target: &Target) -> Result<RemoteQueue, QueueError> {
+        target.check()?;
+        let queue = RemoteQueue::new(Arc::clone(&self.directory), target)?;
+        queue.connect(Patience::OneAttempt, CONNECT_TIMEOUT).await?;
+        Ok(queue)
     }
 
     /// What `status` says of the task types that this node's own workers take.
     pub fn set_task_types(&self, task_types: Vec<String>) {
-        let _ = (self, task_types);
+        self.directory.set_task_types(task_types);
     }
 
     /// Stops: tells every peer, lets what is under way end for up to a second, then closes every connection.
@@ -99,6 +79,11 @@ impl NodeHandle {
     /// # Cancel safety
     ///
     /// Once polled, the node stops whether or not the future is polled again.
-    #[expect(clippy::unused_async, reason = "waits for the node's end")]
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.directory.commands.send(Command::Shutdown { reply }).await.is_ok() {
+            // An error means that its runtime has ended before it could answer.
+            let _ended = stopped.await;
+        }
+    }
 }

@@ -146,7 +146,8 @@ where
     result
 }
 
-async fn within<T>(span: Duration, future: impl Future<Output = T>, runtime: &dyn Runtime) -> Option<T> {
+/// The future's value, unless the span passes first.
+pub(crate) async fn within<T>(span: Duration, future: impl Future<Output = T>, runtime: &dyn Runtime) -> Option<T> {
     match select(std::pin::pin!(future), runtime.sleep_until(runtime.now() + span)).await {
         Either::Left((value, _)) => Some(value),
         Either::Right(_) => None,
@@ -162,10 +163,7 @@ where
     let mut reader = FrameReader::new(FRAME_BYTES_UNPROVEN);
     send(io, &hello(ours, &nonce)).await?;
     let theirs: Hello = receive(io, &mut reader).await?;
-    if theirs.versions.0 > VERSIONS.1 || theirs.versions.1 < VERSIONS.0 {
-        let (low, high) = theirs.versions;
-        return Err(HandshakeError::Version { low, high, software: short(theirs.software) });
-    }
+    check_versions(theirs.versions, || short(theirs.software.clone()))?;
     let their_nonce = decode::<NONCE_BYTES>(&theirs.nonce)?;
     let nonces = match role {
         Role::Dialer => (nonce, their_nonce),
@@ -194,6 +192,18 @@ where
     })
 }
 
+pub(super) const fn versions() -> (u16, u16) {
+    VERSIONS
+}
+
+pub(super) fn check_versions(theirs: (u16, u16), software: impl FnOnce() -> String) -> Result<(), HandshakeError> {
+    let (low, high) = theirs;
+    if low > VERSIONS.1 || high < VERSIONS.0 {
+        return Err(HandshakeError::Version { low, high, software: software() });
+    }
+    Ok(())
+}
+
 /// Lets the peer read why before the connection goes: an end with unread bytes would be a reset, which discards them.
 async fn part<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
     let _gone = io.close().await;
@@ -213,8 +223,15 @@ fn hello(ours: &Ours, nonce: &[u8; NONCE_BYTES]) -> Hello {
 }
 
 fn introduction(ours: &Ours) -> Introduction {
-    let short = ours.addresses.iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX / 2);
-    Introduction { addresses: short.take(ADDRESSES_MAX).map(ToString::to_string).collect() }
+    // Three quarters of the frame: what is longer is left out, so that the rest still goes.
+    let mut room = FRAME_BYTES_UNPROVEN * 3 / 4;
+    let texts = ours.addresses.iter().take(ADDRESSES_MAX).map(ToString::to_string);
+    let fitting = texts.filter(|text| {
+        let fits = text.len() <= room.min(ADDRESS_BYTES_MAX);
+        room -= if fits { text.len() } else { 0 };
+        fits
+    });
+    Introduction { addresses: fitting.collect() }
 }
 
 /// The addresses that this build understands.
@@ -253,7 +270,8 @@ fn decode<const BYTES: usize>(text: &str) -> Result<[u8; BYTES], FrameError> {
         .ok_or_else(|| FrameError::Malformed(format!("not {BYTES} bytes in hexadecimal")))
 }
 
-fn short(text: String) -> String {
+/// A text that a peer says of itself, fit to be shown.
+pub(super) fn short(text: String) -> String {
     if text.len() <= HELLO_TEXT_BYTES_MAX && !text.chars().any(char::is_control) { text } else { "unknown".to_owned() }
 }
 

@@ -3,8 +3,13 @@
 
 mod frame;
 mod handshake;
-mod limits;
+pub(crate) mod limits;
 mod local;
 mod message;
+mod session;
 
 pub use local::serve_local;
+
+pub(crate) use handshake::{HandshakeError, Ours, Role, prove, within};
+pub(crate) use local::open;
+pub(crate) use session::{Driver, Service, Session, SessionEnd};

@@ -16,6 +16,8 @@ pub mod carrier;
 mod identity;
 pub mod node;
 pub mod task;
+#[cfg(test)]
+mod testing;
 mod ticket;
 mod wire;
 pub mod worker;

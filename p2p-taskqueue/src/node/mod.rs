@@ -26,3 +26,6 @@ pub use handle::NodeHandle;
 pub(crate) use peers::Patience;
 pub use start::Node;
 pub(crate) use transport::is_loopback;
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,9 @@
 //! so that a request that is not understood is answered and the session lives on. Kinds and fields of a newer peer are
 //! ignored.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
@@ -136,33 +136,18 @@ pub(crate) fn read_answer(ok: Option<&RawValue>, error: Option<&RawValue>) -> Re
     }
 }
 
-/// The one key of an externally tagged request.
-fn operation_name(raw: &RawValue) -> Option<Cow<'_, str>> {
+/// The tag of a request: its only key, or all of it.
+fn operation_name(raw: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
-    #[serde(transparent)]
-    struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    struct OneKey;
-
-    impl<'de> serde::de::Visitor<'de> for OneKey {
-        type Value = Cow<'de, str>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an operation")
-        }
-
-        fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-            Ok(Cow::Borrowed(name))
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let key = map.next_key::<Name<'de>>()?.map(|Name(name)| name);
-            while map.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
-            Ok(key.unwrap_or_default())
-        }
+    #[serde(untagged)]
+    enum Tagged {
+        Bare(String),
+        With(HashMap<String, IgnoredAny>),
     }
-
-    serde::Deserializer::deserialize_any(&mut serde_json::Deserializer::from_str(raw.get()), OneKey).ok()
+    match serde_json::from_str(raw.get()).ok()? {
+        Tagged::Bare(name) => Some(name),
+        Tagged::With(map) => map.into_keys().next(),
+    }
 }
 
 #[cfg(test)]

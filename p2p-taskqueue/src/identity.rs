@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 /// A node's identity: an Ed25519 key. The peer id follows from it and survives restarts when the key is kept.
 #[derive(Clone)]
 pub struct Identity {
+    secret: [u8; Self::BYTES],
     keypair: Keypair,
     peer_id: PeerId,
 }
@@ -29,20 +30,16 @@ impl Identity {
 
     /// Builds the identity from its secret key, as [`secret_bytes`](Self::secret_bytes) gave it.
     #[must_use]
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "the only failure is a length other than 32")]
     pub fn from_secret_bytes(secret: [u8; Self::BYTES]) -> Self {
-        #[expect(clippy::expect_used, reason = "the only failure is a length other than 32")]
         let keypair = Keypair::ed25519_from_bytes(secret).expect("any 32 bytes are an Ed25519 secret key");
-        Self { peer_id: keypair.public().to_peer_id(), keypair }
+        Self { peer_id: keypair.public().to_peer_id(), keypair, secret }
     }
 
     /// The secret key: whoever has it is this node.
     #[must_use]
-    pub fn secret_bytes(&self) -> [u8; Self::BYTES] {
-        #[expect(clippy::expect_used, reason = "every constructor makes an Ed25519 key")]
-        let keypair = self.keypair.clone().try_into_ed25519().expect("the key is Ed25519");
-        let mut secret = [0; Self::BYTES];
-        secret.copy_from_slice(keypair.secret().as_ref());
-        secret
+    pub const fn secret_bytes(&self) -> [u8; Self::BYTES] {
+        self.secret
     }
 
     /// The public name that follows from the key.

@@ -6,13 +6,13 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::PeerId;
-use runtime_bridge::{Runtime, TokioRuntime};
+use runtime_bridge::{Job, Runtime, Sleep, TokioRuntime};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf},
     sync::watch,
@@ -30,6 +30,54 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// The runtime that drives the test.
 pub(crate) fn runtime() -> Arc<dyn Runtime> {
     Arc::new(TokioRuntime::new(tokio::runtime::Handle::current()))
+}
+
+/// A runtime whose clock stands until it is moved. Its jobs run on the runtime that drives the test.
+#[derive(Debug)]
+pub(crate) struct ManualRuntime {
+    handle: tokio::runtime::Handle,
+    start: Instant,
+    /// The time since `start`.
+    passed: watch::Sender<Duration>,
+}
+
+impl ManualRuntime {
+    pub(crate) fn new() -> Arc<Self> {
+        let (handle, passed) = (tokio::runtime::Handle::current(), watch::Sender::new(Duration::ZERO));
+        Arc::new(Self { handle, start: Instant::now(), passed })
+    }
+
+    /// Moves the clock.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.passed.send_modify(|passed| *passed += by);
+    }
+
+    /// Until everything that the last move of the clock has set going waits again.
+    pub(crate) async fn when_waiting(&self) {
+        // The test's runtime has one thread: what is ready runs before this has had so many turns.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Runtime for ManualRuntime {
+    fn spawn_job(&self, job: Job) {
+        drop(self.handle.spawn(job));
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Sleep {
+        let mut passed = self.passed.subscribe();
+        let start = self.start;
+        Sleep::new(async move {
+            // The runtime outlives its timers.
+            let _ended = passed.wait_for(|passed| start + *passed >= deadline).await;
+        })
+    }
+
+    fn now(&self) -> Instant {
+        self.start + *self.passed.borrow()
+    }
 }
 
 /// The future's value; a test fails when it does not come.

@@ -17,3 +17,6 @@ pub(crate) use nothing::Nothing;
 pub use remote::RemoteQueue;
 pub use routes::RouteBook;
 pub use targeted::TargetedQueue;
+
+#[cfg(test)]
+mod tests;

@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn the_patient_outlast_a_failure_unless_it_is_for_good() {
         let mut entry = Entry::new(Instant::now());
-        let mut wait = |entry: &mut Entry, patience| {
+        let wait = |entry: &mut Entry, patience| {
             let (reply, answer) = oneshot::channel();
             entry.wait(Waiter { patience, reply });
             answer

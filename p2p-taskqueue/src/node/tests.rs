@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId};
+use runtime_bridge::RuntimeExt;
 
 use super::{KnownPeer, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle};
 use crate::{
-    Caller, ErrorCode, Identity, Json, MeshSecret, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt,
-    TaskStatus, Ticket,
+    Caller, ErrorCode, Identity, Json, MeshSecret, QueueError, Request, Response, TaskId, TaskQueueExt, TaskStatus,
+    Ticket,
     api::{
         At, Cancel, Claim, Complete, CompletedStatus, Get, Invite, Join, List, Peers, StatusQuery, Submit, Target, Wait,
     },
@@ -253,7 +254,7 @@ async fn a_wait_outlives_its_owners_restart() {
     let address = super::transport::without_peer(node_b.addresses().remove(0));
     let task_id = at(&node_a, &address_of(&node_b), Submit::new("echo", Json::null())).await.unwrap().task_id;
     let queue = node_a.queue();
-    let waiting = tokio::spawn(async move { queue.wait(LOCAL, Wait::one(task_id, 60.0)).await });
+    let waiting = runtime().spawn(async move { queue.wait(LOCAL, Wait::one(task_id, 60.0)).await });
     // The submit and the wait have arrived.
     soon(b.queue.calls.subscribe().wait_for(|(count, _)| *count >= 2)).await.unwrap();
     node_b.shutdown().await;
@@ -317,7 +318,7 @@ async fn a_long_poll_does_not_hold_up_others_and_ends_with_the_node() {
     let target = address_of(&node_b);
     let claim = Claim { wait_s: 60.0, ..Claim::new("w") };
     let remote = soon(node_a.connect(&target)).await.unwrap();
-    let polling = tokio::spawn({
+    let polling = runtime().spawn({
         let remote = remote.clone();
         async move { remote.claim(LOCAL, claim).await }
     });

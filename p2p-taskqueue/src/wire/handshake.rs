@@ -301,3 +301,7 @@ where
     })
     .await
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

@@ -182,7 +182,6 @@ mod tests {
 
     #[test]
     fn kinds_and_fields_of_a_newer_peer_are_ignored() {
-        assert!(matches!(Incoming::read(br#"{"kind":"gossip","id":"text is no id","x":1}"#), Err(_)));
         assert!(matches!(Incoming::read(br#"{"kind":"gossip","x":1}"#), Ok(Incoming::Other)));
         assert!(matches!(Incoming::read(br#"{"kind":"cancel","id":1,"why":"x"}"#), Ok(Incoming::Cancel { id: 1 })));
     }

@@ -343,7 +343,9 @@ impl Shared {
             // A frame whose last byte was never taken cannot have been acted on.
             let was_written = call.end.is_some_and(|end| end <= written);
             let code = if was_written { ErrorCode::Interrupted } else { ErrorCode::Unreachable };
-            let _gone = call.reply.map(|reply| reply.send(Err(QueueError::new(code, end.to_string()))));
+            if let Some(reply) = call.reply {
+                let _gone = reply.send(Err(QueueError::new(code, end.to_string())));
+            }
         }
     }
 }

@@ -277,6 +277,7 @@ impl Pulse {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn broken(error: FrameError) -> SessionEnd {
     SessionEnd::Broken(error.to_string())
 }

@@ -1,1 +1,34 @@
-//! Skeleton.
+//! The taskmesh MCP server: tools over any [`TaskQueue`](p2p_taskqueue::TaskQueue), served as an axum router.
+//!
+//! It binds no socket, reads no file and starts no runtime: [`McpServer::router`] gives a service, and whoever binds
+//! the listener serves it. One endpoint, `/mcp`, speaks the revision 2026-07-28 (stateless) and, through `initialize`,
+//! those up to 2025-11-25; there are no sessions, so any request may come over any connection.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use mcp_core::{McpConfig, McpServer};
+//! # fn serve(queue: Arc<dyn p2p_taskqueue::TaskQueue>) -> axum::Router {
+//! McpServer::new(queue, McpConfig::default()).router()
+//! # }
+//! ```
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `config` | what the binder may set |
+//! | `server` | the queue and the configuration made a router |
+//! | `handler` | rmcp's server handler: the only place that speaks rmcp's types |
+//! | `tools` | the table of tools, their schemas, arguments and answers |
+//! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
+//! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies, health |
+//! | `error` | the single mapping of errors to JSON-RPC codes and HTTP statuses |
+
+mod call;
+mod config;
+mod error;
+mod handler;
+mod http;
+mod server;
+mod tools;
+
+pub use config::{BearerToken, McpConfig};
+pub use server::McpServer;

@@ -8,13 +8,17 @@
 //! |---|---|
 //! | [`task`] | plain data: the task, its id, fence, status, payload |
 //! | [`api`] | operations, answers, errors, limits, the [`TaskQueue`] trait |
+//! | [`engine`] | what each operation does to a task: pure decisions |
+//! | [`store`] | where tasks are kept, durably |
 //! | [`carrier`] | the implementations of [`TaskQueue`] |
 //! | [`node`] | the node of a mesh: start it, stop it, its handle |
 
 pub mod api;
 pub mod carrier;
+pub mod engine;
 mod identity;
 pub mod node;
+pub mod store;
 pub mod task;
 #[cfg(test)]
 mod testing;

@@ -26,7 +26,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert_eq!(1, 2, "no");
     });
     assert!(panicked.is_err());
-    let late = bridge.call(std::future::pending::<()>()).deadline(Duration::from_millis(5)).blocking();
+    let late = bridge
+        .call(std::future::pending::<()>())
+        .deadline(Duration::from_millis(5))
+        .blocking();
     assert!(late.is_err());
     let job = thread.runtime().spawn(async { 5 });
     assert_eq!(futures::executor::block_on(job)?, 5);

@@ -42,15 +42,28 @@ struct Slot<T> {
 enum State<T> {
     /// No outcome yet; the asker's waker once it has polled.
     Open(Option<Waker>),
+    /// The asker has let go, the work goes on.
+    Detached,
     /// The outcome waits to be taken.
     Settled(Outcome<T>),
     /// The outcome was taken, or the asker has gone.
     Over,
 }
 
+impl<T> State<T> {
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_) | Self::Detached)
+    }
+}
+
 impl<T> Answer<T> {
     pub(crate) fn new() -> Self {
-        Self { slot: Mutex::new(Slot { state: State::Open(None), worker: None }) }
+        Self {
+            slot: Mutex::new(Slot {
+                state: State::Open(None),
+                worker: None,
+            }),
+        }
     }
 
     /// Takes the outcome if it is there, else leaves the asker's waker.
@@ -64,48 +77,72 @@ impl<T> Answer<T> {
                 }
                 Poll::Pending
             }
-            State::Settled(_) | State::Over => {
-                match std::mem::replace(&mut slot.state, State::Over) {
-                    State::Settled(outcome) => Poll::Ready(outcome),
-                    // Polled after the end: a contract violation of the asker, answered without a panic.
-                    State::Open(_) | State::Over => Poll::Ready(Err(Failure::Cancelled)),
+            State::Settled(_) => match std::mem::replace(&mut slot.state, State::Over) {
+                State::Settled(outcome) => Poll::Ready(outcome),
+                other => {
+                    slot.state = other;
+                    Poll::Pending
                 }
-            }
+            },
+            // Polled after the end, which no future has to answer; an error rather than a panic.
+            State::Detached | State::Over => Poll::Ready(Err(Failure::Cancelled)),
         }
     }
 
-    /// Gives the outcome. The first one counts; a later one is handed back, to be dropped by the caller.
-    pub(crate) fn settle(&self, outcome: Outcome<T>) -> Result<(), Outcome<T>> {
+    /// Gives the outcome. The first one counts.
+    pub(crate) fn settle(&self, outcome: Outcome<T>) -> Delivery<T> {
         let mut slot = self.slot.lock();
-        if !matches!(slot.state, State::Open(_)) {
-            return Err(outcome);
+        match &mut slot.state {
+            State::Open(waker) => {
+                let waker = waker.take();
+                slot.state = State::Settled(outcome);
+                drop(slot);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                Delivery::Delivered
+            }
+            State::Detached => {
+                slot.state = State::Over;
+                Delivery::Detached(outcome)
+            }
+            State::Settled(_) | State::Over => Delivery::Late(outcome),
         }
-        let before = std::mem::replace(&mut slot.state, State::Settled(outcome));
+    }
+
+    /// The asker lets go; the work goes on.
+    pub(crate) fn detach(&self) {
+        let mut slot = self.slot.lock();
+        let next = if matches!(slot.state, State::Open(_)) {
+            State::Detached
+        } else {
+            State::Over
+        };
+        let before = std::mem::replace(&mut slot.state, next);
         drop(slot);
-        if let State::Open(Some(waker)) = before {
-            waker.wake();
-        }
-        Ok(())
+        // An outcome that was there already may have a destructor.
+        drop(before);
     }
 
     /// The asker goes: whatever the outcome is or will be, nobody wants it.
     pub(crate) fn abandon(&self) {
         let mut slot = self.slot.lock();
-        let state = std::mem::replace(&mut slot.state, State::Over);
+        let before = std::mem::replace(&mut slot.state, State::Over);
         let worker = slot.worker.take();
         drop(slot);
-        if let (State::Open(_), Some(worker)) = (&state, worker) {
+        if let (State::Open(_), Some(worker)) = (&before, worker) {
             worker.wake();
         }
     }
 
     /// Ends both sides: the asker gets `failure`, unless the outcome is there already, and the worker is woken.
     fn end(&self, failure: Failure) {
-        if self.settle(Err(failure)).is_ok() {
-            let worker = self.slot.lock().worker.take();
-            if let Some(worker) = worker {
-                worker.wake();
-            }
+        if matches!(self.settle(Err(failure)), Delivery::Late(_)) {
+            return;
+        }
+        let worker = self.slot.lock().worker.take();
+        if let Some(worker) = worker {
+            worker.wake();
         }
     }
 
@@ -114,15 +151,15 @@ impl<T> Answer<T> {
         self.end(Failure::Cancelled);
     }
 
-    /// Whether an outcome is still wanted.
+    /// Whether the work should go on.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.slot.lock().state, State::Open(_))
+        self.slot.lock().state.is_open()
     }
 
     /// Leaves the worker's waker, to be woken when the outcome is no longer wanted. False when that is so already.
     pub(crate) fn watch(&self, waker: &Waker) -> bool {
         let mut slot = self.slot.lock();
-        if !matches!(slot.state, State::Open(_)) {
+        if !slot.state.is_open() {
             return false;
         }
         match &slot.worker {
@@ -131,6 +168,16 @@ impl<T> Answer<T> {
         }
         true
     }
+}
+
+/// What became of an outcome. What was not delivered is dropped by the one who brought it, not under a lock.
+#[derive(Debug)]
+pub(crate) enum Delivery<T> {
+    Delivered,
+    /// Nobody waits, as agreed.
+    Detached(Outcome<T>),
+    /// The asker has gone, or was told another end before.
+    Late(Outcome<T>),
 }
 
 /// What the owner of an executor thread may do to a piece of work of any type.

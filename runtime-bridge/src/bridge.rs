@@ -12,6 +12,7 @@ use futures::future::{Either, select};
 
 use crate::{
     answer::{Answer, Failure, Stop},
+    context::in_tokio_context,
     counters::Counters,
     error::{CallError, NotOnExecutorThread},
     registry::Core,
@@ -73,7 +74,11 @@ impl Bridge {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        Call { core: Arc::clone(&self.core), future, options: Options::default() }
+        Call {
+            core: Arc::clone(&self.core),
+            future,
+            options: Options::default(),
+        }
     }
 
     /// What the executor thread has done so far.
@@ -94,7 +99,11 @@ impl Bridge {
     ///
     /// [`NotOnExecutorThread`] when the current thread is another.
     pub fn require_p2p(&self) -> Result<(), NotOnExecutorThread> {
-        if self.is_p2p_context() { Ok(()) } else { Err(NotOnExecutorThread) }
+        if self.is_p2p_context() {
+            Ok(())
+        } else {
+            Err(NotOnExecutorThread)
+        }
     }
 }
 
@@ -123,17 +132,35 @@ where
     /// The executor's own timer watches it: something that blocks the executor thread delays it.
     pub fn deadline(self, after: Duration) -> Self {
         let deadline = Instant::now().checked_add(after);
-        Self { options: Options { deadline, ..self.options }, ..self }
+        Self {
+            options: Options {
+                deadline,
+                ..self.options
+            },
+            ..self
+        }
     }
 
     /// Stops the work at `deadline`.
     pub fn deadline_at(self, deadline: Instant) -> Self {
-        Self { options: Options { deadline: Some(deadline), ..self.options }, ..self }
+        Self {
+            options: Options {
+                deadline: Some(deadline),
+                ..self.options
+            },
+            ..self
+        }
     }
 
     /// Answers [`CallError::Overloaded`] instead of waiting when as many calls as may be are in flight.
     pub fn refuse_when_full(self) -> Self {
-        Self { options: Options { refuse_when_full: true, ..self.options }, ..self }
+        Self {
+            options: Options {
+                refuse_when_full: true,
+                ..self.options
+            },
+            ..self
+        }
     }
 
     /// Makes the call and blocks this thread until the value is there.
@@ -171,19 +198,33 @@ where
         return run_inline(core, future, options).await;
     }
     admit(core, options).await?;
-    submit(core, future, options)?.await.map_err(CallError::from)
+    submit(core, future, options)?
+        .await
+        .map_err(CallError::from)
 }
 
-async fn run_inline<F: Future>(core: &Core, future: F, options: Options) -> Result<F::Output, CallError> {
+async fn run_inline<F: Future>(
+    core: &Core,
+    future: F,
+    options: Options,
+) -> Result<F::Output, CallError> {
     if let Some(refusal) = core.intake.refusal() {
         return Err(refusal.into());
     }
     core.tally.inline.fetch_add(1, Ordering::Relaxed);
     let answer = Arc::new(Answer::new());
-    let sleep = options.deadline.and_then(|at| core.runtime().map(|runtime| runtime.sleep_until(at)));
-    let ending = Work::new(future, Arc::clone(&answer), sleep).await;
+    let sleep = options
+        .deadline
+        .and_then(|at| core.runtime().map(|runtime| runtime.sleep_until(at)));
+    let work = Work::new(future, Arc::clone(&answer), sleep);
+    let ending = match core.helper() {
+        Some(helper) => in_tokio_context(helper, work).await,
+        None => work.await,
+    };
     core.tally.ended(crate::registry::Kind::Call, ending);
-    std::future::poll_fn(|cx| answer.poll_outcome(cx)).await.map_err(CallError::from)
+    std::future::poll_fn(|cx| answer.poll_outcome(cx))
+        .await
+        .map_err(CallError::from)
 }
 
 /// Takes a permit, which the work gives back when it ends.
@@ -197,7 +238,9 @@ async fn admit(core: &Core, options: Options) -> Result<(), CallError> {
         Err(tokio::sync::TryAcquireError::Closed) => return Err(refused()),
         Err(tokio::sync::TryAcquireError::NoPermits) if options.refuse_when_full => {
             core.tally.overloaded();
-            return Err(CallError::Overloaded { in_flight_max: core.in_flight_max });
+            return Err(CallError::Overloaded {
+                in_flight_max: core.in_flight_max,
+            });
         }
         Err(tokio::sync::TryAcquireError::NoPermits) => {}
     }
@@ -206,7 +249,8 @@ async fn admit(core: &Core, options: Options) -> Result<(), CallError> {
         (Some(at), Some(runtime)) => match select(acquire, runtime.sleep_until(at)).await {
             Either::Left((acquired, _)) => acquired,
             Either::Right(_) => {
-                core.tally.ended(crate::registry::Kind::Call, Ending::Expired);
+                core.tally
+                    .ended(crate::registry::Kind::Call, Ending::Expired);
                 return Err(CallError::DeadlineExceeded);
             }
         },
@@ -222,7 +266,9 @@ where
     F::Output: Send + 'static,
 {
     let answer = Arc::new(Answer::new());
-    let sleep = options.deadline.and_then(|at| core.runtime().map(|runtime| runtime.sleep_until(at)));
+    let sleep = options
+        .deadline
+        .and_then(|at| core.runtime().map(|runtime| runtime.sleep_until(at)));
     let work = Box::pin(Work::new(future, Arc::clone(&answer), sleep));
     let stop: Arc<dyn Stop> = Arc::<Answer<F::Output>>::clone(&answer);
     core.intake.push(work, stop)?;

@@ -35,7 +35,13 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(core: Arc<Core>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { core, runtime, batch: VecDeque::new(), spare: Vec::new(), ended: Vec::new() }
+        Self {
+            core,
+            runtime,
+            batch: VecDeque::new(),
+            spare: Vec::new(),
+            ended: Vec::new(),
+        }
     }
 
     /// Serves calls until the thread is asked to end; the instant by which it must have.
@@ -58,7 +64,10 @@ impl Driver {
             }
             self.core.admission.add_permits(finished);
             let mut gone = Vec::new();
-            let found = self.core.intake.poll_take(cx, &mut self.spare, &mut gone, &mut self.ended);
+            let found = self
+                .core
+                .intake
+                .poll_take(cx, &mut self.spare, &mut gone, &mut self.ended);
             drop(gone);
             match ready!(found) {
                 Found::Calls => self.batch.extend(self.spare.drain(..)),
@@ -69,24 +78,34 @@ impl Driver {
 
     /// Polls a call for the first time. True when that was all it needed.
     fn step(&mut self, cx: &mut Context<'_>, mut call: Queued) -> bool {
+        // The call's own code is guarded inside; this is for its caller's waker, foreign code as well.
         let polled = catch_unwind(AssertUnwindSafe(|| call.work.as_mut().poll(cx)));
-        match polled {
+        let ending = match polled {
+            Ok(Poll::Ready(ending)) => ending,
             Ok(Poll::Pending) => {
                 let registration = Registration::new(Arc::clone(&self.core), call.key, Kind::Call);
-                self.runtime.spawn_job(Job { work: call.work, stop: None, registration: Some(registration) });
+                self.runtime.spawn_job(Job {
+                    work: call.work,
+                    stop: None,
+                    registration: Some(registration),
+                });
                 return false;
             }
-            Ok(Poll::Ready(ending)) => self.core.tally.ended(Kind::Call, ending),
-            // Not the call's own code, which is guarded inside: a waker of the caller's or a value's destructor.
-            Err(_payload) => self.core.tally.ended(Kind::Call, Ending::Panicked),
-        }
+            Err(_payload) => Ending::Panicked,
+        };
+        self.core.tally.ended(Kind::Call, ending);
         self.ended.push(call.key);
         true
     }
 
     /// Drops the calls that were taken but never begun, and gives back what has ended.
     pub(crate) fn clear(&mut self) {
-        let keys: Vec<_> = self.batch.drain(..).map(|call| call.key).chain(self.ended.drain(..)).collect();
+        let keys: Vec<_> = self
+            .batch
+            .drain(..)
+            .map(|call| call.key)
+            .chain(self.ended.drain(..))
+            .collect();
         self.core.intake.unregister(keys);
     }
 }

@@ -91,6 +91,16 @@ pub enum StartError {
     /// The runtime could not be built on it.
     #[error("failed to build the runtime")]
     Runtime(#[source] std::io::Error),
+    /// async-std's executor, which a process has one of, was started elsewhere before, so that it cannot be
+    /// confined to one thread any more. Start this thread before anything uses async-std.
+    #[error("async-std is running already and cannot be confined to one thread")]
+    AsyncStdNotConfined,
+    /// The thread was not ready in time; it is left to end by itself.
+    #[error("executor thread was not ready within {waited:?}")]
+    TimedOut {
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// A start-up hook failed; everything has been taken down again.
     #[error("start-up hook failed")]
     Hook(#[source] BoxError),
@@ -120,6 +130,12 @@ pub enum ShutdownError {
     Crashed {
         /// The message of the panic.
         message: String,
+    },
+    /// The thread has been told to end, but no thread could be had to wait for it.
+    #[error("executor thread was told to end but could not be waited for: {kind}")]
+    NotWatched {
+        /// Why.
+        kind: std::io::ErrorKind,
     },
     /// A blocking shutdown from the executor thread itself. The thread has been told to end and does so after
     /// the caller has returned.

@@ -103,7 +103,10 @@ impl Intake {
     pub(crate) fn unregister(&self, keys: impl IntoIterator<Item = usize>) {
         let mut gone = Vec::new();
         let mut state = self.state.lock();
-        gone.extend(keys.into_iter().filter_map(|key| state.live.try_remove(key)));
+        gone.extend(
+            keys.into_iter()
+                .filter_map(|key| state.live.try_remove(key)),
+        );
         let waiting = state.live.is_empty() && !matches!(state.stage, Stage::Open);
         let driver = if waiting { state.driver.take() } else { None };
         drop(state);
@@ -155,7 +158,11 @@ impl Intake {
             state.stage = Stage::Ended(failure.clone());
         }
         let queue = std::mem::take(&mut state.queue);
-        let live: Vec<_> = state.live.iter().map(|(_, stop)| Arc::clone(stop)).collect();
+        let live: Vec<_> = state
+            .live
+            .iter()
+            .map(|(_, stop)| Arc::clone(stop))
+            .collect();
         for call in &queue {
             state.live.try_remove(call.key);
         }
@@ -165,6 +172,14 @@ impl Intake {
         }
         drop(queue);
         live.len()
+    }
+
+    /// Drops the calls that have not been taken up; each of their callers is told.
+    pub(crate) fn drop_queued(&self) {
+        let queue = std::mem::take(&mut self.state.lock().queue);
+        let keys: Vec<_> = queue.iter().map(|call| call.key).collect();
+        drop(queue);
+        self.unregister(keys);
     }
 
     /// Completes when the register is empty.

@@ -3,11 +3,13 @@
 mod answer;
 mod backend;
 mod bridge;
+mod config;
 mod context;
 mod counters;
 mod driver;
 mod error;
 mod intake;
+mod lifecycle;
 mod registry;
 mod runtime;
 mod sync;
@@ -18,10 +20,15 @@ mod work;
 pub use crate::{
     backend::{Backend, TokioRuntime},
     bridge::{Bridge, Call},
+    config::ThreadConfig,
     context::{TokioContext, in_tokio_context},
     counters::Counters,
-    error::{BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError, UnknownBackend},
+    error::{
+        BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError,
+        UnknownBackend,
+    },
+    lifecycle::ShutdownReport,
     runtime::{Job, Runtime, RuntimeExt, Sleep},
     task::JobHandle,
-    thread::{ExecutorThread, ShutdownReport, ThreadConfig},
+    thread::ExecutorThread,
 };

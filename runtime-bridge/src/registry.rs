@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     answer::{Failure, Stop},
@@ -34,6 +34,8 @@ pub(crate) struct Core {
     thread: OnceLock<ThreadId>,
     /// The backend's own runtime; set before the thread is announced as ready.
     runtime: OnceLock<Arc<dyn Runtime>>,
+    /// The tokio runtime to enter around what is polled on the thread, if the thread is not inside one.
+    helper: OnceLock<Handle>,
 }
 
 impl Core {
@@ -45,15 +47,19 @@ impl Core {
             tally: Tally::default(),
             thread: OnceLock::new(),
             runtime: OnceLock::new(),
+            helper: OnceLock::new(),
         }
     }
 
     /// Makes the current thread the executor's, with the runtime that it drives.
-    pub(crate) fn adopt_current_thread(&self, runtime: Arc<dyn Runtime>) {
+    pub(crate) fn adopt_current_thread(&self, runtime: Arc<dyn Runtime>, helper: Option<Handle>) {
         let id = std::thread::current().id();
         EXECUTOR.set(Some(id));
         let _set_once = self.thread.set(id);
         let _set_once = self.runtime.set(runtime);
+        if let Some(helper) = helper {
+            let _set_once = self.helper.set(helper);
+        }
     }
 
     pub(crate) fn is_current(&self) -> bool {
@@ -63,6 +69,10 @@ impl Core {
 
     pub(crate) fn runtime(&self) -> Option<&Arc<dyn Runtime>> {
         self.runtime.get()
+    }
+
+    pub(crate) fn helper(&self) -> Option<&Handle> {
+        self.helper.get()
     }
 
     pub(crate) fn request_stop(&self, deadline: Instant) {
@@ -77,14 +87,19 @@ impl Core {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        let in_flight = self.in_flight_max.saturating_sub(self.admission.available_permits());
-        self.tally.snapshot(self.intake.pushed_total(), in_flight, self.intake.queued())
+        let in_flight = self
+            .in_flight_max
+            .saturating_sub(self.admission.available_permits());
+        self.tally
+            .snapshot(self.intake.pushed_total(), in_flight, self.intake.queued())
     }
 }
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("thread", &self.thread).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("thread", &self.thread)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +120,12 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) fn new(core: Arc<Core>, key: usize, kind: Kind) -> Self {
         // What is dropped without having ended was cut off.
-        Self { core, key, kind, ending: Ending::Cancelled }
+        Self {
+            core,
+            key,
+            kind,
+            ending: Ending::Cancelled,
+        }
     }
 
     pub(crate) fn end(mut self, ending: Ending) {

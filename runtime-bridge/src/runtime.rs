@@ -72,7 +72,11 @@ pub trait RuntimeExt: Runtime {
         let answer = Arc::new(Answer::new());
         let work = Box::pin(Work::new(future, Arc::clone(&answer), None));
         let stop: Arc<dyn Stop> = Arc::<Answer<F::Output>>::clone(&answer);
-        self.spawn_job(Job { work, stop: Some(stop), registration: None });
+        self.spawn_job(Job {
+            work,
+            stop: Some(stop),
+            registration: None,
+        });
         JobHandle::new(answer)
     }
 }

@@ -26,7 +26,9 @@ pub struct JobHandle<T> {
 
 impl<T> JobHandle<T> {
     pub(crate) fn new(answer: Arc<Answer<T>>) -> Self {
-        Self { answer: Some(answer) }
+        Self {
+            answer: Some(answer),
+        }
     }
 
     /// Cancels the job: its future is dropped at its next await. Awaiting the handle then gives
@@ -46,7 +48,9 @@ impl<T> JobHandle<T> {
     /// Lets the job run to its end with nobody waiting for it. Its value is dropped there; a panic is counted
     /// by the executor thread and goes no further.
     pub fn detach(mut self) {
-        self.answer = None;
+        if let Some(answer) = self.answer.take() {
+            answer.detach();
+        }
     }
 }
 
@@ -71,6 +75,8 @@ impl<T> Drop for JobHandle<T> {
 
 impl<T> fmt::Debug for JobHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobHandle").field("finished", &self.is_finished()).finish_non_exhaustive()
+        f.debug_struct("JobHandle")
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
     }
 }

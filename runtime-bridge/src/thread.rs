@@ -1,121 +1,53 @@
-//! The dedicated executor thread: start, name, hooks, shutdown, join.
+//! The dedicated executor thread as its owner sees it: start, runtime, bridge, shutdown, join.
 
 use std::{
-    fmt,
-    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use futures::{channel::oneshot, future::select};
+use futures::channel::oneshot;
 
 use crate::{
     answer::Failure,
     backend::{self, Backend},
     bridge::Bridge,
-    driver::Driver,
-    error::{BoxError, ShutdownError, StartError},
-    registry::{Core, ThreadRuntime},
+    config::ThreadConfig,
+    error::{ShutdownError, StartError},
+    lifecycle::{End, Main, Ready, ShutdownReport},
+    registry::Core,
     runtime::Runtime,
     work::panic_message,
 };
 
-/// Calls in flight at once. Each holds its future and its reply, a few hundred bytes for a small one: some
-/// megabytes when full.
-const IN_FLIGHT_MAX: usize = 16_384;
-/// How long a shutdown may take by default.
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 /// Beyond the deadline, what a thread that is not stuck needs to drop what was cut off and to end.
 const FORCED_GRACE: Duration = Duration::from_millis(250);
-
-type HookFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type StartHook = Box<dyn FnOnce(Arc<dyn Runtime>) -> HookFuture<Result<(), BoxError>> + Send>;
-type ShutdownHook = Box<dyn FnOnce(Arc<dyn Runtime>) -> HookFuture<()> + Send>;
-
-/// How an executor thread is set up.
-pub struct ThreadConfig {
-    name: String,
-    in_flight_max: usize,
-    shutdown_deadline: Duration,
-    start_hooks: Vec<StartHook>,
-    shutdown_hooks: Vec<ShutdownHook>,
-}
-
-impl Default for ThreadConfig {
-    fn default() -> Self {
-        Self {
-            name: "p2p-executor".to_owned(),
-            in_flight_max: IN_FLIGHT_MAX,
-            shutdown_deadline: SHUTDOWN_DEADLINE,
-            start_hooks: Vec::new(),
-            shutdown_hooks: Vec::new(),
-        }
-    }
-}
-
-impl ThreadConfig {
-    /// Names the thread.
-    #[must_use]
-    pub fn with_name(self, name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..self }
-    }
-
-    /// Bounds the calls in flight, waiting in the queue or running. At least one.
-    #[must_use]
-    pub fn with_max_in_flight(self, calls: usize) -> Self {
-        Self { in_flight_max: calls.clamp(1, tokio::sync::Semaphore::MAX_PERMITS), ..self }
-    }
-
-    /// How long the shutdown may take when the [`ExecutorThread`] is dropped.
-    #[must_use]
-    pub fn with_shutdown_deadline(self, deadline: Duration) -> Self {
-        Self { shutdown_deadline: deadline, ..self }
-    }
-
-    /// Runs `hook` on the thread before it counts as started. If it fails, the start fails.
-    #[must_use]
-    pub fn with_start_hook<H, F>(mut self, hook: H) -> Self
-    where
-        H: FnOnce(Arc<dyn Runtime>) -> F + Send + 'static,
-        F: Future<Output = Result<(), BoxError>> + Send + 'static,
-    {
-        self.start_hooks.push(Box::new(move |runtime| Box::pin(hook(runtime))));
-        self
-    }
-
-    /// Runs `hook` on the thread when it is asked to end, before anything on it is cancelled. Hooks run in the
-    /// reverse of the order in which they were added, within the shutdown's deadline.
-    #[must_use]
-    pub fn with_shutdown_hook<H, F>(mut self, hook: H) -> Self
-    where
-        H: FnOnce(Arc<dyn Runtime>) -> F + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.shutdown_hooks.push(Box::new(move |runtime| Box::pin(hook(runtime))));
-        self
-    }
-}
-
-impl fmt::Debug for ThreadConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ThreadConfig")
-            .field("name", &self.name)
-            .field("in_flight_max", &self.in_flight_max)
-            .field("shutdown_deadline", &self.shutdown_deadline)
-            .finish_non_exhaustive()
-    }
-}
+/// A deadline too far away for the clock stands for "no hurry".
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A thread that drives a runtime of its own, started once and reused by every call.
 ///
-/// Dropping it is the emergency path: the thread is told to end within the configured deadline and is not
-/// waited for. [`shutdown`](Self::shutdown) is the orderly one.
+/// [`shutdown`](Self::shutdown) ends it in order. Dropping it is the emergency path: the same is asked of the
+/// thread, within the configured deadline, but nobody waits for it or hears how it went.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "runtime-tokio")] {
+/// use std::time::Duration;
+/// use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
+///
+/// let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default().with_name("node"))?;
+/// let name = thread.bridge().run_in_p2p_blocking(async { std::thread::current().name().map(str::to_owned) })?;
+/// assert_eq!(name.as_deref(), Some("node"));
+/// thread.shutdown_blocking(Duration::from_secs(2))?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ExecutorThread {
     core: Arc<Core>,
@@ -130,40 +62,59 @@ pub struct ExecutorThread {
 struct Running {
     thread: JoinHandle<()>,
     /// The thread sends its end here as the last thing that it does.
-    ended: Receiver<Result<ShutdownReport, ShutdownError>>,
-}
-
-/// What a shutdown did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Calls and jobs that had not finished and were cut off.
-    pub cut_off: usize,
+    ended: Receiver<End>,
 }
 
 impl ExecutorThread {
-    /// Starts a thread that drives a runtime of the given kind. Returns when it really runs, hooks included.
+    /// Starts a thread that drives a runtime of the given kind. Returns when it really runs, hooks included;
+    /// blocks until then, so an async caller does this once, while it starts.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: no thread, no runtime, or a start-up hook failed.
+    /// [`StartError`]: no thread or no runtime could be had, a start-up hook failed, or it took too long.
     pub fn start(backend: Backend, config: ThreadConfig) -> Result<Self, StartError> {
-        let ThreadConfig { name, in_flight_max, shutdown_deadline, start_hooks, shutdown_hooks } = config;
+        let ThreadConfig {
+            name,
+            in_flight_max,
+            start_deadline,
+            shutdown_deadline,
+            start_hooks,
+            shutdown_hooks,
+        } = config;
         let core = Arc::new(Core::new(in_flight_max));
         let (ready, is_ready) = sync_channel(1);
         let (end, ended) = sync_channel(1);
-        let main = Main { core: Arc::clone(&core), ready: ready.clone(), start_hooks, shutdown_hooks };
+        let main = Main {
+            core: Arc::clone(&core),
+            ready: ready.clone(),
+            start_hooks,
+            shutdown_hooks,
+        };
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || run_thread(backend, main, &ready, &end))
             .map_err(StartError::Spawn)?;
-        match is_ready.recv() {
+        match is_ready.recv_timeout(start_deadline) {
             Ok(Ok(runtime)) => {
                 let running = Some(Running { thread, ended });
-                Ok(Self { core, runtime, name, shutdown_deadline, running })
+                Ok(Self {
+                    core,
+                    runtime,
+                    name,
+                    shutdown_deadline,
+                    running,
+                })
             }
             Ok(Err(error)) => Err(error),
-            Err(_gone) => Err(StartError::Panicked { message: "no message".to_owned() }),
+            Err(RecvTimeoutError::Timeout) => {
+                core.request_stop(Instant::now());
+                Err(StartError::TimedOut {
+                    waited: start_deadline,
+                })
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(StartError::Panicked {
+                message: "the thread ended without a word".to_owned(),
+            }),
         }
     }
 
@@ -179,8 +130,14 @@ impl ExecutorThread {
         Arc::clone(&self.runtime)
     }
 
-    /// Ends the thread: refuses new calls, runs the shutdown hooks, cuts off what still runs, and waits for the
-    /// end. May be awaited on any runtime.
+    /// Ends the thread. May be awaited on any runtime.
+    ///
+    /// In this order: calls are refused from now on, and those that have not begun are ended; the shutdown hooks
+    /// run, while calls and jobs that have begun may finish; what is left is cut off, its callers get
+    /// [`CallError::ShutDown`](crate::CallError::ShutDown) or [`JobError::ShutDown`](crate::JobError::ShutDown), and
+    /// it is dropped on the thread; the runtime is dropped; the thread ends. At `deadline` the hooks are cut off
+    /// too. A quarter of a second after it the thread is given up if something blocks it: every wait ends with
+    /// an error all the same.
     ///
     /// # Errors
     ///
@@ -189,23 +146,25 @@ impl ExecutorThread {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop the shutdown, only the wait for it.
+    /// Dropping the future does not stop the shutdown, only the wait for it. Dropped before its first poll, it
+    /// takes the emergency path, as dropping the `ExecutorThread` does.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
-        let (sender, receiver) = oneshot::channel();
         let Some(running) = self.begin_shutdown(deadline) else {
-            return Ok(ShutdownReport { cut_off: 0 });
+            return Ok(ShutdownReport::default());
         };
         let core = Arc::clone(&self.core);
         let name = self.name.clone();
-        // A thread of its own waits: no runtime of the caller's is needed, and the executor may be stuck.
-        let waiter = std::thread::Builder::new().name(format!("{name}-end")).spawn(move || {
-            let _caller_gone = sender.send(running.wait(&core, &name, deadline));
-        });
-        let stuck = || ShutdownError::Stuck { thread: self.name.clone(), waited: Duration::ZERO };
-        if waiter.is_err() {
-            return Err(stuck());
-        }
-        receiver.await.unwrap_or_else(|_canceled| Err(stuck()))
+        let (sender, receiver) = oneshot::channel();
+        // A thread of its own waits: the caller's runtime may have no timer, and the executor may be stuck.
+        std::thread::Builder::new()
+            .name(format!("{name}-end"))
+            .spawn(move || {
+                let _caller_gone = sender.send(running.wait(&core, &name, deadline));
+            })
+            .map_err(|error| ShutdownError::NotWatched { kind: error.kind() })?;
+        receiver.await.unwrap_or(Err(ShutdownError::NotWatched {
+            kind: std::io::ErrorKind::Interrupted,
+        }))
     }
 
     /// Like [`shutdown`](Self::shutdown) for code that is not async.
@@ -214,9 +173,12 @@ impl ExecutorThread {
     ///
     /// As [`shutdown`](Self::shutdown), and [`ShutdownError::OnExecutorThread`] on the thread itself, which then
     /// ends after the caller has returned.
-    pub fn shutdown_blocking(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
+    pub fn shutdown_blocking(
+        mut self,
+        deadline: Duration,
+    ) -> Result<ShutdownReport, ShutdownError> {
         let Some(running) = self.begin_shutdown(deadline) else {
-            return Ok(ShutdownReport { cut_off: 0 });
+            return Ok(ShutdownReport::default());
         };
         if self.core.is_current() {
             return Err(ShutdownError::OnExecutorThread);
@@ -226,7 +188,7 @@ impl ExecutorThread {
 
     fn begin_shutdown(&mut self, deadline: Duration) -> Option<Running> {
         let now = Instant::now();
-        self.core.request_stop(now.checked_add(deadline).unwrap_or(now + SHUTDOWN_DEADLINE));
+        self.core.request_stop(now + deadline.min(FAR));
         self.running.take()
     }
 }
@@ -241,84 +203,71 @@ impl Drop for ExecutorThread {
 }
 
 impl Running {
-    fn wait(self, core: &Core, name: &str, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
-        let waited = deadline.saturating_add(FORCED_GRACE);
-        let Ok(end) = self.ended.recv_timeout(waited) else {
-            core.end(&Failure::ShutDown);
-            tracing::error!(thread = name, ?waited, "executor thread is stuck, leaving it behind");
-            return Err(ShutdownError::Stuck { thread: name.to_owned(), waited });
+    fn wait(self, core: &Core, name: &str, deadline: Duration) -> End {
+        let waited = deadline.min(FAR) + FORCED_GRACE;
+        let end = match self.ended.recv_timeout(waited) {
+            Ok(end) => end,
+            Err(RecvTimeoutError::Timeout) => {
+                core.end(&Failure::ShutDown);
+                tracing::error!(
+                    thread = name,
+                    ?waited,
+                    "executor thread is stuck, leaving it behind"
+                );
+                return Err(ShutdownError::Stuck {
+                    thread: name.to_owned(),
+                    waited,
+                });
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(ShutdownError::Crashed {
+                message: "the thread ended without a word".to_owned(),
+            }),
         };
-        // It has said its last word; a panic of it has been turned into one.
+        // It has said its last word, and a panic of it has been turned into one.
         let _joined = self.thread.join();
         end
     }
 }
 
-struct Main {
-    core: Arc<Core>,
-    ready: SyncSender<Result<Arc<dyn Runtime>, StartError>>,
-    start_hooks: Vec<StartHook>,
-    shutdown_hooks: Vec<ShutdownHook>,
-}
-
-fn run_thread(
-    backend: Backend,
-    main: Main,
-    ready: &SyncSender<Result<Arc<dyn Runtime>, StartError>>,
-    end: &SyncSender<Result<ShutdownReport, ShutdownError>>,
-) {
+/// The whole life of the thread. Whatever happens, everybody who waits for something of it is told.
+fn run_thread(backend: Backend, main: Main, ready: &SyncSender<Ready>, end: &SyncSender<End>) {
     let core = Arc::clone(&main.core);
-    let run = || match backend {
-        #[cfg(feature = "runtime-tokio")]
-        Backend::Tokio => backend::tokio::block_on(|runtime| main.run(runtime)),
-        #[cfg(feature = "runtime-async-std")]
-        Backend::AsyncStd => Err(std::io::ErrorKind::Unsupported.into()),
-        #[cfg(feature = "runtime-smol")]
-        Backend::Smol => Err(std::io::ErrorKind::Unsupported.into()),
-    };
-    let result = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(report)) => Ok(report),
+    let result = catch_unwind(AssertUnwindSafe(|| drive(backend, main)));
+    let last_word = match result {
+        Ok(Ok(end)) => end,
         Ok(Err(error)) => {
-            let _nobody = ready.try_send(Err(StartError::Runtime(error)));
+            core.end(&Failure::ShutDown);
+            let _nobody_waits = ready.try_send(Err(error));
             return;
         }
         Err(payload) => {
             let message = panic_message(payload.as_ref());
-            tracing::error!(message, "executor thread panicked");
+            tracing::error!(message, "runtime of the executor thread panicked");
             core.end(&Failure::Crashed(message.clone()));
-            let _started = ready.try_send(Err(StartError::Panicked { message: message.clone() }));
+            let _started_already = ready.try_send(Err(StartError::Panicked {
+                message: message.clone(),
+            }));
             Err(ShutdownError::Crashed { message })
         }
     };
+    // The runtime has been dropped by now, and with it whatever had not ended in time.
     core.end(&Failure::ShutDown);
-    let _nobody = end.try_send(result);
+    let _nobody_waits = end.try_send(last_word);
 }
 
-impl Main {
-    async fn run(self, backend: Arc<dyn Runtime>) -> ShutdownReport {
-        let Self { core, ready, start_hooks, shutdown_hooks } = self;
-        core.adopt_current_thread(Arc::clone(&backend));
-        let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
-        for hook in start_hooks {
-            if let Err(error) = hook(Arc::clone(&runtime)).await {
-                core.end(&Failure::ShutDown);
-                let _nobody = ready.try_send(Err(StartError::Hook(error)));
-                return ShutdownReport { cut_off: 0 };
-            }
+fn drive(backend: Backend, main: Main) -> Result<End, StartError> {
+    match backend {
+        #[cfg(feature = "runtime-tokio")]
+        Backend::Tokio => {
+            backend::tokio::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime)
         }
-        let mut driver = Driver::new(Arc::clone(&core), Arc::clone(&backend));
-        let _nobody = ready.try_send(Ok(Arc::clone(&runtime)));
-        let deadline = driver.serve().await;
-        let hooks = async {
-            for hook in shutdown_hooks.into_iter().rev() {
-                hook(Arc::clone(&runtime)).await;
-            }
-        };
-        select(Box::pin(hooks), backend.sleep_until(deadline)).await;
-        let cut_off = core.end(&Failure::ShutDown);
-        driver.clear();
-        let empty = std::future::poll_fn(|cx| core.intake.poll_empty(cx));
-        select(empty, backend.sleep_until(deadline)).await;
-        ShutdownReport { cut_off }
+        #[cfg(feature = "runtime-async-std")]
+        Backend::AsyncStd => {
+            backend::async_std::block_on(|runtime, helper| main.run(runtime, Some(helper)))
+        }
+        #[cfg(feature = "runtime-smol")]
+        Backend::Smol => {
+            backend::smol::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime)
+        }
     }
 }

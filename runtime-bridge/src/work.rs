@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tracing::Span;
 
 use crate::{
-    answer::{Answer, Failure},
+    answer::{Answer, Delivery, Failure},
     runtime::Sleep,
 };
 
@@ -57,7 +57,12 @@ pin_project! {
 
 impl<F: Future> Work<F> {
     pub(crate) fn new(future: F, answer: Arc<Answer<F::Output>>, deadline: Option<Sleep>) -> Self {
-        Self { future: Some(future), answer, span: Span::current(), deadline }
+        Self {
+            future: Some(future),
+            answer,
+            span: Span::current(),
+            deadline,
+        }
     }
 }
 
@@ -72,12 +77,20 @@ impl<F: Future> Future for Work<F> {
         }
         let polled = {
             let _entered = this.span.enter();
-            catch_unwind(AssertUnwindSafe(|| this.future.as_mut().as_pin_mut().map(|future| future.poll(cx))))
+            catch_unwind(AssertUnwindSafe(|| {
+                this.future
+                    .as_mut()
+                    .as_pin_mut()
+                    .map(|future| future.poll(cx))
+            }))
         };
         let (outcome, ending) = match polled {
             Ok(Some(Poll::Ready(value))) => (Ok(value), Ending::Finished),
             Ok(Some(Poll::Pending)) => {
-                let expired = this.deadline.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
+                let expired = this
+                    .deadline
+                    .as_mut()
+                    .is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
                 if expired {
                     (Err(Failure::DeadlineExceeded), Ending::Expired)
                 } else if this.answer.watch(cx.waker()) {
@@ -88,17 +101,28 @@ impl<F: Future> Future for Work<F> {
             }
             // Polled after its end.
             Ok(None) => return Poll::Ready(Ending::Finished),
-            Err(payload) => (Err(Failure::Panicked(panic_message(payload.as_ref()))), Ending::Panicked),
+            Err(payload) => (
+                Err(Failure::Panicked(panic_message(payload.as_ref()))),
+                Ending::Panicked,
+            ),
         };
         let panicked_in_drop = drop_future(this.span, this.future.as_mut());
         let (outcome, ending) = match panicked_in_drop {
             Some(failure) => (Err(failure), Ending::Panicked),
             None => (outcome, ending),
         };
-        match this.answer.settle(outcome) {
-            Ok(()) => Poll::Ready(ending),
-            Err(_unwanted) => Poll::Ready(Ending::Cancelled),
-        }
+        let (ending, unwanted) = match this.answer.settle(outcome) {
+            Delivery::Delivered => return Poll::Ready(ending),
+            Delivery::Detached(unwanted) => (ending, unwanted),
+            Delivery::Late(unwanted) => (Ending::Cancelled, unwanted),
+        };
+        // The value's destructor is foreign code as well.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(unwanted)));
+        Poll::Ready(if dropped.is_ok() {
+            ending
+        } else {
+            Ending::Panicked
+        })
     }
 }
 

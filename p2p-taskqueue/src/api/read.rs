@@ -96,6 +96,7 @@ pub struct List {
     pub label: Option<String>,
     /// How many at the most; a page ends early at 512 KiB.
     #[serde(default = "default_limit")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000)))]
     pub limit: u32,
     /// Where the last page ended: its `next_cursor`, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]

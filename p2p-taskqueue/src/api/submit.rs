@@ -25,6 +25,7 @@ pub struct Submit {
     pub payload: Json,
     /// 1 to 10, 10 first.
     #[serde(default = "default_priority")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10)))]
     pub priority: u8,
     /// Not claimable for this many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 
 mod bridged;
 mod daemon;
+mod local;
 mod mesh;
 mod nothing;
 mod remote;
@@ -12,6 +13,7 @@ mod waits;
 
 pub use bridged::BridgedQueue;
 pub use daemon::DaemonQueue;
+pub use local::LocalQueue;
 pub use mesh::MeshQueue;
 pub(crate) use nothing::Nothing;
 pub use remote::RemoteQueue;

@@ -22,6 +22,7 @@ pub struct Task {
     /// Where it stands.
     pub status: TaskStatus,
     /// 1 to 10, 10 first.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10)))]
     pub priority: u8,
     /// How often it has been claimed.
     pub attempt: u32,

@@ -4,6 +4,10 @@ use std::{fmt, str::FromStr};
 
 use crate::error::UnknownBackend;
 
+#[cfg(feature = "runtime-async-std")]
+pub(crate) mod async_std;
+#[cfg(feature = "runtime-smol")]
+pub(crate) mod smol;
 pub(crate) mod tokio;
 
 pub use tokio::TokioRuntime;
@@ -58,9 +62,17 @@ impl FromStr for Backend {
     type Err = UnknownBackend;
 
     fn from_str(name: &str) -> Result<Self, UnknownBackend> {
-        Self::ALL.iter().copied().find(|backend| backend.name() == name).ok_or_else(|| UnknownBackend {
-            name: name.to_owned(),
-            available: Self::ALL.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", "),
-        })
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|backend| backend.name() == name)
+            .ok_or_else(|| UnknownBackend {
+                name: name.to_owned(),
+                available: Self::ALL
+                    .iter()
+                    .map(|backend| backend.name())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
     }
 }

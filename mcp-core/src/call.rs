@@ -1,0 +1,127 @@
+use std::{sync::Arc, time::Duration};
+
+use p2p_taskqueue::{
+    Caller, ErrorCode, Operation, QueueError, Request, TaskQueue,
+    api::{At, Target, limits::WAIT_S_MAX},
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+
+use crate::McpConfig;
+
+/// The way of every tool to the queue: each call has a time limit, those that wait have a bound of their own and end at
+/// the shutdown.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    queue: Arc<dyn TaskQueue>,
+    timeout: Duration,
+    /// Held by each call while it waits, so that waiting calls leave room for the others.
+    waiting: Semaphore,
+    shutdown: CancellationToken,
+}
+
+impl Calls {
+    pub(crate) fn new(queue: Arc<dyn TaskQueue>, config: &McpConfig) -> Self {
+        Self {
+            queue,
+            timeout: config.call_timeout,
+            waiting: Semaphore::new(config.waiting_calls_max.min(Semaphore::MAX_PERMITS)),
+            shutdown: config.shutdown.clone(),
+        }
+    }
+
+    /// Asks the target one operation.
+    ///
+    /// # Errors
+    ///
+    /// What the queue answers; `timeout` when it does not in time; `overloaded` when too many calls wait already, and
+    /// `shutting_down` when the server stops during a wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`TaskQueue::call`], whose future is dropped with this one.
+    pub(crate) async fn ask<O: Operation>(&self, target: Target, operation: O) -> Result<O::Answer, QueueError> {
+        let request = At::request(target, operation.into_request());
+        let wait = wait_of(&request);
+        let _permit = self.permit(wait)?;
+        let limit = self.timeout.saturating_add(wait).saturating_add(patience_of(&request));
+        let call = tokio::time::timeout(limit, self.queue.call(&Caller::Local, request));
+        let response = tokio::select! {
+            answer = call => answer.unwrap_or_else(|_| Err(no_answer(limit)))?,
+            () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(shutting_down()),
+        };
+        O::from_response(response)
+            .map_err(|_| QueueError::new(ErrorCode::Internal, format!("{} was answered with something else", O::NAME)))
+    }
+
+    fn permit(&self, wait: Duration) -> Result<Option<SemaphorePermit<'_>>, QueueError> {
+        if wait.is_zero() {
+            return Ok(None);
+        }
+        self.waiting.try_acquire().map(Some).map_err(|_| {
+            QueueError::new(ErrorCode::Overloaded, "too many calls wait already: ask without waiting, or later")
+                .with_retry_after_s(RETRY_AFTER_S)
+        })
+    }
+}
+
+/// The answer of a server that is stopping.
+pub(crate) fn shutting_down() -> QueueError {
+    QueueError::new(ErrorCode::ShuttingDown, "the server is stopping: ask again when it is back")
+        .with_retry_after_s(RETRY_AFTER_S)
+}
+
+fn no_answer(limit: Duration) -> QueueError {
+    QueueError::new(ErrorCode::Timeout, format!("the queue did not answer within {} s", limit.as_secs_f64()))
+}
+
+/// How long an operation asks to wait by itself.
+fn wait_of(request: &Request) -> Duration {
+    let seconds = match request {
+        Request::Claim(claim) => claim.wait_s,
+        Request::Wait(wait) => wait.timeout_s,
+        Request::At(at) => return wait_of(&at.request),
+        _ => 0.0,
+    };
+    span(seconds)
+}
+
+/// How long an operation lets a peer take: not a wait, for it ends as soon as the peer answers.
+fn patience_of(request: &Request) -> Duration {
+    match request {
+        Request::StatusQuery(query) => span(query.timeout_s),
+        Request::At(at) => patience_of(&at.request),
+        _ => Duration::ZERO,
+    }
+}
+
+fn span(seconds: f64) -> Duration {
+    // The arguments are not checked yet: NaN, a negative and a huge number come from outside.
+    Duration::try_from_secs_f64(seconds.min(WAIT_S_MAX)).unwrap_or_default()
+}
+
+/// Long enough for a burst to pass, short enough for an agent to try again.
+pub(crate) const RETRY_AFTER_S: f64 = 1.0;
+
+#[cfg(test)]
+mod tests {
+    use p2p_taskqueue::{
+        PeerId, TaskId,
+        api::{Claim, Peers, Wait},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_wait_is_what_the_operation_asks_for() {
+        let wait = |timeout_s| Wait::one(TaskId::from_bytes([0; 16]), timeout_s).into_request();
+        let claim = Claim { wait_s: 2.5, ..Claim::new("w") }.into_request();
+        assert_eq!(wait_of(&wait(60.0)), Duration::from_secs(60));
+        assert_eq!(wait_of(&claim), Duration::from_millis(2_500));
+        assert_eq!(wait_of(&At::request(Target::peer(PeerId::random()), claim)), Duration::from_millis(2_500));
+        assert_eq!(wait_of(&Peers::default().into_request()), Duration::ZERO);
+        assert_eq!(wait_of(&wait(1e300)), Duration::from_secs_f64(WAIT_S_MAX));
+        assert_eq!(wait_of(&wait(f64::NAN)), Duration::from_secs_f64(WAIT_S_MAX));
+        assert_eq!(wait_of(&wait(-1.0)), Duration::ZERO);
+    }
+}

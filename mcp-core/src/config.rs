@@ -1,0 +1,211 @@
+use std::{fmt, time::Duration};
+
+use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+
+/// What the binder of the server may set. The defaults are right for a server that listens on loopback only.
+///
+/// ```
+/// # use mcp_core::{BearerToken, McpConfig};
+/// let config = McpConfig::default()
+///     .with_allowed_hosts(["queue.example:8765"])
+///     .with_allowed_origins(["https://console.example"])
+///     .with_bearer_token(BearerToken::new("a long random text"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct McpConfig {
+    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) bearer_token: Option<BearerToken>,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) body_timeout: Duration,
+    pub(crate) requests_max: usize,
+    pub(crate) waiting_calls_max: usize,
+    pub(crate) call_timeout: Duration,
+    /// The binder holds the other end and cancels it when the server is to stop.
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) instructions: String,
+}
+
+impl McpConfig {
+    /// Which `Host` headers are served: `name` for any port, `name:port` for that port. By default the names of
+    /// loopback; a server that others can reach must name itself here.
+    #[must_use]
+    pub fn with_allowed_hosts(self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { allowed_hosts: hosts.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Which `Origin` headers are served: `scheme://name` or `scheme://name:port`; `scheme://name:*` for any port. By
+    /// default those of loopback on any port. A request without the header, that is, from no browser, passes.
+    #[must_use]
+    pub fn with_allowed_origins(self, origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { allowed_origins: origins.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Asks every request to `/mcp` for `Authorization: Bearer TOKEN`. By default there is no token.
+    #[must_use]
+    pub fn with_bearer_token(self, token: BearerToken) -> Self {
+        Self { bearer_token: Some(token), ..self }
+    }
+
+    /// The largest request body, in bytes.
+    #[must_use]
+    pub fn with_body_bytes_max(self, body_bytes_max: usize) -> Self {
+        Self { body_bytes_max, ..self }
+    }
+
+    /// How long a client may take to send a request body.
+    #[must_use]
+    pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
+        Self { body_timeout, ..self }
+    }
+
+    /// How many requests are served at once; the next is answered with 503 and `overloaded`.
+    #[must_use]
+    pub fn with_requests_max(self, requests_max: usize) -> Self {
+        Self { requests_max, ..self }
+    }
+
+    /// How many of them may be calls that wait, so that the others always find room.
+    #[must_use]
+    pub fn with_waiting_calls_max(self, waiting_calls_max: usize) -> Self {
+        Self { waiting_calls_max, ..self }
+    }
+
+    /// How long the queue may take for an answer, on top of what the call itself asked to wait.
+    #[must_use]
+    pub fn with_call_timeout(self, call_timeout: Duration) -> Self {
+        Self { call_timeout, ..self }
+    }
+
+    /// The token that stops the server: `/ready` turns to 503, new requests are refused and waiting calls are answered
+    /// with `shutting_down`, while calls that are being worked on run to their end.
+    #[must_use]
+    pub fn with_shutdown(self, shutdown: CancellationToken) -> Self {
+        Self { shutdown, ..self }
+    }
+
+    /// What the server calls itself to its clients.
+    #[must_use]
+    pub fn with_identity(self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { name: name.into(), version: version.into(), ..self }
+    }
+
+    /// What the server tells an agent about its use.
+    #[must_use]
+    pub fn with_instructions(self, instructions: impl Into<String>) -> Self {
+        Self { instructions: instructions.into(), ..self }
+    }
+}
+
+impl Default for McpConfig {
+    fn default() -> Self {
+        Self {
+            allowed_hosts: LOOPBACK_HOSTS.map(str::to_owned).to_vec(),
+            allowed_origins: LOOPBACK_ORIGINS.map(str::to_owned).to_vec(),
+            bearer_token: None,
+            body_bytes_max: BODY_BYTES_MAX,
+            body_timeout: BODY_TIMEOUT,
+            requests_max: REQUESTS_MAX,
+            waiting_calls_max: WAITING_CALLS_MAX,
+            call_timeout: CALL_TIMEOUT,
+            shutdown: CancellationToken::new(),
+            name: NAME.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instructions: INSTRUCTIONS.to_owned(),
+        }
+    }
+}
+
+/// A secret that clients show; it is not printed and compared in constant time.
+#[derive(Clone)]
+pub struct BearerToken(Box<str>);
+
+impl BearerToken {
+    /// Takes the token's text. An empty one matches nothing, so that a token that was forgotten opens no door.
+    #[must_use]
+    pub fn new(token: impl Into<Box<str>>) -> Self {
+        Self(token.into())
+    }
+
+    /// Whether the text is the token. Its length may show in the time that this takes, its content does not.
+    pub(crate) fn matches(&self, shown: &[u8]) -> bool {
+        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(shown))
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(..)")
+    }
+}
+
+const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+const LOOPBACK_ORIGINS: [&str; 6] = [
+    "http://localhost:*",
+    "http://127.0.0.1:*",
+    "http://[::1]:*",
+    "https://localhost:*",
+    "https://127.0.0.1:*",
+    "https://[::1]:*",
+];
+
+/// A payload or result of 1 MiB, escaped, with room for the rest of the call.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// 4 MiB over a slow link, as the contract has it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// As the contract has it: a waiting call costs some KiB, so this many fit in a small machine.
+const REQUESTS_MAX: usize = 4_096;
+
+/// Leaves a quarter of the requests for calls that are answered at once.
+const WAITING_CALLS_MAX: usize = 3_072;
+
+/// Above the queue's own 30 s for a request and 5 s for each address that it dials, so that its more telling error comes
+/// first.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+const NAME: &str = "taskmesh";
+
+const INSTRUCTIONS: &str = "\
+taskmesh hands work to any of the user's machines through a durable task queue; no broker, no cloud.
+1. To get something done and have its result: run_task (submits and waits). If it answers done:false, the task goes on: \
+wait again with p2p_taskqueue_wait_task.
+2. To hand work over without waiting: p2p_taskqueue_submit, later p2p_taskqueue_get_task or p2p_taskqueue_wait_task with \
+the task_id. An acknowledged task survives crashes and restarts.
+3. task_type says which worker takes a task; payload is any JSON value that this worker understands. \
+p2p_taskqueue_status lists the types that a node's own workers take.
+4. To work yourself: p2p_taskqueue_claim_next, do the work, p2p_taskqueue_complete_task with the fence that the claim \
+answered; p2p_taskqueue_renew_task before lease_until when it takes longer; else p2p_taskqueue_fail_task or \
+p2p_taskqueue_release_task.
+5. Without a target a call goes to the local node, which finds the tasks it submitted elsewhere. To address another machine \
+pass remote_peer_id (from list_peers) or remote_multiaddr.
+6. Before repeating a submit whose outcome is unknown, use an idempotency_key: the same key answers the same task.
+7. Every answer has ok. With ok:false, error.code says what happened, error.retryable whether the same call may work \
+later (after error.retry_after_s), and error.outcome whether it may have been applied.
+8. Durations are in seconds (names end in _s), points in time in Unix seconds.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_printed() {
+        let config = McpConfig::default().with_bearer_token(BearerToken::new("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn only_the_same_token_matches() {
+        let token = BearerToken::new("secret");
+        assert!(token.matches(b"secret"));
+        for other in ["", "secre", "secret ", "Secret"] {
+            assert!(!token.matches(other.as_bytes()), "{other:?}");
+        }
+        assert!(!BearerToken::new("").matches(b""));
+    }
+}

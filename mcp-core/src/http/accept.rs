@@ -1,0 +1,42 @@
+use axum::http::{HeaderMap, HeaderValue, header};
+
+/// Lets every client that takes JSON pass rmcp, which asks for the name of event streams too, although all answers of
+/// this server are JSON: the specification asks that of clients, and command-line ones do not know it.
+pub(super) fn widen(headers: &mut HeaderMap) {
+    let values = headers.get_all(header::ACCEPT);
+    let mut ranges = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let takes_json = !headers.contains_key(header::ACCEPT) || ranges.any(takes_json);
+    if takes_json {
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    }
+}
+
+fn takes_json(range: &str) -> bool {
+    let (essence, parameters) = range.split_once(';').unwrap_or((range, ""));
+    let refused = parameters.split(';').any(|parameter| matches!(parameter.trim(), "q=0" | "q=0.0"));
+    let essence = essence.trim();
+    !refused && ["*/*", "application/*", "application/json"].iter().any(|json| essence.eq_ignore_ascii_case(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_json_is_served() {
+        for (accept, served) in [
+            (Some("*/*"), true),
+            (Some("application/json"), true),
+            (Some("text/html, Application/JSON;q=0.5"), true),
+            (None, true),
+            (Some("text/event-stream"), false),
+            (Some("application/json;q=0"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept))));
+            widen(&mut headers);
+            let widened = headers[header::ACCEPT] == "application/json, text/event-stream";
+            assert_eq!(widened, served, "{accept:?}");
+        }
+    }
+}

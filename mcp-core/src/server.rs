@@ -1,0 +1,72 @@
+use std::{fmt, sync::Arc};
+
+use axum::{Router, middleware, routing};
+use p2p_taskqueue::TaskQueue;
+use rmcp::transport::streamable_http_server::{
+    StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
+};
+
+use crate::{
+    McpConfig,
+    call::Calls,
+    handler::Handler,
+    http::{Gate, admit, health, ready},
+};
+
+/// The MCP server over a queue.
+#[derive(Clone)]
+pub struct McpServer {
+    gate: Arc<Gate>,
+    calls: Arc<Calls>,
+    handler: Handler,
+}
+
+impl McpServer {
+    /// Puts the server over a queue; nothing runs yet.
+    #[must_use]
+    pub fn new(queue: Arc<dyn TaskQueue>, config: McpConfig) -> Self {
+        let calls = Arc::new(Calls::new(queue, &config));
+        let handler = Handler::new(Arc::clone(&calls), &config);
+        Self { gate: Arc::new(Gate::new(config)), calls, handler }
+    }
+
+    /// The service, to be served by whoever binds the listener.
+    ///
+    /// | path | |
+    /// |---|---|
+    /// | `POST /mcp` | MCP over Streamable HTTP, behind the host, origin and token checks and all bounds |
+    /// | `GET /health` | 200 while the process answers; no checks, says nothing more |
+    /// | `GET /ready` | 200 when the queue answers, 503 when it does not or the server is stopping |
+    ///
+    /// It must be polled within a tokio runtime with time enabled. Left to the binder, for they belong to the
+    /// connection: `TCP_NODELAY`, without which an answer may be held back for 40 ms; the time limit for the request's
+    /// head (hyper's `header_read_timeout`, which needs hyper's timer set); the number of connections.
+    pub fn router(&self) -> Router {
+        let gate = middleware::from_fn_with_state(Arc::clone(&self.gate), admit);
+        let probed = (Arc::clone(&self.gate), Arc::clone(&self.calls));
+        Router::new()
+            .route_service("/mcp", self.mcp())
+            .route_layer(gate)
+            .route("/health", routing::get(health))
+            .route("/ready", routing::get(ready).with_state(probed))
+    }
+
+    fn mcp(&self) -> StreamableHttpService<Handler, NeverSessionManager> {
+        // The gate has made the checks of host, origin and size, with answers in JSON. The token of the shutdown is not
+        // given on either: rmcp would answer the calls in flight with an error instead of letting them end.
+        let config = StreamableHttpServerConfig::default()
+            .disable_allowed_hosts()
+            .disable_allowed_origins()
+            .with_max_request_body_bytes(usize::MAX)
+            .with_legacy_session_mode(false)
+            .with_json_response(true);
+        let handler = self.handler.clone();
+        StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config)
+    }
+}
+
+impl fmt::Debug for McpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("McpServer").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}

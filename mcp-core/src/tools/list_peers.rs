@@ -1,0 +1,95 @@
+use futures::{StreamExt, stream};
+use p2p_taskqueue::{
+    QueueError,
+    api::{Capabilities, Peer, Peers, StatusQuery, Target, limits::CALL_TIMEOUT_S_MAX},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{arguments::Arguments, verb::Verb};
+use crate::call::Calls;
+
+/// Asks which peers a node knows and, if wanted, what each can do.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct ListPeers {
+    /// Only those with a standing connection.
+    #[serde(default)]
+    connected_only: bool,
+    /// Also ask each connected peer what it can do.
+    #[serde(default)]
+    include_capabilities: bool,
+    /// How long each of them may take to say so, in seconds.
+    #[serde(default = "default_capabilities_timeout_s")]
+    capabilities_timeout_s: f64,
+    /// How many peers at the most.
+    #[serde(default = "default_limit")]
+    limit: u32,
+}
+
+/// The answer to a [`ListPeers`].
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct PeersFound {
+    /// Who answers.
+    self_peer_id: String,
+    /// How many peers follow.
+    count: usize,
+    /// The peers.
+    peers: Vec<PeerFound>,
+}
+
+/// A peer and, when asked for, what it can do.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PeerFound {
+    #[serde(flatten)]
+    peer: Peer,
+    /// With `include_capabilities`: what it answered; absent when it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities: Option<Capabilities>,
+}
+
+impl Verb for ListPeers {
+    type Answer = PeersFound;
+
+    fn read(arguments: Arguments<'_>) -> Result<Self, QueueError> {
+        let read: Self = arguments.into_type()?;
+        if !(0.0..=CALL_TIMEOUT_S_MAX).contains(&read.capabilities_timeout_s) {
+            let message = format_args!("must be from 0 to {CALL_TIMEOUT_S_MAX}");
+            return Err(QueueError::invalid("capabilities_timeout_s", message));
+        }
+        Ok(read)
+    }
+
+    async fn run(self, calls: &Calls, target: Target) -> Result<PeersFound, QueueError> {
+        let listed = calls.ask(target, Peers { connected_only: self.connected_only }).await?;
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let peers: Vec<_> = stream::iter(listed.peers.into_iter().take(limit))
+            .map(|peer| self.describe(calls, peer))
+            .buffered(ASKED_AT_ONCE)
+            .collect()
+            .await;
+        Ok(PeersFound { self_peer_id: listed.self_peer_id.to_string(), count: peers.len(), peers })
+    }
+}
+
+impl ListPeers {
+    async fn describe(&self, calls: &Calls, peer: Peer) -> PeerFound {
+        let mut capabilities = None;
+        if self.include_capabilities && peer.connected {
+            let query = StatusQuery { timeout_s: self.capabilities_timeout_s, detail: false };
+            capabilities = calls.ask(Target::peer(peer.peer_id), query).await.ok().map(|status| status.capabilities);
+        }
+        PeerFound { peer, capabilities }
+    }
+}
+
+const fn default_capabilities_timeout_s() -> f64 {
+    5.0
+}
+
+const fn default_limit() -> u32 {
+    50
+}
+
+/// Peers asked at the same time for what they can do: a few slow ones hold up the list by their timeout only once, and
+/// one call does not fill the node's bounds.
+const ASKED_AT_ONCE: usize = 16;

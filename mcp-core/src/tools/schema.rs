@@ -1,0 +1,212 @@
+use std::sync::Arc;
+
+use p2p_taskqueue::QueueError;
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
+use serde_json::{Map, Value, json};
+
+/// The object that a JSON Schema is.
+pub(super) type Object = Map<String, Value>;
+
+/// One argument of a tool.
+#[derive(Debug)]
+pub(super) struct Input {
+    name: String,
+    pub(super) form: Form,
+    pub(super) required: bool,
+}
+
+/// What an argument looks like, as far as leniency goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A text.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// Any JSON value, also an empty text and null.
+    Anything,
+    /// A number, a truth value, an object.
+    Other,
+    /// Taken for the sake of callers who send it, and dropped.
+    Ignored,
+}
+
+/// The arguments of a tool: what its input schema says, made for checking calls.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    inputs: Vec<Input>,
+    aliases: Vec<(&'static str, &'static str)>,
+}
+
+impl Inputs {
+    pub(super) fn new(schema: &Object, ignored: &[Named], aliases: &[(&'static str, &'static str)]) -> Self {
+        let required: Vec<&str> = strings(schema.get("required"));
+        let inputs = properties(schema)
+            .map(|(name, property)| Input {
+                name: name.clone(),
+                form: if ignored.iter().any(|(ignored, _)| ignored == name) {
+                    Form::Ignored
+                } else {
+                    Form::of(property)
+                },
+                required: required.contains(&name.as_str()),
+            })
+            .collect();
+        Self { inputs, aliases: aliases.to_vec() }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Input> {
+        self.inputs.iter().find(|input| input.name == name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().map(|input| input.name.as_str())
+    }
+
+    pub(super) fn required(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().filter(|input| input.required).map(|input| input.name.as_str())
+    }
+
+    pub(super) fn aliases(&self) -> &[(&'static str, &'static str)] {
+        &self.aliases
+    }
+}
+
+impl Form {
+    fn of(property: &Value) -> Self {
+        match property.get("type").and_then(Value::as_str) {
+            Some("string") => Self::Text,
+            Some("array") if property.pointer("/items/type").and_then(Value::as_str) == Some("string") => Self::Texts,
+            Some(_) => Self::Other,
+            None => Self::Anything,
+        }
+    }
+}
+
+/// An argument's name and what it is for.
+pub(super) type Named = (&'static str, &'static str);
+
+/// The schema of a tool's arguments: an object with nothing but what is named.
+pub(super) fn input<T: JsonSchema>() -> Object {
+    let mut schema =
+        plain(SchemaSettings::draft2020_12(), |settings| settings.into_generator().into_root_schema_for::<T>());
+    // Clients and models do better with an argument that may be left out than with one that may also be null.
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.values_mut().for_each(without_null);
+    }
+    schema.insert("additionalProperties".to_owned(), Value::Bool(false));
+    schema
+}
+
+/// The schema of a tool's answer: `{"ok":true,…}` or `{"ok":false,"error":…}`.
+///
+/// Clients compare refusals with it too, so that it must allow both; and some take it only when its top level is an
+/// object with properties, so that the alternatives stand beside these.
+pub(super) fn output<A: JsonSchema>() -> Arc<Object> {
+    let serialize = || SchemaSettings::draft2020_12().for_serialize();
+    let answer = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<A>());
+    let mut error = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<QueueError>());
+    error.insert("description".to_owned(), json!("Why it was not done."));
+    let mut properties = Object::new();
+    properties.insert("ok".to_owned(), json!({ "type": "boolean", "description": "Whether it was done." }));
+    properties.extend(self::properties(&answer).map(|(name, property)| (name.clone(), property.clone())));
+    properties.insert("error".to_owned(), Value::Object(error));
+    let mut done = vec![json!("ok")];
+    done.extend(strings(answer.get("required")).into_iter().map(Value::from));
+    let schema = json!({
+        "type": "object",
+        "properties": properties,
+        "required": ["ok"],
+        "anyOf": [
+            { "properties": { "ok": { "const": true } }, "required": done },
+            { "properties": { "ok": { "const": false } }, "required": ["ok", "error"] },
+        ],
+    });
+    Arc::new(object(schema))
+}
+
+/// Adds an argument that is a text or, with no type, anything.
+pub(super) fn add(schema: &mut Object, name: &str, property: Value) {
+    if let Value::Object(properties) = schema.entry("properties").or_insert_with(|| json!({})) {
+        properties.insert(name.to_owned(), property);
+    }
+}
+
+pub(super) fn properties(schema: &Object) -> impl Iterator<Item = (&String, &Value)> {
+    schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+/// Generates with everything inline and in words that each client's validator knows.
+fn plain(mut settings: SchemaSettings, generate: impl FnOnce(SchemaSettings) -> Schema) -> Object {
+    settings.inline_subschemas = true;
+    // Without a dialect a schema is of the one that MCP names; validators that know only others refuse the name.
+    settings.meta_schema = None;
+    let mut schema = generate(settings.with_transform(simplify));
+    // The tool has a title and a description of its own.
+    schema.remove("title");
+    schema.remove("description");
+    object(schema.to_value())
+}
+
+fn simplify(schema: &mut Schema) {
+    transform_subschemas(&mut simplify, schema);
+    // Widths of numbers are no formats that validators know; the bounds say the same.
+    schema.remove("format");
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+    // What an entry is, its list says; the words of the shared type are for readers of the code.
+    if let Some(Value::Object(items)) = schema.get_mut("items")
+        && items.get("type").is_some_and(|name| name == "string")
+    {
+        items.remove("description");
+    }
+    merge_constants(schema);
+}
+
+/// A choice of constants as one list of texts, which models and validators read alike.
+fn merge_constants(schema: &mut Schema) {
+    let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
+    let mut texts = Vec::new();
+    for choice in choices {
+        match (choice.get("const"), choice.get("enum")) {
+            (Some(text @ Value::String(_)), _) => texts.push(text.clone()),
+            (None, Some(Value::Array(more))) => texts.extend(more.iter().cloned()),
+            _ => return,
+        }
+    }
+    schema.remove("oneOf");
+    schema.insert("type".to_owned(), json!("string"));
+    schema.insert("enum".to_owned(), Value::Array(texts));
+}
+
+fn without_null(property: &mut Value) {
+    let Value::Object(property) = property else { return };
+    if let Some(Value::Array(types)) = property.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            property.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(choices)) = property.get_mut("anyOf") {
+        choices.retain(|choice| choice.get("type").is_none_or(|name| name != "null"));
+        if let [Value::Object(only)] = choices.as_slice() {
+            let only = only.clone();
+            property.remove("anyOf");
+            for (key, value) in only {
+                property.entry(key).or_insert(value);
+            }
+        }
+    }
+}
+
+fn strings(list: Option<&Value>) -> Vec<&str> {
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
+}

@@ -1,0 +1,40 @@
+use std::future::Future;
+
+use p2p_taskqueue::{Operation, QueueError, api::Target};
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::arguments::Arguments;
+use crate::call::Calls;
+
+/// What a tool does: an operation of the queue, or a few of them together.
+pub(super) trait Verb: JsonSchema + Send + Sized {
+    /// What is answered, beside `ok`.
+    type Answer: Serialize + JsonSchema + Send;
+
+    /// Reads the arguments that are left when those of the target are gone.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument`, naming the argument.
+    fn read(arguments: Arguments<'_>) -> Result<Self, QueueError>;
+
+    /// Does it at the target.
+    fn run(self, calls: &Calls, target: Target) -> impl Future<Output = Result<Self::Answer, QueueError>> + Send;
+}
+
+impl<O> Verb for O
+where
+    O: Operation + DeserializeOwned + JsonSchema + Send + 'static,
+    O::Answer: Serialize + JsonSchema + Send,
+{
+    type Answer = O::Answer;
+
+    fn read(arguments: Arguments<'_>) -> Result<Self, QueueError> {
+        arguments.into_type()
+    }
+
+    fn run(self, calls: &Calls, target: Target) -> impl Future<Output = Result<Self::Answer, QueueError>> + Send {
+        calls.ask(target, self)
+    }
+}

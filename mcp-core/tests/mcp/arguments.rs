@@ -1,0 +1,173 @@
+use axum::body::Body;
+use p2p_taskqueue::{Json, PeerId, Request};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, call, legacy},
+    queue::FakeQueue,
+};
+
+fn submitted(client: &Client) -> p2p_taskqueue::api::Submit {
+    match client.queue.last() {
+        Request::Submit(submit) => submit,
+        other => panic!("not a submit: {other:?}"),
+    }
+}
+
+async fn invalid(client: &Client, tool: &str, arguments: Value) -> (String, String) {
+    let error = client.refused(tool, arguments).await;
+    assert_eq!(error["code"], "invalid_argument", "{error}");
+    assert_eq!(error["outcome"], "not_applied", "{error}");
+    let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+    (text("field"), text("message"))
+}
+
+#[tokio::test]
+async fn an_unknown_argument_is_named_with_its_neighbour() {
+    let client = Client::new(FakeQueue::new());
+    let (field, message) = invalid(&client, "p2p_taskqueue_submit", json!({ "task_type": "t", "priorty": 9 })).await;
+    assert_eq!((field.as_str(), message.as_str()), ("priorty", "priorty: unknown argument; did you mean priority?"));
+    let (field, message) = invalid(&client, "p2p_taskqueue_get_task", json!({ "colour": "red" })).await;
+    assert_eq!(field, "colour");
+    assert!(message.ends_with("known are task_id, remote_multiaddr, remote_peer_id"), "{message}");
+    assert_eq!(client.queue.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_missing_argument_is_named() {
+    let client = Client::new(FakeQueue::new());
+    for (tool, arguments, missing) in [
+        ("p2p_taskqueue_submit", json!({}), "task_type"),
+        ("p2p_taskqueue_complete_task", json!({ "task_id": "0".repeat(32) }), "fence"),
+    ] {
+        let (field, message) = invalid(&client, tool, arguments).await;
+        assert_eq!((field.as_str(), message), (missing, format!("{missing}: is required")));
+    }
+}
+
+#[tokio::test]
+async fn an_argument_of_a_wrong_type_is_named() {
+    let client = Client::new(FakeQueue::new());
+    let id = "0".repeat(32);
+    for (tool, arguments, wrong, says) in [
+        ("p2p_taskqueue_submit", json!({ "task_type": 7 }), "task_type", "expected a string"),
+        ("p2p_taskqueue_submit", json!({ "task_type": null }), "task_type", "expected a string"),
+        ("p2p_taskqueue_submit", json!({ "task_type": "t", "priority": "high" }), "priority", "expected u8"),
+        ("p2p_taskqueue_submit", json!({ "task_type": "t", "priority": 300 }), "priority", "300"),
+        ("p2p_taskqueue_submit", json!({ "task_type": "t", "labels": ["a", 7] }), "labels", "(at labels[1])"),
+        ("p2p_taskqueue_submit", json!({ "task_type": "t", "pin_to": "nobody" }), "pin_to", "nobody"),
+        ("p2p_taskqueue_get_task", json!({ "task_id": "xyz" }), "task_id", "32 lower-case hex digits"),
+        ("p2p_taskqueue_list_tasks", json!({ "status": "asleep" }), "status", "asleep"),
+        ("p2p_taskqueue_fail_task", json!({ "task_id": id, "fence": 3.5, "error": "" }), "fence", "expected a string"),
+        ("p2p_taskqueue_status", json!({ "remote_peer_id": 7 }), "remote_peer_id", "expected a string"),
+        ("p2p_taskqueue_status", json!({ "remote_peer_id": "me" }), "remote_peer_id", ""),
+        ("p2p_taskqueue_status", json!({ "remote_multiaddr": "here" }), "remote_multiaddr", ""),
+    ] {
+        let (field, message) = invalid(&client, tool, arguments.clone()).await;
+        assert_eq!(field, wrong, "{arguments}");
+        assert!(message.contains(says) && !message.contains(" at line "), "{arguments}: {message}");
+    }
+    assert_eq!(client.queue.asked(), 0);
+}
+
+#[tokio::test]
+async fn the_queue_checks_what_types_do_not() {
+    let client = Client::new(FakeQueue::new());
+    for (tool, arguments, field) in [
+        ("p2p_taskqueue_submit", json!({ "task_type": "t", "priority": 11 }), "priority"),
+        ("p2p_taskqueue_wait_task", json!({}), "task_id"),
+        ("p2p_taskqueue_status", json!({ "remote_multiaddr": "/ip4/192.0.2.7/tcp/1" }), "remote_multiaddr"),
+    ] {
+        assert_eq!(invalid(&client, tool, arguments).await.0, field);
+    }
+}
+
+#[tokio::test]
+async fn empty_texts_and_nulls_mean_none() {
+    let client = Client::new(FakeQueue::new());
+    let arguments = json!({
+        "task_type": "t", "idempotency_key": "", "session": "", "pin_to": "", "labels": null, "priority": null,
+        "delay_s": null, "remote_peer_id": "", "peer_id": null, "requires": "gpu, large,",
+    });
+    client.done("p2p_taskqueue_submit", arguments).await;
+    let submit = submitted(&client);
+    assert_eq!((submit.idempotency_key, submit.session, submit.pin_to, submit.priority), (None, None, None, 5));
+    assert_eq!((submit.labels, submit.requires), (vec![], vec!["gpu".to_owned(), "large".to_owned()]));
+}
+
+#[tokio::test]
+async fn an_empty_text_is_a_payload() {
+    let client = Client::new(FakeQueue::new());
+    for payload in [json!(""), json!(null), json!([]), json!(false)] {
+        client.done("p2p_taskqueue_submit", json!({ "task_type": "t", "payload": payload })).await;
+        assert_eq!(submitted(&client).payload.to::<Value>().unwrap(), payload);
+    }
+}
+
+#[tokio::test]
+async fn a_payload_is_passed_on_as_given_in_both_directions() {
+    let client = Client::new(FakeQueue::new());
+    let payload = r#"{"b":1.0,"a":[18446744073709551616,1e3],"b2":"\u00e9"}"#;
+    let body = call("run_task", json!({ "task_type": "t", "payload": "PAYLOAD" })).to_string();
+    let body = body.replace("\"PAYLOAD\"", payload);
+    let result = client.send(legacy().body(Body::from(body)).unwrap()).await.result();
+    let text = result["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains(payload), "{text}");
+}
+
+#[tokio::test]
+async fn nesting_is_bounded_and_the_argument_named() {
+    let client = Client::new(FakeQueue::new());
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let send = async |levels| {
+        let body = call("p2p_taskqueue_submit", json!({ "task_type": "t", "payload": "PAYLOAD" })).to_string();
+        let body = body.replace("\"PAYLOAD\"", &nested(levels));
+        client.send(legacy().body(Body::from(body)).unwrap()).await.result()["structuredContent"].clone()
+    };
+    assert_eq!(send(128).await["ok"], true);
+    assert_eq!(send(129).await["error"]["field"], "payload");
+    assert_eq!(send(100_000).await["error"]["field"], "payload");
+}
+
+#[tokio::test]
+async fn an_answer_nested_too_deep_is_a_refusal() {
+    let client = Client::new(FakeQueue::new());
+    let nested = format!("{}{}", "[".repeat(128), "]".repeat(128));
+    let id = client.queue.put(Json::parse(nested).unwrap());
+    let error = client.refused("p2p_taskqueue_get_task", json!({ "task_id": id.to_string() })).await;
+    assert_eq!(error["code"], "limit_exceeded");
+}
+
+#[tokio::test]
+async fn the_reference_names_are_taken() {
+    let client = Client::new(FakeQueue::new());
+    let peer = PeerId::random().to_string();
+    for tool in ["p2p_taskqueue_status", "p2p_taskqueue_submit"] {
+        let mut arguments = json!({ "peer_id": peer });
+        if tool.ends_with("submit") {
+            arguments["task_type"] = json!("t");
+        }
+        client.done(tool, arguments.clone()).await;
+        assert!(
+            matches!(client.queue.last(), Request::At(at) if at.target.remote_peer_id.unwrap().to_string() == peer)
+        );
+        arguments["remote_peer_id"] = json!(PeerId::random().to_string());
+        assert_eq!(invalid(&client, tool, arguments).await.0, "peer_id");
+    }
+    let claim = json!({ "worker_id": "w", "task_types": "a,b", "peer_id": "anyone", "clock": { "vector": {} } });
+    client.done("p2p_taskqueue_claim_next", claim).await;
+    let Request::Claim(claim) = client.queue.last() else { panic!("not a claim") };
+    assert_eq!(claim.supported_task_types, ["a", "b"]);
+    let twice = json!({ "worker_id": "w", "task_types": "a", "supported_task_types": ["b"] });
+    assert_eq!(invalid(&client, "p2p_taskqueue_claim_next", twice).await.0, "task_types");
+    let peers = json!({ "discover": true, "discovery_methods": ["mdns"], "discovery_timeout_s": 1.5 });
+    client.done("list_peers", peers).await;
+}
+
+#[tokio::test]
+async fn two_addresses_that_contradict_are_refused() {
+    let client = Client::new(FakeQueue::new());
+    let address = format!("/ip4/192.0.2.7/tcp/1/p2p/{}", PeerId::random());
+    let arguments = json!({ "remote_multiaddr": address, "remote_peer_id": PeerId::random().to_string() });
+    assert_eq!(invalid(&client, "list_peers", arguments).await.0, "remote_peer_id");
+}

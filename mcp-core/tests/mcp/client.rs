@@ -1,0 +1,104 @@
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Request, StatusCode, header, request::Builder},
+};
+use mcp_core::{McpConfig, McpServer};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::queue::FakeQueue;
+
+/// A client of one server, in this process.
+pub(crate) struct Client {
+    pub(crate) router: Router,
+    pub(crate) queue: Arc<FakeQueue>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Client {
+    pub(crate) fn new(queue: FakeQueue) -> Self {
+        Self::with_config(queue, McpConfig::default())
+    }
+
+    pub(crate) fn with_config(queue: FakeQueue, config: McpConfig) -> Self {
+        let queue = Arc::new(queue);
+        Self { router: McpServer::new(queue.clone(), config).router(), queue }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    /// A message of a client of 2025-11-25.
+    pub(crate) async fn legacy(&self, message: &Value) -> Reply {
+        self.send(legacy().body(Body::from(message.to_string())).unwrap()).await
+    }
+
+    /// A tool call, and its result.
+    pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Value {
+        let reply = self.legacy(&call(tool, arguments)).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        reply.result()
+    }
+
+    /// A tool call whose answer is `ok:true`.
+    pub(crate) async fn done(&self, tool: &str, arguments: Value) -> Value {
+        let result = self.call(tool, arguments).await;
+        assert_eq!(result["isError"], false, "{tool}: {result}");
+        assert_eq!(result["structuredContent"]["ok"], true, "{tool}: {result}");
+        result["structuredContent"].clone()
+    }
+
+    /// A tool call whose answer is `ok:false`, and the error.
+    pub(crate) async fn refused(&self, tool: &str, arguments: Value) -> Value {
+        let result = self.call(tool, arguments).await;
+        assert_eq!(result["isError"], true, "{tool}: {result}");
+        assert_eq!(result["structuredContent"]["ok"], false, "{tool}: {result}");
+        result["structuredContent"]["error"].clone()
+    }
+
+    pub(crate) async fn tools(&self) -> Vec<Value> {
+        let reply = self.legacy(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
+        reply.result()["tools"].as_array().unwrap().clone()
+    }
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    pub(crate) fn result(&self) -> Value {
+        let message = self.json();
+        message.get("result").unwrap_or_else(|| panic!("no result: {message}")).clone()
+    }
+}
+
+pub(crate) fn post() -> Builder {
+    Request::post("/mcp")
+        .header(header::HOST, "127.0.0.1:8765")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "application/json, text/event-stream")
+}
+
+pub(crate) fn legacy() -> Builder {
+    post().header("mcp-protocol-version", "2025-11-25")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "every call site makes the value in place")]
+pub(crate) fn call(tool: &str, arguments: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
+}

@@ -1,0 +1,17 @@
+//! The server over a queue in memory, driven through its router without a socket.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and the allowance for tests does not reach the helpers of this binary"
+)]
+
+mod arguments;
+mod client;
+mod http;
+mod limits;
+mod protocol;
+mod queue;
+mod schema;
+mod tools;

@@ -1,0 +1,136 @@
+use axum::{
+    body::Body,
+    http::{Request, StatusCode, header},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, call, post},
+    queue::FakeQueue,
+};
+
+const MODERN: &str = "2026-07-28";
+
+/// A request of a client of 2026-07-28, which brings all that the server must know of it.
+fn modern(method: &str, name: Option<&str>, mut params: Value) -> Request<Body> {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+    });
+    let message = json!({ "jsonrpc": "2.0", "id": "a", "method": method, "params": params });
+    let request = post().header("mcp-protocol-version", MODERN).header("mcp-method", method);
+    let request = name.into_iter().fold(request, |request, name| request.header("mcp-name", name));
+    request.body(Body::from(message.to_string())).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_of_2025_11_25_initializes_lists_and_calls() {
+    let client = Client::new(FakeQueue::new());
+    for version in ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"] {
+        let message = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+        } });
+        let reply = client.send(post().body(Body::from(message.to_string())).unwrap()).await;
+        assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
+        assert_eq!(reply.headers.get("mcp-session-id"), None);
+        let result = reply.result();
+        assert_eq!(result["protocolVersion"], version);
+        assert_eq!(result["serverInfo"]["name"], "taskmesh");
+        assert_eq!(result["serverInfo"]["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(result["capabilities"], json!({ "tools": {} }));
+        assert!(result["instructions"].as_str().unwrap().contains("run_task"));
+    }
+    let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    assert_eq!(client.legacy(&initialized).await.status, StatusCode::ACCEPTED);
+    assert_eq!(client.tools().await.len(), 13);
+    let reply = client.legacy(&call("p2p_taskqueue_status", json!({}))).await;
+    assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
+    assert_eq!(reply.json()["id"], 7);
+    assert_eq!(reply.result()["structuredContent"]["mode"], "bridge");
+}
+
+#[tokio::test]
+async fn a_client_of_2026_07_28_discovers_lists_and_calls() {
+    let client = Client::new(FakeQueue::new());
+    let discovered = client.send(modern("server/discover", None, json!({}))).await.result();
+    assert!(discovered["supportedVersions"].as_array().unwrap().contains(&json!(MODERN)), "{discovered}");
+    assert_eq!(discovered["capabilities"], json!({ "tools": {} }));
+    let listed = client.send(modern("tools/list", None, json!({}))).await.result();
+    assert_eq!(listed["tools"].as_array().unwrap().len(), 13);
+    assert_eq!((&listed["resultType"], &listed["ttlMs"]), (&json!("complete"), &json!(300_000)));
+    let name = "p2p_taskqueue_submit";
+    let arguments = json!({ "task_type": "t", "payload": [1, { "a": "b" }] });
+    let reply = client.send(modern("tools/call", Some(name), json!({ "name": name, "arguments": arguments }))).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
+    let result = reply.result();
+    assert_eq!((&result["resultType"], &result["isError"]), (&json!("complete"), &json!(false)), "{result}");
+    assert_eq!(result["structuredContent"]["durability"], "synced");
+    let p2p_taskqueue::Request::Submit(submit) = client.queue.last() else { panic!("not a submit") };
+    assert_eq!(submit.payload.get(), r#"[1,{"a":"b"}]"#);
+}
+
+#[tokio::test]
+async fn headers_that_contradict_the_body_are_refused() {
+    let client = Client::new(FakeQueue::new());
+    let request = modern("tools/call", Some("list_peers"), json!({ "name": "p2p_taskqueue_status" }));
+    let reply = client.send(request).await;
+    assert_eq!((reply.status, &reply.json()["error"]["code"]), (StatusCode::BAD_REQUEST, &json!(-32020)));
+    assert_eq!(client.queue.asked(), 0);
+}
+
+#[tokio::test]
+async fn the_list_is_the_same_each_time() {
+    let list = async || {
+        let client = Client::new(FakeQueue::new());
+        let reply = client.legacy(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
+        assert_eq!(client.tools().await[0]["name"], "run_task");
+        reply.text
+    };
+    assert_eq!(list().await, list().await);
+}
+
+#[tokio::test]
+async fn tools_say_what_they_may_do() {
+    let tools = Client::new(FakeQueue::new()).tools().await;
+    let hinted = |hint: &str| -> Vec<_> {
+        let hinted = tools.iter().filter(|tool| tool["annotations"][hint] == true);
+        hinted.map(|tool| tool["name"].as_str().unwrap()).collect()
+    };
+    let reads = [
+        "p2p_taskqueue_wait_task",
+        "p2p_taskqueue_get_task",
+        "p2p_taskqueue_list_tasks",
+        "p2p_taskqueue_status",
+        "list_peers",
+    ];
+    assert_eq!(hinted("readOnlyHint"), reads);
+    assert_eq!(hinted("destructiveHint"), ["p2p_taskqueue_cancel_task"]);
+    assert_eq!(hinted("openWorldHint"), ["run_task", "p2p_taskqueue_submit"]);
+    for tool in &tools {
+        assert!(tool["title"].is_string() && tool["description"].as_str().unwrap().len() > 100, "{tool}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_a_protocol_error() {
+    let client = Client::new(FakeQueue::new());
+    let reply = client.legacy(&call("p2p_taskqueue_dance", json!({}))).await.json();
+    assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(7), &json!(-32602)), "{reply}");
+    assert!(reply["error"]["message"].as_str().unwrap().contains("p2p_taskqueue_dance"));
+    for method in ["resources/list", "prompts/list", "tasks/get", "dance"] {
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "taskId": "x" } });
+        let reply = client.legacy(&message).await.json();
+        assert_eq!(reply["error"]["code"], -32601, "{method}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_without_arguments_has_none() {
+    let client = Client::new(FakeQueue::new());
+    for params in [json!({ "name": "list_peers" }), json!({ "name": "list_peers", "arguments": null })] {
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+        assert_eq!(client.legacy(&message).await.result()["isError"], false);
+    }
+}

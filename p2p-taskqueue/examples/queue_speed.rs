@@ -1,0 +1,158 @@
+//! How fast is the local queue? Prints durable submits and whole cycles per second, claim times at two queue lengths, and how
+//! long a waiter takes to notice an end.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement: it stops at the first failure")]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use p2p_taskqueue::{
+    Caller, Json, PeerId, TaskQueueExt,
+    api::{Claim, Complete, CompletedStatus, Submit, Wait},
+    carrier::LocalQueue,
+    store::{SqliteStore, StoreOptions},
+};
+use runtime_bridge::{Runtime, TokioRuntime};
+
+const RUN: Duration = Duration::from_millis(1500);
+const ME: Caller = Caller::Local;
+
+fn payload() -> Json {
+    Json::from_text(&"x".repeat(254))
+}
+
+fn complete(task: &p2p_taskqueue::Task) -> Complete {
+    let (task_id, fence) = (task.task_id, task.fence.unwrap());
+    Complete { task_id, fence, status: CompletedStatus::Completed, result: Some(Json::null()), error: None }
+}
+
+async fn submits(queue: Arc<LocalQueue>, clients: usize) -> f64 {
+    let start = Instant::now();
+    let counts = (0..clients).map(|_| {
+        let queue = Arc::clone(&queue);
+        tokio::task::spawn(async move {
+            let mut count = 0_u64;
+            while start.elapsed() < RUN {
+                queue.submit(&ME, Submit::new("fill", payload())).await.unwrap();
+                count += 1;
+            }
+            count
+        })
+    });
+    let total: u64 = futures::future::join_all(counts.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).sum();
+    total as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn cycles(queue: Arc<LocalQueue>, clients: usize) -> f64 {
+    let start = Instant::now();
+    let counts = (0..clients).map(|client| {
+        let queue = Arc::clone(&queue);
+        tokio::task::spawn(async move {
+            let task_type = format!("cycle-{client}");
+            let claim = Claim { supported_task_types: vec![task_type.clone()], ..Claim::new("w") };
+            let mut count = 0_u64;
+            while start.elapsed() < RUN {
+                queue.submit(&ME, Submit::new(&task_type, payload())).await.unwrap();
+                let task = queue.claim(&ME, claim.clone()).await.unwrap().task.unwrap();
+                queue.complete(&ME, complete(&task)).await.unwrap();
+                count += 1;
+            }
+            count
+        })
+    });
+    let total: u64 = futures::future::join_all(counts.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).sum();
+    total as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn shared_cycles(queue: Arc<LocalQueue>, clients: usize) -> f64 {
+    let start = Instant::now();
+    let counts = (0..clients).map(|_| {
+        let queue = Arc::clone(&queue);
+        tokio::task::spawn(async move {
+            let claim = Claim { supported_task_types: vec!["shared".to_owned()], wait_s: 1.0, ..Claim::new("w") };
+            let mut count = 0_u64;
+            while start.elapsed() < RUN {
+                queue.submit(&ME, Submit::new("shared", payload())).await.unwrap();
+                let task = queue.claim(&ME, claim.clone()).await.unwrap().task.unwrap();
+                queue.complete(&ME, complete(&task)).await.unwrap();
+                count += 1;
+            }
+            count
+        })
+    });
+    let total: u64 = futures::future::join_all(counts.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).sum();
+    total as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn claim_times(queue: &LocalQueue) -> (Duration, Duration) {
+    let mut times = Vec::new();
+    for _ in 0..900 {
+        let start = Instant::now();
+        queue.claim(&ME, Claim::new("w")).await.unwrap().task.unwrap();
+        times.push(start.elapsed());
+    }
+    times.sort();
+    (times[450], times[891])
+}
+
+async fn fill(queue: &Arc<LocalQueue>, count: usize) {
+    let tasks = (0..64).map(|part| {
+        let queue = Arc::clone(queue);
+        tokio::task::spawn(async move {
+            for n in 0..count / 64 + 1 {
+                let mut submit = Submit::new(format!("type-{}", (n + part) % 7), payload());
+                submit.priority = u8::try_from(1 + (n * 7 + part) % 10).unwrap();
+                queue.submit(&ME, submit).await.unwrap();
+            }
+        })
+    });
+    futures::future::join_all(tasks.collect::<Vec<_>>()).await.into_iter().for_each(|done| done.unwrap());
+}
+
+fn queue(directory: &std::path::Path, name: &str, runtime: &Arc<dyn Runtime>) -> Arc<LocalQueue> {
+    let store = SqliteStore::open(&directory.join(name), StoreOptions::default()).unwrap();
+    Arc::new(LocalQueue::new(Arc::new(store), PeerId::random(), Arc::clone(runtime)))
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let directory = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
+    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(tokio::runtime::Handle::current()));
+    let clients = [1, 16, 64];
+    for clients in clients {
+        let queue = queue(directory.path(), &format!("submit-{clients}"), &runtime);
+        println!("submit, {clients} clients: {:.0}/s", submits(queue, clients).await);
+    }
+    for clients in clients {
+        let queue = queue(directory.path(), &format!("cycle-{clients}"), &runtime);
+        println!("cycle, {clients} clients: {:.0}/s", cycles(Arc::clone(&queue), clients).await);
+        println!("cycle, {clients} clients, one type: {:.0}/s", shared_cycles(queue, clients).await);
+    }
+    for queued in [1_000, 1_000_000] {
+        let queue = queue(directory.path(), &format!("claim-{queued}"), &runtime);
+        fill(&queue, queued).await;
+        let (p50, p99) = claim_times(&queue).await;
+        println!("claim with {queued} queued: p50 {p50:?}, p99 {p99:?}");
+    }
+    let queue = queue(directory.path(), "wait", &runtime);
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        let id = queue.submit(&ME, Submit::new("wait", payload())).await.unwrap().task_id;
+        let task = queue.claim(&ME, Claim::new("w")).await.unwrap().task.unwrap();
+        let waiting = Arc::clone(&queue);
+        let waiter = tokio::task::spawn(async move {
+            let waited = waiting.wait(&ME, Wait::one(id, 10.0)).await.unwrap();
+            assert!(waited.done);
+            Instant::now()
+        });
+        // Until the waiter waits.
+        queue.get(&ME, p2p_taskqueue::api::Get { task_id: id }).await.unwrap();
+        queue.get(&ME, p2p_taskqueue::api::Get { task_id: id }).await.unwrap();
+        queue.complete(&ME, complete(&task)).await.unwrap();
+        let completed = Instant::now();
+        times.push(waiter.await.unwrap().saturating_duration_since(completed));
+    }
+    times.sort();
+    println!("completion answered to waiter answered: p50 {:?}, p99 {:?}", times[250], times[495]);
+}

@@ -1,0 +1,162 @@
+use libp2p::PeerId;
+use sha2::{Digest, Sha256};
+
+use super::{Live, Now, Phase, Spec, Terms};
+use crate::{
+    api::Submit,
+    engine::Wall,
+    task::{Json, TaskId},
+};
+
+/// A submit that has become a task.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    /// What it fixed.
+    pub(crate) spec: Spec,
+    /// How it starts.
+    pub(crate) live: Live,
+    /// Its input.
+    pub(crate) payload: Json,
+    /// How a repeat is recognised, if it asked for that.
+    pub(crate) idempotency: Option<Idempotency>,
+}
+
+/// How a repeat of a submit is recognised (clause T7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Idempotency {
+    /// Who submits: keys of different submitters do not meet.
+    pub(crate) scope: String,
+    /// The submitter's key.
+    pub(crate) key: String,
+    /// Of everything that the submit asks for but the key and its window.
+    pub(crate) content: [u8; 32],
+    /// Until when the key is remembered.
+    pub(crate) expires_at: Wall,
+}
+
+/// Makes the task of a submit, whose arguments have been checked.
+pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admission {
+    let idempotency = submit.idempotency_key.as_ref().map(|key| Idempotency {
+        scope,
+        key: key.clone(),
+        content: content_hash(&submit),
+        expires_at: now.wall.after(submit.idempotency_window_s),
+    });
+    let not_before = match (submit.delay_s, submit.not_before) {
+        (Some(delay_s), _) if delay_s > 0.0 => Some(now.wall.after(delay_s)),
+        (_, not_before) => not_before.map(Wall::from_secs),
+    };
+    let delayed = not_before.filter(|time| *time > now.wall);
+    let terms =
+        Terms { max_attempts: submit.max_attempts, backoff_s: submit.backoff_s, result_ttl_s: submit.result_ttl_s };
+    let live = Live {
+        phase: if delayed.is_some() { Phase::Delayed } else { Phase::Ready },
+        ready_at: delayed.unwrap_or(now.wall),
+        not_before,
+        attempt: 0,
+        fence: None,
+        worker: None,
+        lease_s: 0.0,
+        lease_until: None,
+        cancel: None,
+        progress: None,
+        status_message: None,
+        error: None,
+        updated_at: now.wall,
+        terms,
+    };
+    let spec = Spec {
+        id,
+        task_type: submit.task_type,
+        model_name: submit.model_name,
+        priority: submit.priority,
+        created_at: now.wall,
+        deadline: None,
+        labels: submit.labels,
+        requires: submit.requires,
+        session: submit.session,
+        pin_to: submit.pin_to,
+        terms,
+    };
+    Admission { spec, live, payload: submit.payload, idempotency }
+}
+
+/// Field by field, each with its name and length, so that the hash of the same content stays the same when a later
+/// version adds a field (which it must feed only where it is not the default).
+fn content_hash(submit: &Submit) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut feed = |name: &str, bytes: &[u8]| {
+        hash.update(name.as_bytes());
+        hash.update([0]);
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    feed("task_type", submit.task_type.as_bytes());
+    feed("model_name", submit.model_name.as_bytes());
+    feed("payload", submit.payload.get().as_bytes());
+    feed("priority", &[submit.priority]);
+    submit.delay_s.iter().for_each(|delay| feed("delay_s", &delay.to_le_bytes()));
+    submit.not_before.iter().for_each(|time| feed("not_before", &time.to_le_bytes()));
+    feed("max_attempts", &submit.max_attempts.to_le_bytes());
+    feed("backoff_s", &submit.backoff_s.to_le_bytes());
+    submit.labels.iter().for_each(|label| feed("labels", label.as_bytes()));
+    submit.requires.iter().for_each(|label| feed("requires", label.as_bytes()));
+    submit.pin_to.iter().for_each(|peer: &PeerId| feed("pin_to", &peer.to_bytes()));
+    submit.session.iter().for_each(|session| feed("session", session.as_bytes()));
+    feed("result_ttl_s", &submit.result_ttl_s.to_le_bytes());
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NOW: Now = Now { wall: Wall::from_micros(1_000_000_000), monotonic: Duration::ZERO };
+
+    fn admitted(change: impl FnOnce(&mut Submit)) -> Admission {
+        let mut submit = Submit::new("echo", Json::null());
+        submit.idempotency_key = Some("k".to_owned());
+        change(&mut submit);
+        admit("local".to_owned(), submit, TaskId::from_bytes([1; 16]), NOW)
+    }
+
+    #[test]
+    fn a_delay_keeps_it_from_being_claimed_and_a_past_time_does_not() {
+        let delayed = admitted(|submit| submit.delay_s = Some(2.0));
+        assert_eq!((delayed.live.phase, delayed.live.ready_at), (Phase::Delayed, NOW.wall.after(2.0)));
+        let past = admitted(|submit| submit.not_before = Some(1.0));
+        assert_eq!((past.live.phase, past.live.ready_at), (Phase::Ready, NOW.wall));
+        assert_eq!(past.live.not_before, Some(Wall::from_secs(1.0)));
+    }
+
+    #[test]
+    fn every_argument_but_key_and_window_is_content() {
+        let content = |change: fn(&mut Submit)| admitted(change).idempotency.unwrap().content;
+        let plain = content(|_| {});
+        assert_eq!(plain, content(|submit| submit.idempotency_window_s = 1.0));
+        assert_eq!(plain, content(|submit| submit.idempotency_key = Some("other".to_owned())));
+        let changes: [fn(&mut Submit); 13] = [
+            |submit| submit.task_type.push('x'),
+            |submit| submit.model_name.push('x'),
+            |submit| submit.payload = Json::from_text("x"),
+            |submit| submit.priority = 6,
+            |submit| submit.delay_s = Some(1.0),
+            |submit| submit.not_before = Some(1.0),
+            |submit| submit.max_attempts = 4,
+            |submit| submit.backoff_s = 2.0,
+            |submit| submit.labels.push("x".to_owned()),
+            |submit| submit.requires.push("x".to_owned()),
+            |submit| submit.session = Some("x".to_owned()),
+            |submit| submit.pin_to = Some(PeerId::random()),
+            |submit| submit.result_ttl_s = 1.0,
+        ];
+        let mut seen = vec![plain];
+        for (index, change) in changes.into_iter().enumerate() {
+            let content = content(change);
+            assert!(!seen.contains(&content), "change {index} is not part of the content");
+            seen.push(content);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The decisions: what each operation does to one task.
+//!
+//! Pure functions of (the task as it stands, what is asked, now): no file, no clock, no runtime. A store reads the task,
+//! asks here, and writes what comes back; so every store has the same life of a task (clauses T2 to T8).
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `admit` | what a submit becomes; whether a repeat is the same submit |
+//! | `lane` | whether a worker may take a task |
+//! | `lease` | claim, renew, release; whose fence is good |
+//! | `finish` | complete, fail, cancel, the end of a lease |
+//! | `backoff` | how long a failed attempt waits |
+
+mod admit;
+mod backoff;
+mod finish;
+mod lane;
+mod lease;
+mod state;
+mod time;
+
+pub(crate) use admit::{Admission, admit};
+pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail};
+pub(crate) use lane::{Claimant, Lane};
+pub(crate) use lease::{Grant, give_back, grant, release, renew};
+pub use state::{Ended, Live, Phase, Record, Spec, Standing, Terms};
+pub use time::{Now, Wall};
+
+#[cfg(test)]
+mod tests;

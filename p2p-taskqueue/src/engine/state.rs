@@ -1,0 +1,235 @@
+use libp2p::PeerId;
+
+use super::Wall;
+use crate::task::{Fence, Json, Task, TaskId, TaskStatus};
+
+/// What the submit fixed for the task's whole life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Its identity.
+    pub id: TaskId,
+    /// What kind of work it is.
+    pub task_type: String,
+    /// Which model it asks for.
+    pub model_name: String,
+    /// 1 to 10, 10 first.
+    pub priority: u8,
+    /// When it was submitted.
+    pub created_at: Wall,
+    /// When it is given up.
+    pub deadline: Option<Wall>,
+    /// Marks for listing.
+    pub labels: Vec<String>,
+    /// Labels that the worker must have.
+    pub requires: Vec<String>,
+    /// The session that it belongs to.
+    pub session: Option<String>,
+    /// The only peer whose workers may take it.
+    pub pin_to: Option<PeerId>,
+    /// How attempts and retention go.
+    pub terms: Terms,
+}
+
+/// The numbers that decide what follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Terms {
+    /// How often it may be claimed; 0 is without limit.
+    pub max_attempts: u32,
+    /// Seconds before the second attempt.
+    pub backoff_s: f64,
+    /// How long its result is kept after its end, in seconds.
+    pub result_ttl_s: f64,
+}
+
+/// Where a task that has not ended stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Queued and claimable.
+    Ready,
+    /// Queued, and not claimable before `ready_at`.
+    Delayed,
+    /// Claimed under a lease.
+    Running,
+}
+
+/// What changes while a task has not ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Live {
+    /// Where it stands.
+    pub phase: Phase,
+    /// From when it is claimable; its place among tasks of the same priority (clause T6).
+    pub ready_at: Wall,
+    /// The time that it was told to wait for, as the record shows it.
+    pub not_before: Option<Wall>,
+    /// How often it has been claimed.
+    pub attempt: u32,
+    /// The last fence that was issued for it.
+    pub fence: Option<Fence>,
+    /// Who holds or last held its lease.
+    pub worker: Option<String>,
+    /// How long the current lease was asked for, in seconds.
+    pub lease_s: f64,
+    /// When the current lease ends, for people; the lease itself runs on monotonic time.
+    pub lease_until: Option<Wall>,
+    /// Somebody asked for it to be called off, with this reason.
+    pub cancel: Option<String>,
+    /// 0 to 1, as the worker last said.
+    pub progress: Option<f64>,
+    /// What the worker last said of its progress.
+    pub status_message: Option<String>,
+    /// The last failure's text.
+    pub error: Option<String>,
+    /// When it last changed.
+    pub updated_at: Wall,
+    /// How attempts and retention go.
+    pub terms: Terms,
+}
+
+impl Live {
+    /// Its status, as records carry it.
+    #[must_use]
+    pub const fn status(&self) -> TaskStatus {
+        match self.phase {
+            Phase::Ready | Phase::Delayed => TaskStatus::Queued,
+            Phase::Running => TaskStatus::Running,
+        }
+    }
+}
+
+/// How a task ended. Nothing changes it any more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// Completed, failed or cancelled.
+    pub status: TaskStatus,
+    /// When.
+    pub at: Wall,
+    /// When the record is removed.
+    pub expires_at: Wall,
+    /// The time that it was told to wait for.
+    pub not_before: Option<Wall>,
+    /// How often it had been claimed.
+    pub attempt: u32,
+    /// The last fence that was issued for it.
+    pub fence: Option<Fence>,
+    /// Who held its last lease.
+    pub worker: Option<String>,
+    /// As the worker last said.
+    pub progress: Option<f64>,
+    /// As the worker last said.
+    pub status_message: Option<String>,
+    /// Why it failed or was cancelled.
+    pub error: Option<String>,
+    /// Failed with no attempts left, or permanently.
+    pub dead: bool,
+}
+
+/// A task's changing part.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    /// It has not ended.
+    Live(Live),
+    /// It has.
+    Ended(Ended),
+}
+
+impl Standing {
+    /// Its status, as records carry it.
+    #[must_use]
+    pub const fn status(&self) -> TaskStatus {
+        match self {
+            Self::Live(live) => live.status(),
+            Self::Ended(ended) => ended.status,
+        }
+    }
+}
+
+/// A task as a store keeps it: all but the peer that owns the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// What the submit fixed.
+    pub spec: Spec,
+    /// The work's input.
+    pub payload: Json,
+    /// Where it stands.
+    pub standing: Standing,
+    /// What came out of it.
+    pub result: Option<Json>,
+}
+
+impl Record {
+    /// The record that operations answer, for a store that `owner` keeps.
+    #[must_use]
+    pub fn into_task(self, owner: PeerId) -> Task {
+        let Self { spec, payload, standing, result } = self;
+        let status = standing.status();
+        let Shown { updated_at, not_before, attempt, worker, lease_until, progress, status_message, error, dead } =
+            standing.into();
+        Task {
+            task_id: spec.id,
+            task_type: spec.task_type,
+            model_name: spec.model_name,
+            payload,
+            status,
+            priority: spec.priority,
+            attempt,
+            max_attempts: spec.terms.max_attempts,
+            created_at: spec.created_at.as_secs(),
+            updated_at: updated_at.as_secs(),
+            not_before: not_before.map(Wall::as_secs),
+            deadline: spec.deadline.map(Wall::as_secs),
+            assigned_worker: worker,
+            lease_until: lease_until.map(Wall::as_secs),
+            progress,
+            status_message,
+            result,
+            error,
+            labels: spec.labels,
+            session: spec.session,
+            owner,
+            dead,
+            fence: None,
+        }
+    }
+}
+
+/// What a record shows of either standing.
+struct Shown {
+    updated_at: Wall,
+    not_before: Option<Wall>,
+    attempt: u32,
+    worker: Option<String>,
+    lease_until: Option<Wall>,
+    progress: Option<f64>,
+    status_message: Option<String>,
+    error: Option<String>,
+    dead: bool,
+}
+
+impl From<Standing> for Shown {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Live(live) => Self {
+                updated_at: live.updated_at,
+                not_before: live.not_before,
+                attempt: live.attempt,
+                worker: live.worker,
+                lease_until: live.lease_until,
+                progress: live.progress,
+                status_message: live.status_message,
+                error: live.error,
+                dead: false,
+            },
+            Standing::Ended(ended) => Self {
+                updated_at: ended.at,
+                not_before: ended.not_before,
+                attempt: ended.attempt,
+                worker: ended.worker,
+                lease_until: None,
+                progress: ended.progress,
+                status_message: ended.status_message,
+                error: ended.error,
+                dead: ended.dead,
+            },
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use std::{io, path::PathBuf};
+
+/// Why a store could not be opened. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A newer version wrote the file: use that version, or another data folder.
+    #[error("{} has schema version {found}, and this version knows {supported}: use the newer taskmesh", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest one known here.
+        supported: i64,
+    },
+    /// The file is something else: name another data folder, or move it away.
+    #[error("{} is not a task store: move it away, or choose another data folder", path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged: restore a backup, or move it away to start with an empty queue.
+    #[error("{} is damaged: restore it from a backup, or move it and its companions away to start empty", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        source: rusqlite::Error,
+    },
+    /// Another store object, here or in another process, owns the file: stop that one first.
+    #[error("{} is in use by another process: stop it first, or choose another data folder", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("failed to open {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// SQLite refused.
+    #[error("failed to open {} as a database", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+}

@@ -1,0 +1,41 @@
+//! The store on SQLite: one file, one writer, a few readers.
+//!
+//! ```text
+//! callers ──bounded──▶ writer thread: up to BATCH_MAX commands, one transaction, one commit, then the answers
+//!         ──bounded──▶ reader threads: one read-only connection each
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `store` | [`SqliteStore`]: the handle that callers hold; opening and closing |
+//! | `schema` | tables, versions, connections |
+//! | `rows` | rows to engine types and back, with their checksums |
+//! | `command` | what callers send to the writer |
+//! | `writer` | the writer thread: batches, commits, the timer, what follows a failed commit |
+//! | `batch` | one command against one transaction |
+//! | `lanes` | the head of each line of ready tasks, in memory |
+//! | `parked` | claims that wait for a task |
+//! | `reader`, `list` | the reader threads and their queries |
+//! | `routes` | which peer keeps a task that went elsewhere |
+//! | `reserve` | room set aside so that a full disk does not stop completions |
+
+mod batch;
+mod command;
+mod lanes;
+mod leases;
+mod list;
+mod parked;
+mod reader;
+mod reserve;
+mod routes;
+mod rows;
+mod schema;
+mod store;
+mod tally;
+mod turn;
+mod writer;
+
+pub use store::{SqliteStore, StoreOptions};
+
+#[cfg(test)]
+mod tests;

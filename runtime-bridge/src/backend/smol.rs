@@ -1,0 +1,68 @@
+//! smol: an `async_executor` on a thread that drives a current-thread tokio runtime too.
+//!
+//! One thread drives both, so tokio's sockets are as fast as under tokio itself: readiness comes from the
+//! executor's own thread, not from a helper's.
+
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use async_executor::Executor;
+use tokio::runtime::{Builder, Handle};
+
+use crate::{
+    context::in_tokio_context,
+    runtime::{Job, Runtime, Sleep},
+};
+
+/// The executor of a smol-backed thread.
+#[derive(Debug)]
+pub(crate) struct SmolRuntime {
+    /// The thread owns it: what nobody drives any more must not be kept alive by a handle, and a job that is
+    /// spawned then is dropped, which its handle hears of.
+    executor: Weak<Executor<'static>>,
+    handle: Handle,
+}
+
+impl Runtime for SmolRuntime {
+    fn spawn_job(&self, job: Job) {
+        if let Some(executor) = self.executor.upgrade() {
+            // Polls have the context from the thread; the wrapper is there for the drop, which a race with the
+            // thread's end can bring to this one.
+            executor.spawn(in_tokio_context(&self.handle, job)).detach();
+        }
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Sleep {
+        super::tokio::sleep_on(&self.handle, deadline)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// Drives an executor and a current-thread tokio runtime on this thread until what `main` makes is done.
+pub(crate) fn block_on<M, F>(main: M) -> io::Result<F::Output>
+where
+    M: FnOnce(Arc<dyn Runtime>) -> F,
+    F: Future,
+{
+    let tokio = Builder::new_current_thread().enable_all().build()?;
+    let executor = Arc::new(Executor::new());
+    let handle = tokio.handle().clone();
+    let main = main(Arc::new(SmolRuntime {
+        executor: Arc::downgrade(&executor),
+        handle,
+    }));
+    // Unconstrained: the root poll runs every job, and would share one cooperative budget among them all.
+    let output = tokio.block_on(tokio::task::unconstrained(executor.run(main)));
+    // What is left on the executor is dropped inside the context, and before the reactor that it may use.
+    let entered = tokio.enter();
+    drop(executor);
+    drop(entered);
+    Ok(output)
+}

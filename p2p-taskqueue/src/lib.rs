@@ -11,14 +11,25 @@
 //! | [`engine`] | what each operation does to a task: pure decisions |
 //! | [`store`] | where tasks are kept, durably |
 //! | [`carrier`] | the implementations of [`TaskQueue`] |
+//! | [`node`] | the node of a mesh: start it, stop it, its handle |
 
 pub mod api;
 pub mod carrier;
 pub mod engine;
+mod identity;
+pub mod node;
 pub mod store;
 pub mod task;
+#[cfg(test)]
+mod testing;
+mod ticket;
+mod wire;
 pub mod worker;
 
 pub use api::{Caller, ErrorCode, Operation, QueueError, Request, Response, TaskQueue, TaskQueueExt};
+pub use identity::{Identity, MeshSecret};
 pub use libp2p::{Multiaddr, PeerId};
+pub use node::{Node, NodeConfig, NodeHandle};
 pub use task::{Fence, Json, Task, TaskId, TaskStatus};
+pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
+pub use wire::serve_local;

@@ -1,9 +1,24 @@
 //! The carriers: the implementations of [`TaskQueue`](crate::TaskQueue), one per file.
 
+mod bridged;
+mod daemon;
 mod local;
+mod mesh;
+mod nothing;
+mod remote;
 mod routes;
 mod targeted;
+mod timeout;
+mod waits;
 
+pub use bridged::BridgedQueue;
+pub use daemon::DaemonQueue;
 pub use local::LocalQueue;
+pub use mesh::MeshQueue;
+pub(crate) use nothing::Nothing;
+pub use remote::RemoteQueue;
 pub use routes::RouteBook;
 pub use targeted::TargetedQueue;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{RemoteQueue, RouteBook, waits};
+use crate::{
+    Caller, ErrorCode, QueueError, Request, Response, TaskId, TaskQueue, Ticket,
+    api::{
+        At, Capabilities, Check, Invitation, Joined, Outcome, PeersListed, Status, StatusQuery, Submitted, Target, Wait,
+    },
+    node::{Directory, Patience, is_loopback, limits::JOIN_TIMEOUT},
+};
+
+/// The queue of the whole mesh, as one node sees it: the node's own tasks, and by a target, or by what it remembers, those
+/// of its peers. It is what the node's clients and its peers ask; peers only for what is here.
+#[derive(Debug)]
+pub struct MeshQueue {
+    directory: Arc<Directory>,
+    local: Arc<dyn TaskQueue>,
+    routes: Arc<dyn RouteBook>,
+}
+
+impl MeshQueue {
+    pub(crate) const fn new(directory: Arc<Directory>, local: Arc<dyn TaskQueue>, routes: Arc<dyn RouteBook>) -> Self {
+        Self { directory, local, routes }
+    }
+
+    /// Asks another peer, or this node when that is the one named.
+    async fn at(&self, caller: &Caller, at: At) -> Result<Response, QueueError> {
+        let At { target, request } = at;
+        if target.peer_id().is_none_or(|peer| peer == self.directory.peer_id) {
+            return self.here(caller, *request).await;
+        }
+        let remote = self.remote(&target)?;
+        let is_submit = matches!(*request, Request::Submit(_));
+        let response = remote.call(caller, *request).await?;
+        if let (true, Response::Submitted(submitted)) = (is_submit, &response) {
+            self.remember(submitted).await?;
+        }
+        Ok(response)
+    }
+
+    /// Notes who keeps the task, before the submit is acknowledged.
+    async fn remember(&self, submitted: &Submitted) -> Result<(), QueueError> {
+        let Submitted { task_id, peer_id, .. } = *submitted;
+        self.routes.remember(task_id, peer_id).await.map_err(|error| {
+            let message =
+                format!("task {task_id} is queued at {peer_id}, but this node could not note that: {}", error.message);
+            QueueError { outcome: Outcome::Unknown, message, ..error }
+        })
+    }
+
+    fn remote(&self, target: &Target) -> Result<RemoteQueue, QueueError> {
+        RemoteQueue::new(Arc::clone(&self.directory), target)
+    }
+
+    /// Asks this node.
+    async fn here(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        match request {
+            // A call is passed on once.
+            Request::At(_) => Err(QueueError::invalid("target", "a call is passed on once")),
+            Request::StatusQuery(query) => Ok(Response::Status(self.status(caller, query).await?)),
+            Request::Peers(query) => {
+                let peers = self.directory.peers(query.connected_only).await?;
+                Ok(Response::PeersListed(PeersListed { self_peer_id: self.directory.peer_id, peers }))
+            }
+            Request::Invite(_) => local_only(caller, "invite").map(|()| Response::Invitation(self.invite())),
+            Request::Join(join) => {
+                local_only(caller, "join")?;
+                Ok(Response::Joined(self.join(&join.ticket).await?))
+            }
+            Request::Wait(wait) => self.wait(caller, wait).await,
+            Request::Get(get) => self.own_or_routed(caller, get.task_id, Request::Get(get)).await,
+            Request::Cancel(cancel) => self.own_or_routed(caller, cancel.task_id, Request::Cancel(cancel)).await,
+            request => self.local.call(caller, request).await,
+        }
+    }
+
+    /// Asks the local queue, and the owner that is remembered when the task is not there.
+    async fn own_or_routed(&self, caller: &Caller, task: TaskId, request: Request) -> Result<Response, QueueError> {
+        match self.local.call(caller, request.clone()).await {
+            Err(absent) if absent.code == ErrorCode::NotFound && caller.is_local() => match self.owner(task).await? {
+                Some(owner) => owner.call_owner(request).await,
+                None => Err(absent),
+            },
+            answer => answer,
+        }
+    }
+
+    /// The peer that keeps a task which was submitted through this node.
+    async fn owner(&self, task: TaskId) -> Result<Option<RemoteQueue>, QueueError> {
+        let owner = self.routes.owner_of(task).await?.filter(|owner| *owner != self.directory.peer_id);
+        owner.map(|owner| self.remote(&Target::peer(owner))).transpose()
+    }
+
+    async fn wait(&self, caller: &Caller, wait: Wait) -> Result<Response, QueueError> {
+        let answer = match (wait.task_id, caller) {
+            (Some(task), _) => self.own_or_routed(caller, task, Request::Wait(wait)).await,
+            (None, Caller::Peer(_)) => self.local.call(caller, Request::Wait(wait)).await,
+            (None, Caller::Local) => self.wait_for_many(wait).await,
+        }?;
+        waits::check_size(&answer)?;
+        Ok(answer)
+    }
+
+    /// Waits for tasks that may have several owners.
+    async fn wait_for_many(&self, wait: Wait) -> Result<Response, QueueError> {
+        let absent = match self.local.call(&Caller::Local, Request::Wait(wait.clone())).await {
+            Err(absent) if absent.code == ErrorCode::NotFound => absent,
+            answer => return answer,
+        };
+        let mut groups = waits::Groups::default();
+        for task in &wait.task_ids {
+            groups.add(*task, self.routes.owner_of(*task).await?.filter(|owner| *owner != self.directory.peer_id));
+        }
+        if groups.are_all_local() {
+            return Err(absent);
+        }
+        let asked = groups.split(&wait).map(|(owner, part)| async move {
+            match owner {
+                None => self.local.call(&Caller::Local, Request::Wait(part)).await,
+                Some(owner) => self.remote(&Target::peer(owner))?.call_owner(Request::Wait(part)).await,
+            }
+        });
+        let answers = futures::future::try_join_all(asked).await?;
+        waits::merge(&wait.task_ids, answers).map(Response::Waited)
+    }
+
+    async fn status(&self, caller: &Caller, query: StatusQuery) -> Result<Status, QueueError> {
+        let (queue, peers) = if query.detail {
+            let queue = match self.local.call(caller, Request::StatusQuery(query)).await {
+                Ok(Response::Status(status)) => status.queue,
+                Err(error) if error.code != ErrorCode::Unsupported => return Err(error),
+                _ => None,
+            };
+            (queue, Some(self.directory.peers(false).await?))
+        } else {
+            (None, None)
+        };
+        let directory = &self.directory;
+        let operations = Request::NAMES.iter().map(|name| (*name).to_owned()).collect();
+        Ok(Status {
+            peer_id: directory.peer_id,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: directory.mode.clone(),
+            p2p_runtime: directory.p2p_runtime.clone(),
+            uptime_s: directory.runtime.now().saturating_duration_since(directory.started).as_secs_f64(),
+            capabilities: Capabilities { task_types: directory.task_types(), operations },
+            addresses: directory.addresses.borrow().clone(),
+            queue,
+            peers,
+            bridge: None,
+        })
+    }
+
+    fn invite(&self) -> Invitation {
+        let peer_id = self.directory.peer_id;
+        let mut addresses = self.directory.addresses.borrow().clone();
+        // A ticket has room for few: those that lead here from another machine first.
+        addresses.sort_by_key(is_loopback);
+        let ticket = Ticket::new(peer_id, addresses.clone(), self.directory.secret()).to_text();
+        Invitation { ticket, peer_id, addresses }
+    }
+
+    async fn join(&self, text: &str) -> Result<Joined, QueueError> {
+        let ticket: Ticket = text.parse().map_err(|error| QueueError::invalid("ticket", error))?;
+        let peer_id = ticket.peer_id();
+        if peer_id == self.directory.peer_id {
+            return Err(QueueError::invalid("ticket", "is this node's own: use it on another machine"));
+        }
+        let remote = self.remote(&Target::peer(peer_id))?;
+        self.directory.join(ticket).await?;
+        let error = remote.connect(Patience::OneAttempt, JOIN_TIMEOUT).await.err();
+        Ok(Joined { peer_id, connected: error.is_none(), error: error.map(|error| error.message) })
+    }
+}
+
+#[async_trait]
+impl TaskQueue for MeshQueue {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        request.check()?;
+        match request {
+            Request::At(at) => {
+                local_only(caller, "at")?;
+                self.at(caller, at).await
+            }
+            request => self.here(caller, request).await,
+        }
+    }
+}
+
+fn local_only(caller: &Caller, operation: &str) -> Result<(), QueueError> {
+    if caller.is_local() {
+        return Ok(());
+    }
+    let message = format!("{operation} is only for clients of this machine, not for peers");
+    Err(QueueError::new(ErrorCode::Forbidden, message))
+}

@@ -1,0 +1,119 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use libp2p::{Multiaddr, PeerId};
+
+use super::timeout::{seconds, timeout_of};
+use crate::{
+    Caller, ErrorCode, QueueError, Request, Response, TaskQueue,
+    api::{Target, Wait},
+    node::{Directory, Patience, limits::CONNECT_TIMEOUT},
+    wire::{Session, limits::LONG_POLL_MARGIN},
+};
+
+/// Between two tries of a wait, so that a peer that answers and refuses is not asked without pause.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// A wait for a task whose owner may be restarting right now goes on for this long before it says so.
+const RESTART_GRACE: Duration = Duration::from_secs(5);
+
+/// A peer, asked over the session that stands with it; when there is none, it is dialled.
+#[derive(Debug, Clone)]
+pub struct RemoteQueue {
+    directory: Arc<Directory>,
+    peer: PeerId,
+    /// Where the caller says that it is, besides what the node knows.
+    addresses: Vec<Multiaddr>,
+}
+
+impl RemoteQueue {
+    pub(crate) fn new(directory: Arc<Directory>, target: &Target) -> Result<Self, QueueError> {
+        let peer = target.peer_id().ok_or_else(|| QueueError::invalid("target", "names no peer"))?;
+        if peer == directory.peer_id {
+            return Err(QueueError::invalid("target", "is this node itself"));
+        }
+        Ok(Self { directory, peer, addresses: target.remote_multiaddr.iter().cloned().collect() })
+    }
+
+    /// Which peer it is.
+    #[must_use]
+    pub const fn peer_id(&self) -> PeerId {
+        self.peer
+    }
+
+    /// A session with the peer, within the timeout.
+    pub(crate) async fn connect(&self, patience: Patience, timeout: Duration) -> Result<Session, QueueError> {
+        self.directory.session_with(self.peer, &self.addresses, patience, timeout).await
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Response, QueueError> {
+        let timeout = timeout_of(request);
+        let started = self.directory.runtime.now();
+        let left = || timeout.saturating_sub(self.directory.runtime.now().saturating_duration_since(started));
+        for _ in 0..2 {
+            let connecting = left().min(CONNECT_TIMEOUT);
+            let session = self.connect(Patience::OneAttempt, connecting).await?;
+            match session.call(request, left()).await {
+                // The session ended before the request was sent: another one is worth a try.
+                Err(error) if error.code == ErrorCode::Unreachable && !session.is_open() => {}
+                answer => return answer,
+            }
+        }
+        Err(QueueError::new(ErrorCode::Unreachable, format!("{} closes every connection", self.peer)))
+    }
+
+    /// Waits, over as many connections as it takes: asking again changes nothing, so an owner that restarts does not end
+    /// the wait. `grace` is how long the first connection may be tried for.
+    async fn wait(&self, wait: Wait, grace: Duration) -> Result<Response, QueueError> {
+        let runtime = &self.directory.runtime;
+        let started = runtime.now();
+        let whole = seconds(wait.timeout_s);
+        let left = |of: Duration| of.saturating_sub(runtime.now().saturating_duration_since(started));
+        let mut session = self.first_session(grace.min(whole)).await?;
+        loop {
+            let request = Request::Wait(Wait { timeout_s: left(whole).as_secs_f64(), ..wait.clone() });
+            match session.call(&request, left(whole) + LONG_POLL_MARGIN).await {
+                Err(error) if is_broken(&error) && left(whole) > RETRY_PAUSE => {}
+                answer => return answer,
+            }
+            runtime.sleep_until(runtime.now() + RETRY_PAUSE).await;
+            session = self.connect(Patience::UntilDropped, left(whole)).await?;
+        }
+    }
+
+    async fn first_session(&self, grace: Duration) -> Result<Session, QueueError> {
+        match self.connect(Patience::OneAttempt, CONNECT_TIMEOUT).await {
+            Err(error) if error.code == ErrorCode::Unreachable && !grace.is_zero() => {
+                // What the first attempt met says more than that the second one did not come to an end.
+                self.connect(Patience::UntilDropped, grace).await.map_err(|_| error)
+            }
+            connected => connected,
+        }
+    }
+
+    /// For a task that this node remembers to be this peer's, without being told to ask it.
+    pub(crate) async fn call_owner(&self, request: Request) -> Result<Response, QueueError> {
+        match request {
+            Request::Wait(wait) => self.wait(wait, RESTART_GRACE).await,
+            request => self.ask(&request).await,
+        }
+    }
+}
+
+#[async_trait]
+impl TaskQueue for RemoteQueue {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        if !caller.is_local() {
+            return Err(QueueError::new(ErrorCode::Forbidden, "a peer's call is not passed on to another peer"));
+        }
+        match request {
+            Request::Wait(wait) => self.wait(wait, Duration::ZERO).await,
+            request => self.ask(&request).await,
+        }
+    }
+}
+
+/// Whether the peer went away meanwhile.
+const fn is_broken(error: &QueueError) -> bool {
+    matches!(error.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::ShuttingDown)
+}

@@ -1,0 +1,129 @@
+//! Who a node is, and the secret that its mesh shares.
+
+use std::fmt;
+
+use libp2p::{PeerId, identity::Keypair};
+use subtle::ConstantTimeEq;
+
+/// A node's identity: an Ed25519 key. The peer id follows from it and survives restarts when the key is kept.
+#[derive(Clone)]
+pub struct Identity {
+    secret: [u8; Self::BYTES],
+    keypair: Keypair,
+    peer_id: PeerId,
+}
+
+impl Identity {
+    /// The length of the secret key in bytes.
+    pub const BYTES: usize = 32;
+
+    /// Makes a new identity from the operating system's random source.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error when it has no randomness to give.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let mut secret = [0; Self::BYTES];
+        getrandom::fill(&mut secret)?;
+        Ok(Self::from_secret_bytes(secret))
+    }
+
+    /// Builds the identity from its secret key, as [`secret_bytes`](Self::secret_bytes) gave it.
+    #[must_use]
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "the only failure is a length other than 32")]
+    pub fn from_secret_bytes(secret: [u8; Self::BYTES]) -> Self {
+        let keypair = Keypair::ed25519_from_bytes(secret).expect("any 32 bytes are an Ed25519 secret key");
+        Self { peer_id: keypair.public().to_peer_id(), keypair, secret }
+    }
+
+    /// The secret key: whoever has it is this node.
+    #[must_use]
+    pub const fn secret_bytes(&self) -> [u8; Self::BYTES] {
+        self.secret
+    }
+
+    /// The public name that follows from the key.
+    #[must_use]
+    pub const fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    pub(crate) const fn keypair(&self) -> &Keypair {
+        &self.keypair
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({})", self.peer_id)
+    }
+}
+
+/// The secret that the nodes of one mesh share: who knows it may come in.
+///
+/// It never travels between nodes except in a [`Ticket`](crate::Ticket) that a person carries; `Debug` does not show it, and
+/// comparison takes the same time wherever two secrets differ.
+#[derive(Clone)]
+pub struct MeshSecret([u8; Self::BYTES]);
+
+impl MeshSecret {
+    /// The length of the secret in bytes.
+    pub const BYTES: usize = 32;
+
+    /// Makes the secret of a new mesh from the operating system's random source.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error when it has no randomness to give.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let mut secret = [0; Self::BYTES];
+        getrandom::fill(&mut secret)?;
+        Ok(Self(secret))
+    }
+
+    /// Builds the secret from its bytes.
+    #[must_use]
+    pub const fn from_bytes(secret: [u8; Self::BYTES]) -> Self {
+        Self(secret)
+    }
+
+    /// Lends the bytes, to be kept where only the node's user can read them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+impl PartialEq for MeshSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for MeshSecret {}
+
+impl fmt::Debug for MeshSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MeshSecret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_survives_its_bytes() {
+        let identity = Identity::generate().unwrap();
+        let again = Identity::from_secret_bytes(identity.secret_bytes());
+        assert_eq!(again.peer_id(), identity.peer_id());
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let secret = MeshSecret::from_bytes([7; 32]);
+        let identity = Identity::from_secret_bytes([7; 32]);
+        assert_eq!(format!("{secret:?}"), "MeshSecret(..)");
+        assert!(!format!("{identity:?}").contains("7, 7"));
+    }
+}

@@ -1,0 +1,197 @@
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId, Stream, StreamProtocol,
+    core::{ConnectedPoint, Endpoint, transport::PortUse, upgrade::ReadyUpgrade},
+    swarm::{
+        ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
+        SubstreamProtocol, THandlerInEvent, ToSwarm,
+        handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound},
+    },
+};
+
+use super::{admission::Admission, limits::DIAL_TIMEOUT};
+use crate::wire::Role;
+
+/// The node's own protocol: one stream for each connection, opened by the one that dialled.
+pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/taskmesh/1.0.0");
+
+/// Hands the stream of each connection to the node, and keeps connections within their bounds.
+#[derive(Debug, Default)]
+pub(super) struct Behaviour {
+    pub(super) admission: Admission,
+    /// At most two for each connection.
+    opened: VecDeque<Opened>,
+}
+
+/// What became of a connection's stream.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) peer: PeerId,
+    pub(super) connection: ConnectionId,
+    pub(super) role: Role,
+    /// None when the peer does not speak the protocol.
+    pub(super) stream: Option<Stream>,
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Opened;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.admission.inbound(connection).map_err(ConnectionDenied::new)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.admission.outbound(connection).map_err(ConnectionDenied::new)?;
+        Ok(Vec::new())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<Handler, ConnectionDenied> {
+        self.admission.check(connection, peer).map_err(ConnectionDenied::new)?;
+        Ok(Handler::new(Role::Listener))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<Handler, ConnectionDenied> {
+        self.admission.check(connection, peer).map_err(ConnectionDenied::new)?;
+        Ok(Handler::new(Role::Dialer))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(event) => self.admission.established(event.connection_id, event.peer_id),
+            FromSwarm::ConnectionClosed(event) => self.admission.closed(event.connection_id),
+            FromSwarm::DialFailure(event) => self.admission.settled(event.connection_id),
+            FromSwarm::ListenFailure(event) => self.admission.settled(event.connection_id),
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: FromHandler) {
+        let FromHandler { role, stream } = event;
+        self.opened.push_back(Opened { peer, connection, role, stream });
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Opened, THandlerInEvent<Self>>> {
+        // An event comes in while the swarm polls, which then polls again: no waker is needed.
+        self.opened.pop_front().map_or(Poll::Pending, |opened| Poll::Ready(ToSwarm::GenerateEvent(opened)))
+    }
+}
+
+/// Which end of an established connection this node is.
+pub(super) fn role_of(endpoint: &ConnectedPoint) -> Role {
+    if endpoint.is_dialer() { Role::Dialer } else { Role::Listener }
+}
+
+/// Opens or accepts the one stream of a connection.
+#[derive(Debug)]
+pub(super) struct Handler {
+    role: Role,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The dialer asks for a stream, the listener waits for one.
+    Start,
+    Asked,
+    Report(Option<Stream>),
+    Reported,
+}
+
+/// What the handler tells the behaviour.
+#[derive(Debug)]
+pub(super) struct FromHandler {
+    role: Role,
+    stream: Option<Stream>,
+}
+
+type Protocol = ReadyUpgrade<StreamProtocol>;
+
+impl Handler {
+    const fn new(role: Role) -> Self {
+        Self { role, state: State::Start }
+    }
+
+    fn took(&mut self, by: Role, stream: Option<Stream>) {
+        // A second stream, or one from the wrong end, is closed by being dropped here.
+        if by == self.role && matches!(self.state, State::Start | State::Asked) {
+            self.state = State::Report(stream);
+        }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = std::convert::Infallible;
+    type ToBehaviour = FromHandler;
+    type InboundProtocol = Protocol;
+    type OutboundProtocol = Protocol;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Protocol> {
+        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ()).with_timeout(DIAL_TIMEOUT)
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Protocol, (), FromHandler>> {
+        match (std::mem::replace(&mut self.state, State::Reported), self.role) {
+            (State::Start, Role::Dialer) => {
+                self.state = State::Asked;
+                let protocol = self.listen_protocol();
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
+            }
+            (State::Report(stream), role) => {
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler { role, stream }))
+            }
+            // The connection polls again after each event that it hands in: no waker is needed.
+            (state, _) => {
+                self.state = state;
+                Poll::Pending
+            }
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: std::convert::Infallible) {
+        match event {}
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocol, Protocol>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
+                self.took(Role::Listener, Some(protocol));
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
+                self.took(Role::Dialer, Some(protocol));
+            }
+            ConnectionEvent::DialUpgradeError(_) => self.took(Role::Dialer, None),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The loop's part about connections: from the open stream to the end of the session.
+
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
+use runtime_bridge::JobHandle;
+
+use super::{
+    behaviour::{Opened, role_of},
+    driver::{NodeLoop, unix_now},
+    link::{Link, News, Proof, Report},
+    peers::Standing,
+    redial::Redial,
+    transport::is_loopback,
+};
+use crate::{
+    Caller, ErrorCode, QueueError,
+    wire::{Ours, Role, Service, Session},
+};
+
+/// An established connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: PeerId,
+    remote: Multiaddr,
+    role: Role,
+    /// Serves the connection once its stream is open; dropped, it ends the session.
+    link: Option<JobHandle<()>>,
+    /// Stands once the peer has proved itself.
+    pub(super) session: Option<Session>,
+}
+
+impl NodeLoop {
+    pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let (remote, role) = (endpoint.get_remote_address().clone(), role_of(endpoint));
+        self.connections.insert(connection, Connection { peer, remote, role, link: None, session: None });
+        if self.stopping.is_some() {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    pub(super) fn on_opened(&mut self, opened: Opened) {
+        let Opened { peer, connection, role, stream } = opened;
+        let Some(stream) = stream else {
+            self.give_up(connection, &unreachable(peer, "it does not speak this protocol (is it a taskmesh node?)"));
+            return;
+        };
+        let link = Link {
+            connection,
+            peer,
+            role,
+            stream,
+            ours: self.ours(),
+            service: self.service.clone().map(|queue| Service { queue, caller: Caller::Peer(peer) }),
+            reports: self.reports_tx.clone(),
+        };
+        if let Some(known) = self.connections.get_mut(&connection) {
+            known.link = Some(link.start(&self.directory.runtime));
+        }
+    }
+
+    /// What a handshake says of this node.
+    fn ours(&self) -> Ours {
+        Ours {
+            peer_id: self.directory.peer_id,
+            secret: self.directory.secret(),
+            serves: self.service.is_some(),
+            instance: self.instance.clone(),
+            addresses: self.swarm.listeners().cloned().collect(),
+        }
+    }
+
+    pub(super) fn on_report(&mut self, report: Report) {
+        let Report { connection, peer, news } = report;
+        match news {
+            News::Proven(proof) => self.on_proven(peer, connection, *proof),
+            News::Refused(error) => {
+                tracing::debug!(%peer, %error, "a handshake failed");
+                self.give_up(connection, &error.to_queue_error(&peer.to_string()));
+            }
+            News::Ended(end) => {
+                tracing::debug!(%peer, %end, "a session ended");
+                self.give_up(connection, &unreachable(peer, end));
+            }
+        }
+    }
+
+    fn on_proven(&mut self, peer: PeerId, connection: ConnectionId, proof: Proof) {
+        // Gone, or the mesh has changed meanwhile.
+        let Some(known) = self.connections.get_mut(&connection).filter(|known| known.link.is_some()) else { return };
+        known.session = Some(proof.session.clone());
+        self.swarm.behaviour_mut().admission.proven(connection, peer);
+        if self.stopping.is_some() {
+            proof.session.drain();
+        }
+        if !proof.serves {
+            return;
+        }
+        let is_near = is_loopback(&known.remote);
+        let dialled = (known.role == Role::Dialer).then(|| known.remote.clone());
+        let entry = self.peers.entry(peer, self.directory.runtime.now());
+        // A loopback address of another machine would lead to this one.
+        let said = proof.addresses.into_iter().filter(|address| is_near || !is_loopback(address));
+        entry.learn(dialled.into_iter().chain(said));
+        // The peer has started anew: what stands from before is dead, and has not noticed yet.
+        for stale in entry.sessions.iter().filter(|standing| standing.instance != proof.instance) {
+            stale.session.close();
+        }
+        entry.attempt.take_if(|attempt| *attempt == connection);
+        entry.is_kept = self.service.is_some();
+        let standing = Standing { connection, session: proof.session, instance: proof.instance };
+        entry.connected(standing, proof.software, unix_now());
+        self.sessions_changed(peer);
+        self.peers_changed();
+    }
+
+    /// Ends what the connection carries and closes it.
+    pub(super) fn give_up(&mut self, connection: ConnectionId, failure: &QueueError) {
+        self.forget(connection, failure);
+        self.swarm.close_connection(connection);
+    }
+
+    pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, cause: &str) {
+        self.forget(connection, &unreachable(peer, cause));
+        self.connections.remove(&connection);
+    }
+
+    /// The session of the connection ends; if it was on its way to one, that attempt has failed.
+    fn forget(&mut self, connection: ConnectionId, failure: &QueueError) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        known.link = None;
+        known.session = None;
+        let peer = known.peer;
+        self.attempt_failed(peer, connection, failure);
+        let now = self.directory.runtime.now();
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let before = entry.sessions.len();
+        entry.sessions.retain(|standing| standing.connection != connection);
+        if entry.sessions.len() < before {
+            entry.saw(unix_now());
+            entry.redial = Redial::after_loss(now);
+            self.sessions_changed(peer);
+            self.peers_changed();
+        }
+    }
+
+    /// Tells the carriers and the workers whom they can ask.
+    fn sessions_changed(&self, peer: PeerId) {
+        let standing = self.peers.get(&peer).map(|entry| &entry.sessions);
+        let sessions = standing.into_iter().flatten().map(|standing| standing.session.clone()).collect();
+        self.directory.set_sessions(peer, sessions);
+        let serving = self.peers.serving();
+        self.ends.serving.send_if_modified(|before| {
+            let is_new = *before != serving;
+            *before = serving;
+            is_new
+        });
+    }
+}
+
+/// The peer cannot be asked, for this reason.
+pub(super) fn unreachable(peer: PeerId, reason: impl std::fmt::Display) -> QueueError {
+    QueueError::new(ErrorCode::Unreachable, format!("{peer} cannot be reached: {reason}"))
+}

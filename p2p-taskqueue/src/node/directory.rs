@@ -1,0 +1,162 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId};
+use runtime_bridge::Runtime;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::peers::Patience;
+use crate::{
+    ErrorCode, MeshSecret, QueueError, Ticket,
+    api::Peer,
+    wire::{Session, within},
+};
+
+/// What the handle and the carriers share with the node's loop: where a session stands, it is used without asking the loop.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) peer_id: PeerId,
+    pub(crate) mode: String,
+    pub(crate) p2p_runtime: String,
+    pub(crate) started: Instant,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    /// The loop sends where it listens.
+    pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
+    /// The loop sends whom it can ask.
+    pub(crate) serving: watch::Receiver<Vec<PeerId>>,
+    /// The loop takes these.
+    pub(super) commands: mpsc::Sender<Command>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    sessions: HashMap<PeerId, Vec<Session>>,
+    task_types: Vec<String>,
+    secret: MeshSecret,
+}
+
+/// What the loop is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Give a session with the peer, dialling it if need be.
+    Connect {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        patience: Patience,
+        /// The caller holds the other end, as in all of these.
+        reply: oneshot::Sender<Result<Session, QueueError>>,
+    },
+    Peers {
+        connected_only: bool,
+        reply: oneshot::Sender<Vec<Peer>>,
+    },
+    /// Take the ticket's secret and peer.
+    Join {
+        ticket: Box<Ticket>,
+        reply: oneshot::Sender<Result<(), QueueError>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// The receiving ends of a new directory, for the loop.
+pub(super) struct LoopEnds {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) addresses: watch::Sender<Vec<Multiaddr>>,
+    pub(super) serving: watch::Sender<Vec<PeerId>>,
+}
+
+impl Directory {
+    pub(super) fn new(config: &super::NodeConfig, runtime: Arc<dyn Runtime>) -> (Arc<Self>, LoopEnds) {
+        let (commands_tx, commands) = mpsc::channel(super::limits::COMMANDS_MAX);
+        let (addresses, addresses_rx) = watch::channel(Vec::new());
+        let (serving, serving_rx) = watch::channel(Vec::new());
+        let state = State { sessions: HashMap::new(), task_types: Vec::new(), secret: config.secret.clone() };
+        let directory = Self {
+            peer_id: config.identity.peer_id(),
+            mode: config.mode.clone(),
+            p2p_runtime: config.p2p_runtime.clone(),
+            started: runtime.now(),
+            runtime,
+            addresses: addresses_rx,
+            serving: serving_rx,
+            commands: commands_tx,
+            state: Mutex::new(state),
+        };
+        (Arc::new(directory), LoopEnds { commands, addresses, serving })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session with the peer: one that stands, or else one that the loop makes within the timeout.
+    pub(crate) async fn session_with(
+        &self,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+        patience: Patience,
+        timeout: Duration,
+    ) -> Result<Session, QueueError> {
+        let standing = self.lock().sessions.get(&peer).and_then(|all| all.iter().find(|one| one.is_open()).cloned());
+        if let Some(session) = standing {
+            return Ok(session);
+        }
+        let asked = self.ask(|reply| Command::Connect { peer, addresses: addresses.to_vec(), patience, reply });
+        match within(timeout, asked, &*self.runtime).await {
+            Some(answered) => answered?,
+            None => {
+                let message = format!("{peer}: no connection within {} s", timeout.as_secs_f64());
+                Err(QueueError::new(ErrorCode::Unreachable, message))
+            }
+        }
+    }
+
+    /// The peers that the node knows.
+    pub(crate) async fn peers(&self, connected_only: bool) -> Result<Vec<Peer>, QueueError> {
+        self.ask(|reply| Command::Peers { connected_only, reply }).await
+    }
+
+    /// Takes the ticket's secret and peer; the connection follows.
+    pub(crate) async fn join(&self, ticket: Ticket) -> Result<(), QueueError> {
+        self.ask(|reply| Command::Join { ticket: Box::new(ticket), reply }).await?
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, QueueError> {
+        let stopped = || QueueError::new(ErrorCode::ShuttingDown, "the node has stopped");
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
+    }
+
+    pub(super) fn set_sessions(&self, peer: PeerId, sessions: Vec<Session>) {
+        let mut state = self.lock();
+        if sessions.is_empty() {
+            state.sessions.remove(&peer);
+        } else {
+            state.sessions.insert(peer, sessions);
+        }
+    }
+
+    pub(crate) fn task_types(&self) -> Vec<String> {
+        self.lock().task_types.clone()
+    }
+
+    pub(super) fn set_task_types(&self, task_types: Vec<String>) {
+        self.lock().task_types = task_types;
+    }
+
+    pub(crate) fn secret(&self) -> MeshSecret {
+        self.lock().secret.clone()
+    }
+
+    pub(super) fn set_secret(&self, secret: MeshSecret) {
+        self.lock().secret = secret;
+    }
+}

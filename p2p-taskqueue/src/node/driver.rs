@@ -1,0 +1,186 @@
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, Swarm,
+    core::transport::ListenerId,
+    swarm::{ConnectionId, SwarmEvent},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    NodeFiles,
+    behaviour::{Behaviour, Opened},
+    connections::Connection,
+    directory::{Command, Directory, LoopEnds},
+    limits::REPORTS_MAX,
+    link::Report,
+    peers::{Peers, Waiter},
+    transport::with_peer,
+};
+use crate::TaskQueue;
+
+/// The one loop that owns the swarm. Everything that changes the node's connections happens here, one event at a time.
+///
+/// ```text
+///   commands (handle, carriers) ─┐
+///   events (swarm) ──────────────┼─▶ loop ─▶ directory: whom can be asked, over which session
+///   reports (links) ─────────────┤
+///   alarm (redials, saving) ─────┘
+/// ```
+pub(super) struct NodeLoop {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) listeners: Vec<ListenerId>,
+    pub(super) ends: LoopEnds,
+    pub(super) directory: Arc<Directory>,
+    pub(super) files: Arc<dyn NodeFiles>,
+    /// Answers the peers; none for a client.
+    pub(super) service: Option<Arc<dyn TaskQueue>>,
+    /// Drawn at each start.
+    pub(super) instance: String,
+    pub(super) peers: Peers,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    reports: mpsc::Receiver<Report>,
+    /// Every link holds a clone.
+    pub(super) reports_tx: mpsc::Sender<Report>,
+    /// When changed peers are to be saved.
+    pub(super) save_at: Option<Instant>,
+    pub(super) stopping: Option<Stopping>,
+}
+
+/// The node is about to end.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    pub(super) deadline: Instant,
+    /// Those who asked hold the other ends.
+    pub(super) replies: Vec<oneshot::Sender<()>>,
+}
+
+/// What a loop is made of, besides what it makes itself.
+pub(super) struct Parts {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) ends: LoopEnds,
+    pub(super) directory: Arc<Directory>,
+    pub(super) files: Arc<dyn NodeFiles>,
+    pub(super) service: Option<Arc<dyn TaskQueue>>,
+    pub(super) instance: String,
+}
+
+impl NodeLoop {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { swarm, ends, directory, files, service, instance } = parts;
+        let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
+        let mut peers = Peers::default();
+        // A client dials only whom it is told to.
+        if service.is_some() {
+            peers.load(files.load_peers(), directory.peer_id, directory.runtime.now());
+        }
+        Self {
+            swarm,
+            listeners: Vec::new(),
+            ends,
+            directory,
+            files,
+            service,
+            instance,
+            peers,
+            connections: HashMap::new(),
+            reports,
+            reports_tx,
+            save_at: None,
+            stopping: None,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) async fn run(mut self) {
+        while !self.is_over() {
+            self.dial_due();
+            self.save_due();
+            let alarm = self.next_alarm();
+            let alarm = self.directory.runtime.sleep_until(alarm);
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                Some(report) = self.reports.recv() => self.on_report(report),
+                Some(command) = self.ends.commands.recv() => self.on_command(command),
+                () = alarm => {}
+            }
+        }
+        if self.save_at.is_some() {
+            self.save();
+        }
+        let Self { swarm, connections, stopping, .. } = self;
+        drop(connections);
+        drop(swarm);
+        for reply in stopping.into_iter().flat_map(|stopping| stopping.replies) {
+            let _gone = reply.send(());
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let is_over =
+            |stopping: &Stopping| self.connections.is_empty() || stopping.deadline <= self.directory.runtime.now();
+        self.stopping.as_ref().is_some_and(is_over)
+    }
+
+    fn next_alarm(&mut self) -> Instant {
+        if let Some(stopping) = &self.stopping {
+            return stopping.deadline;
+        }
+        // With nothing to wait for, an hour is as good as any time.
+        let far = self.directory.runtime.now() + Duration::from_secs(3_600);
+        [self.peers.next_due(), self.save_at].into_iter().flatten().fold(far, Instant::min)
+    }
+
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<Opened>) {
+        match event {
+            SwarmEvent::Behaviour(opened) => self.on_opened(opened),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                let cause = cause.map_or_else(|| "the connection was closed".to_owned(), |cause| cause.to_string());
+                self.on_closed(peer_id, connection_id, &cause);
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), connection_id, error } => {
+                self.on_dial_error(peer, connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
+            }
+            SwarmEvent::NewListenAddr { .. }
+            | SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ListenerClosed { .. } => self.on_listeners_changed(),
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed to accept"),
+            _ => {}
+        }
+    }
+
+    fn on_listeners_changed(&self) {
+        let own = self.directory.peer_id;
+        let addresses = self.swarm.listeners().cloned().map(|address| with_peer(address, own));
+        let mut addresses: Vec<Multiaddr> = addresses.collect();
+        addresses.sort_unstable();
+        self.ends.addresses.send_replace(addresses);
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Connect { peer, addresses, patience, reply } => {
+                self.on_connect(peer, addresses, Waiter { patience, reply });
+            }
+            Command::Peers { connected_only, reply } => drop(reply.send(self.peers.list(connected_only))),
+            Command::Join { ticket, reply } => drop(reply.send(self.join(&ticket))),
+            Command::Shutdown { reply } => self.on_shutdown(reply),
+        }
+    }
+}
+
+/// Wall time, for what people read; nothing waits by it.
+pub(super) fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

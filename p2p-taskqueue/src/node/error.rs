@@ -1,0 +1,55 @@
+use std::io;
+
+use libp2p::Multiaddr;
+
+/// Why a node did not start. Each names what its user can change.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A node that serves was given no address.
+    #[error("no address to listen on: give one such as /ip4/127.0.0.1/tcp/9710")]
+    NoListenAddress,
+    /// Another program, or another node, listens there.
+    #[error("the address {address} is in use: stop the program that listens there, or choose another port")]
+    AddressInUse {
+        /// The address that was asked for.
+        address: Multiaddr,
+    },
+    /// No transport of this build understands the address.
+    #[error("the address {address} is not one that a node can listen on: use the form /ip4/127.0.0.1/tcp/9710")]
+    UnsupportedAddress {
+        /// The address that was asked for.
+        address: Multiaddr,
+    },
+    /// The operating system refused.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// The address that was asked for.
+        address: Multiaddr,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The identity could not be used for encryption.
+    #[error("failed to set the encryption up")]
+    Noise(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The operating system has no randomness to give.
+    #[error("failed to draw a random number")]
+    Random(#[source] getrandom::Error),
+}
+
+/// A text that is no multiaddr.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an address: use the form /ip4/192.0.2.7/tcp/9710/p2p/PEER_ID")]
+pub struct ParseAddressError {
+    text: String,
+}
+
+/// Reads an address as a person types it.
+///
+/// # Errors
+///
+/// [`ParseAddressError`] when it is no multiaddr.
+pub fn parse_address(text: &str) -> Result<Multiaddr, ParseAddressError> {
+    text.trim().parse().map_err(|_| ParseAddressError { text: text.to_owned() })
+}

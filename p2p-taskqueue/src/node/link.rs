@@ -1,0 +1,78 @@
+//! One connection's life after its stream is open: the handshake, then the session.
+
+use std::sync::Arc;
+
+use libp2p::{Multiaddr, PeerId, Stream, swarm::ConnectionId};
+use runtime_bridge::{JobHandle, Runtime, RuntimeExt};
+use tokio::sync::mpsc;
+
+use crate::wire::{Driver, HandshakeError, Ours, Role, Service, Session, SessionEnd, prove};
+
+/// What a link tells the node's loop.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) connection: ConnectionId,
+    pub(super) peer: PeerId,
+    pub(super) news: News,
+}
+
+#[derive(Debug)]
+pub(super) enum News {
+    /// The peer belongs to the mesh and its session stands.
+    Proven(Box<Proof>),
+    Refused(HandshakeError),
+    Ended(SessionEnd),
+}
+
+#[derive(Debug)]
+pub(super) struct Proof {
+    pub(super) session: Session,
+    pub(super) serves: bool,
+    pub(super) instance: String,
+    pub(super) software: String,
+    pub(super) addresses: Vec<Multiaddr>,
+}
+
+/// A connection to be served.
+pub(super) struct Link {
+    pub(super) connection: ConnectionId,
+    pub(super) peer: PeerId,
+    pub(super) role: Role,
+    pub(super) stream: Stream,
+    pub(super) ours: Ours,
+    /// None for a client, which answers nothing.
+    pub(super) service: Option<Service>,
+    /// The loop takes these.
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+impl Link {
+    /// Starts the job that serves the connection; dropping its handle ends the session.
+    pub(super) fn start(self, runtime: &Arc<dyn Runtime>) -> JobHandle<()> {
+        runtime.spawn(self.serve(Arc::clone(runtime)))
+    }
+
+    async fn serve(mut self, runtime: Arc<dyn Runtime>) {
+        let (connection, peer, reports) = (self.connection, self.peer, self.reports);
+        let report = async |news| {
+            // The loop has ended, and with it every connection.
+            let _ended = reports.send(Report { connection, peer, news }).await;
+        };
+        match prove(&mut self.stream, &self.ours, peer, self.role, &*runtime).await {
+            Err(error) => report(News::Refused(error)).await,
+            Ok(proven) => {
+                let (session, driver) = Driver::new(self.stream, proven.reader, self.service, runtime);
+                let proof = Proof {
+                    session,
+                    serves: proven.serves,
+                    instance: proven.instance,
+                    software: proven.software,
+                    addresses: proven.addresses,
+                };
+                report(News::Proven(Box::new(proof))).await;
+                let end = driver.await;
+                report(News::Ended(end)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The node: one loop that owns the libp2p swarm, the sessions with its peers, and the handle to it.
+
+mod admission;
+mod behaviour;
+mod config;
+mod connections;
+mod dialling;
+mod directory;
+mod driver;
+mod error;
+mod files;
+mod handle;
+pub(crate) mod limits;
+mod link;
+mod membership;
+mod peers;
+mod redial;
+mod start;
+mod transport;
+
+pub use config::NodeConfig;
+pub(crate) use directory::Directory;
+pub use error::{NodeError, ParseAddressError, parse_address};
+pub use files::{KnownPeer, NoFiles, NodeFiles};
+pub use handle::NodeHandle;
+pub(crate) use peers::Patience;
+pub use start::Node;
+pub(crate) use transport::is_loopback;
+
+#[cfg(test)]
+mod tests;

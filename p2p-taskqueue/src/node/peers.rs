@@ -1,0 +1,308 @@
+use std::{collections::HashMap, time::Instant};
+
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
+use tokio::sync::oneshot;
+
+use super::{
+    KnownPeer,
+    limits::{PEERS_MAX, WAITERS_MAX},
+    redial::Redial,
+    transport::without_peer,
+};
+use crate::{
+    ErrorCode, QueueError,
+    api::{DialOutcome, Peer},
+    wire::{
+        Session,
+        limits::{ADDRESS_BYTES_MAX, ADDRESSES_MAX},
+    },
+};
+
+/// The peers that the node knows: pure bookkeeping, with the time as an argument.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    entries: HashMap<PeerId, Entry>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The best first.
+    pub(super) addresses: Vec<Multiaddr>,
+    /// The sessions over which it can be asked.
+    pub(super) sessions: Vec<Standing>,
+    pub(super) redial: Redial,
+    /// The connection of the attempt that is under way, from the dial to the proof.
+    pub(super) attempt: Option<ConnectionId>,
+    /// Whether it is dialled again when it is not connected, and remembered: it was joined or has proved itself.
+    pub(super) is_kept: bool,
+    last_seen: Option<f64>,
+    version: Option<String>,
+    last_dial: Option<DialOutcome>,
+    waiters: Vec<Waiter>,
+}
+
+/// A session that stands.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) connection: ConnectionId,
+    pub(super) session: Session,
+    /// The peer's start that it belongs to.
+    pub(super) instance: String,
+}
+
+/// Whether a caller hears of the first failed attempt or waits for one that succeeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    OneAttempt,
+    UntilDropped,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) patience: Patience,
+    /// The caller holds the other end.
+    pub(super) reply: oneshot::Sender<Result<Session, QueueError>>,
+}
+
+impl Entry {
+    fn new(now: Instant) -> Self {
+        Self {
+            addresses: Vec::new(),
+            sessions: Vec::new(),
+            redial: Redial::at_once(now),
+            attempt: None,
+            is_kept: false,
+            last_seen: None,
+            version: None,
+            last_dial: None,
+            waiters: Vec::new(),
+        }
+    }
+
+    /// A session that takes calls.
+    pub(super) fn open_session(&self) -> Option<&Session> {
+        self.sessions.iter().map(|standing| &standing.session).find(|session| session.is_open())
+    }
+
+    /// Puts these addresses first; the oldest fall off the end.
+    pub(super) fn learn(&mut self, addresses: impl IntoIterator<Item = Multiaddr>) {
+        let mut merged: Vec<Multiaddr> = Vec::new();
+        let learned = addresses.into_iter().map(without_peer).filter(|address| {
+            let len = address.len();
+            0 < len && len <= ADDRESS_BYTES_MAX
+        });
+        for address in learned.chain(std::mem::take(&mut self.addresses)) {
+            if merged.len() < ADDRESSES_MAX && !merged.contains(&address) {
+                merged.push(address);
+            }
+        }
+        self.addresses = merged;
+    }
+
+    /// Takes a caller who waits, unless there are too many.
+    pub(super) fn wait(&mut self, waiter: Waiter) {
+        self.waiters.retain(|waiter| !waiter.reply.is_closed());
+        if self.waiters.len() < WAITERS_MAX {
+            self.waiters.push(waiter);
+        } else {
+            let message = format!("{WAITERS_MAX} callers wait for a connection to this peer");
+            let _gone = waiter.reply.send(Err(QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(1.0)));
+        }
+    }
+
+    pub(super) fn has_waiters(&mut self) -> bool {
+        self.waiters.retain(|waiter| !waiter.reply.is_closed());
+        !self.waiters.is_empty()
+    }
+
+    /// A session stands: everybody who waits gets it.
+    pub(super) fn connected(&mut self, standing: Standing, version: String, unix_now: f64) {
+        for waiter in self.waiters.drain(..) {
+            let _gone = waiter.reply.send(Ok(standing.session.clone()));
+        }
+        self.version = Some(version);
+        self.last_dial = None;
+        self.saw(unix_now);
+        self.sessions.push(standing);
+    }
+
+    pub(super) const fn saw(&mut self, unix_now: f64) {
+        self.last_seen = Some(unix_now);
+    }
+
+    /// An attempt has failed: the impatient hear of it.
+    pub(super) fn failed(&mut self, error: &QueueError, unix_now: f64) {
+        self.last_dial = Some(DialOutcome { at: unix_now, error: error.message.clone() });
+        for waiter in std::mem::take(&mut self.waiters) {
+            // Waiting longer does not make a peer of another mesh one of this.
+            let is_over = waiter.patience == Patience::OneAttempt || error.code != ErrorCode::Unreachable;
+            if is_over {
+                let _gone = waiter.reply.send(Err(error.clone()));
+            } else {
+                self.waiters.push(waiter);
+            }
+        }
+    }
+
+    fn is_needed(&self) -> bool {
+        !self.sessions.is_empty() || self.attempt.is_some() || !self.waiters.is_empty()
+    }
+}
+
+impl Peers {
+    pub(super) fn get(&self, peer: &PeerId) -> Option<&Entry> {
+        self.entries.get(peer)
+    }
+
+    pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Entry> {
+        self.entries.get_mut(peer)
+    }
+
+    /// The peer's entry, a new one if need be. At the bound the peer that was last heard of the longest ago makes room.
+    pub(super) fn entry(&mut self, peer: PeerId, now: Instant) -> &mut Entry {
+        if self.entries.len() >= PEERS_MAX && !self.entries.contains_key(&peer) {
+            let idle = self.entries.iter().filter(|(_, entry)| !entry.is_needed());
+            let last_seen = |entry: &Entry| entry.last_seen.unwrap_or(0.0);
+            let oldest = idle.min_by(|(_, a), (_, b)| last_seen(a).total_cmp(&last_seen(b))).map(|(peer, _)| *peer);
+            oldest.map(|peer| self.entries.remove(&peer));
+        }
+        self.entries.entry(peer).or_insert_with(|| Entry::new(now))
+    }
+
+    /// Takes the peers of the last run.
+    pub(super) fn load(&mut self, known: Vec<KnownPeer>, own: PeerId, now: Instant) {
+        for KnownPeer { peer_id, addresses, last_seen } in known.into_iter().take(PEERS_MAX) {
+            if peer_id != own {
+                let entry = self.entry(peer_id, now);
+                entry.learn(addresses);
+                entry.last_seen = last_seen;
+                entry.is_kept = true;
+            }
+        }
+    }
+
+    /// What is worth keeping for the next run.
+    pub(super) fn known(&self) -> Vec<KnownPeer> {
+        let kept = self.entries.iter().filter(|(_, entry)| entry.is_kept);
+        let known = kept.map(|(peer, entry)| KnownPeer {
+            peer_id: *peer,
+            addresses: entry.addresses.clone(),
+            last_seen: entry.last_seen,
+        });
+        known.collect()
+    }
+
+    /// For people: the connected first, then by time.
+    pub(super) fn list(&self, connected_only: bool) -> Vec<Peer> {
+        let mut peers: Vec<Peer> = self.entries.iter().map(|(peer, entry)| entry.to_peer(*peer)).collect();
+        peers.retain(|peer| peer.connected || !connected_only);
+        let key = |peer: &Peer| (peer.connected, peer.last_seen.unwrap_or(0.0));
+        peers.sort_by(|a, b| key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal));
+        peers
+    }
+
+    /// The peers that can be asked.
+    pub(super) fn serving(&self) -> Vec<PeerId> {
+        let serving = self.entries.iter().filter(|(_, entry)| !entry.sessions.is_empty());
+        let mut peers: Vec<PeerId> = serving.map(|(peer, _)| *peer).collect();
+        peers.sort_unstable();
+        peers
+    }
+
+    /// Those that are to be dialled now.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<PeerId> {
+        let due = self.entries.iter_mut().filter_map(|(peer, entry)| {
+            let is_due = entry.wants_dial() && entry.redial.next() <= now;
+            is_due.then_some(*peer)
+        });
+        due.collect()
+    }
+
+    /// When the next one is to be dialled.
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
+        let waiting = self.entries.values_mut().filter_map(|entry| entry.wants_dial().then(|| entry.redial.next()));
+        waiting.min()
+    }
+
+    /// Every peer is to be tried now.
+    pub(super) fn hasten_all(&mut self, now: Instant) {
+        self.entries.values_mut().for_each(|entry| entry.redial.hasten(now));
+    }
+}
+
+impl Entry {
+    fn wants_dial(&mut self) -> bool {
+        let is_wanted = self.is_kept || self.has_waiters();
+        is_wanted && self.sessions.is_empty() && self.attempt.is_none() && !self.addresses.is_empty()
+    }
+
+    fn to_peer(&self, peer_id: PeerId) -> Peer {
+        Peer {
+            peer_id,
+            connected: !self.sessions.is_empty(),
+            addresses: self.addresses.clone(),
+            last_seen: self.last_seen,
+            version: self.version.clone(),
+            last_dial: self.last_dial.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> Multiaddr {
+        format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()
+    }
+
+    #[test]
+    fn the_newest_addresses_come_first_and_the_oldest_fall_off() {
+        let mut entry = Entry::new(Instant::now());
+        entry.learn((0..10).map(address));
+        entry.learn((5..25).map(address));
+        assert_eq!(entry.addresses, (5..21).map(address).collect::<Vec<_>>());
+        entry.learn([address(3), format!("/ip4/192.0.2.1/tcp/6/p2p/{}", PeerId::random()).parse().unwrap()]);
+        assert_eq!(entry.addresses[..3], [address(3), address(6), address(5)]);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_the_longest_unheard() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let first = PeerId::random();
+        peers.entry(first, now).saw(1.0);
+        for number in 1..=PEERS_MAX {
+            peers.entry(PeerId::random(), now).saw(1.0 + number as f64);
+        }
+        assert_eq!(peers.entries.len(), PEERS_MAX);
+        assert!(peers.get(&first).is_none());
+    }
+
+    #[test]
+    fn only_kept_peers_with_an_address_are_dialled() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let peer = PeerId::random();
+        peers.entry(peer, now).learn([address(1)]);
+        assert!(peers.due(now).is_empty());
+        peers.entry(peer, now).is_kept = true;
+        assert_eq!(peers.due(now), [peer]);
+        peers.entry(peer, now).redial.failed(now, 1.0);
+        assert!(peers.due(now).is_empty() && peers.next_due() > Some(now));
+    }
+
+    #[test]
+    fn the_patient_outlast_a_failure_unless_it_is_for_good() {
+        let mut entry = Entry::new(Instant::now());
+        let wait = |entry: &mut Entry, patience| {
+            let (reply, answer) = oneshot::channel();
+            entry.wait(Waiter { patience, reply });
+            answer
+        };
+        let mut impatient = wait(&mut entry, Patience::OneAttempt);
+        let mut patient = wait(&mut entry, Patience::UntilDropped);
+        entry.failed(&QueueError::new(ErrorCode::Unreachable, "refused"), 1.0);
+        assert!(impatient.try_recv().unwrap().is_err() && patient.try_recv().is_err());
+        entry.failed(&QueueError::new(ErrorCode::Unauthorized, "other mesh"), 2.0);
+        assert!(patient.try_recv().unwrap().is_err());
+    }
+}

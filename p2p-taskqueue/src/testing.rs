@@ -1,0 +1,292 @@
+//! What the tests of this crate share.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::PeerId;
+use runtime_bridge::{Job, Runtime, Sleep, TokioRuntime};
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf},
+    sync::watch,
+};
+
+use crate::{
+    Caller, ErrorCode, Fence, Json, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
+    api::{Cancelled, Claimed, Completed, Durability, Got, Listed, QueueStatus, Released, Submitted, Waited},
+    carrier::RouteBook,
+};
+
+/// Nothing that a test waits for takes longer, however busy the machine is.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The runtime that drives the test.
+pub(crate) fn runtime() -> Arc<dyn Runtime> {
+    Arc::new(TokioRuntime::new(tokio::runtime::Handle::current()))
+}
+
+/// A runtime whose clock stands until it is moved. Its jobs run on the runtime that drives the test.
+#[derive(Debug)]
+pub(crate) struct ManualRuntime {
+    handle: tokio::runtime::Handle,
+    start: Instant,
+    /// The time since `start`.
+    passed: watch::Sender<Duration>,
+}
+
+impl ManualRuntime {
+    pub(crate) fn new() -> Arc<Self> {
+        let (handle, passed) = (tokio::runtime::Handle::current(), watch::Sender::new(Duration::ZERO));
+        Arc::new(Self { handle, start: Instant::now(), passed })
+    }
+
+    /// Moves the clock.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.passed.send_modify(|passed| *passed += by);
+    }
+
+    /// Until everything that the last move of the clock has set going waits again.
+    pub(crate) async fn when_waiting(&self) {
+        // The test's runtime has one thread: what is ready runs before this has had so many turns.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Runtime for ManualRuntime {
+    fn spawn_job(&self, job: Job) {
+        drop(self.handle.spawn(job));
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Sleep {
+        let mut passed = self.passed.subscribe();
+        let start = self.start;
+        Sleep::new(async move {
+            // The runtime outlives its timers.
+            let _ended = passed.wait_for(|passed| start + *passed >= deadline).await;
+        })
+    }
+
+    fn now(&self) -> Instant {
+        self.start + *self.passed.borrow()
+    }
+}
+
+/// The future's value; a test fails when it does not come.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("it comes before the deadline")
+}
+
+/// Two ends of a connection in memory; each direction holds this many bytes.
+pub(crate) fn pipe(bytes: usize) -> (Pipe, Pipe) {
+    let (a, b) = tokio::io::duplex(bytes);
+    (Pipe(a), Pipe(b))
+}
+
+/// An end of a [`pipe`]. Dropping it closes the connection.
+#[derive(Debug)]
+pub(crate) struct Pipe(DuplexStream);
+
+impl AsyncRead for Pipe {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(room);
+        Pin::new(&mut self.0).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A small queue in memory: enough of each operation to tell whether it arrived.
+#[derive(Debug)]
+pub(crate) struct FakeQueue {
+    owner: PeerId,
+    tasks: Mutex<BTreeMap<TaskId, Task>>,
+    /// Counts changes.
+    changes: watch::Sender<u64>,
+    /// How many calls have come, and from whom the last one.
+    pub(crate) calls: watch::Sender<(u64, Option<Caller>)>,
+}
+
+impl FakeQueue {
+    pub(crate) fn new(owner: PeerId) -> Arc<Self> {
+        let (changes, calls) = (watch::Sender::new(0), watch::Sender::new((0, None)));
+        Arc::new(Self { owner, tasks: Mutex::default(), changes, calls })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<TaskId, Task>) -> T) -> T {
+        let changed = change(&mut self.tasks.lock().unwrap());
+        self.changes.send_modify(|count| *count += 1);
+        changed
+    }
+
+    fn submit(&self, submit: crate::api::Submit) -> Submitted {
+        let task = Task {
+            task_id: TaskId::random().unwrap(),
+            task_type: submit.task_type,
+            model_name: submit.model_name,
+            payload: submit.payload,
+            status: TaskStatus::Queued,
+            priority: submit.priority,
+            attempt: 0,
+            max_attempts: submit.max_attempts,
+            created_at: 1.0,
+            updated_at: 1.0,
+            not_before: None,
+            deadline: None,
+            assigned_worker: None,
+            lease_until: None,
+            progress: None,
+            status_message: None,
+            result: None,
+            error: None,
+            labels: submit.labels,
+            session: None,
+            owner: self.owner,
+            dead: false,
+            fence: None,
+        };
+        let task_id = task.task_id;
+        self.change(|tasks| tasks.insert(task_id, task));
+        Submitted { task_id, peer_id: self.owner, duplicate: false, durability: Durability::Volatile }
+    }
+
+    fn get(&self, id: TaskId) -> Result<Task, QueueError> {
+        let found = self.tasks.lock().unwrap().get(&id).cloned();
+        found.ok_or_else(|| QueueError::new(ErrorCode::NotFound, format!("no task {id}")))
+    }
+
+    fn update(&self, id: TaskId, update: impl FnOnce(&mut Task)) -> Result<TaskStatus, QueueError> {
+        self.get(id)?;
+        Ok(self.change(|tasks| {
+            let task = tasks.get_mut(&id).unwrap();
+            update(task);
+            task.status
+        }))
+    }
+
+    async fn claim(&self, wait_s: f64) -> Option<Task> {
+        let mut changes = self.changes.subscribe();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(wait_s);
+        loop {
+            changes.borrow_and_update();
+            let queued = self.tasks.lock().unwrap().values().find(|t| t.status == TaskStatus::Queued).cloned();
+            if let Some(task) = queued {
+                self.update(task.task_id, |task| task.status = TaskStatus::Running).ok()?;
+                let fence = Some(Fence { epoch: 1, counter: 1 });
+                return Some(Task { status: TaskStatus::Running, fence, ..task });
+            }
+            tokio::time::timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
+        }
+    }
+
+    async fn wait(&self, ids: &[TaskId], timeout_s: f64) -> Result<(Vec<Task>, bool), QueueError> {
+        let mut changes = self.changes.subscribe();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(timeout_s);
+        loop {
+            changes.borrow_and_update();
+            let tasks = ids.iter().map(|id| self.get(*id)).collect::<Result<Vec<_>, _>>()?;
+            let done = tasks.iter().all(|task| task.status.is_terminal());
+            if done || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                return Ok((tasks, done));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl TaskQueue for FakeQueue {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        self.calls.send_modify(|(count, last)| (*count, *last) = (*count + 1, Some(*caller)));
+        Ok(match request {
+            Request::Submit(submit) if submit.task_type == "panic" => panic!("as asked"),
+            Request::Submit(submit) => Response::Submitted(self.submit(submit)),
+            Request::Claim(claim) => Response::Claimed(Claimed { task: self.claim(claim.wait_s).await }),
+            Request::Complete(complete) => {
+                let status = self.update(complete.task_id, |task| {
+                    (task.status, task.result) = (TaskStatus::Completed, complete.result);
+                })?;
+                Response::Completed(Completed { task_id: complete.task_id, status, repeated: false })
+            }
+            Request::Release(release) => {
+                let status = self.update(release.task_id, |task| task.status = TaskStatus::Queued)?;
+                Response::Released(Released { status })
+            }
+            Request::Cancel(cancel) => {
+                let status = self.update(cancel.task_id, |task| task.status = TaskStatus::Cancelled)?;
+                Response::Cancelled(Cancelled { cancelled: true, cancel_requested: false, status })
+            }
+            Request::Get(get) => Response::Got(Got { task: self.get(get.task_id)? }),
+            Request::Wait(wait) => {
+                let ids = if wait.task_ids.is_empty() { vec![wait.task_id.unwrap()] } else { wait.task_ids };
+                let (mut tasks, done) = self.wait(&ids, wait.timeout_s).await?;
+                let (task, tasks) = if wait.task_id.is_some() { (tasks.pop(), None) } else { (None, Some(tasks)) };
+                Response::Waited(Waited { task, tasks, done })
+            }
+            Request::List(_) => Response::Listed(Listed {
+                tasks: self.tasks.lock().unwrap().values().cloned().collect(),
+                next_cursor: None,
+            }),
+            Request::StatusQuery(_) => {
+                let queue = QueueStatus { totals: BTreeMap::from([("queued".to_owned(), 7)]), oldest_queued_s: None };
+                Response::Status(status(self.owner, queue))
+            }
+            other => return Err(QueueError::new(ErrorCode::Unsupported, other.name())),
+        })
+    }
+}
+
+fn status(peer_id: PeerId, queue: QueueStatus) -> crate::api::Status {
+    crate::api::Status {
+        peer_id,
+        version: String::new(),
+        mode: String::new(),
+        p2p_runtime: String::new(),
+        uptime_s: 0.0,
+        capabilities: crate::api::Capabilities::default(),
+        addresses: Vec::new(),
+        queue: Some(queue),
+        peers: None,
+        bridge: None,
+    }
+}
+
+/// Routes in memory, which outlive a node.
+#[derive(Debug, Default)]
+pub(crate) struct FakeRoutes(Mutex<BTreeMap<TaskId, PeerId>>);
+
+#[async_trait]
+impl RouteBook for FakeRoutes {
+    async fn remember(&self, task: TaskId, owner: PeerId) -> Result<(), QueueError> {
+        self.0.lock().unwrap().insert(task, owner);
+        Ok(())
+    }
+
+    async fn owner_of(&self, task: TaskId) -> Result<Option<PeerId>, QueueError> {
+        Ok(self.0.lock().unwrap().get(&task).copied())
+    }
+}
+
+/// A payload of about this length.
+pub(crate) fn payload(bytes: usize) -> Json {
+    Json::from_text(&"x".repeat(bytes))
+}

@@ -1,0 +1,160 @@
+use std::sync::Arc;
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::PeerId;
+use proptest::prelude::*;
+use runtime_bridge::RuntimeExt;
+
+use super::*;
+use crate::testing::{ManualRuntime, Pipe, pipe, runtime, soon};
+
+fn ours(peer_id: PeerId, secret: u8) -> Ours {
+    let addresses = vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()];
+    let secret = MeshSecret::from_bytes([secret; 32]);
+    Ours { peer_id, secret, serves: true, instance: "i".to_owned(), addresses }
+}
+
+/// Runs both ends against each other.
+async fn meet(secrets: (u8, u8)) -> (Result<Proven, HandshakeError>, Result<Proven, HandshakeError>) {
+    let (dialer, listener) = (PeerId::random(), PeerId::random());
+    let (mut a, mut b) = pipe(64 * 1024);
+    let (ours_a, ours_b) = (ours(dialer, secrets.0), ours(listener, secrets.1));
+    let runtime = runtime();
+    soon(async {
+        tokio::join!(
+            prove(&mut a, &ours_a, listener, Role::Dialer, &*runtime),
+            prove(&mut b, &ours_b, dialer, Role::Listener, &*runtime),
+        )
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_same_secret_lets_both_in() {
+    let (dialer, listener) = meet((1, 1)).await;
+    let (dialer, listener) = (dialer.unwrap(), listener.unwrap());
+    assert!(dialer.serves && listener.serves);
+    assert_eq!(dialer.addresses, listener.addresses);
+    assert_eq!(dialer.software, env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn another_secret_is_told_to_both() {
+    let (dialer, listener) = meet((1, 2)).await;
+    assert!(matches!(dialer, Err(HandshakeError::OtherMesh)), "{dialer:?}");
+    assert!(matches!(listener, Err(HandshakeError::OtherMesh)), "{listener:?}");
+}
+
+/// Copies frames both ways and keeps what the first end sent.
+async fn record(mut from: Pipe, mut to: Pipe, log: Arc<std::sync::Mutex<Vec<u8>>>) {
+    let (mut there, mut back) = (vec![0; 4096], vec![0; 4096]);
+    loop {
+        tokio::select! {
+            Ok(n @ 1..) = from.read(&mut there) => {
+                log.lock().unwrap().extend_from_slice(&there[..n]);
+                let _gone = to.write_all(&there[..n]).await;
+            }
+            Ok(n @ 1..) = to.read(&mut back) => { let _gone = from.write_all(&back[..n]).await; }
+            else => return,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_handshake_opens_no_door() {
+    let (dialer, listener) = (PeerId::random(), PeerId::random());
+    let runtime = runtime();
+    let log = Arc::default();
+    let ((mut a, wire_a), (wire_b, mut b)) = (pipe(64 * 1024), pipe(64 * 1024));
+    let recorder = crate::testing::runtime().spawn(record(wire_a, wire_b, Arc::clone(&log)));
+    let (ours_a, ours_b) = (ours(dialer, 1), ours(listener, 1));
+    let (first, second) = tokio::join!(
+        prove(&mut a, &ours_a, listener, Role::Dialer, &*runtime),
+        prove(&mut b, &ours_b, dialer, Role::Listener, &*runtime),
+    );
+    assert!(first.is_ok() && second.is_ok());
+    recorder.cancel();
+
+    let (mut replayer, mut b) = pipe(64 * 1024);
+    let recorded = log.lock().unwrap().clone();
+    replayer.write_all(&recorded).await.unwrap();
+    let refused = soon(prove(&mut b, &ours_b, dialer, Role::Listener, &*runtime)).await;
+    assert!(matches!(refused, Err(HandshakeError::OtherMesh)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_mirror_does_not_prove_itself() {
+    let (me, mirror) = (PeerId::random(), PeerId::random());
+    let (mut a, mut b) = pipe(64 * 1024);
+    let echo = runtime().spawn(async move {
+        let mut bytes = vec![0; 4096];
+        while let Ok(n @ 1..) = b.read(&mut bytes).await {
+            let _gone = b.write_all(&bytes[..n]).await;
+        }
+    });
+    let refused = soon(prove(&mut a, &ours(me, 1), mirror, Role::Dialer, &*runtime())).await;
+    assert!(matches!(refused, Err(HandshakeError::OtherMesh)), "{refused:?}");
+    echo.cancel();
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_given_five_seconds() {
+    let clock = ManualRuntime::new();
+    let (mut a, _silent) = pipe(64 * 1024);
+    let ours = ours(PeerId::random(), 1);
+    let runtime = clock.clone();
+    let proving = crate::testing::runtime()
+        .spawn(async move { prove(&mut a, &ours, PeerId::random(), Role::Listener, &*runtime).await });
+    clock.when_waiting().await;
+    clock.advance(HANDSHAKE_DEADLINE - Duration::from_millis(1));
+    clock.when_waiting().await;
+    assert!(!proving.is_finished());
+    clock.advance(Duration::from_millis(1));
+    let refused = soon(proving).await.unwrap();
+    assert!(matches!(refused, Err(HandshakeError::Deadline)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_newer_protocol_is_named() {
+    let (mut a, mut b) = pipe(64 * 1024);
+    let nonce = "00".repeat(32);
+    let hello = Hello {
+        versions: (7, 9),
+        features: Vec::new(),
+        nonce,
+        serves: true,
+        instance: String::new(),
+        software: "9.0.0".to_owned(),
+    };
+    send(&mut b, &hello).await.unwrap();
+    let newer = runtime().spawn(async move { b.read_to_end(&mut Vec::new()).await });
+    let refused = soon(prove(&mut a, &ours(PeerId::random(), 1), PeerId::random(), Role::Dialer, &*runtime())).await;
+    // It hears that the connection ends, and goes.
+    soon(newer).await.unwrap().unwrap();
+    assert!(matches!(refused, Err(HandshakeError::Version { low: 7, high: 9, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn sixteen_long_addresses_fit() {
+    let long = format!("/dns4/{}/tcp/1", "a".repeat(200)).parse().unwrap();
+    let ours = Ours { addresses: vec![long; 16], ..ours(PeerId::random(), 1) };
+    let introduction = introduction(&ours);
+    assert!(!introduction.addresses.is_empty());
+    let (mut a, _b) = pipe(64 * 1024);
+    send(&mut a, &introduction).await.unwrap();
+}
+
+proptest! {
+    #[test]
+    fn garbage_is_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..6_000)) {
+        let runtime_ = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime_.block_on(async {
+            let (mut a, mut b) = pipe(64 * 1024);
+            b.write_all(&bytes).await.unwrap();
+            drop(b);
+            let ours = ours(PeerId::random(), 1);
+            let refused = soon(prove(&mut a, &ours, PeerId::random(), Role::Listener, &*runtime())).await;
+            assert!(refused.is_err());
+        });
+    }
+}

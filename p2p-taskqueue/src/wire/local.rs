@@ -1,0 +1,64 @@
+//! The session between a node and the clients of its own machine: no proof, since the socket's mode or a token keeps others
+//! out, but versions are compared.
+
+use std::sync::Arc;
+
+use futures::{AsyncRead, AsyncWrite};
+use runtime_bridge::Runtime;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    frame::FrameReader,
+    handshake::{HandshakeError, check_versions, receive, send, short, versions, within},
+    limits::{FRAME_BYTES_MAX, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE},
+    session::{Driver, Service, Session},
+};
+use crate::{Caller, TaskQueue};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LocalHello {
+    versions: (u16, u16),
+    software: String,
+}
+
+/// Serves one client of this machine over an open connection, for example a Unix socket whose mode keeps other users out;
+/// returns when the connection is over. The client is [`Caller::Local`].
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection; what the client asked is given up, as if it had gone.
+pub async fn serve_local<S>(io: S, queue: Arc<dyn TaskQueue>, runtime: Arc<dyn Runtime>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = Service { queue, caller: Caller::Local };
+    match open(io, Some(service), runtime).await {
+        Ok((_session, driver)) => {
+            let end = driver.await;
+            tracing::debug!(%end, "a local client has gone");
+        }
+        Err(error) => tracing::debug!(%error, "a local client did not introduce itself"),
+    }
+}
+
+/// Exchanges hellos and starts a session.
+pub(crate) async fn open<S>(
+    mut io: S,
+    service: Option<Service>,
+    runtime: Arc<dyn Runtime>,
+) -> Result<(Session, Driver<S>), HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let hello = LocalHello { versions: versions(), software: env!("CARGO_PKG_VERSION").to_owned() };
+    let exchange = async {
+        let mut reader = FrameReader::new(FRAME_BYTES_UNPROVEN);
+        send(&mut io, &hello).await?;
+        let theirs: LocalHello = receive(&mut io, &mut reader).await?;
+        check_versions(theirs.versions, || short(theirs.software))?;
+        reader.set_bytes_max(FRAME_BYTES_MAX);
+        Ok(reader)
+    };
+    let reader = within(HANDSHAKE_DEADLINE, exchange, &*runtime).await.unwrap_or(Err(HandshakeError::Deadline))?;
+    Ok(Driver::new(io, reader, service, runtime))
+}

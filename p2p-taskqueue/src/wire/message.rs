@@ -1,0 +1,211 @@
+//! Messages: what a frame says once a session stands.
+//!
+//! Every call is answered exactly once, a cancelled one with an error. The envelope is read first and the request after it,
+//! so that a request that is not understood is answered and the session lives on. Kinds and fields of a newer peer are
+//! ignored.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use super::{
+    frame::{FrameError, put_frame},
+    limits::FRAME_BYTES_MAX,
+};
+use crate::{ErrorCode, QueueError, Request, Response};
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Outgoing<'a> {
+    Call {
+        id: u64,
+        request: &'a Request,
+    },
+    Answer {
+        id: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ok: Option<&'a Response>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a QueueError>,
+    },
+    Cancel {
+        id: u64,
+    },
+    /// No new calls, please: the node is stopping.
+    Goaway,
+    Ping,
+    Pong,
+}
+
+impl Outgoing<'_> {
+    /// Appends the message as a frame.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        put_frame(out, FRAME_BYTES_MAX, |out| serde_json::to_writer(out, self))
+    }
+}
+
+/// Appends the answer to a call; an error in its place when it does not fit into a frame.
+pub(crate) fn put_answer(out: &mut Vec<u8>, id: u64, result: &Result<Response, QueueError>) -> Result<(), FrameError> {
+    let (ok, error) = match result {
+        Ok(response) => (Some(response), None),
+        Err(error) => (None, Some(error)),
+    };
+    match (Outgoing::Answer { id, ok, error }).put(out) {
+        Err(FrameError::TooLong { bytes, bytes_max }) => {
+            // The operation is done; what is refused is its answer.
+            let error = QueueError::over_limit("answer", bytes, bytes_max, "bytes").with_unknown_outcome();
+            Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out)
+        }
+        put => put,
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Incoming<'a> {
+    Call {
+        id: u64,
+        request: &'a RawValue,
+    },
+    Answer {
+        id: u64,
+        ok: Option<&'a RawValue>,
+        error: Option<&'a RawValue>,
+    },
+    Cancel {
+        id: u64,
+    },
+    Goaway,
+    Ping,
+    /// A pong, or a kind that a newer peer knows.
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    id: Option<u64>,
+    #[serde(borrow)]
+    request: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ok: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl<'a> Incoming<'a> {
+    /// Reads the envelope, and nothing of what is in it.
+    pub(crate) fn read(frame: &'a [u8]) -> Result<Self, FrameError> {
+        let malformed = |what: &str| FrameError::Malformed(what.to_owned());
+        let envelope: Envelope<'a> = serde_json::from_slice(frame).map_err(|error| malformed(&error.to_string()))?;
+        let id = envelope.id.ok_or_else(|| malformed("a message without id"));
+        Ok(match &*envelope.kind {
+            "call" => {
+                Self::Call { id: id?, request: envelope.request.ok_or_else(|| malformed("a call without request"))? }
+            }
+            "answer" => Self::Answer { id: id?, ok: envelope.ok, error: envelope.error },
+            "cancel" => Self::Cancel { id: id? },
+            "goaway" => Self::Goaway,
+            "ping" => Self::Ping,
+            _ => Self::Other,
+        })
+    }
+}
+
+/// Reads a request; the error is its answer.
+pub(crate) fn read_request(raw: &RawValue) -> Result<Request, QueueError> {
+    serde_json::from_str(raw.get()).map_err(|error| match operation_name(raw) {
+        // The parser's own word for it: the tags on the wire are its business.
+        Some(name) if error.to_string().starts_with(&format!("unknown variant `{name}`")) => QueueError::new(
+            ErrorCode::Unsupported,
+            format!("the operation {name:?} is not known here: this node may be older than the one that asks"),
+        ),
+        _ => QueueError::new(ErrorCode::InvalidArgument, format!("the request is not understood: {error}")),
+    })
+}
+
+/// Reads the answer to a call.
+pub(crate) fn read_answer(ok: Option<&RawValue>, error: Option<&RawValue>) -> Result<Response, QueueError> {
+    let foreign =
+        |what: String| QueueError::new(ErrorCode::Internal, format!("the peer's answer is not understood: {what}"));
+    match (ok, error) {
+        (Some(ok), None) => serde_json::from_str(ok.get()).map_err(|error| foreign(error.to_string())),
+        (_, Some(error)) => Err(serde_json::from_str(error.get()).unwrap_or_else(|error| foreign(error.to_string()))),
+        (None, None) => Err(foreign("it is empty".to_owned())),
+    }
+}
+
+/// The tag of a request: its only key, or all of it.
+fn operation_name(raw: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Tagged {
+        Bare(String),
+        With(HashMap<String, IgnoredAny>),
+    }
+    match serde_json::from_str(raw.get()).ok()? {
+        Tagged::Bare(name) => Some(name),
+        Tagged::With(map) => map.into_keys().next(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn raw(text: &str) -> &RawValue {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_put_is_read() {
+        let request = Request::Peers(crate::api::Peers::default());
+        let mut out = Vec::new();
+        Outgoing::Call { id: 7, request: &request }.put(&mut out).unwrap();
+        match Incoming::read(&out[4..]).unwrap() {
+            Incoming::Call { id: 7, request: raw } => assert_eq!(read_request(raw).unwrap(), request),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_operation_is_told_from_a_bad_request() {
+        let code = |text: &str| read_request(raw(text)).unwrap_err().code;
+        assert_eq!(code(r#"{"teleport":{"to":"mars"}}"#), ErrorCode::Unsupported);
+        assert_eq!(code(r#""teleport""#), ErrorCode::Unsupported);
+        assert_eq!(code(r#"{"get":{"task_id":"nonsense"}}"#), ErrorCode::InvalidArgument);
+        assert_eq!(code(r#"[1]"#), ErrorCode::InvalidArgument);
+    }
+
+    #[test]
+    fn kinds_and_fields_of_a_newer_peer_are_ignored() {
+        assert!(matches!(Incoming::read(br#"{"kind":"gossip","x":1}"#), Ok(Incoming::Other)));
+        assert!(matches!(Incoming::read(br#"{"kind":"cancel","id":1,"why":"x"}"#), Ok(Incoming::Cancel { id: 1 })));
+    }
+
+    #[test]
+    fn a_message_without_what_it_needs_is_malformed() {
+        for text in [r#"{"kind":"call","id":1}"#, r#"{"kind":"cancel"}"#, r#"{"id":1}"#, "[]", "nonsense"] {
+            assert!(matches!(Incoming::read(text.as_bytes()), Err(FrameError::Malformed(_))), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(Incoming::Call { request, .. }) = Incoming::read(&bytes) {
+                let _any = read_request(request);
+            }
+        }
+
+        #[test]
+        fn arbitrary_json_does_not_panic(text in r#"\{"(call|get|wait|at|submit)":[\{\["a-z0-9:,\]\}]{0,40}\}"#) {
+            if let Ok(raw) = serde_json::from_str::<&RawValue>(&text) {
+                let _any = (read_request(raw), read_answer(Some(raw), None), read_answer(None, Some(raw)));
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{
+    future::{Either, select},
+    task::AtomicWaker,
+};
+use runtime_bridge::Runtime;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use crate::{
+    ErrorCode, QueueError, Request, Response,
+    api::{Outcome, Release},
+    wire::{
+        frame::FrameError,
+        limits::{IN_FLIGHT_MAX, QUEUED_BYTES_MAX, RETRY_AFTER_S},
+        message::{Outgoing, read_answer},
+    },
+};
+
+type Answer = Result<Response, QueueError>;
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SessionEnd {
+    #[error("the peer closed the connection")]
+    ClosedByPeer,
+    #[error("{0}")]
+    Broken(String),
+    #[error("the peer has not given a sign of life for half a minute")]
+    Silent,
+    #[error("the peer does not read what it is sent")]
+    Stalled,
+    #[error("this node closed the connection")]
+    ClosedHere,
+}
+
+/// The caller's side of a session. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+}
+
+/// What callers and the driver share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    next_id: AtomicU64,
+    /// Wakes the driver when there is something to send or to do.
+    driver: AtomicWaker,
+    runtime: Arc<dyn Runtime>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    calls: HashMap<u64, Call>,
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    phase: Phase,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Open,
+    /// The peer takes no new calls.
+    PeerLeaves,
+    /// This node takes and makes no new calls.
+    Draining,
+    /// The driver is to close at once.
+    Closing,
+    Ended(SessionEnd),
+}
+
+/// A call that is not answered yet.
+#[derive(Debug)]
+struct Call {
+    /// The caller holds the other end; none when it has gone.
+    reply: Option<oneshot::Sender<Answer>>,
+    is_claim: bool,
+    /// Where its frame ends in the stream; none while it is queued.
+    end: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Queued {
+    Call { id: u64, frame: Vec<u8> },
+    Cancel { id: u64 },
+}
+
+/// What the driver is to do besides sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    GoOn,
+    Drain,
+    Close,
+}
+
+impl Session {
+    pub(super) fn new(runtime: Arc<dyn Runtime>) -> (Self, Arc<Shared>) {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            driver: AtomicWaker::new(),
+            runtime,
+        });
+        (Self { shared: Arc::clone(&shared) }, shared)
+    }
+
+    /// Asks the peer.
+    ///
+    /// # Errors
+    ///
+    /// The peer's error; `timeout` when it does not answer in time; `interrupted` when the session ends after the request
+    /// was written; `unreachable` when it ends before, so that nothing was asked; `overloaded` when a bound is reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future tells the peer to give the request up.
+    pub(crate) async fn call(&self, request: &Request, timeout: Duration) -> Answer {
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut frame = Vec::new();
+        (Outgoing::Call { id, request }).put(&mut frame).map_err(|error| unsendable(&error))?;
+        let (reply, answer) = oneshot::channel();
+        let call = Call { reply: Some(reply), is_claim: matches!(request, Request::Claim(_)), end: None };
+        self.shared.queue_call(id, frame, call)?;
+        let outstanding = Outstanding { shared: &self.shared, id };
+        let deadline = self.shared.runtime.now() + timeout;
+        match select(answer, self.shared.runtime.sleep_until(deadline)).await {
+            Either::Left((answered, _)) => {
+                std::mem::forget(outstanding);
+                // The driver answers every call before it ends.
+                answered.unwrap_or_else(|_| Err(QueueError::new(ErrorCode::Interrupted, "the session ended")))
+            }
+            Either::Right(_) => {
+                drop(outstanding);
+                let message = format!("no answer within {} s", timeout.as_secs_f64());
+                Err(QueueError::new(ErrorCode::Timeout, message))
+            }
+        }
+    }
+
+    /// Whether new calls can be made.
+    pub(crate) fn is_open(&self) -> bool {
+        self.shared.lock().phase == Phase::Open
+    }
+
+    /// Tells the peer that no new calls are welcome, lets what is under way end, then closes.
+    pub(crate) fn drain(&self) {
+        self.advance(Phase::Draining);
+    }
+
+    /// Closes at once.
+    pub(crate) fn close(&self) {
+        self.advance(Phase::Closing);
+    }
+
+    fn advance(&self, to: Phase) {
+        let mut state = self.shared.lock();
+        let is_later = match state.phase {
+            Phase::Open | Phase::PeerLeaves => true,
+            Phase::Draining => to == Phase::Closing,
+            Phase::Closing | Phase::Ended(_) => false,
+        };
+        if is_later {
+            state.phase = to;
+            drop(state);
+            self.shared.driver.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("Session").field("phase", &state.phase).field("calls", &state.calls.len()).finish()
+    }
+}
+
+/// A call whose caller waits; dropping it gives the call up.
+struct Outstanding<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Outstanding<'_> {
+    fn drop(&mut self) {
+        self.shared.give_up(self.id);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock can only come from an allocation; the state is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue_call(&self, id: u64, frame: Vec<u8>, call: Call) -> Result<(), QueueError> {
+        let mut state = self.lock();
+        state.phase.refusal().map_or(Ok(()), Err)?;
+        let overloaded = |what| QueueError::new(ErrorCode::Overloaded, what).with_retry_after_s(RETRY_AFTER_S);
+        if state.calls.len() >= IN_FLIGHT_MAX {
+            return Err(overloaded(format!("{IN_FLIGHT_MAX} requests to this peer are in flight")));
+        }
+        if state.queued_bytes + frame.len() > QUEUED_BYTES_MAX {
+            return Err(overloaded(format!("{} bytes wait for this peer to read them", state.queued_bytes)));
+        }
+        state.calls.insert(id, call);
+        state.queued_bytes += frame.len();
+        self.push(state, Queued::Call { id, frame });
+        Ok(())
+    }
+
+    fn push(&self, mut state: MutexGuard<'_, State>, queued: Queued) {
+        let was_empty = state.queue.is_empty();
+        state.queue.push_back(queued);
+        drop(state);
+        // Otherwise it has been woken for what was there before, or waits for the peer to read.
+        if was_empty {
+            self.driver.wake();
+        }
+    }
+
+    /// The caller has gone: a call that was not sent is forgotten, one that was is called off.
+    fn give_up(&self, id: u64) {
+        let mut state = self.lock();
+        match state.calls.get_mut(&id) {
+            Some(Call { end: None, .. }) => {
+                state.calls.remove(&id);
+            }
+            Some(call) => {
+                call.reply = None;
+                // At most one for each call, so the queue stays bounded.
+                self.push(state, Queued::Cancel { id });
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn register(&self, cx: &std::task::Context<'_>) {
+        self.driver.register(cx.waker());
+    }
+
+    pub(super) fn order(&self) -> Order {
+        match self.lock().phase {
+            Phase::Open | Phase::PeerLeaves => Order::GoOn,
+            Phase::Draining => Order::Drain,
+            Phase::Closing | Phase::Ended(_) => Order::Close,
+        }
+    }
+
+    pub(super) fn has_calls(&self) -> bool {
+        !self.lock().calls.is_empty()
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        !self.lock().queue.is_empty()
+    }
+
+    /// Moves queued frames to `out` while it is shorter than `bytes_max`. `start` is the stream's position at the start
+    /// of `out`.
+    pub(super) fn take_queued(&self, out: &mut Vec<u8>, start: u64, bytes_max: usize) -> Result<(), FrameError> {
+        let mut state = self.lock();
+        while out.len() < bytes_max {
+            match state.queue.pop_front() {
+                Some(Queued::Call { id, frame }) => {
+                    state.queued_bytes -= frame.len();
+                    // Gone when its caller has.
+                    if let Some(call) = state.calls.get_mut(&id) {
+                        out.extend_from_slice(&frame);
+                        call.end = Some(start + out.len() as u64);
+                    }
+                }
+                Some(Queued::Cancel { id }) => {
+                    if state.calls.contains_key(&id) {
+                        Outgoing::Cancel { id }.put(out)?;
+                    }
+                }
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer takes no new calls.
+    pub(super) fn peer_leaves(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::PeerLeaves;
+        }
+    }
+
+    /// Hands an answer to whoever asked. An answer that nobody asked for is ignored: the caller may have gone.
+    pub(super) fn deliver(&self, id: u64, ok: Option<&RawValue>, error: Option<&RawValue>) {
+        let Some(call) = self.lock().calls.remove(&id) else { return };
+        if call.reply.is_none() && !call.is_claim {
+            return;
+        }
+        let undelivered = match call.reply {
+            Some(reply) => reply.send(read_answer(ok, error)).err(),
+            None => Some(read_answer(ok, error)),
+        };
+        if let Some(Ok(Response::Claimed(claimed))) = undelivered {
+            self.give_back(claimed);
+        }
+    }
+
+    /// A task was claimed for a caller that has gone: without this it would be nobody's until its lease ends.
+    fn give_back(&self, claimed: crate::api::Claimed) {
+        let Some((task_id, fence)) = claimed.task.and_then(|task| Some((task.task_id, task.fence?))) else { return };
+        let reason = "its claimant has gone".to_owned();
+        let request = Request::Release(Release { task_id, fence, delay_s: 0.0, reason });
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut frame = Vec::new();
+        let call = Call { reply: None, is_claim: false, end: None };
+        let queued = (Outgoing::Call { id, request: &request })
+            .put(&mut frame)
+            .map_err(|error| unsendable(&error))
+            .and_then(|()| self.queue_call(id, frame, call));
+        if let Err(error) = queued {
+            tracing::debug!(%task_id, %error, "a claimed task stays leased until its lease ends");
+        }
+    }
+
+    /// The session is over: answers every call that is not answered.
+    pub(super) fn end(&self, end: &SessionEnd, written: u64) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Ended(_)) {
+            state.phase = Phase::Ended(end.clone());
+        }
+        state.queue.clear();
+        state.queued_bytes = 0;
+        let calls = std::mem::take(&mut state.calls);
+        drop(state);
+        for call in calls.into_values() {
+            // A frame whose last byte was never taken cannot have been acted on.
+            let was_written = call.end.is_some_and(|end| end <= written);
+            let code = if was_written { ErrorCode::Interrupted } else { ErrorCode::Unreachable };
+            if let Some(reply) = call.reply {
+                let _gone = reply.send(Err(QueueError::new(code, end.to_string())));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Phase {
+    /// Why no new call is made.
+    fn refusal(&self) -> Option<QueueError> {
+        let unreachable = |message: String| Some(QueueError::new(ErrorCode::Unreachable, message));
+        match self {
+            Self::Open => None,
+            Self::PeerLeaves => unreachable("the peer is stopping".to_owned()),
+            Self::Draining | Self::Closing => Some(QueueError::new(ErrorCode::ShuttingDown, "this node is stopping")),
+            Self::Ended(end) => unreachable(end.to_string()),
+        }
+    }
+}
+
+fn unsendable(error: &FrameError) -> QueueError {
+    match *error {
+        FrameError::TooLong { bytes, bytes_max } => QueueError::over_limit("request", bytes, bytes_max, "bytes"),
+        _ => QueueError { outcome: Outcome::NotApplied, ..QueueError::new(ErrorCode::Internal, error.to_string()) },
+    }
+}

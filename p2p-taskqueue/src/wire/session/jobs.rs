@@ -1,0 +1,153 @@
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{
+    FutureExt, Stream,
+    future::{AbortHandle, Abortable},
+    stream::FuturesUnordered,
+};
+
+use crate::{
+    Caller, ErrorCode, QueueError, Request, Response, TaskQueue,
+    wire::limits::{IN_FLIGHT_MAX, INBOUND_BYTES_MAX, RETRY_AFTER_S},
+};
+
+/// What answers a peer's requests, and as whom the peer asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) queue: Arc<dyn TaskQueue>,
+    pub(crate) caller: Caller,
+}
+
+type Outcome = Result<Response, QueueError>;
+type Job = Pin<Box<dyn Future<Output = (u64, Option<Outcome>)> + Send>>;
+
+/// What a peer has asked and is not answered yet.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    running: FuturesUnordered<Job>,
+    entries: HashMap<u64, Entry>,
+    bytes: usize,
+    is_polled: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    abort: AbortHandle,
+    bytes: usize,
+    is_long_poll: bool,
+    /// What is answered when the job is aborted.
+    aborted_as: ErrorCode,
+}
+
+/// The peer uses the id of a request that is not answered yet.
+#[derive(Debug)]
+pub(super) struct RepeatedId;
+
+impl Jobs {
+    /// Takes a job up, unless a bound is reached: then the answer is given at once.
+    pub(super) fn start(
+        &mut self,
+        id: u64,
+        request: Request,
+        bytes: usize,
+        service: &Service,
+    ) -> Result<Result<(), QueueError>, RepeatedId> {
+        if self.entries.contains_key(&id) {
+            return Err(RepeatedId);
+        }
+        if let Err(refusal) = self.admit(bytes) {
+            return Ok(Err(refusal));
+        }
+        let is_long_poll = is_long_poll(&request);
+        let Service { queue, caller } = service.clone();
+        let job = AssertUnwindSafe(async move { queue.call(&caller, request).await }).catch_unwind();
+        let (abort, registration) = AbortHandle::new_pair();
+        let job = Abortable::new(job, registration).map(move |ended| match ended {
+            Ok(Ok(outcome)) => (id, Some(outcome)),
+            // The message of the panic is for the log, which the panic hook writes.
+            Ok(Err(_panic)) => (id, Some(Err(QueueError::new(ErrorCode::Internal, "the operation panicked")))),
+            Err(_aborted) => (id, None),
+        });
+        self.running.push(Box::pin(job));
+        self.is_polled = false;
+        self.entries.insert(id, Entry { abort, bytes, is_long_poll, aborted_as: ErrorCode::Interrupted });
+        self.bytes += bytes;
+        Ok(Ok(()))
+    }
+
+    fn admit(&self, bytes: usize) -> Result<(), QueueError> {
+        let overloaded =
+            |what: String| Err(QueueError::new(ErrorCode::Overloaded, what).with_retry_after_s(RETRY_AFTER_S));
+        if self.entries.len() >= IN_FLIGHT_MAX {
+            return overloaded(format!("{IN_FLIGHT_MAX} requests of this peer are in flight"));
+        }
+        // A single request that is larger than all may be together does not exist: frames are smaller.
+        if self.bytes + bytes > INBOUND_BYTES_MAX {
+            return overloaded(format!("{} bytes of this peer's requests are in flight", self.bytes));
+        }
+        Ok(())
+    }
+
+    /// The caller no longer wants the answer: the job is dropped.
+    pub(super) fn cancel(&self, id: u64) {
+        if let Some(entry) = self.entries.get(&id) {
+            entry.abort.abort();
+        }
+    }
+
+    /// Ends what would outlast a shutdown. It changes nothing, and the caller may ask again elsewhere or later.
+    pub(super) fn end_long_polls(&mut self) {
+        for entry in self.entries.values_mut().filter(|entry| entry.is_long_poll) {
+            entry.aborted_as = ErrorCode::ShuttingDown;
+            entry.abort.abort();
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Notes that jobs that are ready were not polled.
+    pub(super) const fn hold_back(&mut self) {
+        self.is_polled = false;
+    }
+
+    /// Whether every job that was ready has been polled.
+    pub(super) const fn is_polled(&self) -> bool {
+        self.is_polled
+    }
+
+    /// The next answer; pending when all jobs wait, and when there are none.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
+        self.is_polled = false;
+        let Poll::Ready(Some((id, outcome))) = Pin::new(&mut self.running).poll_next(cx) else {
+            self.is_polled = true;
+            return Poll::Pending;
+        };
+        let entry = self.entries.remove(&id);
+        self.bytes -= entry.as_ref().map_or(0, |entry| entry.bytes);
+        let aborted_as = entry.map_or(ErrorCode::Interrupted, |entry| entry.aborted_as);
+        Poll::Ready((id, outcome.unwrap_or_else(|| Err(aborted(aborted_as)))))
+    }
+}
+
+fn aborted(code: ErrorCode) -> QueueError {
+    let message = if code == ErrorCode::ShuttingDown { "the node is stopping" } else { "the caller gave it up" };
+    QueueError::new(code, message)
+}
+
+/// Whether the request waits for something to happen.
+pub(super) fn is_long_poll(request: &Request) -> bool {
+    match request {
+        Request::Wait(wait) => wait.timeout_s > 0.0,
+        Request::Claim(claim) => claim.wait_s > 0.0,
+        Request::At(at) => is_long_poll(&at.request),
+        _ => false,
+    }
+}

@@ -1,0 +1,26 @@
+//! The session: many requests in flight on one stream, in both directions.
+//!
+//! ```text
+//!  callers ── Session (handle) ──▶ shared: calls by id, queue ──▶ Driver ──▶ stream
+//!     ▲                                                             │ ▲
+//!     └──────────────── answers, by id ◀────────────────────────────┘ └── Jobs: what the peer asked
+//! ```
+//!
+//! One driver owns the stream and the peer's jobs. In each turn it takes what callers have queued, reads what has come, runs
+//! the jobs, and writes everything at once.
+//!
+//! Back-pressure: reading never stops, so that two ends that both write cannot wait for each other. While the peer does not
+//! read, its jobs are not run; what it may have in flight is bounded in number and in bytes; and when even the refusals pile
+//! up, or nothing moves for half a minute, it is disconnected.
+
+mod calls;
+mod driver;
+mod jobs;
+mod writer;
+
+pub(crate) use calls::{Session, SessionEnd};
+pub(crate) use driver::Driver;
+pub(crate) use jobs::Service;
+
+#[cfg(test)]
+mod tests;

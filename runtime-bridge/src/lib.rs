@@ -2,12 +2,15 @@
 
 mod answer;
 mod backend;
+mod block;
 mod bridge;
+mod call;
 mod config;
 mod context;
 mod counters;
 mod driver;
 mod error;
+mod histogram;
 mod intake;
 mod lifecycle;
 mod registry;
@@ -19,7 +22,8 @@ mod work;
 
 pub use crate::{
     backend::{Backend, TokioRuntime},
-    bridge::{Bridge, Call},
+    bridge::Bridge,
+    call::Call,
     config::ThreadConfig,
     context::{TokioContext, in_tokio_context},
     counters::Counters,
@@ -27,6 +31,7 @@ pub use crate::{
         BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError,
         UnknownBackend,
     },
+    histogram::Histogram,
     lifecycle::ShutdownReport,
     runtime::{Job, Runtime, RuntimeExt, Sleep},
     task::JobHandle,

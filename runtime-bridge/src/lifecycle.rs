@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use crate::{
     answer::Failure,
     config::{ShutdownHook, StartHook},
-    driver::Driver,
     error::{ShutdownError, StartError},
+    intake,
     registry::{Core, ThreadRuntime},
     runtime::Runtime,
     work::panic_message,
@@ -64,36 +64,24 @@ impl Main {
         core.adopt_current_thread(Arc::clone(&backend), helper);
         let runtime: Arc<dyn Runtime> =
             Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
-        let mut driver = Driver::new(Arc::clone(&core), Arc::clone(&backend));
 
         if let Err(error) = run_start_hooks(&runtime, start_hooks).await {
-            tear_down(&core, &mut driver, &Failure::ShutDown, Instant::now()).await;
+            tear_down(&core, &Failure::ShutDown, Instant::now()).await;
             let _nobody_waits = ready.try_send(Err(error));
             return Ok(ShutdownReport::default());
         }
         let _nobody_waits = ready.try_send(Ok(Arc::clone(&runtime)));
 
-        let deadline = match guard(driver.serve()).await {
-            Ok(deadline) => deadline,
-            Err(message) => {
-                // A defect in this crate or in a backend: everybody is told, nothing is left waiting.
-                tracing::error!(message, "executor thread panicked");
-                tear_down(
-                    &core,
-                    &mut driver,
-                    &Failure::Crashed(message.clone()),
-                    Instant::now(),
-                )
-                .await;
+        let deadline = match poll_fn(|cx| core.intake.poll_end(cx)).await {
+            intake::End::Asked(deadline) => deadline,
+            intake::End::Crashed(message) => {
+                tear_down(&core, &Failure::Crashed(message.clone()), Instant::now()).await;
                 return Err(ShutdownError::Crashed { message });
             }
         };
         let asked = Instant::now();
-        // What has not begun does not begin; what has may finish while the hooks run.
-        driver.clear();
-        core.intake.drop_queued();
         let hooks_failed = run_shutdown_hooks(&runtime, shutdown_hooks, deadline).await;
-        let cut_off = tear_down(&core, &mut driver, &Failure::ShutDown, deadline).await;
+        let cut_off = tear_down(&core, &Failure::ShutDown, deadline).await;
         Ok(ShutdownReport {
             cut_off,
             hooks_failed,
@@ -144,14 +132,8 @@ async fn run_shutdown_hooks(
 }
 
 /// Ends every wait and waits until what was waited for has been dropped. The number of waits that it ended.
-async fn tear_down(
-    core: &Core,
-    driver: &mut Driver,
-    failure: &Failure,
-    deadline: Instant,
-) -> usize {
+async fn tear_down(core: &Core, failure: &Failure, deadline: Instant) -> usize {
     let cut_off = core.end(failure);
-    driver.clear();
     if let Some(runtime) = core.runtime() {
         let latest = deadline.max(Instant::now() + DROP_TIME);
         let empty = poll_fn(|cx| core.intake.poll_empty(cx));

@@ -1,6 +1,6 @@
 //! Tokio: a current-thread runtime on the executor thread, and any tokio runtime behind its handle.
 
-use std::{future::Future, io, sync::Arc, time::Instant};
+use std::{future::Future, io, panic::resume_unwind, sync::Arc, time::Instant};
 
 use tokio::runtime::{Builder, Handle};
 
@@ -52,9 +52,16 @@ pub(crate) fn sleep_on(handle: &Handle, deadline: Instant) -> Sleep {
 pub(crate) fn block_on<M, F>(main: M) -> io::Result<F::Output>
 where
     M: FnOnce(Arc<dyn Runtime>) -> F,
-    F: Future,
+    F: Future<Output: Send> + Send + 'static,
 {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let main = main(Arc::new(TokioRuntime::new(runtime.handle().clone())));
-    Ok(runtime.block_on(main))
+    // As a task rather than as the root future: measured, a task is woken sooner than the root.
+    match runtime.block_on(runtime.spawn(main)) {
+        Ok(output) => Ok(output),
+        Err(error) => match error.try_into_panic() {
+            Ok(payload) => resume_unwind(payload),
+            Err(cancelled) => Err(io::Error::other(cancelled)),
+        },
+    }
 }

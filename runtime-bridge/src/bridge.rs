@@ -12,6 +12,24 @@ use crate::{
 /// A handle for calls onto an executor thread, from any runtime or none.
 ///
 /// Cheap to clone. It does not keep the thread alive: calls after its end are refused.
+///
+/// # Contract
+///
+/// The same on every backend and from every caller's runtime; the conformance suite names its tests after these.
+///
+/// - **C1** The future runs on the executor thread and nowhere else; its value is moved to the caller.
+/// - **C2** On the executor thread itself it runs inline, without a hop. A call may call back.
+/// - **C3** Dropping the call drops the future over there at its next await; one that has not begun never runs.
+/// - **C4** A panic is [`CallError::Panicked`] for the caller, with its message; the executor goes on.
+/// - **C5** A deadline stops the work, or keeps it from beginning, and ends the wait for admission.
+/// - **C6** At most so many calls are in flight as the configuration says. The next one waits, first come first
+///   served, or is answered [`CallError::Overloaded`], as it asked.
+/// - **C7** From the beginning of a shutdown calls are refused with [`CallError::ShutDown`]; those in flight end
+///   with it, even if their work is stuck. No call waits for ever.
+/// - **C8** The caller's tracing span is current whenever the future is polled or dropped.
+/// - **C9** The blocking twin does the same for code that is not async, and refuses to block the executor thread.
+/// - **C10** The future is polled and dropped inside a tokio context.
+/// - **C11** What happens is counted; a count may follow the answer by a moment.
 #[derive(Debug, Clone)]
 pub struct Bridge {
     core: Arc<Core>,

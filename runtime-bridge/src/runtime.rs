@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -38,7 +39,7 @@ use crate::{
 ///   one that is spawned afterwards. No handle waits for ever.
 /// - **R7** A job is polled and dropped inside a tokio context, so that code which assumes tokio works in it.
 /// - **R8** `sleep_until` completes at its instant or later, never earlier, and an instant in the past at the
-///   first poll; it may be polled on any thread.
+///   first poll; it may be polled on any thread. One that outlives its runtime completes at its next poll.
 /// - **R9** `now` never goes backwards and is the clock of `sleep_until`.
 /// - **R10** The spawner's tracing span is current whenever the job is polled or dropped.
 ///
@@ -177,7 +178,8 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        // Tokio's timer panics when its runtime has gone, which a sleeper elsewhere cannot know.
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))).unwrap_or(Poll::Ready(()))
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     lifecycle::{End, Main, Ready, ShutdownReport},
     registry::Core,
     runtime::Runtime,
+    sync::Mutex,
     work::panic_message,
 };
 
@@ -61,8 +62,9 @@ pub struct ExecutorThread {
 #[derive(Debug)]
 struct Running {
     thread: JoinHandle<()>,
-    /// The thread sends its end here as the last thing that it does.
-    ended: Receiver<End>,
+    /// The thread sends its end here as the last thing that it does. The lock is never waited for: it makes the
+    /// receiver shareable, so that the owner may be put behind an `Arc`.
+    ended: Mutex<Receiver<End>>,
 }
 
 impl ExecutorThread {
@@ -96,7 +98,10 @@ impl ExecutorThread {
             .map_err(StartError::Spawn)?;
         match is_ready.recv_timeout(start_deadline) {
             Ok(Ok(runtime)) => {
-                let running = Some(Running { thread, ended });
+                let running = Some(Running {
+                    thread,
+                    ended: Mutex::new(ended),
+                });
                 Ok(Self {
                     core,
                     runtime,
@@ -205,7 +210,7 @@ impl Drop for ExecutorThread {
 impl Running {
     fn wait(self, core: &Core, name: &str, deadline: Duration) -> End {
         let waited = deadline.min(FAR) + FORCED_GRACE;
-        let end = match self.ended.recv_timeout(waited) {
+        let end = match self.ended.lock().recv_timeout(waited) {
             Ok(end) => end,
             Err(RecvTimeoutError::Timeout) => {
                 core.end(&Failure::ShutDown);

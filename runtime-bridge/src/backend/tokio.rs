@@ -1,8 +1,12 @@
 //! Tokio: a current-thread runtime on the executor thread, and any tokio runtime behind its handle.
 
-use std::{future::Future, io, panic::resume_unwind, sync::Arc, time::Instant};
+use std::time::Instant;
+#[cfg(feature = "runtime-tokio")]
+use std::{future::Future, sync::Arc};
 
-use tokio::runtime::{Builder, Handle};
+#[cfg(feature = "runtime-tokio")]
+use tokio::runtime::Builder;
+use tokio::runtime::Handle;
 
 use crate::runtime::{Job, Runtime, Sleep};
 
@@ -45,23 +49,22 @@ impl Runtime for TokioRuntime {
 /// A timer of the runtime behind `handle`, to be polled anywhere.
 pub(crate) fn sleep_on(handle: &Handle, deadline: Instant) -> Sleep {
     let _entered = handle.enter();
-    Sleep::new(tokio::time::sleep_until(deadline.into()))
+    let deadline = deadline.into();
+    if deadline <= tokio::time::Instant::now() {
+        // Tokio's timer rounds up to its next millisecond.
+        return Sleep::new(std::future::ready(()));
+    }
+    Sleep::new(tokio::time::sleep_until(deadline))
 }
 
 /// Drives a current-thread runtime on this thread until what `main` makes is done.
-pub(crate) fn block_on<M, F>(main: M) -> io::Result<F::Output>
+#[cfg(feature = "runtime-tokio")]
+pub(crate) fn block_on<M, F>(main: M) -> std::io::Result<F::Output>
 where
     M: FnOnce(Arc<dyn Runtime>) -> F,
-    F: Future<Output: Send> + Send + 'static,
+    F: Future,
 {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let main = main(Arc::new(TokioRuntime::new(runtime.handle().clone())));
-    // As a task rather than as the root future: measured, a task is woken sooner than the root.
-    match runtime.block_on(runtime.spawn(main)) {
-        Ok(output) => Ok(output),
-        Err(error) => match error.try_into_panic() {
-            Ok(payload) => resume_unwind(payload),
-            Err(cancelled) => Err(io::Error::other(cancelled)),
-        },
-    }
+    Ok(runtime.block_on(main))
 }

@@ -24,8 +24,9 @@ use crate::{
 /// - **C5** A deadline stops the work, or keeps it from beginning, and ends the wait for admission.
 /// - **C6** At most so many calls are in flight as the configuration says. The next one waits, first come first
 ///   served, or is answered [`CallError::Overloaded`], as it asked.
-/// - **C7** From the beginning of a shutdown calls are refused with [`CallError::ShutDown`]; those in flight end
-///   with it, even if their work is stuck. No call waits for ever.
+/// - **C7** From the beginning of a shutdown calls are refused with [`CallError::ShutDown`], but for inline ones of
+///   what still runs there; those in flight end with it when they are cut off, even if their work is stuck. No
+///   call waits for ever.
 /// - **C8** The caller's tracing span is current whenever the future is polled or dropped.
 /// - **C9** The blocking twin does the same for code that is not async, and refuses to block the executor thread.
 /// - **C10** The future is polled and dropped inside a tokio context.

@@ -162,9 +162,7 @@ where
         };
     }
     let answer = Arc::new(Answer::new());
-    let reply = Reply {
-        answer: Arc::clone(&answer),
-    };
+    let reply = Reply::new(&answer);
     let stop: Arc<dyn Stop> = Arc::<Answer<F::Output>>::clone(&answer);
     let work = Box::pin(Work::new(future, answer, sleep(core, options)));
     submit(core, Submission { work, stop }, options).await?;
@@ -243,20 +241,36 @@ impl Drop for Waiting<'_> {
 
 /// The caller's side of a call in flight. Dropping it cancels the work.
 struct Reply<T> {
-    answer: Arc<Answer<T>>,
+    /// None once the outcome has been taken: nothing is left to cancel.
+    answer: Option<Arc<Answer<T>>>,
+}
+
+impl<T> Reply<T> {
+    fn new(answer: &Arc<Answer<T>>) -> Self {
+        Self {
+            answer: Some(Arc::clone(answer)),
+        }
+    }
 }
 
 impl<T> Future for Reply<T> {
     type Output = Result<T, Failure>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.answer.poll_outcome(cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(answer) = &self.answer else {
+            return Poll::Ready(Err(Failure::Cancelled));
+        };
+        let outcome = ready!(answer.poll_outcome(cx));
+        self.answer = None;
+        Poll::Ready(outcome)
     }
 }
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        drop(self.answer.abandon());
+        if let Some(answer) = self.answer.take() {
+            drop(answer.abandon());
+        }
     }
 }
 
@@ -305,9 +319,7 @@ where
     F::Output: Send + 'static,
 {
     let answer = Arc::new(Answer::new());
-    let reply = Reply {
-        answer: Arc::clone(&answer),
-    };
+    let reply = Reply::new(&answer);
     let key = core
         .intake
         .register(Arc::<Answer<F::Output>>::clone(&answer))?;

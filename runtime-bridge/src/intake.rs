@@ -264,30 +264,32 @@ impl Intake {
         self.state.lock().buffers = Some(Box::default());
     }
 
-    /// Asks the thread to end by `deadline`, refuses calls from now on and drops those not taken up yet.
-    pub(crate) fn request_stop(&self, deadline: Instant) -> usize {
+    /// Asks the thread to end by `deadline`, and refuses calls from now on.
+    pub(crate) fn request_stop(&self, deadline: Instant) {
         let mut state = self.state.lock();
         if matches!(state.stage, Stage::Open) {
             state.stage = Stage::Closing;
         }
         // The first request counts.
         state.stop.get_or_insert(deadline);
-        let queue = std::mem::take(&mut state.queue);
         let waiters = std::mem::take(&mut state.waiters);
         let main = state.main.take();
         drop(state);
-        for waiter in waiters.values() {
-            let _gone = waiter.settle(Err(Failure::ShutDown));
-        }
-        let keys: Vec<_> = queue.iter().map(|call| call.key).collect();
-        let dropped = keys.len();
-        // Dropping a call tells its caller.
-        drop(queue);
-        self.unregister(keys, dropped);
+        refuse(&waiters, &Failure::ShutDown);
         if let Some(main) = main {
             main.wake();
         }
-        dropped
+    }
+
+    /// Drops the calls that have not been taken up, which tells their callers. On the executor's thread only: what
+    /// they hold may need its surroundings. The number of them.
+    pub(crate) fn drop_queued(&self) -> usize {
+        let queue = std::mem::take(&mut self.state.lock().queue);
+        let keys: Vec<_> = queue.iter().map(|call| call.key).collect();
+        drop(queue);
+        let calls = keys.len();
+        self.unregister(keys, calls);
+        calls
     }
 
     /// Ends every wait with `failure` and refuses everything from now on. The number of calls and jobs it ended.
@@ -296,7 +298,6 @@ impl Intake {
         if !matches!(state.stage, Stage::Ended(_)) {
             state.stage = Stage::Ended(failure.clone());
         }
-        let queue = std::mem::take(&mut state.queue);
         let waiters = std::mem::take(&mut state.waiters);
         let live: Vec<_> = state
             .live
@@ -308,13 +309,7 @@ impl Intake {
         for stop in &live {
             stop.stop(failure.clone());
         }
-        for waiter in waiters.values() {
-            let _gone = waiter.settle(Err(failure.clone()));
-        }
-        let keys: Vec<_> = queue.iter().map(|call| call.key).collect();
-        drop(queue);
-        let calls = keys.len();
-        self.unregister(keys, calls);
+        refuse(&waiters, failure);
         if let Some(main) = main {
             main.wake();
         }
@@ -380,6 +375,13 @@ impl State {
     fn main_if_empty(&mut self) -> Option<Waker> {
         let waiting = self.live.is_empty() && matches!(self.stage, Stage::Ended(_));
         if waiting { self.main.take() } else { None }
+    }
+}
+
+fn refuse(waiters: &BTreeMap<u64, Arc<Answer<()>>>, failure: &Failure) {
+    for waiter in waiters.values() {
+        // One that has left in the meantime needs no answer.
+        let _delivery = waiter.settle(Err(failure.clone()));
     }
 }
 

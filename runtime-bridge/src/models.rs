@@ -120,7 +120,9 @@ fn a_call_that_races_with_the_end_is_answered_one_way_or_the_other() {
             let intake = Arc::clone(&intake);
             thread::spawn(move || {
                 intake.request_stop(std::time::Instant::now());
+                intake.drop_queued();
                 intake.end(&Failure::ShutDown);
+                intake.drop_queued();
             })
         };
         let answer = Arc::new(Answer::new());

@@ -32,7 +32,7 @@ thread_local! {
 pub(crate) struct Core {
     pub(crate) intake: Intake,
     pub(crate) tally: Tally,
-    /// Set before calls are refused, for the inline path, which takes no lock. Late by a moment is harmless there:
+    /// Set when everything is cut off, for the inline path, which takes no lock. Late by a moment is harmless there:
     /// what runs inline is dropped with its surroundings.
     refusing: AtomicBool,
     home: OnceLock<Home>,
@@ -97,8 +97,14 @@ impl Core {
     }
 
     pub(crate) fn request_stop(&self, deadline: Instant) {
-        self.refusing.store(true, Ordering::Relaxed);
-        self.tally.cut_off(self.intake.request_stop(deadline));
+        self.intake.request_stop(deadline);
+    }
+
+    /// Drops the calls that have not been taken up. On the executor's thread only.
+    pub(crate) fn drop_queued(&self) -> usize {
+        let calls = self.intake.drop_queued();
+        self.tally.cut_off(calls);
+        calls
     }
 
     /// Ends every wait and refuses everything from now on.

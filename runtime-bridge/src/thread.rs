@@ -137,7 +137,7 @@ impl ExecutorThread {
 
     /// Ends the thread. May be awaited on any runtime.
     ///
-    /// In this order: calls are refused from now on, and those that have not begun are ended; the shutdown hooks
+    /// In this order: calls are refused from now on, and those still queued are ended; the shutdown hooks
     /// run, while calls and jobs that have begun may finish; what is left is cut off, its callers get
     /// [`CallError::ShutDown`](crate::CallError::ShutDown) or [`JobError::ShutDown`](crate::JobError::ShutDown), and
     /// it is dropped on the thread; the runtime is dropped; the thread ends. At `deadline` the hooks are cut off
@@ -255,8 +255,10 @@ fn run_thread(backend: Backend, main: Main, ready: &SyncSender<Ready>, end: &Syn
             Err(ShutdownError::Crashed { message })
         }
     };
-    // The runtime has been dropped by now, and with it whatever had not ended in time.
+    // The runtime has been dropped by now, and with it whatever had not ended in time. After a crash calls may be
+    // left in the queue.
     core.end(&Failure::ShutDown);
+    core.drop_queued();
     let _nobody_waits = end.try_send(last_word);
 }
 

@@ -35,6 +35,24 @@ fn c7_calls_in_flight_end_with_an_error_and_later_ones_are_refused() {
 }
 
 #[test]
+fn c7_calls_that_have_not_begun_never_do_and_are_dropped_on_the_thread() {
+    every(|case| async move {
+        let executor = executor_id(&case.bridge).await?;
+        let go_on = block_executor(&case.thread).await?;
+        let (future, watch) = endless();
+        let mut call = Box::pin(case.bridge.run_in_p2p(future));
+        assert!(poll_immediate(&mut call).await.is_none());
+        let (shutdown, _) =
+            futures::future::join(case.thread.shutdown(AMPLE), async { go_on.send(()) }).await;
+        assert_eq!(call.await, Err(CallError::ShutDown));
+        let dropped = watch.dropped.await?;
+        assert_eq!((dropped.on, dropped.in_tokio), (executor, true));
+        shutdown?;
+        Ok(())
+    });
+}
+
+#[test]
 fn r6_jobs_that_the_end_cuts_off_say_so() {
     every(|case| async move {
         let runtime = case.thread.runtime();

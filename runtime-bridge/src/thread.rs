@@ -278,3 +278,19 @@ fn drive(backend: Backend, main: Main) -> Result<End, StartError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Bridge, Call, ExecutorThread, JobHandle, Runtime};
+
+    const fn shareable<T: Send + Sync + ?Sized>() {}
+
+    /// Handles go into server state, which is shared between threads.
+    const _: () = {
+        shareable::<ExecutorThread>();
+        shareable::<Bridge>();
+        shareable::<dyn Runtime>();
+        shareable::<JobHandle<Box<dyn FnOnce() + Send>>>();
+        shareable::<Call<()>>();
+    };
+}

@@ -1,0 +1,134 @@
+//! `invite`, `join`, `status`, `peers`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use p2p_taskqueue::{
+    Multiaddr, Ticket,
+    api::{Invite, Join, Joined, Peer, Peers, Status, StatusQuery},
+};
+
+use super::PeerArg;
+use crate::{
+    client::{join_offline, with_client},
+    data_dir::DataDir,
+    failure::Failure,
+    output::{Output, ago, span, table},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct JoinArgs {
+    /// The text that `taskmesh invite` printed on the other machine.
+    ticket: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Also show the queue, the peers and the bridge.
+    #[arg(long)]
+    detail: bool,
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PeersArgs {
+    /// Only those with a standing connection.
+    #[arg(long)]
+    connected: bool,
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+pub(super) fn invite(data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let invitation = with_client(data_dir, None, async |client| client.ask(Invite {}).await)?;
+    output.answer(&invitation, || {
+        let mut text = format!("{}\n\nOn the other machine:\n  taskmesh join TICKET", invitation.ticket);
+        let is_loopback = |address: &Multiaddr| {
+            let address = address.to_string();
+            address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
+        };
+        if invitation.addresses.iter().all(is_loopback) {
+            text += "\n\nThis node listens on loopback only, so no other machine can reach it.";
+            text += "\nStart it with --p2p-listen /ip4/0.0.0.0/tcp/9710 and invite again.";
+        }
+        text + "\n\nThe ticket holds the mesh secret: pass it on as you would a password."
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn join(args: JoinArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let ticket: Ticket = args.ticket.parse().map_err(|error| Failure::argument("TICKET", error))?;
+    let joined = match data_dir.lock() {
+        // Nobody runs on the folder: what a node would do at once is noted for its next start.
+        Ok(locked) => join_offline(&locked, &ticket)?,
+        Err(_) => with_client(data_dir, None, async move |client| client.ask(Join { ticket: args.ticket }).await)?,
+    };
+    output.answer(&joined, || joined_text(&joined));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn joined_text(joined: &Joined) -> String {
+    let peer = joined.peer_id;
+    match (joined.connected, &joined.error) {
+        (true, _) => format!("joined: connected to {peer}"),
+        (false, Some(error)) => format!("joined, but {peer} cannot be reached yet: {error}"),
+        (false, None) => format!("joined: {peer} is dialled when `taskmesh serve` starts"),
+    }
+}
+
+pub(super) fn status(args: StatusArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let query = StatusQuery { detail: args.detail, ..StatusQuery::default() };
+    let status = with_client(data_dir, args.peer.peer, async move |client| client.ask(query).await)?;
+    output.answer(&status, || status_text(&status));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status_text(status: &Status) -> String {
+    let mut rows = vec![
+        format!("peer id   {}", status.peer_id),
+        format!("version   {}", status.version),
+        format!("mode      {} ({})", status.mode, status.p2p_runtime),
+        format!("uptime    {}", span(status.uptime_s)),
+        format!("workers   {}", or_none(&status.capabilities.task_types)),
+    ];
+    rows.extend(status.addresses.iter().map(|address| format!("address   {address}")));
+    if let Some(queue) = &status.queue {
+        let totals: Vec<_> = queue.totals.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        rows.push(format!("tasks     {}", or_none(&totals)));
+    }
+    if let Some(bridge) = &status.bridge {
+        rows.push(format!("bridge    {} calls, {} in flight", bridge.calls, bridge.in_flight));
+    }
+    if let Some(peers) = &status.peers {
+        rows.push(format!("\n{}", peers_table(peers)));
+    }
+    rows.join("\n")
+}
+
+pub(super) fn peers(args: PeersArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let query = Peers { connected_only: args.connected };
+    let listed = with_client(data_dir, args.peer.peer, async move |client| client.ask(query).await)?;
+    output.answer(&listed, || peers_table(&listed.peers));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn peers_table(peers: &[Peer]) -> String {
+    if peers.is_empty() {
+        return "no peers: `taskmesh invite` prints a ticket for another machine".to_owned();
+    }
+    let rows = peers.iter().map(|peer| {
+        let addresses: Vec<_> = peer.addresses.iter().map(ToString::to_string).collect();
+        let state = match (peer.connected, &peer.last_dial) {
+            (true, _) => "connected".to_owned(),
+            (false, Some(dial)) => format!("away: {}", dial.error),
+            (false, None) => "away".to_owned(),
+        };
+        [peer.peer_id.to_string(), state, peer.last_seen.map_or_else(|| "never".to_owned(), ago), addresses.join(" ")]
+    });
+    table(["PEER", "STATE", "LAST SEEN", "ADDRESSES"], rows)
+}
+
+fn or_none(items: &[String]) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}

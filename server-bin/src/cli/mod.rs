@@ -1,0 +1,95 @@
+//! The command line: one file per group of commands.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{data_dir::DataDir, failure::Failure, output::Output};
+
+mod demo;
+mod mesh;
+mod serve;
+mod submit;
+mod tasks;
+
+/// Hand work to any of your machines, durably and without a broker.
+#[derive(Debug, Parser)]
+#[command(name = "taskmesh", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Where this machine keeps its identity, mesh secret and tasks [default: the platform's data folder].
+    #[arg(long, global = true, value_name = "DIR", env = "TASKMESH_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Which peer a client command asks.
+#[derive(Debug, Args)]
+pub(crate) struct PeerArg {
+    /// Ask this peer straight over libp2p, not the local node: its address (ending in /p2p/PEER_ID) or its id.
+    #[arg(long, value_name = "MULTIADDR|PEER_ID")]
+    pub(crate) peer: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run this machine's node: the MCP server, the queue, and workers.
+    Serve(serve::ServeArgs),
+    /// Show the whole story on this machine: two nodes, a worker, an MCP client.
+    Demo,
+    /// Print a ticket with which another machine joins this mesh.
+    Invite,
+    /// Join the mesh of a ticket.
+    Join(mesh::JoinArgs),
+    /// Queue a task.
+    Submit(submit::SubmitArgs),
+    /// Show a task.
+    Get(tasks::GetArgs),
+    /// Wait until a task has ended and show it.
+    Wait(tasks::WaitArgs),
+    /// List tasks.
+    List(tasks::ListArgs),
+    /// Call a task off.
+    Cancel(tasks::CancelArgs),
+    /// Show how a node stands.
+    Status(mesh::StatusArgs),
+    /// Show the peers that a node knows.
+    Peers(mesh::PeersArgs),
+}
+
+impl Cli {
+    /// Whether the command runs until it is stopped.
+    pub(crate) const fn is_node(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+
+    pub(crate) fn run(self, output: Output) -> Result<ExitCode, Failure> {
+        let data_dir = || DataDir::locate(self.global.data_dir.as_deref());
+        match self.command {
+            Command::Serve(args) => serve::run(&args, data_dir()?, output),
+            Command::Demo => demo::run(output),
+            Command::Invite => mesh::invite(data_dir()?, output),
+            Command::Join(args) => mesh::join(args, data_dir()?, output),
+            Command::Submit(args) => submit::run(args, data_dir()?, output),
+            Command::Get(args) => tasks::get(args, data_dir()?, output),
+            Command::Wait(args) => tasks::wait(args, data_dir()?, output),
+            Command::List(args) => tasks::list(args, data_dir()?, output),
+            Command::Cancel(args) => tasks::cancel(args, data_dir()?, output),
+            Command::Status(args) => mesh::status(args, data_dir()?, output),
+            Command::Peers(args) => mesh::peers(args, data_dir()?, output),
+        }
+    }
+}

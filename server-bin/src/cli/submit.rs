@@ -1,0 +1,102 @@
+//! `submit`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use p2p_taskqueue::{
+    PeerId, Task, TaskStatus,
+    api::{QueueError, Submit, Submitted, Wait, limits::WAIT_S_MAX},
+};
+use serde::Serialize;
+
+use super::PeerArg;
+use crate::{
+    client::{Client, with_client},
+    data_dir::DataDir,
+    failure::Failure,
+    output::{Output, result_text},
+    payload::PayloadArgs,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct SubmitArgs {
+    /// What kind of work it is: a worker of this type takes it.
+    #[arg(value_name = "TYPE")]
+    task_type: String,
+    #[command(flatten)]
+    payload: PayloadArgs,
+    /// Wait until the task has ended and print its result.
+    #[arg(long)]
+    wait: bool,
+    /// 1 to 10, 10 first.
+    #[arg(long, default_value_t = 5)]
+    priority: u8,
+    /// Not before so many seconds from now.
+    #[arg(long, value_name = "SECONDS")]
+    delay: Option<f64>,
+    /// How often it may be tried; 0 is without limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    max_attempts: u32,
+    /// A repeat with the same key within a day answers the first task.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// A mark for listing (repeatable).
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
+    /// Only a worker on this peer may take it.
+    #[arg(long, value_name = "PEER_ID")]
+    pin_to: Option<PeerId>,
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+/// What is printed when the end was waited for.
+#[derive(Debug, Serialize)]
+struct Ended {
+    #[serde(flatten)]
+    submitted: Submitted,
+    task: Task,
+    done: bool,
+}
+
+pub(super) fn run(args: SubmitArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let submit = Submit {
+        priority: args.priority,
+        delay_s: args.delay,
+        max_attempts: args.max_attempts,
+        idempotency_key: args.idempotency_key,
+        labels: args.labels,
+        pin_to: args.pin_to,
+        ..Submit::new(args.task_type, args.payload.read()?)
+    };
+    if !args.wait {
+        let submitted = with_client(data_dir, args.peer.peer, async move |client| client.ask(submit).await)?;
+        output.answer(&submitted, || submitted.task_id.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ended = with_client(data_dir, args.peer.peer, async move |client| {
+        let submitted = client.ask(submit).await?;
+        tracing::info!(task_id = %submitted.task_id, "submitted; waiting for its end");
+        let task = wait_for_end(&client, &submitted).await?;
+        Ok(Ended { submitted, task, done: true })
+    })?;
+    let task = &ended.task;
+    let completed = task.status == TaskStatus::Completed;
+    output.answer(&ended, || {
+        if completed {
+            return result_text(task.result.as_ref());
+        }
+        let error = task.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        format!("{} {}{error}", task.task_id, task.status)
+    });
+    Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn wait_for_end(client: &Client, submitted: &Submitted) -> Result<Task, QueueError> {
+    loop {
+        let waited = client.ask(Wait::one(submitted.task_id, WAIT_S_MAX)).await?;
+        if let (true, Some(task)) = (waited.done, waited.task) {
+            return Ok(task);
+        }
+    }
+}

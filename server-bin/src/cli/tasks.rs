@@ -1,0 +1,116 @@
+//! `get`, `wait`, `list`, `cancel`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use p2p_taskqueue::{
+    TaskId, TaskStatus,
+    api::{Cancel, Get, List, Order, Wait},
+};
+
+use super::PeerArg;
+use crate::{
+    client::with_client,
+    data_dir::DataDir,
+    failure::Failure,
+    output::{Output, task_text, tasks_table},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    /// The task's id.
+    task_id: TaskId,
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// The task's id.
+    task_id: TaskId,
+    /// How long to wait, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    timeout: f64,
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only tasks in this state: queued, running, completed, failed or cancelled.
+    #[arg(long)]
+    status: Option<TaskStatus>,
+    /// Only tasks of this type (repeatable).
+    #[arg(long = "type", value_name = "TYPE")]
+    task_types: Vec<String>,
+    /// Only tasks with this label.
+    #[arg(long)]
+    label: Option<String>,
+    /// How many at the most, up to 1,000.
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// Where the last page ended.
+    #[arg(long)]
+    cursor: Option<String>,
+    /// The first submitted first, instead of the last.
+    #[arg(long)]
+    oldest: bool,
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CancelArgs {
+    /// The task's id.
+    task_id: TaskId,
+    /// Why; kept with the task.
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+pub(super) fn get(args: GetArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let got =
+        with_client(data_dir, args.peer.peer, async move |client| client.ask(Get { task_id: args.task_id }).await)?;
+    output.answer(&got, || task_text(&got.task));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn wait(args: WaitArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let waited = with_client(data_dir, args.peer.peer, async move |client| {
+        client.ask(Wait::one(args.task_id, args.timeout)).await
+    })?;
+    output.answer(&waited, || waited.task.as_ref().map_or_else(String::new, task_text));
+    let completed = waited.task.is_some_and(|task| task.status == TaskStatus::Completed);
+    Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) fn list(args: ListArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let list = List {
+        status: args.status,
+        task_types: args.task_types,
+        session: None,
+        label: args.label,
+        limit: args.limit,
+        cursor: args.cursor,
+        order: if args.oldest { Order::Oldest } else { Order::Newest },
+    };
+    let listed = with_client(data_dir, args.peer.peer, async move |client| client.ask(list).await)?;
+    output.answer(&listed, || {
+        let more = listed.next_cursor.as_ref().map(|cursor| format!("\nmore: --cursor {cursor}"));
+        tasks_table(&listed.tasks) + &more.unwrap_or_default()
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn cancel(args: CancelArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let cancel = Cancel { task_id: args.task_id, reason: args.reason };
+    let cancelled = with_client(data_dir, args.peer.peer, async move |client| client.ask(cancel).await)?;
+    output.answer(&cancelled, || match (cancelled.cancelled, cancelled.cancel_requested) {
+        (true, _) => "cancelled".to_owned(),
+        (false, true) => "running: its worker is told to stop".to_owned(),
+        (false, false) => format!("not cancelled: the task is {}", cancelled.status),
+    });
+    Ok(ExitCode::SUCCESS)
+}

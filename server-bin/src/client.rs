@@ -1,0 +1,127 @@
+//! How client commands ask: the local node over its socket, or a peer straight over libp2p.
+
+use std::{future::Future, io, sync::Arc};
+
+use anyhow::Context as _;
+use p2p_taskqueue::{
+    Caller, ErrorCode, Multiaddr, Operation, PeerId, QueueError, TaskQueue, TaskQueueExt as _, Ticket,
+    api::{Joined, Target},
+    carrier::{DaemonQueue, TargetedQueue},
+    node::{KnownPeer, Node, NodeFiles as _, NodeHandle},
+};
+use runtime_bridge::{Backend, ExecutorThread, Runtime, ThreadConfig};
+use tokio::net::UnixStream;
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
+
+use crate::{
+    data_dir::{DataDir, LockedDir},
+    failure::Failure,
+};
+
+/// Whom a client command asks.
+#[derive(Debug)]
+pub(crate) struct Client {
+    queue: Arc<dyn TaskQueue>,
+    /// The node that dialled the peer; none with the local node.
+    _node: Option<NodeHandle>,
+}
+
+impl Client {
+    pub(crate) async fn ask<O>(&self, operation: O) -> Result<O::Answer, QueueError>
+    where
+        O: Operation + Send + 'static,
+        O::Answer: Send,
+    {
+        self.queue.ask(&Caller::Local, operation).await
+    }
+}
+
+/// Connects, and runs `work` on an executor thread of its own.
+pub(crate) fn with_client<T, W, F>(data_dir: DataDir, peer: Option<String>, work: W) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    W: FnOnce(Client) -> F + Send + 'static,
+    F: Future<Output = Result<T, QueueError>> + Send,
+{
+    let config = ThreadConfig::default().with_name("taskmesh-client");
+    let thread = ExecutorThread::start(Backend::Tokio, config).context("cannot start the executor thread")?;
+    let runtime = thread.runtime();
+    let answered = thread.bridge().run_in_p2p_blocking(async move {
+        let client = match peer {
+            Some(peer) => dial(&data_dir, &peer, runtime).await?,
+            None => connect(&data_dir, runtime).await?,
+        };
+        Ok(work(client).await?)
+    });
+    answered.context("the command was cut off")?
+}
+
+/// Notes what a ticket says for the next start of this folder's node.
+pub(crate) fn join_offline(locked: &LockedDir, ticket: &Ticket) -> Result<Joined, Failure> {
+    locked.identity_or_new()?;
+    let dir = locked.dir();
+    let mut peers = dir.load_peers();
+    peers.retain(|known| known.peer_id != ticket.peer_id());
+    let known = KnownPeer { peer_id: ticket.peer_id(), addresses: ticket.addresses().to_vec(), last_seen: None };
+    peers.insert(0, known);
+    dir.save_peers(&peers).context("cannot keep the peer")?;
+    dir.save_secret(ticket.secret()).context("cannot keep the mesh secret")?;
+    Ok(Joined { peer_id: ticket.peer_id(), connected: false, error: None })
+}
+
+async fn connect(data_dir: &DataDir, runtime: Arc<dyn Runtime>) -> Result<Client, Failure> {
+    let socket = data_dir.socket();
+    let stream = UnixStream::connect(&socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => QueueError::new(
+            ErrorCode::Unreachable,
+            format!(
+                "no node runs on the data folder {}: start one with `taskmesh serve`, or name its folder with --data-dir",
+                data_dir.path().display()
+            ),
+        ),
+        _ => QueueError::new(ErrorCode::Unreachable, format!("cannot connect to {}: {error}", socket.display())),
+    })?;
+    let queue = DaemonQueue::connect(stream.compat(), runtime).await?;
+    Ok(Client { queue: Arc::new(queue), _node: None })
+}
+
+async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Result<Client, Failure> {
+    let targets = targets(data_dir, peer)?;
+    let (Some(identity), Some(secret)) = (data_dir.identity()?, data_dir.mesh_secret()?) else {
+        let problem = format!(
+            "the data folder {} belongs to no mesh yet: run `taskmesh join TICKET` first",
+            data_dir.path().display()
+        );
+        return Err(Failure::argument("--peer", problem));
+    };
+    let node = Node::start_client(identity, secret, runtime).await.context("cannot start a libp2p client")?;
+    let mut failure = QueueError::new(
+        ErrorCode::NotFound,
+        format!("no address of {peer} is known here: give one, such as /ip4/192.0.2.7/tcp/9710/p2p/{peer}"),
+    );
+    for target in targets {
+        match node.connect(&target).await {
+            Ok(_) => {
+                let queue = TargetedQueue::new(node.queue(), target);
+                return Ok(Client { queue: Arc::new(queue), _node: Some(node) });
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure.into())
+}
+
+/// Reads a peer as a person names it: an address, or the id of a peer whose addresses the node has noted.
+fn targets(data_dir: &DataDir, peer: &str) -> Result<Vec<Target>, Failure> {
+    let at = |address| Target { remote_multiaddr: Some(address), remote_peer_id: None };
+    if let Ok(peer_id) = peer.parse::<PeerId>() {
+        let known = data_dir.load_peers().into_iter().filter(|known| known.peer_id == peer_id);
+        let addresses = known.flat_map(|known| known.addresses);
+        return Ok(addresses.filter_map(|address| address.with_p2p(peer_id).ok()).map(at).collect());
+    }
+    let address = peer.parse::<Multiaddr>().map_err(|_| {
+        let form = "neither an address such as /ip4/192.0.2.7/tcp/9710/p2p/PEER_ID nor a peer id";
+        Failure::argument("--peer", format!("{peer:?} is {form}"))
+    })?;
+    Ok(vec![at(address)])
+}

@@ -1,0 +1,48 @@
+//! What a command ends with when it does not succeed, and the exit code that says so.
+
+use std::process::ExitCode;
+
+use p2p_taskqueue::{ErrorCode, QueueError};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The arguments, the data folder or this machine's configuration do not allow it.
+    #[error("{0:#}")]
+    Configuration(anyhow::Error),
+    /// The node answered, or could not be asked.
+    #[error("{0}")]
+    Answer(#[from] QueueError),
+}
+
+impl Failure {
+    /// A mistake in the argument of this name.
+    pub(crate) fn argument(name: &str, problem: impl std::fmt::Display) -> Self {
+        Self::Configuration(anyhow::anyhow!("{name}: {problem}"))
+    }
+
+    /// 1: the answer was an error; 2: usage or configuration; 3: not reachable, or turned away at the door.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Configuration(_) => 2,
+            Self::Answer(error) => match error.code {
+                ErrorCode::Unreachable | ErrorCode::Unauthorized => 3,
+                _ => 1,
+            },
+        })
+    }
+
+    /// The error record that `--json` prints.
+    pub(crate) fn record(&self) -> QueueError {
+        match self {
+            Self::Configuration(error) => QueueError::new(ErrorCode::InvalidArgument, format!("{error:#}")),
+            Self::Answer(error) => error.clone(),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Configuration(error)
+    }
+}

@@ -1,0 +1,17 @@
+//! The `taskmesh` binary: arguments, configuration, wiring, signals, output.
+//!
+//! Only this crate reads files, the environment and signals; what it starts is in the other crates.
+
+mod cli;
+mod client;
+mod data_dir;
+mod failure;
+mod http;
+mod mode;
+mod output;
+mod payload;
+mod program;
+mod rpc;
+mod telemetry;
+
+pub use program::run;

@@ -1,0 +1,82 @@
+//! `--payload` and `--text`: given in place, from a file, or from standard input.
+
+use std::io::Read as _;
+
+use anyhow::{Context as _, anyhow};
+use p2p_taskqueue::{Json, api::limits::JSON_BYTES_MAX};
+
+use crate::failure::Failure;
+
+/// The payload of a submit.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct PayloadArgs {
+    /// The payload as JSON: in place, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    payload: Option<String>,
+    /// The payload as a text, which becomes a JSON string: in place, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
+    text: Option<String>,
+}
+
+impl PayloadArgs {
+    pub(crate) fn read(&self) -> Result<Json, Failure> {
+        if let Some(source) = &self.payload {
+            let text = read_source("--payload", source)?;
+            let hint = "a plain text is given with --text";
+            return Json::parse(text).map_err(|error| Failure::argument("--payload", format!("{error}; {hint}")));
+        }
+        match &self.text {
+            Some(source) => Ok(Json::from_text(&read_source("--text", source)?)),
+            None => Ok(Json::null()),
+        }
+    }
+}
+
+fn read_source(option: &str, source: &str) -> Result<String, Failure> {
+    let read = |reader: &mut dyn std::io::Read, name: &str| -> anyhow::Result<String> {
+        let mut text = Vec::new();
+        // One byte more than may be, so that the queue can name the limit.
+        reader.take(JSON_BYTES_MAX as u64 + 1).read_to_end(&mut text).with_context(|| format!("cannot read {name}"))?;
+        if text.len() > JSON_BYTES_MAX {
+            return Err(anyhow!("{name} is over the limit of {JSON_BYTES_MAX} bytes"));
+        }
+        String::from_utf8(text).with_context(|| format!("{name} is not UTF-8 text"))
+    };
+    let text = match (source, source.strip_prefix('@')) {
+        ("-", _) => read(&mut std::io::stdin().lock(), "standard input"),
+        (_, Some(path)) => std::fs::File::open(path)
+            .with_context(|| format!("cannot open {path}"))
+            .and_then(|mut file| read(&mut file, path)),
+        (text, None) => Ok(text.to_owned()),
+    };
+    text.map_err(|error| Failure::argument(option, format!("{error:#}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(payload: Option<&str>, text: Option<&str>) -> PayloadArgs {
+        PayloadArgs { payload: payload.map(str::to_owned), text: text.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_payload_is_json_and_a_text_becomes_a_string() {
+        assert_eq!(args(Some("[1, 2]"), None).read().unwrap().get(), "[1, 2]");
+        assert_eq!(args(None, Some("a \"b\"")).read().unwrap().get(), r#""a \"b\"""#);
+        assert_eq!(args(None, None).read().unwrap().get(), "null");
+    }
+
+    #[test]
+    fn a_payload_that_is_no_json_is_refused_with_a_hint() {
+        let error = args(Some("hello"), None).read().unwrap_err().to_string();
+        assert!(error.contains("--payload") && error.contains("--text"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = args(None, Some("@/no/such/file")).read().unwrap_err().to_string();
+        assert!(error.contains("/no/such/file"), "{error}");
+    }
+}

@@ -1,0 +1,223 @@
+//! Workers over real queues: one local, one that stands for a peer's.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use p2p_taskqueue::{
+    Caller, ErrorCode, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskQueueExt as _,
+    TaskStatus,
+    api::{Cancel, Get, Submit, Wait},
+    carrier::LocalQueue,
+    store::{SqliteStore, StoreOptions},
+    worker::{Handler, Outcome, Stop, Worker, WorkerConfig},
+};
+use runtime_bridge::{Runtime, TokioRuntime};
+use tempfile::TempDir;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
+
+type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+/// How long anything may take that takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Two nodes' queues, as the first node sees them.
+#[derive(Debug)]
+struct Mesh {
+    here: LocalQueue,
+    there: LocalQueue,
+    us: PeerId,
+    /// How many reports to the other node are lost on the way.
+    reports_lost: AtomicUsize,
+    runtime: Arc<dyn Runtime>,
+    _folder: TempDir,
+}
+
+impl Mesh {
+    fn new() -> Result<Arc<Self>, Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
+        let queue = |name: &str| -> Result<LocalQueue, Box<dyn std::error::Error>> {
+            let store = SqliteStore::open(&folder.path().join(name), StoreOptions::default())?;
+            Ok(LocalQueue::new(Arc::new(store), PeerId::random(), Arc::clone(&runtime)))
+        };
+        let (here, there) = (queue("here")?, queue("there")?);
+        let reports_lost = AtomicUsize::new(0);
+        Ok(Arc::new(Self { here, there, us: PeerId::random(), reports_lost, runtime, _folder: folder }))
+    }
+
+    /// A worker of the first node that takes from both.
+    fn work(self: &Arc<Self>, handler: Arc<dyn Handler>, configure: impl FnOnce(&mut WorkerConfig)) -> Worker {
+        let mut config = WorkerConfig::new("w", "t", handler);
+        configure(&mut config);
+        let (_, serving) = watch::channel(vec![PeerId::random()]);
+        Worker::start(config, Arc::<Self>::clone(self), serving, &self.runtime)
+    }
+}
+
+#[async_trait]
+impl TaskQueue for Mesh {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        let Request::At(at) = request else { return self.here.call(caller, request).await };
+        let is_report = matches!(*at.request, Request::Complete(_) | Request::Fail(_) | Request::Release(_));
+        let lose = |lost: usize| lost.checked_sub(1);
+        if is_report && self.reports_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+            return Err(QueueError::new(ErrorCode::Unreachable, "the peer is restarting"));
+        }
+        self.there.call(&Caller::Peer(self.us), *at.request).await
+    }
+}
+
+/// Says when it begins, and ends when it is told how.
+#[derive(Debug)]
+struct Puppet {
+    begun: mpsc::Sender<TaskId>,
+    ends: tokio::sync::Mutex<mpsc::Receiver<Outcome>>,
+}
+
+struct Strings {
+    begun: mpsc::Receiver<TaskId>,
+    end: mpsc::Sender<Outcome>,
+}
+
+fn puppet() -> (Arc<Puppet>, Strings) {
+    let (begun, has_begun) = mpsc::channel(8);
+    let (end, ends) = mpsc::channel(8);
+    (Arc::new(Puppet { begun, ends: tokio::sync::Mutex::new(ends) }), Strings { begun: has_begun, end })
+}
+
+impl Strings {
+    async fn next_begun(&mut self) -> Option<TaskId> {
+        tokio::time::timeout(DEADLINE, self.begun.recv()).await.ok().flatten()
+    }
+}
+
+#[async_trait]
+impl Handler for Puppet {
+    async fn run(&self, task: &Task, mut stop: Stop) -> Outcome {
+        self.begun.send(task.task_id).await.ok();
+        let mut ends = self.ends.lock().await;
+        tokio::select! {
+            end = ends.recv() => end.unwrap_or(Outcome::Stopped),
+            () = stop.requested() => Outcome::Stopped,
+        }
+    }
+}
+
+async fn submit(queue: &LocalQueue) -> Result<TaskId, QueueError> {
+    Ok(queue.submit(&Caller::Local, Submit::new("t", Json::null())).await?.task_id)
+}
+
+async fn ended(queue: &LocalQueue, task: TaskId) -> Result<Task, QueueError> {
+    let waited = queue.wait(&Caller::Local, Wait::one(task, DEADLINE.as_secs_f64())).await?;
+    waited.task.ok_or_else(|| QueueError::new(ErrorCode::Internal, "no task"))
+}
+
+fn result() -> Outcome {
+    Outcome::Done(Json::from_text("done"))
+}
+
+#[tokio::test]
+async fn tasks_of_the_local_queue_and_of_a_peer_are_done() -> TestResult {
+    let mesh = Mesh::new()?;
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |_| ());
+    for queue in [&mesh.here, &mesh.there] {
+        let task = submit(queue).await?;
+        assert_eq!(strings.next_begun().await, Some(task));
+        strings.end.send(result()).await?;
+        let ended = ended(queue, task).await?;
+        assert_eq!((ended.status, ended.result), (TaskStatus::Completed, Some(Json::from_text("done"))));
+        assert_eq!(ended.assigned_worker.as_deref(), Some("w"));
+    }
+    worker.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_slot_runs_one_task_and_gives_the_other_back_untouched() -> TestResult {
+    let mesh = Mesh::new()?;
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |_| ());
+    let (here, there) = (submit(&mesh.here).await?, submit(&mesh.there).await?);
+    let first = strings.next_begun().await.ok_or("nothing has begun")?;
+    assert!(strings.begun.try_recv().is_err(), "one slot, one task");
+    strings.end.send(result()).await?;
+    let second = strings.next_begun().await.ok_or("the other has not begun")?;
+    strings.end.send(result()).await?;
+    assert!(first != second && [here, there].contains(&first) && [here, there].contains(&second));
+    for (queue, task) in [(&mesh.here, here), (&mesh.there, there)] {
+        assert_eq!(ended(queue, task).await?.attempt, 1, "an attempt that was given back does not count");
+    }
+    worker.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_report_is_repeated_until_the_owner_is_back() -> TestResult {
+    let mesh = Mesh::new()?;
+    mesh.reports_lost.store(3, Ordering::SeqCst);
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |_| ());
+    let task = submit(&mesh.there).await?;
+    strings.next_begun().await.ok_or("nothing has begun")?;
+    strings.end.send(result()).await?;
+    assert_eq!(ended(&mesh.there, task).await?.status, TaskStatus::Completed);
+    assert_eq!(mesh.reports_lost.load(Ordering::SeqCst), 0);
+    worker.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_task_that_is_called_off_while_it_runs_is_stopped_and_cancelled() -> TestResult {
+    let mesh = Mesh::new()?;
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |config| config.lease = Duration::from_secs(1));
+    let task = submit(&mesh.here).await?;
+    strings.next_begun().await.ok_or("nothing has begun")?;
+    let cancelled = mesh.here.cancel(&Caller::Local, Cancel { task_id: task, reason: "no need".to_owned() }).await?;
+    assert!(cancelled.cancel_requested && !cancelled.cancelled);
+    assert_eq!(ended(&mesh.here, task).await?.status, TaskStatus::Cancelled);
+    worker.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_gives_its_task_back() -> TestResult {
+    let mesh = Mesh::new()?;
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |_| ());
+    let task = submit(&mesh.there).await?;
+    strings.next_begun().await.ok_or("nothing has begun")?;
+    worker.shutdown().await;
+    let task = mesh.there.get(&Caller::Local, Get { task_id: task }).await?.task;
+    assert_eq!((task.status, task.attempt), (TaskStatus::Queued, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_as_long_as_the_work_takes() -> TestResult {
+    let mesh = Mesh::new()?;
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |config| config.lease = Duration::from_secs(1));
+    let task = submit(&mesh.here).await?;
+    strings.next_begun().await.ok_or("nothing has begun")?;
+    let first = mesh.here.get(&Caller::Local, Get { task_id: task }).await?.task.lease_until.ok_or("no lease")?;
+    // Well past the first lease: a wait with a timeout is the queue's own clock.
+    let waited = mesh.here.wait(&Caller::Local, Wait::one(task, 1.5)).await?;
+    let running = waited.task.ok_or("no task")?;
+    assert_eq!((running.status, running.attempt), (TaskStatus::Running, 1));
+    assert!(running.lease_until.ok_or("no lease")? > first);
+    strings.end.send(result()).await?;
+    assert_eq!(ended(&mesh.here, task).await?.status, TaskStatus::Completed);
+    worker.shutdown().await;
+    Ok(())
+}

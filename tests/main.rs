@@ -1,1 +1,9 @@
-//! Skeleton.
+//! The built program on loopback: real processes, real files, ephemeral ports.
+
+mod cli;
+mod demo;
+mod harness;
+mod restart;
+mod shutdown;
+mod start;
+mod wordcount;

@@ -1,0 +1,50 @@
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+/// What a command answered.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Answered {
+    /// Standard output as the one JSON document that it has to be.
+    pub(crate) fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.stdout).with_context(|| format!("not one JSON document: {self:?}"))
+    }
+}
+
+/// A command on a data folder, not yet started.
+pub(crate) fn taskmesh_command(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskmesh-under-test"));
+    command.env("TASKMESH_DATA_DIR", data_dir).env_remove("RUST_LOG");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command on a data folder to its end.
+pub(crate) fn taskmesh(data_dir: &Path, arguments: &[&str]) -> Result<Answered> {
+    taskmesh_with_input(data_dir, arguments, b"")
+}
+
+/// Runs a command with this standard input.
+pub(crate) fn taskmesh_with_input(data_dir: &Path, arguments: &[&str], input: &[u8]) -> Result<Answered> {
+    let mut child = taskmesh_command(data_dir).args(arguments).stdin(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input)?;
+    }
+    let output = child.wait_with_output()?;
+    Ok(Answered {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout)?,
+        stderr: String::from_utf8(output.stderr)?,
+    })
+}

@@ -1,0 +1,24 @@
+//! Starts nodes and runs commands. Whatever is started is ended by its own process id, also when a test fails.
+
+mod command;
+mod gate;
+mod mcp;
+mod node;
+
+pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
+pub(crate) use gate::Gate;
+pub(crate) use mcp::McpClient;
+pub(crate) use node::Node;
+
+use std::time::Duration;
+
+/// How long anything may take that takes milliseconds on an idle machine. Two cores of a busy one are slower.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The text of the main job: a real one, of this repository.
+pub(crate) const LICENCE: &str = include_str!("../../LICENSE-APACHE");
+
+/// What `wc -w` says of it: words are what white space separates.
+pub(crate) fn licence_words() -> u64 {
+    LICENCE.split_ascii_whitespace().count() as u64
+}

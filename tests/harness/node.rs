@@ -1,0 +1,159 @@
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Child, ExitStatus},
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    DEADLINE,
+    command::{Answered, taskmesh, taskmesh_command},
+};
+
+/// A `taskmesh serve` process and its data folder. Dropping it kills the process.
+pub(crate) struct Node {
+    folder: TempDir,
+    arguments: Vec<String>,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    ready: Value,
+    /// The reading thread sends all of standard error when the process has closed it.
+    stderr: Receiver<String>,
+}
+
+impl Node {
+    /// Starts a node on a folder of its own and on free ports.
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut node = Self { folder: tempfile::tempdir()?, arguments, process: None };
+        node.start_again()?;
+        Ok(node)
+    }
+
+    /// Starts it on the same folder, after its process has ended.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the node runs");
+        let mut command = taskmesh_command(self.folder.path());
+        command.args(["serve", "--json", "--http", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]);
+        command.args(&self.arguments);
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let mut errors = child.stderr.take().context("no standard error")?;
+        let (send_ready, ready) = sync_channel(1);
+        thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(stdout).read_line(&mut line);
+            // Nobody listens any more when the test has failed meanwhile.
+            drop(send_ready.send(read.map(|_| line)));
+        });
+        let (send_stderr, stderr) = sync_channel(1);
+        thread::spawn(move || {
+            let mut text = String::new();
+            drop(errors.read_to_string(&mut text));
+            drop(send_stderr.send(text));
+        });
+        let mut process = Process { child, ready: Value::Null, stderr };
+        let line = ready.recv_timeout(DEADLINE).context("no ready line in time")??;
+        process.ready = serde_json::from_str(&line).map_err(|_| {
+            process.child.kill().ok();
+            anyhow!("not a ready line: {line:?}; {}", process.stderr.recv_timeout(DEADLINE).unwrap_or_default())
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A field of the ready line.
+    pub(crate) fn ready(&self, field: &str) -> Result<&Value> {
+        let ready = &self.process.as_ref().context("the node does not run")?.ready;
+        ready.get(field).with_context(|| format!("no {field} in {ready}"))
+    }
+
+    pub(crate) fn http(&self) -> Result<&str> {
+        self.ready("http")?.as_str().context("http is no text")
+    }
+
+    pub(crate) fn peer_id(&self) -> Result<String> {
+        Ok(self.ready("peer_id")?.as_str().context("peer_id is no text")?.to_owned())
+    }
+
+    pub(crate) fn address(&self) -> Result<String> {
+        let first = self.ready("addresses")?.get(0).and_then(Value::as_str);
+        Ok(first.context("no address")?.to_owned())
+    }
+
+    /// Runs a command on the node's folder.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<Answered> {
+        taskmesh(self.folder.path(), arguments)
+    }
+
+    /// Runs a command that has to succeed, for its JSON answer.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        let answered = self.run(&[arguments, &["--json"]].concat())?;
+        ensure!(answered.code == Some(0), "{arguments:?}: {answered:?}");
+        answered.json()
+    }
+
+    /// Brings this node into the other one's mesh, by a ticket.
+    pub(crate) fn join(&self, other: &Self) -> Result<()> {
+        let invitation = other.ask(&["invite"])?;
+        let ticket = invitation.get("ticket").and_then(Value::as_str).context("no ticket")?;
+        let joined = self.ask(&["join", ticket])?;
+        ensure!(joined.get("connected") == Some(&Value::Bool(true)), "not connected: {joined}");
+        // This end has the other one's proof; the other one may be about to read this one's.
+        let (us, since) = (self.peer_id()?, Instant::now());
+        while !other.ask(&["peers", "--connected"])?.to_string().contains(&us) {
+            ensure!(since.elapsed() < DEADLINE, "the inviting node does not see its guest");
+        }
+        Ok(())
+    }
+
+    /// Ends the process without a chance to tidy up.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the node does not run")?;
+        process.child.kill()?;
+        process.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends the signal and waits for the end; says how it ended, how long it took, and what it had logged.
+    pub(crate) fn stop(&mut self, signal: Signal) -> Result<(ExitStatus, Duration, String)> {
+        let mut process = self.process.take().context("the node does not run")?;
+        let pid = i32::try_from(process.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        let since = Instant::now();
+        kill_process(pid, signal)?;
+        // Standard error is closed when the process ends, which is an event to wait for with a deadline.
+        let Ok(stderr) = process.stderr.recv_timeout(DEADLINE) else {
+            process.child.kill()?;
+            bail!("the node did not end on {signal:?}");
+        };
+        let status = process.child.wait()?;
+        Ok((status, since.elapsed(), stderr))
+    }
+}
+
+impl Drop for Node {
+    #[expect(clippy::print_stderr, reason = "shown only for a test that fails")]
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.child.kill().ok();
+            process.child.wait().ok();
+            if let Ok(stderr) = process.stderr.recv_timeout(DEADLINE) {
+                eprintln!("the node said:\n{stderr}");
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Nodes that are killed and come back.
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::harness::{Gate, LICENCE, McpClient, Node, licence_words};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_owner_is_killed_after_the_submit_is_done_after_its_restart() -> Result<()> {
+    let mut owner = Node::start(&[])?;
+    let worker = Node::start(&["--worker", "wordcount=wc -w"])?;
+    worker.join(&owner)?;
+
+    let client = McpClient::connect(owner.http()?).await?;
+    let submitted = client.ask("p2p_taskqueue_submit", json!({ "task_type": "wordcount", "payload": LICENCE })).await?;
+    owner.kill()?;
+    owner.start_again()?;
+
+    let client = McpClient::connect(owner.http()?).await?;
+    let wait = json!({ "task_id": submitted["task_id"], "timeout_s": 60 });
+    let waited = client.ask("p2p_taskqueue_wait_task", wait).await?;
+    assert_eq!(waited["task"]["result"], licence_words(), "{waited}");
+    Ok(())
+}
+
+/// The first server asks, the second one keeps the task; the first is killed before it can wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_after_handing_a_task_on_finds_the_result_after_its_restart() -> Result<()> {
+    let mut asking = Node::start(&[])?;
+    let worker = Node::start(&["--worker", "wordcount=wc -w"])?;
+    worker.join(&asking)?;
+
+    let client = McpClient::connect(asking.http()?).await?;
+    let submit = json!({ "task_type": "wordcount", "payload": LICENCE, "peer_id": worker.peer_id()? });
+    let submitted = client.ask("p2p_taskqueue_submit", submit).await?;
+    asking.kill()?;
+    asking.start_again()?;
+
+    let client = McpClient::connect(asking.http()?).await?;
+    let wait = json!({ "task_id": submitted["task_id"], "timeout_s": 60 });
+    let waited = client.ask("p2p_taskqueue_wait_task", wait).await?;
+    assert_eq!(waited["task"]["result"], licence_words(), "{waited}");
+    Ok(())
+}
+
+/// The worker is in the middle of the task when its owner is killed: the result waits for the owner to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_ready_while_the_owner_is_away_reaches_it_later() -> Result<()> {
+    let (begun, go) = (Gate::new()?, Gate::new()?);
+    let command = format!("gated=sh -c 'echo > {}; cat {}'", begun.path().display(), go.path().display());
+    let mut owner = Node::start(&[])?;
+    let worker = Node::start(&["--worker", &command])?;
+    worker.join(&owner)?;
+
+    let submitted = owner.ask(&["submit", "gated"])?;
+    begun.written()?;
+    owner.kill()?;
+    go.write("it was worth the wait")?;
+    owner.start_again()?;
+
+    let client = McpClient::connect(owner.http()?).await?;
+    let wait = json!({ "task_id": submitted["task_id"], "timeout_s": 60 });
+    let waited = client.ask("p2p_taskqueue_wait_task", wait).await?;
+    assert_eq!(waited["task"]["result"], "it was worth the wait", "{waited}");
+    assert_eq!(waited["task"]["attempt"], 1, "it was done once");
+    Ok(())
+}

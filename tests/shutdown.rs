@@ -1,0 +1,74 @@
+//! SIGTERM and ctrl-c.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::harness::{Gate, McpClient, Node};
+
+/// What the contract allows, from the signal to the end of the process.
+const STOP: Duration = Duration::from_secs(2);
+
+#[test]
+fn an_idle_node_ends_in_time_with_code_0() -> Result<()> {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut node = Node::start(&[])?;
+        let (status, took, stderr) = node.stop(signal)?;
+        assert_eq!(status.code(), Some(0), "{signal:?}: {stderr}");
+        assert!(took < STOP, "{signal:?}: {took:?}; {stderr}");
+        assert!(!node.folder().join("taskmesh.sock").exists(), "the socket is gone");
+    }
+    Ok(())
+}
+
+/// A queued task, a running one and a client that waits: none holds the stop up, and both tasks are done afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_node_ends_in_time_and_loses_no_task() -> Result<()> {
+    let (begun, marks) = (Gate::new()?, tempfile::tempdir()?);
+    // The first attempt never ends by itself; the second one finds the mark of the first.
+    let mark = marks.path().join("mark");
+    let script = format!(
+        "if [ -e {mark} ]; then echo second; else touch {mark}; echo > {begun}; sleep 1000; fi",
+        mark = mark.display(),
+        begun = begun.path().display()
+    );
+    let mut node = Node::start(&["--worker", &format!("stubborn=sh -c '{script}'")])?;
+    let running = node.ask(&["submit", "stubborn"])?;
+    let queued = node.ask(&["submit", "stubborn"])?;
+    begun.written()?;
+    let client = McpClient::connect(node.http()?).await?;
+    let id = running["task_id"].clone();
+    let waiting = client.call("p2p_taskqueue_wait_task", json!({ "task_id": id, "timeout_s": 600 }));
+    // The request is on its way when the first poll is over; the signal may meet it anywhere.
+    tokio::pin!(waiting);
+    let none = tokio::time::timeout(Duration::ZERO, &mut waiting).await;
+    assert!(none.is_err(), "the task cannot have ended");
+
+    let (status, took, stderr) = tokio::task::block_in_place(|| node.stop(Signal::TERM))?;
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(took < STOP, "{took:?}; {stderr}");
+
+    node.start_again()?;
+    for task in [&running, &queued] {
+        let id = task["task_id"].as_str().context("no id")?;
+        let waited = node.ask(&["wait", id])?;
+        assert_eq!(waited["task"]["result"], "second", "{waited}");
+        assert_eq!(waited["task"]["attempt"], 1, "a task that was given back has its attempt back");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_restarted_node_keeps_its_identity_and_its_tasks() -> Result<()> {
+    let mut node = Node::start(&[])?;
+    let peer_id = node.peer_id()?;
+    let submitted = node.ask(&["submit", "later", "--payload", "[1]"])?;
+    node.stop(Signal::TERM)?;
+    node.start_again()?;
+    assert_eq!(node.peer_id()?, peer_id);
+    let got = node.ask(&["get", submitted["task_id"].as_str().context("no id")?])?;
+    assert_eq!((&got["task"]["status"], &got["task"]["payload"]), (&json!("queued"), &json!([1])));
+    Ok(())
+}

@@ -20,7 +20,7 @@ use std::{
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use futures::future::BoxFuture;
 use runtime_bridge::{Backend, Bridge, ExecutorThread};
-use support::{Error, Plain, Spawner, callers, executor, label};
+use support::{Error, Plain, Spawner, callers, executor, in_table, label, wants_table};
 use tokio::runtime::{Builder, Runtime};
 
 /// One candidate: makes the given number of calls, one after the other, and tells each one's time.
@@ -42,8 +42,10 @@ fn main() -> Result<(), Error> {
     }
     group.finish();
     criterion.final_summary();
-    if std::env::args().any(|argument| argument == "--bench") {
-        table(&candidates.list);
+    if wants_table() {
+        let mut list = candidates.list;
+        list.retain(|(name, _)| in_table(name));
+        table(&list);
     }
     Ok(())
 }

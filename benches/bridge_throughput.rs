@@ -15,7 +15,7 @@ use std::{
 
 use criterion::{Criterion, Throughput};
 use runtime_bridge::{Backend, Bridge, ExecutorThread};
-use support::{Error, Plain, Spawner, callers, executor, label};
+use support::{Error, Plain, Spawner, callers, executor, in_table, label, wants_table};
 use tokio::{runtime::Runtime, task::JoinSet};
 
 /// Concurrent callers, each with one call in flight at a time.
@@ -43,8 +43,10 @@ fn main() -> Result<(), Error> {
     }
     group.finish();
     criterion.final_summary();
-    if std::env::args().any(|argument| argument == "--bench") {
-        table(&candidates.list);
+    if wants_table() {
+        let mut list = candidates.list;
+        list.retain(|(name, _)| in_table(name));
+        table(&list);
     }
     Ok(())
 }

@@ -36,6 +36,21 @@ pub(crate) fn label(backend: Backend) -> String {
     backend.name().replace('-', "_")
 }
 
+/// Whether this is a run to measure in, rather than a test, a list or a profile.
+pub(crate) fn wants_table() -> bool {
+    let is_given = |flag: &str| std::env::args().any(|argument| argument == flag);
+    is_given("--bench") && !is_given("--list") && !is_given("--profile-time")
+}
+
+/// Whether the table has this candidate: all, or those that an argument with a slash in it is part of.
+pub(crate) fn in_table(name: &str) -> bool {
+    let mut filters = std::env::args()
+        .skip(1)
+        .filter(|argument| argument.contains('/'))
+        .peekable();
+    filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
+}
+
 /// A thread that drives a runtime by its plain means, with no bridge: what the bridge is compared with.
 pub(crate) struct Plain {
     stop: Option<oneshot::Sender<()>>,

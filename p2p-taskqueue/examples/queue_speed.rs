@@ -1,6 +1,8 @@
 //! How fast is the local queue? Prints durable submits and whole cycles per second, claim times at two queue lengths, and how
 //! long a waiter takes to notice an end.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement: it stops at the first failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement: it stops at the first failure")]
+#![expect(clippy::print_stdout, reason = "the answer is for a person")]
+#![expect(clippy::disallowed_methods, reason = "it runs on tokio by its own choice")]
 
 use std::{
     sync::Arc,
@@ -119,15 +121,19 @@ fn queue(directory: &std::path::Path, name: &str, runtime: &Arc<dyn Runtime>) ->
 async fn main() {
     let directory = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(tokio::runtime::Handle::current()));
-    let clients = [1, 16, 64];
-    for clients in clients {
+    let only: Option<usize> = std::env::args().nth(1).and_then(|n| n.parse().ok());
+    let clients = only.map_or_else(|| vec![1, 16, 64], |n| vec![n]);
+    for clients in clients.clone() {
         let queue = queue(directory.path(), &format!("submit-{clients}"), &runtime);
         println!("submit, {clients} clients: {:.0}/s", submits(queue, clients).await);
     }
-    for clients in clients {
+    for clients in clients.clone() {
         let queue = queue(directory.path(), &format!("cycle-{clients}"), &runtime);
         println!("cycle, {clients} clients: {:.0}/s", cycles(Arc::clone(&queue), clients).await);
         println!("cycle, {clients} clients, one type: {:.0}/s", shared_cycles(queue, clients).await);
+    }
+    if only.is_some() {
+        return;
     }
     for queued in [1_000, 1_000_000] {
         let queue = queue(directory.path(), &format!("claim-{queued}"), &runtime);

@@ -1,41 +1,32 @@
-//! Two runtimes in one program: `main` has none, the executor thread drives its own.
+//! Two runtimes in one program: a multi-thread tokio asks, an executor thread of its own answers.
 
 use std::time::Duration;
 
-use runtime_bridge::{Backend, ExecutorThread, RuntimeExt, ThreadConfig};
+use runtime_bridge::{Backend, CallError, ExecutorThread, ThreadConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default())?;
-    let bridge = thread.bridge();
-    let there = bridge.clone();
-    // A call, and from inside it a call back, which runs inline.
-    let sum = futures::executor::block_on(bridge.run_in_p2p(async move {
-        there.require_p2p()?;
-        let one = there.run_in_p2p(async { 1 }).await?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(one + 41)
-    }))?;
-    assert!(matches!(sum, Ok(42)));
-    assert_eq!(
-        bridge.run_in_p2p_blocking(async {
-            tokio::task::yield_now().await;
-            7
-        })?,
-        7
-    );
-    let panicked = bridge.run_in_p2p_blocking(async {
-        assert_eq!(1, 2, "no");
-    });
-    assert!(panicked.is_err());
-    let late = bridge
-        .call(std::future::pending::<()>())
-        .deadline(Duration::from_millis(5))
-        .blocking();
-    assert!(late.is_err());
-    let job = thread.runtime().spawn(async { 5 });
-    assert_eq!(futures::executor::block_on(job)?, 5);
-    let hanging = thread.runtime().spawn(std::future::pending::<()>());
-    thread.shutdown_blocking(Duration::from_secs(2))?;
-    assert!(futures::executor::block_on(hanging).is_err());
-    assert!(bridge.run_in_p2p_blocking(async {}).is_err());
-    Ok(())
+    // One side: the runtime that something else has chosen, an HTTP server for example.
+    let http = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    // The other side: a thread with a runtime that nobody else has a say in.
+    let p2p = ExecutorThread::start(Backend::Tokio, ThreadConfig::default().with_name("p2p"))?;
+    let bridge = p2p.bridge();
+
+    http.block_on(async move {
+        let there = bridge.clone();
+        let answer = bridge
+            .run_in_p2p(async move {
+                assert!(there.is_p2p_context());
+                // Already there: runs in place, without a hop.
+                let half = there.run_in_p2p(async { 21 }).await?;
+                Ok::<_, CallError>(half * 2)
+            })
+            .await??;
+        assert_eq!(answer, 42);
+
+        let report = p2p.shutdown(Duration::from_secs(2)).await?;
+        assert_eq!(report.cut_off, 0);
+        Ok(())
+    })
 }

@@ -124,14 +124,21 @@ impl<T> Answer<T> {
         drop(before);
     }
 
-    /// The asker goes: whatever the outcome is or will be, nobody wants it.
-    pub(crate) fn abandon(&self) {
+    /// The asker goes: nobody wants the outcome. The outcome, if it was there already.
+    pub(crate) fn abandon(&self) -> Option<Outcome<T>> {
         let mut slot = self.slot.lock();
         let before = std::mem::replace(&mut slot.state, State::Over);
         let worker = slot.worker.take();
         drop(slot);
-        if let (State::Open(_), Some(worker)) = (&before, worker) {
-            worker.wake();
+        match before {
+            State::Open(_) => {
+                if let Some(worker) = worker {
+                    worker.wake();
+                }
+                None
+            }
+            State::Settled(outcome) => Some(outcome),
+            State::Detached | State::Over => None,
         }
     }
 

@@ -1,27 +1,36 @@
 //! `Bridge` and `run_in_p2p`: a future goes to the executor thread, its value comes back.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
-    time::{Duration, Instant},
-};
-
-use futures::future::{Either, select};
+use std::{future::Future, sync::Arc};
 
 use crate::{
-    answer::{Answer, Failure, Stop},
-    context::in_tokio_context,
+    call::{Call, Options, run},
     counters::Counters,
     error::{CallError, NotOnExecutorThread},
     registry::Core,
-    work::{Ending, Work},
 };
 
 /// A handle for calls onto an executor thread, from any runtime or none.
 ///
 /// Cheap to clone. It does not keep the thread alive: calls after its end are refused.
+///
+/// # Contract
+///
+/// The same on every backend and from every caller's runtime; the conformance suite names its tests after these.
+///
+/// - **C1** The future runs on the executor thread and nowhere else; its value is moved to the caller.
+/// - **C2** On the executor thread itself it runs inline, without a hop. A call may call back.
+/// - **C3** Dropping the call drops the future over there at its next await; one that has not begun never runs.
+/// - **C4** A panic is [`CallError::Panicked`] for the caller, with its message; the executor goes on.
+/// - **C5** A deadline stops the work, or keeps it from beginning, and ends the wait for admission.
+/// - **C6** At most so many calls are in flight as the configuration says. The next one waits, first come first
+///   served, or is answered [`CallError::Overloaded`], as it asked.
+/// - **C7** From the beginning of a shutdown calls are refused with [`CallError::ShutDown`], but for inline ones of
+///   what still runs there; those in flight end with it when they are cut off, even if their work is stuck. No
+///   call waits for ever.
+/// - **C8** The caller's tracing span is current whenever the future is polled or dropped.
+/// - **C9** The blocking twin does the same for code that is not async, and refuses to block the executor thread.
+/// - **C10** The future is polled and dropped inside a tokio context.
+/// - **C11** What happens is counted; a count may follow the answer by a moment.
 #[derive(Debug, Clone)]
 pub struct Bridge {
     core: Arc<Core>,
@@ -74,11 +83,7 @@ impl Bridge {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        Call {
-            core: Arc::clone(&self.core),
-            future,
-            options: Options::default(),
-        }
+        Call::new(Arc::clone(&self.core), future)
     }
 
     /// What the executor thread has done so far.
@@ -104,192 +109,5 @@ impl Bridge {
         } else {
             Err(NotOnExecutorThread)
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Options {
-    deadline: Option<Instant>,
-    refuse_when_full: bool,
-}
-
-/// A call that has not been made yet: set its options, then await it, or [`block`](Self::blocking) on it.
-#[must_use = "a call is made when it is awaited"]
-#[derive(Debug)]
-pub struct Call<F> {
-    core: Arc<Core>,
-    future: F,
-    options: Options,
-}
-
-impl<F> Call<F>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    /// Stops the work when `after` has passed from now, waiting for admission included.
-    ///
-    /// The executor's own timer watches it: something that blocks the executor thread delays it.
-    pub fn deadline(self, after: Duration) -> Self {
-        let deadline = Instant::now().checked_add(after);
-        Self {
-            options: Options {
-                deadline,
-                ..self.options
-            },
-            ..self
-        }
-    }
-
-    /// Stops the work at `deadline`.
-    pub fn deadline_at(self, deadline: Instant) -> Self {
-        Self {
-            options: Options {
-                deadline: Some(deadline),
-                ..self.options
-            },
-            ..self
-        }
-    }
-
-    /// Answers [`CallError::Overloaded`] instead of waiting when as many calls as may be are in flight.
-    pub fn refuse_when_full(self) -> Self {
-        Self {
-            options: Options {
-                refuse_when_full: true,
-                ..self.options
-            },
-            ..self
-        }
-    }
-
-    /// Makes the call and blocks this thread until the value is there.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError`], and [`CallError::OnExecutorThread`] on the executor thread itself.
-    pub fn blocking(self) -> Result<F::Output, CallError> {
-        if self.core.is_current() {
-            return Err(CallError::OnExecutorThread);
-        }
-        futures::executor::block_on(run(&self.core, self.future, self.options))
-    }
-}
-
-impl<F> IntoFuture for Call<F>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    type Output = Result<F::Output, CallError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { run(&self.core, self.future, self.options).await })
-    }
-}
-
-async fn run<F>(core: &Arc<Core>, future: F, options: Options) -> Result<F::Output, CallError>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    if core.is_current() {
-        return run_inline(core, future, options).await;
-    }
-    admit(core, options).await?;
-    submit(core, future, options)?
-        .await
-        .map_err(CallError::from)
-}
-
-async fn run_inline<F: Future>(
-    core: &Core,
-    future: F,
-    options: Options,
-) -> Result<F::Output, CallError> {
-    if let Some(refusal) = core.intake.refusal() {
-        return Err(refusal.into());
-    }
-    core.tally.inline.fetch_add(1, Ordering::Relaxed);
-    let answer = Arc::new(Answer::new());
-    let sleep = options
-        .deadline
-        .and_then(|at| core.runtime().map(|runtime| runtime.sleep_until(at)));
-    let work = Work::new(future, Arc::clone(&answer), sleep);
-    let ending = match core.helper() {
-        Some(helper) => in_tokio_context(helper, work).await,
-        None => work.await,
-    };
-    core.tally.ended(crate::registry::Kind::Call, ending);
-    std::future::poll_fn(|cx| answer.poll_outcome(cx))
-        .await
-        .map_err(CallError::from)
-}
-
-/// Takes a permit, which the work gives back when it ends.
-async fn admit(core: &Core, options: Options) -> Result<(), CallError> {
-    let refused = || CallError::from(core.intake.refusal().unwrap_or(Failure::ShutDown));
-    match core.admission.try_acquire() {
-        Ok(permit) => {
-            permit.forget();
-            return Ok(());
-        }
-        Err(tokio::sync::TryAcquireError::Closed) => return Err(refused()),
-        Err(tokio::sync::TryAcquireError::NoPermits) if options.refuse_when_full => {
-            core.tally.overloaded();
-            return Err(CallError::Overloaded {
-                in_flight_max: core.in_flight_max,
-            });
-        }
-        Err(tokio::sync::TryAcquireError::NoPermits) => {}
-    }
-    let acquire = pin!(core.admission.acquire());
-    let acquired = match (options.deadline, core.runtime()) {
-        (Some(at), Some(runtime)) => match select(acquire, runtime.sleep_until(at)).await {
-            Either::Left((acquired, _)) => acquired,
-            Either::Right(_) => {
-                core.tally
-                    .ended(crate::registry::Kind::Call, Ending::Expired);
-                return Err(CallError::DeadlineExceeded);
-            }
-        },
-        _ => acquire.await,
-    };
-    acquired.map_err(|_closed| refused())?.forget();
-    Ok(())
-}
-
-fn submit<F>(core: &Core, future: F, options: Options) -> Result<Reply<F::Output>, CallError>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let answer = Arc::new(Answer::new());
-    let sleep = options
-        .deadline
-        .and_then(|at| core.runtime().map(|runtime| runtime.sleep_until(at)));
-    let work = Box::pin(Work::new(future, Arc::clone(&answer), sleep));
-    let stop: Arc<dyn Stop> = Arc::<Answer<F::Output>>::clone(&answer);
-    core.intake.push(work, stop)?;
-    Ok(Reply { answer })
-}
-
-/// The caller's side of a call in flight. Dropping it cancels the work.
-struct Reply<T> {
-    answer: Arc<Answer<T>>,
-}
-
-impl<T> Future for Reply<T> {
-    type Output = Result<T, Failure>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.answer.poll_outcome(cx)
-    }
-}
-
-impl<T> Drop for Reply<T> {
-    fn drop(&mut self) {
-        self.answer.abandon();
     }
 }

@@ -54,7 +54,7 @@ impl ThreadConfig {
     #[must_use]
     pub fn with_max_in_flight(self, calls: usize) -> Self {
         Self {
-            in_flight_max: calls.clamp(1, tokio::sync::Semaphore::MAX_PERMITS),
+            in_flight_max: calls.max(1),
             ..self
         }
     }

@@ -1,11 +1,13 @@
-//! The way into an executor thread: one short queue, one register of what is alive, one waker.
+//! The way into an executor thread: a bounded queue, a register of what is alive, and who sleeps.
 //!
-//! Callers push under a mutex held for a few moves; the driver takes everything at once. Whoever pushes first
-//! after the driver went idle finds its waker and wakes it, everybody after that finds none: a burst of calls
-//! costs one wake-up. The register holds the other end of everything that somebody may be waiting for, so that
-//! the end of the thread can end every wait, also of those whose work is stuck.
+//! Callers push under a mutex held for a few moves. While the driver is awake that is all: it will look again
+//! before it sleeps. The one who finds it asleep takes its call and the driver's buffers along and starts the
+//! driver with them; so a burst of calls costs one wake-up. The register holds the other end of everything that
+//! somebody may be waiting for, so that the end of the thread can end every wait, also of those whose work is
+//! stuck.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -14,37 +16,77 @@ use std::{
 use slab::Slab;
 
 use crate::{
-    answer::{Failure, Stop},
+    answer::{Answer, Delivery, Failure, Stop},
     sync::Mutex,
     work::BoxWork,
 };
+
+/// One call in this many is timed: two clock readings cost as much as the rest of the bookkeeping.
+pub(crate) const SAMPLE_EVERY: u64 = 16;
+
+/// A call as its caller hands it in.
+pub(crate) struct Submission {
+    pub(crate) work: BoxWork,
+    pub(crate) stop: Arc<dyn Stop>,
+}
 
 /// A call on its way to the driver.
 pub(crate) struct Queued {
     pub(crate) work: BoxWork,
     /// Its place in the register.
     pub(crate) key: usize,
+    /// When it was pushed, if it is one of those that are timed.
+    pub(crate) pushed: Option<Instant>,
 }
 
-/// What the driver finds.
+/// What the driver works with, kept here while it sleeps.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    /// Calls taken from the queue, the next one last.
+    pub(crate) batch: Vec<Queued>,
+    /// Places in the register of calls that ended, given back when the driver next looks here.
+    pub(crate) ended: Vec<usize>,
+}
+
+/// What became of a call that was pushed.
+pub(crate) enum Pushed {
+    /// The driver is awake and will find it.
+    Queued,
+    /// The driver sleeps: it has to be started with these.
+    Wake(Box<Buffers>),
+    /// As many calls as may be are in flight.
+    Full(Submission),
+    Refused(Failure),
+}
+
+/// Why the thread has to end.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// The batch has been filled.
-    Calls,
-    /// The thread is asked to end; the instant by which it must have.
-    StopRequest(Instant),
+pub(crate) enum End {
+    /// It was asked to, by this instant.
+    Asked(Instant),
+    /// It panicked, with this message.
+    Crashed(String),
 }
 
 pub(crate) struct Intake {
     state: Mutex<State>,
+    in_flight_max: usize,
 }
 
 struct State {
     queue: Vec<Queued>,
     /// The other end of every call and job that has not ended.
     live: Slab<Arc<dyn Stop>>,
-    /// Left by the driver when it goes idle, taken by whoever has something for it.
-    driver: Option<Waker>,
+    /// Calls admitted that have not ended.
+    in_flight: usize,
+    /// Callers waiting for one of them to end, by ticket, the first come first. A slot that comes free is handed
+    /// to the first directly, so nobody who comes later can take it.
+    waiters: BTreeMap<u64, Arc<Answer<()>>>,
+    next_ticket: u64,
+    /// The driver's while it is awake.
+    buffers: Option<Box<Buffers>>,
+    /// The thread's main future, waiting for its end or for the register to empty.
+    main: Option<Waker>,
     stage: Stage,
     stop: Option<Instant>,
     pushed_total: u64,
@@ -58,82 +100,168 @@ enum Stage {
 }
 
 impl Intake {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(in_flight_max: usize) -> Self {
+        let state = State {
+            queue: Vec::new(),
+            live: Slab::new(),
+            in_flight: 0,
+            waiters: BTreeMap::new(),
+            next_ticket: 0,
+            buffers: Some(Box::default()),
+            main: None,
+            stage: Stage::Open,
+            stop: None,
+            pushed_total: 0,
+        };
         Self {
-            state: Mutex::new(State {
-                queue: Vec::new(),
-                live: Slab::new(),
-                driver: None,
-                stage: Stage::Open,
-                stop: None,
-                pushed_total: 0,
-            }),
+            state: Mutex::new(state),
+            in_flight_max,
         }
     }
 
-    /// Hands a call to the driver.
-    pub(crate) fn push(&self, work: BoxWork, stop: Arc<dyn Stop>) -> Result<(), Failure> {
+    pub(crate) fn in_flight_max(&self) -> usize {
+        self.in_flight_max
+    }
+
+    /// Hands a call to the driver. `admitted` says that the caller waited for a slot and has one.
+    pub(crate) fn push(&self, call: Submission, admitted: bool) -> Pushed {
         let mut state = self.state.lock();
-        match &state.stage {
-            Stage::Open => {}
-            Stage::Closing => return Err(Failure::ShutDown),
-            Stage::Ended(failure) => return Err(failure.clone()),
+        if let Some(failure) = state.refusal() {
+            if admitted {
+                state.in_flight -= 1;
+            }
+            return Pushed::Refused(failure);
         }
-        let key = state.live.insert(stop);
-        state.queue.push(Queued { work, key });
+        if !admitted {
+            if state.in_flight >= self.in_flight_max {
+                return Pushed::Full(call);
+            }
+            state.in_flight += 1;
+        }
+        let timed = state.pushed_total.is_multiple_of(SAMPLE_EVERY);
         state.pushed_total += 1;
-        let driver = state.driver.take();
-        drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
+        let key = state.live.insert(call.stop);
+        let queued = Queued {
+            work: call.work,
+            key,
+            pushed: timed.then(Instant::now),
+        };
+        match state.buffers.take() {
+            None => {
+                state.queue.push(queued);
+                Pushed::Queued
+            }
+            Some(mut buffers) => {
+                buffers.batch.push(queued);
+                Pushed::Wake(buffers)
+            }
         }
-        Ok(())
+    }
+
+    /// Takes a ticket for the next slot. The answer is the slot, which the caller then owns.
+    pub(crate) fn wait_for_slot(&self) -> (u64, Arc<Answer<()>>) {
+        let answer = Arc::new(Answer::new());
+        let mut state = self.state.lock();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        let outcome = match state.refusal() {
+            Some(failure) => Some(Err(failure)),
+            None if state.in_flight < self.in_flight_max => {
+                state.in_flight += 1;
+                Some(Ok(()))
+            }
+            None => {
+                state.waiters.insert(ticket, Arc::clone(&answer));
+                None
+            }
+        };
+        drop(state);
+        if let Some(outcome) = outcome {
+            // Nobody else has seen it yet.
+            let _delivered = answer.settle(outcome);
+        }
+        (ticket, answer)
+    }
+
+    /// The caller with this ticket no longer waits.
+    pub(crate) fn leave(&self, ticket: u64, answer: &Answer<()>) {
+        self.state.lock().waiters.remove(&ticket);
+        if let Some(Ok(())) = answer.abandon() {
+            // It was given a slot just before.
+            self.release(1);
+        }
+    }
+
+    /// Frees slots, and hands them to those who wait.
+    fn release(&self, mut slots: usize) {
+        while slots > 0 {
+            let granted = self.state.lock().free(slots);
+            slots = grant(&granted);
+        }
     }
 
     /// Enters a job in the register.
     pub(crate) fn register(&self, stop: Arc<dyn Stop>) -> Result<usize, Failure> {
         let mut state = self.state.lock();
-        if let Stage::Ended(failure) = &state.stage {
-            return Err(failure.clone());
+        match &state.stage {
+            Stage::Ended(failure) => Err(failure.clone()),
+            Stage::Open | Stage::Closing => Ok(state.live.insert(stop)),
         }
-        Ok(state.live.insert(stop))
     }
 
-    /// Takes what has ended out of the register.
-    pub(crate) fn unregister(&self, keys: impl IntoIterator<Item = usize>) {
-        let mut gone = Vec::new();
+    /// Takes out of the register what has ended, `calls` of which held a slot.
+    pub(crate) fn unregister(&self, keys: impl IntoIterator<Item = usize>, calls: usize) {
         let mut state = self.state.lock();
-        gone.extend(
-            keys.into_iter()
-                .filter_map(|key| state.live.try_remove(key)),
-        );
-        let waiting = state.live.is_empty() && !matches!(state.stage, Stage::Open);
-        let driver = if waiting { state.driver.take() } else { None };
+        let gone: Vec<_> = keys
+            .into_iter()
+            .filter_map(|key| state.live.try_remove(key))
+            .collect();
+        let granted = state.free(calls);
+        let main = state.main_if_empty();
         drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
+        drop(gone);
+        if let Some(main) = main {
+            main.wake();
         }
+        let unused = grant(&granted);
+        self.release(unused);
     }
 
-    /// Moves everything queued into `batch`, and what ended since the last time out of the register.
-    pub(crate) fn poll_take(
-        &self,
-        cx: &Context<'_>,
-        batch: &mut Vec<Queued>,
-        ended: &mut Vec<Arc<dyn Stop>>,
-        keys: &mut Vec<usize>,
-    ) -> Poll<Found> {
+    /// Gives the awake driver what has been queued; none when it may sleep, and then its buffers are here again.
+    pub(crate) fn take(&self, mut buffers: Box<Buffers>) -> Option<Box<Buffers>> {
         let mut state = self.state.lock();
-        ended.extend(keys.drain(..).filter_map(|key| state.live.try_remove(key)));
-        if let Some(deadline) = state.stop {
-            return Poll::Ready(Found::StopRequest(deadline));
+        let calls = buffers.ended.len();
+        for key in buffers.ended.drain(..) {
+            // Dropped under the lock, which is safe: a call that ended on its first poll has left neither a waker
+            // nor a value in its answer, so no foreign destructor can run here.
+            drop(state.live.try_remove(key));
         }
-        if state.queue.is_empty() {
-            state.leave_waker(cx);
-            return Poll::Pending;
+        let granted = state.free(calls);
+        let main = state.main_if_empty();
+        let more = if state.queue.is_empty() {
+            state.buffers = Some(buffers);
+            None
+        } else {
+            std::mem::swap(&mut state.queue, &mut buffers.batch);
+            Some(buffers)
+        };
+        drop(state);
+        if let Some(main) = main {
+            main.wake();
         }
-        std::mem::swap(&mut state.queue, batch);
-        Poll::Ready(Found::Calls)
+        let unused = grant(&granted);
+        self.release(unused);
+        if let Some(mut buffers) = more {
+            // Taken from the end, in the order in which they came.
+            buffers.batch.reverse();
+            return Some(buffers);
+        }
+        None
+    }
+
+    /// The driver was dropped in the middle: whoever comes next starts another.
+    pub(crate) fn driver_gone(&self) {
+        self.state.lock().buffers = Some(Box::default());
     }
 
     /// Asks the thread to end by `deadline`, and refuses calls from now on.
@@ -144,42 +272,61 @@ impl Intake {
         }
         // The first request counts.
         state.stop.get_or_insert(deadline);
-        let driver = state.driver.take();
+        let waiters = std::mem::take(&mut state.waiters);
+        let main = state.main.take();
         drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
+        refuse(&waiters, &Failure::ShutDown);
+        if let Some(main) = main {
+            main.wake();
         }
     }
 
-    /// Ends every wait with `failure` and refuses everything from now on. The number of waits that it ended.
+    /// Drops the calls that have not been taken up, which tells their callers. On the executor's thread only: what
+    /// they hold may need its surroundings. The number of them.
+    pub(crate) fn drop_queued(&self) -> usize {
+        let queue = std::mem::take(&mut self.state.lock().queue);
+        let keys: Vec<_> = queue.iter().map(|call| call.key).collect();
+        drop(queue);
+        let calls = keys.len();
+        self.unregister(keys, calls);
+        calls
+    }
+
+    /// Ends every wait with `failure` and refuses everything from now on. The number of calls and jobs it ended.
     pub(crate) fn end(&self, failure: &Failure) -> usize {
         let mut state = self.state.lock();
         if !matches!(state.stage, Stage::Ended(_)) {
             state.stage = Stage::Ended(failure.clone());
         }
-        let queue = std::mem::take(&mut state.queue);
+        let waiters = std::mem::take(&mut state.waiters);
         let live: Vec<_> = state
             .live
             .iter()
             .map(|(_, stop)| Arc::clone(stop))
             .collect();
-        for call in &queue {
-            state.live.try_remove(call.key);
-        }
+        let main = state.main.take();
         drop(state);
         for stop in &live {
             stop.stop(failure.clone());
         }
-        drop(queue);
+        refuse(&waiters, failure);
+        if let Some(main) = main {
+            main.wake();
+        }
         live.len()
     }
 
-    /// Drops the calls that have not been taken up; each of their callers is told.
-    pub(crate) fn drop_queued(&self) {
-        let queue = std::mem::take(&mut self.state.lock().queue);
-        let keys: Vec<_> = queue.iter().map(|call| call.key).collect();
-        drop(queue);
-        self.unregister(keys);
+    /// Completes when the thread has to end.
+    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<End> {
+        let mut state = self.state.lock();
+        if let Stage::Ended(Failure::Crashed(message)) = &state.stage {
+            return Poll::Ready(End::Crashed(message.clone()));
+        }
+        if let Some(deadline) = state.stop {
+            return Poll::Ready(End::Asked(deadline));
+        }
+        state.main = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Completes when the register is empty.
@@ -188,33 +335,58 @@ impl Intake {
         if state.live.is_empty() {
             return Poll::Ready(());
         }
-        state.leave_waker(cx);
+        state.main = Some(cx.waker().clone());
         Poll::Pending
     }
 
-    pub(crate) fn queued(&self) -> usize {
-        self.state.lock().queue.len()
-    }
-
-    pub(crate) fn pushed_total(&self) -> u64 {
-        self.state.lock().pushed_total
+    /// Calls pushed so far, calls in flight, calls in the queue.
+    pub(crate) fn gauges(&self) -> (u64, usize, usize) {
+        let state = self.state.lock();
+        (state.pushed_total, state.in_flight, state.queue.len())
     }
 
     /// Why calls are refused, if they are.
     pub(crate) fn refusal(&self) -> Option<Failure> {
-        match &self.state.lock().stage {
+        self.state.lock().refusal()
+    }
+}
+
+impl State {
+    fn refusal(&self) -> Option<Failure> {
+        match &self.stage {
             Stage::Open => None,
             Stage::Closing => Some(Failure::ShutDown),
             Stage::Ended(failure) => Some(failure.clone()),
         }
     }
+
+    /// Frees slots; those that are passed on at once stay in use.
+    fn free(&mut self, slots: usize) -> Vec<Arc<Answer<()>>> {
+        let mut granted = Vec::new();
+        while granted.len() < slots
+            && let Some((_, waiter)) = self.waiters.pop_first()
+        {
+            granted.push(waiter);
+        }
+        self.in_flight -= slots - granted.len();
+        granted
+    }
+
+    fn main_if_empty(&mut self) -> Option<Waker> {
+        let waiting = self.live.is_empty() && matches!(self.stage, Stage::Ended(_));
+        if waiting { self.main.take() } else { None }
+    }
 }
 
-impl State {
-    fn leave_waker(&mut self, cx: &Context<'_>) {
-        match &self.driver {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => self.driver = Some(cx.waker().clone()),
-        }
+fn refuse(waiters: &BTreeMap<u64, Arc<Answer<()>>>, failure: &Failure) {
+    for waiter in waiters.values() {
+        // One that has left in the meantime needs no answer.
+        let _delivery = waiter.settle(Err(failure.clone()));
     }
+}
+
+/// Hands out slots. The number of those that nobody wanted any more.
+fn grant(waiters: &[Arc<Answer<()>>]) -> usize {
+    let unwanted = |waiter: &Arc<Answer<()>>| matches!(waiter.settle(Ok(())), Delivery::Late(_));
+    waiters.iter().filter(|waiter| unwanted(waiter)).count()
 }

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use crate::{
     answer::Failure,
     config::{ShutdownHook, StartHook},
-    driver::Driver,
     error::{ShutdownError, StartError},
+    intake,
     registry::{Core, ThreadRuntime},
     runtime::Runtime,
     work::panic_message,
@@ -64,36 +64,34 @@ impl Main {
         core.adopt_current_thread(Arc::clone(&backend), helper);
         let runtime: Arc<dyn Runtime> =
             Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
-        let mut driver = Driver::new(Arc::clone(&core), Arc::clone(&backend));
 
-        if let Err(error) = run_start_hooks(&runtime, start_hooks).await {
-            tear_down(&core, &mut driver, &Failure::ShutDown, Instant::now()).await;
+        // A start that took too long is given up: the hooks are dropped then.
+        let start = Box::pin(run_start_hooks(&runtime, start_hooks));
+        let started = match select(start, poll_fn(|cx| core.intake.poll_end(cx))).await {
+            Either::Left((started, _)) => started,
+            Either::Right(_) => Err(StartError::TimedOut {
+                waited: Duration::ZERO,
+            }),
+        };
+        if let Err(error) = started {
+            tear_down(&core, &Failure::ShutDown, Instant::now()).await;
             let _nobody_waits = ready.try_send(Err(error));
             return Ok(ShutdownReport::default());
         }
         let _nobody_waits = ready.try_send(Ok(Arc::clone(&runtime)));
 
-        let deadline = match guard(driver.serve()).await {
-            Ok(deadline) => deadline,
-            Err(message) => {
-                // A defect in this crate or in a backend: everybody is told, nothing is left waiting.
-                tracing::error!(message, "executor thread panicked");
-                tear_down(
-                    &core,
-                    &mut driver,
-                    &Failure::Crashed(message.clone()),
-                    Instant::now(),
-                )
-                .await;
+        let deadline = match poll_fn(|cx| core.intake.poll_end(cx)).await {
+            intake::End::Asked(deadline) => deadline,
+            intake::End::Crashed(message) => {
+                tear_down(&core, &Failure::Crashed(message.clone()), Instant::now()).await;
                 return Err(ShutdownError::Crashed { message });
             }
         };
         let asked = Instant::now();
-        // What has not begun does not begin; what has may finish while the hooks run.
-        driver.clear();
-        core.intake.drop_queued();
+        // What still waits in the queue does not begin; what has begun may finish while the hooks run.
+        let dropped = core.drop_queued();
         let hooks_failed = run_shutdown_hooks(&runtime, shutdown_hooks, deadline).await;
-        let cut_off = tear_down(&core, &mut driver, &Failure::ShutDown, deadline).await;
+        let cut_off = dropped + tear_down(&core, &Failure::ShutDown, deadline).await;
         Ok(ShutdownReport {
             cut_off,
             hooks_failed,
@@ -144,14 +142,9 @@ async fn run_shutdown_hooks(
 }
 
 /// Ends every wait and waits until what was waited for has been dropped. The number of waits that it ended.
-async fn tear_down(
-    core: &Core,
-    driver: &mut Driver,
-    failure: &Failure,
-    deadline: Instant,
-) -> usize {
+async fn tear_down(core: &Core, failure: &Failure, deadline: Instant) -> usize {
     let cut_off = core.end(failure);
-    driver.clear();
+    core.drop_queued();
     if let Some(runtime) = core.runtime() {
         let latest = deadline.max(Instant::now() + DROP_TIME);
         let empty = poll_fn(|cx| core.intake.poll_empty(cx));
@@ -166,4 +159,86 @@ async fn guard<F: Future>(future: F) -> Result<F::Output, String> {
         .catch_unwind()
         .await
         .map_err(|payload| panic_message(payload.as_ref()))
+}
+
+#[cfg(all(test, not(bridge_loom)))]
+mod tests {
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::sync_channel,
+    };
+
+    use super::*;
+    use crate::{
+        backend::TokioRuntime,
+        bridge::Bridge,
+        error::CallError,
+        runtime::{Job, Sleep},
+    };
+
+    /// A backend with a defect: starting the second job panics.
+    #[derive(Debug)]
+    struct Defective {
+        good: TokioRuntime,
+        spawned: AtomicUsize,
+    }
+
+    impl Runtime for Defective {
+        fn spawn_job(&self, job: Job) {
+            assert_eq!(
+                self.spawned.fetch_add(1, Ordering::Relaxed),
+                0,
+                "out of order"
+            );
+            self.good.spawn_job(job);
+        }
+
+        fn sleep_until(&self, deadline: Instant) -> Sleep {
+            self.good.sleep_until(deadline)
+        }
+
+        fn now(&self) -> Instant {
+            self.good.now()
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_driver_itself_is_reported_to_everybody()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let core = Arc::new(Core::new(8));
+        let bridge = Bridge::new(Arc::clone(&core));
+        let (ready, is_ready) = sync_channel(1);
+        let main = Main {
+            core,
+            ready,
+            start_hooks: Vec::new(),
+            shutdown_hooks: Vec::new(),
+        };
+        let caller = std::thread::spawn(move || {
+            let _runtime = is_ready.recv();
+            // The driver is the first job, this call the second, because it does not end on its first poll.
+            let first = bridge.run_in_p2p_blocking(tokio::task::yield_now());
+            (first, bridge.run_in_p2p_blocking(async {}))
+        });
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let good = TokioRuntime::new(tokio.handle().clone());
+        let backend = Arc::new(Defective {
+            good,
+            spawned: AtomicUsize::new(0),
+        });
+        let end = tokio.block_on(main.run(backend, None));
+        let (first, second) = caller.join().expect("the caller does not panic");
+        assert!(
+            matches!(&end, Err(ShutdownError::Crashed { message }) if message.contains("out of order")),
+            "{end:?}"
+        );
+        assert!(first.is_err());
+        assert!(
+            matches!(&second, Err(CallError::Crashed { message }) if message.contains("out of order")),
+            "{second:?}"
+        );
+        Ok(())
+    }
 }

@@ -3,17 +3,21 @@
 use std::{
     cell::Cell,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::ThreadId,
     time::Instant,
 };
 
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::runtime::Handle;
 
 use crate::{
-    answer::{Failure, Stop},
+    answer::Failure,
     counters::{Counters, Tally},
-    intake::Intake,
+    driver::Driver,
+    intake::{Buffers, Intake},
     runtime::{Job, Runtime, Sleep},
     work::Ending,
 };
@@ -27,85 +31,113 @@ thread_local! {
 /// The state shared by an executor thread, its bridges and what runs on it.
 pub(crate) struct Core {
     pub(crate) intake: Intake,
-    /// One permit for each call in flight. Closed when calls are refused.
-    pub(crate) admission: Arc<Semaphore>,
-    pub(crate) in_flight_max: usize,
     pub(crate) tally: Tally,
-    thread: OnceLock<ThreadId>,
-    /// The backend's own runtime; set before the thread is announced as ready.
-    runtime: OnceLock<Arc<dyn Runtime>>,
+    /// Set when everything is cut off, for the inline path, which takes no lock. Late by a moment is harmless there:
+    /// what runs inline is dropped with its surroundings.
+    refusing: AtomicBool,
+    home: OnceLock<Home>,
+}
+
+/// Where the executor lives; set before the thread is announced as ready.
+#[derive(Debug)]
+struct Home {
+    thread: ThreadId,
+    /// The backend's own runtime.
+    runtime: Arc<dyn Runtime>,
     /// The tokio runtime to enter around what is polled on the thread, if the thread is not inside one.
-    helper: OnceLock<Handle>,
+    helper: Option<Handle>,
 }
 
 impl Core {
     pub(crate) fn new(in_flight_max: usize) -> Self {
         Self {
-            intake: Intake::new(),
-            admission: Arc::new(Semaphore::new(in_flight_max)),
-            in_flight_max,
+            intake: Intake::new(in_flight_max),
             tally: Tally::default(),
-            thread: OnceLock::new(),
-            runtime: OnceLock::new(),
-            helper: OnceLock::new(),
+            refusing: AtomicBool::new(false),
+            home: OnceLock::new(),
         }
     }
 
     /// Makes the current thread the executor's, with the runtime that it drives.
     pub(crate) fn adopt_current_thread(&self, runtime: Arc<dyn Runtime>, helper: Option<Handle>) {
-        let id = std::thread::current().id();
-        EXECUTOR.set(Some(id));
-        let _set_once = self.thread.set(id);
-        let _set_once = self.runtime.set(runtime);
-        if let Some(helper) = helper {
-            let _set_once = self.helper.set(helper);
-        }
+        let thread = std::thread::current().id();
+        EXECUTOR.set(Some(thread));
+        // Called once, by the thread's main future.
+        let _set_once = self.home.set(Home {
+            thread,
+            runtime,
+            helper,
+        });
     }
 
     pub(crate) fn is_current(&self) -> bool {
-        let current = EXECUTOR.get();
-        current.is_some() && current == self.thread.get().copied()
+        EXECUTOR
+            .get()
+            .is_some_and(|current| self.home.get().is_some_and(|home| home.thread == current))
     }
 
     pub(crate) fn runtime(&self) -> Option<&Arc<dyn Runtime>> {
-        self.runtime.get()
+        self.home.get().map(|home| &home.runtime)
     }
 
     pub(crate) fn helper(&self) -> Option<&Handle> {
-        self.helper.get()
+        self.home.get().and_then(|home| home.helper.as_ref())
+    }
+
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// Starts the driver with what it left when it went to sleep.
+    pub(crate) fn wake_driver(self: &Arc<Self>, buffers: Box<Buffers>) {
+        let driver = Driver::new(Arc::clone(self), buffers);
+        if let Some(runtime) = self.runtime() {
+            runtime.spawn_job(Job::driver(driver));
+        }
     }
 
     pub(crate) fn request_stop(&self, deadline: Instant) {
         self.intake.request_stop(deadline);
-        self.admission.close();
+    }
+
+    /// Drops the calls that have not been taken up. On the executor's thread only.
+    pub(crate) fn drop_queued(&self) -> usize {
+        let calls = self.intake.drop_queued();
+        self.tally.cut_off(calls);
+        calls
     }
 
     /// Ends every wait and refuses everything from now on.
     pub(crate) fn end(&self, failure: &Failure) -> usize {
-        self.admission.close();
+        self.refusing.store(true, Ordering::Relaxed);
         self.intake.end(failure)
     }
 
+    pub(crate) fn crash(&self, message: String) {
+        tracing::error!(message, "executor thread panicked");
+        self.end(&Failure::Crashed(message));
+    }
+
     pub(crate) fn counters(&self) -> Counters {
-        let in_flight = self
-            .in_flight_max
-            .saturating_sub(self.admission.available_permits());
-        self.tally
-            .snapshot(self.intake.pushed_total(), in_flight, self.intake.queued())
+        let (hops, in_flight, queue_depth) = self.intake.gauges();
+        self.tally.snapshot(hops, in_flight, queue_depth)
     }
 }
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core")
-            .field("thread", &self.thread)
+            .field("thread", &self.home.get().map(|home| home.thread))
             .finish_non_exhaustive()
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// A call that hopped, and holds a slot.
     Call,
+    /// A call that runs inline, without one.
+    Inline,
     Job,
 }
 
@@ -115,16 +147,19 @@ pub(crate) struct Registration {
     key: usize,
     kind: Kind,
     ending: Ending,
+    /// When it began, if it is timed.
+    begun: Option<Instant>,
 }
 
 impl Registration {
-    pub(crate) fn new(core: Arc<Core>, key: usize, kind: Kind) -> Self {
+    pub(crate) fn new(core: Arc<Core>, key: usize, kind: Kind, begun: Option<Instant>) -> Self {
         // What is dropped without having ended was cut off.
         Self {
             core,
             key,
             kind,
             ending: Ending::Cancelled,
+            begun,
         }
     }
 
@@ -135,11 +170,10 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.core.tally.ended(self.kind, self.ending);
-        self.core.intake.unregister([self.key]);
-        if self.kind == Kind::Call {
-            self.core.admission.add_permits(1);
-        }
+        self.core.tally.ended(self.kind, self.ending, self.begun);
+        self.core
+            .intake
+            .unregister([self.key], usize::from(self.kind == Kind::Call));
     }
 }
 
@@ -158,16 +192,22 @@ impl ThreadRuntime {
 
 impl Runtime for ThreadRuntime {
     fn spawn_job(&self, mut job: Job) {
-        let Some(stop) = &job.stop else {
-            return self.backend.spawn_job(job);
-        };
-        match self.core.intake.register(Arc::<dyn Stop>::clone(stop)) {
-            Ok(key) => {
-                job.registration = Some(Registration::new(Arc::clone(&self.core), key, Kind::Job));
+        match job
+            .stop()
+            .map(|stop| (self.core.intake.register(Arc::clone(&stop)), stop))
+        {
+            // Dropping the job tells its handle.
+            Some((Err(failure), stop)) => stop.stop(failure),
+            Some((Ok(key), _)) => {
+                job.register(Registration::new(
+                    Arc::clone(&self.core),
+                    key,
+                    Kind::Job,
+                    None,
+                ));
                 self.backend.spawn_job(job);
             }
-            // Dropping the job tells its handle.
-            Err(failure) => stop.stop(failure),
+            None => self.backend.spawn_job(job),
         }
     }
 

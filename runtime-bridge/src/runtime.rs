@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,6 +12,7 @@ use std::{
 
 use crate::{
     answer::{Answer, Stop},
+    driver::Driver,
     registry::Registration,
     task::JobHandle,
     work::{BoxWork, Work},
@@ -37,7 +39,7 @@ use crate::{
 ///   one that is spawned afterwards. No handle waits for ever.
 /// - **R7** A job is polled and dropped inside a tokio context, so that code which assumes tokio works in it.
 /// - **R8** `sleep_until` completes at its instant or later, never earlier, and an instant in the past at the
-///   first poll; it may be polled on any thread.
+///   first poll; it may be polled on any thread. One that outlives its runtime completes at its next poll.
 /// - **R9** `now` never goes backwards and is the clock of `sleep_until`.
 /// - **R10** The spawner's tracing span is current whenever the job is polled or dropped.
 ///
@@ -73,9 +75,11 @@ pub trait RuntimeExt: Runtime {
         let work = Box::pin(Work::new(future, Arc::clone(&answer), None));
         let stop: Arc<dyn Stop> = Arc::<Answer<F::Output>>::clone(&answer);
         self.spawn_job(Job {
-            work,
-            stop: Some(stop),
-            registration: None,
+            kind: JobKind::Work {
+                work,
+                stop: Some(stop),
+                registration: None,
+            },
         });
         JobHandle::new(answer)
     }
@@ -86,23 +90,70 @@ impl<R: Runtime + ?Sized> RuntimeExt for R {}
 /// A job on its way to a runtime: a future that reports to its [`JobHandle`] by itself.
 #[must_use = "a job does nothing unless it is polled"]
 pub struct Job {
-    // Declared before the registration: the work is gone by the time that the executor thread hears of its end.
-    pub(crate) work: BoxWork,
-    /// Ends the wait of the job's handle. None for a call, which is on the register already.
-    pub(crate) stop: Option<Arc<dyn Stop>>,
-    /// Tells the executor thread that the job has ended; none on a bare runtime.
-    pub(crate) registration: Option<Registration>,
+    kind: JobKind,
+}
+
+enum JobKind {
+    Work {
+        // Declared before the registration: the work is gone when the executor thread hears of its end.
+        work: BoxWork,
+        /// Ends the wait of the job's handle. None for a call, which is on the register already.
+        stop: Option<Arc<dyn Stop>>,
+        /// Tells the executor thread that the job has ended; none on a bare runtime.
+        registration: Option<Registration>,
+    },
+    /// Held as it is, not boxed: starting it is part of every call that finds its executor idle.
+    Driver(Driver),
+}
+
+impl Job {
+    pub(crate) fn call(work: BoxWork, registration: Registration) -> Self {
+        Self {
+            kind: JobKind::Work {
+                work,
+                stop: None,
+                registration: Some(registration),
+            },
+        }
+    }
+
+    pub(crate) fn driver(driver: Driver) -> Self {
+        Self {
+            kind: JobKind::Driver(driver),
+        }
+    }
+
+    /// What has to be on the register while the job lives.
+    pub(crate) fn stop(&self) -> Option<Arc<dyn Stop>> {
+        match &self.kind {
+            JobKind::Work { stop, .. } => stop.clone(),
+            JobKind::Driver(_) => None,
+        }
+    }
+
+    pub(crate) fn register(&mut self, new: Registration) {
+        if let JobKind::Work { registration, .. } = &mut self.kind {
+            *registration = Some(new);
+        }
+    }
 }
 
 impl Future for Job {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let ending = std::task::ready!(self.work.as_mut().poll(cx));
-        if let Some(registration) = self.registration.take() {
-            registration.end(ending);
+        match &mut self.kind {
+            JobKind::Driver(driver) => Pin::new(driver).poll(cx),
+            JobKind::Work {
+                work, registration, ..
+            } => {
+                let ending = std::task::ready!(work.as_mut().poll(cx));
+                if let Some(registration) = registration.take() {
+                    registration.end(ending);
+                }
+                Poll::Ready(())
+            }
         }
-        Poll::Ready(())
     }
 }
 
@@ -127,7 +178,8 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        // Tokio's timer panics when its runtime has gone, which a sleeper elsewhere cannot know.
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))).unwrap_or(Poll::Ready(()))
     }
 }
 

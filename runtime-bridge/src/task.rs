@@ -68,7 +68,7 @@ impl<T> Future for JobHandle<T> {
 impl<T> Drop for JobHandle<T> {
     fn drop(&mut self) {
         if let Some(answer) = &self.answer {
-            answer.abandon();
+            drop(answer.abandon());
         }
     }
 }

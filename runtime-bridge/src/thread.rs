@@ -21,6 +21,7 @@ use crate::{
     lifecycle::{End, Main, Ready, ShutdownReport},
     registry::Core,
     runtime::Runtime,
+    sync::Mutex,
     work::panic_message,
 };
 
@@ -61,8 +62,9 @@ pub struct ExecutorThread {
 #[derive(Debug)]
 struct Running {
     thread: JoinHandle<()>,
-    /// The thread sends its end here as the last thing that it does.
-    ended: Receiver<End>,
+    /// The thread sends its end here as the last thing that it does. The lock is never waited for: it makes the
+    /// receiver shareable, so that the owner may be put behind an `Arc`.
+    ended: Mutex<Receiver<End>>,
 }
 
 impl ExecutorThread {
@@ -96,7 +98,10 @@ impl ExecutorThread {
             .map_err(StartError::Spawn)?;
         match is_ready.recv_timeout(start_deadline) {
             Ok(Ok(runtime)) => {
-                let running = Some(Running { thread, ended });
+                let running = Some(Running {
+                    thread,
+                    ended: Mutex::new(ended),
+                });
                 Ok(Self {
                     core,
                     runtime,
@@ -132,7 +137,7 @@ impl ExecutorThread {
 
     /// Ends the thread. May be awaited on any runtime.
     ///
-    /// In this order: calls are refused from now on, and those that have not begun are ended; the shutdown hooks
+    /// In this order: calls are refused from now on, and those still queued are ended; the shutdown hooks
     /// run, while calls and jobs that have begun may finish; what is left is cut off, its callers get
     /// [`CallError::ShutDown`](crate::CallError::ShutDown) or [`JobError::ShutDown`](crate::JobError::ShutDown), and
     /// it is dropped on the thread; the runtime is dropped; the thread ends. At `deadline` the hooks are cut off
@@ -205,7 +210,7 @@ impl Drop for ExecutorThread {
 impl Running {
     fn wait(self, core: &Core, name: &str, deadline: Duration) -> End {
         let waited = deadline.min(FAR) + FORCED_GRACE;
-        let end = match self.ended.recv_timeout(waited) {
+        let end = match self.ended.lock().recv_timeout(waited) {
             Ok(end) => end,
             Err(RecvTimeoutError::Timeout) => {
                 core.end(&Failure::ShutDown);
@@ -250,8 +255,10 @@ fn run_thread(backend: Backend, main: Main, ready: &SyncSender<Ready>, end: &Syn
             Err(ShutdownError::Crashed { message })
         }
     };
-    // The runtime has been dropped by now, and with it whatever had not ended in time.
+    // The runtime has been dropped by now, and with it whatever had not ended in time. After a crash calls may be
+    // left in the queue.
     core.end(&Failure::ShutDown);
+    core.drop_queued();
     let _nobody_waits = end.try_send(last_word);
 }
 
@@ -270,4 +277,20 @@ fn drive(backend: Backend, main: Main) -> Result<End, StartError> {
             backend::smol::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime)
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Bridge, Call, ExecutorThread, JobHandle, Runtime};
+
+    const fn shareable<T: Send + Sync + ?Sized>() {}
+
+    /// Handles go into server state, which is shared between threads.
+    const _: () = {
+        shareable::<ExecutorThread>();
+        shareable::<Bridge>();
+        shareable::<dyn Runtime>();
+        shareable::<JobHandle<Box<dyn FnOnce() + Send>>>();
+        shareable::<Call<()>>();
+    };
 }

@@ -75,36 +75,22 @@ impl<F: Future> Future for Work<F> {
             drop_future(this.span, this.future.as_mut());
             return Poll::Ready(Ending::Cancelled);
         }
-        let polled = {
-            let _entered = this.span.enter();
-            catch_unwind(AssertUnwindSafe(|| {
-                this.future
-                    .as_mut()
-                    .as_pin_mut()
-                    .map(|future| future.poll(cx))
-            }))
-        };
-        let (outcome, ending) = match polled {
-            Ok(Some(Poll::Ready(value))) => (Ok(value), Ending::Finished),
-            Ok(Some(Poll::Pending)) => {
-                let expired = this
-                    .deadline
-                    .as_mut()
-                    .is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
-                if expired {
-                    (Err(Failure::DeadlineExceeded), Ending::Expired)
-                } else if this.answer.watch(cx.waker()) {
-                    return Poll::Pending;
-                } else {
-                    (Err(Failure::Cancelled), Ending::Cancelled)
-                }
+        // Looked at first: a call whose deadline passed in the queue must not begin.
+        let expired = this
+            .deadline
+            .as_mut()
+            .is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
+        let (outcome, ending) = if expired {
+            (Err(Failure::DeadlineExceeded), Ending::Expired)
+        } else {
+            match poll_future(this.span, this.future.as_mut(), cx) {
+                Ok(Some(Poll::Ready(value))) => (Ok(value), Ending::Finished),
+                Ok(Some(Poll::Pending)) if this.answer.watch(cx.waker()) => return Poll::Pending,
+                Ok(Some(Poll::Pending)) => (Err(Failure::Cancelled), Ending::Cancelled),
+                // Polled after its end.
+                Ok(None) => return Poll::Ready(Ending::Finished),
+                Err(failure) => (Err(failure), Ending::Panicked),
             }
-            // Polled after its end.
-            Ok(None) => return Poll::Ready(Ending::Finished),
-            Err(payload) => (
-                Err(Failure::Panicked(panic_message(payload.as_ref()))),
-                Ending::Panicked,
-            ),
         };
         let panicked_in_drop = drop_future(this.span, this.future.as_mut());
         let (outcome, ending) = match panicked_in_drop {
@@ -124,6 +110,19 @@ impl<F: Future> Future for Work<F> {
             Ending::Panicked
         })
     }
+}
+
+/// Polls the future, if there still is one, inside its span; its panic becomes a failure.
+fn poll_future<F: Future>(
+    span: &Span,
+    future: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Result<Option<Poll<F::Output>>, Failure> {
+    let _entered = span.enter();
+    catch_unwind(AssertUnwindSafe(|| {
+        future.as_pin_mut().map(|future| future.poll(cx))
+    }))
+    .map_err(|payload| Failure::Panicked(panic_message(payload.as_ref())))
 }
 
 /// Drops the future inside its span; the panic of a destructor becomes a failure.

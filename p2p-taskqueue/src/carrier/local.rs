@@ -100,7 +100,7 @@ impl LocalQueue {
         let timeout = Duration::try_from_secs_f64(wait.timeout_s).unwrap_or(Duration::ZERO);
         let deadline = self.runtime.sleep_until(self.runtime.now() + timeout);
         // Whether it was the end or the deadline, the records say how they stand.
-        drop(future::select(pin!(watch.done()), pin!(deadline)).await);
+        future::select(pin!(watch.done()), pin!(deadline)).await;
         let tasks = self.tasks(ids).await?;
         let done = tasks.iter().all(|task| task.status.is_terminal());
         Ok(waited(tasks, one, done))
@@ -169,12 +169,13 @@ const OPERATIONS: [&str; 11] =
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use runtime_bridge::TokioRuntime;
 
     use super::*;
     use crate::{
         Json, TaskQueueExt, TaskStatus,
-        api::{Complete, CompletedStatus, Fail, Get, Release, Renew},
+        api::{Complete, CompletedStatus, Fail, Get, Peers, Release, Renew},
         store::{SqliteStore, StoreOptions},
     };
 
@@ -186,6 +187,106 @@ mod tests {
         let store = SqliteStore::open(&directory.path().join("queue.sqlite3"), StoreOptions::default())?;
         let runtime = TokioRuntime::new(tokio::runtime::Handle::current());
         Ok((LocalQueue::new(Arc::new(store), PeerId::random(), Arc::new(runtime)), directory))
+    }
+
+    async fn submit(queue: &LocalQueue) -> Result<TaskId, QueueError> {
+        Ok(queue.submit(&ME, Submit::new("echo", Json::null())).await?.task_id)
+    }
+
+    async fn claim(queue: &LocalQueue) -> Result<(TaskId, Complete), Box<dyn std::error::Error>> {
+        let task = queue.claim(&ME, Claim::new("w")).await?.task.ok_or("no task")?;
+        let fence = task.fence.ok_or("no fence")?;
+        let complete =
+            Complete { task_id: task.task_id, fence, status: CompletedStatus::Completed, result: None, error: None };
+        Ok((task.task_id, complete))
+    }
+
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(20), future).await.expect("an answer in time")
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_last_of_its_tasks() -> TestResult {
+        let (queue, _directory) = queue()?;
+        let ids = vec![submit(&queue).await?, submit(&queue).await?];
+        let (first, end_first) = claim(&queue).await?;
+        let (_, end_second) = claim(&queue).await?;
+        let wait = Wait { task_id: None, task_ids: ids.clone(), timeout_s: 100.0 };
+        let mut waiting = Box::pin(queue.wait(&ME, wait));
+        let mut one = Box::pin(queue.wait(&ME, Wait::one(first, 100.0)));
+        assert!((&mut waiting).now_or_never().is_none() && (&mut one).now_or_never().is_none());
+        queue.complete(&ME, end_first).await?;
+        assert!(soon(one).await?.done);
+        assert!((&mut waiting).now_or_never().is_none());
+        queue.complete(&ME, end_second).await?;
+        let waited = soon(waiting).await?;
+        assert!(waited.done && waited.task.is_none());
+        let tasks = waited.tasks.ok_or("no tasks")?;
+        assert_eq!(tasks.iter().map(|task| task.task_id).collect::<Vec<_>>(), ids);
+        assert!(tasks.iter().all(|task| task.status == TaskStatus::Completed));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn at_the_timeout_the_record_is_as_it_stands() -> TestResult {
+        let (queue, _directory) = queue()?;
+        let id = submit(&queue).await?;
+        for timeout_s in [0.0, 0.01] {
+            let waited = soon(queue.wait(&ME, Wait::one(id, timeout_s))).await?;
+            assert!(!waited.done);
+            assert_eq!(waited.task.ok_or("no task")?.status, TaskStatus::Queued);
+        }
+        let unknown = TaskId::from_bytes([1; 16]);
+        assert_eq!(soon(queue.wait(&ME, Wait::one(unknown, 9.0))).await.unwrap_err().code, ErrorCode::NotFound);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_without_a_task_ends_with_none() -> TestResult {
+        let (queue, _directory) = queue()?;
+        let claim = Claim { wait_s: 0.01, ..Claim::new("w") };
+        assert_eq!(soon(queue.claim(&ME, claim)).await?.task, None);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_thousand_waits_are_all_woken_and_hold_nobody_up() -> TestResult {
+        let (queue, _directory) = queue()?;
+        let id = submit(&queue).await?;
+        let (_, end) = claim(&queue).await?;
+        let mut waits = future::join_all((0..1_000).map(|_| queue.wait(&ME, Wait::one(id, 100.0))));
+        assert!((&mut waits).now_or_never().is_none());
+        soon(queue.get(&ME, Get { task_id: id })).await?;
+        soon(queue.complete(&ME, end)).await?;
+        for waited in soon(waits).await {
+            assert!(waited?.done);
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn waiting_claims_are_bounded() -> TestResult {
+        let (queue, _directory) = queue()?;
+        let claim = || queue.claim(&ME, Claim { wait_s: 100.0, ..Claim::new("w") });
+        let waiting: Vec<_> = (0..1_024).map(|_| claim()).collect();
+        let mut waiting = future::join_all(waiting);
+        assert!((&mut waiting).now_or_never().is_none());
+        assert_eq!(soon(claim()).await.unwrap_err().code, ErrorCode::Overloaded);
+        drop(waiting);
+        let id = submit(&queue).await?;
+        assert_eq!(soon(claim()).await?.task.ok_or("no task")?.task_id, id);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn bounds_are_checked_and_what_is_the_nodes_is_refused() -> TestResult {
+        let (queue, _directory) = queue()?;
+        let submit = Submit { priority: 11, ..Submit::new("echo", Json::null()) };
+        assert_eq!(queue.submit(&ME, submit).await.unwrap_err().code, ErrorCode::InvalidArgument);
+        assert_eq!(queue.peers(&ME, Peers::default()).await.unwrap_err().code, ErrorCode::Unsupported);
+        let status = queue.status(&ME, StatusQuery { detail: true, ..StatusQuery::default() }).await?;
+        assert_eq!(status.queue.ok_or("no detail")?.totals["queued"], 0);
+        Ok(())
     }
 
     #[tokio::test]

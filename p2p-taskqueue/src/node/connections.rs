@@ -26,12 +26,15 @@ pub(super) struct Connection {
     link: Option<JobHandle<()>>,
     /// Stands once the peer has proved itself.
     pub(super) session: Option<Session>,
+    /// Closed in the middle of the handshake: what the link has read by then says why, and it has yet to report.
+    is_closed: bool,
 }
 
 impl NodeLoop {
     pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let (remote, role) = (endpoint.get_remote_address().clone(), role_of(endpoint));
-        self.connections.insert(connection, Connection { peer, remote, role, link: None, session: None });
+        let established = Connection { peer, remote, role, link: None, session: None, is_closed: false };
+        self.connections.insert(connection, established);
         if self.stopping.is_some() {
             self.swarm.close_connection(connection);
         }
@@ -99,7 +102,7 @@ impl NodeLoop {
         let entry = self.peers.entry(peer, self.directory.runtime.now());
         // A loopback address of another machine would lead to this one.
         let said = proof.addresses.into_iter().filter(|address| is_near || !is_loopback(address));
-        entry.learn(dialled.into_iter().chain(said));
+        let is_news = entry.learn(dialled.into_iter().chain(said));
         // The peer has started anew: what stands from before is dead, and has not noticed yet.
         for stale in entry.sessions.iter().filter(|standing| standing.instance != proof.instance) {
             stale.session.close();
@@ -112,16 +115,30 @@ impl NodeLoop {
         let standing = Standing { connection, session: proof.session, instance: proof.instance };
         entry.connected(standing, proof.software, unix_now());
         self.sessions_changed(peer);
-        self.peers_changed();
+        if is_news && self.service.is_some() {
+            // Without the address a node that is killed now would not find the peer again.
+            self.save();
+        } else {
+            self.peers_changed();
+        }
     }
 
     /// Ends what the connection carries and closes it.
     pub(super) fn give_up(&mut self, connection: ConnectionId, failure: &QueueError) {
         self.forget(connection, failure);
-        self.swarm.close_connection(connection);
+        if self.connections.get(&connection).is_some_and(|known| known.is_closed) {
+            self.connections.remove(&connection);
+        } else {
+            self.swarm.close_connection(connection);
+        }
     }
 
     pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, cause: &str) {
+        let is_undecided = |known: &&mut Connection| known.link.is_some() && known.session.is_none();
+        if let Some(known) = self.connections.get_mut(&connection).filter(is_undecided) {
+            known.is_closed = true;
+            return;
+        }
         self.forget(connection, &unreachable(peer, cause));
         self.connections.remove(&connection);
     }

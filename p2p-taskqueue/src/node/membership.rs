@@ -25,7 +25,7 @@ impl NodeLoop {
         entry.learn(ticket.addresses().iter().cloned());
         entry.is_kept = true;
         entry.redial.hasten(now);
-        self.peers_changed();
+        self.save();
         Ok(())
     }
 

@@ -84,19 +84,21 @@ impl Entry {
         self.sessions.iter().map(|standing| &standing.session).find(|session| session.is_open())
     }
 
-    /// Puts these addresses first; the oldest fall off the end.
-    pub(super) fn learn(&mut self, addresses: impl IntoIterator<Item = Multiaddr>) {
+    /// Puts these addresses first; the oldest fall off the end. Says whether there is a new one among them.
+    pub(super) fn learn(&mut self, addresses: impl IntoIterator<Item = Multiaddr>) -> bool {
         let mut merged: Vec<Multiaddr> = Vec::new();
         let learned = addresses.into_iter().map(without_peer).filter(|address| {
             let len = address.len();
             0 < len && len <= ADDRESS_BYTES_MAX
         });
-        for address in learned.chain(std::mem::take(&mut self.addresses)) {
+        let before = std::mem::take(&mut self.addresses);
+        for address in learned.chain(before.iter().cloned()) {
             if merged.len() < ADDRESSES_MAX && !merged.contains(&address) {
                 merged.push(address);
             }
         }
         self.addresses = merged;
+        self.addresses.iter().any(|address| !before.contains(address))
     }
 
     /// Takes a caller who waits, unless there are too many.

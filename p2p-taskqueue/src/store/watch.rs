@@ -18,7 +18,9 @@ pub(crate) struct Watches {
 
 #[derive(Debug, Default)]
 struct Table {
-    by_task: HashMap<TaskId, Vec<Arc<Waiter>>>,
+    by_task: HashMap<TaskId, HashMap<u64, Arc<Waiter>>>,
+    /// Tells watches of the same task apart.
+    next_number: u64,
     /// Watches that stand.
     watches: usize,
     /// Ids of all of them.
@@ -44,14 +46,16 @@ impl Watches {
             return Err(QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(WATCH_RETRY_AFTER_S));
         }
         table.watches += 1;
+        table.next_number += 1;
+        let number = table.next_number;
         table.ids += outstanding.len();
         let ids: Vec<TaskId> = outstanding.iter().copied().collect();
         let waiter = Arc::new(Waiter { outstanding: Mutex::new(outstanding), done: Notify::new() });
         for id in &ids {
-            table.by_task.entry(*id).or_default().push(Arc::clone(&waiter));
+            table.by_task.entry(*id).or_default().insert(number, Arc::clone(&waiter));
         }
         drop(table);
-        Ok(Watch { waiter, ids, registry: Arc::clone(self) })
+        Ok(Watch { number, waiter, ids, registry: Arc::clone(self) })
     }
 
     /// Tells that these tasks have ended; readers see it already.
@@ -64,7 +68,7 @@ impl Watches {
             return;
         }
         for id in ids {
-            for waiter in table.by_task.remove(id).into_iter().flatten() {
+            for waiter in table.by_task.remove(id).into_iter().flat_map(HashMap::into_values) {
                 waiter.settle(*id);
             }
         }
@@ -84,6 +88,7 @@ impl Waiter {
 /// Interest in the end of some tasks. Dropping it ends it.
 #[derive(Debug)]
 pub struct Watch {
+    number: u64,
     waiter: Arc<Waiter>,
     ids: Vec<TaskId>,
     registry: Arc<Watches>,
@@ -114,7 +119,7 @@ impl Drop for Watch {
         table.ids = table.ids.saturating_sub(self.ids.len());
         for id in &self.ids {
             if let Some(waiters) = table.by_task.get_mut(id) {
-                waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+                waiters.remove(&self.number);
                 if waiters.is_empty() {
                     table.by_task.remove(id);
                 }

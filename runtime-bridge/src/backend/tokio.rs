@@ -1,8 +1,12 @@
 //! Tokio: a current-thread runtime on the executor thread, and any tokio runtime behind its handle.
 
-use std::{future::Future, io, sync::Arc, time::Instant};
+use std::time::Instant;
+#[cfg(feature = "runtime-tokio")]
+use std::{future::Future, sync::Arc};
 
-use tokio::runtime::{Builder, Handle};
+#[cfg(feature = "runtime-tokio")]
+use tokio::runtime::Builder;
+use tokio::runtime::Handle;
 
 use crate::runtime::{Job, Runtime, Sleep};
 
@@ -45,11 +49,17 @@ impl Runtime for TokioRuntime {
 /// A timer of the runtime behind `handle`, to be polled anywhere.
 pub(crate) fn sleep_on(handle: &Handle, deadline: Instant) -> Sleep {
     let _entered = handle.enter();
-    Sleep::new(tokio::time::sleep_until(deadline.into()))
+    let deadline = deadline.into();
+    if deadline <= tokio::time::Instant::now() {
+        // Tokio's timer rounds up to its next millisecond.
+        return Sleep::new(std::future::ready(()));
+    }
+    Sleep::new(tokio::time::sleep_until(deadline))
 }
 
 /// Drives a current-thread runtime on this thread until what `main` makes is done.
-pub(crate) fn block_on<M, F>(main: M) -> io::Result<F::Output>
+#[cfg(feature = "runtime-tokio")]
+pub(crate) fn block_on<M, F>(main: M) -> std::io::Result<F::Output>
 where
     M: FnOnce(Arc<dyn Runtime>) -> F,
     F: Future,

@@ -1,6 +1,7 @@
 use std::{
     mem,
-    sync::{Mutex, PoisonError, mpsc::SyncSender},
+    sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
+    time::Duration,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -76,7 +77,8 @@ pub(super) struct ClaimWork {
     pub(super) claimant: Claimant,
     pub(super) worker: String,
     pub(super) lease_s: f64,
-    pub(super) wait_s: f64,
+    /// Until when it waits for a task, if it does.
+    pub(super) deadline: Option<Duration>,
 }
 
 /// The answers, one for each kind of [`Work`].
@@ -100,17 +102,11 @@ pub(super) struct GivenOut {
     payload: String,
     fence: Fence,
     /// Where it goes back to; `None` once it has arrived.
-    returns: Option<std::sync::Arc<Returns>>,
+    returns: Option<Arc<Returns>>,
 }
 
 impl GivenOut {
-    pub(super) const fn new(
-        spec: Spec,
-        live: Live,
-        payload: String,
-        fence: Fence,
-        returns: std::sync::Arc<Returns>,
-    ) -> Self {
+    pub(super) const fn new(spec: Spec, live: Live, payload: String, fence: Fence, returns: Arc<Returns>) -> Self {
         Self { spec, live, payload, fence, returns: Some(returns) }
     }
 
@@ -118,9 +114,8 @@ impl GivenOut {
     pub(super) fn arrive(mut self) -> Result<Leased, QueueError> {
         let id = self.spec.id;
         let payload = Json::parse(mem::take(&mut self.payload)).map_err(|_| damaged(id))?;
-        let returns = self.returns.take();
+        self.returns = None;
         let (spec, live) = (self.spec.clone(), self.live.clone());
-        drop(returns);
         let record = Record { spec, payload, standing: Standing::Live(live), result: None };
         Ok(Leased { record, fence: self.fence })
     }

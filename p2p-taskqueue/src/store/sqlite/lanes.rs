@@ -79,9 +79,13 @@ impl Lanes {
 
     /// The first task that the worker may take.
     pub(super) fn first_for(&self, claimant: &Claimant) -> Option<(Head, Arc<str>)> {
-        let of_none = self.first_of_session(None, claimant);
-        let own = claimant.session.as_ref().and_then(|_| self.first_of_session(claimant.session.clone(), claimant));
-        [of_none, own].into_iter().flatten().min_by_key(|(head, _)| *head)
+        let of_none = self.by_session.get(&None);
+        let own = claimant.session.as_ref().and_then(|_| self.by_session.get(&claimant.session));
+        let first = |heads: &BTreeMap<Head, Arc<Entry>>| {
+            let (head, entry) = heads.iter().find(|(_, entry)| entry.lane.admits(claimant))?;
+            Some((*head, Arc::clone(&entry.key)))
+        };
+        [of_none, own].into_iter().flatten().filter_map(first).min_by_key(|(head, _)| *head)
     }
 
     /// A task joined its line.
@@ -103,12 +107,6 @@ impl Lanes {
             self.set(key, head);
         }
         Ok(())
-    }
-
-    fn first_of_session(&self, session: Option<String>, claimant: &Claimant) -> Option<(Head, Arc<str>)> {
-        let heads = self.by_session.get(&session)?;
-        let (head, entry) = heads.iter().find(|(_, entry)| entry.lane.admits(claimant))?;
-        Some((*head, Arc::clone(&entry.key)))
     }
 
     fn set(&mut self, key: &str, head: Option<Head>) {

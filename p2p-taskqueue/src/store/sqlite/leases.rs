@@ -36,6 +36,15 @@ impl Leases {
         }
     }
 
+    /// Takes over the ends of leases that were known before.
+    pub(super) fn keep_ends(&mut self, known: &Self) {
+        for (id, lease) in &known.by_task {
+            if self.by_task.contains_key(id) {
+                self.set(*id, *lease);
+            }
+        }
+    }
+
     /// When the first lease ends.
     pub(super) fn first_end(&self) -> Option<Duration> {
         self.by_end.first().map(|(end, _)| *end)

@@ -125,9 +125,9 @@ fn page_sql(query: &List) -> String {
          AND (:session IS NULL OR t.session = :session) \
          AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(t.labels) WHERE value = :label)) \
          ORDER BY {first}.seq {direction}",
-        rows::SPEC_COLUMNS,
-        rows::LIVE_COLUMNS,
-        rows::ENDED_COLUMNS,
+        rows::spec_columns!(),
+        rows::live_columns!(),
+        rows::ended_columns!(),
     )
 }
 

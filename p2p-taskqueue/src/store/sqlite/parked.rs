@@ -18,14 +18,12 @@ struct Waiting {
 
 impl Parked {
     /// Lets a claim wait, if it wants to and there is room.
-    pub(super) fn park(&mut self, command: Command, now: Duration) {
-        let wait_s = match &command.work {
-            Work::Claim(claim) => claim.wait_s,
-            _ => 0.0,
+    pub(super) fn park(&mut self, command: Command) {
+        let deadline = match &command.work {
+            Work::Claim(claim) => claim.deadline,
+            _ => None,
         };
-        if wait_s <= 0.0 {
-            return answer(command, Ok(Answer::Claimed(None)));
-        }
+        let Some(deadline) = deadline else { return answer(command, Ok(Answer::Claimed(None))) };
         if self.claims.len() >= PARKED_MAX {
             self.claims.retain(|waiting| !waiting.command.reply.is_closed());
         }
@@ -33,7 +31,6 @@ impl Parked {
             let error = QueueError::new(ErrorCode::Overloaded, format!("more than {PARKED_MAX} claims wait already"));
             return answer(command, Err(error.with_retry_after_s(PARKED_RETRY_AFTER_S)));
         }
-        let deadline = now + Duration::try_from_secs_f64(wait_s).unwrap_or(Duration::ZERO);
         self.claims.push(Waiting { command, deadline });
     }
 

@@ -71,20 +71,23 @@ pub(super) fn get(connection: &Connection, ids: &[TaskId]) -> Result<Vec<Record>
 }
 
 fn get_one(connection: &Connection, id: TaskId) -> Result<Record, QueueError> {
-    let sql = format!(
-        "SELECT {}, {}, {} FROM task t LEFT JOIN live l ON l.seq = t.seq LEFT JOIN finished f ON f.seq = t.seq \
-         WHERE t.id = ?1",
-        rows::SPEC_COLUMNS,
-        rows::LIVE_COLUMNS,
-        rows::ENDED_COLUMNS,
-    );
     let failed = |error| unusable(id, RowError::from(error));
-    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut statement = connection.prepare_cached(GET).map_err(failed)?;
     let mut found = statement.query([id.as_bytes().as_slice()]).map_err(failed)?;
     let row = found.next().map_err(failed)?.ok_or_else(|| not_found(id))?;
     let record = read_record(row).map_err(|error| unusable(id, error))?;
     if record.spec.id == id { Ok(record) } else { Err(damaged(id)) }
 }
+
+const GET: &str = concat!(
+    "SELECT ",
+    rows::spec_columns!(),
+    ", ",
+    rows::live_columns!(),
+    ", ",
+    rows::ended_columns!(),
+    " FROM task t LEFT JOIN live l ON l.seq = t.seq LEFT JOIN finished f ON f.seq = t.seq WHERE t.id = ?1"
+);
 
 /// Reads a row of the three tables' columns, one after the other.
 pub(super) fn read_record(row: &rusqlite::Row<'_>) -> Result<Record, RowError> {
@@ -139,8 +142,8 @@ SELECT min(ready_at) FROM run";
 /// Two, so that a long list does not hold up a `get`; more would only wait for the two cores of a small machine.
 const READERS: usize = 2;
 
-/// Reads that wait: beyond this they would be answered after their callers have given up.
-const READS_MAX: usize = 4_096;
+/// Reads that wait: all waits for one task may be woken at once, and each reads its record.
+const READS_MAX: usize = 16_384;
 
 /// What one answer may hold in memory.
 const READ_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -1,6 +1,9 @@
 use rusqlite::{CachedStatement, Connection, Row, types::FromSql};
 
-use super::lanes::Head;
+use super::{
+    checksum::{ended_crc, live_crc, spec_crc},
+    lanes::Head,
+};
 use crate::{
     PeerId,
     engine::{Ended, Lane, Live, Phase, Spec, Terms, Wall},
@@ -8,17 +11,32 @@ use crate::{
 };
 
 /// The columns of `task`, in the order in which [`read_spec`] takes them.
-pub(super) const SPEC_COLUMNS: &str = "t.seq, t.id, t.task_type, t.model_name, t.priority, t.created_at, t.deadline, \
-     t.labels, t.requires, t.session, t.pin_to, t.max_attempts, t.backoff_s, t.result_ttl_s, t.crc, t.payload";
+macro_rules! spec_columns {
+    () => {
+        "t.seq, t.id, t.task_type, t.model_name, t.priority, t.created_at, t.deadline, \
+     t.labels, t.requires, t.session, t.pin_to, t.max_attempts, t.backoff_s, t.result_ttl_s, t.crc, t.payload"
+    };
+}
+pub(super) use spec_columns;
 
 /// The columns of `live`, in the order in which [`read_live`] takes them.
-pub(super) const LIVE_COLUMNS: &str = "l.seq, l.id, l.lane, l.priority, l.phase, l.ready_at, l.not_before, l.attempt, \
+macro_rules! live_columns {
+    () => {
+        "l.seq, l.id, l.lane, l.priority, l.phase, l.ready_at, l.not_before, l.attempt, \
      l.fence_epoch, l.fence_counter, l.worker, l.lease_s, l.lease_until, l.cancel, l.progress, l.status_message, \
-     l.error, l.updated_at, l.max_attempts, l.backoff_s, l.result_ttl_s, l.crc";
+     l.error, l.updated_at, l.max_attempts, l.backoff_s, l.result_ttl_s, l.crc"
+    };
+}
+pub(super) use live_columns;
 
 /// The columns of `finished`, in the order in which [`read_ended`] takes them.
-pub(super) const ENDED_COLUMNS: &str = "f.seq, f.id, f.status, f.at, f.expires_at, f.not_before, f.attempt, \
-     f.fence_epoch, f.fence_counter, f.worker, f.progress, f.status_message, f.error, f.dead, f.crc, f.result";
+macro_rules! ended_columns {
+    () => {
+        "f.seq, f.id, f.status, f.at, f.expires_at, f.not_before, f.attempt, \
+     f.fence_epoch, f.fence_counter, f.worker, f.progress, f.status_message, f.error, f.dead, f.crc, f.result"
+    };
+}
+pub(super) use ended_columns;
 
 /// What the store keeps beside the engine's part of a live row.
 #[derive(Debug, Clone)]
@@ -117,7 +135,7 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
     }
 }
 
-/// Reads the columns of [`SPEC_COLUMNS`]: the sequence number, what the submit fixed, and the payload's text.
+/// Reads the columns of `spec_columns`: the sequence number, what the submit fixed, and the payload's text.
 pub(super) fn read_spec(columns: &mut Columns<'_, '_>) -> Result<(i64, Spec, String), RowError> {
     let seq = columns.take()?;
     let spec = Spec {
@@ -141,7 +159,7 @@ pub(super) fn read_spec(columns: &mut Columns<'_, '_>) -> Result<(i64, Spec, Str
     if stored == i64::from(spec_crc(seq, &spec, &payload)) { Ok((seq, spec, payload)) } else { Err(RowError::Damaged) }
 }
 
-/// Reads the columns of [`LIVE_COLUMNS`].
+/// Reads the columns of `live_columns`.
 pub(super) fn read_live(columns: &mut Columns<'_, '_>) -> Result<LiveRow, RowError> {
     let (seq, id, lane, priority) = (columns.take()?, columns.id()?, columns.take()?, columns.take()?);
     let phase = match columns.take::<i64>()? {
@@ -171,7 +189,7 @@ pub(super) fn read_live(columns: &mut Columns<'_, '_>) -> Result<LiveRow, RowErr
     Ok(row)
 }
 
-/// Reads the columns of [`ENDED_COLUMNS`]: how the task ended, and its result's text.
+/// Reads the columns of `ended_columns`: how the task ended, and its result's text.
 pub(super) fn read_ended(columns: &mut Columns<'_, '_>) -> Result<(Ended, Option<String>), RowError> {
     let (seq, id) = (columns.take()?, columns.id()?);
     let ended = Ended {
@@ -352,13 +370,13 @@ fn words(words: &[String]) -> Option<String> {
     if words.is_empty() { None } else { serde_json::to_string(words).ok() }
 }
 
-fn fence_columns(fence: Option<Fence>) -> (Option<i64>, Option<i64>) {
+pub(super) fn fence_columns(fence: Option<Fence>) -> (Option<i64>, Option<i64>) {
     // The counters start at zero and grow by one: they do not pass i64::MAX in the life of a store.
     let part = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     (fence.map(|fence| part(fence.epoch)), fence.map(|fence| part(fence.counter)))
 }
 
-const fn phase_number(phase: Phase) -> i64 {
+pub(super) const fn phase_number(phase: Phase) -> i64 {
     match phase {
         Phase::Ready => PHASE_READY,
         Phase::Delayed => PHASE_DELAYED,
@@ -385,88 +403,3 @@ pub(super) const PHASE_DAMAGED: i64 = 9;
 pub(super) const STATUS_COMPLETED: i64 = 3;
 const STATUS_FAILED: i64 = 4;
 const STATUS_CANCELLED: i64 = 5;
-
-/// A checksum over fields: each is fed with its presence and its length, so that no two contents feed the same bytes.
-#[derive(Default)]
-struct Checksum(crc32fast::Hasher);
-
-impl Checksum {
-    fn int(&mut self, value: impl Into<i64>) -> &mut Self {
-        self.0.update(&value.into().to_le_bytes());
-        self
-    }
-
-    fn real(&mut self, value: f64) -> &mut Self {
-        self.0.update(&value.to_le_bytes());
-        self
-    }
-
-    fn bytes(&mut self, value: Option<&[u8]>) -> &mut Self {
-        match value {
-            Some(bytes) => {
-                self.0.update(&(bytes.len() as u64).to_le_bytes());
-                self.0.update(bytes);
-            }
-            None => self.0.update(&u64::MAX.to_le_bytes()),
-        }
-        self
-    }
-
-    fn text(&mut self, value: Option<&String>) -> &mut Self {
-        self.bytes(value.map(String::as_bytes))
-    }
-
-    fn wall(&mut self, value: Option<Wall>) -> &mut Self {
-        self.bytes(value.map(|wall| wall.as_micros().to_le_bytes()).as_ref().map(<[u8; 8]>::as_slice))
-    }
-
-    fn fence(&mut self, value: Option<Fence>) -> &mut Self {
-        let (epoch, counter) = fence_columns(value);
-        self.int(epoch.unwrap_or(-1)).int(counter.unwrap_or(-1))
-    }
-
-    fn fraction(&mut self, value: Option<f64>) -> &mut Self {
-        self.bytes(value.map(f64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice))
-    }
-
-    fn terms(&mut self, terms: Terms) -> &mut Self {
-        self.int(terms.max_attempts).real(terms.backoff_s).real(terms.result_ttl_s)
-    }
-
-    fn finish(self) -> u32 {
-        self.0.finalize()
-    }
-}
-
-fn spec_crc(seq: i64, spec: &Spec, payload: &str) -> u32 {
-    let mut sum = Checksum::default();
-    sum.int(seq).bytes(Some(spec.id.as_bytes())).text(Some(&spec.task_type)).text(Some(&spec.model_name));
-    sum.int(spec.priority).wall(Some(spec.created_at)).wall(spec.deadline);
-    sum.int(i32::try_from(spec.labels.len()).unwrap_or(i32::MAX));
-    spec.labels.iter().for_each(|label| _ = sum.text(Some(label)));
-    spec.requires.iter().for_each(|label| _ = sum.text(Some(label)));
-    sum.text(spec.session.as_ref()).bytes(spec.pin_to.map(PeerId::to_bytes).as_deref());
-    sum.terms(spec.terms).bytes(Some(payload.as_bytes()));
-    sum.finish()
-}
-
-fn live_crc(row: &LiveRow) -> u32 {
-    let live = &row.live;
-    let mut sum = Checksum::default();
-    sum.int(row.seq).bytes(Some(row.id.as_bytes())).text(Some(&row.lane)).int(row.priority);
-    sum.int(phase_number(live.phase)).wall(Some(live.ready_at)).wall(live.not_before).int(live.attempt);
-    sum.fence(live.fence).text(live.worker.as_ref()).real(live.lease_s).wall(live.lease_until);
-    sum.text(live.cancel.as_ref()).fraction(live.progress).text(live.status_message.as_ref());
-    sum.text(live.error.as_ref()).wall(Some(live.updated_at)).terms(live.terms);
-    sum.finish()
-}
-
-fn ended_crc(seq: i64, id: TaskId, ended: &Ended, result: Option<&str>) -> u32 {
-    let mut sum = Checksum::default();
-    sum.int(seq).bytes(Some(id.as_bytes())).int(status_number(ended.status).unwrap_or(-1));
-    sum.wall(Some(ended.at)).wall(Some(ended.expires_at)).wall(ended.not_before).int(ended.attempt);
-    sum.fence(ended.fence).text(ended.worker.as_ref()).fraction(ended.progress);
-    sum.text(ended.status_message.as_ref()).text(ended.error.as_ref()).int(ended.dead);
-    sum.bytes(result.map(str::as_bytes));
-    sum.finish()
-}

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use crate::store::StoreError;
 
@@ -165,6 +165,8 @@ pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
 fn open_plain(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Plans do not depend on the values bound to them: without this, statements are planned anew for new values.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
@@ -194,7 +196,7 @@ pub(super) const APPLICATION_ID: i64 = 0x746d_7368;
 pub(super) const SCHEMA_VERSION: i64 = 1;
 
 /// Only a program that is not ours (a shell, a backup) can hold the file: wait a moment, then say so.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// In SQLite's unit, negative KiB: the hot pages of a million queued tasks; taken as it is needed.
 const WRITER_CACHE_KIB_NEGATIVE: i64 = -16 * 1024;

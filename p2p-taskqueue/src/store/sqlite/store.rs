@@ -8,7 +8,7 @@ use std::{
         mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -17,7 +17,6 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     command::{Answer, ClaimWork, Command, Message, Returns, Work},
-    leases::Leases,
     list,
     parked::Parked,
     reader::{self, Job},
@@ -107,7 +106,7 @@ impl SqliteStore {
         let connection = schema::open_writer(path).map_err(failed)?;
         let fence = Fence { epoch: tally::raise_epoch(&connection).map_err(failed)?, counter: 0 };
         let now = options.clock.now();
-        let memory = Memory::load(&connection, fence, &Leases::default(), now).map_err(failed)?;
+        let memory = Memory::load(&connection, fence, now).map_err(failed)?;
         let reserve = Reserve::new(path);
         if let Err(error) = reserve.fill() {
             tracing::warn!(%error, "no room to set aside for a full disk");
@@ -166,9 +165,16 @@ impl SqliteStore {
         let Some(threads) = threads else { return };
         // The readers first: the log can be emptied only when nobody reads it.
         drop(self.readers.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // The writer has gone when its channel is closed.
-        let _ = self.writer.send(Message::Close);
-        if threads.writer_ended.recv_timeout(CLOSE_MAX) == Err(RecvTimeoutError::Timeout) {
+        let deadline = Instant::now() + CLOSE_MAX;
+        // Behind everything that was accepted; when the writer has gone, there is nobody to tell.
+        while let Err(TrySendError::Full(_)) = self.writer.try_send(Message::Close) {
+            let ended = threads.writer_ended.recv_timeout(CLOSE_RETRY);
+            if ended == Err(RecvTimeoutError::Disconnected) || Instant::now() >= deadline {
+                break;
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if threads.writer_ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
             // It hangs in the file system. What it has not committed was not acknowledged.
             tracing::error!(path = %self.path.display(), "the store's writer did not end in time");
             return;
@@ -239,7 +245,9 @@ impl TaskStore for SqliteStore {
     async fn claim(&self, peer: PeerId, claim: Claim) -> Result<Option<Leased>, QueueError> {
         let Claim { worker_id, supported_task_types, labels, session, lease_s, wait_s } = claim;
         let claimant = Claimant { peer, types: supported_task_types, labels, session };
-        let work = ClaimWork { claimant, worker: worker_id, lease_s, wait_s };
+        let wait = Some(Duration::try_from_secs_f64(wait_s).unwrap_or_default()).filter(|wait| !wait.is_zero());
+        let deadline = wait.map(|wait| self.clock.now().monotonic + wait);
+        let work = ClaimWork { claimant, worker: worker_id, lease_s, deadline };
         let claimed = |answer| match answer {
             Answer::Claimed(given_out) => Some(given_out),
             _ => None,
@@ -351,3 +359,6 @@ const COMMANDS_RETRY_AFTER_S: f64 = 0.5;
 
 /// The writer ends after one more batch and a copy of the log; longer than this the disk does not answer.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often a full channel is tried while closing.
+const CLOSE_RETRY: Duration = Duration::from_millis(5);

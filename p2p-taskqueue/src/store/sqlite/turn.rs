@@ -30,20 +30,20 @@ pub(super) struct Memory {
     pub(super) delayed_at: Option<Wall>,
     /// When the first finished task or idempotency key is to be removed; may be early, never late.
     pub(super) sweep_at: Option<Wall>,
+    /// A moment at which the wall clock was believed.
+    anchor: Now,
 }
 
 impl Memory {
-    /// Reads it from the file. Running tasks that `known` does not time keep their lease for one more length of it
-    /// (clause T8).
-    pub(super) fn load(connection: &Connection, fence: Fence, known: &Leases, now: Now) -> rusqlite::Result<Self> {
+    /// Reads it from the file. Running tasks keep their lease for one more length of it (clause T8).
+    pub(super) fn load(connection: &Connection, fence: Fence, now: Now) -> rusqlite::Result<Self> {
         let mut leases = Leases::default();
         let sql = "SELECT seq, id, lease_s FROM live INDEXED BY live_running WHERE phase = 2 ORDER BY seq";
         let mut running = connection.prepare_cached(sql)?;
         let mut rows = running.query([])?;
         while let Some(row) = rows.next()? {
-            let (seq, id, lease_s) = (row.get(0)?, TaskId::from_bytes(row.get(1)?), row.get::<_, f64>(2)?);
-            let end = known.get(id).map_or_else(|| lease_end(now, lease_s), |lease| lease.end);
-            leases.set(id, Lease { end, seq });
+            let (seq, id, lease_s) = (row.get(0)?, TaskId::from_bytes(row.get(1)?), row.get(2)?);
+            leases.set(id, Lease { end: lease_end(now, lease_s), seq });
         }
         let earliest = |sql| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
         let delayed_at = earliest("SELECT min(ready_at) FROM live INDEXED BY live_delayed WHERE phase = 1")?;
@@ -57,11 +57,32 @@ impl Memory {
             last_ready: Wall::from_micros(0),
             delayed_at: delayed_at.map(Wall::from_micros),
             sweep_at: finished.into_iter().chain(keys).min().map(Wall::from_micros),
+            anchor: now,
         })
     }
 
-    pub(super) const fn fence(&self) -> Fence {
-        self.fence
+    /// The time by which results and keys are removed: the wall clock's, but no later than the monotonic clock says since
+    /// the wall clock was last believed. So a wall clock that is set ahead removes nothing early (clause T5).
+    pub(super) fn retention(&self, now: Now) -> Wall {
+        let passed = now.monotonic.saturating_sub(self.anchor.monotonic);
+        now.wall.min(self.anchor.wall.after(passed.as_secs_f64()))
+    }
+
+    /// Believes the wall clock again from time to time: one that was wrong at the start must not keep results for ever.
+    pub(super) fn follow(&mut self, now: Now) {
+        if now.monotonic.saturating_sub(self.anchor.monotonic) >= ANCHOR_EVERY {
+            self.anchor = now;
+        }
+    }
+
+    /// Reads it again after a transaction that came to nothing: what the file does not have stays.
+    pub(super) fn reload(&mut self, connection: &Connection, now: Now) -> rusqlite::Result<()> {
+        let mut memory = Self::load(connection, self.fence, now)?;
+        memory.last_ready = self.last_ready;
+        memory.anchor = self.anchor;
+        memory.leases.keep_ends(&self.leases);
+        *self = memory;
+        Ok(())
     }
 }
 
@@ -148,8 +169,8 @@ impl<'a> Turn<'a> {
         if let Some(row) = self.live_row(seq).map_err(|error| unusable(id, error))? {
             return if row.id == id { Ok(Found::Live(row)) } else { Err(damaged(id).into()) };
         }
-        let sql = const_format(rows::ENDED_COLUMNS, "finished f WHERE f.seq = ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
+        const SQL: &str = concat!("SELECT ", rows::ended_columns!(), " FROM finished f WHERE f.seq = ?1");
+        let mut statement = self.connection.prepare_cached(SQL)?;
         let mut found = statement.query([seq])?;
         let Some(row) = found.next()? else { return Err(damaged(id).into()) };
         let (ended, result) = rows::read_ended(&mut Columns::new(row)).map_err(|error| unusable(id, error))?;
@@ -159,16 +180,16 @@ impl<'a> Turn<'a> {
 
     /// Reads a live row.
     pub(super) fn live_row(&self, seq: i64) -> Result<Option<LiveRow>, RowError> {
-        let sql = const_format(rows::LIVE_COLUMNS, "live l WHERE l.seq = ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
+        const SQL: &str = concat!("SELECT ", rows::live_columns!(), " FROM live l WHERE l.seq = ?1");
+        let mut statement = self.connection.prepare_cached(SQL)?;
         let mut found = statement.query([seq])?;
         found.next()?.map(|row| rows::read_live(&mut Columns::new(row))).transpose()
     }
 
     /// Reads what the submit fixed, and the payload.
     pub(super) fn spec(&self, seq: i64) -> Result<Option<(Spec, String)>, RowError> {
-        let sql = const_format(rows::SPEC_COLUMNS, "task t WHERE t.seq = ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
+        const SQL: &str = concat!("SELECT ", rows::spec_columns!(), " FROM task t WHERE t.seq = ?1");
+        let mut statement = self.connection.prepare_cached(SQL)?;
         let mut found = statement.query([seq])?;
         let Some(row) = found.next()? else { return Ok(None) };
         let (_, spec, payload) = rows::read_spec(&mut Columns::new(row))?;
@@ -308,6 +329,5 @@ fn earliest(known: &mut Option<Wall>, other: Wall) {
     *known = Some(known.map_or(other, |known| known.min(other)));
 }
 
-fn const_format(columns: &str, from: &str) -> String {
-    format!("SELECT {columns} FROM {from}")
-}
+/// Longer than anybody takes to notice a wrong clock, as long as results are kept by default.
+const ANCHOR_EVERY: Duration = Duration::from_secs(86_400);

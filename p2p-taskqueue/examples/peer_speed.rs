@@ -1,6 +1,11 @@
 //! How fast is a peer? Prints how long a status and a get of a peer take on a standing connection, and how many of them pass
 //! with 64 in flight. Each node has a thread of its own.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement: it stops at the first failure")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a measurement: it stops at the first failure"
+)]
 
 use std::{
     sync::Arc,
@@ -9,7 +14,7 @@ use std::{
 
 use futures::future::join_all;
 use p2p_taskqueue::{
-    Caller, Identity, Json, MeshSecret, Node, NodeConfig, NodeHandle, Request, TaskQueue, TaskQueueExt,
+    Caller, Identity, Json, MeshSecret, Node, NodeConfig, NodeHandle, Request, TaskQueueExt,
     api::{At, Get, StatusQuery, Submit, Target},
     carrier::LocalQueue,
     node::NoFiles,

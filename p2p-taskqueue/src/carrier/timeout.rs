@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::{
     Request,
+    api::limits::WAIT_S_MAX,
     wire::limits::{LONG_POLL_MARGIN, REQUEST_TIMEOUT},
 };
 
@@ -17,7 +18,22 @@ pub(super) fn timeout_of(request: &Request) -> Duration {
     }
 }
 
-/// A time that a caller asked for; what is no time is none.
+/// A time that a caller asked for; what is no time is none, and no wait is longer than the longest.
 pub(super) fn seconds(value: f64) -> Duration {
-    Duration::try_from_secs_f64(value).unwrap_or_default()
+    Duration::try_from_secs_f64(value.clamp(0.0, WAIT_S_MAX)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{TaskId, api::Wait};
+
+    #[test]
+    fn what_is_no_time_does_not_overflow_one() {
+        let timeout = |seconds| timeout_of(&Request::Wait(Wait::one(TaskId::from_bytes([0; 16]), seconds)));
+        for odd in [f64::NAN, f64::NEG_INFINITY, -1.0] {
+            assert_eq!(timeout(odd), REQUEST_TIMEOUT, "{odd}");
+        }
+        assert_eq!(timeout(f64::INFINITY), Duration::from_secs_f64(WAIT_S_MAX) + LONG_POLL_MARGIN);
+    }
 }

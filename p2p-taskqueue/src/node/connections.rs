@@ -109,6 +109,9 @@ impl NodeLoop {
         }
         entry.attempt.take_if(|attempt| *attempt == connection);
         entry.is_kept = self.service.is_some();
+        if entry.sessions.is_empty() {
+            tracing::info!(%peer, "connected");
+        }
         let standing = Standing { connection, session: proof.session, instance: proof.instance };
         entry.connected(standing, proof.software, unix_now());
         self.sessions_changed(peer);
@@ -154,6 +157,9 @@ impl NodeLoop {
         if entry.sessions.len() < before {
             entry.saw(unix_now());
             entry.redial = Redial::after_loss(now);
+            if entry.sessions.is_empty() {
+                tracing::info!(%peer, reason = %failure, "disconnected");
+            }
             self.sessions_changed(peer);
             self.peers_changed();
         }

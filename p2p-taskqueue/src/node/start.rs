@@ -85,8 +85,9 @@ impl Node {
 impl NodeLoop {
     /// Listens on every address, and waits until each listener has said where.
     async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), NodeError> {
+        // All before the first: what this node listens on itself must not count as taken.
+        addresses.iter().try_for_each(transport::check_free)?;
         for address in addresses {
-            transport::check_free(address)?;
             let listener = self.swarm.listen_on(address.clone()).map_err(|error| refused(address, error))?;
             self.listeners.push(listener);
         }

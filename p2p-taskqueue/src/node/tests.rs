@@ -221,6 +221,19 @@ async fn a_secret_that_cannot_be_kept_is_not_taken() {
 }
 
 #[tokio::test]
+async fn a_join_of_a_machine_that_is_off_is_remembered() {
+    let (a, b) = (Machine::new(1), Machine::new(2));
+    let (node_a, node_b) = (a.start().await, b.start().await);
+    let ticket = node_a.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
+    let address = super::transport::without_peer(node_a.addresses().remove(0));
+    node_a.shutdown().await;
+    let joined = soon(node_b.queue().join(LOCAL, Join { ticket })).await.unwrap();
+    assert!(!joined.connected && joined.error.unwrap().to_lowercase().contains("refused"));
+    let _node_a = a.start_at(address).await.unwrap();
+    until_serving(&node_b, a.identity.peer_id(), true).await;
+}
+
+#[tokio::test]
 async fn a_submitted_task_is_found_at_its_owner_without_a_target() {
     let (a, b, c) = (Machine::new(1), Machine::new(1), Machine::new(1));
     let (node_a, node_b, node_c) = (a.start().await, b.start().await, c.start().await);

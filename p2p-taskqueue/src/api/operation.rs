@@ -44,13 +44,13 @@ pub trait Operation: Check + Sized {
 
 /// The one table of the operations.
 macro_rules! operations {
-    ($($(#[$doc:meta])* $method:ident: $request:ident => $answer:ident;)*) => {
+    ($($(#[$doc:meta])* $name:literal $method:ident: $request:ident => $answer:ident;)*) => {
         /// An operation and its arguments, as it travels.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
         pub enum Request {
-            $($(#[$doc])* $request($request),)*
+            $($(#[$doc])* #[serde(rename = $name)] $request($request),)*
             /// Ask another peer.
             At(At),
         }
@@ -65,13 +65,13 @@ macro_rules! operations {
 
         impl Request {
             /// The names of all operations, as a node's capabilities list them.
-            pub const NAMES: &'static [&'static str] = &[$(stringify!($method)),*];
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
 
             /// The operation's name.
             #[must_use]
             pub const fn name(&self) -> &'static str {
                 match self {
-                    $(Self::$request(_) => stringify!($method),)*
+                    $(Self::$request(_) => $name,)*
                     Self::At(_) => "at",
                 }
             }
@@ -93,7 +93,7 @@ macro_rules! operations {
         }
 
         $(impl Operation for $request {
-            const NAME: &'static str = stringify!($method);
+            const NAME: &'static str = $name;
             type Answer = $answer;
 
             fn into_request(self) -> Request {
@@ -148,33 +148,33 @@ macro_rules! operations {
 
 operations! {
     /// Queue a task.
-    submit: Submit => Submitted;
+    "submit" submit: Submit => Submitted;
     /// Take a task under a lease.
-    claim: Claim => Claimed;
+    "claim" claim: Claim => Claimed;
     /// Extend a lease.
-    renew: Renew => Renewed;
+    "renew" renew: Renew => Renewed;
     /// End a task.
-    complete: Complete => Completed;
+    "complete" complete: Complete => Completed;
     /// Report a failed attempt.
-    fail: Fail => Failed;
+    "fail" fail: Fail => Failed;
     /// Give a task back.
-    release: Release => Released;
+    "release" release: Release => Released;
     /// Call a task off.
-    cancel: Cancel => Cancelled;
+    "cancel" cancel: Cancel => Cancelled;
     /// Read one record.
-    get: Get => Got;
+    "get" get: Get => Got;
     /// Wait for tasks to end.
-    wait: Wait => Waited;
+    "wait" wait: Wait => Waited;
     /// Read a page of records.
-    list: List => Listed;
+    "list" list: List => Listed;
     /// Ask a node how it stands.
-    status: StatusQuery => Status;
+    "status" status: StatusQuery => Status;
     /// Ask a node which peers it knows.
-    peers: Peers => PeersListed;
+    "peers" peers: Peers => PeersListed;
     /// Make a ticket.
-    invite: Invite => Invitation;
+    "invite" invite: Invite => Invitation;
     /// Join the mesh of a ticket.
-    join: Join => Joined;
+    "join" join: Join => Joined;
 }
 
 fn unwrap_answer<O: Operation>(response: Response) -> Result<O::Answer, QueueError> {
@@ -203,6 +203,12 @@ mod tests {
         let text = serde_json::to_string(&request).unwrap();
         assert!(text.contains(r#"{"b":1.0,"a":[18446744073709551616]}"#), "{text}");
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+    }
+
+    #[test]
+    fn a_request_is_named_on_the_wire_as_its_operation() {
+        let text = serde_json::to_string(&Request::StatusQuery(StatusQuery::default())).unwrap();
+        assert!(text.starts_with(r#"{"status":"#), "{text}");
     }
 
     #[test]

@@ -60,6 +60,23 @@ async fn a_busy_node_ends_in_time_and_loses_no_task() -> Result<()> {
     Ok(())
 }
 
+/// The task's owner is gone and cannot take it back: that must not hold the worker's node up.
+#[test]
+fn a_worker_whose_owner_is_away_ends_in_time() -> Result<()> {
+    let begun = Gate::new()?;
+    let command = format!("endless=sh -c 'echo > {}; sleep 1000'", begun.path().display());
+    let mut owner = Node::start(&[])?;
+    let mut worker = Node::start(&["--worker", &command])?;
+    worker.join(&owner)?;
+    owner.ask(&["submit", "endless"])?;
+    begun.written()?;
+    owner.kill()?;
+    let (status, took, stderr) = worker.stop(Signal::TERM)?;
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(took < STOP, "{took:?}; {stderr}");
+    Ok(())
+}
+
 #[test]
 fn a_restarted_node_keeps_its_identity_and_its_tasks() -> Result<()> {
     let mut node = Node::start(&[])?;

@@ -49,6 +49,23 @@ impl Attempt<'_> {
 
     /// Repeats the report until the owner has answered it, or the node stops.
     pub(super) async fn deliver(&self, report: Request) {
+        let deliver = self.deliver_at_last(&report);
+        let stopping = async {
+            let mut stopping = self.stopping.clone();
+            // A node that is gone without a word stops as well.
+            drop(stopping.wait_for(|stopping| *stopping).await);
+            self.runtime.sleep_until(self.runtime.now() + REPORT_GRACE).await;
+        };
+        tokio::select! {
+            () = deliver => {}
+            () = stopping => {
+                let operation = report.name();
+                tracing::warn!(operation, "stopping before the report was delivered: the task is done again after its lease");
+            }
+        }
+    }
+
+    async fn deliver_at_last(&self, report: &Request) {
         let mut pauses = retry_pauses();
         loop {
             let Err(error) = self.owner.call(&Caller::Local, report.clone()).await else { return };
@@ -57,14 +74,7 @@ impl Attempt<'_> {
                 return;
             }
             tracing::debug!(operation = report.name(), %error, "the report could not be delivered; trying again");
-            let mut stopping = self.stopping.clone();
-            tokio::select! {
-                () = pause(self.runtime, &mut pauses) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => {
-                    tracing::warn!("stopping before the report was delivered: the task is done again after its lease");
-                    return;
-                }
-            }
+            pause(self.runtime, &mut pauses).await;
         }
     }
 
@@ -153,4 +163,7 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A stopping node has two seconds in all, and a command half a second of them.
-const STOP_GRACE: Duration = Duration::from_secs(1);
+const STOP_GRACE: Duration = Duration::from_millis(700);
+
+/// An owner that can be reached answers within milliseconds.
+const REPORT_GRACE: Duration = Duration::from_millis(900);

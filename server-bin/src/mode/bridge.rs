@@ -14,6 +14,7 @@ use p2p_taskqueue::{
 };
 use runtime_bridge::{Backend, ExecutorThread, Runtime, ThreadConfig};
 use serde::Serialize;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -143,13 +144,11 @@ impl Server {
         let quiesce = bridge.run_in_p2p(async move {
             drop(rpc);
             join_all(workers.into_iter().map(Worker::shutdown)).await;
-            node
         });
-        let (node, ()) = futures::join!(quiesce, http.shutdown(HTTP_DRAIN));
-        if let Ok(node) = node
-            && bridge.run_in_p2p(async move { node.shutdown().await }).await.is_err()
-        {
-            tracing::warn!("the node did not end in order");
+        let (quiet, ()) = futures::join!(timeout(WORKERS_STOP, quiesce), http.shutdown(HTTP_DRAIN));
+        let parted = timeout(NODE_STOP, bridge.run_in_p2p(async move { node.shutdown().await })).await;
+        if quiet.is_err() || parted.is_err() {
+            tracing::info!("not everything ended in time and is cut off");
         }
         match thread.shutdown(EXECUTOR_STOP).await {
             Ok(report) => tracing::debug!(cut_off = report.cut_off, "the executor thread has ended"),
@@ -218,9 +217,12 @@ const MODE: &str = "bridge";
 const USUAL_LISTEN: &str = "/ip4/127.0.0.1/tcp/9710";
 const FREE_LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
-/// A shutdown has two seconds in all: a worker may use one for its command, the rest is for these.
+/// A shutdown has two seconds in all. Workers need the most of them: half a second for a command that does not want to
+/// end, and what its report takes. HTTP drains meanwhile.
+const WORKERS_STOP: Duration = Duration::from_millis(1_000);
 const HTTP_DRAIN: Duration = Duration::from_millis(500);
-const EXECUTOR_STOP: Duration = Duration::from_millis(300);
+const NODE_STOP: Duration = Duration::from_millis(400);
+const EXECUTOR_STOP: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {

@@ -46,6 +46,19 @@ impl Bridge {
     /// On the executor thread itself the future runs inline, without a hop. When as many calls as may be are in
     /// flight, it waits for its turn.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "runtime-tokio")] {
+    /// # use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
+    /// let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default())?;
+    /// let bridge = thread.bridge();
+    /// let sum = futures::executor::block_on(bridge.run_in_p2p(async { 40 + 2 }))?;
+    /// assert_eq!(sum, 42);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`CallError`]: the future panicked, or the executor thread has ended or ends before the future does.
@@ -78,6 +91,10 @@ impl Bridge {
     }
 
     /// A call with options: a deadline, or not to wait when there is no room. Await it to run it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run_in_p2p`](Self::run_in_p2p): dropping it, or the future that it turns into, cancels the work.
     pub fn call<F>(&self, future: F) -> Call<F>
     where
         F: Future + Send + 'static,

@@ -120,6 +120,21 @@
 //! - `work`, `answer`: one piece of work, and the slot between who asks and who works
 //! - `counters`, `histogram`, `error`; `sync`: the locks that the loom models swap
 
+#![cfg_attr(
+    not(any(
+        feature = "runtime-tokio",
+        feature = "runtime-smol",
+        feature = "runtime-async-std"
+    )),
+    expect(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        clippy::needless_pass_by_value,
+        reason = "without a backend no thread can start"
+    )
+)]
+
 mod answer;
 mod backend;
 mod block;

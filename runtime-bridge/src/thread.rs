@@ -141,7 +141,7 @@ impl ExecutorThread {
     /// run, while calls and jobs that have begun may finish; what is left is cut off, its callers get
     /// [`CallError::ShutDown`](crate::CallError::ShutDown) or [`JobError::ShutDown`](crate::JobError::ShutDown), and
     /// it is dropped on the thread; the runtime is dropped; the thread ends. At `deadline` the hooks are cut off
-    /// too. A quarter of a second after it the thread is given up if something blocks it: every wait ends with
+    /// too. Blocking tasks of tokio that are still busy then are left behind. A quarter of a second after it the thread is given up if something blocks it: every wait ends with
     /// an error all the same.
     ///
     /// # Errors

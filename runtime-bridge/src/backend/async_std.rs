@@ -105,7 +105,9 @@ where
         let _receiver_waits_below = sender.send(end);
     };
     drop(async_std::task::spawn(in_tokio_context(&handle, main)));
-    match helper.block_on(receiver) {
+    let end = helper.block_on(receiver);
+    super::tokio::end(helper);
+    match end {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(payload)) => resume_unwind(payload),
         Err(oneshot::Canceled) => Err(StartError::Panicked {

@@ -64,5 +64,6 @@ where
     let entered = tokio.enter();
     drop(executor);
     drop(entered);
+    super::tokio::end(tokio);
     Ok(output)
 }

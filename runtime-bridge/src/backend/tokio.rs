@@ -1,6 +1,6 @@
 //! Tokio: a current-thread runtime on the executor thread, and any tokio runtime behind its handle.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 #[cfg(feature = "runtime-tokio")]
 use std::{future::Future, sync::Arc};
 
@@ -57,6 +57,15 @@ pub(crate) fn sleep_on(handle: &Handle, deadline: Instant) -> Sleep {
     Sleep::new(tokio::time::sleep_until(deadline))
 }
 
+/// How long the end waits for tokio's blocking tasks, a name lookup for example, that cannot be stopped. They are
+/// left behind then: a lookup that takes seconds must not make the thread look stuck.
+const BLOCKING_TASKS_GRACE: Duration = Duration::from_millis(50);
+
+/// Ends a runtime on its own thread: its tasks are dropped here, inside its context.
+pub(crate) fn end(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_timeout(BLOCKING_TASKS_GRACE);
+}
+
 /// Drives a current-thread runtime on this thread until what `main` makes is done.
 #[cfg(feature = "runtime-tokio")]
 pub(crate) fn block_on<M, F>(main: M) -> std::io::Result<F::Output>
@@ -66,5 +75,7 @@ where
 {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let main = main(Arc::new(TokioRuntime::new(runtime.handle().clone())));
-    Ok(runtime.block_on(main))
+    let output = runtime.block_on(main);
+    end(runtime);
+    Ok(output)
 }

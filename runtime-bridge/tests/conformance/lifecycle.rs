@@ -156,3 +156,24 @@ fn what_has_begun_may_finish_while_the_hooks_run() {
         Ok(())
     });
 }
+
+#[test]
+fn a_busy_blocking_task_does_not_hold_up_the_end() {
+    on_every_backend(|backend| {
+        let thread = ExecutorThread::start(backend, ThreadConfig::default())?;
+        let (go_on, may_go_on) = mpsc::sync_channel::<()>(1);
+        let busy = async {
+            let (begin, begun) = tokio::sync::oneshot::channel();
+            let block = move || {
+                let _asker_gone = begin.send(());
+                let _go_on = may_go_on.recv();
+            };
+            drop(tokio::runtime::Handle::current().spawn_blocking(block));
+            begun.await
+        };
+        thread.bridge().run_in_p2p_blocking(busy)??;
+        thread.shutdown_blocking(AMPLE)?;
+        go_on.send(())?;
+        Ok(())
+    });
+}

@@ -3,10 +3,10 @@
 use std::{thread, time::Duration};
 
 use futures::future::poll_immediate;
-use runtime_bridge::{CallError, JobError, RuntimeExt, ShutdownError};
+use runtime_bridge::{CallError, JobError, Runtime, RuntimeExt, ShutdownError, TokioRuntime};
 use tokio::sync::oneshot;
 
-use crate::support::{AMPLE, block_executor, endless, every, executor_id};
+use crate::support::{AMPLE, block_executor, endless, every, executor_id, watch};
 
 #[test]
 fn c7_calls_in_flight_end_with_an_error_and_later_ones_are_refused() {
@@ -63,6 +63,31 @@ fn r6_jobs_that_the_end_cuts_off_say_so() {
         assert_eq!(running.await, Err(JobError::ShutDown));
         watch.dropped.await?;
         assert_eq!(runtime.spawn(async {}).await, Err(JobError::ShutDown));
+        Ok(())
+    });
+}
+
+#[test]
+fn r6_the_end_of_a_bare_tokio_runtime_is_told_too() {
+    watch("multi-thread tokio", || {
+        let tokio = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let runtime = TokioRuntime::new(tokio.handle().clone());
+        let (future, running) = endless();
+        let job = runtime.spawn(future);
+        futures::executor::block_on(running.begun)?;
+        let sleep = runtime.sleep_until(runtime.now() + AMPLE);
+        drop(tokio);
+        assert_eq!(futures::executor::block_on(job), Err(JobError::ShutDown));
+        assert!(futures::executor::block_on(running.dropped)?.in_tokio);
+        assert_eq!(
+            futures::executor::block_on(runtime.spawn(async {})),
+            Err(JobError::ShutDown)
+        );
+        // R8: it outlived its runtime, and nobody will ever wake it.
+        futures::executor::block_on(sleep);
         Ok(())
     });
 }

@@ -63,14 +63,8 @@ fn candidates() -> Result<Candidates, Error> {
         let thread = executor(backend)?;
         let other = Plain::start(backend)?;
         let label = label(backend);
-        list.push((
-            format!("handle_spawn/{label}/noop"),
-            handle_spawn(&callers, &other.spawner),
-        ));
-        list.push((
-            format!("run_in_p2p/{label}/noop"),
-            noop(&callers, thread.bridge()),
-        ));
+        list.push((format!("handle_spawn/{label}/noop"), handle_spawn(&callers, &other.spawner)));
+        list.push((format!("run_in_p2p/{label}/noop"), noop(&callers, thread.bridge())));
         list.push((format!("inline/{label}/noop"), inline(thread.bridge())));
         if backend.name() == "tokio" {
             for (size, name) in [(1024, "1KiB"), (64 * 1024, "64KiB")] {
@@ -82,16 +76,9 @@ fn candidates() -> Result<Candidates, Error> {
         plain.push(other);
     }
     list.push(("inline/plain_await/noop".to_owned(), Box::new(plain_await)));
-    list.push((
-        "fresh_runtime_per_call/noop".to_owned(),
-        fresh_runtime(&callers),
-    ));
+    list.push(("fresh_runtime_per_call/noop".to_owned(), fresh_runtime(&callers)));
     list.push(("floor/park_unpark".to_owned(), Box::new(park_unpark)));
-    Ok(Candidates {
-        list,
-        _threads: threads,
-        _plain: plain,
-    })
+    Ok(Candidates { list, _threads: threads, _plain: plain })
 }
 
 /// Makes calls from a task of the calling runtime, timing each.
@@ -244,27 +231,16 @@ fn table(candidates: &[(String, Candidate)]) {
             times.extend(candidate(CALLS_PER_ROUND));
         }
     }
-    println!(
-        "\n{:<36} {:>10} {:>10}",
-        "taking turns, one call at a time", "p50", "p99"
-    );
+    println!("\n{:<36} {:>10} {:>10}", "taking turns, one call at a time", "p50", "p99");
     let mut medians = Vec::new();
     for ((name, _), times) in candidates.iter().zip(&mut times) {
         times.sort_unstable();
-        let at = |percent: usize| {
-            times
-                .get(times.len() * percent / 100)
-                .copied()
-                .unwrap_or_default()
-        };
+        let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
         println!("{name:<36} {:>10.2?} {:>10.2?}", at(50), at(99));
         medians.push((name.as_str(), at(50)));
     }
     let median = |wanted: &str| {
-        medians
-            .iter()
-            .find(|(name, _)| *name == wanted)
-            .map_or(f64::NAN, |(_, median)| median.as_secs_f64())
+        medians.iter().find(|(name, _)| *name == wanted).map_or(f64::NAN, |(_, median)| median.as_secs_f64())
     };
     println!();
     for &backend in Backend::ALL {
@@ -273,10 +249,7 @@ fn table(candidates: &[(String, Candidate)]) {
         let spawn = median(&format!("handle_spawn/{label}/noop"));
         println!("run_in_p2p / handle_spawn, {label}: {:.2}", ours / spawn);
     }
-    let (tokio, fresh) = (
-        median("run_in_p2p/tokio/noop"),
-        median("fresh_runtime_per_call/noop"),
-    );
+    let (tokio, fresh) = (median("run_in_p2p/tokio/noop"), median("fresh_runtime_per_call/noop"));
     println!("fresh runtime per call / run_in_p2p: {:.1}", fresh / tokio);
     let over = (median("inline/tokio/noop") - median("inline/plain_await/noop")) * 1e9;
     println!("inline call over plain await: {over:.0} ns");

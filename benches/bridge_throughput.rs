@@ -58,22 +58,12 @@ fn candidates() -> Result<Candidates, Error> {
         let thread = executor(backend)?;
         let other = Plain::start(backend)?;
         let label = label(backend);
-        list.push((
-            format!("handle_spawn/{label}/64_callers"),
-            handle_spawn(&callers, &other.spawner),
-        ));
-        list.push((
-            format!("run_in_p2p/{label}/64_callers"),
-            run_in_p2p(&callers, thread.bridge()),
-        ));
+        list.push((format!("handle_spawn/{label}/64_callers"), handle_spawn(&callers, &other.spawner)));
+        list.push((format!("run_in_p2p/{label}/64_callers"), run_in_p2p(&callers, thread.bridge())));
         threads.push(thread);
         plain.push(other);
     }
-    Ok(Candidates {
-        list,
-        _threads: threads,
-        _plain: plain,
-    })
+    Ok(Candidates { list, _threads: threads, _plain: plain })
 }
 
 fn run_in_p2p(callers: &Arc<Runtime>, bridge: Bridge) -> Candidate {
@@ -140,10 +130,7 @@ fn table(candidates: &[(String, Candidate)]) {
             rates.push(CALLS_PER_ROUND as f64 / candidate(CALLS_PER_ROUND).as_secs_f64());
         }
     }
-    println!(
-        "\n{:<36} {:>14}",
-        "taking turns, 64 callers", "median calls/s"
-    );
+    println!("\n{:<36} {:>14}", "taking turns, 64 callers", "median calls/s");
     let mut medians = Vec::new();
     for ((name, _), rates) in candidates.iter().zip(&mut rates) {
         rates.sort_unstable_by(f64::total_cmp);
@@ -151,12 +138,7 @@ fn table(candidates: &[(String, Candidate)]) {
         println!("{name:<36} {median:>14.0}");
         medians.push((name.as_str(), median));
     }
-    let median = |wanted: &str| {
-        medians
-            .iter()
-            .find(|(name, _)| *name == wanted)
-            .map_or(f64::NAN, |(_, rate)| *rate)
-    };
+    let median = |wanted: &str| medians.iter().find(|(name, _)| *name == wanted).map_or(f64::NAN, |(_, rate)| *rate);
     println!();
     for &backend in Backend::ALL {
         let label = label(backend);

@@ -17,18 +17,12 @@ pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The calling side: a multi-thread tokio with as many workers as the machine that the targets are stated for.
 pub(crate) fn callers() -> Result<Runtime, Error> {
-    Ok(Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?)
+    Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
 /// An executor thread of the given backend.
 pub(crate) fn executor(backend: Backend) -> Result<ExecutorThread, Error> {
-    Ok(ExecutorThread::start(
-        backend,
-        ThreadConfig::default().with_name(format!("p2p-{backend}")),
-    )?)
+    Ok(ExecutorThread::start(backend, ThreadConfig::default().with_name(format!("p2p-{backend}")))?)
 }
 
 /// The name of a backend in a benchmark's name.
@@ -44,10 +38,7 @@ pub(crate) fn wants_table() -> bool {
 
 /// Whether the table has this candidate: all, or those that an argument with a slash in it is part of.
 pub(crate) fn in_table(name: &str) -> bool {
-    let mut filters = std::env::args()
-        .skip(1)
-        .filter(|argument| argument.contains('/'))
-        .peekable();
+    let mut filters = std::env::args().skip(1).filter(|argument| argument.contains('/')).peekable();
     filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
 }
 
@@ -84,11 +75,7 @@ impl Plain {
     /// A thread like the executor thread of `backend`. async-std's is the process's own, confined already.
     pub(crate) fn start(backend: Backend) -> Result<Self, Error> {
         if backend.name() == "async-std" {
-            return Ok(Self {
-                stop: None,
-                thread: None,
-                spawner: Spawner::AsyncStd,
-            });
+            return Ok(Self { stop: None, thread: None, spawner: Spawner::AsyncStd });
         }
         let smol = (backend.name() == "smol").then(|| Arc::new(Executor::new()));
         let there = smol.clone();
@@ -112,11 +99,7 @@ impl Plain {
             Some(executor) => Spawner::Smol(executor),
             None => Spawner::Tokio(handle),
         };
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-            spawner,
-        })
+        Ok(Self { stop: Some(stop), thread: Some(thread), spawner })
     }
 }
 

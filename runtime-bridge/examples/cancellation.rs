@@ -15,10 +15,7 @@ impl Drop for Held {
 }
 
 /// Work that never ends, and the news of its end.
-fn endless() -> (
-    impl Future<Output = ()> + Send + 'static,
-    oneshot::Receiver<()>,
-) {
+fn endless() -> (impl Future<Output = ()> + Send + 'static, oneshot::Receiver<()>) {
     let (sender, dropped) = oneshot::channel();
     let held = Held(Some(sender));
     let work = async move {

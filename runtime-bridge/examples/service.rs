@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runtime_bridge::{
-    Backend, Bridge, CallError, ExecutorThread, Runtime, RuntimeExt, ThreadConfig,
-};
+use runtime_bridge::{Backend, Bridge, CallError, ExecutorThread, Runtime, RuntimeExt, ThreadConfig};
 use tokio::sync::{mpsc, oneshot};
 
 /// A question, and where its answer goes.
@@ -45,17 +43,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .with_shutdown_hook(|_runtime| async { /* say goodbye to the peers here */ });
     let thread = ExecutorThread::start(Backend::Tokio, config)?;
-    let squares = Squares {
-        bridge: thread.bridge(),
-        questions,
-    };
+    let squares = Squares { bridge: thread.bridge(), questions };
 
     // Asked from a program that has no runtime at all.
     assert_eq!(futures::executor::block_on(squares.of(12))?, Some(144));
     thread.shutdown_blocking(Duration::from_secs(2))?;
-    assert_eq!(
-        futures::executor::block_on(squares.of(12)),
-        Err(CallError::ShutDown)
-    );
+    assert_eq!(futures::executor::block_on(squares.of(12)), Err(CallError::ShutDown));
     Ok(())
 }

@@ -6,9 +6,7 @@ use runtime_bridge::{Backend, CallError, ExecutorThread, ThreadConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One side: the runtime that something else has chosen, an HTTP server for example.
-    let http = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let http = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // The other side: a thread with a runtime that nobody else has a say in.
     let p2p = ExecutorThread::start(Backend::Tokio, ThreadConfig::default().with_name("p2p"))?;
     let bridge = p2p.bridge();

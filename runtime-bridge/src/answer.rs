@@ -58,12 +58,7 @@ impl<T> State<T> {
 
 impl<T> Answer<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            slot: Mutex::new(Slot {
-                state: State::Open(None),
-                worker: None,
-            }),
-        }
+        Self { slot: Mutex::new(Slot { state: State::Open(None), worker: None }) }
     }
 
     /// Takes the outcome if it is there, else leaves the asker's waker.
@@ -113,11 +108,7 @@ impl<T> Answer<T> {
     /// The asker lets go; the work goes on.
     pub(crate) fn detach(&self) {
         let mut slot = self.slot.lock();
-        let next = if matches!(slot.state, State::Open(_)) {
-            State::Detached
-        } else {
-            State::Over
-        };
+        let next = if matches!(slot.state, State::Open(_)) { State::Detached } else { State::Over };
         let before = std::mem::replace(&mut slot.state, next);
         drop(slot);
         // An outcome that was there already may have a destructor.

@@ -121,10 +121,6 @@ impl Bridge {
     ///
     /// [`NotOnExecutorThread`] when the current thread is another.
     pub fn require_p2p(&self) -> Result<(), NotOnExecutorThread> {
-        if self.is_p2p_context() {
-            Ok(())
-        } else {
-            Err(NotOnExecutorThread)
-        }
+        if self.is_p2p_context() { Ok(()) } else { Err(NotOnExecutorThread) }
     }
 }

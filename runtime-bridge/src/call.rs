@@ -62,11 +62,7 @@ where
     F::Output: Send + 'static,
 {
     pub(crate) fn new(core: Arc<Core>, future: F) -> Self {
-        Self {
-            core,
-            future,
-            options: Options::default(),
-        }
+        Self { core, future, options: Options::default() }
     }
 
     /// Stops the work when `after` has passed from now, waiting for admission included.
@@ -75,35 +71,17 @@ where
     pub fn deadline(self, after: Duration) -> Self {
         // One too far for the clock is none.
         let deadline = Instant::now().checked_add(after);
-        Self {
-            options: Options {
-                deadline,
-                ..self.options
-            },
-            ..self
-        }
+        Self { options: Options { deadline, ..self.options }, ..self }
     }
 
     /// Stops the work at `deadline`.
     pub fn deadline_at(self, deadline: Instant) -> Self {
-        Self {
-            options: Options {
-                deadline: Some(deadline),
-                ..self.options
-            },
-            ..self
-        }
+        Self { options: Options { deadline: Some(deadline), ..self.options }, ..self }
     }
 
     /// Answers [`CallError::Overloaded`] instead of waiting when as many calls as may be are in flight.
     pub fn refuse_when_full(self) -> Self {
-        Self {
-            options: Options {
-                refuse_when_full: true,
-                ..self.options
-            },
-            ..self
-        }
+        Self { options: Options { refuse_when_full: true, ..self.options }, ..self }
     }
 
     /// Makes the call and blocks this thread until the value is there. A deadline is kept, a little
@@ -118,10 +96,7 @@ where
             return Err(CallError::OnExecutorThread);
         }
         // The executor answers by its own timer, unless it is stuck.
-        let deadline = self
-            .options
-            .deadline
-            .and_then(|deadline| deadline.checked_add(STUCK_AFTER));
+        let deadline = self.options.deadline.and_then(|deadline| deadline.checked_add(STUCK_AFTER));
         block_on(run(&self.core, self.future, self.options), deadline).unwrap_or_else(|| {
             self.core.tally.ended(Kind::Call, Ending::Expired, None);
             Err(CallError::DeadlineExceeded)
@@ -142,11 +117,7 @@ where
     }
 }
 
-pub(crate) async fn run<F>(
-    core: &Arc<Core>,
-    future: F,
-    options: Options,
-) -> Result<F::Output, CallError>
+pub(crate) async fn run<F>(core: &Arc<Core>, future: F, options: Options) -> Result<F::Output, CallError>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -179,9 +150,7 @@ async fn submit(core: &Arc<Core>, call: Submission, options: Options) -> Result<
         Pushed::Full(call) if !options.refuse_when_full => call,
         Pushed::Full(_) => {
             core.tally.overloaded();
-            return Err(CallError::Overloaded {
-                in_flight_max: core.intake.in_flight_max(),
-            });
+            return Err(CallError::Overloaded { in_flight_max: core.intake.in_flight_max() });
         }
         other => return finish(core, other),
     };
@@ -197,20 +166,14 @@ fn finish(core: &Arc<Core>, pushed: Pushed) -> Result<(), CallError> {
             core.wake_driver(buffers);
             Ok(())
         }
-        Pushed::Full(_) => Err(CallError::Overloaded {
-            in_flight_max: core.intake.in_flight_max(),
-        }),
+        Pushed::Full(_) => Err(CallError::Overloaded { in_flight_max: core.intake.in_flight_max() }),
         Pushed::Refused(failure) => Err(failure.into()),
     }
 }
 
 async fn wait_for_slot(core: &Arc<Core>, options: Options) -> Result<(), CallError> {
     let (ticket, answer) = core.intake.wait_for_slot();
-    let waiting = Waiting {
-        intake: &core.intake,
-        ticket,
-        answer,
-    };
+    let waiting = Waiting { intake: &core.intake, ticket, answer };
     let slot = pin!(poll_fn(|cx| waiting.answer.poll_outcome(cx)));
     let outcome = match sleep(core, options) {
         None => slot.await,
@@ -247,9 +210,7 @@ struct Reply<T> {
 
 impl<T> Reply<T> {
     fn new(answer: &Arc<Answer<T>>) -> Self {
-        Self {
-            answer: Some(Arc::clone(answer)),
-        }
+        Self { answer: Some(Arc::clone(answer)) }
     }
 }
 
@@ -276,11 +237,7 @@ impl<T> Drop for Reply<T> {
 
 /// Runs the call in place. Whatever awaits it is driven by the executor's own runtime and ends with it, so it
 /// needs no register; what is left to do is to catch its panic and to watch its deadline.
-async fn run_inline<F: Future>(
-    core: &Core,
-    future: F,
-    options: Options,
-) -> Result<F::Output, CallError> {
+async fn run_inline<F: Future>(core: &Core, future: F, options: Options) -> Result<F::Output, CallError> {
     let mut future = pin!(future);
     let mut sleep = sleep(core, options);
     poll_fn(|cx| {
@@ -294,12 +251,7 @@ async fn run_inline<F: Future>(
                 }
                 (CallError::DeadlineExceeded, Ending::Expired)
             }
-            Err(payload) => (
-                CallError::Panicked {
-                    message: panic_message(payload.as_ref()),
-                },
-                Ending::Panicked,
-            ),
+            Err(payload) => (CallError::Panicked { message: panic_message(payload.as_ref()) }, Ending::Panicked),
         };
         core.tally.ended(Kind::Call, ending, None);
         Poll::Ready(Err(error))
@@ -309,20 +261,14 @@ async fn run_inline<F: Future>(
 
 /// Runs the call in place on a thread that others use too (async-std's): inside the helper's context, and on the
 /// register, because what awaits it may outlive the executor.
-async fn run_registered<F>(
-    core: &Arc<Core>,
-    future: F,
-    options: Options,
-) -> Result<F::Output, CallError>
+async fn run_registered<F>(core: &Arc<Core>, future: F, options: Options) -> Result<F::Output, CallError>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
     let answer = Arc::new(Answer::new());
     let reply = Reply::new(&answer);
-    let key = core
-        .intake
-        .register(Arc::<Answer<F::Output>>::clone(&answer))?;
+    let key = core.intake.register(Arc::<Answer<F::Output>>::clone(&answer))?;
     let registration = Registration::new(Arc::clone(core), key, Kind::Inline, None);
     let work = Work::new(future, answer, sleep(core, options));
     let ending = match core.helper() {

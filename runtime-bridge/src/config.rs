@@ -13,8 +13,7 @@ pub(crate) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) type HookFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-pub(crate) type StartHook =
-    Box<dyn FnOnce(Arc<dyn Runtime>) -> HookFuture<Result<(), BoxError>> + Send>;
+pub(crate) type StartHook = Box<dyn FnOnce(Arc<dyn Runtime>) -> HookFuture<Result<(), BoxError>> + Send>;
 pub(crate) type ShutdownHook = Box<dyn FnOnce(Arc<dyn Runtime>) -> HookFuture<()> + Send>;
 
 /// How an executor thread is set up.
@@ -44,37 +43,25 @@ impl ThreadConfig {
     /// Names the thread.
     #[must_use]
     pub fn with_name(self, name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..self
-        }
+        Self { name: name.into(), ..self }
     }
 
     /// Bounds the calls in flight, waiting in the queue or running. At least one.
     #[must_use]
     pub fn with_max_in_flight(self, calls: usize) -> Self {
-        Self {
-            in_flight_max: calls.max(1),
-            ..self
-        }
+        Self { in_flight_max: calls.max(1), ..self }
     }
 
     /// How long the shutdown may take when the [`ExecutorThread`](crate::ExecutorThread) is dropped.
     #[must_use]
     pub fn with_shutdown_deadline(self, deadline: Duration) -> Self {
-        Self {
-            shutdown_deadline: deadline,
-            ..self
-        }
+        Self { shutdown_deadline: deadline, ..self }
     }
 
     /// How long [`ExecutorThread::start`](crate::ExecutorThread::start) waits for the thread, hooks included.
     #[must_use]
     pub fn with_start_deadline(self, deadline: Duration) -> Self {
-        Self {
-            start_deadline: deadline,
-            ..self
-        }
+        Self { start_deadline: deadline, ..self }
     }
 
     /// Runs `hook` on the thread before it counts as started. If it fails, the start fails.
@@ -84,8 +71,7 @@ impl ThreadConfig {
         H: FnOnce(Arc<dyn Runtime>) -> F + Send + 'static,
         F: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        self.start_hooks
-            .push(Box::new(move |runtime| Box::pin(hook(runtime))));
+        self.start_hooks.push(Box::new(move |runtime| Box::pin(hook(runtime))));
         self
     }
 
@@ -97,8 +83,7 @@ impl ThreadConfig {
         H: FnOnce(Arc<dyn Runtime>) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.shutdown_hooks
-            .push(Box::new(move |runtime| Box::pin(hook(runtime))));
+        self.shutdown_hooks.push(Box::new(move |runtime| Box::pin(hook(runtime))));
         self
     }
 }

@@ -42,10 +42,7 @@ pin_project! {
 ///
 /// As cancel safe as `future`.
 pub fn in_tokio_context<F>(handle: &Handle, future: F) -> TokioContext<F> {
-    TokioContext {
-        future: Some(future),
-        handle: handle.clone(),
-    }
+    TokioContext { future: Some(future), handle: handle.clone() }
 }
 
 impl<F: Future> Future for TokioContext<F> {

@@ -44,11 +44,7 @@ impl Counters {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
     pub fn inline_share(&self) -> f64 {
-        if self.calls == 0 {
-            0.0
-        } else {
-            self.inline as f64 / self.calls as f64
-        }
+        if self.calls == 0 { 0.0 } else { self.inline as f64 / self.calls as f64 }
     }
 }
 
@@ -68,8 +64,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Counts an inline call. Only the executor's own thread does, so a load and a store are enough.
     pub(crate) fn inline(&self) {
-        self.inline
-            .store(self.inline.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.inline.store(self.inline.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// A timed call begins; now.
@@ -96,8 +91,7 @@ impl Tally {
 
     /// Calls were dropped before they began.
     pub(crate) fn cut_off(&self, calls: usize) {
-        self.cancelled
-            .fetch_add(u64::try_from(calls).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.cancelled.fetch_add(u64::try_from(calls).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub(crate) fn overloaded(&self) {

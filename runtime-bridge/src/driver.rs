@@ -34,10 +34,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(core: Arc<Core>, buffers: Box<Buffers>) -> Self {
-        Self {
-            core,
-            buffers: Some(buffers),
-        }
+        Self { core, buffers: Some(buffers) }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -53,10 +50,7 @@ impl Driver {
                     return Poll::Pending;
                 }
             }
-            self.buffers = self
-                .buffers
-                .take()
-                .and_then(|buffers| self.core.intake.take(buffers));
+            self.buffers = self.buffers.take().and_then(|buffers| self.core.intake.take(buffers));
         }
         Poll::Ready(())
     }

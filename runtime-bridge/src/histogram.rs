@@ -45,10 +45,7 @@ impl Histogram {
 
     /// The buckets: the duration below which its values are, and how many there are.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
-        self.counts
-            .iter()
-            .enumerate()
-            .map(|(index, &count)| (upper_bound(index), count))
+        self.counts.iter().enumerate().map(|(index, &count)| (upper_bound(index), count))
     }
 }
 
@@ -60,9 +57,7 @@ pub(crate) struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self {
-            counts: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
-        }
+        Self { counts: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect() }
     }
 }
 
@@ -74,20 +69,12 @@ impl Recorder {
     }
 
     pub(crate) fn snapshot(&self) -> Histogram {
-        Histogram {
-            counts: self
-                .counts
-                .iter()
-                .map(|count| count.load(Ordering::Relaxed))
-                .collect(),
-        }
+        Histogram { counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect() }
     }
 }
 
 fn bucket(duration: Duration) -> usize {
-    let nanos = u64::try_from(duration.as_nanos())
-        .unwrap_or(u64::MAX)
-        .max(u64::from(1_u32 << STEP_BITS));
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(u64::from(1_u32 << STEP_BITS));
     let power = nanos.ilog2() - STEP_BITS;
     let step = (nanos >> power) & (STEPS as u64 - 1);
     let index = power as usize * STEPS + usize::try_from(step).unwrap_or(0);
@@ -107,14 +94,8 @@ mod tests {
     fn a_duration_is_below_its_bound_and_not_below_the_one_before() {
         for nanos in (4..5_000).chain((13..41).map(|power| (1_u64 << power) - 1)) {
             let index = bucket(Duration::from_nanos(nanos));
-            assert!(
-                Duration::from_nanos(nanos) < upper_bound(index),
-                "{nanos} ns in bucket {index}"
-            );
-            assert!(
-                index == 0 || upper_bound(index - 1) <= Duration::from_nanos(nanos),
-                "{nanos} ns in {index}"
-            );
+            assert!(Duration::from_nanos(nanos) < upper_bound(index), "{nanos} ns in bucket {index}");
+            assert!(index == 0 || upper_bound(index - 1) <= Duration::from_nanos(nanos), "{nanos} ns in {index}");
         }
     }
 
@@ -134,10 +115,7 @@ mod tests {
         let histogram = recorder.snapshot();
         assert_eq!(histogram.count(), 100);
         let median = histogram.quantile(0.5).unwrap();
-        assert!(
-            median >= Duration::from_micros(50) && median <= Duration::from_micros(63),
-            "{median:?}"
-        );
+        assert!(median >= Duration::from_micros(50) && median <= Duration::from_micros(63), "{median:?}");
         assert!(histogram.quantile(1.0).unwrap() >= Duration::from_micros(100));
     }
 }

@@ -113,10 +113,7 @@ impl Intake {
             stop: None,
             pushed_total: 0,
         };
-        Self {
-            state: Mutex::new(state),
-            in_flight_max,
-        }
+        Self { state: Mutex::new(state), in_flight_max }
     }
 
     pub(crate) fn in_flight_max(&self) -> usize {
@@ -141,11 +138,7 @@ impl Intake {
         let timed = state.pushed_total.is_multiple_of(SAMPLE_EVERY);
         state.pushed_total += 1;
         let key = state.live.insert(call.stop);
-        let queued = Queued {
-            work: call.work,
-            key,
-            pushed: timed.then(Instant::now),
-        };
+        let queued = Queued { work: call.work, key, pushed: timed.then(Instant::now) };
         match state.buffers.take() {
             None => {
                 state.queue.push(queued);
@@ -212,10 +205,7 @@ impl Intake {
     /// Takes out of the register what has ended, `calls` of which held a slot.
     pub(crate) fn unregister(&self, keys: impl IntoIterator<Item = usize>, calls: usize) {
         let mut state = self.state.lock();
-        let gone: Vec<_> = keys
-            .into_iter()
-            .filter_map(|key| state.live.try_remove(key))
-            .collect();
+        let gone: Vec<_> = keys.into_iter().filter_map(|key| state.live.try_remove(key)).collect();
         let granted = state.free(calls);
         let main = state.main_if_empty();
         drop(state);
@@ -299,11 +289,7 @@ impl Intake {
             state.stage = Stage::Ended(failure.clone());
         }
         let waiters = std::mem::take(&mut state.waiters);
-        let live: Vec<_> = state
-            .live
-            .iter()
-            .map(|(_, stop)| Arc::clone(stop))
-            .collect();
+        let live: Vec<_> = state.live.iter().map(|(_, stop)| Arc::clone(stop)).collect();
         let main = state.main.take();
         drop(state);
         for stop in &live {

@@ -121,11 +121,7 @@
 //! - `counters`, `histogram`, `error`; `sync`: the locks that the loom models swap
 
 #![cfg_attr(
-    not(any(
-        feature = "runtime-tokio",
-        feature = "runtime-smol",
-        feature = "runtime-async-std"
-    )),
+    not(any(feature = "runtime-tokio", feature = "runtime-smol", feature = "runtime-async-std")),
     expect(
         dead_code,
         unused_imports,
@@ -164,10 +160,7 @@ pub use crate::{
     config::ThreadConfig,
     context::{TokioContext, in_tokio_context},
     counters::Counters,
-    error::{
-        BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError,
-        UnknownBackend,
-    },
+    error::{BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError, UnknownBackend},
     histogram::Histogram,
     lifecycle::ShutdownReport,
     runtime::{Job, Runtime, RuntimeExt, Sleep},

@@ -55,23 +55,15 @@ impl Main {
     /// Lives on the current thread, driven by `backend`. `helper` is the tokio runtime that has to be entered
     /// around what is polled on this thread, if the thread is not inside one by itself.
     pub(crate) async fn run(self, backend: Arc<dyn Runtime>, helper: Option<Handle>) -> End {
-        let Self {
-            core,
-            ready,
-            start_hooks,
-            shutdown_hooks,
-        } = self;
+        let Self { core, ready, start_hooks, shutdown_hooks } = self;
         core.adopt_current_thread(Arc::clone(&backend), helper);
-        let runtime: Arc<dyn Runtime> =
-            Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
+        let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
 
         // A start that took too long is given up: the hooks are dropped then.
         let start = Box::pin(run_start_hooks(&runtime, start_hooks));
         let started = match select(start, poll_fn(|cx| core.intake.poll_end(cx))).await {
             Either::Left((started, _)) => started,
-            Either::Right(_) => Err(StartError::TimedOut {
-                waited: Duration::ZERO,
-            }),
+            Either::Right(_) => Err(StartError::TimedOut { waited: Duration::ZERO }),
         };
         if let Err(error) = started {
             tear_down(&core, &Failure::ShutDown, Instant::now()).await;
@@ -92,18 +84,11 @@ impl Main {
         let dropped = core.drop_queued();
         let hooks_failed = run_shutdown_hooks(&runtime, shutdown_hooks, deadline).await;
         let cut_off = dropped + tear_down(&core, &Failure::ShutDown, deadline).await;
-        Ok(ShutdownReport {
-            cut_off,
-            hooks_failed,
-            took: asked.elapsed(),
-        })
+        Ok(ShutdownReport { cut_off, hooks_failed, took: asked.elapsed() })
     }
 }
 
-async fn run_start_hooks(
-    runtime: &Arc<dyn Runtime>,
-    hooks: Vec<StartHook>,
-) -> Result<(), StartError> {
+async fn run_start_hooks(runtime: &Arc<dyn Runtime>, hooks: Vec<StartHook>) -> Result<(), StartError> {
     for hook in hooks {
         // Making the future is the hook's code as well as polling it.
         let hook = async { hook(Arc::clone(runtime)).await };
@@ -116,11 +101,7 @@ async fn run_start_hooks(
 }
 
 /// The number of hooks that failed.
-async fn run_shutdown_hooks(
-    runtime: &Arc<dyn Runtime>,
-    hooks: Vec<ShutdownHook>,
-    deadline: Instant,
-) -> usize {
+async fn run_shutdown_hooks(runtime: &Arc<dyn Runtime>, hooks: Vec<ShutdownHook>, deadline: Instant) -> usize {
     let mut left = hooks.len();
     let mut failed = 0;
     for hook in hooks.into_iter().rev() {
@@ -155,10 +136,7 @@ async fn tear_down(core: &Core, failure: &Failure, deadline: Instant) -> usize {
 
 /// Runs `future`; a panic becomes its message.
 async fn guard<F: Future>(future: F) -> Result<F::Output, String> {
-    AssertUnwindSafe(future)
-        .catch_unwind()
-        .await
-        .map_err(|payload| panic_message(payload.as_ref()))
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|payload| panic_message(payload.as_ref()))
 }
 
 #[cfg(all(test, not(bridge_loom)))]
@@ -185,11 +163,7 @@ mod tests {
 
     impl Runtime for Defective {
         fn spawn_job(&self, job: Job) {
-            assert_eq!(
-                self.spawned.fetch_add(1, Ordering::Relaxed),
-                0,
-                "out of order"
-            );
+            assert_eq!(self.spawned.fetch_add(1, Ordering::Relaxed), 0, "out of order");
             self.good.spawn_job(job);
         }
 
@@ -203,37 +177,23 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_driver_itself_is_reported_to_everybody()
-    -> Result<(), Box<dyn std::error::Error>> {
+    fn a_panic_of_the_driver_itself_is_reported_to_everybody() -> Result<(), Box<dyn std::error::Error>> {
         let core = Arc::new(Core::new(8));
         let bridge = Bridge::new(Arc::clone(&core));
         let (ready, is_ready) = sync_channel(1);
-        let main = Main {
-            core,
-            ready,
-            start_hooks: Vec::new(),
-            shutdown_hooks: Vec::new(),
-        };
+        let main = Main { core, ready, start_hooks: Vec::new(), shutdown_hooks: Vec::new() };
         let caller = std::thread::spawn(move || {
             let _runtime = is_ready.recv();
             // The driver is the first job, this call the second, because it does not end on its first poll.
             let first = bridge.run_in_p2p_blocking(tokio::task::yield_now());
             (first, bridge.run_in_p2p_blocking(async {}))
         });
-        let tokio = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let good = TokioRuntime::new(tokio.handle().clone());
-        let backend = Arc::new(Defective {
-            good,
-            spawned: AtomicUsize::new(0),
-        });
+        let backend = Arc::new(Defective { good, spawned: AtomicUsize::new(0) });
         let end = tokio.block_on(main.run(backend, None));
         let (first, second) = caller.join().expect("the caller does not panic");
-        assert!(
-            matches!(&end, Err(ShutdownError::Crashed { message }) if message.contains("out of order")),
-            "{end:?}"
-        );
+        assert!(matches!(&end, Err(ShutdownError::Crashed { message }) if message.contains("out of order")), "{end:?}");
         assert!(first.is_err());
         assert!(
             matches!(&second, Err(CallError::Crashed { message }) if message.contains("out of order")),

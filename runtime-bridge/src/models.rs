@@ -52,10 +52,7 @@ fn submission(polls: &Arc<AtomicUsize>, answer: &Arc<Answer<()>>) -> Submission 
         let _late = tells.0.settle(Ok(()));
         Ending::Finished
     });
-    Submission {
-        work,
-        stop: Arc::<Answer<()>>::clone(answer),
-    }
+    Submission { work, stop: Arc::<Answer<()>>::clone(answer) }
 }
 
 /// The driver's loop, with nothing around it.
@@ -64,10 +61,7 @@ fn drive(intake: &Intake, buffers: Box<Buffers>) {
     let mut awake = Some(buffers);
     while let Some(mut buffers) = awake.take() {
         while let Some(mut call) = buffers.batch.pop() {
-            assert_eq!(
-                call.work.as_mut().poll(&mut cx),
-                Poll::Ready(Ending::Finished)
-            );
+            assert_eq!(call.work.as_mut().poll(&mut cx), Poll::Ready(Ending::Finished));
             buffers.ended.push(call.key);
         }
         awake = intake.take(buffers);

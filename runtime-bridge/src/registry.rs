@@ -63,17 +63,11 @@ impl Core {
         let thread = std::thread::current().id();
         EXECUTOR.set(Some(thread));
         // Called once, by the thread's main future.
-        let _set_once = self.home.set(Home {
-            thread,
-            runtime,
-            helper,
-        });
+        let _set_once = self.home.set(Home { thread, runtime, helper });
     }
 
     pub(crate) fn is_current(&self) -> bool {
-        EXECUTOR
-            .get()
-            .is_some_and(|current| self.home.get().is_some_and(|home| home.thread == current))
+        EXECUTOR.get().is_some_and(|current| self.home.get().is_some_and(|home| home.thread == current))
     }
 
     pub(crate) fn runtime(&self) -> Option<&Arc<dyn Runtime>> {
@@ -126,9 +120,7 @@ impl Core {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core")
-            .field("thread", &self.home.get().map(|home| home.thread))
-            .finish_non_exhaustive()
+        f.debug_struct("Core").field("thread", &self.home.get().map(|home| home.thread)).finish_non_exhaustive()
     }
 }
 
@@ -154,13 +146,7 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) fn new(core: Arc<Core>, key: usize, kind: Kind, begun: Option<Instant>) -> Self {
         // What is dropped without having ended was cut off.
-        Self {
-            core,
-            key,
-            kind,
-            ending: Ending::Cancelled,
-            begun,
-        }
+        Self { core, key, kind, ending: Ending::Cancelled, begun }
     }
 
     pub(crate) fn end(mut self, ending: Ending) {
@@ -171,9 +157,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.core.tally.ended(self.kind, self.ending, self.begun);
-        self.core
-            .intake
-            .unregister([self.key], usize::from(self.kind == Kind::Call));
+        self.core.intake.unregister([self.key], usize::from(self.kind == Kind::Call));
     }
 }
 
@@ -192,19 +176,11 @@ impl ThreadRuntime {
 
 impl Runtime for ThreadRuntime {
     fn spawn_job(&self, mut job: Job) {
-        match job
-            .stop()
-            .map(|stop| (self.core.intake.register(Arc::clone(&stop)), stop))
-        {
+        match job.stop().map(|stop| (self.core.intake.register(Arc::clone(&stop)), stop)) {
             // Dropping the job tells its handle.
             Some((Err(failure), stop)) => stop.stop(failure),
             Some((Ok(key), _)) => {
-                job.register(Registration::new(
-                    Arc::clone(&self.core),
-                    key,
-                    Kind::Job,
-                    None,
-                ));
+                job.register(Registration::new(Arc::clone(&self.core), key, Kind::Job, None));
                 self.backend.spawn_job(job);
             }
             None => self.backend.spawn_job(job),

@@ -74,13 +74,7 @@ pub trait RuntimeExt: Runtime {
         let answer = Arc::new(Answer::new());
         let work = Box::pin(Work::new(future, Arc::clone(&answer), None));
         let stop: Arc<dyn Stop> = Arc::<Answer<F::Output>>::clone(&answer);
-        self.spawn_job(Job {
-            kind: JobKind::Work {
-                work,
-                stop: Some(stop),
-                registration: None,
-            },
-        });
+        self.spawn_job(Job { kind: JobKind::Work { work, stop: Some(stop), registration: None } });
         JobHandle::new(answer)
     }
 }
@@ -108,19 +102,11 @@ enum JobKind {
 
 impl Job {
     pub(crate) fn call(work: BoxWork, registration: Registration) -> Self {
-        Self {
-            kind: JobKind::Work {
-                work,
-                stop: None,
-                registration: Some(registration),
-            },
-        }
+        Self { kind: JobKind::Work { work, stop: None, registration: Some(registration) } }
     }
 
     pub(crate) fn driver(driver: Driver) -> Self {
-        Self {
-            kind: JobKind::Driver(driver),
-        }
+        Self { kind: JobKind::Driver(driver) }
     }
 
     /// What has to be on the register while the job lives.
@@ -144,9 +130,7 @@ impl Future for Job {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.kind {
             JobKind::Driver(driver) => Pin::new(driver).poll(cx),
-            JobKind::Work {
-                work, registration, ..
-            } => {
+            JobKind::Work { work, registration, .. } => {
                 let ending = std::task::ready!(work.as_mut().poll(cx));
                 if let Some(registration) = registration.take() {
                     registration.end(ending);

@@ -26,9 +26,7 @@ pub struct JobHandle<T> {
 
 impl<T> JobHandle<T> {
     pub(crate) fn new(answer: Arc<Answer<T>>) -> Self {
-        Self {
-            answer: Some(answer),
-        }
+        Self { answer: Some(answer) }
     }
 
     /// Cancels the job: its future is dropped at its next await. Awaiting the handle then gives
@@ -75,8 +73,6 @@ impl<T> Drop for JobHandle<T> {
 
 impl<T> fmt::Debug for JobHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobHandle")
-            .field("finished", &self.is_finished())
-            .finish_non_exhaustive()
+        f.debug_struct("JobHandle").field("finished", &self.is_finished()).finish_non_exhaustive()
     }
 }

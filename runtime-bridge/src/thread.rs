@@ -75,51 +75,29 @@ impl ExecutorThread {
     ///
     /// [`StartError`]: no thread or no runtime could be had, a start-up hook failed, or it took too long.
     pub fn start(backend: Backend, config: ThreadConfig) -> Result<Self, StartError> {
-        let ThreadConfig {
-            name,
-            in_flight_max,
-            start_deadline,
-            shutdown_deadline,
-            start_hooks,
-            shutdown_hooks,
-        } = config;
+        let ThreadConfig { name, in_flight_max, start_deadline, shutdown_deadline, start_hooks, shutdown_hooks } =
+            config;
         let core = Arc::new(Core::new(in_flight_max));
         let (ready, is_ready) = sync_channel(1);
         let (end, ended) = sync_channel(1);
-        let main = Main {
-            core: Arc::clone(&core),
-            ready: ready.clone(),
-            start_hooks,
-            shutdown_hooks,
-        };
+        let main = Main { core: Arc::clone(&core), ready: ready.clone(), start_hooks, shutdown_hooks };
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || run_thread(backend, main, &ready, &end))
             .map_err(StartError::Spawn)?;
         match is_ready.recv_timeout(start_deadline) {
             Ok(Ok(runtime)) => {
-                let running = Some(Running {
-                    thread,
-                    ended: Mutex::new(ended),
-                });
-                Ok(Self {
-                    core,
-                    runtime,
-                    name,
-                    shutdown_deadline,
-                    running,
-                })
+                let running = Some(Running { thread, ended: Mutex::new(ended) });
+                Ok(Self { core, runtime, name, shutdown_deadline, running })
             }
             Ok(Err(error)) => Err(error),
             Err(RecvTimeoutError::Timeout) => {
                 core.request_stop(Instant::now());
-                Err(StartError::TimedOut {
-                    waited: start_deadline,
-                })
+                Err(StartError::TimedOut { waited: start_deadline })
             }
-            Err(RecvTimeoutError::Disconnected) => Err(StartError::Panicked {
-                message: "the thread ended without a word".to_owned(),
-            }),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(StartError::Panicked { message: "the thread ended without a word".to_owned() })
+            }
         }
     }
 
@@ -167,9 +145,7 @@ impl ExecutorThread {
                 let _caller_gone = sender.send(running.wait(&core, &name, deadline));
             })
             .map_err(|error| ShutdownError::NotWatched { kind: error.kind() })?;
-        receiver.await.unwrap_or(Err(ShutdownError::NotWatched {
-            kind: std::io::ErrorKind::Interrupted,
-        }))
+        receiver.await.unwrap_or(Err(ShutdownError::NotWatched { kind: std::io::ErrorKind::Interrupted }))
     }
 
     /// Like [`shutdown`](Self::shutdown) for code that is not async.
@@ -178,10 +154,7 @@ impl ExecutorThread {
     ///
     /// As [`shutdown`](Self::shutdown), and [`ShutdownError::OnExecutorThread`] on the thread itself, which then
     /// ends after the caller has returned.
-    pub fn shutdown_blocking(
-        mut self,
-        deadline: Duration,
-    ) -> Result<ShutdownReport, ShutdownError> {
+    pub fn shutdown_blocking(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
         let Some(running) = self.begin_shutdown(deadline) else {
             return Ok(ShutdownReport::default());
         };
@@ -214,19 +187,12 @@ impl Running {
             Ok(end) => end,
             Err(RecvTimeoutError::Timeout) => {
                 core.end(&Failure::ShutDown);
-                tracing::error!(
-                    thread = name,
-                    ?waited,
-                    "executor thread is stuck, leaving it behind"
-                );
-                return Err(ShutdownError::Stuck {
-                    thread: name.to_owned(),
-                    waited,
-                });
+                tracing::error!(thread = name, ?waited, "executor thread is stuck, leaving it behind");
+                return Err(ShutdownError::Stuck { thread: name.to_owned(), waited });
             }
-            Err(RecvTimeoutError::Disconnected) => Err(ShutdownError::Crashed {
-                message: "the thread ended without a word".to_owned(),
-            }),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(ShutdownError::Crashed { message: "the thread ended without a word".to_owned() })
+            }
         };
         // It has said its last word, and a panic of it has been turned into one.
         let _joined = self.thread.join();
@@ -249,9 +215,7 @@ fn run_thread(backend: Backend, main: Main, ready: &SyncSender<Ready>, end: &Syn
             let message = panic_message(payload.as_ref());
             tracing::error!(message, "runtime of the executor thread panicked");
             core.end(&Failure::Crashed(message.clone()));
-            let _started_already = ready.try_send(Err(StartError::Panicked {
-                message: message.clone(),
-            }));
+            let _started_already = ready.try_send(Err(StartError::Panicked { message: message.clone() }));
             Err(ShutdownError::Crashed { message })
         }
     };
@@ -265,17 +229,11 @@ fn run_thread(backend: Backend, main: Main, ready: &SyncSender<Ready>, end: &Syn
 fn drive(backend: Backend, main: Main) -> Result<End, StartError> {
     match backend {
         #[cfg(feature = "runtime-tokio")]
-        Backend::Tokio => {
-            backend::tokio::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime)
-        }
+        Backend::Tokio => backend::tokio::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime),
         #[cfg(feature = "runtime-async-std")]
-        Backend::AsyncStd => {
-            backend::async_std::block_on(|runtime, helper| main.run(runtime, Some(helper)))
-        }
+        Backend::AsyncStd => backend::async_std::block_on(|runtime, helper| main.run(runtime, Some(helper))),
         #[cfg(feature = "runtime-smol")]
-        Backend::Smol => {
-            backend::smol::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime)
-        }
+        Backend::Smol => backend::smol::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime),
     }
 }
 

@@ -57,12 +57,7 @@ pin_project! {
 
 impl<F: Future> Work<F> {
     pub(crate) fn new(future: F, answer: Arc<Answer<F::Output>>, deadline: Option<Sleep>) -> Self {
-        Self {
-            future: Some(future),
-            answer,
-            span: Span::current(),
-            deadline,
-        }
+        Self { future: Some(future), answer, span: Span::current(), deadline }
     }
 }
 
@@ -76,10 +71,7 @@ impl<F: Future> Future for Work<F> {
             return Poll::Ready(Ending::Cancelled);
         }
         // Looked at first: a call whose deadline passed in the queue must not begin.
-        let expired = this
-            .deadline
-            .as_mut()
-            .is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
+        let expired = this.deadline.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(cx).is_ready());
         let (outcome, ending) = if expired {
             (Err(Failure::DeadlineExceeded), Ending::Expired)
         } else {
@@ -104,11 +96,7 @@ impl<F: Future> Future for Work<F> {
         };
         // The value's destructor is foreign code as well.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(unwanted)));
-        Poll::Ready(if dropped.is_ok() {
-            ending
-        } else {
-            Ending::Panicked
-        })
+        Poll::Ready(if dropped.is_ok() { ending } else { Ending::Panicked })
     }
 }
 
@@ -119,10 +107,8 @@ fn poll_future<F: Future>(
     cx: &mut Context<'_>,
 ) -> Result<Option<Poll<F::Output>>, Failure> {
     let _entered = span.enter();
-    catch_unwind(AssertUnwindSafe(|| {
-        future.as_pin_mut().map(|future| future.poll(cx))
-    }))
-    .map_err(|payload| Failure::Panicked(panic_message(payload.as_ref())))
+    catch_unwind(AssertUnwindSafe(|| future.as_pin_mut().map(|future| future.poll(cx))))
+        .map_err(|payload| Failure::Panicked(panic_message(payload.as_ref())))
 }
 
 /// Drops the future inside its span; the panic of a destructor becomes a failure.

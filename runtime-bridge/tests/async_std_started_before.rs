@@ -7,19 +7,13 @@ use runtime_bridge::{Backend, ExecutorThread, StartError, ThreadConfig};
 
 #[test]
 fn an_executor_that_was_started_elsewhere_is_refused() -> Result<(), Box<dyn Error>> {
-    let Some(&backend) = Backend::ALL
-        .iter()
-        .find(|backend| backend.name() == "async-std")
-    else {
+    let Some(&backend) = Backend::ALL.iter().find(|backend| backend.name() == "async-std") else {
         return Ok(());
     };
     async_std::task::block_on(async_std::task::spawn(async {}));
     for _ in 0..2 {
         let refused = ExecutorThread::start(backend, ThreadConfig::default());
-        assert!(
-            matches!(refused, Err(StartError::AsyncStdNotConfined)),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(StartError::AsyncStdNotConfined)), "{refused:?}");
     }
     Ok(())
 }

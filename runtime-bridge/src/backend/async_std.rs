@@ -88,17 +88,9 @@ where
     if !confine() {
         return Err(StartError::AsyncStdNotConfined);
     }
-    let helper = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
+    let helper = Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let handle = helper.handle().clone();
-    let main = main(
-        Arc::new(AsyncStdRuntime {
-            helper: handle.clone(),
-        }),
-        handle.clone(),
-    );
+    let main = main(Arc::new(AsyncStdRuntime { helper: handle.clone() }), handle.clone());
     let (sender, receiver) = oneshot::channel();
     let main = async move {
         let end = AssertUnwindSafe(main).catch_unwind().await;
@@ -110,8 +102,6 @@ where
     match end {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(payload)) => resume_unwind(payload),
-        Err(oneshot::Canceled) => Err(StartError::Panicked {
-            message: "the executor dropped its driver".to_owned(),
-        }),
+        Err(oneshot::Canceled) => Err(StartError::Panicked { message: "the executor dropped its driver".to_owned() }),
     }
 }

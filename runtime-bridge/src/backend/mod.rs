@@ -62,17 +62,9 @@ impl FromStr for Backend {
     type Err = UnknownBackend;
 
     fn from_str(name: &str) -> Result<Self, UnknownBackend> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|backend| backend.name() == name)
-            .ok_or_else(|| UnknownBackend {
-                name: name.to_owned(),
-                available: Self::ALL
-                    .iter()
-                    .map(|backend| backend.name())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })
+        Self::ALL.iter().copied().find(|backend| backend.name() == name).ok_or_else(|| UnknownBackend {
+            name: name.to_owned(),
+            available: Self::ALL.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", "),
+        })
     }
 }

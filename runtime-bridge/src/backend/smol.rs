@@ -54,10 +54,7 @@ where
     let tokio = Builder::new_current_thread().enable_all().build()?;
     let executor = Arc::new(Executor::new());
     let handle = tokio.handle().clone();
-    let main = main(Arc::new(SmolRuntime {
-        executor: Arc::downgrade(&executor),
-        handle,
-    }));
+    let main = main(Arc::new(SmolRuntime { executor: Arc::downgrade(&executor), handle }));
     // Unconstrained: the root poll runs every job, and would share one cooperative budget among them all.
     let output = tokio.block_on(tokio::task::unconstrained(executor.run(main)));
     // What is left on the executor is dropped inside the context, and before the reactor that it may use.

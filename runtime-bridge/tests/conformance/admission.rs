@@ -39,10 +39,7 @@ fn c6_calls_wait_for_their_turn_in_order() {
         let mut waiting = Vec::new();
         for number in 0..5 {
             let order = order.clone();
-            let mut call = Box::pin(
-                case.bridge
-                    .run_in_p2p(async move { order.try_send(number) }),
-            );
+            let mut call = Box::pin(case.bridge.run_in_p2p(async move { order.try_send(number) }));
             assert!(poll_immediate(&mut call).await.is_none());
             waiting.push(call);
         }
@@ -87,11 +84,7 @@ fn c6_waiting_ends_with_the_deadline_and_with_the_thread() {
     every_with(one_at_a_time, |case| async move {
         let mut first = Box::pin(case.bridge.run_in_p2p(std::future::pending::<()>()));
         assert!(poll_immediate(&mut first).await.is_none());
-        let late = case
-            .bridge
-            .call(async {})
-            .deadline(Duration::from_millis(5))
-            .await;
+        let late = case.bridge.call(async {}).deadline(Duration::from_millis(5)).await;
         assert_eq!(late, Err(CallError::DeadlineExceeded));
         let mut waits = Box::pin(case.bridge.run_in_p2p(async {}));
         assert!(poll_immediate(&mut waits).await.is_none());

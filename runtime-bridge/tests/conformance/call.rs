@@ -19,10 +19,8 @@ fn c1_the_future_runs_on_the_executor_thread_and_its_value_comes_back() {
         assert!(!case.bridge.is_p2p_context());
         assert!(case.bridge.require_p2p().is_err());
         let bridge = case.bridge.clone();
-        let (there, is_there) = case
-            .bridge
-            .run_in_p2p(async move { (thread::current().id(), bridge.is_p2p_context()) })
-            .await?;
+        let (there, is_there) =
+            case.bridge.run_in_p2p(async move { (thread::current().id(), bridge.is_p2p_context()) }).await?;
         assert!(is_there);
         assert_ne!(here, there);
         Ok(())
@@ -66,10 +64,7 @@ fn c2_a_call_that_calls_back_runs_inline() {
 fn c2_a_job_on_the_thread_calls_inline() {
     every(|case| async move {
         let bridge = case.bridge.clone();
-        let job = case
-            .thread
-            .runtime()
-            .spawn(async move { bridge.run_in_p2p(async { 5 }).await });
+        let job = case.thread.runtime().spawn(async move { bridge.run_in_p2p(async { 5 }).await });
         assert_eq!(job.await?, Ok(5));
         assert_eq!(case.bridge.counters().inline, 1);
         Ok(())
@@ -95,9 +90,7 @@ fn c5_a_deadline_stops_an_inline_call() {
     every(|case| async move {
         let (future, watch) = endless();
         let bridge = case.bridge.clone();
-        let call = case
-            .bridge
-            .run_in_p2p(async move { bridge.call(future).deadline(SOON).await });
+        let call = case.bridge.run_in_p2p(async move { bridge.call(future).deadline(SOON).await });
         assert_eq!(call.await?, Err(CallError::DeadlineExceeded));
         watch.dropped.await?;
         Ok(())
@@ -109,11 +102,7 @@ fn c5_a_deadline_that_passes_in_the_queue_starts_nothing() {
     every(|case| async move {
         let go_on = block_executor(&case.thread).await?;
         let (future, watch) = endless();
-        let mut call = case
-            .bridge
-            .call(future)
-            .deadline_at(Instant::now())
-            .into_future();
+        let mut call = case.bridge.call(future).deadline_at(Instant::now()).into_future();
         assert!(poll_immediate(&mut call).await.is_none());
         go_on.send(())?;
         assert_eq!(call.await, Err(CallError::DeadlineExceeded));
@@ -129,18 +118,12 @@ fn c9_the_blocking_twin_gives_the_value_and_refuses_the_executor_thread() {
         let (bridge, there) = (case.bridge.clone(), case.bridge.clone());
         let blocking = thread::spawn(move || {
             let value = bridge.run_in_p2p_blocking(async { 6 })?;
-            let late = bridge
-                .call(std::future::pending::<()>())
-                .deadline(SOON)
-                .blocking();
+            let late = bridge.call(std::future::pending::<()>()).deadline(SOON).blocking();
             Ok::<_, CallError>((value, late))
         });
         let (value, late) = blocking.join().unwrap()?;
         assert_eq!((value, late), (6, Err(CallError::DeadlineExceeded)));
-        let refused = case
-            .bridge
-            .run_in_p2p(async move { there.run_in_p2p_blocking(async {}) })
-            .await?;
+        let refused = case.bridge.run_in_p2p(async move { there.run_in_p2p_blocking(async {}) }).await?;
         assert_eq!(refused, Err(CallError::OnExecutorThread));
         Ok(())
     });

@@ -31,11 +31,7 @@ fn r3_a_job_dropped_before_it_began_never_runs() {
         let go_on = block_executor(&case.thread).await?;
         let ran = Arc::new(AtomicBool::new(false));
         let run = Arc::clone(&ran);
-        drop(
-            case.thread
-                .runtime()
-                .spawn(async move { run.store(true, Ordering::Relaxed) }),
-        );
+        drop(case.thread.runtime().spawn(async move { run.store(true, Ordering::Relaxed) }));
         go_on.send(())?;
         case.bridge.run_in_p2p(tokio::task::yield_now()).await?;
         assert!(!ran.load(Ordering::Relaxed));
@@ -95,10 +91,7 @@ fn c3_a_call_dropped_before_it_began_never_runs() {
         let go_on = block_executor(&case.thread).await?;
         let ran = Arc::new(AtomicBool::new(false));
         let run = Arc::clone(&ran);
-        let mut call = Box::pin(
-            case.bridge
-                .run_in_p2p(async move { run.store(true, Ordering::Relaxed) }),
-        );
+        let mut call = Box::pin(case.bridge.run_in_p2p(async move { run.store(true, Ordering::Relaxed) }));
         assert!(poll_immediate(&mut call).await.is_none());
         drop(call);
         go_on.send(())?;

@@ -10,11 +10,8 @@ fn c10_a_call_is_polled_and_dropped_inside_a_tokio_context() {
     every(|case| async move {
         let connected = case.bridge.run_in_p2p(async {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
-            let (client, server) = futures::future::join(
-                TcpStream::connect(listener.local_addr()?),
-                listener.accept(),
-            )
-            .await;
+            let (client, server) =
+                futures::future::join(TcpStream::connect(listener.local_addr()?), listener.accept()).await;
             client.and_then(|_| server.map(|_| ()))
         });
         connected.await??;
@@ -39,11 +36,7 @@ fn c10_an_inline_call_is_too() {
             let _held = probe;
             tokio::runtime::Handle::try_current().is_ok()
         };
-        assert!(
-            case.bridge
-                .run_in_p2p(async move { bridge.run_in_p2p(inline).await })
-                .await??
-        );
+        assert!(case.bridge.run_in_p2p(async move { bridge.run_in_p2p(inline).await }).await??);
         assert!(dropped.await?.in_tokio);
         Ok(())
     });
@@ -52,10 +45,7 @@ fn c10_an_inline_call_is_too() {
 #[test]
 fn the_wrapper_enters_the_context_for_polls_and_for_the_drop() {
     watch("wrapper", || {
-        let tokio = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
+        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (probe, mut dropped) = drop_probe();
         let future = async move {
             let _held = probe;

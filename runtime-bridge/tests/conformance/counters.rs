@@ -21,16 +21,9 @@ fn c11_calls_and_what_became_of_them_are_counted() {
             case.bridge.run_in_p2p(async {}).await?;
         }
         let counters = case.bridge.counters();
-        assert_eq!(
-            (counters.calls, counters.inline, counters.cancelled),
-            (65, 0, 0)
-        );
+        assert_eq!((counters.calls, counters.inline, counters.cancelled), (65, 0, 0));
         // One in sixteen is timed; the last ones may not be written down yet.
-        assert!(
-            (4..=5).contains(&counters.wait.count()),
-            "{}",
-            counters.wait.count()
-        );
+        assert!((4..=5).contains(&counters.wait.count()), "{}", counters.wait.count());
         assert!(counters.wait.quantile(0.5).is_some());
         Ok(())
     });

@@ -25,11 +25,7 @@ fn a_backend_is_named_as_it_is_parsed() {
     }
     let unknown = "monoio".parse::<Backend>().unwrap_err();
     assert_eq!(unknown.name, "monoio");
-    assert!(
-        Backend::ALL
-            .iter()
-            .all(|backend| unknown.available.contains(backend.name()))
-    );
+    assert!(Backend::ALL.iter().all(|backend| unknown.available.contains(backend.name())));
 }
 
 #[test]
@@ -39,11 +35,7 @@ fn work_runs_on_the_thread_that_the_backend_promises() {
         let name = async { thread::current().name().map(str::to_owned) };
         let called = thread.bridge().run_in_p2p_blocking(name)?;
         // async-std's own thread serves all of its executor threads; the others have one each.
-        let expected = if backend.name() == "async-std" {
-            "async-std/runtime"
-        } else {
-            "mine"
-        };
+        let expected = if backend.name() == "async-std" { "async-std/runtime" } else { "mine" };
         assert_eq!(called.as_deref(), Some(expected));
         // What tokio itself spawns from there: on the thread that drives tokio, which is the helper's on async-std.
         let spawned = thread.bridge().run_in_p2p_blocking(async {
@@ -65,13 +57,11 @@ fn hooks_run_on_the_thread_in_order_and_backwards() {
             let (start, stop) = (log.clone(), log.clone());
             config = config
                 .with_start_hook(move |runtime: Arc<dyn Runtime>| async move {
-                    let job =
-                        runtime.spawn(async { tokio::runtime::Handle::try_current().is_ok() });
+                    let job = runtime.spawn(async { tokio::runtime::Handle::try_current().is_ok() });
                     Ok(start.send(("start", number, job.await?))?)
                 })
                 .with_shutdown_hook(move |runtime: Arc<dyn Runtime>| async move {
-                    let job =
-                        runtime.spawn(async { tokio::runtime::Handle::try_current().is_ok() });
+                    let job = runtime.spawn(async { tokio::runtime::Handle::try_current().is_ok() });
                     let _logged = stop.send(("stop", number, job.await == Ok(true)));
                 });
         }
@@ -80,12 +70,7 @@ fn hooks_run_on_the_thread_in_order_and_backwards() {
         let report = thread.shutdown_blocking(AMPLE)?;
         assert_eq!(report.hooks_failed, 0);
         let entries: Vec<_> = entries.iter().collect();
-        let expected = [
-            ("start", 1, true),
-            ("start", 2, true),
-            ("stop", 2, true),
-            ("stop", 1, true),
-        ];
+        let expected = [("start", 1, true), ("start", 2, true), ("stop", 2, true), ("stop", 1, true)];
         assert_eq!(entries, expected);
         Ok(())
     });
@@ -96,16 +81,10 @@ fn a_failing_start_hook_fails_the_start() {
     on_every_backend(|backend| {
         let fails = ThreadConfig::default().with_start_hook(|_| async { Err("no disk".into()) });
         let error = ExecutorThread::start(backend, fails).unwrap_err();
-        assert!(
-            matches!(&error, StartError::Hook(cause) if cause.to_string() == "no disk"),
-            "{error}"
-        );
+        assert!(matches!(&error, StartError::Hook(cause) if cause.to_string() == "no disk"), "{error}");
         let panics = ThreadConfig::default().with_start_hook(|_| async { panic!("no luck") });
         let error = ExecutorThread::start(backend, panics).unwrap_err();
-        assert!(
-            matches!(&error, StartError::Panicked { message } if message == "no luck"),
-            "{error}"
-        );
+        assert!(matches!(&error, StartError::Panicked { message } if message == "no luck"), "{error}");
         let hangs = ThreadConfig::default()
             .with_start_deadline(Duration::from_millis(20))
             .with_start_hook(|_| std::future::pending());
@@ -132,15 +111,11 @@ fn shutdown_hooks_that_fail_are_reported_and_the_rest_goes_on() {
 fn what_has_begun_may_finish_while_the_hooks_run() {
     on_every_backend(|backend| {
         let (go_on, may_go_on) = tokio::sync::oneshot::channel::<u8>();
-        let config = ThreadConfig::default().with_shutdown_hook(
-            move |runtime: Arc<dyn Runtime>| async move {
-                let _receiver_waits = go_on.send(9);
-                // Lets what it woke run.
-                runtime
-                    .sleep_until(runtime.now() + Duration::from_millis(5))
-                    .await;
-            },
-        );
+        let config = ThreadConfig::default().with_shutdown_hook(move |runtime: Arc<dyn Runtime>| async move {
+            let _receiver_waits = go_on.send(9);
+            // Lets what it woke run.
+            runtime.sleep_until(runtime.now() + Duration::from_millis(5)).await;
+        });
         let thread = ExecutorThread::start(backend, config)?;
         let (bridge, (begin, begun)) = (thread.bridge(), mpsc::sync_channel(1));
         let caller = thread::spawn(move || {

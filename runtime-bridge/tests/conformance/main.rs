@@ -1,11 +1,7 @@
 //! One suite for every backend, called from every runtime: each clause of the contracts has a test that carries
 //! its number. `R` clauses are on `Runtime`, `C` clauses on `Bridge`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail by panicking, too"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking, too")]
 
 mod admission;
 mod call;

@@ -21,12 +21,7 @@ fn r5_a_panic_reaches_the_handle_and_the_runtime_goes_on() {
             tokio::task::yield_now().await;
             panic!("job {}", 7);
         });
-        assert_eq!(
-            job.await,
-            Err::<(), _>(JobError::Panicked {
-                message: "job 7".to_owned()
-            })
-        );
+        assert_eq!(job.await, Err::<(), _>(JobError::Panicked { message: "job 7".to_owned() }));
         assert_eq!(runtime.spawn(async { 1 }).await, Ok(1));
         Ok(())
     });
@@ -39,12 +34,7 @@ fn r5_a_panicking_destructor_reaches_the_handle_too() {
             let _held = PanicsWhenDropped;
             tokio::task::yield_now().await;
         });
-        assert_eq!(
-            job.await,
-            Err(JobError::Panicked {
-                message: "in a destructor".to_owned()
-            })
-        );
+        assert_eq!(job.await, Err(JobError::Panicked { message: "in a destructor".to_owned() }));
         // Nobody is left to hear of this one.
         let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
         let value = async {
@@ -61,9 +51,7 @@ fn r5_a_panicking_destructor_reaches_the_handle_too() {
 #[test]
 fn c4_a_panic_is_an_error_with_its_message_and_the_executor_goes_on() {
     every(|case| async move {
-        let message = |text: &str| CallError::Panicked {
-            message: text.to_owned(),
-        };
+        let message = |text: &str| CallError::Panicked { message: text.to_owned() };
         let first_poll = case.bridge.run_in_p2p(async { panic!("at once") }).await;
         assert_eq!(first_poll, Err::<(), _>(message("at once")));
         let later = case
@@ -75,9 +63,7 @@ fn c4_a_panic_is_an_error_with_its_message_and_the_executor_goes_on() {
             .await;
         assert_eq!(later, Err::<(), _>(message("later")));
         let there = case.bridge.clone();
-        let inline = case
-            .bridge
-            .run_in_p2p(async move { there.run_in_p2p(async { panic!("inline") }).await });
+        let inline = case.bridge.run_in_p2p(async move { there.run_in_p2p(async { panic!("inline") }).await });
         assert_eq!(inline.await?, Err::<(), _>(message("inline")));
         assert_eq!(case.bridge.run_in_p2p(async { 1 }).await, Ok(1));
         assert_eq!(case.bridge.counters().panicked, 3);

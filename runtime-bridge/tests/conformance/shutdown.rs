@@ -21,14 +21,8 @@ fn c7_calls_in_flight_end_with_an_error_and_later_ones_are_refused() {
         assert_eq!(call.await, Err(CallError::ShutDown));
         let dropped = watch.dropped.await?;
         assert_eq!((dropped.on, dropped.in_tokio), (executor, true));
-        assert_eq!(
-            case.bridge.run_in_p2p(async {}).await,
-            Err(CallError::ShutDown)
-        );
-        assert_eq!(
-            case.bridge.call(async {}).refuse_when_full().await,
-            Err(CallError::ShutDown)
-        );
+        assert_eq!(case.bridge.run_in_p2p(async {}).await, Err(CallError::ShutDown));
+        assert_eq!(case.bridge.call(async {}).refuse_when_full().await, Err(CallError::ShutDown));
         assert_eq!(case.bridge.counters().in_flight, 0);
         Ok(())
     });
@@ -42,8 +36,7 @@ fn c7_calls_that_have_not_begun_never_do_and_are_dropped_on_the_thread() {
         let (future, watch) = endless();
         let mut call = Box::pin(case.bridge.run_in_p2p(future));
         assert!(poll_immediate(&mut call).await.is_none());
-        let (shutdown, _) =
-            futures::future::join(case.thread.shutdown(AMPLE), async { go_on.send(()) }).await;
+        let (shutdown, _) = futures::future::join(case.thread.shutdown(AMPLE), async { go_on.send(()) }).await;
         assert_eq!(call.await, Err(CallError::ShutDown));
         let dropped = watch.dropped.await?;
         assert_eq!((dropped.on, dropped.in_tokio), (executor, true));
@@ -70,10 +63,7 @@ fn r6_jobs_that_the_end_cuts_off_say_so() {
 #[test]
 fn r6_the_end_of_a_bare_tokio_runtime_is_told_too() {
     watch("multi-thread tokio", || {
-        let tokio = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
+        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let runtime = TokioRuntime::new(tokio.handle().clone());
         let (future, running) = endless();
         let job = runtime.spawn(future);
@@ -82,10 +72,7 @@ fn r6_the_end_of_a_bare_tokio_runtime_is_told_too() {
         drop(tokio);
         assert_eq!(futures::executor::block_on(job), Err(JobError::ShutDown));
         assert!(futures::executor::block_on(running.dropped)?.in_tokio);
-        assert_eq!(
-            futures::executor::block_on(runtime.spawn(async {})),
-            Err(JobError::ShutDown)
-        );
+        assert_eq!(futures::executor::block_on(runtime.spawn(async {})), Err(JobError::ShutDown));
         // R8: it outlived its runtime, and nobody will ever wake it.
         futures::executor::block_on(sleep);
         Ok(())
@@ -100,10 +87,7 @@ fn c7_a_stuck_thread_is_given_up_and_nobody_hangs() {
         assert!(poll_immediate(&mut queued).await.is_none());
         let job = case.thread.runtime().spawn(async {});
         let end = case.thread.shutdown(Duration::from_millis(20)).await;
-        assert!(
-            matches!(&end, Err(ShutdownError::Stuck { thread, .. }) if thread == "conformance"),
-            "{end:?}"
-        );
+        assert!(matches!(&end, Err(ShutdownError::Stuck { thread, .. }) if thread == "conformance"), "{end:?}");
         assert_eq!(queued.await, Err(CallError::ShutDown));
         assert_eq!(job.await, Err(JobError::ShutDown));
         // The async-std backend's thread is everybody's: it must come free again.
@@ -170,9 +154,7 @@ fn c7_a_blocking_shutdown_works_and_refuses_the_executor_thread() {
         }
         let config = runtime_bridge::ThreadConfig::default();
         let other = runtime_bridge::ExecutorThread::start(case.backend, config)?;
-        let report = thread::spawn(move || other.shutdown_blocking(AMPLE))
-            .join()
-            .unwrap()?;
+        let report = thread::spawn(move || other.shutdown_blocking(AMPLE)).join().unwrap()?;
         assert_eq!((report.cut_off, report.hooks_failed), (0, 0));
         Ok(())
     });

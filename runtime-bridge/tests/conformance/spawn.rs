@@ -87,9 +87,7 @@ fn r7_tokio_sockets_and_timers_work_in_a_job() {
 
 #[test]
 fn r10_and_c8_the_span_of_the_asker_is_current_over_there() -> TestResult {
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::sink)
-        .finish();
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
     tracing::subscriber::set_global_default(subscriber)?;
     every_runtime(|runtime| async move {
         let span = tracing::info_span!("caller");
@@ -105,11 +103,7 @@ fn r10_and_c8_the_span_of_the_asker_is_current_over_there() -> TestResult {
             tokio::task::yield_now().await;
             (before, tracing::Span::current().id())
         };
-        let seen = case
-            .bridge
-            .run_in_p2p(call)
-            .instrument(span.clone())
-            .await?;
+        let seen = case.bridge.run_in_p2p(call).instrument(span.clone()).await?;
         assert_eq!(seen, (span.id(), span.id()));
         Ok(())
     });

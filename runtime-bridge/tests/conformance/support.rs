@@ -9,8 +9,7 @@ use std::{
 };
 
 use runtime_bridge::{
-    Backend, Bridge, ExecutorThread, Runtime, ShutdownError, ShutdownReport, ThreadConfig,
-    TokioRuntime,
+    Backend, Bridge, ExecutorThread, Runtime, ShutdownError, ShutdownReport, ThreadConfig, TokioRuntime,
 };
 use tokio::sync::oneshot;
 
@@ -43,9 +42,7 @@ impl Caller {
                 let mut builder = tokio::runtime::Builder::new_multi_thread();
                 let runtime = builder.worker_threads(2).enable_all().build().unwrap();
                 let task = runtime.spawn(future);
-                runtime
-                    .block_on(task)
-                    .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+                runtime.block_on(task).unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
             }
             // On a thread of its own, not on its pool: the pool is the executor of the async-std backend.
             Self::AsyncStd => async_std::task::block_on(future),
@@ -84,10 +81,7 @@ impl Thread {
         self.owned.lock().unwrap().take().unwrap()
     }
 
-    pub(crate) async fn shutdown(
-        &self,
-        deadline: Duration,
-    ) -> Result<ShutdownReport, ShutdownError> {
+    pub(crate) async fn shutdown(&self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
         let thread = self.take();
         thread.shutdown(deadline).await
     }
@@ -114,15 +108,8 @@ where
             watch(&format!("{backend}, called from {caller:?}"), move || {
                 let thread = ExecutorThread::start(backend, config().with_name("conformance"))?;
                 let (bridge, runtime) = (thread.bridge(), thread.runtime());
-                let thread = Thread {
-                    runtime,
-                    owned: Arc::new(Mutex::new(Some(thread))),
-                };
-                let result = caller.block_on(test(Case {
-                    thread: thread.clone(),
-                    bridge,
-                    backend,
-                }));
+                let thread = Thread { runtime, owned: Arc::new(Mutex::new(Some(thread))) };
+                let result = caller.block_on(test(Case { thread: thread.clone(), bridge, backend }));
                 drop(thread);
                 result
             });
@@ -138,16 +125,10 @@ where
 {
     every(move |case| test(case.thread.runtime()));
     for caller in CALLERS {
-        watch(
-            &format!("multi-thread tokio, called from {caller:?}"),
-            move || {
-                let tokio = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .enable_all()
-                    .build()?;
-                caller.block_on(test(Arc::new(TokioRuntime::new(tokio.handle().clone()))))
-            },
-        );
+        watch(&format!("multi-thread tokio, called from {caller:?}"), move || {
+            let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            caller.block_on(test(Arc::new(TokioRuntime::new(tokio.handle().clone()))))
+        });
     }
 }
 
@@ -178,10 +159,7 @@ pub(crate) fn watch(what: &str, body: impl FnOnce() -> TestResult + Send + 'stat
 fn confine_async_std() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if let Some(&backend) = Backend::ALL
-            .iter()
-            .find(|backend| backend.name() == "async-std")
-        {
+        if let Some(&backend) = Backend::ALL.iter().find(|backend| backend.name() == "async-std") {
             drop(ExecutorThread::start(backend, ThreadConfig::default()).unwrap());
         }
     });
@@ -204,10 +182,7 @@ pub(crate) fn drop_probe() -> (DropProbe, oneshot::Receiver<Dropped>) {
 
 impl Drop for DropProbe {
     fn drop(&mut self) {
-        let dropped = Dropped {
-            on: thread::current().id(),
-            in_tokio: tokio::runtime::Handle::try_current().is_ok(),
-        };
+        let dropped = Dropped { on: thread::current().id(), in_tokio: tokio::runtime::Handle::try_current().is_ok() };
         if let Some(sender) = self.0.take() {
             let _nobody_asks = sender.send(dropped);
         }
@@ -238,9 +213,7 @@ pub(crate) fn endless() -> (impl Future<Output = ()> + Send + 'static, Endless) 
 }
 
 /// Blocks the executor thread until it is told to go on; gives the means to tell it, once it is blocked.
-pub(crate) async fn block_executor(
-    thread: &Thread,
-) -> Result<mpsc::SyncSender<()>, oneshot::error::RecvError> {
+pub(crate) async fn block_executor(thread: &Thread) -> Result<mpsc::SyncSender<()>, oneshot::error::RecvError> {
     use runtime_bridge::RuntimeExt;
     let (go_on, may_go_on) = mpsc::sync_channel::<()>(1);
     let (begin, begun) = oneshot::channel();

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     process::{Child, Command},
     sync::mpsc::sync_channel,
     thread,
@@ -36,6 +37,16 @@ fn the_ready_line_is_the_only_output_and_says_everything() -> Result<()> {
     assert!(node.address()?.starts_with("/ip4/127.0.0.1/tcp/") && node.address()?.ends_with(&peer_id));
     let socket = format!("unix:{}", node.folder().join("taskmesh.sock").display());
     assert_eq!(node.ready("rpc")?, &serde_json::json!([socket]));
+    Ok(())
+}
+
+#[test]
+fn what_is_secret_is_for_this_user_alone() -> Result<()> {
+    let node = Node::start(&[])?;
+    for name in ["identity.key", "mesh.key", "taskmesh.sock", "queue.sqlite3"] {
+        let mode = std::fs::metadata(node.folder().join(name))?.permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@
 //! | [`store`] | where tasks are kept, durably |
 //! | [`carrier`] | the implementations of [`TaskQueue`] |
 //! | [`node`] | the node of a mesh: start it, stop it, its handle |
+//! | [`worker`] | claims tasks, runs commands or other handlers, reports how they ended |
 
 pub mod api;
 pub mod carrier;

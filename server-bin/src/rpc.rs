@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use p2p_taskqueue::{TaskQueue, serve_local};
 use runtime_bridge::{JobHandle, Runtime, RuntimeExt as _};
+use rustix::{fs::Mode, process::umask};
 use tokio::{net::UnixListener, sync::Semaphore};
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
@@ -46,10 +46,11 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    // The folder is this user's alone, so nobody else can have come in before this.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    // The folder may be open to others: the socket must not be, from its first moment.
+    let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+    let listener = UnixListener::bind(path);
+    umask(before);
+    listener
 }
 
 async fn accept(listener: UnixListener, queue: Arc<dyn TaskQueue>, runtime: Arc<dyn Runtime>) {

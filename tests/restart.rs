@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::harness::{Gate, LICENCE, McpClient, Node, licence_words};
+use crate::harness::{Gate, LICENCE, McpClient, Node, licence_words, taskmesh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_owner_is_killed_after_the_submit_is_done_after_its_restart() -> Result<()> {
@@ -41,6 +41,25 @@ async fn a_node_killed_after_handing_a_task_on_finds_the_result_after_its_restar
     let waited = client.ask("p2p_taskqueue_wait_task", wait).await?;
     assert_eq!(waited["task"]["result"], licence_words(), "{waited}");
     Ok(())
+}
+
+/// Whoever waits on the command line is told how to go on.
+#[test]
+fn a_wait_that_is_cut_off_names_the_task() -> Result<()> {
+    let (begun, go) = (Gate::new()?, Gate::new()?);
+    let command = format!("gated=sh -c 'echo > {}; cat {}'", begun.path().display(), go.path().display());
+    let mut node = Node::start(&["--worker", &command])?;
+    let folder = node.folder().to_owned();
+    let waiting = std::thread::spawn(move || taskmesh(&folder, &["submit", "gated", "--wait", "--json"]));
+    begun.written()?;
+    node.kill()?;
+    let answered = waiting.join().map_err(|_| anyhow::anyhow!("the waiting thread has panicked"))??;
+    assert_eq!(answered.code, Some(1), "{answered:?}");
+    let answer = answered.json()?;
+    assert_eq!((&answer["error"]["code"], &answer["error"]["outcome"]), (&json!("interrupted"), &json!("unknown")));
+    assert!(answer["error"]["message"].as_str().is_some_and(|message| message.contains("taskmesh wait ")), "{answer}");
+    // The command has outlived its node, which was not asked to stop.
+    go.write("done")
 }
 
 /// The worker is in the middle of the task when its owner is killed: the result waits for the owner to come back.

@@ -94,7 +94,11 @@ pub(super) fn run(args: SubmitArgs, data_dir: DataDir, output: Output) -> Result
 
 async fn wait_for_end(client: &Client, submitted: &Submitted) -> Result<Task, QueueError> {
     loop {
-        let waited = client.ask(Wait::one(submitted.task_id, WAIT_S_MAX)).await?;
+        let waited = client.ask(Wait::one(submitted.task_id, WAIT_S_MAX)).await.map_err(|mut error| {
+            // The task is safe whatever became of the wait.
+            error.message += &format!("; the task was submitted: `taskmesh wait {}` goes on", submitted.task_id);
+            error
+        })?;
         if let (true, Some(task)) = (waited.done, waited.task) {
             return Ok(task);
         }

@@ -1,9 +1,12 @@
 //! Nodes that are killed and come back.
 
-use anyhow::Result;
-use serde_json::json;
+use std::sync::Arc;
 
-use crate::harness::{Gate, LICENCE, McpClient, Node, licence_words, taskmesh};
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+
+use crate::harness::{DEADLINE, Gate, LICENCE, McpClient, Node, licence_words, taskmesh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_owner_is_killed_after_the_submit_is_done_after_its_restart() -> Result<()> {
@@ -40,6 +43,43 @@ async fn a_node_killed_after_handing_a_task_on_finds_the_result_after_its_restar
     let wait = json!({ "task_id": submitted["task_id"], "timeout_s": 60 });
     let waited = client.ask("p2p_taskqueue_wait_task", wait).await?;
     assert_eq!(waited["task"]["result"], licence_words(), "{waited}");
+    Ok(())
+}
+
+/// Eight clients submit as fast as they can; the node is killed in the middle, five times over on the same files.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_before_a_kill_is_there_after_it() -> Result<()> {
+    let mut node = Node::start(&[])?;
+    let mut acknowledged = Vec::new();
+    for _ in 0..5 {
+        let client = Arc::new(McpClient::connect(node.http()?).await?);
+        let (answer, mut answers) = mpsc::channel(64);
+        let mut submitters = JoinSet::new();
+        for _ in 0..8 {
+            let (client, answer) = (Arc::clone(&client), answer.clone());
+            submitters.spawn(async move {
+                let submit = || client.ask("p2p_taskqueue_submit", json!({ "task_type": "kept", "payload": [1] }));
+                while let Ok(submitted) = submit().await {
+                    answer.send(submitted["task_id"].clone()).await.ok();
+                }
+            });
+        }
+        drop(answer);
+        for _ in 0..40 {
+            acknowledged.push(answers.recv().await.context("the submits have ended early")?);
+        }
+        node.kill()?;
+        while let Some(late) = timeout(DEADLINE, answers.recv()).await? {
+            acknowledged.push(late);
+        }
+        node.start_again()?;
+        let client = McpClient::connect(node.http()?).await?;
+        for task_id in &acknowledged {
+            let got = client.ask("p2p_taskqueue_get_task", json!({ "task_id": task_id })).await?;
+            assert_eq!(got["task"]["status"], "queued", "{got}");
+        }
+    }
+    assert!(acknowledged.len() >= 200, "{}", acknowledged.len());
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     Caller, ErrorCode, Fence, Json, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
-    api::{Cancelled, Claimed, Completed, Durability, Got, Listed, QueueStatus, Released, Submitted, Waited},
+    api::{Cancelled, Claimed, Completed, Durability, Got, Listed, QueueStatus, Released, Submit, Submitted, Waited},
     carrier::RouteBook,
 };
 
@@ -139,32 +139,8 @@ impl FakeQueue {
         changed
     }
 
-    fn submit(&self, submit: crate::api::Submit) -> Submitted {
-        let task = Task {
-            task_id: TaskId::random().unwrap(),
-            task_type: submit.task_type,
-            model_name: submit.model_name,
-            payload: submit.payload,
-            status: TaskStatus::Queued,
-            priority: submit.priority,
-            attempt: 0,
-            max_attempts: submit.max_attempts,
-            created_at: 1.0,
-            updated_at: 1.0,
-            not_before: None,
-            deadline: None,
-            assigned_worker: None,
-            lease_until: None,
-            progress: None,
-            status_message: None,
-            result: None,
-            error: None,
-            labels: submit.labels,
-            session: None,
-            owner: self.owner,
-            dead: false,
-            fence: None,
-        };
+    fn submit(&self, submit: Submit) -> Submitted {
+        let task = task(self.owner, submit);
         let task_id = task.task_id;
         self.change(|tasks| tasks.insert(task_id, task));
         Submitted { task_id, peer_id: self.owner, duplicate: false, durability: Durability::Volatile }
@@ -283,6 +259,35 @@ impl RouteBook for FakeRoutes {
 
     async fn owner_of(&self, task: TaskId) -> Result<Option<PeerId>, QueueError> {
         Ok(self.0.lock().unwrap().get(&task).copied())
+    }
+}
+
+/// The record of a task that was just submitted.
+pub(crate) fn task(owner: PeerId, submit: Submit) -> Task {
+    Task {
+        task_id: TaskId::random().unwrap(),
+        task_type: submit.task_type,
+        model_name: submit.model_name,
+        payload: submit.payload,
+        status: TaskStatus::Queued,
+        priority: submit.priority,
+        attempt: 0,
+        max_attempts: submit.max_attempts,
+        created_at: 1.0,
+        updated_at: 1.0,
+        not_before: None,
+        deadline: None,
+        assigned_worker: None,
+        lease_until: None,
+        progress: None,
+        status_message: None,
+        result: None,
+        error: None,
+        labels: submit.labels,
+        session: None,
+        owner,
+        dead: false,
+        fence: None,
     }
 }
 

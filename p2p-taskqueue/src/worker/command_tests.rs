@@ -3,41 +3,13 @@ use std::sync::Arc;
 use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
 
 use super::*;
-use crate::{PeerId, TaskId, TaskStatus};
-
-fn task(payload: &str) -> Task {
-    Task {
-        task_id: TaskId::from_bytes([7; 16]),
-        task_type: "t".to_owned(),
-        model_name: String::new(),
-        payload: Json::parse(payload.to_owned()).unwrap(),
-        status: TaskStatus::Running,
-        priority: 5,
-        attempt: 1,
-        max_attempts: 3,
-        created_at: 0.0,
-        updated_at: 0.0,
-        not_before: None,
-        deadline: None,
-        assigned_worker: None,
-        lease_until: None,
-        progress: None,
-        status_message: None,
-        result: None,
-        error: None,
-        labels: Vec::new(),
-        session: None,
-        owner: PeerId::random(),
-        dead: false,
-        fence: None,
-    }
-}
+use crate::{PeerId, api::Submit, testing::task};
 
 /// Runs a command for a payload on an executor thread; `stop` decides when it is told to stop, if ever.
 fn run_until(line: &str, payload: &str, stop: Stop) -> Outcome {
     let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
     let handler = CommandHandler::parse(line, thread.runtime()).unwrap();
-    let task = task(payload);
+    let task = task(PeerId::random(), Submit::new("t", Json::parse(payload.to_owned()).unwrap()));
     thread.bridge().run_in_p2p_blocking(async move { handler.run(&task, stop).await }).unwrap()
 }
 

@@ -4,10 +4,8 @@ use async_trait::async_trait;
 
 use super::{RemoteQueue, RouteBook, waits};
 use crate::{
-    Caller, ErrorCode, QueueError, Request, Response, TaskId, TaskQueue, Ticket,
-    api::{
-        At, Capabilities, Check, Invitation, Joined, Outcome, PeersListed, Status, StatusQuery, Submitted, Target, Wait,
-    },
+    Caller, ErrorCode, PeerId, QueueError, Request, Response, TaskId, TaskQueue, Ticket,
+    api::{At, Capabilities, Check, Invitation, Joined, Outcome, PeersListed, Status, StatusQuery, Target, Wait},
     node::{Directory, Patience, is_loopback, limits::JOIN_TIMEOUT},
 };
 
@@ -35,14 +33,13 @@ impl MeshQueue {
         let is_submit = matches!(*request, Request::Submit(_));
         let response = remote.call(caller, *request).await?;
         if let (true, Response::Submitted(submitted)) = (is_submit, &response) {
-            self.remember(submitted).await?;
+            self.remember(submitted.task_id, remote.peer_id()).await?;
         }
         Ok(response)
     }
 
-    /// Notes who keeps the task, before the submit is acknowledged.
-    async fn remember(&self, submitted: &Submitted) -> Result<(), QueueError> {
-        let Submitted { task_id, peer_id, .. } = *submitted;
+    /// Notes who keeps the task, before the submit is acknowledged. It is the peer that was asked, whatever its answer names.
+    async fn remember(&self, task_id: TaskId, peer_id: PeerId) -> Result<(), QueueError> {
         self.routes.remember(task_id, peer_id).await.map_err(|error| {
             let message =
                 format!("task {task_id} is queued at {peer_id}, but this node could not note that: {}", error.message);

@@ -1,7 +1,7 @@
 use std::{collections::HashSet, io, sync::Arc};
 
 use data_encoding::HEXLOWER;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use libp2p::{
     Multiaddr, Swarm, TransportError,
     core::transport::ListenerId,
@@ -110,6 +110,10 @@ impl NodeLoop {
                 }
                 _ => {}
             }
+            self.on_swarm_event(event);
+        }
+        // A wildcard's other interfaces follow in the same breath: whoever asks for the addresses now is to have them all.
+        while let Some(event) = self.swarm.select_next_some().now_or_never() {
             self.on_swarm_event(event);
         }
         Ok(())

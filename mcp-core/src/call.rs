@@ -50,8 +50,7 @@ impl Calls {
             answer = call => answer.unwrap_or_else(|_| Err(no_answer(limit)))?,
             () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(shutting_down()),
         };
-        O::from_response(response)
-            .map_err(|_| QueueError::new(ErrorCode::Internal, format!("{} was answered with something else", O::NAME)))
+        O::answer(response)
     }
 
     fn permit(&self, wait: Duration) -> Result<Option<SemaphorePermit<'_>>, QueueError> {
@@ -77,13 +76,7 @@ fn no_answer(limit: Duration) -> QueueError {
 
 /// How long an operation asks to wait by itself.
 fn wait_of(request: &Request) -> Duration {
-    let seconds = match request {
-        Request::Claim(claim) => claim.wait_s,
-        Request::Wait(wait) => wait.timeout_s,
-        Request::At(at) => return wait_of(&at.request),
-        _ => 0.0,
-    };
-    span(seconds)
+    span(request.wait_s())
 }
 
 /// How long an operation lets a peer take: not a wait, for it ends as soon as the peer answers.

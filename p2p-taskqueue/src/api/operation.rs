@@ -40,6 +40,17 @@ pub trait Operation: Check + Sized {
     ///
     /// The response itself when it answers another operation.
     fn from_response(response: Response) -> Result<Self::Answer, Box<Response>>;
+
+    /// Unwraps what a queue answered.
+    ///
+    /// # Errors
+    ///
+    /// `internal` when it answers another operation.
+    fn answer(response: Response) -> Result<Self::Answer, QueueError> {
+        Self::from_response(response).map_err(|_| {
+            QueueError::new(ErrorCode::Internal, format!("{} was answered with something else", Self::NAME))
+        })
+    }
 }
 
 /// The one table of the operations.
@@ -125,7 +136,7 @@ macro_rules! operations {
                 O: Operation + Send + 'static,
                 O::Answer: Send,
             {
-                unwrap_answer::<O>(self.call(caller, operation.into_request()).await?)
+                O::answer(self.call(caller, operation.into_request()).await?)
             }
 
             $($(#[$doc])*
@@ -177,9 +188,18 @@ operations! {
     "join" join: Join => Joined;
 }
 
-fn unwrap_answer<O: Operation>(response: Response) -> Result<O::Answer, QueueError> {
-    O::from_response(response)
-        .map_err(|_| QueueError::new(ErrorCode::Internal, format!("{} was answered with something else", O::NAME)))
+impl Request {
+    /// How long the operation asks to wait, in seconds, as its caller gave it: not checked, perhaps no time at all. A new
+    /// operation that waits is named here, and every carrier then gives it its time.
+    #[must_use]
+    pub fn wait_s(&self) -> f64 {
+        match self {
+            Self::Claim(claim) => claim.wait_s,
+            Self::Wait(wait) => wait.timeout_s,
+            Self::At(at) => at.request.wait_s(),
+            _ => 0.0,
+        }
+    }
 }
 
 impl At {

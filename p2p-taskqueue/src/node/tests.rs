@@ -53,7 +53,7 @@ where
 {
     let request = At::request(target.clone(), operation.into_request());
     let response = soon(node.queue().call(LOCAL, request)).await?;
-    Ok(O::from_response(response).unwrap_or_else(|_| panic!("the answer is another operation's")))
+    Ok(O::answer(response).unwrap())
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, QueueError>) -> ErrorCode {

@@ -1,24 +1,45 @@
 use std::sync::Arc;
 
 use libp2p::PeerId;
-use runtime_bridge::{Backend, ExecutorThread, RuntimeExt, ThreadConfig};
+use runtime_bridge::{Backend, ExecutorThread, JobHandle, RuntimeExt, ThreadConfig};
 
 use super::{BridgedQueue, DaemonQueue};
 use crate::{
-    Caller, ErrorCode, Json, TaskQueue, TaskQueueExt, TaskStatus,
-    api::{Claim, Get, List, Outcome, StatusQuery, Submit, Wait},
+    Caller, ErrorCode, Json, QueueError, TaskQueue, TaskQueueExt, TaskStatus,
+    api::{Claim, Claimed, Get, List, Outcome, StatusQuery, Submit, Wait},
     serve_local,
     testing::{FakeQueue, pipe, runtime, soon},
 };
 
 const LOCAL: &Caller = &Caller::Local;
 
-#[tokio::test]
-async fn a_daemon_is_asked_over_any_connection() {
+/// A queue that is served over a pipe, and a client of it.
+struct Served {
+    queue: Arc<FakeQueue>,
+    serving: JobHandle<()>,
+    daemon: DaemonQueue,
+}
+
+async fn served() -> Served {
     let (client, server) = pipe(64 * 1024);
     let queue = FakeQueue::new(PeerId::random());
     let serving = runtime().spawn(serve_local(server, Arc::<FakeQueue>::clone(&queue), runtime()));
     let daemon = soon(DaemonQueue::connect(client, runtime())).await.unwrap();
+    Served { queue, serving, daemon }
+}
+
+/// A claim that the queue has received and cannot answer.
+async fn long_poll(queue: &FakeQueue, daemon: &DaemonQueue) -> JobHandle<Result<Claimed, QueueError>> {
+    let daemon = daemon.clone();
+    let claim = Claim { wait_s: 60.0, ..Claim::new("w") };
+    let polling = runtime().spawn(async move { daemon.claim(LOCAL, claim).await });
+    soon(queue.calls.subscribe().wait_for(|(count, _)| *count == 1)).await.unwrap();
+    polling
+}
+
+#[tokio::test]
+async fn a_daemon_is_asked_over_any_connection() {
+    let Served { queue, serving, daemon } = served().await;
     let submitted = soon(daemon.submit(LOCAL, Submit::new("echo", Json::null()))).await.unwrap();
     let got = soon(daemon.get(LOCAL, Get { task_id: submitted.task_id })).await.unwrap();
     assert_eq!(got.task.status, TaskStatus::Queued);
@@ -32,15 +53,8 @@ async fn a_daemon_is_asked_over_any_connection() {
 
 #[tokio::test]
 async fn a_client_that_goes_takes_its_claims_along() {
-    let (client, server) = pipe(64 * 1024);
-    let queue = FakeQueue::new(PeerId::random());
-    let serving = runtime().spawn(serve_local(server, Arc::<FakeQueue>::clone(&queue), runtime()));
-    let daemon = soon(DaemonQueue::connect(client, runtime())).await.unwrap();
-    let polling = runtime().spawn({
-        let daemon = daemon.clone();
-        async move { daemon.claim(LOCAL, Claim { wait_s: 60.0, ..Claim::new("w") }).await }
-    });
-    soon(queue.calls.subscribe().wait_for(|(count, _)| *count == 1)).await.unwrap();
+    let Served { queue, serving, daemon } = served().await;
+    let polling = long_poll(&queue, &daemon).await;
     drop((polling, daemon));
     soon(serving).await.unwrap();
     let submitted = queue.submit(LOCAL, Submit::new("echo", Json::null())).await.unwrap();
@@ -50,15 +64,8 @@ async fn a_client_that_goes_takes_its_claims_along() {
 
 #[tokio::test]
 async fn a_daemon_that_goes_leaves_the_outcome_unknown() {
-    let (client, server) = pipe(64 * 1024);
-    let queue = FakeQueue::new(PeerId::random());
-    let serving = runtime().spawn(serve_local(server, Arc::<FakeQueue>::clone(&queue), runtime()));
-    let daemon = soon(DaemonQueue::connect(client, runtime())).await.unwrap();
-    let polling = runtime().spawn({
-        let daemon = daemon.clone();
-        async move { daemon.claim(LOCAL, Claim { wait_s: 60.0, ..Claim::new("w") }).await }
-    });
-    soon(queue.calls.subscribe().wait_for(|(count, _)| *count == 1)).await.unwrap();
+    let Served { queue, serving, daemon } = served().await;
+    let polling = long_poll(&queue, &daemon).await;
     drop(serving);
     let error = soon(polling).await.unwrap().unwrap_err();
     assert_eq!((error.code, error.outcome), (ErrorCode::Interrupted, Outcome::Unknown));

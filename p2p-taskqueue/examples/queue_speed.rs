@@ -46,16 +46,16 @@ async fn submits(queue: Arc<LocalQueue>, clients: usize) -> f64 {
     total as f64 / start.elapsed().as_secs_f64()
 }
 
-async fn cycles(queue: Arc<LocalQueue>, clients: usize) -> f64 {
+/// Each client submits, claims and completes, by the claim that is made for it.
+async fn cycles(queue: Arc<LocalQueue>, clients: usize, claim: fn(usize) -> Claim) -> f64 {
     let start = Instant::now();
     let counts = (0..clients).map(|client| {
         let queue = Arc::clone(&queue);
         tokio::task::spawn(async move {
-            let task_type = format!("cycle-{client}");
-            let claim = Claim { supported_task_types: vec![task_type.clone()], ..Claim::new("w") };
+            let claim = claim(client);
             let mut count = 0_u64;
             while start.elapsed() < RUN {
-                queue.submit(&ME, Submit::new(&task_type, payload())).await.unwrap();
+                queue.submit(&ME, Submit::new(&claim.supported_task_types[0], payload())).await.unwrap();
                 let task = queue.claim(&ME, claim.clone()).await.unwrap().task.unwrap();
                 queue.complete(&ME, complete(&task)).await.unwrap();
                 count += 1;
@@ -67,24 +67,14 @@ async fn cycles(queue: Arc<LocalQueue>, clients: usize) -> f64 {
     total as f64 / start.elapsed().as_secs_f64()
 }
 
-async fn shared_cycles(queue: Arc<LocalQueue>, clients: usize) -> f64 {
-    let start = Instant::now();
-    let counts = (0..clients).map(|_| {
-        let queue = Arc::clone(&queue);
-        tokio::task::spawn(async move {
-            let claim = Claim { supported_task_types: vec!["shared".to_owned()], wait_s: 1.0, ..Claim::new("w") };
-            let mut count = 0_u64;
-            while start.elapsed() < RUN {
-                queue.submit(&ME, Submit::new("shared", payload())).await.unwrap();
-                let task = queue.claim(&ME, claim.clone()).await.unwrap().task.unwrap();
-                queue.complete(&ME, complete(&task)).await.unwrap();
-                count += 1;
-            }
-            count
-        })
-    });
-    let total: u64 = futures::future::join_all(counts.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).sum();
-    total as f64 / start.elapsed().as_secs_f64()
+/// A type for each client: its own task is there at once.
+fn own_type(client: usize) -> Claim {
+    Claim { supported_task_types: vec![format!("cycle-{client}")], ..Claim::new("w") }
+}
+
+/// One type for all: another client may have taken the task, so it waits for the next.
+fn shared_type(_: usize) -> Claim {
+    Claim { supported_task_types: vec!["shared".to_owned()], wait_s: 1.0, ..Claim::new("w") }
 }
 
 async fn claim_times(queue: &LocalQueue) -> (Duration, Duration) {
@@ -129,8 +119,8 @@ async fn main() {
     }
     for clients in clients.clone() {
         let queue = queue(directory.path(), &format!("cycle-{clients}"), &runtime);
-        println!("cycle, {clients} clients: {:.0}/s", cycles(Arc::clone(&queue), clients).await);
-        println!("cycle, {clients} clients, one type: {:.0}/s", shared_cycles(queue, clients).await);
+        println!("cycle, {clients} clients: {:.0}/s", cycles(Arc::clone(&queue), clients, own_type).await);
+        println!("cycle, {clients} clients, one type: {:.0}/s", cycles(queue, clients, shared_type).await);
     }
     if only.is_some() {
         return;

@@ -19,19 +19,12 @@ use std::{
 
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use futures::future::BoxFuture;
-use runtime_bridge::{Backend, Bridge, ExecutorThread};
-use support::{Error, Plain, Spawner, callers, executor, in_table, label, wants_table};
+use runtime_bridge::{Backend, Bridge};
+use support::{Candidates, Error, Plain, Spawner, callers, executor, label};
 use tokio::runtime::{Builder, Runtime};
 
 /// One candidate: makes the given number of calls, one after the other, and tells each one's time.
 type Candidate = Box<dyn Fn(u64) -> Vec<Duration>>;
-
-struct Candidates {
-    list: Vec<(String, Candidate)>,
-    // Kept alive for as long as the candidates use them.
-    _threads: Vec<ExecutorThread>,
-    _plain: Vec<Plain>,
-}
 
 fn main() -> Result<(), Error> {
     let candidates = candidates()?;
@@ -42,10 +35,8 @@ fn main() -> Result<(), Error> {
     }
     group.finish();
     criterion.final_summary();
-    if wants_table() {
-        let mut list = candidates.list;
-        list.retain(|(name, _)| in_table(name));
-        table(&list);
+    if let Some(candidates) = candidates.for_table() {
+        table(&candidates.list);
     }
     Ok(())
 }
@@ -56,7 +47,7 @@ fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, candidate: &Candi
     });
 }
 
-fn candidates() -> Result<Candidates, Error> {
+fn candidates() -> Result<Candidates<Candidate>, Error> {
     let callers = Arc::new(callers()?);
     let (mut list, mut threads, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for &backend in Backend::ALL {

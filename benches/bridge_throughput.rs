@@ -14,8 +14,8 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput};
-use runtime_bridge::{Backend, Bridge, ExecutorThread};
-use support::{Error, Plain, Spawner, callers, executor, in_table, label, wants_table};
+use runtime_bridge::{Backend, Bridge};
+use support::{Candidates, Error, Plain, Spawner, callers, executor, label};
 use tokio::{runtime::Runtime, task::JoinSet};
 
 /// Concurrent callers, each with one call in flight at a time.
@@ -23,13 +23,6 @@ const CALLERS: u64 = 64;
 
 /// One candidate: makes the given number of calls, shared among the callers.
 type Candidate = Box<dyn Fn(u64) -> Duration>;
-
-struct Candidates {
-    list: Vec<(String, Candidate)>,
-    // Kept alive for as long as the candidates use them.
-    _threads: Vec<ExecutorThread>,
-    _plain: Vec<Plain>,
-}
 
 fn main() -> Result<(), Error> {
     let candidates = candidates()?;
@@ -43,15 +36,13 @@ fn main() -> Result<(), Error> {
     }
     group.finish();
     criterion.final_summary();
-    if wants_table() {
-        let mut list = candidates.list;
-        list.retain(|(name, _)| in_table(name));
-        table(&list);
+    if let Some(candidates) = candidates.for_table() {
+        table(&candidates.list);
     }
     Ok(())
 }
 
-fn candidates() -> Result<Candidates, Error> {
+fn candidates() -> Result<Candidates<Candidate>, Error> {
     let callers = Arc::new(callers()?);
     let (mut list, mut threads, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for &backend in Backend::ALL {

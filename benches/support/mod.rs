@@ -30,14 +30,30 @@ pub(crate) fn label(backend: Backend) -> String {
     backend.name().replace('-', "_")
 }
 
+/// What a benchmark measures, by name.
+pub(crate) struct Candidates<C> {
+    pub(crate) list: Vec<(String, C)>,
+    // Kept alive for as long as the candidates use them.
+    pub(crate) _threads: Vec<ExecutorThread>,
+    pub(crate) _plain: Vec<Plain>,
+}
+
+impl<C> Candidates<C> {
+    /// Those of the closing table, if this run ends with one.
+    pub(crate) fn for_table(mut self) -> Option<Self> {
+        self.list.retain(|(name, _)| in_table(name));
+        wants_table().then_some(self)
+    }
+}
+
 /// Whether this is a run to measure in, rather than a test, a list or a profile.
-pub(crate) fn wants_table() -> bool {
+fn wants_table() -> bool {
     let is_given = |flag: &str| std::env::args().any(|argument| argument == flag);
     is_given("--bench") && !is_given("--list") && !is_given("--profile-time")
 }
 
 /// Whether the table has this candidate: all, or those that an argument with a slash in it is part of.
-pub(crate) fn in_table(name: &str) -> bool {
+fn in_table(name: &str) -> bool {
     let mut filters = std::env::args().skip(1).filter(|argument| argument.contains('/')).peekable();
     filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
 }

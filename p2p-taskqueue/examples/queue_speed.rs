@@ -26,7 +26,7 @@ fn payload() -> Json {
 
 fn complete(task: &p2p_taskqueue::Task) -> Complete {
     let (task_id, fence) = (task.task_id, task.fence.unwrap());
-    Complete { task_id, fence, status: CompletedStatus::Completed, result: Some(Json::null()), error: None }
+    Complete::new(task_id, fence, Some(Json::null()))
 }
 
 async fn submits(queue: Arc<LocalQueue>, clients: usize) -> f64 {

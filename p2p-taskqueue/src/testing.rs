@@ -201,7 +201,13 @@ impl TaskQueue for FakeQueue {
                 let status = self.update(complete.task_id, |task| {
                     (task.status, task.result) = (TaskStatus::Completed, complete.result);
                 })?;
-                Response::Completed(Completed { task_id: complete.task_id, status, repeated: false })
+                Response::Completed(Completed {
+                    task_id: complete.task_id,
+                    status,
+                    repeated: false,
+                    submitted: Vec::new(),
+                    next: None,
+                })
             }
             Request::Release(release) => {
                 let status = self.update(release.task_id, |task| task.status = TaskStatus::Queued)?;
@@ -285,6 +291,7 @@ pub(crate) fn task(owner: PeerId, submit: Submit) -> Task {
         error: None,
         labels: submit.labels,
         session: None,
+        after: Vec::new(),
         owner,
         dead: false,
         fence: None,

@@ -103,6 +103,7 @@ impl FakeQueue {
             error: None,
             labels: Vec::new(),
             session: None,
+            after: Vec::new(),
             owner: self.peer,
             dead: false,
             fence: None,

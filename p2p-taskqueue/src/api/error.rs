@@ -164,6 +164,13 @@ impl QueueError {
         Self { field: Some(field.to_owned()), limit: Some(limit as u64), value: Some(value as u64), ..error }
     }
 
+    /// The same error about an entry of a list: `tasks[3].priority`.
+    #[must_use]
+    pub(super) fn within(self, list: &str, at: usize) -> Self {
+        let field = self.field.map(|field| format!("{list}[{at}].{field}"));
+        Self { message: format!("{list}[{at}]: {}", self.message), field, ..self }
+    }
+
     /// The same error, saying that the operation may have been applied.
     #[must_use]
     pub fn with_unknown_outcome(self) -> Self {

@@ -151,7 +151,7 @@ impl TaskQueue for LocalQueue {
             Request::Wait(wait) => self.answer_wait(wait).await.map(Response::Waited),
             Request::List(list) => self.answer_list(list).await.map(Response::Listed),
             Request::StatusQuery(query) => self.answer_status(query).await.map(Response::Status),
-            Request::Peers(_) | Request::Invite(_) | Request::Join(_) | Request::At(_) => {
+            _ => {
                 let message = format!("{}: only a node answers this, not the queue behind it", request.name());
                 Err(QueueError::new(ErrorCode::Unsupported, message))
             }
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::{
         Json, TaskQueueExt, TaskStatus,
-        api::{Complete, CompletedStatus, Fail, Get, Peers, Release, Renew},
+        api::{Complete, Fail, Get, Peers, Release, Renew},
         store::{SqliteStore, StoreOptions},
     };
 
@@ -196,8 +196,7 @@ mod tests {
     async fn claim(queue: &LocalQueue) -> Result<(TaskId, Complete), Box<dyn std::error::Error>> {
         let task = queue.claim(&ME, Claim::new("w")).await?.task.ok_or("no task")?;
         let fence = task.fence.ok_or("no fence")?;
-        let complete =
-            Complete { task_id: task.task_id, fence, status: CompletedStatus::Completed, result: None, error: None };
+        let complete = Complete::new(task.task_id, fence, None);
         Ok((task.task_id, complete))
     }
 
@@ -313,8 +312,7 @@ mod tests {
         assert_eq!((last.attempt, last.error.as_deref()), (2, Some("once more")));
         let fence = last.fence.ok_or("no fence")?;
         let result = Some(Json::parse("3".to_owned())?);
-        let complete =
-            Complete { task_id: id, fence, status: CompletedStatus::Completed, result: result.clone(), error: None };
+        let complete = Complete::new(id, fence, result.clone());
         assert!(!queue.complete(&ME, complete.clone()).await?.repeated);
         assert!(queue.complete(&ME, complete).await?.repeated);
         let waited = queue.wait(&ME, Wait::one(id, 5.0)).await?;

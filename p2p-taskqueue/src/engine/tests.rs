@@ -126,7 +126,7 @@ impl World {
             }
             Event::Complete { fence: number, status, result } => {
                 let result = Some(Json::parse(result.to_string()).unwrap());
-                let request = Complete { task_id: ID, fence: fence(number), status, result, error: None };
+                let request = Complete { status, ..Complete::new(ID, fence(number), result) };
                 match complete(standing, self.result.as_ref(), lease_end, &request, now) {
                     Ok(Completion::Repeated(_)) => return Some(Ok(())),
                     Ok(Completion::End(ended)) => {

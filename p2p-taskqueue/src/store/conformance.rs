@@ -7,10 +7,7 @@ use futures::FutureExt;
 use super::{Leased, ManualClock, Submission, TaskStore};
 use crate::{
     PeerId, QueueError,
-    api::{
-        Cancel, Claim, Complete, CompletedStatus, ErrorCode, Fail, List, Order, Release, Renew, Submit,
-        limits::LIST_PAGE_BYTES,
-    },
+    api::{Cancel, Claim, Complete, ErrorCode, Fail, List, Order, Release, Renew, Submit, limits::LIST_PAGE_BYTES},
     engine::{Record, Standing, Wall},
     task::{Fence, Json, TaskId, TaskStatus},
 };
@@ -94,8 +91,7 @@ fn waiting() -> Claim {
 
 fn complete(leased: &Leased, result: &str) -> Complete {
     let result = Some(Json::from_text(result));
-    let status = CompletedStatus::Completed;
-    Complete { task_id: leased.record.spec.id, fence: leased.fence, status, result, error: None }
+    Complete::new(leased.record.spec.id, leased.fence, result)
 }
 
 fn fail(leased: &Leased) -> Fail {

@@ -3,6 +3,7 @@
 //! A store runs the decisions of the engine against what it keeps, one at a time, and answers a change only when it is
 //! on stable storage. It also keeps the leases' time and wakes whoever waits: there is no polling.
 
+mod backend;
 mod clock;
 mod error;
 mod sqlite;
@@ -12,6 +13,8 @@ mod watch;
 #[cfg(test)]
 mod conformance;
 
+#[expect(unused_imports, reason = "the stores that use it follow")]
+pub(crate) use backend::*;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::StoreError;
 pub use sqlite::{SqliteStore, StoreOptions};

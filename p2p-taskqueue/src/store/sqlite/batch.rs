@@ -145,7 +145,7 @@ fn complete(turn: &mut Turn<'_>, request: &Complete) -> Result<Completed, Halt> 
             (ended.status, false)
         }
     };
-    Ok(Completed { task_id: request.task_id, status, repeated })
+    Ok(Completed { task_id: request.task_id, status, repeated, submitted: Vec::new(), next: None })
 }
 
 fn fail(turn: &mut Turn<'_>, request: &Fail) -> Result<Failed, Halt> {

@@ -8,7 +8,7 @@ use crate::{
 pub(super) fn spec_crc(seq: i64, spec: &Spec, payload: &str) -> u32 {
     let mut sum = Checksum::default();
     sum.int(seq).bytes(Some(spec.id.as_bytes())).text(Some(&spec.task_type)).text(Some(&spec.model_name));
-    sum.int(spec.priority).wall(Some(spec.created_at)).wall(spec.deadline);
+    sum.int(spec.priority).wall(Some(spec.created_at)).wall(None);
     sum.int(i32::try_from(spec.labels.len()).unwrap_or(i32::MAX));
     spec.labels.iter().for_each(|label| _ = sum.text(Some(label)));
     spec.requires.iter().for_each(|label| _ = sum.text(Some(label)));

@@ -144,7 +144,7 @@ pub(super) fn read_spec(columns: &mut Columns<'_, '_>) -> Result<(i64, Spec, Str
         model_name: columns.take()?,
         priority: columns.take()?,
         created_at: columns.wall()?,
-        deadline: columns.wall_if_any()?,
+        deadline_s: columns.take()?,
         labels: columns.words()?,
         requires: columns.words()?,
         session: columns.take()?,
@@ -152,6 +152,9 @@ pub(super) fn read_spec(columns: &mut Columns<'_, '_>) -> Result<(i64, Spec, Str
             Some(bytes) => Some(PeerId::from_bytes(&bytes).map_err(|_| RowError::Damaged)?),
             None => None,
         },
+        after: Vec::new(),
+        on_parent_failure: crate::api::OnParentFailure::Fail,
+        concurrency_key: None,
         terms: columns.terms()?,
     };
     let stored: i64 = columns.take()?;
@@ -172,6 +175,8 @@ pub(super) fn read_live(columns: &mut Columns<'_, '_>) -> Result<LiveRow, RowErr
         phase,
         ready_at: columns.wall()?,
         not_before: columns.wall_if_any()?,
+        deadline: None,
+        waiting: 0,
         attempt: columns.take()?,
         fence: columns.fence()?,
         worker: columns.take()?,
@@ -202,6 +207,7 @@ pub(super) fn read_ended(columns: &mut Columns<'_, '_>) -> Result<(Ended, Option
         at: columns.wall()?,
         expires_at: columns.wall()?,
         not_before: columns.wall_if_any()?,
+        deadline: None,
         attempt: columns.take()?,
         fence: columns.fence()?,
         worker: columns.take()?,
@@ -233,7 +239,7 @@ pub(super) fn insert_spec(connection: &Connection, seq: i64, spec: &Spec, payloa
         &spec.model_name,
         spec.priority,
         spec.created_at.as_micros(),
-        spec.deadline.map(Wall::as_micros),
+        spec.deadline_s,
         words(&spec.labels),
         words(&spec.requires),
         &spec.session,
@@ -363,7 +369,7 @@ pub(super) fn lane_key(lane: &Lane) -> String {
 pub(super) fn parse_lane(key: &str) -> Option<Lane> {
     let (task_type, requires, session, pin_to): (_, _, _, Option<String>) = serde_json::from_str(key).ok()?;
     let pin_to = pin_to.map(|peer| peer.parse()).transpose().ok()?;
-    Some(Lane { task_type, requires, session, pin_to })
+    Some(Lane { task_type, requires, session, pin_to, concurrency_key: None })
 }
 
 fn words(words: &[String]) -> Option<String> {
@@ -381,6 +387,7 @@ pub(super) const fn phase_number(phase: Phase) -> i64 {
         Phase::Ready => PHASE_READY,
         Phase::Delayed => PHASE_DELAYED,
         Phase::Running => PHASE_RUNNING,
+        Phase::Blocked => PHASE_DAMAGED,
     }
 }
 

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::{SqliteStore, StoreOptions, schema};
 use crate::{
     PeerId, QueueError,
-    api::{Claim, Complete, CompletedStatus, ErrorCode, Outcome, Submit},
+    api::{Claim, Complete, ErrorCode, Outcome, Submit},
     carrier::RouteBook,
     store::{
         Leased, ManualClock, StoreError, TaskStore,
@@ -144,7 +144,7 @@ async fn claim(store: &SqliteStore) -> Result<Leased, Box<dyn Error>> {
 
 fn complete(leased: &Leased, result: Json) -> Complete {
     let (task_id, fence) = (leased.record.spec.id, leased.fence);
-    Complete { task_id, fence, status: CompletedStatus::Completed, result: Some(result), error: None }
+    Complete::new(task_id, fence, Some(result))
 }
 
 #[tokio::test]

@@ -236,7 +236,7 @@ impl<'a> Turn<'a> {
                 self.memory.lanes.joined(row);
                 self.effects.readied = true;
             }
-            Phase::Delayed => earliest(&mut self.memory.delayed_at, row.live.ready_at),
+            Phase::Delayed | Phase::Blocked => earliest(&mut self.memory.delayed_at, row.live.ready_at),
             Phase::Running => {
                 let end = lease_end(self.now, row.live.lease_s);
                 self.effects.leases.push((row.id, Some(Lease { end, seq: row.seq })));
@@ -281,7 +281,7 @@ impl<'a> Turn<'a> {
                 self.effects.tally.leave(TaskStatus::Queued);
                 self.memory.lanes.left(self.connection, lane, seq)?;
             }
-            Phase::Delayed => self.effects.tally.leave(TaskStatus::Queued),
+            Phase::Delayed | Phase::Blocked => self.effects.tally.leave(TaskStatus::Queued),
             Phase::Running => {
                 self.effects.tally.leave(TaskStatus::Running);
                 self.effects.leases.push((id, None));

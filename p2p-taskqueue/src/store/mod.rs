@@ -5,6 +5,7 @@
 
 mod backend;
 mod clock;
+mod disk;
 mod error;
 mod sqlite;
 mod task_store;

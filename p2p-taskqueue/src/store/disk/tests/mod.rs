@@ -1,0 +1,4 @@
+//! What is particular to these rows: their file, its damage, its versions.
+
+mod sample;
+mod speed;

@@ -6,6 +6,8 @@
 mod backend;
 mod clock;
 mod error;
+#[cfg_attr(not(test), expect(dead_code, reason = "the store over it follows"))]
+mod memory;
 mod sqlite;
 mod task_store;
 mod watch;
@@ -13,7 +15,6 @@ mod watch;
 #[cfg(test)]
 mod conformance;
 
-#[expect(unused_imports, reason = "the stores that use it follow")]
 pub(crate) use backend::*;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::StoreError;

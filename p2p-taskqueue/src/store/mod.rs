@@ -13,6 +13,8 @@ mod task_store;
 mod watch;
 
 #[cfg(test)]
+mod backend_tests;
+#[cfg(test)]
 mod conformance;
 
 pub(crate) use backend::*;

@@ -17,5 +17,8 @@ mod reads;
 mod rows;
 mod tables;
 
+#[cfg(test)]
+mod tests;
+
 #[cfg_attr(not(test), expect(unused_imports, reason = "the store over it follows"))]
 pub(crate) use backend::MemoryBackend;

@@ -63,6 +63,7 @@ macro_rules! backend_tests {
                 the_oldest_ready_task_is_found
             ;
             whole:
+                a_transaction_sees_its_own_changes
                 a_rollback_leaves_nothing
                 rows_that_are_dropped_roll_back
                 what_is_opened_again_is_the_same

@@ -57,7 +57,11 @@ pub(super) fn change_everything(rows: &mut dyn Rows) -> Result<(), Fault> {
 
 /// Everything that rows and readers answer.
 pub(super) fn photograph(rows: &mut dyn Rows, reads: &mut dyn Reads) -> Result<String, Box<dyn Error>> {
-    let mut shown = photograph_reads(reads)?;
+    Ok(photograph_reads(reads)? + &photograph_rows(rows)?)
+}
+
+pub(super) fn photograph_rows(rows: &mut dyn Rows) -> Result<String, Box<dyn Error>> {
+    let mut shown = String::new();
     let mut show = |answer: &dyn std::fmt::Debug| writeln!(shown, "{answer:?}");
     // Opening may raise the epoch.
     show(&Meta { epoch: 0, ..rows.meta()? })?;

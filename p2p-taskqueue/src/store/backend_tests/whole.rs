@@ -3,8 +3,19 @@
 use super::{
     Rig, TestResult,
     fixture::commit,
-    snapshot::{change_everything, furnish, photograph},
+    snapshot::{change_everything, furnish, photograph, photograph_rows},
 };
+
+pub(crate) fn a_transaction_sees_its_own_changes(rig: Rig) -> TestResult {
+    let (mut rows, _) = rig.open()?;
+    commit(&mut *rows, furnish)?;
+    rows.begin()?;
+    change_everything(&mut *rows)?;
+    let seen = photograph_rows(&mut *rows)?;
+    rows.commit()?;
+    assert_eq!(photograph_rows(&mut *rows)?, seen);
+    Ok(())
+}
 
 pub(crate) fn a_rollback_leaves_nothing(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;

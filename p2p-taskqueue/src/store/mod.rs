@@ -6,14 +6,17 @@
 mod backend;
 mod clock;
 mod error;
+#[cfg_attr(not(test), expect(dead_code, reason = "the store over it follows"))]
+mod memory;
 mod sqlite;
 mod task_store;
 mod watch;
 
 #[cfg(test)]
+mod backend_tests;
+#[cfg(test)]
 mod conformance;
 
-#[expect(unused_imports, reason = "the stores that use it follow")]
 pub(crate) use backend::*;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::StoreError;

@@ -120,7 +120,8 @@ impl Lanes {
         let Some((text, line)) = self.lines.get_key_value(text) else { return Ok(()) };
         let Ok(at) = line.window.binary_search(&place) else { return Ok(()) };
         let text = Arc::clone(text);
-        let refill = if line.window.len() == 1 && !line.is_whole { rows.line(&text, None, WINDOW)? } else { Vec::new() };
+        let refill =
+            if line.window.len() == 1 && !line.is_whole { rows.line(&text, None, WINDOW)? } else { Vec::new() };
         self.change(&text, |line| {
             line.window.remove(at);
             if line.window.is_empty() && !line.is_whole {

@@ -39,5 +39,3 @@ mod work;
 mod writer;
 
 pub(crate) use store::Core;
-pub(crate) use turn::not_found;
-pub(crate) use work::damaged;

@@ -50,7 +50,12 @@ pub(super) struct Unparked {
 
 impl Parked {
     /// Lets a claim wait, if it wants to and there is room; else answers it.
-    pub(super) fn park(&mut self, caller: Caller, claim: ClaimWork, returns: &Arc<Returns>) -> Option<(Caller, Answer)> {
+    pub(super) fn park(
+        &mut self,
+        caller: Caller,
+        claim: ClaimWork,
+        returns: &Arc<Returns>,
+    ) -> Option<(Caller, Answer)> {
         let Some(deadline) = claim.deadline else { return Some((caller, nothing(&claim, returns))) };
         if self.deadlines.len() >= PARKED_MAX {
             self.forget_gone();
@@ -73,7 +78,8 @@ impl Parked {
             let first = |class: &Arc<Claimant>| {
                 self.classes.get(class).and_then(|class| class.claims.first_key_value()).map(|(number, _)| *number)
             };
-            let (_, class) = fitting.filter_map(|class| Some((first(class)?, class))).min_by_key(|(number, _)| *number)?;
+            let (_, class) =
+                fitting.filter_map(|class| Some((first(class)?, class))).min_by_key(|(number, _)| *number)?;
             let class = Arc::clone(class);
             let number = first(&class)?;
             let unparked = self.remove(&class, number)?;

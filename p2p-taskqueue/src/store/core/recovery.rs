@@ -5,12 +5,7 @@ use super::{
     work::{Command, storage_error, storage_full},
     writer::{Trouble, Writer},
 };
-use crate::{
-    QueueError,
-    api::ErrorCode,
-    engine::Now,
-    store::backend::{Backend as _, Fault},
-};
+use crate::{QueueError, api::ErrorCode, engine::Now, store::backend::Fault};
 
 impl Writer {
     /// One of the commands or chores cannot be done: find out which, so that it does not fail the others.
@@ -86,7 +81,7 @@ impl Writer {
         let failed = self.syncer.take_failed();
         self.pace.hold_until = Some(now.monotonic + HOLD);
         let reopened = self.reopen(now);
-        for (batches, why) in failed {
+        if let Some((batches, why)) = failed {
             batches.into_iter().for_each(|batch| refuse(batch, &unknown(&why)));
         }
         reopened

@@ -27,13 +27,12 @@ use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskQueue,
     api::{
         CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, Listed, Purged, Retried, Selection,
-        Stats, Submit, Submitted, TypeStats,
-        limits::STATS_TYPES_MAX,
+        Stats, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX,
     },
     engine::{self, Claimant, Now, Record, Wall},
     store::{
         Clock, StoreError, StoreOptions, TaskStore, Watch, Watches,
-        backend::{Backend, CacheRow, Reads, Rows},
+        backend::{Backend, CacheRow, Log, Meta, Reads, Rows},
     },
     task::{Task, TaskId, TaskStatus},
 };
@@ -101,18 +100,16 @@ impl Core {
         let StoreOptions { owner, clock, cache_bytes_max, .. } = options;
         let at = clock.now().since(clock.now());
         let opened = Opened { clock, durability, cache_bytes_max, owner, at };
-        let memory = Memory::load(&mut *rows, at).map_err(StoreError::from)?;
+        let (mut log, threads_log) =
+            (backend.open_log().map_err(StoreError::Threads)?, backend.open_log().map_err(StoreError::Threads)?);
+        raise_epoch(&mut *rows, &mut log)?;
+        let memory = Memory::load(&mut *rows, at)?;
         let (readers, reader_threads) = Readers::start(&*backend)?;
         let (writer, messages) = sync_channel(COMMANDS_MAX);
         let watches = Arc::new(Watches::default());
         let durable = Arc::new(Durable::new(memory.meta.batch));
-        let (log, threads_log) = (
-            backend.open_log().map_err(StoreError::Threads)?,
-            backend.open_log().map_err(StoreError::Threads)?,
-        );
-        let syncer =
-            Syncer::start(log, threads_log, Arc::clone(&watches), Arc::clone(&durable), writer.clone())
-                .map_err(StoreError::Threads)?;
+        let syncer = Syncer::start(log, threads_log, Arc::clone(&watches), Arc::clone(&durable), writer.clone())
+            .map_err(StoreError::Threads)?;
         let work = Writer {
             backend,
             opened: opened.clone(),
@@ -359,13 +356,12 @@ impl TaskQueue for Core {
                 let hit = row.is_some();
                 Ok(Response::CacheGot(CacheGot { hit, value: row.map(|row| row.value).unwrap_or_default() }))
             }
-            Request::CacheHas(has) => {
-                Ok(Response::CacheHad(CacheHad { hit: self.cached(has.key).await?.is_some() }))
-            }
+            Request::CacheHas(has) => Ok(Response::CacheHad(CacheHad { hit: self.cached(has.key).await?.is_some() })),
             Request::CacheSet(request) => self.change(Work::CacheSet(request)).await,
             Request::CacheDelete(request) => self.change(Work::CacheDelete(request.key)).await,
             request => {
-                let message = format!("{}: not answered by the store, but by the queue or node over it", request.name());
+                let message =
+                    format!("{}: not answered by the store, but by the queue or node over it", request.name());
                 Err(QueueError::new(ErrorCode::Unsupported, message))
             }
         }
@@ -415,6 +411,20 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("opened", &self.opened).finish_non_exhaustive()
     }
+}
+
+/// Raises the epoch, durably: no fence is issued twice (clause T2).
+fn raise_epoch(rows: &mut dyn Rows, log: &mut Option<Box<dyn Log>>) -> Result<(), StoreError> {
+    rows.begin()?;
+    let meta = rows.meta()?;
+    let raised = Meta { epoch: meta.epoch + 1, batch: meta.batch + 1, ..meta };
+    rows.save_meta(&raised)?;
+    rows.commit()?;
+    if let Some(log) = log {
+        log.sync().map_err(StoreError::Threads)?;
+        log.note_synced(raised.batch);
+    }
+    Ok(())
 }
 
 pub(super) fn shutting_down() -> QueueError {

@@ -133,12 +133,7 @@ pub(super) struct Item {
 
 impl Item {
     pub(super) fn place(&self, live: &Live) -> Place {
-        Place {
-            priority: std::cmp::Reverse(self.kind.priority),
-            ready_at: live.ready_at,
-            id: self.id,
-            seq: self.seq,
-        }
+        Place { priority: std::cmp::Reverse(self.kind.priority), ready_at: live.ready_at, id: self.id, seq: self.seq }
     }
 }
 

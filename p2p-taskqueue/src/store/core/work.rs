@@ -90,10 +90,7 @@ impl Work {
     /// Whether its answer may only be given once the change is on stable storage. A claim or a renewal that is lost only
     /// makes the task claimable again, and no fence is issued twice (clause T2); a cache may forget.
     pub(super) const fn needs_sync(&self) -> bool {
-        !matches!(
-            self,
-            Self::Claim(_) | Self::Renew(_) | Self::CacheSet(_) | Self::CacheDelete(_) | Self::CacheUsed(_)
-        )
+        !matches!(self, Self::Claim(_) | Self::Renew(_) | Self::CacheSet(_) | Self::CacheDelete(_) | Self::CacheUsed(_))
     }
 
     /// Whether it asks for room that a full disk does not have.
@@ -113,9 +110,7 @@ impl Work {
         let content = match self {
             Self::Submit(submit) => submit.row.payload.len(),
             Self::SubmitMany(submits) => payloads(submits),
-            Self::Complete(work) => {
-                payloads(&work.children) + work.request.result.as_ref().map_or(0, Json::len_bytes)
-            }
+            Self::Complete(work) => payloads(&work.children) + work.request.result.as_ref().map_or(0, Json::len_bytes),
             Self::CacheSet(set) => set.value.len_bytes(),
             _ => 0,
         };

@@ -11,7 +11,7 @@ use super::{
     submit,
     syncer::{Batch, Durable, Syncer},
     turn::{Halt, Memory, Turn},
-    work::{Answer, Caller, ClaimWork, Command, Done, Form, GivenOut, Message, Returns, Work, storage_error},
+    work::{Answer, Caller, ClaimWork, Command, Done, Form, Message, Returns, Work},
 };
 use crate::{
     QueueError, Response,

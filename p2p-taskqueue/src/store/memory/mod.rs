@@ -8,6 +8,7 @@
 //! | `cache` | the values of the cache |
 //! | `reads` | what readers ask |
 //! | `list` | pages of records |
+//! | `store` | [`MemoryStore`]: the store over it |
 
 mod backend;
 mod cache;
@@ -15,10 +16,11 @@ mod lines;
 mod list;
 mod reads;
 mod rows;
+mod store;
 mod tables;
 
 #[cfg(test)]
 mod tests;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the store over it follows"))]
 pub(crate) use backend::MemoryBackend;
+pub use store::MemoryStore;

@@ -84,6 +84,8 @@ impl Reads for MemoryReads {
 pub(super) fn record(seen: &Seen<'_>, seq: Seq) -> Option<Record> {
     let TaskRow { spec, payload, .. } = seen.tasks.get(&seq)?.clone();
     let result = seen.ends.get(&seq).and_then(|(_, result)| result.clone());
+    // It was taken as JSON when the task was.
+    let payload = Json::parse(payload).ok()?;
     Some(Record { spec, payload, standing: seen.standing(seq)?, result })
 }
 

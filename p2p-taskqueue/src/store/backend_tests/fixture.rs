@@ -114,7 +114,7 @@ pub(super) fn task(seq: Seq) -> TaskRow {
         concurrency_key: None,
         terms: Terms { max_attempts: 3, backoff_s: 1.0, result_ttl_s: 60.0 },
     };
-    TaskRow { seq, ready_at: spec.created_at, not_before: None, payload: Json::null().into_text(), spec }
+    TaskRow { seq, ready_at: spec.created_at, not_before: None, payload: Json::null().to_string(), spec }
 }
 
 pub(super) fn place(row: &TaskRow) -> Place {

@@ -63,7 +63,7 @@ pub(crate) fn an_answer_is_as_of_one_moment(rig: Rig) -> TestResult {
 
 pub(crate) fn records_come_in_the_order_of_the_ids(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
-    let large = TaskRow { payload: Json::from_text(&"x".repeat(JSON_BYTES_MAX - 2)).into_text(), ..task(3) };
+    let large = TaskRow { payload: Json::from_text(&"x".repeat(JSON_BYTES_MAX - 2)).to_string(), ..task(3) };
     commit(&mut *rows, |rows| [&task(1), &task(2), &large].into_iter().try_for_each(|row| accept(rows, row)))?;
     let found = reads.get(&[id(2), id(9), id(1), id(2)])?;
     let found: Vec<_> = found.into_iter().map(|record| record.map(|record| record.spec.id)).collect();
@@ -141,7 +141,7 @@ pub(crate) fn a_list_is_read_page_by_page(rig: Rig) -> TestResult {
 
 pub(crate) fn a_page_ends_at_its_bytes(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
-    let sized = |seq, bytes: usize| TaskRow { payload: Json::from_text(&"x".repeat(bytes)).into_text(), ..task(seq) };
+    let sized = |seq, bytes: usize| TaskRow { payload: Json::from_text(&"x".repeat(bytes)).to_string(), ..task(seq) };
     commit(&mut *rows, |rows| {
         (1..=5).try_for_each(|seq| accept(rows, &sized(seq, 200 * 1024)))?;
         // Results count, too.

@@ -63,7 +63,7 @@ pub(crate) fn odd_texts_are_kept(rig: Rig) -> TestResult {
             concurrency_key: Some(text.clone()),
             ..row.spec
         };
-        row.payload = Json::from_text(&text).into_text();
+        row.payload = Json::from_text(&text).to_string();
         let live = Live {
             worker: Some(text.clone()),
             cancel: Some(text.clone()),
@@ -101,7 +101,7 @@ pub(crate) fn large_values_are_kept(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
     let large = Json::from_text(&"ü".repeat(JSON_BYTES_MAX / 2 - 1));
     assert_eq!(large.len_bytes(), JSON_BYTES_MAX);
-    let row = TaskRow { payload: large.get().to_owned(), ..task(1) };
+    let row = TaskRow { payload: large.to_string(), ..task(1) };
     let cached = CacheRow { value: large.clone(), expires_at: None, used_at: at(0.0) };
     commit(&mut *rows, |rows| {
         accept(rows, &row)?;

@@ -22,10 +22,7 @@ pub(super) fn list(seen: &Seen<'_>, query: &List) -> Result<Page, QueueError> {
         if count >= EXAMINED_MAX {
             return Ok(page(records, last, query.order));
         }
-        let row = seen.tasks.get(&seq);
-        let passes =
-            row.is_some_and(|row| passes(row, &query.task_types, query.session.as_ref(), query.label.as_ref()));
-        if let Some(record) = passes.then(|| record(seen, seq)).flatten() {
+        if let Some(record) = chosen(seen, seq, query)? {
             let size = record_bytes(&record);
             // A record that is larger than a page is a page by itself.
             let full = bytes + size > LIST_PAGE_BYTES && !records.is_empty();
@@ -38,6 +35,14 @@ pub(super) fn list(seen: &Seen<'_>, query: &List) -> Result<Page, QueueError> {
         last = Some(seq);
     }
     Ok(page(records, None, query.order))
+}
+
+/// The record of a task that passes the filters.
+fn chosen(seen: &Seen<'_>, seq: Seq, query: &List) -> Result<Option<Record>, QueueError> {
+    match seen.tasks.get(&seq) {
+        Some(row) if passes(row, &query.task_types, query.session.as_ref(), query.label.as_ref()) => record(seen, seq),
+        _ => Ok(None),
+    }
 }
 
 /// The tasks of the state that is asked for, behind the last one that was looked at.

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     PeerId, QueueError,
-    api::{List, Selection},
+    api::{ErrorCode, List, Selection},
     engine::{Record, Wall},
     store::{CacheRow, Page, Reads, Seq, TaskRow, TypeRow},
     task::{Json, TaskId},
@@ -34,7 +34,7 @@ impl Reads for MemoryReads {
         self.see(|seen| {
             let (mut records, mut bytes) = (Vec::with_capacity(ids.len()), 0);
             for id in ids {
-                let record = seen.ids.get(id).and_then(|seq| record(seen, *seq));
+                let record = seen.ids.get(id).map_or(Ok(None), |seq| record(seen, *seq))?;
                 bytes += record.as_ref().map_or(0, record_bytes);
                 if bytes > READ_BYTES_MAX && records.len() > 1 {
                     return Err(QueueError::over_limit("task_ids", bytes, READ_BYTES_MAX, "bytes of records"));
@@ -80,13 +80,15 @@ impl Reads for MemoryReads {
     }
 }
 
-/// Puts a task's rows together.
-pub(super) fn record(seen: &Seen<'_>, seq: Seq) -> Option<Record> {
-    let TaskRow { spec, payload, .. } = seen.tasks.get(&seq)?.clone();
+/// Puts a task's rows together; `None` when it is not there.
+pub(super) fn record(seen: &Seen<'_>, seq: Seq) -> Result<Option<Record>, QueueError> {
+    let (Some(row), Some(standing)) = (seen.tasks.get(&seq), seen.standing(seq)) else { return Ok(None) };
+    let TaskRow { spec, payload, .. } = row.clone();
+    let payload = Json::parse(payload).map_err(|error| {
+        QueueError::new(ErrorCode::StorageError, format!("task {}: its payload is damaged: {error}", spec.id))
+    })?;
     let result = seen.ends.get(&seq).and_then(|(_, result)| result.clone());
-    // It was taken as JSON when the task was.
-    let payload = Json::parse(payload).ok()?;
-    Some(Record { spec, payload, standing: seen.standing(seq)?, result })
+    Ok(Some(Record { spec, payload, standing, result }))
 }
 
 /// Whether a task passes the filters of a list or a selection.

@@ -119,6 +119,7 @@ fn record(snapshot: &Connection, seq: Seq) -> Result<Option<Record>, RowError> {
         _ => return Err(RowError::Damaged),
     };
     let TaskRow { spec, payload, .. } = row;
+    let payload = Json::parse(payload).map_err(|_| RowError::Damaged)?;
     Ok(Some(Record { spec, payload, standing, result }))
 }
 

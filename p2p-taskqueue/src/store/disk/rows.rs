@@ -181,8 +181,9 @@ impl Rows for SqliteRows {
     }
 
     fn leave_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault> {
-        line::leave(&self.connection, lane, place)?;
-        self.blocks.left(place.seq);
+        if line::leave(&self.connection, lane, place)? {
+            self.blocks.left(place.seq);
+        }
         Ok(())
     }
 

@@ -33,7 +33,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
         terms: columns.terms()?,
     };
     let sum = columns.sum()?;
-    let row = TaskRow { seq, spec, ready_at, not_before, payload: columns.json()? };
+    let row = TaskRow { seq, spec, ready_at, not_before, payload: columns.take()? };
     if sum == i64::from(task_sum(&row)) { Ok(row) } else { Err(RowError::Damaged) }
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::R
     statement.raw_bind_parameter(18, spec.terms.backoff_s)?;
     statement.raw_bind_parameter(19, spec.terms.result_ttl_s)?;
     statement.raw_bind_parameter(20, task_sum(row))?;
-    statement.raw_bind_parameter(21, row.payload.get())?;
+    statement.raw_bind_parameter(21, &row.payload)?;
     statement.raw_execute()?;
     Ok(())
 }
@@ -76,7 +76,7 @@ fn task_sum(row: &TaskRow) -> u32 {
     sum.bytes(spec.pin_to.map(PeerId::to_bytes).as_deref()).bytes(joined(&spec.after).as_deref());
     sum.int(spec.on_parent_failure == OnParentFailure::Run).text_if_any(spec.concurrency_key.as_ref());
     feed_terms(&mut sum, spec.terms);
-    sum.finish_with(Some(row.payload.get()))
+    sum.finish_with(Some(&row.payload))
 }
 
 fn peer(bytes: Option<Vec<u8>>) -> Result<Option<PeerId>, RowError> {

@@ -59,7 +59,7 @@ pub(super) fn task(seq: Seq) -> TaskRow {
         terms: Terms { max_attempts: 3, backoff_s: 1.0, result_ttl_s: 86_400.0 },
     };
     let payload = Json::from_text(&format!("the payload of task {seq}: {}", "some words. ".repeat(8)));
-    TaskRow { seq, spec, ready_at: created_at, not_before: None, payload }
+    TaskRow { seq, spec, ready_at: created_at, not_before: None, payload: payload.into_text() }
 }
 
 pub(super) fn lane(row: &TaskRow) -> String {

@@ -71,7 +71,7 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
         u64::try_from(self.take::<i64>()?).map_err(|_| RowError::Damaged)
     }
 
-    pub(super) fn fence(&mut self) -> Result<Option<Fence>, RowError> {
+    pub(crate) fn fence(&mut self) -> Result<Option<Fence>, RowError> {
         let (epoch, counter) = (self.take::<Option<i64>>()?, self.take::<Option<i64>>()?);
         match (epoch, counter) {
             (Some(epoch), Some(counter)) => {
@@ -82,14 +82,14 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
         }
     }
 
-    pub(super) fn words(&mut self) -> Result<Vec<String>, RowError> {
+    pub(crate) fn words(&mut self) -> Result<Vec<String>, RowError> {
         match self.take::<Option<String>>()? {
             Some(text) => serde_json::from_str(&text).map_err(|_| RowError::Damaged),
             None => Ok(Vec::new()),
         }
     }
 
-    pub(super) fn terms(&mut self) -> Result<Terms, RowError> {
+    pub(crate) fn terms(&mut self) -> Result<Terms, RowError> {
         Ok(Terms { max_attempts: self.take()?, backoff_s: self.take()?, result_ttl_s: self.take()? })
     }
 

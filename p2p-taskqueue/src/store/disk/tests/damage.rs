@@ -46,23 +46,24 @@ fn trials(damage: fn(&mut Vec<u8>, usize)) -> TestResult {
     for log in [LogAs::Whole, LogAs::Copied, LogAs::Anew] {
         let killed = tempfile::tempdir()?;
         let expected = kill(killed.path(), log)?;
-        for name in FILES {
-            let length = used_length(&with(killed.path(), name), name)?;
+        let files = FILES.map(|name| fs::read(with(killed.path(), name)).map(|bytes| (name, used(bytes))));
+        let files: BTreeMap<_, _> = files.into_iter().collect::<Result<_, _>>()?;
+        for (victim, bytes) in &files {
             let mut seen = Outcomes::default();
             for trial in 0..TRIALS {
                 // Evenly over the file, and somewhere within each part.
-                let at = (length * trial + trial * 7_919 % length) / TRIALS;
+                let at = (bytes.len() * trial + trial * 7_919 % bytes.len()) / TRIALS;
+                let mut damaged = bytes.clone();
+                damage(&mut damaged, at);
                 let directory = tempfile::tempdir()?;
-                copy_store(killed.path(), directory.path())?;
-                let victim = with(directory.path(), name);
-                let mut bytes = fs::read(&victim)?;
-                damage(&mut bytes, at);
-                fs::write(&victim, bytes)?;
+                for (name, bytes) in &files {
+                    put(directory.path(), name, if name == victim { &damaged } else { bytes })?;
+                }
                 let outcome = look(&directory.path().join(STORE), &expected)
-                    .map_err(|error| format!("byte {at} of {name:?}, log {log:?}: {error}"))?;
+                    .map_err(|error| format!("byte {at} of {victim:?}, log {log:?}: {error}"))?;
                 seen.count(outcome);
             }
-            println!("log {log:?}, {name:?}: {seen}");
+            println!("log {log:?}, {} bytes of {victim:?}: {seen}", bytes.len());
         }
     }
     Ok(())
@@ -239,7 +240,9 @@ fn kill(to: &Path, log_as: LogAs) -> Result<BTreeMap<TaskId, Record>, Box<dyn Er
     assert!(page.next_cursor.is_none());
     let report = scrub::scrub(&file(&directory), &Arc::default())?;
     assert!(report.is_sound(), "{report:?}");
-    copy_store(directory.path(), to)?;
+    for name in FILES {
+        fs::copy(with(directory.path(), name), with(to, name))?;
+    }
     Ok(page.records.into_iter().map(|record| (record.spec.id, record)).collect())
 }
 
@@ -309,9 +312,12 @@ fn count(rows: &mut dyn Rows) -> Result<BTreeMap<String, TypeRow>, Box<dyn Error
     Ok(types)
 }
 
-fn copy_store(from: &Path, to: &Path) -> TestResult {
-    for name in FILES {
-        fs::copy(with(from, name), with(to, name))?;
+/// Writes a file of the store. The log has its length, so that opening it need not give it that.
+fn put(directory: &Path, name: &str, bytes: &[u8]) -> TestResult {
+    let path = with(directory, name);
+    fs::write(&path, bytes)?;
+    if name == "-wal" {
+        fs::File::options().write(true).open(path)?.set_len(16 * 1024 * 1024)?;
     }
     Ok(())
 }
@@ -320,12 +326,11 @@ fn with(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{STORE}{name}"))
 }
 
-/// Up to where there is something in a file: the log is longer than what is in it.
-fn used_length(path: &Path, name: &str) -> Result<usize, Box<dyn Error>> {
-    let bytes = fs::read(path)?;
-    let used = bytes.iter().rposition(|byte| *byte != 0).ok_or("an empty file")? + 1;
-    println!("{name:?}: {used} of {} bytes", bytes.len());
-    Ok(used)
+/// What is in a file: the log is longer than that.
+fn used(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.truncate(end);
+    bytes
 }
 
 const STORE: &str = "queue.sqlite3";

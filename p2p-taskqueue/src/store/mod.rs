@@ -6,6 +6,7 @@
 mod backend;
 mod clock;
 mod core;
+mod disk;
 mod error;
 mod memory;
 mod options;

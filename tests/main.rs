@@ -1,9 +1,12 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
 mod cli;
+mod crash;
 mod demo;
 mod harness;
 mod restart;
 mod shutdown;
 mod start;
+#[path = "queue_process/talk.rs"]
+mod talk;
 mod wordcount;

@@ -4,6 +4,7 @@ mod cli;
 mod crash;
 mod demo;
 mod harness;
+mod paused_worker;
 mod restart;
 mod shutdown;
 mod start;

@@ -6,6 +6,7 @@ mod history;
 mod mcp;
 mod node;
 mod queue_process;
+mod small_disk;
 
 pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use gate::Gate;
@@ -13,6 +14,7 @@ pub(crate) use history::History;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
 pub(crate) use queue_process::QueueProcess;
+pub(crate) use small_disk::SmallDisk;
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ mod paused_worker;
 mod restart;
 mod shutdown;
 mod start;
+mod sync_error;
 #[path = "queue_process/talk.rs"]
 mod talk;
 mod wordcount;

@@ -7,6 +7,7 @@ mod mcp;
 mod node;
 mod queue_process;
 mod small_disk;
+mod strace;
 
 pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use gate::Gate;
@@ -15,6 +16,7 @@ pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
 pub(crate) use queue_process::QueueProcess;
 pub(crate) use small_disk::SmallDisk;
+pub(crate) use strace::Strace;
 
 use std::time::Duration;
 

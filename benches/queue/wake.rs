@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 
 use super::{Bench, Error, Goal, Lines, ME, Queue, Times, claim, complete, submit};
 
-/// Others who wait for the end of a task, and for a task.
-const WAITERS: usize = 10_000;
+/// Others who wait for the end of a task, one less than a store lets wait, and for a task.
+const WAITERS: usize = 9_999;
 const PARKED: usize = 10_000;
 
 /// Types that those others ask for; none of them is ever submitted.

@@ -1,0 +1,5 @@
+//! What is particular to these rows: their file, its damage, its versions.
+
+mod alike;
+mod sample;
+mod speed;

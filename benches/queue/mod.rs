@@ -81,9 +81,10 @@ pub(crate) fn runtime() -> std::io::Result<Runtime> {
 }
 
 pub(crate) fn open(runtime: &Runtime, file: &Path) -> Result<Queue, Error> {
-    let store = SqliteStore::open(file, StoreOptions::default())?;
+    let owner = PeerId::random();
+    let store = SqliteStore::open(file, StoreOptions::new(owner))?;
     let bridge = TokioRuntime::new(runtime.handle().clone());
-    Ok(Arc::new(LocalQueue::new(Arc::new(store), PeerId::random(), Arc::new(bridge))))
+    Ok(Arc::new(LocalQueue::new(Arc::new(store), owner, Arc::new(bridge))))
 }
 
 pub(crate) fn submit(task_type: impl Into<String>) -> Submit {

@@ -19,7 +19,7 @@ use crate::{
 /// Where to fail. Every write, commit and sync passes two points: before it and after it.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    passed: AtomicUsize,
+    syncs: AtomicUsize,
     /// The points left until one fails, and how.
     next: Mutex<Option<(usize, Fault)>>,
 }
@@ -35,13 +35,12 @@ impl Plan {
         self.lock().is_some()
     }
 
-    /// How many points were passed.
-    pub(super) fn passed(&self) -> usize {
-        self.passed.load(Ordering::SeqCst)
+    /// How many syncs there were.
+    pub(super) fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::SeqCst)
     }
 
     fn point(&self) -> Result<(), Fault> {
-        self.passed.fetch_add(1, Ordering::SeqCst);
         let mut next = self.lock();
         match next.take() {
             Some((0, fault)) => Err(fault),
@@ -103,6 +102,7 @@ struct FaultyLog {
 
 impl Log for FaultyLog {
     fn sync(&mut self) -> io::Result<()> {
+        self.plan.syncs.fetch_add(1, Ordering::SeqCst);
         let failed = |fault: Fault| io::Error::other(fault.to_string());
         self.plan.around(|| self.inner.sync().map_err(|error| Fault::Failed(error.to_string()))).map_err(failed)
     }

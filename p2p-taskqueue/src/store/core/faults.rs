@@ -1,6 +1,6 @@
 //! Whatever fails, at whatever point: nothing acknowledged is lost, nothing refused is there, and the store goes on.
 
-use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, path::Path, sync::Arc, time::Duration};
 
 use super::Core;
 use crate::{
@@ -10,13 +10,13 @@ use crate::{
         Selection, Submit,
     },
     store::{
-        ManualClock, SqliteStore, StoreOptions, TaskStore as _,
+        ManualClock, SqliteStore, StoreError, StoreOptions, TaskStore as _,
         backend::Fault,
         conformance::{START, peer, soon},
         disk::{Opened, SqliteBackend},
         faulty::{FaultyBackend, FaultyRows, Plan},
     },
-    task::{Json, Task, TaskId, TaskStatus},
+    task::{Fence, Json, Task, TaskId, TaskStatus},
 };
 
 const ME: Caller = Caller::Local;
@@ -148,6 +148,16 @@ async fn check(store: &SqliteStore, client: &HashMap<TaskId, Known>) -> Result<(
     Ok(())
 }
 
+/// A store in this file that fails by the plan.
+fn open(path: &Path, options: StoreOptions) -> Result<(Core, Arc<Plan>), StoreError> {
+    let Opened { backend, rows, .. } = SqliteBackend::open(path)?;
+    let plan = Arc::new(Plan::default());
+    let rows = Box::new(FaultyRows { inner: rows, plan: Arc::clone(&plan) });
+    let backend = FaultyBackend { inner: backend, plan: Arc::clone(&plan) };
+    let durability = options.durability;
+    Ok((Core::start(Box::new(backend), rows, options, durability)?, plan))
+}
+
 /// One run with a failure at a point; whether the point was reached.
 async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
@@ -155,11 +165,7 @@ async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     let clock = Arc::new(ManualClock::new(START));
     let manual: Arc<ManualClock> = Arc::clone(&clock);
     let options = StoreOptions::new(peer()).with_clock(manual);
-    let Opened { backend, rows, .. } = SqliteBackend::open(&path)?;
-    let plan = Arc::new(Plan::default());
-    let rows = Box::new(FaultyRows { inner: rows, plan: Arc::clone(&plan) });
-    let backend = FaultyBackend { inner: backend, plan: Arc::clone(&plan) };
-    let core = Core::start(Box::new(backend), rows, options.clone(), Durability::Synced)?;
+    let (core, plan) = open(&path, options.clone())?;
     let mut client = Client { core, clock, known: HashMap::new(), payload: 0 };
     plan.fail_after(point, fault);
     client.work().await;
@@ -194,4 +200,49 @@ async fn a_failure_before_or_after_any_write_commit_or_sync_loses_nothing() -> R
 #[tokio::test]
 async fn a_full_disk_at_any_write_commit_or_sync_loses_nothing() -> Result<(), Box<dyn Error>> {
     at_every_point(|| Fault::Full("a test says so".to_owned())).await
+}
+
+/// Until the store has synced so often; a test fails when it does not.
+async fn synced(core: &Core, plan: &Plan, times: usize) {
+    let unknown = Renew {
+        task_id: TaskId::from_bytes([0; 16]),
+        fence: Fence { epoch: 0, counter: 0 },
+        lease_s: 1.0,
+        progress: None,
+        status_message: None,
+    };
+    for _ in 0..1_000 {
+        if plan.syncs() >= times {
+            return;
+        }
+        // Behind it, whatever the writer was at is done.
+        drop(soon(core.renew(&ME, unknown.clone())).await);
+    }
+    panic!("{} syncs instead of {times}", plan.syncs());
+}
+
+#[tokio::test]
+async fn t1_a_submit_is_acknowledged_after_its_sync_or_says_that_it_was_not() -> Result<(), Box<dyn Error>> {
+    for durability in [Durability::Synced, Durability::Relaxed] {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("queue.sqlite3");
+        let clock = Arc::new(ManualClock::new(START));
+        let manual: Arc<ManualClock> = Arc::clone(&clock);
+        let options = StoreOptions::new(peer()).with_clock(manual).with_durability(durability);
+        let (core, plan) = open(&path, options)?;
+        let before = plan.syncs();
+        let submitted = soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
+        assert_eq!(submitted.durability, durability);
+        let task = soon(core.claim(&ME, Claim::new("w"))).await?.task.ok_or("a task")?;
+        // A claim needs no sync of its own (clause T2).
+        assert_eq!(plan.syncs() - before, usize::from(durability == Durability::Synced));
+        if durability == Durability::Relaxed {
+            clock.advance(Duration::from_millis(49));
+            drop(soon(core.get(&ME, Get { task_id: task.task_id })).await?);
+            assert_eq!(plan.syncs(), before);
+            clock.advance(Duration::from_millis(1));
+        }
+        synced(&core, &plan, before + 1).await;
+    }
+    Ok(())
 }

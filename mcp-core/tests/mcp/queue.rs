@@ -153,27 +153,7 @@ impl FakeQueue {
             Request::Peers(_) => {
                 Response::PeersListed(PeersListed { self_peer_id: self.peer, peers: vec![self.neighbour()] })
             }
-            other => return self.answer_care(&other),
-        })
-    }
-
-    /// What is answered without tasks.
-    fn answer_care(&self, request: &Request) -> Result<Response, QueueError> {
-        Ok(match request {
-            Request::StatsQuery(_) => Response::Stats(stats()),
-            Request::Retry(_) => Response::Retried(Retried { retried: 1, skipped: 0, more: false }),
-            Request::Purge(_) => Response::Purged(Purged { purged: 1, skipped: 0, more: true }),
-            Request::Pause(_) => Response::Paused(Paused { queued: 1, running: 0 }),
-            Request::Resume(_) => Response::Resumed(Resumed { queued: 1, running: 0 }),
-            Request::Limit(_) => Response::Limited(Limited { running: 1 }),
-            Request::CacheGet(_) => {
-                Response::CacheGot(CacheGot { hit: true, value: Json::parse(CACHED.to_owned()).unwrap() })
-            }
-            Request::CacheHas(_) => Response::CacheHad(CacheHad { hit: false }),
-            Request::CacheSet(_) => Response::CacheStored(CacheStored { evicted: 1 }),
-            Request::CacheDelete(_) => Response::CacheDeleted(CacheDeleted { deleted: true }),
-            Request::Heartbeat(beat) => Response::Heard(Heard { scheduler: scheduler(&beat.peer_id) }),
-            other => return Err(QueueError::new(ErrorCode::Unsupported, other.name())),
+            other => return answer_without_tasks(&other),
         })
     }
 
@@ -233,6 +213,26 @@ impl FakeQueue {
             last_dial: None,
         }
     }
+}
+
+/// What is answered without tasks.
+fn answer_without_tasks(request: &Request) -> Result<Response, QueueError> {
+    Ok(match request {
+        Request::StatsQuery(_) => Response::Stats(stats()),
+        Request::Retry(_) => Response::Retried(Retried { retried: 1, skipped: 0, more: false }),
+        Request::Purge(_) => Response::Purged(Purged { purged: 1, skipped: 0, more: true }),
+        Request::Pause(_) => Response::Paused(Paused { queued: 1, running: 0 }),
+        Request::Resume(_) => Response::Resumed(Resumed { queued: 1, running: 0 }),
+        Request::Limit(_) => Response::Limited(Limited { running: 1 }),
+        Request::CacheGet(_) => {
+            Response::CacheGot(CacheGot { hit: true, value: Json::parse(CACHED.to_owned()).unwrap() })
+        }
+        Request::CacheHas(_) => Response::CacheHad(CacheHad { hit: false }),
+        Request::CacheSet(_) => Response::CacheStored(CacheStored { evicted: 1 }),
+        Request::CacheDelete(_) => Response::CacheDeleted(CacheDeleted { deleted: true }),
+        Request::Heartbeat(beat) => Response::Heard(Heard { scheduler: scheduler(&beat.peer_id) }),
+        other => return Err(QueueError::new(ErrorCode::Unsupported, other.name())),
+    })
 }
 
 fn stats() -> Stats {

@@ -6,7 +6,7 @@ use libp2p::PeerId;
 
 use crate::{
     ErrorCode, Json, QueueError, Response, Task, TaskId,
-    api::{ClaimedMany, GotMany, Wait, Waited},
+    api::{ClaimedMany, GotMany, Waited},
     wire::limits::WAITED_BYTES_MAX,
 };
 

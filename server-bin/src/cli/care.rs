@@ -1,6 +1,6 @@
 //! `stats`, `retry`, `purge`, `pause`, `resume`, `limit`: looking after a queue.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Args;
 use p2p_taskqueue::{
@@ -139,11 +139,11 @@ pub(super) fn stats(args: StatsArgs, data_dir: DataDir, output: Output) -> Resul
 }
 
 fn stats_text(stats: &Stats) -> String {
-    let mut rows: Vec<_> = stats.by_type.iter().map(|(name, of)| stats_row(name, &of.counts, notes(of))).collect();
+    let mut rows: Vec<_> = stats.by_type.iter().map(|(name, of)| stats_row(name, &of.counts, &notes(of))).collect();
     let mut whole = Vec::new();
     whole.extend(stats.paused.then(|| "paused".to_owned()));
     whole.extend(stats.draining.then(|| "draining".to_owned()));
-    rows.push(stats_row("(all)", &stats.totals, whole));
+    rows.push(stats_row("(all)", &stats.totals, &whole));
     let header = ["TYPE", "QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "NOTE"];
     let text = table(header, rows.into_iter());
     match stats.oldest_queued_s {
@@ -152,7 +152,7 @@ fn stats_text(stats: &Stats) -> String {
     }
 }
 
-fn stats_row(name: &str, counts: &std::collections::BTreeMap<String, u64>, notes: Vec<String>) -> [String; 7] {
+fn stats_row(name: &str, counts: &BTreeMap<String, u64>, notes: &[String]) -> [String; 7] {
     let [queued, running, completed, failed, cancelled] =
         TaskStatus::ALL.map(|status| counts.get(status.as_str()).copied().unwrap_or_default().to_string());
     [name.to_owned(), queued, running, completed, failed, cancelled, notes.join(", ")]
@@ -252,8 +252,6 @@ const LIMIT_FORMS: &str = "give TYPE COUNT, TYPE --none, --key KEY COUNT, or --k
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use clap::Parser;
 
     use super::*;

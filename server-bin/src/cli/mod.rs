@@ -58,7 +58,7 @@ enum Command {
     /// Join the mesh of a ticket.
     Join(mesh::JoinArgs),
     /// Queue a task.
-    Submit(submit::SubmitArgs),
+    Submit(Box<submit::SubmitArgs>),
     /// Show tasks.
     Get(tasks::GetArgs),
     /// Wait until a task has ended and show it.
@@ -100,7 +100,7 @@ impl Cli {
             Command::Demo => demo::run(output),
             Command::Invite => mesh::invite(data_dir()?, output),
             Command::Join(args) => mesh::join(args, data_dir()?, output),
-            Command::Submit(args) => submit::run(args, data_dir()?, output),
+            Command::Submit(args) => submit::run(*args, data_dir()?, output),
             Command::Get(args) => tasks::get(args, data_dir()?, output),
             Command::Wait(args) => tasks::wait(args, data_dir()?, output),
             Command::List(args) => tasks::list(args, data_dir()?, output),

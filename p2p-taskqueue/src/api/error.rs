@@ -166,7 +166,7 @@ impl QueueError {
 
     /// The same error about an entry of a list: `tasks[3].priority`.
     #[must_use]
-    pub(super) fn within(self, list: &str, at: usize) -> Self {
+    pub(crate) fn within(self, list: &str, at: usize) -> Self {
         let field = self.field.map(|field| format!("{list}[{at}].{field}"));
         Self { message: format!("{list}[{at}]: {}", self.message), field, ..self }
     }

@@ -40,7 +40,7 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         scope,
         key: key.clone(),
         content: content_hash(&submit),
-        expires_at: now.wall.after(submit.idempotency_window_s),
+        expires_at: now.steady.after(submit.idempotency_window_s),
     });
     let not_before = match (submit.delay_s, submit.not_before) {
         (Some(delay_s), _) if delay_s > 0.0 => Some(now.wall.after(delay_s)),
@@ -53,7 +53,7 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         phase: if delayed.is_some() { Phase::Delayed } else { Phase::Ready },
         ready_at: delayed.unwrap_or(now.wall),
         not_before,
-        deadline: submit.deadline_s.map(|seconds| now.wall.after(seconds)),
+        deadline: submit.deadline_s.map(|seconds| now.steady.after(seconds)),
         waiting: 0,
         attempt: 0,
         fence: None,
@@ -124,7 +124,11 @@ mod tests {
 
     use super::*;
 
-    const NOW: Now = Now { wall: Wall::from_micros(1_000_000_000), monotonic: Duration::ZERO };
+    const NOW: Now = Now {
+        wall: Wall::from_micros(1_000_000_000),
+        monotonic: Duration::ZERO,
+        steady: Wall::from_micros(1_000_000_000),
+    };
 
     fn admitted(change: impl FnOnce(&mut Submit)) -> Admission {
         let mut submit = Submit::new("echo", Json::null());

@@ -37,7 +37,7 @@ pub(crate) fn retry(spec: &Spec, ended: &Ended, now: Now) -> Live {
         phase: Phase::Ready,
         ready_at: now.wall,
         not_before: None,
-        deadline: spec.deadline_s.map(|seconds| now.wall.after(seconds)),
+        deadline: spec.deadline_s.map(|seconds| now.steady.after(seconds)),
         waiting: 0,
         attempt: 0,
         fence: ended.fence,

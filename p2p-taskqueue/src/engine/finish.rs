@@ -154,7 +154,7 @@ pub(super) fn ended(live: Live, status: TaskStatus, error: Option<String>, dead:
     Ended {
         status,
         at: now.wall,
-        expires_at: now.wall.after(live.terms.result_ttl_s),
+        expires_at: now.steady.after(live.terms.result_ttl_s),
         not_before: live.not_before,
         deadline: live.deadline,
         attempt: live.attempt,

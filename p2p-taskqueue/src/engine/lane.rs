@@ -19,7 +19,7 @@ pub(crate) struct Lane {
 }
 
 /// What a claim says of the worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Claimant {
     /// The peer that the worker is on.
     pub(crate) peer: PeerId,

@@ -21,7 +21,7 @@ mod lease;
 mod state;
 mod time;
 
-pub(crate) use admit::{Admission, admit};
+pub(crate) use admit::{Admission, Idempotency, admit};
 pub(crate) use depend::{block, parent_ended, parent_failed, retry};
 pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail, give_up};
 pub(crate) use lane::{Claimant, Lane};

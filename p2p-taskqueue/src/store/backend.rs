@@ -104,7 +104,8 @@ pub(crate) struct TaskRow {
     pub(crate) ready_at: Wall,
     /// As [`Live::not_before`] says it while the task is fresh.
     pub(crate) not_before: Option<Wall>,
-    pub(crate) payload: Json,
+    /// A JSON text.
+    pub(crate) payload: String,
 }
 
 impl TaskRow {
@@ -114,7 +115,8 @@ impl TaskRow {
             phase: crate::engine::Phase::Ready,
             ready_at: self.ready_at,
             not_before: self.not_before,
-            deadline: self.spec.deadline_s.map(|seconds| self.spec.created_at.after(seconds)),
+            // A task with a deadline has a row of its own from the start.
+            deadline: None,
             waiting: 0,
             attempt: 0,
             fence: None,

@@ -50,4 +50,16 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The rows could not be read at the start.
+    #[error("failed to read the store: {0}")]
+    Rows(String),
+    /// The system gave no thread or no handle.
+    #[error("failed to start the store's threads")]
+    Threads(#[source] io::Error),
+}
+
+impl From<super::Fault> for StoreError {
+    fn from(fault: super::Fault) -> Self {
+        Self::Rows(fault.to_string())
+    }
 }

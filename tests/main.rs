@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod harness;
+mod queue;
 mod restart;
 mod shutdown;
 mod start;

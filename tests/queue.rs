@@ -92,6 +92,24 @@ fn what_is_paused_is_held_and_what_drains_takes_nothing_more() -> Result<()> {
 }
 
 #[test]
+fn a_worker_takes_what_it_has_the_labels_and_the_session_for() -> Result<()> {
+    let plain = Node::start(&["--worker", "wordcount=wc -w"])?;
+    let gpu = submit(&plain, &["wordcount", "--text", "a", "--require", "gpu"])?;
+    let session = submit(&plain, &["wordcount", "--text", "a", "--session", "s"])?;
+    // The worker has had its turn, and left both where they are.
+    ended(&plain, &submit(&plain, &["wordcount", "--text", "a", "--priority", "1"])?)?;
+    for id in [&gpu, &session] {
+        assert_eq!(plain.ask(&["get", id])?["task"]["status"], "queued");
+    }
+    let able = Node::start(&["--worker", "wordcount=wc -w", "--label", "gpu", "--label", "fast", "--session", "s"])?;
+    able.join(&plain)?;
+    for id in [&gpu, &session] {
+        assert_eq!(ended(&plain, id)?["result"], 1);
+    }
+    Ok(())
+}
+
+#[test]
 fn limits_and_deadlines_are_kept() -> Result<()> {
     let node = Node::start(&[])?;
     let late = submit(&node, &["nobody", "--deadline", "0.05"])?;

@@ -89,7 +89,7 @@ impl Swept {
     pub(super) fn text(self, done: &str) -> String {
         let mut text = format!("{} {done}", self.changed);
         if self.skipped > 0 {
-            text += &format!(", {} skipped: not there, or in another state", self.skipped);
+            text += &format!(", {} skipped: not there, in another state, or after a task that failed", self.skipped);
         }
         if self.more {
             text += ", more are left";

@@ -103,8 +103,9 @@ async fn fill(queue: &Arc<LocalQueue>, count: usize) {
 }
 
 fn queue(directory: &std::path::Path, name: &str, runtime: &Arc<dyn Runtime>) -> Arc<LocalQueue> {
-    let store = SqliteStore::open(&directory.join(name), StoreOptions::default()).unwrap();
-    Arc::new(LocalQueue::new(Arc::new(store), PeerId::random(), Arc::clone(runtime)))
+    let owner = PeerId::random();
+    let store = SqliteStore::open(&directory.join(name), StoreOptions::new(owner)).unwrap();
+    Arc::new(LocalQueue::new(Arc::new(store), owner, Arc::clone(runtime)))
 }
 
 #[tokio::main(worker_threads = 2)]

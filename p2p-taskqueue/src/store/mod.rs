@@ -6,6 +6,7 @@
 mod backend;
 mod clock;
 mod core;
+mod disk;
 mod error;
 mod memory;
 mod options;
@@ -16,11 +17,14 @@ mod watch;
 mod backend_tests;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod faulty;
 
 pub(crate) use backend::{
     Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use disk::SqliteStore;
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use options::StoreOptions;

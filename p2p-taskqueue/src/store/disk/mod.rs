@@ -1,0 +1,44 @@
+//! The rows of a store in one SQLite file.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `backend` | [`SqliteBackend`]: opening the file, and the handles of it |
+//! | `schema`, `migrate` | tables, versions, connections |
+//! | `rows`, `find` | the connection that writes; finding one task's rows |
+//! | `row` | rows to engine types and back, and how damage is noticed |
+//! | `line`, `timer`, `edge`, `key`, `types`, `cache`, `route`, `meta` | the tables beside those of the tasks |
+//! | `reads`, `list`, `select` | a connection that reads |
+//! | `log`, `note` | how commits become durable, and how a lost one is noticed |
+//! | `reserve` | room set aside so that a full disk does not stop completions |
+//! | `files` | the store's files |
+//! | `fault` | what an error of SQLite means |
+
+mod backend;
+mod cache;
+mod edge;
+mod fault;
+mod files;
+mod find;
+mod key;
+mod line;
+mod list;
+mod log;
+mod meta;
+mod migrate;
+mod note;
+mod reads;
+mod reserve;
+mod route;
+mod row;
+mod rows;
+mod schema;
+mod select;
+mod store;
+mod timer;
+mod types;
+
+pub(crate) use backend::{Opened, SqliteBackend};
+pub use store::SqliteStore;
+
+#[cfg(test)]
+mod tests;

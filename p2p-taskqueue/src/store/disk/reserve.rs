@@ -1,0 +1,43 @@
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use super::files::{companion, private_file, remove_if_any};
+
+/// Room on the disk that is given up when the disk is full, so that completions go on while submits are refused.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+}
+
+impl Reserve {
+    pub(super) fn new(store: &Path) -> Self {
+        Self { path: companion(store, "-reserve") }
+    }
+
+    /// Sets the room aside, if it is not.
+    pub(super) fn fill(&self) -> io::Result<()> {
+        let mut file = private_file(&self.path)?;
+        if file.metadata()?.len() >= RESERVE_BYTES as u64 {
+            return Ok(());
+        }
+        // Written, not just sized: a hole in a file takes no room.
+        let filled = file.write_all(&vec![0; RESERVE_BYTES]).and_then(|()| file.sync_all());
+        if filled.is_err() {
+            self.spend();
+        }
+        filled
+    }
+
+    /// Gives the room up.
+    pub(super) fn spend(&self) {
+        if let Err(error) = remove_if_any(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "failed to free the reserve");
+        }
+    }
+}
+
+/// The log at its largest before it is copied (16 MB would be the worst case; completions of small tasks need a fraction),
+/// small enough not to be noticed.
+const RESERVE_BYTES: usize = 8 * 1024 * 1024;

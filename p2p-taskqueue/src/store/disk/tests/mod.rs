@@ -1,0 +1,6 @@
+//! What is particular to these rows: their file, its damage, its versions.
+
+mod alike;
+mod sample;
+mod speed;
+mod whole;

@@ -152,4 +152,4 @@ fn refused<T>(answer: Result<T, QueueError>) -> Result<Option<T>> {
 const LEASE_S: f64 = 1.0;
 
 /// Tasks that one completion brings with it.
-const CHILDREN: usize = 0;
+const CHILDREN: usize = 2;

@@ -45,8 +45,9 @@ fn open(runtime: &Runtime) -> Result<Arc<dyn TaskQueue>> {
     let bridge = Arc::new(TokioRuntime::new(runtime.handle().clone()));
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["store", file] => {
-            let store = SqliteStore::open(Path::new(file), StoreOptions::default())?;
-            Ok(Arc::new(LocalQueue::new(Arc::new(store), PeerId::random(), bridge)))
+            let owner = PeerId::random();
+            let store = SqliteStore::open(Path::new(file), StoreOptions::new(owner))?;
+            Ok(Arc::new(LocalQueue::new(Arc::new(store), owner, bridge)))
         }
         ["socket", socket] => {
             let stream = runtime.block_on(UnixStream::connect(socket))?;

@@ -95,14 +95,14 @@ impl Server {
     pub(crate) async fn start(config: ServerConfig) -> Result<Self, Failure> {
         let locked = config.data_dir.lock()?;
         let listener = HttpListener::bind(&config.http).await?;
-        let store =
-            SqliteStore::open(&config.data_dir.store(), StoreOptions::default()).map_err(anyhow::Error::from)?;
+        let identity = locked.identity_or_new()?;
+        let options = StoreOptions::new(identity.peer_id());
+        let store = SqliteStore::open(&config.data_dir.store(), options).map_err(anyhow::Error::from)?;
         let store = Arc::new(store);
         let backend = Backend::Tokio;
         let thread = ExecutorThread::start(backend, ThreadConfig::default().with_name("taskmesh-p2p"))
             .context("cannot start the executor thread")?;
 
-        let identity = locked.identity_or_new()?;
         let local: Arc<dyn TaskStore> = Arc::<SqliteStore>::clone(&store);
         let local = LocalQueue::new(local, identity.peer_id(), thread.runtime());
         let node = NodeConfig::new(identity, locked.mesh_secret_or_new()?)

@@ -23,7 +23,8 @@ pub(in crate::store) async fn a_stored_null_is_a_hit(rig: Rig) -> TestResult {
 }
 
 pub(in crate::store) async fn values_go_after_their_time_or_when_room_is_needed(rig: Rig) -> TestResult {
-    let has = async |key: &str| Ok::<_, QueueError>(rig.store.cache_has(&ME, CacheHas { key: key.to_owned() }).await?.hit);
+    let has =
+        async |key: &str| Ok::<_, QueueError>(rig.store.cache_has(&ME, CacheHas { key: key.to_owned() }).await?.hit);
     rig.store.cache_set(&ME, set("short", Json::null(), Some(10.0))).await?;
     rig.store.cache_set(&ME, set("long", Json::null(), Some(0.0))).await?;
     rig.pass(9.0).await;

@@ -72,4 +72,3 @@ pub(in crate::store) async fn a_failed_attempt_waits_for_its_backoff(rig: Rig) -
     assert!(ended.dead);
     Ok(())
 }
-

@@ -9,12 +9,12 @@ fn after(parents: &[TaskId]) -> Submit {
 pub(in crate::store) async fn t10_a_task_comes_after_all_that_it_names(rig: Rig) -> TestResult {
     let (one, two) = (rig.submit("parent").await?, rig.submit("parent").await?);
     let child = rig.submit_as(after(&[one, two, one])).await?.task_id;
-    let mut waiting = Box::pin(rig.store.claim(&ME, Claim { supported_task_types: vec!["child".to_owned()], ..waiting() }));
+    let mut waiting =
+        Box::pin(rig.store.claim(&ME, Claim { supported_task_types: vec!["child".to_owned()], ..waiting() }));
     let first = rig.claim_now().await?;
     assert_eq!((id(&first), rig.get(child).await?.after.clone()), (one, vec![one, two, one]));
     rig.store.complete(&ME, complete(&first, "r")).await?;
     assert!((&mut waiting).now_or_never().is_none());
-    let rig = rig_kept(rig);
     let second = rig.claim_now().await?;
     rig.store.complete(&ME, complete(&second, "r")).await?;
     let leased = soon(waiting).await?.task.ok_or("the child")?;
@@ -23,10 +23,6 @@ pub(in crate::store) async fn t10_a_task_comes_after_all_that_it_names(rig: Rig)
     let late = rig.submit_as(after(&[one, two])).await?.task_id;
     assert_eq!(id(&rig.claim_now().await?), late);
     Ok(())
-}
-
-const fn rig_kept(rig: Rig) -> Rig {
-    rig
 }
 
 pub(in crate::store) async fn t10_a_failed_parent_fails_what_comes_after_it(rig: Rig) -> TestResult {

@@ -29,4 +29,3 @@ pub(in crate::store) async fn t7_repeats_in_one_batch_make_one_task(rig: Rig) ->
     assert!(all.iter().all(|submission| submission.task_id == all[0].task_id));
     Ok(())
 }
-

@@ -119,4 +119,3 @@ pub(in crate::store) async fn t8_a_restart_keeps_what_was_acknowledged(rig: Rig)
     assert!(rig.store.complete(&ME, complete(&finished, "r")).await?.repeated);
     Ok(())
 }
-

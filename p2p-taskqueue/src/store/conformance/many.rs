@@ -3,9 +3,11 @@
 use super::*;
 
 pub(in crate::store) async fn a_batch_is_taken_one_by_one(rig: Rig) -> TestResult {
-    let keyed = |text: &str| Submit { idempotency_key: Some("k".to_owned()), ..Submit::new("a", Json::from_text(text)) };
+    let keyed =
+        |text: &str| Submit { idempotency_key: Some("k".to_owned()), ..Submit::new("a", Json::from_text(text)) };
     rig.store.pause(&ME, Pause { task_types: vec!["closed".to_owned()], drain: true }).await?;
-    let tasks = vec![keyed("x"), keyed("x"), keyed("y"), Submit::new("closed", Json::null()), Submit::new("b", Json::null())];
+    let tasks =
+        vec![keyed("x"), keyed("x"), keyed("y"), Submit::new("closed", Json::null()), Submit::new("b", Json::null())];
     let results = soon(rig.store.submit_many(&ME, SubmitMany { tasks })).await?.results;
     let codes: Vec<_> = results.iter().map(|result| result.error.as_ref().map(|error| error.code)).collect();
     assert_eq!(codes, [None, None, Some(ErrorCode::Conflict), Some(ErrorCode::Paused), None]);
@@ -40,7 +42,11 @@ pub(in crate::store) async fn a_claim_of_many_takes_what_there_is(rig: Rig) -> T
     }
     let leased = rig.claim_now().await?;
     let mut claim = Box::pin(rig.store.claim_many(&ME, many(2, 100.0)));
-    drop((&mut claim).now_or_never());
+    if let Some(claimed) = (&mut claim).now_or_never() {
+        for task in claimed?.tasks {
+            rig.store.release(&ME, release(&task, 0.0)).await?;
+        }
+    }
     rig.store.release(&ME, release(&leased, 0.0)).await?;
     drop(claim);
     let mut seen = 0;
@@ -97,7 +103,8 @@ pub(in crate::store) async fn a_refused_child_leaves_the_completion_undone(rig: 
 }
 
 pub(in crate::store) async fn dead_letters_are_queued_again_or_removed(rig: Rig) -> TestResult {
-    let once = |label: &str| Submit { max_attempts: 1, labels: vec![label.to_owned()], ..Submit::new("a", Json::null()) };
+    let once =
+        |label: &str| Submit { max_attempts: 1, labels: vec![label.to_owned()], ..Submit::new("a", Json::null()) };
     let mut dead = Vec::new();
     for label in ["x", "x", "y"] {
         dead.push(rig.submit_as(once(label)).await?.task_id);

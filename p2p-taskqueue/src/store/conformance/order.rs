@@ -53,4 +53,3 @@ pub(in crate::store) async fn delayed_tasks_come_when_the_wall_clock_says(rig: R
     assert!(rig.claim().await?.is_none());
     Ok(())
 }
-

@@ -87,4 +87,3 @@ pub(in crate::store) async fn waiting_claims_are_served_in_turn_and_by_what_they
     assert_eq!(id(&soon(other).await?.task.ok_or("other")?), three);
     Ok(())
 }
-

@@ -90,4 +90,3 @@ pub(in crate::store) async fn a_closed_store_turns_everybody_away(rig: Rig) -> T
     rig.store.close();
     Ok(())
 }
-

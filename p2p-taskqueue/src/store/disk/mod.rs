@@ -33,11 +33,12 @@ mod row;
 mod rows;
 mod schema;
 mod select;
+mod store;
 mod timer;
 mod types;
 
-#[expect(unused_imports, reason = "the store over it follows")]
 pub(crate) use backend::{Opened, SqliteBackend};
+pub use store::SqliteStore;
 
 #[cfg(test)]
 mod tests;

@@ -3,3 +3,4 @@
 mod alike;
 mod sample;
 mod speed;
+mod whole;

@@ -19,6 +19,8 @@ mod backend_tests;
 mod conformance;
 #[cfg(test)]
 mod faulty;
+#[cfg(test)]
+mod model;
 
 pub(crate) use backend::{
     Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,

@@ -19,7 +19,7 @@ use p2p_taskqueue::{
     Caller, Fence, Json, PeerId, Task, TaskId, TaskQueue,
     api::{Claim, Complete, Submit},
     carrier::LocalQueue,
-    store::{SqliteStore, StoreOptions},
+    store::{MemoryStore, SqliteStore, StoreOptions, TaskStore},
 };
 use runtime_bridge::TokioRuntime;
 use tempfile::TempDir;
@@ -70,6 +70,12 @@ impl Bench {
         open(&self.runtime, file)
     }
 
+    /// A queue over a store that keeps nothing.
+    pub(crate) fn memory(&self) -> Result<Queue, Error> {
+        let owner = PeerId::random();
+        Ok(over(&self.runtime, owner, Arc::new(MemoryStore::new(StoreOptions::new(owner))?)))
+    }
+
     /// A queue over a store in a file of its own.
     pub(crate) fn sqlite(&self, name: &str) -> Result<Queue, Error> {
         self.open(&self.file(name))
@@ -82,9 +88,11 @@ pub(crate) fn runtime() -> std::io::Result<Runtime> {
 
 pub(crate) fn open(runtime: &Runtime, file: &Path) -> Result<Queue, Error> {
     let owner = PeerId::random();
-    let store = SqliteStore::open(file, StoreOptions::new(owner))?;
-    let bridge = TokioRuntime::new(runtime.handle().clone());
-    Ok(Arc::new(LocalQueue::new(Arc::new(store), owner, Arc::new(bridge))))
+    Ok(over(runtime, owner, Arc::new(SqliteStore::open(file, StoreOptions::new(owner))?)))
+}
+
+fn over(runtime: &Runtime, owner: PeerId, store: Arc<dyn TaskStore>) -> Queue {
+    Arc::new(LocalQueue::new(store, owner, Arc::new(TokioRuntime::new(runtime.handle().clone()))))
 }
 
 pub(crate) fn submit(task_type: impl Into<String>) -> Submit {

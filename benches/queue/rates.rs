@@ -82,6 +82,7 @@ fn candidates(bench: &Bench, lines: &Lines) -> Result<Vec<(String, Candidate)>, 
         add(format!("submit/{clients}"), &sqlite, clients, submits)?;
         add(format!("cycle/own_type/{clients}"), &sqlite, clients, own_type)?;
         add(format!("cycle/one_type/{clients}"), &sqlite, clients, one_type)?;
+        add(format!("cycle/memory/{clients}"), &|_| bench.memory(), clients, own_type)?;
     }
     add("cycle/claim_next/1".to_owned(), &sqlite, 1, claim_next)?;
     add("cycle/child/1".to_owned(), &sqlite, 1, child)?;

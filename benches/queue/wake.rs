@@ -6,7 +6,7 @@ use std::{
 use futures::FutureExt as _;
 use p2p_taskqueue::{
     QueueError, TaskId, TaskQueueExt as _,
-    api::{Claim, Get, Submit, Wait},
+    api::{Claim, Get, Submit, SubmitMany, Wait},
 };
 use rustix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
@@ -100,9 +100,12 @@ async fn sample(queue: &Queue, sampled: &mut Sampled) -> Result<(), Error> {
 type Crowd = JoinSet<Result<(), QueueError>>;
 
 async fn gather(queue: Queue) -> Result<Crowd, Error> {
-    let mut crowd = JoinSet::new();
+    let (mut crowd, mut ids) = (JoinSet::new(), Vec::new());
     for number in 0..WAITERS {
-        let id = later(&queue, number).await?;
+        if ids.is_empty() {
+            ids = later(&queue).await?;
+        }
+        let id = ids.pop().ok_or("no task to wait for")?;
         let there = Arc::clone(&queue);
         let mut waiter = Box::pin(async move { there.wait(&ME, Wait::one(id, WAIT_S)).await.map(drop) });
         // From its first poll on it is known to the store.
@@ -116,16 +119,17 @@ async fn gather(queue: Queue) -> Result<Crowd, Error> {
         (&mut parked).now_or_never().transpose()?;
         crowd.spawn(parked);
         if number % GATHERED == 0 {
-            later(&queue, number).await?;
+            later(&queue).await?;
         }
     }
     Ok(crowd)
 }
 
-/// A task that nobody can take for a long time.
-async fn later(queue: &Queue, number: usize) -> Result<TaskId, QueueError> {
-    let delayed = Submit { delay_s: Some(10.0 * WAIT_S), ..submit(format!("later-{}", number % PARKED_TYPES)) };
-    Ok(queue.submit(&ME, delayed).await?.task_id)
+/// Tasks that nobody can take for a long time.
+async fn later(queue: &Queue) -> Result<Vec<TaskId>, Error> {
+    let delayed = Submit { delay_s: Some(10.0 * WAIT_S), ..submit("later") };
+    let results = queue.submit_many(&ME, SubmitMany { tasks: vec![delayed; GATHERED] }).await?.results;
+    Ok(results.into_iter().filter_map(|result| result.submitted).map(|submitted| submitted.task_id).collect())
 }
 
 /// What this process computes in so long while nothing happens.

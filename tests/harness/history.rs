@@ -1,7 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use p2p_taskqueue::{Fence, Json, Task, TaskId, TaskStatus, api::Submit};
+use p2p_taskqueue::{
+    Fence, Json, Task, TaskId, TaskStatus,
+    api::{OnParentFailure, Submit},
+};
 
 use crate::talk::Said;
 
@@ -85,7 +88,22 @@ impl History {
             let task = there.get(id).with_context(|| format!("{id} is gone: {known:?}"))?;
             known.verify(task).with_context(|| format!("{known:?} has become {task:?}"))?;
         }
+        for task in records {
+            self.verify_parents(task, &there)?;
+        }
         self.verify_payloads(records)
+    }
+
+    /// No task runs before those that it comes after have ended as it asked for.
+    fn verify_parents(&self, task: &Task, there: &BTreeMap<TaskId, &Task>) -> Result<()> {
+        let (submit, _) = self.tried.get(&task.payload.to::<String>()?).context("nobody has submitted it")?;
+        let runs_anyway = submit.on_parent_failure == OnParentFailure::Run;
+        for parent in submit.after.iter().filter(|_| has_run(task)) {
+            let parent = there.get(parent).with_context(|| format!("{parent} is gone, which {task:?} comes after"))?;
+            let ended = parent.status == TaskStatus::Completed || runs_anyway && parent.status.is_terminal();
+            ensure!(ended, "{task:?} was given out before {parent:?} had ended");
+        }
+        Ok(())
     }
 
     fn verify_payloads(&self, records: &[Task]) -> Result<()> {
@@ -151,6 +169,10 @@ impl Known {
         }
         Ok(())
     }
+}
+
+fn has_run(task: &Task) -> bool {
+    task.attempt > 0
 }
 
 /// Which payload a completed task had, and how many tasks came with its completion: its result says so.

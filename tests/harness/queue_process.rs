@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use p2p_taskqueue::{
     Operation, QueueError, Task,
-    api::{List, StatusQuery},
+    api::{List, Stats, StatsQuery},
 };
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -111,10 +111,14 @@ impl QueueProcess {
         }
     }
 
-    /// How many tasks it counts in each state.
+    /// How many tasks it counts in each state, by type as well as in all.
     pub(crate) fn totals(&mut self) -> Result<BTreeMap<String, u64>> {
-        let status = self.get(StatusQuery { detail: true, ..StatusQuery::default() })?;
-        Ok(status.queue.context("no detail")?.totals)
+        let Stats { totals, by_type, .. } = self.get(StatsQuery {})?;
+        for (status, total) in &totals {
+            let counts = by_type.values().filter_map(|of_type| of_type.counts.get(status));
+            ensure!(counts.sum::<u64>() == *total, "{total} tasks are {status}, but {by_type:?}");
+        }
+        Ok(totals)
     }
 
     /// The process, for signals and for those who look into it.

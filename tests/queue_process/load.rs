@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use p2p_taskqueue::{
     Caller, ErrorCode, Fence, Json, QueueError, Task, TaskId, TaskQueue, TaskQueueExt as _, TaskStatus,
-    api::{Cancel, Claim, Complete, Fail, Release, Renew, Submit},
+    api::{Cancel, Claim, Complete, Fail, OnParentFailure, Release, Renew, Submit},
 };
 use tokio::task::JoinSet;
 
@@ -53,34 +53,54 @@ impl Client {
         let mut submit = submit_of(&payload);
         submit.priority = self.rng.u8(1..=10);
         submit.idempotency_key = (self.rng.u8(0..4) == 0).then(|| format!("key of {payload}"));
+        submit.concurrency_key = (self.rng.u8(0..16) == 0).then(|| "one at a time".to_owned());
+        submit.after = (0..self.rng.usize(0..3)).filter_map(|_| self.rng.choice(&self.own).copied()).collect();
+        if self.rng.bool() {
+            submit.on_parent_failure = OnParentFailure::Run;
+        }
         say(&Said::Submitting(submit.clone()))?;
         let Some(submitted) = refused(self.queue.submit(&Caller::Local, submit.clone()).await)? else { return Ok(()) };
         self.own.push(submitted.task_id);
         say(&Said::Submitted(submitted.task_id, submit))
     }
 
+    /// Claims a task and does something with it; as long as that answers the next one, with that one, too.
     async fn claim(&mut self) -> Result<()> {
-        let claim = Claim { lease_s: LEASE_S, ..Claim::new(self.name.clone()) };
-        let claimed = refused(self.queue.claim(&Caller::Local, claim).await)?;
-        let Some(task) = claimed.and_then(|claimed| claimed.task) else { return Ok(()) };
-        let fence = task.fence.context("a claimed task has a fence")?;
-        say(&Said::Claimed(task.task_id, fence, task.payload.clone()))?;
-        match self.rng.u8(0..20) {
-            0..11 => self.complete(&task, fence, 0).await,
-            11..13 => self.complete(&task, fence, CHILDREN).await,
-            13..16 => {
-                self.renew(&task, fence).await?;
-                self.complete(&task, fence, 0).await
+        let claimed = refused(self.queue.claim(&Caller::Local, self.next_claim()).await)?;
+        let mut claimed = claimed.and_then(|claimed| claimed.task);
+        while let Some(task) = claimed.take() {
+            let fence = task.fence.context("a claimed task has a fence")?;
+            say(&Said::Claimed(task.task_id, fence, task.payload.clone()))?;
+            match self.rng.u8(0..20) {
+                0..9 => claimed = self.complete(&task, fence, 0, None).await?,
+                9..11 => claimed = self.complete(&task, fence, 0, Some(self.next_claim())).await?,
+                11 => claimed = self.complete(&task, fence, CHILDREN, None).await?,
+                12 => claimed = self.complete(&task, fence, CHILDREN, Some(self.next_claim())).await?,
+                13..16 => {
+                    self.renew(&task, fence).await?;
+                    claimed = self.complete(&task, fence, 0, None).await?;
+                }
+                16 => self.fail(&task, fence, true).await?,
+                17 => self.fail(&task, fence, false).await?,
+                18 => self.release(&task, fence).await?,
+                // Left to its lease.
+                _ => {}
             }
-            16 => self.fail(&task, fence, true).await,
-            17 => self.fail(&task, fence, false).await,
-            18 => self.release(&task, fence).await,
-            // Left to its lease.
-            _ => Ok(()),
         }
+        Ok(())
     }
 
-    async fn complete(&self, task: &Task, fence: Fence, children: usize) -> Result<()> {
+    fn next_claim(&self) -> Claim {
+        Claim { lease_s: LEASE_S, ..Claim::new(self.name.clone()) }
+    }
+
+    async fn complete(
+        &self,
+        task: &Task,
+        fence: Fence,
+        children: usize,
+        claim_next: Option<Claim>,
+    ) -> Result<Option<Task>> {
         let payload: String = task.payload.to()?;
         // Says how many tasks came with it: all of them or, when it is not there, none.
         let result = Json::from_value(&(&payload, children))?;
@@ -88,10 +108,11 @@ impl Client {
         for child in &children {
             say(&Said::Submitting(child.clone()))?;
         }
-        let complete =
-            Complete { submit: children.clone(), ..Complete::new(task.task_id, fence, Some(result.clone())) };
-        let Some(completed) = refused(self.queue.complete(&Caller::Local, complete).await)? else { return Ok(()) };
-        say(&Said::Completed(task.task_id, fence, result, completed.submitted.into_iter().zip(children).collect()))
+        let complete = Complete::new(task.task_id, fence, Some(result.clone()));
+        let complete = Complete { submit: children.clone(), claim_next, ..complete };
+        let Some(completed) = refused(self.queue.complete(&Caller::Local, complete).await)? else { return Ok(None) };
+        say(&Said::Completed(task.task_id, fence, result, completed.submitted.into_iter().zip(children).collect()))?;
+        Ok(completed.next)
     }
 
     async fn renew(&self, task: &Task, fence: Fence) -> Result<()> {
@@ -152,4 +173,4 @@ fn refused<T>(answer: Result<T, QueueError>) -> Result<Option<T>> {
 const LEASE_S: f64 = 1.0;
 
 /// Tasks that one completion brings with it.
-const CHILDREN: usize = 0;
+const CHILDREN: usize = 2;

@@ -8,7 +8,7 @@ mod talk;
 
 use std::{
     env,
-    io::{Write as _, stdin, stdout},
+    io::{Write as _, stderr, stdin, stdout},
     path::Path,
     sync::Arc,
 };
@@ -26,8 +26,12 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 fn main() -> Result<()> {
+    // Silent unless RUST_LOG says otherwise: it is what explains a test that fails.
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env()?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let queue = open(&runtime)?;
     say(&Said::Ready)?;

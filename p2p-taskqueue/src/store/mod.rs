@@ -18,6 +18,8 @@ mod backend_tests;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod faulty;
+#[cfg(test)]
 mod model;
 
 pub(crate) use backend::{

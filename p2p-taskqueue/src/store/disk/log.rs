@@ -8,7 +8,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 
 use super::{
-    files::{LOG, companion},
+    files::{LOG, companion, private_file},
     note::Note,
 };
 use crate::store::Log;
@@ -45,9 +45,9 @@ impl Log for SqliteLog {
     }
 }
 
-/// Gives the log its length. What is behind its last commit is not read.
+/// Gives the log its length, while nobody has it open. What is behind its last commit is not read.
 pub(super) fn lengthen(path: &Path) -> io::Result<()> {
-    let mut file = open(path)?;
+    let mut file = private_file(&companion(path, LOG))?;
     let mut length = file.seek(SeekFrom::End(0))?;
     let zeros = vec![0; LENGTHEN_BYTES];
     while length < LOG_BYTES {

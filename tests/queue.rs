@@ -1,24 +1,22 @@
 //! Looking after a queue and what tasks have to do with each other: by the command line and by tools, on real nodes.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::harness::{McpClient, Node};
 
-fn id_of(answer: &Value) -> Result<String> {
-    Ok(answer["task_id"].as_str().with_context(|| format!("no id in {answer}"))?.to_owned())
-}
-
 /// Submits a task that no worker takes, unless its type has one.
 fn submit(node: &Node, arguments: &[&str]) -> Result<String> {
-    id_of(&node.ask(&[&["submit"], arguments].concat())?)
+    let answer = node.ask(&[&["submit"], arguments].concat())?;
+    let id = answer.get("task_id").and_then(Value::as_str);
+    Ok(id.with_context(|| format!("no id in {answer}"))?.to_owned())
 }
 
 /// Waits for a task's end, for its record.
 fn ended(node: &Node, id: &str) -> Result<Value> {
     let waited = node.run(&["wait", id, "--timeout", "60", "--json"])?.json()?;
-    assert_eq!(waited["done"], true, "{waited}");
-    Ok(waited["task"].clone())
+    ensure!(waited.get("done") == Some(&Value::Bool(true)), "not ended: {waited}");
+    waited.get("task").cloned().context("no task")
 }
 
 #[test]

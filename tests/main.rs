@@ -6,6 +6,7 @@ mod demo;
 mod disk_full;
 mod harness;
 mod paused_worker;
+mod queue;
 mod restart;
 mod shutdown;
 mod start;

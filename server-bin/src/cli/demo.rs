@@ -56,6 +56,8 @@ impl Machine {
             http: "127.0.0.1:0".to_owned(),
             p2p_listen: vec!["/ip4/127.0.0.1/tcp/0".parse().context("the demo's address")?],
             workers: workers.iter().map(|worker| worker.parse()).collect::<Result<_, _>>()?,
+            labels: Vec::new(),
+            session: None,
         };
         Ok(Self { server: runtime.block_on(Server::start(config))?, folder })
     }

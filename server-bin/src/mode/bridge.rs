@@ -33,6 +33,10 @@ pub(crate) struct ServerConfig {
     /// Empty: the usual port on loopback, or a free one.
     pub(crate) p2p_listen: Vec<Multiaddr>,
     pub(crate) workers: Vec<WorkerSpec>,
+    /// What the workers of this machine have.
+    pub(crate) labels: Vec<String>,
+    /// The session whose tasks they take beside those of none.
+    pub(crate) session: Option<String>,
 }
 
 /// `TYPE=COMMAND`.
@@ -172,7 +176,8 @@ async fn start_p2p(
 ) -> Result<P2pSide, Failure> {
     let task_types: Vec<_> = config.workers.iter().map(|worker| worker.task_type.clone()).collect();
     let socket = config.data_dir.socket();
-    let worker_configs = worker_configs(config.workers, &runtime)?;
+    let has = (config.labels, config.session);
+    let worker_configs = worker_configs(config.workers, &has, &runtime)?;
     let files = Arc::new(config.data_dir);
     let start = |listen: Vec<Multiaddr>| {
         let (local, routes) = (Arc::clone(&local), Arc::clone(&routes));
@@ -195,13 +200,18 @@ async fn start_p2p(
     Ok(P2pSide { node, rpc, workers })
 }
 
-fn worker_configs(workers: Vec<WorkerSpec>, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
+fn worker_configs(
+    workers: Vec<WorkerSpec>,
+    (labels, session): &(Vec<String>, Option<String>),
+    runtime: &Arc<dyn Runtime>,
+) -> Result<Vec<WorkerConfig>, Failure> {
     let process = std::process::id();
     let configure = |(index, worker): (usize, WorkerSpec)| {
         let handler = CommandHandler::parse(&worker.command, Arc::clone(runtime))
             .map_err(|error| Failure::argument("--worker", format!("{:?}: {error}", worker.command)))?;
         let id = format!("{}-{process}-{index}", worker.task_type);
-        Ok(WorkerConfig::new(id, worker.task_type, Arc::new(handler)))
+        let config = WorkerConfig::new(id, worker.task_type, Arc::new(handler));
+        Ok(WorkerConfig { labels: labels.clone(), session: session.clone(), ..config })
     };
     workers.into_iter().enumerate().map(configure).collect()
 }

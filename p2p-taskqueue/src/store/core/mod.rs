@@ -38,4 +38,7 @@ mod turn;
 mod work;
 mod writer;
 
+#[cfg(test)]
+mod faults;
+
 pub(crate) use store::Core;

@@ -202,7 +202,7 @@ impl Core {
             return Err(shutting_down());
         }
         let bytes = u32::try_from(work.bytes()).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| overloaded())?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| out_of_room())?;
         let (reply, answered) = oneshot::channel();
         let command = Command { work, caller: Asker::new(reply, room) };
         self.writer.try_send(Message::Do(command)).map_err(|error| match error {
@@ -436,8 +436,11 @@ pub(super) fn gone() -> QueueError {
 }
 
 fn overloaded() -> QueueError {
-    let message = format!("more than {COMMANDS_MAX} changes or {COMMAND_BYTES_MAX} bytes wait for the store already");
-    QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(COMMANDS_RETRY_AFTER_S)
+    QueueError::overloaded(COMMANDS_MAX, "changes that wait for the store", COMMANDS_RETRY_AFTER_S)
+}
+
+fn out_of_room() -> QueueError {
+    QueueError::overloaded(COMMAND_BYTES_MAX, "bytes of changes that wait for the store", COMMANDS_RETRY_AFTER_S)
 }
 
 /// Commands that wait for the writer: ten thousand workers that come back after a restart find room, at some hundred bytes

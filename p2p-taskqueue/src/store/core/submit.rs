@@ -90,10 +90,8 @@ impl Plan {
         turn.memory.gates.admit(&prepared.kind.task_type)?;
         let lanes = &turn.memory.lanes;
         if lanes.len() >= LANES_MAX && !lanes.contains(&prepared.kind.lane) {
-            let message = format!(
-                "more than {LANES_MAX} combinations of type, requires, session, pin_to and concurrency_key are queued"
-            );
-            return Err(QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(LANES_RETRY_AFTER_S).into());
+            let what = "queued combinations of type, requires, session, pin_to and concurrency_key";
+            return Err(QueueError::overloaded(LANES_MAX, what, LANES_RETRY_AFTER_S).into());
         }
         Ok(Self::New(Parents::of(turn, &prepared.row.spec)?.known()?))
     }

@@ -113,9 +113,13 @@ pub(super) struct Kind {
 
 impl Kind {
     pub(super) fn of(spec: &Spec) -> Self {
+        Self::in_lane(spec, Lane::of(spec).to_text().into())
+    }
+
+    fn in_lane(spec: &Spec, lane: Arc<str>) -> Self {
         Self {
             task_type: spec.task_type.as_str().into(),
-            lane: Lane::of(spec).to_text().into(),
+            lane,
             key: spec.concurrency_key.as_deref().map(Into::into),
             priority: spec.priority,
         }
@@ -227,11 +231,23 @@ impl<'a> Turn<'a> {
     pub(super) fn item_and_task(&mut self, seq: Seq) -> Result<Option<(Item, TaskRow)>, Fault> {
         let Some(task) = self.rows.task(seq)? else { return Ok(None) };
         let live = self.rows.live(seq)?.unwrap_or_else(|| task.fresh());
-        let kind = match self.memory.lanes.get(&Lane::of(&task.spec).to_text()) {
-            Some((lane, _)) => Kind { lane: Arc::clone(lane), ..Kind::of(&task.spec) },
-            None => Kind::of(&task.spec),
-        };
-        Ok(Some((Item { seq, id: task.spec.id, kind: Arc::new(kind), live }, task)))
+        let kind = Arc::new(Kind::of(&task.spec));
+        Ok(Some((Item { seq, id: task.spec.id, kind, live }, task)))
+    }
+
+    /// Finds the task of a place in a line, if it is the one that belongs there.
+    pub(super) fn in_line(&mut self, lane: &Arc<str>, place: Place) -> Result<Option<(Item, TaskRow)>, Fault> {
+        let seq = place.seq;
+        let Some(task) = usable(self.rows.task(seq))?.flatten() else { return Ok(None) };
+        let Some(live) = usable(self.rows.live(seq))? else { return Ok(None) };
+        let live = live.unwrap_or_else(|| task.fresh());
+        if !self.memory.lanes.get(lane).is_some_and(|(_, known)| known.is_of(&task.spec)) {
+            return Ok(None);
+        }
+        let kind = Arc::new(Kind::in_lane(&task.spec, Arc::clone(lane)));
+        let item = Item { seq, id: task.spec.id, kind, live };
+        let belongs = item.live.phase == Phase::Ready && item.place(&item.live) == place;
+        Ok(belongs.then_some((item, task)))
     }
 
     /// When the lease of a running task ends.

@@ -199,7 +199,11 @@ impl Writer {
     /// Runs commands, chores and waiting claims in one transaction.
     pub(super) fn attempt(&mut self, commands: &mut [Command], chores: bool, now: Now) -> Result<Committed, Trouble> {
         let Some(rows) = &mut self.rows else { return Err(Trouble::Before(Fault::Failed("not open".to_owned()))) };
-        rows.begin().map_err(Trouble::Before)?;
+        if let Err(fault) = rows.begin() {
+            // Whatever it left open.
+            let _ = rows.rollback();
+            return Err(Trouble::Before(fault));
+        }
         let mut turn = Turn::new(&mut **rows, &mut self.memory, now);
         let given_out: &[_] = if chores { &self.given_out } else { &[] };
         let mut served = Vec::new();

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     engine::Wall,
-    store::{Fault, Place, Seq},
+    store::{Fault, Place, Seq, TaskRow},
 };
 
 /// Takes a task out of its line; whether it stood there.
@@ -20,8 +20,8 @@ pub(super) fn leave(connection: &Connection, lane: &str, place: &Place) -> rusql
 }
 
 /// Puts a task into its line.
-pub(super) fn join(connection: &Connection, lane: &str, place: &Place) -> Result<(), Fault> {
-    Ok(insert_place(connection, lane, place)?)
+pub(super) fn join(connection: &Connection, lane: &str, place: &Place) -> rusqlite::Result<()> {
+    insert_place(connection, lane, place)
 }
 
 /// Whether a task stands in this line at this place.
@@ -219,9 +219,9 @@ pub(super) const fn block_of(seq: Seq) -> i64 {
     seq.div_euclid(BLOCK)
 }
 
-/// The place of a task with these demands and times.
-pub(super) const fn place(priority: u8, ready_at: Wall, id: crate::task::TaskId, seq: Seq) -> Place {
-    Place { priority: Reverse(priority), ready_at, id, seq }
+/// Where a task stands in its line, or would.
+pub(super) const fn place_of(row: &TaskRow, ready_at: Wall) -> Place {
+    Place { priority: Reverse(row.spec.priority), ready_at, id: row.spec.id, seq: row.seq }
 }
 
 /// Sequence numbers of one block: examining them costs less than a millisecond, and a million tasks have a thousand.

@@ -10,6 +10,7 @@
 //! | `reads`, `list`, `select` | a connection that reads |
 //! | `log`, `note` | how commits become durable, and how a lost one is noticed |
 //! | `reserve` | room set aside so that a full disk does not stop completions |
+//! | `store` | [`SqliteStore`]: the store over these rows |
 //! | `files` | the store's files |
 //! | `fault` | what an error of SQLite means |
 

@@ -124,7 +124,7 @@ fn record(snapshot: &Connection, seq: Seq) -> Result<Option<Record>, RowError> {
 }
 
 fn in_line(snapshot: &Connection, row: &TaskRow, ready_at: Wall) -> Result<(), RowError> {
-    let place = line::place(row.spec.priority, ready_at, row.spec.id, row.seq);
+    let place = line::place_of(row, ready_at);
     let stands = line::stands(snapshot, &Lane::of(&row.spec).to_text(), &place)?;
     if stands { Ok(()) } else { Err(RowError::Damaged) }
 }

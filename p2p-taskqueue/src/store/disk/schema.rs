@@ -109,12 +109,12 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
     let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     match versions(&connection).map_err(failed)? {
         (0, 0) if is_empty(&connection).map_err(failed)? => create(&connection).map_err(failed),
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (APPLICATION_ID, SCHEMA_VERSION) => log_ahead(&connection).map_err(failed),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(StoreError::Newer { path: path.to_owned(), found, supported: SCHEMA_VERSION })
         }
         (APPLICATION_ID, migrate::FROM_VERSION) => {
-            connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+            log_ahead(&connection).map_err(failed)?;
             migrate::migrate(&connection).map_err(failed)
         }
         _ => Err(StoreError::NotAStore { path: path.to_owned() }),
@@ -123,13 +123,19 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
 
 /// Makes the tables in an empty file.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    log_ahead(connection)?;
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(TABLES)?;
     super::meta::insert_first(&transaction)?;
     mark(&transaction)?;
     transaction.commit()
+}
+
+/// Sees that the file has a log, as one that another program restored may not have, and that commits here wait for the
+/// disk.
+fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")
 }
 
 /// Marks the file as a store of this version.

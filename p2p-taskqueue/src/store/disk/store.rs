@@ -25,8 +25,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError`], which says what to do: a newer or foreign or damaged file, one that is in use, or what the system
-    /// answered.
+    /// [`StoreError`], which says what to do: a newer or foreign or damaged file, one that is in use, one whose last
+    /// commits are missing, or what the system answered.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let Opened { backend, rows, .. } = SqliteBackend::open(path)?;
         let durability = options.durability;

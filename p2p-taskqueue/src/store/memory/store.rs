@@ -24,7 +24,7 @@ impl MemoryStore {
     }
 
     /// A store of what is in the backend.
-    pub(super) fn over(backend: MemoryBackend, options: StoreOptions) -> Result<Self, StoreError> {
+    pub(in crate::store) fn over(backend: MemoryBackend, options: StoreOptions) -> Result<Self, StoreError> {
         let rows = backend.open_rows()?;
         Core::start(Box::new(backend), rows, options, Durability::Volatile).map(Self)
     }

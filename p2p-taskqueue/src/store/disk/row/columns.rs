@@ -71,24 +71,25 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
         u64::try_from(self.take::<i64>()?).map_err(|_| RowError::Damaged)
     }
 
-    pub(super) fn fence(&mut self) -> Result<Option<Fence>, RowError> {
+    pub(crate) fn fence(&mut self) -> Result<Option<Fence>, RowError> {
         let (epoch, counter) = (self.take::<Option<i64>>()?, self.take::<Option<i64>>()?);
-        let part = |value: i64| u64::try_from(value).map_err(|_| RowError::Damaged);
         match (epoch, counter) {
-            (Some(epoch), Some(counter)) => Ok(Some(Fence { epoch: part(epoch)?, counter: part(counter)? })),
+            (Some(epoch), Some(counter)) => {
+                Ok(Some(Fence { epoch: epoch.cast_unsigned(), counter: counter.cast_unsigned() }))
+            }
             (None, None) => Ok(None),
             _ => Err(RowError::Damaged),
         }
     }
 
-    pub(super) fn words(&mut self) -> Result<Vec<String>, RowError> {
+    pub(crate) fn words(&mut self) -> Result<Vec<String>, RowError> {
         match self.take::<Option<String>>()? {
             Some(text) => serde_json::from_str(&text).map_err(|_| RowError::Damaged),
             None => Ok(Vec::new()),
         }
     }
 
-    pub(super) fn terms(&mut self) -> Result<Terms, RowError> {
+    pub(crate) fn terms(&mut self) -> Result<Terms, RowError> {
         Ok(Terms { max_attempts: self.take()?, backoff_s: self.take()?, result_ttl_s: self.take()? })
     }
 
@@ -111,11 +112,9 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
     }
 }
 
-/// Feeds a fence as its two columns have it.
+/// A fence as its two columns have it: the same bits, for the columns are signed.
 pub(super) fn fence_columns(fence: Option<Fence>) -> (Option<i64>, Option<i64>) {
-    // The counters start at zero and grow by one: they do not pass i64::MAX in the life of a store.
-    let part = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    (fence.map(|fence| part(fence.epoch)), fence.map(|fence| part(fence.counter)))
+    (fence.map(|fence| fence.epoch.cast_signed()), fence.map(|fence| fence.counter.cast_signed()))
 }
 
 pub(super) fn feed_terms(sum: &mut Checksum, terms: Terms) {

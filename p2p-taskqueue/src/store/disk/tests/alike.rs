@@ -1,6 +1,6 @@
 //! What every backend must do.
 
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
 use tempfile::TempDir;
 
@@ -9,8 +9,9 @@ use super::{
     sample::{file, open},
 };
 use crate::store::{
-    Backend,
+    Backend, ManualClock, SqliteStore, StoreOptions, TaskStore,
     backend_tests::{Rig, backend_tests},
+    conformance::{self, START},
 };
 
 fn rig() -> Result<(Rig, TempDir), Box<dyn Error>> {
@@ -25,3 +26,22 @@ fn rig() -> Result<(Rig, TempDir), Box<dyn Error>> {
 }
 
 backend_tests!(rig());
+
+fn whole() -> Result<(conformance::Rig, TempDir), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let path = file(&directory);
+    let clock = Arc::new(ManualClock::new(START));
+    let manual: Arc<ManualClock> = Arc::clone(&clock);
+    let options = StoreOptions::new(conformance::peer()).with_clock(manual);
+    let store: Arc<dyn TaskStore> = Arc::new(SqliteStore::open(&path, options.clone())?);
+    let reopen = Box::new(move |store: Arc<dyn TaskStore>| -> Arc<dyn TaskStore> {
+        store.close();
+        drop(store);
+        Arc::new(SqliteStore::open(&path, options.clone()).unwrap())
+    });
+    Ok((conformance::Rig { store, clock, reopen }, directory))
+}
+
+mod store {
+    crate::store::conformance::conformance!(super::whole());
+}

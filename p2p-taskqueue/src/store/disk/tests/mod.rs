@@ -3,4 +3,5 @@
 mod alike;
 mod sample;
 mod speed;
+mod versions;
 mod whole;

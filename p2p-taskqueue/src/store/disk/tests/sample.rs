@@ -67,7 +67,7 @@ pub(super) fn lane(row: &TaskRow) -> String {
 }
 
 pub(super) fn place(row: &TaskRow) -> Place {
-    super::super::line::place(row.spec.priority, row.ready_at, row.spec.id, row.seq)
+    super::super::line::place_of(row, row.ready_at)
 }
 
 /// The same task as a worker has it.

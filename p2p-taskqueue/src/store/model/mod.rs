@@ -1,0 +1,85 @@
+//! Whole stores against a model of the queue, by random histories: whatever is asked in whatever order, with clocks that
+//! jump and restarts in between, every answer is one that the clauses T1 to T11 and the operations' documents allow.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `step` | what happens in a history, and how histories are drawn |
+//! | `task`, `queue` | the model: a list of tasks, and loops over it |
+//! | `world` | a store and its model side by side, and time |
+//! | `acts`, `manage` | the operations: asked of the store, compared with the model, done to the model |
+//! | `look` | what the store holds after each step |
+//!
+//! The number of histories comes from the environment variable `TASKMESH_HISTORIES`. Seeds of failures are kept in
+//! `proptest-regressions`.
+
+mod acts;
+mod look;
+mod manage;
+mod queue;
+mod step;
+mod task;
+mod world;
+
+use std::sync::Arc;
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestCaseError},
+};
+
+use super::{ManualClock, MemoryStore, StoreOptions, TaskStore, memory::MemoryBackend};
+use crate::{PeerId, engine::Wall};
+use step::History;
+use world::{Subject, World};
+
+/// Histories of one test function; they are spread over several, so that these run side by side.
+fn config(histories: u32, functions: u32) -> Config {
+    let asked = std::env::var("TASKMESH_HISTORIES").ok().and_then(|number| number.parse().ok());
+    Config { cases: asked.unwrap_or(histories).div_ceil(functions), max_shrink_iters: SHRINKS_MAX, ..Config::default() }
+}
+
+fn live_through(subject: Subject, history: &History) -> Result<(), TestCaseError> {
+    World::new(subject).live_through(&history.0).map_err(|violation| TestCaseError::fail(violation.to_string()))
+}
+
+fn start() -> Wall {
+    Wall::from_secs(1_800_000_000.0)
+}
+
+fn in_memory() -> Subject {
+    let (backend, clock, owner) = (MemoryBackend::default(), Arc::new(ManualClock::new(start())), PeerId::random());
+    let shared = Arc::clone(&clock);
+    let options = StoreOptions::new(owner).with_clock(shared);
+    let open = move || -> Arc<dyn TaskStore> {
+        Arc::new(MemoryStore::over(backend.clone(), options.clone()).expect("threads"))
+    };
+    let store = open();
+    let reopen = Box::new(move |store: Arc<dyn TaskStore>| {
+        store.close();
+        open()
+    });
+    Subject { store, clock, owner, reopen }
+}
+
+/// A failure is made small in some seconds.
+const SHRINKS_MAX: u32 = 4_000;
+
+/// About 40 seconds of two cores.
+const HISTORIES_IN_MEMORY: u32 = 10_000;
+
+macro_rules! histories {
+    ($($name:ident: $subject:ident, $histories:expr, $functions:expr;)*) => {
+        $(proptest! {
+            #![proptest_config(config($histories, $functions))]
+            #[test]
+            fn $name(history in step::history()) {
+                live_through($subject(), &history)?;
+            }
+        })*
+    };
+}
+
+histories! {
+    memory_does_what_the_model_does_1: in_memory, HISTORIES_IN_MEMORY, 2;
+    memory_does_what_the_model_does_2: in_memory, HISTORIES_IN_MEMORY, 2;
+}

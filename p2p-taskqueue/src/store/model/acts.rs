@@ -191,9 +191,8 @@ impl World {
             };
             hold!("T3", completed.repeated && completed.submitted.is_empty(), "not a repetition: {completed:?}");
         } else if let Some(codes) = self.refused_children(&complete) {
-            let is_refused = answer.as_ref().is_err_and(|error| {
-                codes.contains(&error.code) && error.message.starts_with("submit[")
-            });
+            let is_refused =
+                answer.as_ref().is_err_and(|error| codes.contains(&error.code) && error.message.starts_with("submit["));
             hold!("children", is_refused, "one of the children is to be refused as {codes:?}: {answer:?}");
             return Ok(task_id);
         } else {

@@ -247,29 +247,30 @@ fn draft() -> BoxedStrategy<Draft> {
         select(vec![86_400.0, 86_400.0, 20.0]),
         0_u8..2,
     );
-    (place, terms).prop_map(|(place, terms)| {
-        let (kind, priority, wait, requires, label, pin_to, session, concurrency_key) = place;
-        let (deadline_s, key, after, policy, max_attempts, backoff_s, result_ttl_s, payload) = terms;
-        Draft {
-            kind,
-            priority,
-            wait,
-            deadline_s,
-            key,
-            requires,
-            label,
-            pin_to,
-            session,
-            after,
-            policy,
-            concurrency_key,
-            max_attempts,
-            backoff_s,
-            result_ttl_s,
-            payload,
-        }
-    })
-    .boxed()
+    (place, terms)
+        .prop_map(|(place, terms)| {
+            let (kind, priority, wait, requires, label, pin_to, session, concurrency_key) = place;
+            let (deadline_s, key, after, policy, max_attempts, backoff_s, result_ttl_s, payload) = terms;
+            Draft {
+                kind,
+                priority,
+                wait,
+                deadline_s,
+                key,
+                requires,
+                label,
+                pin_to,
+                session,
+                after,
+                policy,
+                concurrency_key,
+                max_attempts,
+                backoff_s,
+                result_ttl_s,
+                payload,
+            }
+        })
+        .boxed()
 }
 
 fn wait() -> impl Strategy<Value = Wait> {

@@ -92,9 +92,10 @@ pub(super) fn copy_under_load(connection: &mut Connection) -> rusqlite::Result<(
         }
         // Somebody reads what is to be written over: look again when there is enough more to copy.
         next = pages + LOG_PAGES_MORE;
-        match log.checkpoint() {
-            Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Err(error),
-            _ => Ok(()),
+        match log.checkpoint().map_err(|error| (error.sqlite_error_code(), error)) {
+            // Nor does a full disk undo the commit. The next one finds out that the log cannot grow, before it holds.
+            Ok(()) | Err((Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull), _)) => Ok(()),
+            Err((_, error)) => Err(error),
         }
     }))
 }

@@ -123,16 +123,18 @@ impl Gates {
     }
 
     /// A task with this key runs no more.
-    pub(super) fn stopped(&mut self, key: &Arc<str>) {
-        let Some(state) = self.keys.get_mut(key) else { return };
+    pub(super) fn stopped(&mut self, key: &Arc<str>) -> bool {
+        let Some(state) = self.keys.get_mut(key) else { return false };
         let was_full = state.is_full();
         state.running = state.running.saturating_sub(1);
-        if was_full && !state.is_full() {
+        let opens = was_full && !state.is_full();
+        if opens {
             self.eased.keys.insert(Arc::clone(key));
         }
         if state.running == 0 && state.running_max.is_none() {
             self.keys.remove(key);
         }
+        opens
     }
 
     /// Changes the settings of some types, or of the whole queue; answers how many tasks of them are queued and run.

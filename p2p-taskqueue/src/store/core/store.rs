@@ -104,6 +104,9 @@ impl Core {
             (backend.open_log().map_err(StoreError::Threads)?, backend.open_log().map_err(StoreError::Threads)?);
         raise_epoch(&mut *rows, &mut log)?;
         let memory = Memory::load(&mut *rows, at)?;
+        if let Err(error) = backend.fill_reserve() {
+            tracing::warn!(%error, "no room to set aside for a full disk");
+        }
         let (readers, reader_threads) = Readers::start(&*backend)?;
         let (writer, messages) = sync_channel(COMMANDS_MAX);
         let watches = Arc::new(Watches::default());

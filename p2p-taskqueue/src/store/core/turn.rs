@@ -352,8 +352,11 @@ impl<'a> Turn<'a> {
             Phase::Blocked => Ok(()),
             Phase::Running => {
                 self.memory.running.remove(item.id);
-                if let Some(key) = &item.kind.key {
-                    self.memory.gates.stopped(key);
+                // At once: a claim in the same transaction may want the next task of this key.
+                if let Some(key) = &item.kind.key
+                    && self.memory.gates.stopped(key)
+                {
+                    self.memory.lanes.key_changed(key, &self.memory.gates);
                 }
                 Ok(())
             }

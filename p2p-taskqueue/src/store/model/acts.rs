@@ -2,7 +2,7 @@
 
 use super::{
     queue::Judged,
-    step::{Pick, Who},
+    step::Who,
     task::State,
     world::{Violation, World, broken, hold, json},
 };
@@ -38,10 +38,11 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn repeat(&mut self, who: Who, task: Pick, other: bool) -> Result<(), Violation> {
-        let id = self.pick(task);
-        let known = self.queue.tasks.iter().find(|task| task.id == id).map(|task| task.submit.clone());
-        let Some(mut submit) = known else { return Ok(()) };
+    pub(super) fn repeat(&mut self, who: Who, number: usize, other: bool) -> Result<(), Violation> {
+        let keyed = self.queue.tasks.iter().map(|task| &task.submit).filter(|submit| submit.idempotency_key.is_some());
+        let keyed: Vec<_> = keyed.collect();
+        let Some(at) = number.checked_rem(keyed.len()) else { return Ok(()) };
+        let mut submit = keyed[at].clone();
         if other {
             submit.payload = json(200);
         }

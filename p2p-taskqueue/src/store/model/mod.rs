@@ -24,10 +24,10 @@ use std::sync::Arc;
 
 use proptest::{
     prelude::*,
-    test_runner::{Config, TestCaseError},
+    test_runner::{Config, RngAlgorithm, TestCaseError},
 };
 
-use super::{ManualClock, MemoryStore, StoreOptions, TaskStore, memory::MemoryBackend};
+use super::{ManualClock, MemoryStore, SqliteStore, StoreOptions, TaskStore, memory::MemoryBackend};
 use crate::{PeerId, engine::Wall};
 use step::History;
 use world::{Subject, World};
@@ -35,7 +35,13 @@ use world::{Subject, World};
 /// Histories of one test function; they are spread over several, so that these run side by side.
 fn config(histories: u32, functions: u32) -> Config {
     let asked = std::env::var("TASKMESH_HISTORIES").ok().and_then(|number| number.parse().ok());
-    Config { cases: asked.unwrap_or(histories).div_ceil(functions), max_shrink_iters: SHRINKS_MAX, ..Config::default() }
+    Config {
+        cases: asked.unwrap_or(histories).div_ceil(functions),
+        max_shrink_iters: SHRINKS_MAX,
+        // Histories need no secrets, and drawing them is a good part of the work.
+        rng_algorithm: RngAlgorithm::XorShift,
+        ..Config::default()
+    }
 }
 
 fn live_through(subject: Subject, history: &History) -> Result<(), TestCaseError> {
@@ -64,8 +70,28 @@ fn in_memory() -> Subject {
 /// A failure is made small in some seconds.
 const SHRINKS_MAX: u32 = 4_000;
 
+fn on_disk() -> Subject {
+    let (directory, clock, owner) = (tempfile::tempdir(), Arc::new(ManualClock::new(start())), PeerId::random());
+    let directory = directory.expect("a temporary folder");
+    let shared = Arc::clone(&clock);
+    let options = StoreOptions::new(owner).with_clock(shared);
+    let open = move || -> Arc<dyn TaskStore> {
+        Arc::new(SqliteStore::open(&directory.path().join("queue.sqlite3"), options.clone()).expect("a store"))
+    };
+    let store = open();
+    let reopen = Box::new(move |store: Arc<dyn TaskStore>| {
+        store.close();
+        drop(store);
+        open()
+    });
+    Subject { store, clock, owner, reopen }
+}
+
 /// About 40 seconds of two cores.
 const HISTORIES_IN_MEMORY: u32 = 10_000;
+
+/// As long.
+const HISTORIES_ON_DISK: u32 = 500;
 
 macro_rules! histories {
     ($($name:ident: $subject:ident, $histories:expr, $functions:expr;)*) => {
@@ -82,4 +108,6 @@ macro_rules! histories {
 histories! {
     memory_does_what_the_model_does_1: in_memory, HISTORIES_IN_MEMORY, 2;
     memory_does_what_the_model_does_2: in_memory, HISTORIES_IN_MEMORY, 2;
+    sqlite_does_what_the_model_does_1: on_disk, HISTORIES_ON_DISK, 2;
+    sqlite_does_what_the_model_does_2: on_disk, HISTORIES_ON_DISK, 2;
 }

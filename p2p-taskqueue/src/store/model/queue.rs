@@ -203,6 +203,10 @@ impl Queue {
         let at = self.tasks.len() - 1;
         let (waits_for, failed) = self.parents(at);
         if !failed.is_empty() {
+            // It was accepted, if only for a moment: what is accepted later stands behind it.
+            if waits_for.is_empty() {
+                self.place(self.tasks[at].ready_at);
+            }
             self.end(at, TaskStatus::Failed, self.reason(&failed), true, "T10");
         } else {
             self.tasks[at].waits_for = waits_for;

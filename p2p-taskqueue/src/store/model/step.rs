@@ -15,8 +15,8 @@ use crate::{
 pub(super) enum Step {
     Submit(Who, Draft),
     SubmitMany(Who, Vec<Draft>),
-    /// The same submit once more, perhaps with another payload.
-    Repeat(Who, Pick, bool),
+    /// The submit of a task that has a key once more, perhaps with another payload.
+    Repeat(Who, usize, bool),
     Claim(Who, Want),
     ClaimMany(Who, Want, u32),
     Renew(Hold, f64, Option<f64>),
@@ -170,8 +170,9 @@ fn work() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (who(), draft()).prop_map(|(who, draft)| Step::Submit(who, draft)),
         1 => (who(), vec(draft(), 1..4)).prop_map(|(who, drafts)| Step::SubmitMany(who, drafts)),
-        1 => (who(), pick(), prop::bool::weighted(0.3)).prop_map(|(who, task, other)| Step::Repeat(who, task, other)),
-        8 => (who(), want()).prop_map(|(who, want)| Step::Claim(who, want)),
+        1 => (who(), 0_usize..64, prop::bool::weighted(0.3))
+            .prop_map(|(who, number, other)| Step::Repeat(who, number, other)),
+        11 => (who(), want()).prop_map(|(who, want)| Step::Claim(who, want)),
         1 => (who(), want(), 1_u32..4).prop_map(|(who, want, count)| Step::ClaimMany(who, want, count)),
         5 => (hold(), completed(), option::of(0_u8..3), children(), option::weighted(0.2, want()))
             .prop_map(|(hold, status, result, children, next)| Step::Complete(hold, status, result, children, next)),
@@ -192,7 +193,7 @@ fn lease() -> impl Strategy<Value = Step> {
 fn time() -> impl Strategy<Value = Step> {
     let day = 86_400.0;
     prop_oneof![
-        12 => select(vec![0.5, 1.0, 2.5, 6.0, 25.0, 70.0, 350.0]).prop_map(Step::Advance),
+        12 => select(vec![0.5, 0.5, 1.0, 1.0, 2.5, 2.5, 6.0, 25.0, 70.0, 350.0]).prop_map(Step::Advance),
         1 => select(vec![4_000.0, 30_000.0, 90_000.0]).prop_map(Step::Advance),
         2 => select(vec![3_600.0, -3_600.0, day, -day]).prop_map(Step::Jump),
         2 => Just(Step::Restart),
@@ -233,13 +234,13 @@ fn draft() -> BoxedStrategy<Draft> {
         wait(),
         prop::bool::weighted(0.15),
         any::<bool>(),
-        option::weighted(0.15, who()),
-        option::weighted(0.2, select(SESSIONS.to_vec())),
+        option::weighted(0.1, who()),
+        option::weighted(0.15, select(SESSIONS.to_vec())),
         option::weighted(0.25, select(CONCURRENCY_KEYS.to_vec())),
     );
     let terms = (
-        option::weighted(0.25, select(vec![3.0, 20.0, 200.0])),
-        option::weighted(0.15, (select(vec!["x", "y"]), select(vec![10.0, 1_000.0]))),
+        option::weighted(0.15, select(vec![3.0, 20.0, 200.0])),
+        option::weighted(0.2, (select(vec!["x", "y"]), select(vec![10.0, 1_000.0]))),
         vec(parent(), 0..=2).prop_flat_map(|parents| prop_oneof![3 => Just(Vec::new()), 2 => Just(parents)]),
         select(vec![OnParentFailure::Fail, OnParentFailure::Fail, OnParentFailure::Run]),
         select(vec![3_u32, 3, 0, 1, 2]),
@@ -284,7 +285,7 @@ fn wait() -> impl Strategy<Value = Wait> {
 
 fn want() -> impl Strategy<Value = Want> {
     let session = option::weighted(0.5, select(SESSIONS.to_vec()));
-    (prop_oneof![3 => Just(Vec::new()), 1 => kinds()], prop::bool::weighted(0.6), session, lease_s())
+    (prop_oneof![3 => Just(Vec::new()), 1 => kinds()], prop::bool::weighted(0.8), session, lease_s())
         .prop_map(|(kinds, gpu, session, lease_s)| Want { kinds, gpu, session, lease_s })
 }
 

@@ -1,6 +1,7 @@
 //! What is particular to these rows: their file, its damage, its versions.
 
 mod alike;
+mod damage;
 mod sample;
 mod speed;
 mod versions;

@@ -39,8 +39,8 @@ pub(super) enum Step {
     CacheGet(&'static str),
     CacheHas(&'static str),
     CacheDelete(&'static str),
-    /// Both clocks move on.
-    Advance(f64),
+    /// Both clocks move on; with `true`, what follows may come before the store has done anything about it.
+    Advance(f64, bool),
     /// Somebody sets the wall clock.
     Jump(f64),
     Restart,
@@ -193,8 +193,9 @@ fn lease() -> impl Strategy<Value = Step> {
 fn time() -> impl Strategy<Value = Step> {
     let day = 86_400.0;
     prop_oneof![
-        12 => select(vec![0.5, 0.5, 1.0, 1.0, 2.5, 2.5, 6.0, 25.0, 70.0, 350.0]).prop_map(Step::Advance),
-        1 => select(vec![4_000.0, 30_000.0, 90_000.0]).prop_map(Step::Advance),
+        12 => (select(vec![0.5, 0.5, 1.0, 1.0, 2.5, 2.5, 6.0, 25.0, 70.0, 350.0]), prop::bool::weighted(0.3))
+            .prop_map(|(seconds, at_once)| Step::Advance(seconds, at_once)),
+        1 => select(vec![4_000.0, 30_000.0, 90_000.0]).prop_map(|seconds| Step::Advance(seconds, false)),
         2 => select(vec![3_600.0, -3_600.0, day, -day]).prop_map(Step::Jump),
         2 => Just(Step::Restart),
     ]

@@ -1,6 +1,6 @@
 //! A store and the model of it, side by side: each step is done to both.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use futures::executor::block_on;
 
@@ -10,7 +10,7 @@ use super::{
     task::{State, micros},
 };
 use crate::{
-    Caller, Fence, Json, Operation, PeerId, QueueError, TaskId,
+    Caller, Fence, Json, Operation, PeerId, QueueError, Request, TaskId,
     api::{Claim, ErrorCode, Renew, Submit},
     engine::Wall,
     store::{Clock, ManualClock, TaskStore},
@@ -64,19 +64,24 @@ pub(super) struct World {
     pub(super) epoch_before: Option<u64>,
     /// What is to blame when a task changes that this step had nothing to do with.
     pub(super) clause: &'static str,
+    /// Whether time has passed and the store may have done nothing about it yet.
+    pub(super) is_due: Cell<bool>,
 }
 
 impl World {
     pub(super) fn new(subject: Subject) -> Self {
         let queue = Queue::new(subject.clock.now().wall.as_micros());
         let (fences, other) = (HashSet::new(), PeerId::random());
-        Self { subject, other, queue, fences, epoch_before: None, clause: "" }
+        Self { subject, other, queue, fences, epoch_before: None, clause: "", is_due: Cell::new(false) }
     }
 
     /// Does the steps, and looks after each whether the store is as the model has it.
     pub(super) fn live_through(&mut self, steps: &[Step]) -> Result<(), Violation> {
         for (number, step) in steps.iter().enumerate() {
             let named = self.act(step)?;
+            if self.is_due.get() {
+                continue;
+            }
             // All tasks are looked at now and then; those that this step is about, each time.
             let all =
                 number % LOOK_AT_ALL == 0 || matches!(step, Step::Restart | Step::Jump(_)) || number + 1 == steps.len();
@@ -120,7 +125,7 @@ impl World {
             Step::CacheGet(key) => self.cache_get(key).map(|()| None),
             Step::CacheHas(key) => self.cache_has(key).map(|()| None),
             Step::CacheDelete(key) => self.cache_delete(key).map(|()| None),
-            Step::Advance(seconds) => self.advance(*seconds).map(|()| None),
+            Step::Advance(seconds, at_once) => self.advance(*seconds, *at_once).map(|()| None),
             Step::Jump(seconds) => self.jump(*seconds).map(|()| None),
             Step::Restart => self.restart().map(|()| None),
         }
@@ -133,6 +138,10 @@ impl World {
     {
         let request = operation.into_request();
         assert!(crate::api::Check::check(&request).is_ok(), "a history has good arguments only: {request:?}");
+        if reads_first(&request) {
+            self.catch_up();
+        }
+        self.is_due.set(false);
         let response = block_on(self.subject.store.call(&self.caller(who), request))?;
         O::answer(response)
     }
@@ -155,15 +164,20 @@ impl World {
         }
     }
 
-    fn advance(&mut self, seconds: f64) -> Result<(), Violation> {
+    fn advance(&mut self, seconds: f64, at_once: bool) -> Result<(), Violation> {
+        self.catch_up();
         self.clause = "T4";
         (self.queue.wall, self.queue.mono) = (self.queue.wall + micros(seconds), self.queue.mono + micros(seconds));
         self.subject.clock.advance(Duration::from_secs_f64(seconds));
         self.queue.pass();
-        self.when_passed()
+        // Removing may take its time, and how long a backoff is has to be seen.
+        let is_open = self.removed() > 0 || self.queue.tasks.iter().any(|task| task.backoff.is_some());
+        self.is_due.set(at_once && !is_open);
+        if self.is_due.get() { Ok(()) } else { self.when_passed() }
     }
 
     fn jump(&mut self, seconds: f64) -> Result<(), Violation> {
+        self.catch_up();
         self.clause = "T5";
         self.queue.wall += micros(seconds);
         self.subject.clock.set_wall(Wall::from_micros(self.queue.wall));
@@ -172,6 +186,7 @@ impl World {
     }
 
     fn restart(&mut self) -> Result<(), Violation> {
+        self.catch_up();
         self.clause = "T8";
         self.epoch_before = self.fences.iter().map(|fence| fence.epoch).max();
         let store = Arc::clone(&self.subject.store);
@@ -180,16 +195,27 @@ impl World {
         self.when_passed()
     }
 
+    /// Lets the store do what time has called for, if that is still to be done.
+    fn catch_up(&self) {
+        if self.is_due.replace(false) {
+            block_on(self.subject.store.call(&Caller::Local, probe())).ok();
+        }
+    }
+
     /// Returns when the store has done what the time called for: any change waits its turn behind that, and each turn
     /// removes some of what is to be removed.
     fn when_passed(&self) -> Result<(), Violation> {
-        let removed = self.queue.tasks.iter().filter(|task| task.gone && task.changed.is_some()).count();
-        for _ in 0..=removed / REMOVED_IN_A_TURN {
-            let renew = Renew { task_id: UNKNOWN, fence: FOREIGN, lease_s: 1.0, progress: None, status_message: None };
-            let code = self.ask(Who::Owner, renew).map_err(|error| error.code);
+        for _ in 0..=self.removed() / REMOVED_IN_A_TURN {
+            let answer = block_on(self.subject.store.call(&Caller::Local, probe()));
+            let code = answer.map_err(|error| error.code);
             hold!("not_found", code == Err(ErrorCode::NotFound), "a task that is not there was renewed: {code:?}");
         }
         Ok(())
+    }
+
+    /// Tasks that time has removed, as far as that was not seen yet.
+    fn removed(&self) -> usize {
+        self.queue.tasks.iter().filter(|task| task.gone && task.changed.is_some()).count()
     }
 
     pub(super) fn pick(&self, pick: Pick) -> TaskId {
@@ -248,6 +274,27 @@ impl World {
             ..Submit::new(draft.kind, json(draft.payload))
         }
     }
+}
+
+/// Whether the operation, or its first part, is answered without the store's timer having its turn.
+const fn reads_first(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Get(_)
+            | Request::GetMany(_)
+            | Request::List(_)
+            | Request::StatsQuery(_)
+            | Request::Retry(_)
+            | Request::Purge(_)
+            | Request::CacheGet(_)
+            | Request::CacheHas(_)
+    )
+}
+
+/// A change that comes to nothing, once it has waited for its turn.
+fn probe() -> Request {
+    let (task_id, fence) = (UNKNOWN, FOREIGN);
+    Request::Renew(Renew { task_id, fence, lease_s: 1.0, progress: None, status_message: None })
 }
 
 fn claim_of(want: &Want) -> Claim {

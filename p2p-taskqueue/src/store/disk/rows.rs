@@ -42,6 +42,12 @@ impl SqliteRows {
         Ok(Self { connection, name, note, blocks, routes, found: None, tidied: false })
     }
 
+    /// Lets the file have no more pages than these.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: i64) -> rusqlite::Result<()> {
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+    }
+
     fn remove_live_at(&self, key: i64) -> rusqlite::Result<bool> {
         Ok(self.connection.prepare_cached("DELETE FROM live WHERE key=?")?.execute([key])? > 0)
     }

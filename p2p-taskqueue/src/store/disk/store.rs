@@ -69,6 +69,15 @@ impl SqliteStore {
     }
 }
 
+#[cfg(test)]
+impl SqliteStore {
+    /// Waits for the end of the look over the store, if there is one, and answers what it found.
+    pub(super) fn when_scrubbed(&self) -> Option<&ScrubReport> {
+        self.scrub.as_ref()?.join();
+        self.scrub_report()
+    }
+}
+
 /// A look over the store on a thread of its own.
 #[derive(Debug)]
 struct Scrub {
@@ -95,6 +104,10 @@ impl Scrub {
 
     fn end(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.join();
+    }
+
+    fn join(&self) {
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
             && thread.join().is_err()
         {

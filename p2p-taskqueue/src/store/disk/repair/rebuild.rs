@@ -32,14 +32,8 @@ pub(super) fn rebuild(
     let transaction = Transaction::new_unchecked(new, TransactionBehavior::Immediate)?;
     transaction.execute_batch(schema::TABLES)?;
     let salvage = Salvage::new(old, numbers.next_seq);
-    let mut rebuild = Rebuild {
-        salvage: &salvage,
-        new: &transaction,
-        blocks: Blocks::default(),
-        types: BTreeMap::new(),
-        epoch: numbers.epoch,
-        report,
-    };
+    let mut rebuild =
+        Rebuild { new: &transaction, blocks: Blocks::default(), types: BTreeMap::new(), epoch: numbers.epoch, report };
     salvage.each(|seq, salvaged| rebuild.take(seq, salvaged))?;
     rebuild.blocks.save(&transaction)?;
     rebuild.settings(old)?;
@@ -52,7 +46,6 @@ pub(super) fn rebuild(
 }
 
 struct Rebuild<'a> {
-    salvage: &'a Salvage<'a>,
     new: &'a Connection,
     blocks: Blocks,
     types: BTreeMap<String, TypeRow>,
@@ -92,10 +85,11 @@ impl Rebuild<'_> {
                 self.seen(live.fence.map(|fence| fence.epoch));
                 self.live(row, live)?;
             }
+            Stands::Likely(live) => {
+                self.report.remark(format!("task {id}: how it stood is lost; it is queued"));
+                self.live(row, live)?;
+            }
             Stands::Fresh => {
-                if !self.salvage.stood_in_line(row).is_ok_and(|stood| stood) {
-                    self.report.remark(format!("task {id} had no place in its line and has one again"));
-                }
                 self.join(row, &row.fresh())?;
                 self.count(row, TaskStatus::Queued);
             }

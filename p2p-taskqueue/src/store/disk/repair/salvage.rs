@@ -1,13 +1,10 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
-use super::super::{
-    find, line,
-    row::{LiveRow, RowError},
-};
+use super::super::{find, line, row::LiveRow};
 use crate::{
-    engine::{Ended, Lane, Live},
+    engine::{Ended, Lane, Live, Phase, Wall},
     store::{Seq, TaskRow},
     task::{Json, TaskId},
 };
@@ -24,6 +21,8 @@ pub(super) enum Salvaged {
 pub(super) enum Stands {
     Fresh,
     Live(Live),
+    /// The row that said so is gone; this is what other rows make likely.
+    Likely(Live),
     Ended(Ended, Option<Json>),
 }
 
@@ -32,6 +31,8 @@ pub(super) struct Salvage<'a> {
     connection: &'a Connection,
     /// Tasks whose end something notes; if the row of it is gone, they still must not run again.
     ended: HashSet<Seq>,
+    /// Tasks that were to become claimable at a time.
+    delayed: HashMap<Seq, Wall>,
     /// Every task that anything knows of: their own rows may be gone.
     known: BTreeMap<Seq, TaskId>,
     /// No task has a higher number.
@@ -41,14 +42,26 @@ pub(super) struct Salvage<'a> {
 impl<'a> Salvage<'a> {
     pub(super) fn new(connection: &'a Connection, next_seq: Seq) -> Self {
         let mut ended = HashSet::new();
-        each_number(connection, "SELECT seq FROM timer WHERE kind=2", &mut |seq| _ = ended.insert(seq));
-        each_number(connection, "SELECT seq FROM finished", &mut |seq| _ = ended.insert(seq));
+        for sql in ["SELECT seq FROM timer WHERE kind=2", "SELECT seq FROM finished"] {
+            each(connection, sql, &mut |row| {
+                ended.insert(row.get(0)?);
+                Ok(())
+            });
+        }
+        let mut delayed = HashMap::new();
+        each(connection, "SELECT seq,at FROM timer WHERE kind=0", &mut |row| {
+            delayed.insert(row.get(0)?, Wall::from_micros(row.get(1)?));
+            Ok(())
+        });
         let mut known = BTreeMap::new();
         for sql in KNOWN {
-            each_id(connection, sql, &mut |seq, id| _ = known.insert(seq, id));
+            each(connection, sql, &mut |row| {
+                known.insert(row.get(0)?, TaskId::from_bytes(row.get(1)?));
+                Ok(())
+            });
         }
         let highest = known.last_key_value().map_or(0, |(seq, _)| *seq);
-        Self { connection, ended, known, last: next_seq.max(highest) }
+        Self { connection, ended, delayed, known, last: next_seq.max(highest) }
     }
 
     /// The highest number that a task can have.
@@ -128,40 +141,38 @@ impl<'a> Salvage<'a> {
         }
         match find::live(self.connection, seq) {
             Ok(Some(LiveRow { id: of, live, .. })) if of == id => Ok(Stands::Live(live)),
-            Ok(None) => Ok(Stands::Fresh),
+            Ok(None) => Ok(self.without_rows(row)),
             Ok(Some(_)) | Err(_) => Err("how it stood cannot be read"),
         }
     }
 
-    /// Whether a fresh task stood in its line, as it should.
-    pub(super) fn stood_in_line(&self, row: &TaskRow) -> Result<bool, RowError> {
-        line::stands(self.connection, &Lane::of(&row.spec).to_text(), &line::place_of(row, row.ready_at))
+    /// How a task stands that has neither row: it is fresh, or the row is gone.
+    fn without_rows(&self, row: &TaskRow) -> Stands {
+        let (lane, place) = (Lane::of(&row.spec).to_text(), line::place_of(row, row.ready_at));
+        if line::stands(self.connection, &lane, &place).is_ok_and(|stands| stands) {
+            return Stands::Fresh;
+        }
+        let deadline = row.spec.deadline_s.map(|seconds| row.spec.created_at.after(seconds));
+        let likely = Live { deadline, ..row.fresh() };
+        Stands::Likely(match self.delayed.get(&row.seq) {
+            Some(at) => Live { phase: Phase::Delayed, ready_at: *at, ..likely },
+            None if row.spec.after.is_empty() => likely,
+            None => Live { phase: Phase::Blocked, ..likely },
+        })
     }
 }
 
-/// Hands out the numbers that a query finds, as far as it comes.
-fn each_number(connection: &Connection, sql: &str, take: &mut dyn FnMut(Seq)) {
-    let numbers = connection.prepare(sql).and_then(|mut numbers| {
-        let mut rows = numbers.query([])?;
+/// Hands out the rows that a query finds, as far as it comes: what is behind the damage shows when the tasks are read.
+fn each(connection: &Connection, sql: &str, take: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<()>) {
+    let found = connection.prepare(sql).and_then(|mut statement| {
+        let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            take(row.get(0)?);
+            // A row with values of another type is damaged, and is found to be when its task is read.
+            drop(take(row));
         }
         Ok(())
     });
-    // What is behind the damage shows when the tasks are read.
-    drop(numbers);
-}
-
-/// The same with ids.
-fn each_id(connection: &Connection, sql: &str, take: &mut dyn FnMut(Seq, TaskId)) {
-    let ids = connection.prepare(sql).and_then(|mut ids| {
-        let mut rows = ids.query([])?;
-        while let Some(row) = rows.next()? {
-            take(row.get(0)?, TaskId::from_bytes(row.get(1)?));
-        }
-        Ok(())
-    });
-    drop(ids);
+    drop(found);
 }
 
 /// Whatever knows of tasks; the index on their ids is a tree of its own.

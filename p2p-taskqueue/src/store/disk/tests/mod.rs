@@ -2,6 +2,7 @@
 
 mod alike;
 mod damage;
+mod files;
 mod sample;
 mod speed;
 mod versions;

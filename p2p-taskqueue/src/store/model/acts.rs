@@ -9,8 +9,8 @@ use super::{
 use crate::{
     Fence, Json, QueueError, Task, TaskId, TaskStatus,
     api::{
-        Cancel, Claim, ClaimMany, Complete, CompletedStatus, Durability, ErrorCode, Fail, Outcome, Release, Renew,
-        Submit, SubmitMany, Submitted,
+        Cancel, Claim, ClaimMany, Complete, CompletedStatus, ErrorCode, Fail, Outcome, Release, Renew, Submit,
+        SubmitMany, Submitted,
     },
 };
 
@@ -54,7 +54,7 @@ impl World {
         let judged = self.queue.judge(&scope, &submit);
         match (judged, answer) {
             (Judged::New, Ok(submitted)) if !submitted.duplicate => {
-                hold!("T1", submitted.durability != Durability::Relaxed, "it is not on stable storage yet");
+                hold!("T1", submitted.durability == self.durability(), "it is {:?}", submitted.durability);
                 self.is_new(submitted.task_id)?;
                 self.queue.accept(&scope, submit, submitted.task_id);
                 Ok(())

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Caller, Fence, Json, Operation, PeerId, QueueError, Request, TaskId,
-    api::{Claim, ErrorCode, Renew, Submit},
+    api::{Claim, Durability, ErrorCode, Renew, Submit},
     engine::Wall,
     store::{Clock, ManualClock, TaskStore},
 };
@@ -24,6 +24,8 @@ pub(crate) struct Subject {
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) owner: PeerId,
+    /// What it says of a task that is accepted.
+    pub(crate) durability: Durability,
     pub(crate) reopen: Reopen,
 }
 
@@ -151,6 +153,10 @@ impl World {
             Who::Owner => Caller::Local,
             Who::Other => Caller::Peer(self.other),
         }
+    }
+
+    pub(super) const fn durability(&self) -> Durability {
+        self.subject.durability
     }
 
     pub(super) fn scope(&self, who: Who) -> String {

@@ -1,24 +1,25 @@
 //! Looking after a queue and what tasks have to do with each other: by the command line and by tools, on real nodes.
 
-use anyhow::{Context as _, Result};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{McpClient, Node};
-
-fn id_of(answer: &Value) -> Result<String> {
-    Ok(answer["task_id"].as_str().with_context(|| format!("no id in {answer}"))?.to_owned())
-}
+use crate::harness::{McpClient, Node, taskmesh};
 
 /// Submits a task that no worker takes, unless its type has one.
 fn submit(node: &Node, arguments: &[&str]) -> Result<String> {
-    id_of(&node.ask(&[&["submit"], arguments].concat())?)
+    let answer = node.ask(&[&["submit"], arguments].concat())?;
+    let id = answer.get("task_id").and_then(Value::as_str);
+    Ok(id.with_context(|| format!("no id in {answer}"))?.to_owned())
 }
 
 /// Waits for a task's end, for its record.
 fn ended(node: &Node, id: &str) -> Result<Value> {
     let waited = node.run(&["wait", id, "--timeout", "60", "--json"])?.json()?;
-    assert_eq!(waited["done"], true, "{waited}");
-    Ok(waited["task"].clone())
+    ensure!(waited.get("done") == Some(&Value::Bool(true)), "not ended: {waited}");
+    waited.get("task").cloned().context("no task")
 }
 
 #[test]
@@ -212,5 +213,24 @@ async fn what_several_agents_share_is_there_for_each() -> Result<()> {
     assert_eq!((&known[0]["peer_id"], &known[1]["peer_id"]), (&json!("one"), &json!("two")), "{heard}");
     assert_eq!(heard["scheduler"]["clock"]["vector"]["two"], 7, "{heard}");
     assert_eq!(heard["scheduler"]["clock"]["vector"][node.peer_id()?], 3, "{heard}");
+    Ok(())
+}
+
+#[test]
+fn a_store_is_repaired_while_no_node_runs() -> Result<()> {
+    let mut node = Node::start(&[])?;
+    let id = submit(&node, &["kept"])?;
+    let busy = node.run(&["repair"])?;
+    assert_eq!(busy.code, Some(2), "{busy:?}");
+    assert!(busy.stderr.contains("in use"), "{busy:?}");
+    node.stop(Signal::TERM)?;
+    let report = node.ask(&["repair"])?;
+    assert_eq!((&report["tasks"], &report["lost"]), (&json!(1), &json!([])), "{report}");
+    assert!(Path::new(report["kept_at"].as_str().context("no path")?).exists(), "{report}");
+    node.start_again()?;
+    assert_eq!(node.ask(&["get", &id])?["task"]["status"], "queued");
+    let empty = tempfile::tempdir()?;
+    let none = taskmesh(empty.path(), &["repair", "--json"])?;
+    assert_eq!((none.code, &none.json()?["ok"]), (Some(2), &json!(false)), "{none:?}");
     Ok(())
 }

@@ -38,17 +38,20 @@ pub(crate) fn measure(bench: &Bench, lines: &Lines, goals: &mut Vec<Goal>) -> Re
             rates.push(rate.map_err(|error| format!("{name}: {error}"))?);
         }
     }
-    let mut medians = Vec::new();
+    rates.iter_mut().for_each(|rates| rates.sort_unstable_by(f64::total_cmp));
+    let at = |rates: &[f64], index: usize| rates.get(index).copied().unwrap_or(f64::NAN);
+    let median = |wanted: &str| {
+        let found = candidates.iter().zip(&rates).find(|((name, _), _)| name == wanted);
+        found.map(|(_, rates)| at(rates, ROUNDS / 2))
+    };
+    let floor = median("floor/overwrite").unwrap_or(f64::NAN);
     if !candidates.is_empty() {
-        println!("\n{:<32} {:>12} {:>12} {:>12}", "a second, taking turns", "median", "least", "most");
+        println!("\n{:<28} {:>10} {:>10} {:>10} {:>8}", "a second, taking turns", "median", "least", "most", "/ floor");
     }
-    for ((name, _), mut rates) in candidates.iter().zip(rates) {
-        rates.sort_unstable_by(f64::total_cmp);
-        let at = |index: usize| rates.get(index).copied().unwrap_or(f64::NAN);
-        println!("{name:<32} {:>12.0} {:>12.0} {:>12.0}", at(ROUNDS / 2), at(0), at(ROUNDS - 1));
-        medians.push((name.as_str(), at(ROUNDS / 2)));
+    for ((name, _), rates) in candidates.iter().zip(&rates) {
+        let [least, middle, most] = [0, ROUNDS / 2, ROUNDS - 1].map(|index| at(rates, index));
+        println!("{name:<28} {middle:>10.0} {least:>10.0} {most:>10.0} {:>8.2}", middle / floor);
     }
-    let median = |wanted: &str| medians.iter().find(|(name, _)| *name == wanted).map(|(_, rate)| *rate);
     let ratio = median("submit/64").zip(median("submit/1")).map(|(many, one)| many / one);
     goals.extend(ratio.map(|ratio| Goal::at_least("submits of 64 clients / of 1", 8.0, "x", ratio)));
     for (name, what, must) in [

@@ -101,7 +101,7 @@ type Crowd = JoinSet<Result<(), QueueError>>;
 
 async fn gather(queue: Queue) -> Result<Crowd, Error> {
     let (mut crowd, mut ids) = (JoinSet::new(), Vec::new());
-    for number in 0..WAITERS {
+    for _ in 0..WAITERS {
         if ids.is_empty() {
             ids = later(&queue).await?;
         }

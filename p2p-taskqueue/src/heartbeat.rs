@@ -207,6 +207,11 @@ mod tests {
     fn the_root_is_the_references() {
         let root = merkle_root(&BTreeMap::from([("taskqueue-service".to_owned(), 0)]));
         assert_eq!(root, "d83964234cb3f7451644cb8dfbd8a97cb70571490208c3ffcb5b346c43c380fa");
+        let root = merkle_root(&BTreeMap::from([("a".to_owned(), 1), ("é".to_owned(), 2)]));
+        assert_eq!(
+            root, "d6a93268283c102bb4b05f7bbab763e306a8fd07482348a2252dae1f111d9ca8",
+            r#"of [["a", 1], ["\u00e9", 2]]"#
+        );
         assert_eq!(ascii_json("a\"\u{7f}é\u{1f600}\n"), r#""a\"\u007f\u00e9\ud83d\ude00\n""#);
     }
 

@@ -281,6 +281,7 @@ fn status(peer_id: PeerId, queue: QueueStatus) -> crate::api::Status {
         capabilities: crate::api::Capabilities::default(),
         addresses: Vec::new(),
         queue: Some(queue),
+        store: None,
         peers: None,
         bridge: None,
     }

@@ -198,6 +198,7 @@ impl FakeQueue {
             capabilities: Capabilities { task_types: vec!["wordcount".to_owned()], operations: Vec::new() },
             addresses: vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()],
             queue: detail.then(QueueStatus::default),
+            store: None,
             peers: detail.then(|| vec![self.neighbour()]),
             bridge: detail.then(BridgeStatus::default),
         }

@@ -179,15 +179,15 @@ impl MeshQueue {
     }
 
     async fn status(&self, caller: &Caller, query: StatusQuery) -> Result<Status, QueueError> {
-        let (queue, peers) = if query.detail {
-            let queue = match self.local.call(caller, Request::StatusQuery(query)).await {
-                Ok(Response::Status(status)) => status.queue,
+        let (queue, store, peers) = if query.detail {
+            let (queue, store) = match self.local.call(caller, Request::StatusQuery(query)).await {
+                Ok(Response::Status(status)) => (status.queue, status.store),
                 Err(error) if error.code != ErrorCode::Unsupported => return Err(error),
-                _ => None,
+                _ => (None, None),
             };
-            (queue, Some(self.directory.peers(false).await?))
+            (queue, store, Some(self.directory.peers(false).await?))
         } else {
-            (None, None)
+            (None, None, None)
         };
         let directory = &self.directory;
         let operations = Request::NAMES.iter().map(|name| (*name).to_owned()).collect();
@@ -200,6 +200,7 @@ impl MeshQueue {
             capabilities: Capabilities { task_types: directory.task_types(), operations },
             addresses: directory.addresses.borrow().clone(),
             queue,
+            store,
             peers,
             bridge: None,
         })

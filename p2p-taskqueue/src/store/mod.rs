@@ -26,7 +26,7 @@ pub(crate) use backend::{
     Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use disk::SqliteStore;
+pub use disk::{RepairReport, ScrubReport, SqliteStore};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use options::StoreOptions;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 use p2p_taskqueue::{
     PeerId, TaskId,
-    api::{Invite, Join, Joined, Submitted, Waited},
+    api::{Durability, Invite, Join, Joined, Submitted, Waited},
 };
 use rmcp::{
     RoleClient, ServiceExt as _, model::CallToolRequestParams, service::RunningService,
@@ -58,6 +58,7 @@ impl Machine {
             workers: workers.iter().map(|worker| worker.parse()).collect::<Result<_, _>>()?,
             labels: Vec::new(),
             session: None,
+            durability: Durability::Synced,
         };
         Ok(Self { server: runtime.block_on(Server::start(config))?, folder })
     }

@@ -10,6 +10,7 @@ mod cache;
 mod care;
 mod demo;
 mod mesh;
+mod repair;
 mod serve;
 mod submit;
 mod sweep;
@@ -79,6 +80,8 @@ enum Command {
     Resume(care::ResumeArgs),
     /// Set how many tasks of a type, or with a concurrency key, may run at once.
     Limit(care::LimitArgs),
+    /// Check the store while no node runs, and make a sound one of what is intact; the old one is kept beside it.
+    Repair,
     /// Read and write the cache that machines share.
     Cache(cache::CacheArgs),
     /// Show how a node stands.
@@ -111,6 +114,7 @@ impl Cli {
             Command::Pause(args) => care::pause(args, data_dir()?, output),
             Command::Resume(args) => care::resume(args, data_dir()?, output),
             Command::Limit(args) => care::limit(args, data_dir()?, output),
+            Command::Repair => repair::run(&data_dir()?, output),
             Command::Cache(args) => cache::run(args, data_dir()?, output),
             Command::Status(args) => mesh::status(args, data_dir()?, output),
             Command::Peers(args) => mesh::peers(args, data_dir()?, output),

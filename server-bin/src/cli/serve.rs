@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use p2p_taskqueue::{
-    api::{Check as _, Claim},
+    api::{Check as _, Claim, Durability},
     node::parse_address,
 };
 use serde_json::json;
@@ -35,6 +35,25 @@ pub(super) struct ServeArgs {
     /// Its workers take the tasks of this session beside those of none.
     #[arg(long, requires = "workers")]
     session: Option<String>,
+    /// What an acknowledged change has outlived: synced, a power cut; relaxed, the end of this process, and after 50
+    /// milliseconds a power cut, too.
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Synced)]
+    durability: DurabilityArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DurabilityArg {
+    Synced,
+    Relaxed,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(argument: DurabilityArg) -> Self {
+        match argument {
+            DurabilityArg::Synced => Self::Synced,
+            DurabilityArg::Relaxed => Self::Relaxed,
+        }
+    }
 }
 
 pub(super) fn run(args: &ServeArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
@@ -52,6 +71,7 @@ pub(super) fn run(args: &ServeArgs, data_dir: DataDir, output: Output) -> Result
         workers: args.workers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
         labels: claim.labels,
         session: claim.session,
+        durability: args.durability.into(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
     runtime.block_on(serve(config, output))?;

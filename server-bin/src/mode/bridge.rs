@@ -7,6 +7,7 @@ use futures::future::join_all;
 use mcp_core::{McpConfig, McpServer};
 use p2p_taskqueue::{
     Multiaddr, PeerId, TaskQueue,
+    api::Durability,
     carrier::{BridgedQueue, LocalQueue, RouteBook},
     node::{Node, NodeConfig, NodeError, NodeHandle},
     store::{SqliteStore, StoreOptions, TaskStore},
@@ -37,6 +38,8 @@ pub(crate) struct ServerConfig {
     pub(crate) labels: Vec<String>,
     /// The session whose tasks they take beside those of none.
     pub(crate) session: Option<String>,
+    /// What is known of a change when it is answered.
+    pub(crate) durability: Durability,
 }
 
 /// `TYPE=COMMAND`.
@@ -100,7 +103,7 @@ impl Server {
         let locked = config.data_dir.lock()?;
         let listener = HttpListener::bind(&config.http).await?;
         let identity = locked.identity_or_new()?;
-        let options = StoreOptions::new(identity.peer_id());
+        let options = StoreOptions::new(identity.peer_id()).with_durability(config.durability);
         let store = SqliteStore::open(&config.data_dir.store(), options).map_err(anyhow::Error::from)?;
         let store = Arc::new(store);
         let backend = Backend::Tokio;

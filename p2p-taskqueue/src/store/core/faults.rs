@@ -10,7 +10,7 @@ use crate::{
         Selection, Submit,
     },
     store::{
-        ManualClock, SqliteStore, StoreError, StoreOptions, TaskStore as _,
+        ManualClock, SqliteStore, StoreError, StoreOptions,
         backend::Fault,
         conformance::{START, peer, soon},
         disk::{Opened, SqliteBackend},

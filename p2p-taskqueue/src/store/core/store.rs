@@ -27,11 +27,11 @@ use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskQueue,
     api::{
         CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, Listed, Purged, Retried, Selection,
-        Stats, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX,
+        Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX,
     },
     engine::{self, Claimant, Now, Record, Wall},
     store::{
-        Clock, StoreError, StoreOptions, TaskStore, Watch, Watches,
+        Clock, StoreError, StoreOptions, Watch, Watches,
         backend::{Backend, CacheRow, Log, Meta, Reads, Rows},
     },
     task::{Task, TaskId, TaskStatus},
@@ -104,6 +104,9 @@ impl Core {
             (backend.open_log().map_err(StoreError::Threads)?, backend.open_log().map_err(StoreError::Threads)?);
         raise_epoch(&mut *rows, &mut log)?;
         let memory = Memory::load(&mut *rows, at)?;
+        if let Err(error) = backend.fill_reserve() {
+            tracing::warn!(%error, "no room to set aside for a full disk");
+        }
         let (readers, reader_threads) = Readers::start(&*backend)?;
         let (writer, messages) = sync_channel(COMMANDS_MAX);
         let watches = Arc::new(Watches::default());
@@ -144,6 +147,44 @@ impl Core {
             closed: AtomicBool::new(false),
             threads: Mutex::new(Some(threads)),
         })
+    }
+
+    /// As [`TaskStore::watch`](crate::store::TaskStore::watch).
+    pub(crate) fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
+        self.watches.register(ids)
+    }
+
+    /// As [`TaskStore::state`](crate::store::TaskStore::state).
+    pub(crate) fn state(&self, kind: &str, problems: Option<u64>) -> StoreStatus {
+        StoreStatus { kind: kind.to_owned(), durability: self.opened.durability, problems }
+    }
+
+    /// As [`TaskStore::close`](crate::store::TaskStore::close).
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(threads) = threads else { return };
+        // The readers first: the log can be emptied only when nobody reads it.
+        self.readers.close();
+        let deadline = Instant::now() + CLOSE_MAX;
+        // Behind everything that was accepted; when the writer has gone, there is nobody to tell.
+        while let Err(TrySendError::Full(_)) = self.writer.try_send(Message::Close) {
+            let ended = threads.writer_ended.recv_timeout(CLOSE_RETRY);
+            if ended == Err(RecvTimeoutError::Disconnected) || Instant::now() >= deadline {
+                break;
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if threads.writer_ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+            // It hangs in the file system. What it has not committed was not acknowledged.
+            tracing::error!("the store's writer did not end in time");
+            return;
+        }
+        for thread in threads.readers.into_iter().chain([threads.writer]) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store had panicked");
+            }
+        }
     }
 
     /// Notes which peer keeps a task.
@@ -363,39 +404,6 @@ impl TaskQueue for Core {
                 let message =
                     format!("{}: not answered by the store, but by the queue or node over it", request.name());
                 Err(QueueError::new(ErrorCode::Unsupported, message))
-            }
-        }
-    }
-}
-
-impl TaskStore for Core {
-    fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
-        self.watches.register(ids)
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(threads) = threads else { return };
-        // The readers first: the log can be emptied only when nobody reads it.
-        self.readers.close();
-        let deadline = Instant::now() + CLOSE_MAX;
-        // Behind everything that was accepted; when the writer has gone, there is nobody to tell.
-        while let Err(TrySendError::Full(_)) = self.writer.try_send(Message::Close) {
-            let ended = threads.writer_ended.recv_timeout(CLOSE_RETRY);
-            if ended == Err(RecvTimeoutError::Disconnected) || Instant::now() >= deadline {
-                break;
-            }
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if threads.writer_ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-            // It hangs in the file system. What it has not committed was not acknowledged.
-            tracing::error!("the store's writer did not end in time");
-            return;
-        }
-        for thread in threads.readers.into_iter().chain([threads.writer]) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the store had panicked");
             }
         }
     }

@@ -12,6 +12,7 @@ use super::{
     meta::{self, StoreName},
     note::{Note, Noted},
     reads::SqliteReads,
+    repair,
     reserve::Reserve,
     rows::SqliteRows,
     schema,
@@ -32,14 +33,12 @@ pub(crate) struct SqliteBackend {
 pub(crate) struct Opened {
     pub(crate) backend: SqliteBackend,
     pub(crate) rows: Box<dyn Rows>,
-    /// As it stands in the file; its epoch is new and on stable storage.
-    pub(crate) meta: Meta,
-    /// Whether the store was closed in order. If not, [`scrub`](super::scrub) looks at what the end left behind.
+    /// Whether the store was closed in order. If not, [`scrub`](super::scrub::scrub) looks at what the end left behind.
     pub(crate) clean: bool,
 }
 
 impl SqliteBackend {
-    /// Opens the file, or makes it, and raises its epoch durably (clause T2).
+    /// Opens the file, or makes it. Its epoch is for whoever issues fences to raise.
     ///
     /// # Errors
     ///
@@ -48,22 +47,22 @@ impl SqliteBackend {
     pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let ownership = take_ownership(path)?;
-        schema::prepare(path)?;
-        let (name, noted, note) = look(path)?;
-        let note = Arc::new(note);
-        let mut rows = SqliteRows::open(path, name, Arc::clone(&note)).map_err(|error| opening(path, error))?;
-        let meta = rows.raise_epoch().map_err(|error| opening_row(path, META, error))?;
+        repair::finish(path).map_err(io)?;
+        schema::prepare(path, schema::Empty::Refuse)?;
+        let (name, meta, note, noted) = look(path)?;
         log::lengthen(path).map_err(io)?;
+        note.opened(noted.batch.max(meta.batch));
+        let note = Arc::new(note);
+        let rows = SqliteRows::open(path, name, Arc::clone(&note)).map_err(|error| opening(path, error))?;
         sync_folder(path).map_err(io)?;
-        note.opened(meta.batch);
         let (path, reserve) = (path.to_owned(), Reserve::new(path));
         let backend = Self { path, note, reserve, _ownership: ownership };
-        Ok(Opened { backend, rows: Box::new(rows), meta, clean: noted.clean && noted.batch == meta.batch })
+        Ok(Opened { backend, rows: Box::new(rows), clean: noted.clean && noted.batch == meta.batch })
     }
 }
 
 /// Sees that nothing is missing from a file that nobody has open, before anything is written to it.
-fn look(path: &Path) -> Result<(StoreName, Noted, Note), StoreError> {
+fn look(path: &Path) -> Result<(StoreName, Meta, Note, Noted), StoreError> {
     let failed = |error| opening(path, error);
     let connection = schema::open_writer(path).map_err(failed)?;
     let (name, meta) = meta::read(&connection).map_err(|error| opening_row(path, META, error))?;
@@ -73,7 +72,7 @@ fn look(path: &Path) -> Result<(StoreName, Noted, Note), StoreError> {
         _ => {}
     }
     log::shorten(path, &connection).map_err(failed)?;
-    Ok((name, noted, note))
+    Ok((name, meta, note, noted))
 }
 
 impl Backend for SqliteBackend {

@@ -33,6 +33,13 @@ pub(super) fn children(connection: &Connection, parent: Seq, count_max: usize) -
     Ok(children)
 }
 
+/// Whether `child` waits for the end of `parent`.
+pub(super) fn is_there(connection: &Connection, parent: Seq, child: Seq) -> Result<bool, RowError> {
+    let mut statement = connection.prepare_cached("SELECT parent,child,crc FROM edge WHERE parent=? AND child=?")?;
+    let mut rows = statement.query([parent, child])?;
+    Ok(rows.next()?.map(read).transpose()?.is_some())
+}
+
 /// Tasks that have ended while others still have to be told.
 pub(super) fn unsettled(connection: &Connection) -> rusqlite::Result<Vec<Seq>> {
     connection

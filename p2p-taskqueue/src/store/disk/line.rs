@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use super::{
     fault::pass_over,
@@ -126,7 +126,7 @@ pub(super) fn oldest_ready(connection: &Connection) -> rusqlite::Result<Option<W
     let mut next = connection.prepare_cached(
         "SELECT lane,priority,ready_at FROM line WHERE lane>? ORDER BY lane,priority DESC,ready_at LIMIT 1",
     )?;
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?));
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?));
     let (mut at, mut oldest): ((String, i64), Option<i64>) = ((String::new(), 0), None);
     for _ in 0..RUNS_MAX {
         let run = match lower.query_row((&at.0, at.1), read).optional()? {
@@ -186,13 +186,17 @@ impl Blocks {
 }
 
 fn read_block(connection: &Connection, number: i64) -> Result<i64, RowError> {
-    let mut statement = connection.prepare_cached("SELECT ready,crc FROM block WHERE number=?")?;
+    let mut statement = connection.prepare_cached("SELECT number,ready,crc FROM block WHERE number=?")?;
     let mut rows = statement.query([number])?;
-    let Some(row) = rows.next()? else { return Ok(0) };
+    Ok(rows.next()?.map(read_count).transpose()?.map_or(0, |(_, ready)| ready))
+}
+
+/// Reads a row of `block`.
+pub(super) fn read_count(row: &Row<'_>) -> Result<(i64, i64), RowError> {
     let mut columns = Columns::new(row);
-    let ready = columns.take()?;
+    let (number, ready) = (columns.take()?, columns.take()?);
     columns.checked(block_sum(number, ready))?;
-    Ok(ready)
+    Ok((number, ready))
 }
 
 /// The first sequence numbers at `from` or behind it, or before it, that share a block with a ready task.
@@ -204,9 +208,7 @@ pub(super) fn next_block(connection: &Connection, from: Seq, forward: bool) -> R
     })?;
     let mut rows = statement.query([block_of(from)])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let mut columns = Columns::new(row);
-    let (number, ready): (i64, i64) = (columns.take()?, columns.take()?);
-    columns.checked(block_sum(number, ready))?;
+    let (number, _) = read_count(row)?;
     let first = number.saturating_mul(BLOCK);
     Ok(Some((first, first.saturating_add(BLOCK - 1))))
 }

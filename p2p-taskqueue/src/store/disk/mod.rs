@@ -9,6 +9,7 @@
 //! | `line`, `timer`, `edge`, `key`, `types`, `cache`, `route`, `meta` | the tables beside those of the tasks |
 //! | `reads`, `list`, `select` | a connection that reads |
 //! | `log`, `note` | how commits become durable, and how a lost one is noticed |
+//! | `scrub`, `repair` | looking over a whole store; making a sound one of what is intact |
 //! | `reserve` | room set aside so that a full disk does not stop completions |
 //! | `store` | [`SqliteStore`]: the store over these rows |
 //! | `files` | the store's files |
@@ -28,17 +29,21 @@ mod meta;
 mod migrate;
 mod note;
 mod reads;
+mod repair;
 mod reserve;
 mod route;
 mod row;
 mod rows;
 mod schema;
+mod scrub;
 mod select;
 mod store;
 mod timer;
 mod types;
 
 pub(crate) use backend::{Opened, SqliteBackend};
+pub use repair::RepairReport;
+pub use scrub::ScrubReport;
 pub use store::SqliteStore;
 
 #[cfg(test)]

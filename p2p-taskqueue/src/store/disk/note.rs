@@ -46,9 +46,8 @@ impl Note {
     pub(super) fn open(path: &Path, name: StoreName) -> io::Result<(Self, Noted)> {
         let path = companion(path, NOTE);
         let file = private_file(&path)?;
-        let mut bytes = Vec::new();
-        (&file).take(SLOT_BYTES * SLOTS).read_to_end(&mut bytes)?;
-        let slots: Vec<_> = bytes.chunks(SLOT_LEN).map(|slot| read_slot(slot, name)).collect();
+        let bytes = read(&file)?;
+        let slots: Vec<_> = bytes.chunks(SLOT_LEN).map(|slot| read_slot(slot, Some(name))).collect();
         let sound = slots.iter().flatten().copied();
         let last = sound.clone().max_by_key(|noted| noted.number).unwrap_or_default();
         let damaged = slots.iter().any(Option::is_none) && bytes.iter().any(|byte| *byte != 0);
@@ -102,6 +101,23 @@ impl State {
     }
 }
 
+/// The last batch that the note says of whatever store it is, if it says anything.
+pub(super) fn batch_of_any(path: &Path) -> io::Result<Option<u64>> {
+    let file = match File::open(companion(path, NOTE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let bytes = read(&file)?;
+    let said = bytes.chunks(SLOT_LEN).filter_map(|slot| read_slot(slot, None)).filter(|noted| noted.number > 0);
+    Ok(said.map(|noted| noted.batch).max())
+}
+
+fn read(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(SLOT_BYTES * SLOTS).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn slot(name: StoreName, number: u64, batch: u64, clean: bool) -> Vec<u8> {
     let mut slot = [MAGIC.as_slice(), &name, &number.to_le_bytes(), &batch.to_le_bytes(), &[u8::from(clean)]].concat();
     slot.extend(crc32fast::hash(&slot).to_le_bytes());
@@ -109,19 +125,22 @@ fn slot(name: StoreName, number: u64, batch: u64, clean: bool) -> Vec<u8> {
     slot
 }
 
-/// `None` when it is not a slot of this store; one that was never written says nothing.
-fn read_slot(bytes: &[u8], name: StoreName) -> Option<Noted> {
+/// `None` when it is not a slot, or not one of this store; one that was never written says nothing.
+fn read_slot(bytes: &[u8], name: Option<StoreName>) -> Option<Noted> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Some(Noted::default());
     }
     let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
     let (number, batch) = (word(NUMBER_AT)?, word(BATCH_AT)?);
     let clean = *bytes.get(CLEAN_AT)? == 1;
+    let name = name.or_else(|| bytes.get(NAME_AT..)?.first_chunk().copied())?;
     (bytes == slot(name, number, batch, clean)).then_some(Noted { batch, clean, number })
 }
 
-const NOTE: &str = "-synced";
+/// The note's name beside the store.
+pub(super) const NOTE: &str = "-synced";
 const MAGIC: [u8; 8] = *b"tmsynced";
+const NAME_AT: usize = 8;
 const NUMBER_AT: usize = 24;
 const BATCH_AT: usize = 32;
 const CLEAN_AT: usize = 40;

@@ -89,7 +89,8 @@ pub(super) fn record_at(snapshot: &Connection, seq: Seq) -> Result<Record, Queue
     }
 }
 
-fn named(snapshot: &Connection, seq: Seq) -> String {
+/// How messages name the task of this number.
+pub(super) fn named(snapshot: &Connection, seq: Seq) -> String {
     let id: Result<Option<[u8; 16]>, _> =
         snapshot.query_row("SELECT id FROM task WHERE seq=?", [seq], |row| row.get(0)).optional();
     match id {
@@ -99,7 +100,7 @@ fn named(snapshot: &Connection, seq: Seq) -> String {
 }
 
 /// Reads the rows of a task and sees that they agree: it stands in exactly one way.
-fn record(snapshot: &Connection, seq: Seq) -> Result<Option<Record>, RowError> {
+pub(super) fn record(snapshot: &Connection, seq: Seq) -> Result<Option<Record>, RowError> {
     let Some(row) = find::task(snapshot, seq)? else { return Ok(None) };
     let ended = find::ended(snapshot, seq)?;
     let live = find::live(snapshot, seq)?;

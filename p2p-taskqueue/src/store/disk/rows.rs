@@ -42,12 +42,10 @@ impl SqliteRows {
         Ok(Self { connection, name, note, blocks, routes, found: None, tidied: false })
     }
 
-    /// Raises the epoch; it is durable once the log is.
-    pub(super) fn raise_epoch(&mut self) -> Result<Meta, RowError> {
-        let (_, meta) = meta::read(&self.connection)?;
-        let meta = Meta { epoch: meta.epoch + 1, ..meta };
-        meta::write(&self.connection, self.name, &meta)?;
-        Ok(meta)
+    /// Lets the file have no more pages than these.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: i64) -> rusqlite::Result<()> {
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
     }
 
     fn remove_live_at(&self, key: i64) -> rusqlite::Result<bool> {
@@ -86,6 +84,11 @@ impl Rows for SqliteRows {
         }
         if closing {
             let (_, meta) = meta::read(&self.connection)?;
+            if self.tidied
+                && let Some(path) = self.connection.path()
+            {
+                log::blank(Path::new(path)).map_err(|error| Fault::Failed(error.to_string()))?;
+            }
             self.note.closed(meta.batch);
         }
         Ok(())

@@ -2,7 +2,7 @@ use std::{io::Read, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{fault::opening, files::private_file, migrate};
+use super::{fault::opening, files::private_file, log, migrate, note};
 use crate::store::StoreError;
 
 /// The tables of schema version 2.
@@ -94,8 +94,17 @@ CREATE INDEX cache_used ON cache (used_at, bytes);
 CREATE INDEX cache_expires ON cache (expires_at) WHERE expires_at IS NOT NULL;
 ";
 
+/// What to do about an empty file beside the note of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// It held a store: all of it is missing.
+    Refuse,
+    /// Begin anew.
+    Accept,
+}
+
 /// Makes sure that the file is a store of this version, with every table: makes it, or migrates it.
-pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
+pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     {
         let mut header = Vec::new();
@@ -108,7 +117,12 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
     let failed = |error| opening(path, error);
     let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     match versions(&connection).map_err(failed)? {
-        (0, 0) if is_empty(&connection).map_err(failed)? => create(&connection).map_err(failed),
+        (0, 0) if is_empty(&connection).map_err(failed)? => match note::batch_of_any(path).map_err(io)? {
+            Some(missing) if empty == Empty::Refuse => {
+                return Err(StoreError::LostTail { path: path.to_owned(), missing });
+            }
+            _ => create(&connection).map_err(failed),
+        },
         (APPLICATION_ID, SCHEMA_VERSION) => log_ahead(&connection).map_err(failed),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(StoreError::Newer { path: path.to_owned(), found, supported: SCHEMA_VERSION })
@@ -128,7 +142,9 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     transaction.execute_batch(TABLES)?;
     super::meta::insert_first(&transaction)?;
     mark(&transaction)?;
-    transaction.commit()
+    transaction.commit()?;
+    // Into the file, so that it is known for a store whatever becomes of the log.
+    log::copy(connection).map(drop)
 }
 
 /// Sees that the file has a log, as one that another program restored may not have, and that commits here wait for the

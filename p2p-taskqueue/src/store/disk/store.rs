@@ -1,10 +1,18 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
 
 use async_trait::async_trait;
 
-use super::{Opened, SqliteBackend};
+use super::{Opened, RepairReport, ScrubReport, SqliteBackend, repair, scrub};
 use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskId, TaskQueue,
+    api::StoreStatus,
     carrier::RouteBook,
     store::{StoreError, StoreOptions, TaskStore, Watch, core::Core},
 };
@@ -17,27 +25,107 @@ use crate::{
 pub struct SqliteStore {
     core: Core,
     path: PathBuf,
+    scrub: Option<Scrub>,
 }
 
 impl SqliteStore {
     /// Opens the store in this file, or makes it, and starts its threads. Tasks that were running keep their lease for
-    /// one more length of it.
+    /// one more length of it. After an end that was not in order, what it left is looked over meanwhile: see
+    /// [`scrub_report`](Self::scrub_report).
     ///
     /// # Errors
     ///
     /// [`StoreError`], which says what to do: a newer or foreign or damaged file, one that is in use, one whose last
     /// commits are missing, or what the system answered.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let Opened { backend, rows, .. } = SqliteBackend::open(path)?;
+        let Opened { backend, rows, clean } = SqliteBackend::open(path)?;
         let durability = options.durability;
         let core = Core::start(Box::new(backend), rows, options, durability)?;
-        Ok(Self { core, path: path.to_owned() })
+        let scrub = if clean { None } else { Some(Scrub::start(path).map_err(StoreError::Threads)?) };
+        Ok(Self { core, path: path.to_owned(), scrub })
+    }
+
+    /// Makes a sound store of what is intact in this file. Nobody may have it open. The old file is kept beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read at all, is not a store or a newer one, is in use, or when the system
+    /// refuses. The file is then as it was.
+    pub fn repair(path: &Path) -> Result<RepairReport, StoreError> {
+        repair::repair(path)
     }
 
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What a look over the whole store found, which follows an end that was not in order; `None` when there was none or
+    /// it is still under way.
+    #[must_use]
+    pub fn scrub_report(&self) -> Option<&ScrubReport> {
+        self.scrub.as_ref().and_then(|scrub| scrub.report.get())
+    }
+}
+
+#[cfg(test)]
+impl SqliteStore {
+    /// Waits for the end of the look over the store, if there is one, and answers what it found.
+    pub(super) fn when_scrubbed(&self) -> Option<&ScrubReport> {
+        self.scrub.as_ref()?.join();
+        self.scrub_report()
+    }
+}
+
+/// A look over the store on a thread of its own.
+#[derive(Debug)]
+struct Scrub {
+    stop: Arc<AtomicBool>,
+    report: Arc<OnceLock<ScrubReport>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Scrub {
+    fn start(path: &Path) -> std::io::Result<Self> {
+        let (stop, report) = (Arc::default(), Arc::new(OnceLock::new()));
+        let (path, stopped, found) = (path.to_owned(), Arc::clone(&stop), Arc::clone(&report));
+        let thread = thread::Builder::new().name("store-scrub".to_owned()).spawn(move || {
+            match scrub::scrub(&path, &stopped) {
+                Ok(report) => {
+                    tell(&path, &report);
+                    drop(found.set(report));
+                }
+                Err(error) => tracing::error!(%error, "the store could not be looked over"),
+            }
+        })?;
+        Ok(Self { stop, report, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.join();
+    }
+
+    fn join(&self) {
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the look over the store had panicked");
+        }
+    }
+}
+
+fn tell(path: &Path, report: &ScrubReport) {
+    let path = path.display();
+    for problem in &report.problems {
+        tracing::error!(%path, problem, "the store is damaged");
+    }
+    if report.is_sound() {
+        tracing::info!(%path, tasks = report.tasks, completed = report.completed, "the store was looked over");
+    } else {
+        let problems = report.problem_count;
+        tracing::error!(%path, problems, "stop the node and run `taskmesh repair`, or restore a backup");
     }
 }
 
@@ -53,8 +141,20 @@ impl TaskStore for SqliteStore {
         self.core.watch(ids)
     }
 
+    fn state(&self) -> StoreStatus {
+        self.core.state("sqlite", self.scrub_report().map(|report| report.problem_count))
+    }
+
     fn close(&self) {
+        // First, as it reads: the log can be copied as a whole only when nobody does.
+        self.scrub.iter().for_each(Scrub::end);
         self.core.close();
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -1,12 +1,16 @@
 //! How fast the rows are by themselves: run with
 //! `cargo test --release --workspace --lib disk::tests::speed -- --ignored --nocapture`.
 
-use std::{error::Error, fs, time::Instant};
+use std::{error::Error, fs, sync::Arc, time::Instant};
 
-use super::sample::{TestResult, completed, id, lane, open, place, running, task};
+use super::{
+    super::scrub,
+    sample::{TestResult, completed, file, id, lane, open, place, running, task},
+};
 use crate::{
-    store::{Meta, Rows, Seq, TaskRow, Timer, TypeRow},
-    task::Json,
+    api::List,
+    store::{Backend, Meta, Rows, Seq, TaskRow, Timer, TypeRow},
+    task::{Json, TaskStatus},
 };
 
 #[test]
@@ -14,7 +18,12 @@ use crate::{
 fn whole_cycles_in_a_second() -> TestResult {
     for (waiting, cycles) in [(0, 100_000), (1_000_000, 100_000)] {
         let directory = tempfile::tempdir()?;
-        let mut store = Store { rows: open(&directory)?.rows, meta: Meta::default(), next: 1, first: 1 };
+        let mut store = Store {
+            rows: open(&directory)?.rows,
+            meta: Meta { next_seq: 1 << 30, ..Meta::default() },
+            next: 1,
+            first: 1,
+        };
         for _ in 0..waiting / BATCH {
             store.transaction(Store::submit)?;
         }
@@ -35,6 +44,44 @@ fn whole_cycles_in_a_second() -> TestResult {
         let clock = Instant::now();
         store.rows.tidy(true)?;
         println!("  the last copy of the log: {:?}", clock.elapsed());
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn starting_and_listing() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    for ended in [0, 1_000_000] {
+        let mut store = Store {
+            rows: open(&directory)?.rows,
+            meta: Meta { next_seq: 1 << 30, ..Meta::default() },
+            next: 1,
+            first: 1,
+        };
+        for _ in 0..ended / BATCH {
+            store.transaction(Store::pass)?;
+        }
+        for _ in 0..10 {
+            store.transaction(if ended == 0 { Store::pass } else { Store::submit })?;
+        }
+        drop(store);
+        for _ in 0..2 {
+            let clock = Instant::now();
+            let opened = open(&directory)?;
+            println!("{ended} ended: opened in {:?}", clock.elapsed());
+            let mut reads = opened.backend.open_reads()?;
+            for status in TaskStatus::ALL {
+                let clock = Instant::now();
+                let page = reads.list(&List { status: Some(status), ..List::default() })?;
+                println!("  {} {status}: {:?}", page.records.len(), clock.elapsed());
+            }
+        }
+        let clock = Instant::now();
+        let report = scrub::scrub(&file(&directory), &Arc::default())?;
+        println!("  looked over: {:?}, {} problems", clock.elapsed(), report.problem_count);
+        fs::remove_dir_all(directory.path())?;
+        fs::create_dir(directory.path())?;
     }
     Ok(())
 }
@@ -77,6 +124,16 @@ impl Store {
         self.next += 1;
         self.rows.insert_task(&row)?;
         Ok(self.rows.join_line(&lane(&row), &place(&row))?)
+    }
+
+    /// Accepts a task that has ended.
+    fn pass(&mut self) -> TestResult {
+        let row = task(self.next);
+        self.next += 1;
+        let ended = completed(&running(&row));
+        self.rows.insert_task(&row)?;
+        self.rows.insert_ended(row.seq, row.spec.id, &ended, None)?;
+        Ok(self.rows.set_timer(Timer::Removal, ended.expires_at, row.seq)?)
     }
 
     fn claim(&mut self) -> TestResult {

@@ -104,7 +104,7 @@ impl World {
             }
             Step::Repeat(who, task, other) => self.repeat(*who, *task, *other).map(|()| None),
             Step::Claim(who, want) => self.claim(*who, &claim_of(want)).map(|()| None),
-            Step::ClaimMany(who, want, count) => self.claim_many(*who, claim_of(want), *count).map(|()| None),
+            Step::ClaimMany(who, want, count) => self.claim_many(*who, &claim_of(want), *count).map(|()| None),
             Step::Renew(hold, lease_s, progress) => self.renew(self.held(*hold), *lease_s, *progress).map(Some),
             Step::Complete(hold, status, result, children, next) => {
                 let children = children.iter().map(|draft| self.submit_of(draft)).collect();
@@ -282,7 +282,8 @@ impl World {
     }
 }
 
-/// Whether the operation, or its first part, is answered without the store's timer having its turn.
+/// Whether the operation, or its first part, is answered without the store's timer having its turn; or with a value whose
+/// time is over counted as there until it was removed.
 const fn reads_first(request: &Request) -> bool {
     matches!(
         request,
@@ -294,6 +295,7 @@ const fn reads_first(request: &Request) -> bool {
             | Request::Purge(_)
             | Request::CacheGet(_)
             | Request::CacheHas(_)
+            | Request::CacheDelete(_)
     )
 }
 

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     Fence, Json, QueueError, Task, TaskId, TaskStatus,
     api::{
-        Cancel, Claim, ClaimMany, Complete, CompletedStatus, Durability, ErrorCode, Fail, Outcome, Release, Renew,
-        Submit, SubmitMany, Submitted,
+        Cancel, Claim, ClaimMany, Complete, CompletedStatus, ErrorCode, Fail, Outcome, Release, Renew, Submit,
+        SubmitMany, Submitted,
     },
 };
 
@@ -54,7 +54,7 @@ impl World {
         let judged = self.queue.judge(&scope, &submit);
         match (judged, answer) {
             (Judged::New, Ok(submitted)) if !submitted.duplicate => {
-                hold!("T1", submitted.durability != Durability::Relaxed, "it is not on stable storage yet");
+                hold!("T1", submitted.durability == self.durability(), "it is {:?}", submitted.durability);
                 self.is_new(submitted.task_id)?;
                 self.queue.accept(&scope, submit, submitted.task_id);
                 Ok(())
@@ -85,12 +85,12 @@ impl World {
 
     pub(super) fn claim(&mut self, who: Who, claim: &Claim) -> Result<(), Violation> {
         match self.ask(who, claim.clone()) {
-            Ok(claimed) => self.given(who, claim, claimed.task).map(|_| ()),
+            Ok(claimed) => self.given(who, claim, claimed.task),
             Err(error) => broken("claim", format!("was refused: {error}")),
         }
     }
 
-    pub(super) fn claim_many(&mut self, who: Who, claim: Claim, max_tasks: u32) -> Result<(), Violation> {
+    pub(super) fn claim_many(&mut self, who: Who, claim: &Claim, max_tasks: u32) -> Result<(), Violation> {
         let claimed = match self.ask(who, ClaimMany { claim: claim.clone(), max_tasks }) {
             Ok(claimed) => claimed.tasks,
             Err(error) => return broken("claim_many", format!("was refused: {error}")),
@@ -98,9 +98,9 @@ impl World {
         hold!("claim_many", claimed.len() <= max_tasks as usize, "{} tasks for {max_tasks}", claimed.len());
         let is_full = claimed.len() == max_tasks as usize;
         for task in claimed {
-            self.given(who, &claim, Some(task))?;
+            self.given(who, claim, Some(task))?;
         }
-        if is_full { Ok(()) } else { self.given(who, &claim, None).map(|_| ()) }
+        if is_full { Ok(()) } else { self.given(who, claim, None) }
     }
 
     /// A claim was answered with this.

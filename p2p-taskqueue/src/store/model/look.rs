@@ -12,9 +12,6 @@ impl World {
     pub(super) fn look(&mut self, named: Option<TaskId>, all: bool) -> Result<(), Violation> {
         let chosen = |task: &&Task| all || task.changed.is_some() || Some(task.id) == named;
         let task_ids: Vec<_> = self.queue.tasks.iter().filter(chosen).map(|task| task.id).collect();
-        if all {
-            self.stats()?;
-        }
         if task_ids.is_empty() {
             return Ok(());
         }
@@ -36,7 +33,7 @@ impl World {
                 }
             }
         }
-        Ok(())
+        if all { self.stats() } else { Ok(()) }
     }
 
     fn blame(&self, at: usize) -> &'static str {

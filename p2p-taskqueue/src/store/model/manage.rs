@@ -60,21 +60,21 @@ impl World {
         let selection = self.selection(chosen);
         let answer = self.ask(Who::Owner, Retry { selection: selection.clone() });
         let answer = answer.map(|retried| (retried.retried, retried.skipped, retried.more));
-        self.changed("retry", &selection, answer, |queue, id| queue.retry(id))
+        self.changed("retry", &selection, &answer, |queue, id| queue.retry(id))
     }
 
     pub(super) fn purge(&mut self, chosen: &Chosen) -> Result<(), Violation> {
         let selection = self.selection(chosen);
         let answer = self.ask(Who::Owner, Purge { selection: selection.clone() });
         let answer = answer.map(|purged| (purged.purged, purged.skipped, purged.more));
-        self.changed("purge", &selection, answer, |queue, id| queue.purge(id))
+        self.changed("purge", &selection, &answer, |queue, id| queue.purge(id))
     }
 
     fn changed(
         &mut self,
         clause: &'static str,
         selection: &Selection,
-        answer: Result<(u64, u64, bool), QueueError>,
+        answer: &Result<(u64, u64, bool), QueueError>,
         change: impl Fn(&mut super::queue::Queue, TaskId) -> bool,
     ) -> Result<(), Violation> {
         let (ids, more) = match selection.status {
@@ -108,7 +108,7 @@ impl World {
             let setting = self.queue.settings.entry((*name).to_owned()).or_default();
             *(if drain { &mut setting.draining } else { &mut setting.paused }) = true;
         }
-        self.counted("pause", kinds, answer.map(|paused| (paused.queued, paused.running)))
+        self.counted("pause", kinds, &answer.map(|paused| (paused.queued, paused.running)))
     }
 
     pub(super) fn resume(&mut self, kinds: &[Kind]) -> Result<(), Violation> {
@@ -118,7 +118,7 @@ impl World {
                 (setting.paused, setting.draining) = (false, false);
             }
         }
-        self.counted("resume", kinds, answer.map(|resumed| (resumed.queued, resumed.running)))
+        self.counted("resume", kinds, &answer.map(|resumed| (resumed.queued, resumed.running)))
     }
 
     /// The numbers of these types, or of all.
@@ -126,7 +126,7 @@ impl World {
         &self,
         clause: &'static str,
         kinds: &[Kind],
-        answer: Result<(u64, u64), QueueError>,
+        answer: &Result<(u64, u64), QueueError>,
     ) -> Result<(), Violation> {
         let count = |status| {
             let tasks = self.queue.tasks.iter().filter(|task| !task.gone && task.status() == status);

@@ -142,13 +142,14 @@ impl Queue {
         let known = self.keys.iter().find(|known| {
             known.scope == scope && known.content.idempotency_key == submit.idempotency_key && known.expires_at > steady
         });
-        match known {
-            Some(known) if content(&known.content) == content(submit) => return Judged::Duplicate(known.id),
-            Some(_) => return Judged::Refused(vec![ErrorCode::Conflict]),
-            None => {}
+        if let Some(known) = known.filter(|known| content(&known.content) == content(submit)) {
+            return Judged::Duplicate(known.id);
         }
         let drains = |name: &str| self.settings.get(name).is_some_and(|setting| setting.draining);
         let mut codes = Vec::new();
+        if known.is_some() {
+            codes.push(ErrorCode::Conflict);
+        }
         if drains("") || drains(&submit.task_type) {
             codes.push(ErrorCode::Paused);
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Caller, Fence, Json, Operation, PeerId, QueueError, Request, TaskId,
-    api::{Claim, ErrorCode, Renew, Submit},
+    api::{Claim, Durability, ErrorCode, Renew, Submit},
     engine::Wall,
     store::{Clock, ManualClock, TaskStore},
 };
@@ -24,6 +24,8 @@ pub(crate) struct Subject {
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) owner: PeerId,
+    /// What it says of a task that is accepted.
+    pub(crate) durability: Durability,
     pub(crate) reopen: Reopen,
 }
 
@@ -102,7 +104,7 @@ impl World {
             }
             Step::Repeat(who, task, other) => self.repeat(*who, *task, *other).map(|()| None),
             Step::Claim(who, want) => self.claim(*who, &claim_of(want)).map(|()| None),
-            Step::ClaimMany(who, want, count) => self.claim_many(*who, claim_of(want), *count).map(|()| None),
+            Step::ClaimMany(who, want, count) => self.claim_many(*who, &claim_of(want), *count).map(|()| None),
             Step::Renew(hold, lease_s, progress) => self.renew(self.held(*hold), *lease_s, *progress).map(Some),
             Step::Complete(hold, status, result, children, next) => {
                 let children = children.iter().map(|draft| self.submit_of(draft)).collect();
@@ -151,6 +153,10 @@ impl World {
             Who::Owner => Caller::Local,
             Who::Other => Caller::Peer(self.other),
         }
+    }
+
+    pub(super) const fn durability(&self) -> Durability {
+        self.subject.durability
     }
 
     pub(super) fn scope(&self, who: Who) -> String {
@@ -276,7 +282,8 @@ impl World {
     }
 }
 
-/// Whether the operation, or its first part, is answered without the store's timer having its turn.
+/// Whether the operation, or its first part, is answered without the store's timer having its turn; or with a value whose
+/// time is over counted as there until it was removed.
 const fn reads_first(request: &Request) -> bool {
     matches!(
         request,
@@ -288,6 +295,7 @@ const fn reads_first(request: &Request) -> bool {
             | Request::Purge(_)
             | Request::CacheGet(_)
             | Request::CacheHas(_)
+            | Request::CacheDelete(_)
     )
 }
 

@@ -12,7 +12,7 @@ pub(in crate::store) async fn t10_a_task_comes_after_all_that_it_names(rig: Rig)
     let mut waiting =
         Box::pin(rig.store.claim(&ME, Claim { supported_task_types: vec!["child".to_owned()], ..waiting() }));
     let first = rig.claim_now().await?;
-    assert_eq!((id(&first), rig.get(child).await?.after.clone()), (one, vec![one, two, one]));
+    assert_eq!((id(&first), rig.get(child).await?.after), (one, vec![one, two, one]));
     rig.store.complete(&ME, complete(&first, "r")).await?;
     assert!((&mut waiting).now_or_never().is_none());
     let second = rig.claim_now().await?;

@@ -79,7 +79,7 @@ enum Plan {
     /// It was made before.
     Repeat(TaskId),
     /// It is new.
-    New(Parents),
+    New(Box<Parents>),
 }
 
 impl Plan {
@@ -93,7 +93,7 @@ impl Plan {
             let what = "queued combinations of type, requires, session, pin_to and concurrency_key";
             return Err(QueueError::overloaded(LANES_MAX, what, LANES_RETRY_AFTER_S).into());
         }
-        Ok(Self::New(Parents::of(turn, &prepared.row.spec)?.known()?))
+        Ok(Self::New(Box::new(Parents::of(turn, &prepared.row.spec)?.known()?)))
     }
 
     fn carry_out(self, turn: &mut Turn<'_>, prepared: &mut Prepared) -> Result<Submission, Halt> {

@@ -259,7 +259,7 @@ impl<'a> Turn<'a> {
     pub(super) fn take_step(&mut self, item: Item, step: Step) -> Result<(), Fault> {
         match step {
             Step::Stay(live) => self.stay(item, live),
-            Step::End(ended) => self.end(item, ended, None),
+            Step::End(ended) => self.end(&item, &ended, None),
         }
     }
 
@@ -285,14 +285,14 @@ impl<'a> Turn<'a> {
     }
 
     /// Writes a task's end, and tells those that come after it.
-    pub(super) fn end(&mut self, item: Item, ended: Ended, result: Option<&Json>) -> Result<(), Fault> {
-        self.end_alone(item, &ended, result)?;
+    pub(super) fn end(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
+        self.end_alone(item, ended, result)?;
         super::depend::settle(self)
     }
 
     /// Writes a task's end; those that come after it are told with [`settle`](super::depend::settle).
-    pub(super) fn end_alone(&mut self, item: Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
-        self.leave(&item)?;
+    pub(super) fn end_alone(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
+        self.leave(item)?;
         self.rows.remove_live(item.seq)?;
         if let Some(deadline) = item.live.deadline {
             self.rows.clear_timer(Timer::Deadline, deadline, item.seq)?;

@@ -164,6 +164,13 @@ impl QueueError {
         Self { field: Some(field.to_owned()), limit: Some(limit as u64), value: Some(value as u64), ..error }
     }
 
+    /// A bound of the node is reached: so many of these are there already. Try again after so many seconds.
+    #[must_use]
+    pub fn overloaded(limit: usize, what: &str, retry_after_s: f64) -> Self {
+        let error = Self::new(ErrorCode::Overloaded, format!("the limit of {limit} {what} is reached"));
+        Self { limit: Some(limit as u64), ..error }.with_retry_after_s(retry_after_s)
+    }
+
     /// The same error about an entry of a list: `tasks[3].priority`.
     #[must_use]
     pub(crate) fn within(self, list: &str, at: usize) -> Self {

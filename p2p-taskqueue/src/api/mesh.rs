@@ -4,7 +4,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    QueueError,
+    Durability, QueueError,
     check::{Check, name, seconds, text},
     limits::{CALL_TIMEOUT_S_MAX, CLOCK_BYTES_MAX, MESSAGE_BYTES_MAX},
 };
@@ -58,6 +58,9 @@ pub struct Status {
     /// With `detail`: the tasks that it keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
+    /// With `detail`: where it keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreStatus>,
     /// With `detail`: the peers that it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Vec<Peer>>,
@@ -88,6 +91,20 @@ pub struct QueueStatus {
     /// How long the oldest claimable task has waited, in seconds.
     #[serde(default)]
     pub oldest_queued_s: Option<f64>,
+}
+
+/// How a store stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StoreStatus {
+    /// `sqlite` or `memory`.
+    pub kind: String,
+    /// What is known of a change when it is answered.
+    pub durability: Durability,
+    /// What a look over the whole store found wrong, which follows an end that was not in order; null when none was
+    /// called for or it is under way. Above 0, stop the node and run `taskmesh repair`.
+    #[serde(default)]
+    pub problems: Option<u64>,
 }
 
 /// What crossed the boundary between the runtimes.

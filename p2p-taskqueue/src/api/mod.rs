@@ -27,7 +27,7 @@ pub use lease::{
 pub use manage::{Limit, Limited, Pause, Paused, Purge, Purged, Resume, Resumed, Retried, Retry, Selection};
 pub use mesh::{
     BridgeStatus, Capabilities, DialOutcome, Heard, Heartbeat, Invitation, Invite, Join, Joined, KnownPeer, Peer,
-    Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, VectorClock,
+    Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, StoreStatus, VectorClock,
 };
 pub use operation::{Operation, Request, Response, TaskQueue, TaskQueueExt};
 pub use read::{Get, GetMany, Got, GotMany, List, Listed, Order, Stats, StatsQuery, TypeStats, Wait, Waited};

@@ -89,6 +89,7 @@ impl LocalQueue {
             capabilities: Capabilities { task_types: Vec::new(), operations },
             addresses: Vec::new(),
             queue,
+            store: query.detail.then(|| self.store.state()),
             peers: None,
             bridge: None,
         })

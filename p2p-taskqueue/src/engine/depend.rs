@@ -19,7 +19,8 @@ pub(crate) fn parent_ended(live: Live, parent: TaskId, ended: &Ended, on_failure
     if waiting > 0 {
         return Step::Stay(Live { waiting, ..live });
     }
-    let ready_at = live.ready_at.max(now.wall);
+    // Not by its `ready_at`: that is when it was accepted, and the wall clock may have been set back since.
+    let ready_at = live.not_before.unwrap_or(now.wall).max(now.wall);
     Step::Stay(requeued(Live { waiting, ready_at, ..live }, now))
 }
 

@@ -45,6 +45,22 @@ impl Lane {
         }
     }
 
+    /// Whether a task stands in this lane.
+    pub(crate) fn is_of(&self, spec: &Spec) -> bool {
+        let has_same_requires = match (self.requires.as_slice(), spec.requires.as_slice()) {
+            ([], []) => true,
+            (known, [only]) => known == [only.as_str()],
+            (known, requires) => {
+                known.len() == requires.len() && requires.iter().all(|label| known.binary_search(label).is_ok())
+            }
+        };
+        has_same_requires
+            && self.task_type == spec.task_type
+            && self.session == spec.session
+            && self.pin_to == spec.pin_to
+            && self.concurrency_key == spec.concurrency_key
+    }
+
     /// The text that names it: the same for the same demands, and one that [`parse`](Self::parse) reads.
     pub(crate) fn to_text(&self) -> String {
         let pin_to = self.pin_to.map(|peer| peer.to_string());

@@ -188,7 +188,6 @@ pub(crate) struct CacheRow {
 ///
 /// [`Fault::Damaged`] concerns the row that was asked for and leaves the transaction usable. After any other fault the
 /// transaction must be rolled back; after one of `commit` the rows must be opened anew.
-#[expect(clippy::missing_errors_doc, reason = "said once, for all of them, above")]
 pub(crate) trait Rows: Send + fmt::Debug {
     /// Starts a transaction.
     fn begin(&mut self) -> Result<(), Fault>;
@@ -282,7 +281,6 @@ pub(crate) trait Rows: Send + fmt::Debug {
 /// # Errors
 ///
 /// `storage_error`, naming the task that is damaged; and what the query's own rules say.
-#[expect(clippy::missing_errors_doc, reason = "said once, for all of them, above")]
 pub(crate) trait Reads: Send + fmt::Debug {
     /// Reads records, in the order of the ids; `None` for those that are not there. `limit_exceeded` when they are too
     /// large for one answer.

@@ -17,6 +17,10 @@ mod watch;
 mod backend_tests;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod faulty;
+#[cfg(test)]
+mod model;
 
 pub(crate) use backend::{
     Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,

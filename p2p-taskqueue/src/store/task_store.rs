@@ -1,5 +1,5 @@
 use super::Watch;
-use crate::{QueueError, TaskId, TaskQueue, engine::Record};
+use crate::{QueueError, TaskId, TaskQueue, api::StoreStatus, engine::Record};
 
 /// A place for tasks that runs their life by the clauses T1 to T11: it answers the operations of the queue but `wait` and
 /// `status`, which [`LocalQueue`](crate::carrier::LocalQueue) adds over it. Object safe; every store passes the same
@@ -25,6 +25,9 @@ pub trait TaskStore: TaskQueue {
     ///
     /// `overloaded` when too many wait.
     fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError>;
+
+    /// How the store stands.
+    fn state(&self) -> StoreStatus;
 
     /// Finishes what was accepted and lets go of everything; blocks for a bounded time. Later calls are answered
     /// `shutting_down`.

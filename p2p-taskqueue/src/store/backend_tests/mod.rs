@@ -1,9 +1,12 @@
 //! What every backend must do, wherever its rows are: each test runs on each backend.
 
 mod fixture;
+#[expect(clippy::needless_pass_by_value, reason = "a test has its rig to itself, and may give it away")]
 pub(crate) mod reads;
+#[expect(clippy::needless_pass_by_value, reason = "a test has its rig to itself, and may give it away")]
 pub(crate) mod rows;
 mod snapshot;
+#[expect(clippy::needless_pass_by_value, reason = "a test has its rig to itself, and may give it away")]
 pub(crate) mod whole;
 
 use std::error::Error;
@@ -22,8 +25,11 @@ pub(crate) struct Rig {
     pub(crate) reopen: Option<Reopen>,
 }
 
+/// The two handles of a backend.
+type Handles = (Box<dyn Rows>, Box<dyn Reads>);
+
 impl Rig {
-    fn open(&self) -> Result<(Box<dyn Rows>, Box<dyn Reads>), Box<dyn Error>> {
+    fn open(&self) -> Result<Handles, Box<dyn Error>> {
         let rows = self.backend.open_rows()?;
         Ok((rows, self.backend.open_reads()?))
     }

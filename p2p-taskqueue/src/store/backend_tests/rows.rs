@@ -346,7 +346,7 @@ pub(crate) fn a_key_is_kept_until_its_time_ends(rig: Rig) -> TestResult {
 pub(crate) fn types_keep_their_numbers(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
     let whole = TypeRow { paused: true, ..TypeRow::default() };
-    let numbers = TypeRow { counts: [1, 2, 3, 4, 1 << 40], draining: true, running_max: Some(7), ..whole.clone() };
+    let numbers = TypeRow { counts: [1, 2, 3, 4, 1 << 40], paused: true, draining: true, running_max: Some(7) };
     let limited = TypeRow { running_max: Some(u32::MAX), ..TypeRow::default() };
     commit(&mut *rows, |rows| {
         rows.put_type("b", &whole)?;

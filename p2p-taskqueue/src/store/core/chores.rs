@@ -59,7 +59,7 @@ fn pass_deadlines(turn: &mut Turn<'_>) -> Result<(), Halt> {
         match item.filter(|item| item.live.deadline == Some(at)) {
             Some(item) => {
                 let ended = engine::give_up(item.live.clone(), turn.now);
-                turn.end(item, ended, None)
+                turn.end(&item, &ended, None)
             }
             None => turn.rows.clear_timer(Timer::Deadline, at, seq),
         }

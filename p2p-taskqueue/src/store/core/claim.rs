@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use super::{
-    turn::{Halt, Item, Turn, usable},
+    turn::{Halt, Turn},
     work::{ClaimWork, Given, GivenOut, Returns},
 };
 use crate::{
     QueueError,
     api::{ErrorCode, limits::CLAIMED_BYTES_MAX},
-    engine::{self, Grant, Phase},
-    store::backend::{Fault, Place, TaskRow},
+    engine::{self, Grant},
+    store::backend::{Fault, Place},
     task::TaskStatus,
 };
 
@@ -29,7 +29,7 @@ fn claim_one(turn: &mut Turn<'_>, claim: &ClaimWork) -> Result<Option<Given>, Ha
     for _ in 0..=SET_ASIDE_MAX {
         let first = turn.memory.lanes.first_for(&claim.claimant, &turn.memory.gates);
         let Some((place, lane)) = first else { return Ok(None) };
-        let Some((item, task)) = candidate(turn, &lane, place)? else {
+        let Some((item, task)) = turn.in_line(&lane, place)? else {
             set_aside(turn, &lane, place)?;
             continue;
         };
@@ -40,14 +40,6 @@ fn claim_one(turn: &mut Turn<'_>, claim: &ClaimWork) -> Result<Option<Given>, Ha
         return Ok(Some(Given { spec: task.spec, live, payload: task.payload, fence }));
     }
     Err(QueueError::new(ErrorCode::StorageError, "too many damaged records in a row; run `taskmesh repair`").into())
-}
-
-/// The task of a place, if it is the one that belongs there.
-fn candidate(turn: &mut Turn<'_>, lane: &Arc<str>, place: Place) -> Result<Option<(Item, TaskRow)>, Fault> {
-    let found = usable(turn.item_and_task(place.seq))?.flatten();
-    Ok(found.filter(|(item, _)| {
-        item.live.phase == Phase::Ready && item.place(&item.live) == place && item.kind.lane == *lane
-    }))
 }
 
 /// A task that cannot be used must not hold up those behind it.

@@ -93,7 +93,7 @@ fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<(), Fault>
         match engine::parent_ended(item.live.clone(), task.spec.id, &ended, policy, turn.now) {
             Step::Stay(live) if live.phase == Phase::Blocked => turn.rows.put_live(item.seq, item.id, &live)?,
             Step::Stay(live) => turn.stay(item, live)?,
-            Step::End(ended) => turn.end_alone(item, &ended, None)?,
+            Step::End(ended) => turn.end_alone(&item, &ended, None)?,
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ pub(super) fn complete(turn: &mut Turn<'_>, work: &mut CompleteWork, returns: &A
             let item = living(item, id)?;
             let submitted = submit_all(turn, children, "submit")?;
             let status = ended.status;
-            turn.end(item, ended, request.result.as_ref())?;
+            turn.end(&item, &ended, request.result.as_ref())?;
             Completed { task_id: id, status, repeated: false, submitted, next: None }
         }
     };

@@ -85,8 +85,7 @@ impl Gates {
             return Err(QueueError::new(ErrorCode::Paused, message));
         }
         if row.is_none() && self.types.len() >= TYPES_MAX {
-            let message = format!("more than {TYPES_MAX} task types are in the store");
-            return Err(QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(TYPES_RETRY_AFTER_S));
+            return Err(too_many_types());
         }
         Ok(())
     }
@@ -124,16 +123,18 @@ impl Gates {
     }
 
     /// A task with this key runs no more.
-    pub(super) fn stopped(&mut self, key: &Arc<str>) {
-        let Some(state) = self.keys.get_mut(key) else { return };
+    pub(super) fn stopped(&mut self, key: &Arc<str>) -> bool {
+        let Some(state) = self.keys.get_mut(key) else { return false };
         let was_full = state.is_full();
         state.running = state.running.saturating_sub(1);
-        if was_full && !state.is_full() {
+        let opens = was_full && !state.is_full();
+        if opens {
             self.eased.keys.insert(Arc::clone(key));
         }
         if state.running == 0 && state.running_max.is_none() {
             self.keys.remove(key);
         }
+        opens
     }
 
     /// Changes the settings of some types, or of the whole queue; answers how many tasks of them are queued and run.
@@ -172,9 +173,10 @@ impl Gates {
         u64::from(running)
     }
 
-    /// How many types there would be with these.
-    pub(super) fn names_beside(&self, task_types: &[String]) -> usize {
-        self.types.len() + task_types.iter().filter(|name| !self.types.contains_key(name.as_str())).count()
+    /// Refuses settings for more types than there may be.
+    pub(super) fn admit_settings(&self, task_types: &[String]) -> Result<(), QueueError> {
+        let new = task_types.iter().filter(|name| !self.types.contains_key(name.as_str())).count();
+        if self.types.len() + new > TYPES_MAX { Err(too_many_types()) } else { Ok(()) }
     }
 
     /// How many limits of keys were set.
@@ -210,6 +212,10 @@ impl Gates {
     }
 }
 
+fn too_many_types() -> QueueError {
+    QueueError::overloaded(TYPES_MAX, "task types in the store", TYPES_RETRY_AFTER_S)
+}
+
 /// How many tasks of a type run.
 pub(super) fn running(row: &TypeRow) -> u64 {
     count_of(row, TaskStatus::Running)
@@ -227,7 +233,7 @@ fn total<'a>(rows: impl Iterator<Item = &'a TypeRow>) -> (u64, u64) {
 }
 
 /// Types with tasks or settings, at some hundred bytes each; far above what anybody names by hand.
-pub(super) const TYPES_MAX: usize = 100_000;
+const TYPES_MAX: usize = 100_000;
 
 /// Types go away as their last results are removed.
 const TYPES_RETRY_AFTER_S: f64 = 60.0;

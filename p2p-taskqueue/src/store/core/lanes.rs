@@ -39,9 +39,12 @@ struct Line {
 /// The lines of one session: the heads of each type's lines, and the first of these of each type.
 #[derive(Debug, Default)]
 struct Session {
-    types: HashMap<String, BTreeMap<Place, (Arc<str>, Arc<Lane>)>>,
+    types: HashMap<String, BTreeMap<Place, Named>>,
     firsts: BTreeMap<Place, String>,
 }
+
+/// A lane with its text.
+type Named = (Arc<str>, Arc<Lane>);
 
 impl Lanes {
     /// Reads the heads: one look-up for each line. The gates know what runs.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     QueueError, Response,
-    api::{ErrorCode, Limit, Limited, Pause, Paused, Resume, Resumed},
+    api::{Limit, Limited, Pause, Paused, Resume, Resumed},
     engine::{self, Ended, Live, Phase},
     store::backend::{Fault, Seq, Timer},
     task::{TaskId, TaskStatus},
@@ -62,11 +62,7 @@ pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<boo
 }
 
 pub(super) fn pause(turn: &mut Turn<'_>, pause: &Pause) -> Result<Response, Halt> {
-    let names = turn.memory.gates.names_beside(&pause.task_types);
-    if names > super::gates::TYPES_MAX {
-        let message = format!("more than {} task types would be in the store", super::gates::TYPES_MAX);
-        return Err(QueueError::new(ErrorCode::Overloaded, message).into());
-    }
+    turn.memory.gates.admit_settings(&pause.task_types)?;
     let (queued, running) = turn.memory.gates.set(&pause.task_types, |row| {
         if pause.drain {
             row.draining = true;
@@ -91,16 +87,14 @@ pub(super) fn limit(turn: &mut Turn<'_>, limit: &Limit) -> Result<Response, Halt
     turn.wrote = true;
     if let Some(task_type) = &limit.task_type {
         let names = std::slice::from_ref(task_type);
-        if turn.memory.gates.names_beside(names) > super::gates::TYPES_MAX {
-            return Err(QueueError::new(ErrorCode::Overloaded, "too many task types are in the store").into());
-        }
+        turn.memory.gates.admit_settings(names)?;
         let (_, running) = turn.memory.gates.set(names, |row| row.running_max = limit.running_max);
         return Ok(Response::Limited(Limited { running }));
     }
     let key = limit.concurrency_key.as_deref().unwrap_or_default();
     if limit.running_max.is_some() && turn.memory.gates.key_limits() >= KEY_LIMITS_MAX {
-        let message = format!("more than {KEY_LIMITS_MAX} concurrency keys have limits: take some away");
-        return Err(QueueError::new(ErrorCode::Overloaded, message).into());
+        let what = "limits of concurrency keys (take some away)";
+        return Err(QueueError::overloaded(KEY_LIMITS_MAX, what, KEY_LIMITS_RETRY_AFTER_S).into());
     }
     turn.rows.put_key_limit(key, limit.running_max)?;
     let running = turn.memory.gates.limit_key(key, limit.running_max);
@@ -141,6 +135,9 @@ fn drop_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<(), Fault> {
     turn.rows.clear_timer(Timer::Removal, ended.expires_at, seq)?;
     turn.rows.remove_ended(seq)
 }
+
+/// Somebody has to take limits away.
+const KEY_LIMITS_RETRY_AFTER_S: f64 = 60.0;
 
 /// Limits of concurrency keys that are set, at about 200 bytes each.
 const KEY_LIMITS_MAX: usize = 10_000;

@@ -12,6 +12,7 @@
 //! | `store` | the handle that callers hold; starting and closing |
 //! | `work` | what callers send to the writer, and what it answers |
 //! | `writer`, `syncer`, `recovery` | the writer thread: batches, commits, the timer; syncs; what follows when one of these fails |
+//! | `batch` | what is done in one transaction, in which order |
 //! | `turn` | one transaction: finding tasks, moving them from state to state |
 //! | `submit`, `claim`, `finish`, `manage`, `cache` | the operations, against one transaction |
 //! | `depend`, `chores` | what follows from the end of a task; what nobody asked for |
@@ -19,6 +20,7 @@
 //! | `parked` | claims that wait for a task |
 //! | `readers` | the reader threads |
 
+mod batch;
 mod cache;
 mod chores;
 mod claim;
@@ -37,5 +39,8 @@ mod syncer;
 mod turn;
 mod work;
 mod writer;
+
+#[cfg(test)]
+mod faults;
 
 pub(crate) use store::Core;

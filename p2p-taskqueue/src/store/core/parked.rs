@@ -6,7 +6,7 @@ use std::{
 
 use super::work::{Answer, Caller, ClaimWork, Done, GivenOut, Returns};
 use crate::{
-    api::{ErrorCode, QueueError},
+    api::QueueError,
     engine::{Claimant, Lane},
 };
 
@@ -61,8 +61,8 @@ impl Parked {
             self.forget_gone();
         }
         if self.deadlines.len() >= PARKED_MAX {
-            let error = QueueError::new(ErrorCode::Overloaded, format!("more than {PARKED_MAX} claims wait already"));
-            return Some((caller, Err(error.with_retry_after_s(PARKED_RETRY_AFTER_S))));
+            let error = QueueError::overloaded(PARKED_MAX, "claims that wait", PARKED_RETRY_AFTER_S);
+            return Some((caller, Err(error)));
         }
         self.last_number += 1;
         self.put(Unparked { caller, claim, number: self.last_number, deadline });

@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 use super::store::{gone, shutting_down};
 use crate::{
     QueueError,
-    api::ErrorCode,
     store::{
         StoreError,
         backend::{Backend, Reads},
@@ -95,8 +94,7 @@ fn work(mut reads: Box<dyn Reads>, jobs: &Mutex<Receiver<Job>>) {
 
 /// For callers whose read finds no room.
 fn too_many_reads() -> QueueError {
-    QueueError::new(ErrorCode::Overloaded, format!("more than {READS_MAX} reads wait already"))
-        .with_retry_after_s(READS_RETRY_AFTER_S)
+    QueueError::overloaded(READS_MAX, "reads that wait", READS_RETRY_AFTER_S)
 }
 
 /// Two, so that a long list does not hold up a `get`; more would only wait for the two cores of a small machine.

@@ -27,11 +27,11 @@ use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskQueue,
     api::{
         CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, Listed, Purged, Retried, Selection,
-        Stats, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX,
+        Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX,
     },
     engine::{self, Claimant, Now, Record, Wall},
     store::{
-        Clock, StoreError, StoreOptions, TaskStore, Watch, Watches,
+        Clock, StoreError, StoreOptions, Watch, Watches,
         backend::{Backend, CacheRow, Log, Meta, Reads, Rows},
     },
     task::{Task, TaskId, TaskStatus},
@@ -104,6 +104,9 @@ impl Core {
             (backend.open_log().map_err(StoreError::Threads)?, backend.open_log().map_err(StoreError::Threads)?);
         raise_epoch(&mut *rows, &mut log)?;
         let memory = Memory::load(&mut *rows, at)?;
+        if let Err(error) = backend.fill_reserve() {
+            tracing::warn!(%error, "no room to set aside for a full disk");
+        }
         let (readers, reader_threads) = Readers::start(&*backend)?;
         let (writer, messages) = sync_channel(COMMANDS_MAX);
         let watches = Arc::new(Watches::default());
@@ -144,6 +147,44 @@ impl Core {
             closed: AtomicBool::new(false),
             threads: Mutex::new(Some(threads)),
         })
+    }
+
+    /// As [`TaskStore::watch`](crate::store::TaskStore::watch).
+    pub(crate) fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
+        self.watches.register(ids)
+    }
+
+    /// As [`TaskStore::state`](crate::store::TaskStore::state).
+    pub(crate) fn state(&self, kind: &str, problems: Option<u64>) -> StoreStatus {
+        StoreStatus { kind: kind.to_owned(), durability: self.opened.durability, problems }
+    }
+
+    /// As [`TaskStore::close`](crate::store::TaskStore::close).
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(threads) = threads else { return };
+        // The readers first: the log can be emptied only when nobody reads it.
+        self.readers.close();
+        let deadline = Instant::now() + CLOSE_MAX;
+        // Behind everything that was accepted; when the writer has gone, there is nobody to tell.
+        while let Err(TrySendError::Full(_)) = self.writer.try_send(Message::Close) {
+            let ended = threads.writer_ended.recv_timeout(CLOSE_RETRY);
+            if ended == Err(RecvTimeoutError::Disconnected) || Instant::now() >= deadline {
+                break;
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if threads.writer_ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+            // It hangs in the file system. What it has not committed was not acknowledged.
+            tracing::error!("the store's writer did not end in time");
+            return;
+        }
+        for thread in threads.readers.into_iter().chain([threads.writer]) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store had panicked");
+            }
+        }
     }
 
     /// Notes which peer keeps a task.
@@ -202,7 +243,7 @@ impl Core {
             return Err(shutting_down());
         }
         let bytes = u32::try_from(work.bytes()).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| overloaded())?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| out_of_room())?;
         let (reply, answered) = oneshot::channel();
         let command = Command { work, caller: Asker::new(reply, room) };
         self.writer.try_send(Message::Do(command)).map_err(|error| match error {
@@ -253,11 +294,11 @@ impl Core {
             if name.is_empty() {
                 (stats.paused, stats.draining) = (row.paused, row.draining);
             } else if stats.by_type.len() < STATS_TYPES_MAX {
-                let counts = TaskStatus::ALL.into_iter().map(|status| (status, count_of(&row, status)));
-                let counts = counts.filter(|(_, count)| *count > 0);
-                let counts = counts.map(|(status, count)| (status.as_str().to_owned(), count)).collect();
+                let [queued, running, completed, failed, cancelled] = row.counts;
                 let (paused, draining, running_max) = (row.paused, row.draining, row.running_max);
-                stats.by_type.insert(name, TypeStats { counts, paused, draining, running_max });
+                let of_type =
+                    TypeStats { queued, running, completed, failed, cancelled, paused, draining, running_max };
+                stats.by_type.insert(name, of_type);
             }
         }
         Ok(stats)
@@ -368,39 +409,6 @@ impl TaskQueue for Core {
     }
 }
 
-impl TaskStore for Core {
-    fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
-        self.watches.register(ids)
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(threads) = threads else { return };
-        // The readers first: the log can be emptied only when nobody reads it.
-        self.readers.close();
-        let deadline = Instant::now() + CLOSE_MAX;
-        // Behind everything that was accepted; when the writer has gone, there is nobody to tell.
-        while let Err(TrySendError::Full(_)) = self.writer.try_send(Message::Close) {
-            let ended = threads.writer_ended.recv_timeout(CLOSE_RETRY);
-            if ended == Err(RecvTimeoutError::Disconnected) || Instant::now() >= deadline {
-                break;
-            }
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if threads.writer_ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-            // It hangs in the file system. What it has not committed was not acknowledged.
-            tracing::error!("the store's writer did not end in time");
-            return;
-        }
-        for thread in threads.readers.into_iter().chain([threads.writer]) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the store had panicked");
-            }
-        }
-    }
-}
-
 impl Drop for Core {
     fn drop(&mut self) {
         self.close();
@@ -436,8 +444,11 @@ pub(super) fn gone() -> QueueError {
 }
 
 fn overloaded() -> QueueError {
-    let message = format!("more than {COMMANDS_MAX} changes or {COMMAND_BYTES_MAX} bytes wait for the store already");
-    QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(COMMANDS_RETRY_AFTER_S)
+    QueueError::overloaded(COMMANDS_MAX, "changes that wait for the store", COMMANDS_RETRY_AFTER_S)
+}
+
+fn out_of_room() -> QueueError {
+    QueueError::overloaded(COMMAND_BYTES_MAX, "bytes of changes that wait for the store", COMMANDS_RETRY_AFTER_S)
 }
 
 /// Commands that wait for the writer: ten thousand workers that come back after a restart find room, at some hundred bytes

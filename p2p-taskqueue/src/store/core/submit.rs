@@ -79,7 +79,7 @@ enum Plan {
     /// It was made before.
     Repeat(TaskId),
     /// It is new.
-    New(Parents),
+    New(Box<Parents>),
 }
 
 impl Plan {
@@ -90,12 +90,10 @@ impl Plan {
         turn.memory.gates.admit(&prepared.kind.task_type)?;
         let lanes = &turn.memory.lanes;
         if lanes.len() >= LANES_MAX && !lanes.contains(&prepared.kind.lane) {
-            let message = format!(
-                "more than {LANES_MAX} combinations of type, requires, session, pin_to and concurrency_key are queued"
-            );
-            return Err(QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(LANES_RETRY_AFTER_S).into());
+            let what = "queued combinations of type, requires, session, pin_to and concurrency_key";
+            return Err(QueueError::overloaded(LANES_MAX, what, LANES_RETRY_AFTER_S).into());
         }
-        Ok(Self::New(Parents::of(turn, &prepared.row.spec)?.known()?))
+        Ok(Self::New(Box::new(Parents::of(turn, &prepared.row.spec)?.known()?)))
     }
 
     fn carry_out(self, turn: &mut Turn<'_>, prepared: &mut Prepared) -> Result<Submission, Halt> {

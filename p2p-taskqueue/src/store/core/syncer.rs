@@ -127,7 +127,7 @@ impl Syncer {
     }
 
     /// Answers a batch that needs no sync of its own, but not before those that came before it.
-    pub(super) fn settle_unsynced(&mut self, batch: Batch) {
+    pub(super) fn settle_unsynced(&self, batch: Batch) {
         if self.is_busy() {
             self.hand_over(batch);
         } else {

@@ -113,9 +113,13 @@ pub(super) struct Kind {
 
 impl Kind {
     pub(super) fn of(spec: &Spec) -> Self {
+        Self::in_lane(spec, Lane::of(spec).to_text().into())
+    }
+
+    fn in_lane(spec: &Spec, lane: Arc<str>) -> Self {
         Self {
             task_type: spec.task_type.as_str().into(),
-            lane: Lane::of(spec).to_text().into(),
+            lane,
             key: spec.concurrency_key.as_deref().map(Into::into),
             priority: spec.priority,
         }
@@ -227,11 +231,23 @@ impl<'a> Turn<'a> {
     pub(super) fn item_and_task(&mut self, seq: Seq) -> Result<Option<(Item, TaskRow)>, Fault> {
         let Some(task) = self.rows.task(seq)? else { return Ok(None) };
         let live = self.rows.live(seq)?.unwrap_or_else(|| task.fresh());
-        let kind = match self.memory.lanes.get(&Lane::of(&task.spec).to_text()) {
-            Some((lane, _)) => Kind { lane: Arc::clone(lane), ..Kind::of(&task.spec) },
-            None => Kind::of(&task.spec),
-        };
-        Ok(Some((Item { seq, id: task.spec.id, kind: Arc::new(kind), live }, task)))
+        let kind = Arc::new(Kind::of(&task.spec));
+        Ok(Some((Item { seq, id: task.spec.id, kind, live }, task)))
+    }
+
+    /// Finds the task of a place in a line, if it is the one that belongs there.
+    pub(super) fn in_line(&mut self, lane: &Arc<str>, place: Place) -> Result<Option<(Item, TaskRow)>, Fault> {
+        let seq = place.seq;
+        let Some(task) = usable(self.rows.task(seq))?.flatten() else { return Ok(None) };
+        let Some(live) = usable(self.rows.live(seq))? else { return Ok(None) };
+        let live = live.unwrap_or_else(|| task.fresh());
+        if !self.memory.lanes.get(lane).is_some_and(|(_, known)| known.is_of(&task.spec)) {
+            return Ok(None);
+        }
+        let kind = Arc::new(Kind::in_lane(&task.spec, Arc::clone(lane)));
+        let item = Item { seq, id: task.spec.id, kind, live };
+        let belongs = item.live.phase == Phase::Ready && item.place(&item.live) == place;
+        Ok(belongs.then_some((item, task)))
     }
 
     /// When the lease of a running task ends.
@@ -243,7 +259,7 @@ impl<'a> Turn<'a> {
     pub(super) fn take_step(&mut self, item: Item, step: Step) -> Result<(), Fault> {
         match step {
             Step::Stay(live) => self.stay(item, live),
-            Step::End(ended) => self.end(item, ended, None),
+            Step::End(ended) => self.end(&item, &ended, None),
         }
     }
 
@@ -269,14 +285,14 @@ impl<'a> Turn<'a> {
     }
 
     /// Writes a task's end, and tells those that come after it.
-    pub(super) fn end(&mut self, item: Item, ended: Ended, result: Option<&Json>) -> Result<(), Fault> {
-        self.end_alone(item, &ended, result)?;
+    pub(super) fn end(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
+        self.end_alone(item, ended, result)?;
         super::depend::settle(self)
     }
 
     /// Writes a task's end; those that come after it are told with [`settle`](super::depend::settle).
-    pub(super) fn end_alone(&mut self, item: Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
-        self.leave(&item)?;
+    pub(super) fn end_alone(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
+        self.leave(item)?;
         self.rows.remove_live(item.seq)?;
         if let Some(deadline) = item.live.deadline {
             self.rows.clear_timer(Timer::Deadline, deadline, item.seq)?;
@@ -336,8 +352,11 @@ impl<'a> Turn<'a> {
             Phase::Blocked => Ok(()),
             Phase::Running => {
                 self.memory.running.remove(item.id);
-                if let Some(key) = &item.kind.key {
-                    self.memory.gates.stopped(key);
+                // At once: a claim in the same transaction may want the next task of this key.
+                if let Some(key) = &item.kind.key
+                    && self.memory.gates.stopped(key)
+                {
+                    self.memory.lanes.key_changed(key, &self.memory.gates);
                 }
                 Ok(())
             }

@@ -58,6 +58,14 @@ pub(super) fn lengthen(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Makes a log that was copied into the database an empty one, of the same length: from here on the database is all there
+/// is, and another one put in its place, such as a backup, does not meet a log that is not its own.
+pub(super) fn blank(path: &Path) -> io::Result<()> {
+    let mut file = open(path)?;
+    file.write_all(&[0; LOG_HEADER_BYTES])?;
+    file.sync_data()
+}
+
 /// Writes the log's content anew and waits for it. After a failed sync the system takes what it has in memory for
 /// written; this makes it write all of that again. Nobody else may write meanwhile.
 pub(super) fn rewrite(path: &Path) -> io::Result<()> {
@@ -92,9 +100,10 @@ pub(super) fn copy_under_load(connection: &mut Connection) -> rusqlite::Result<(
         }
         // Somebody reads what is to be written over: look again when there is enough more to copy.
         next = pages + LOG_PAGES_MORE;
-        match log.checkpoint() {
-            Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Err(error),
-            _ => Ok(()),
+        match log.checkpoint().map_err(|error| (error.sqlite_error_code(), error)) {
+            // Nor does a full disk undo the commit. The next one finds out that the log cannot grow, before it holds.
+            Ok(()) | Err((Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull), _)) => Ok(()),
+            Err((_, error)) => Err(error),
         }
     }))
 }
@@ -131,6 +140,9 @@ const LOG_PAGES_MORE: i32 = 1_000;
 /// How long the log's file is from the start: [`LOG_PAGES_MAX`] with room for the batch that passes it. Writing it takes
 /// some 20 ms, once in the life of a store.
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
+
+/// SQLite takes a log without this for an empty one.
+const LOG_HEADER_BYTES: usize = 32;
 
 /// A log that has become longer than this is cut off at the next start.
 const LOG_BYTES_KEPT_MAX: u64 = 4 * LOG_BYTES;

@@ -38,6 +38,6 @@ impl Reserve {
     }
 }
 
-/// The log at its largest before it is copied (16 MB would be the worst case; completions of small tasks need a fraction),
-/// small enough not to be noticed.
-const RESERVE_BYTES: usize = 8 * 1024 * 1024;
+/// All of the log, which is copied into the database as soon as there is room for it, and half as much again for what
+/// completions write; small enough not to be noticed.
+const RESERVE_BYTES: usize = 24 * 1024 * 1024;

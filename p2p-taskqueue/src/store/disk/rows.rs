@@ -84,6 +84,11 @@ impl Rows for SqliteRows {
         }
         if closing {
             let (_, meta) = meta::read(&self.connection)?;
+            if self.tidied
+                && let Some(path) = self.connection.path()
+            {
+                log::blank(Path::new(path)).map_err(|error| Fault::Failed(error.to_string()))?;
+            }
             self.note.closed(meta.batch);
         }
         Ok(())

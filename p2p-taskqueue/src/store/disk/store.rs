@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use super::{Opened, RepairReport, ScrubReport, SqliteBackend, repair, scrub};
 use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskId, TaskQueue,
+    api::StoreStatus,
     carrier::RouteBook,
     store::{StoreError, StoreOptions, TaskStore, Watch, core::Core},
 };
@@ -138,6 +139,10 @@ impl TaskQueue for SqliteStore {
 impl TaskStore for SqliteStore {
     fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
         self.core.watch(ids)
+    }
+
+    fn state(&self) -> StoreStatus {
+        self.core.state("sqlite", self.scrub_report().map(|report| report.problem_count))
     }
 
     fn close(&self) {

@@ -3,7 +3,7 @@ use async_trait::async_trait;
 use super::MemoryBackend;
 use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskId, TaskQueue,
-    api::Durability,
+    api::{Durability, StoreStatus},
     carrier::RouteBook,
     store::{Backend as _, StoreError, StoreOptions, TaskStore, Watch, core::Core},
 };
@@ -24,7 +24,7 @@ impl MemoryStore {
     }
 
     /// A store of what is in the backend.
-    pub(super) fn over(backend: MemoryBackend, options: StoreOptions) -> Result<Self, StoreError> {
+    pub(in crate::store) fn over(backend: MemoryBackend, options: StoreOptions) -> Result<Self, StoreError> {
         let rows = backend.open_rows()?;
         Core::start(Box::new(backend), rows, options, Durability::Volatile).map(Self)
     }
@@ -40,6 +40,10 @@ impl TaskQueue for MemoryStore {
 impl TaskStore for MemoryStore {
     fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
         self.0.watch(ids)
+    }
+
+    fn state(&self) -> StoreStatus {
+        self.0.state("memory", None)
     }
 
     fn close(&self) {

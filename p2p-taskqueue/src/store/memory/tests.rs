@@ -19,7 +19,8 @@ backend_tests!(rig());
 fn whole() -> Result<(conformance::Rig, ()), Box<dyn Error>> {
     let clock = Arc::new(ManualClock::new(START));
     let manual: Arc<ManualClock> = Arc::clone(&clock);
-    let options = StoreOptions::new(conformance::peer()).with_clock(manual);
+    let options =
+        StoreOptions::new(conformance::peer()).with_clock(manual).with_cache_bytes_max(conformance::CACHE_BYTES as u64);
     let backend = MemoryBackend::default();
     let store: Arc<dyn TaskStore> = Arc::new(MemoryStore::over(backend.clone(), options.clone())?);
     let reopen = Box::new(move |store: Arc<dyn TaskStore>| -> Arc<dyn TaskStore> {

@@ -6,3 +6,4 @@ mod files;
 mod sample;
 mod speed;
 mod versions;
+mod whole;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use p2p_taskqueue::{
-    Operation, QueueError, Task,
+    Operation, QueueError, Task, TaskStatus,
     api::{List, Stats, StatsQuery},
 };
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -115,7 +115,8 @@ impl QueueProcess {
     pub(crate) fn totals(&mut self) -> Result<BTreeMap<String, u64>> {
         let Stats { totals, by_type, .. } = self.get(StatsQuery {})?;
         for (status, total) in &totals {
-            let counts = by_type.values().filter_map(|of_type| of_type.counts.get(status));
+            let known: TaskStatus = status.parse()?;
+            let counts = by_type.values().map(|of_type| of_type.count(known));
             ensure!(counts.sum::<u64>() == *total, "{total} tasks are {status}, but {by_type:?}");
         }
         Ok(totals)

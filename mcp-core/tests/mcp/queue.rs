@@ -238,9 +238,9 @@ fn answer_without_tasks(request: &Request) -> Result<Response, QueueError> {
 
 fn stats() -> Stats {
     let counts = BTreeMap::from([("queued".to_owned(), 2)]);
-    let limited = TypeStats { counts: counts.clone(), paused: true, draining: false, running_max: Some(4) };
+    let limited = TypeStats { paused: true, running_max: Some(4), ..TypeStats::default() };
     let by_type = BTreeMap::from([
-        ("wordcount".to_owned(), TypeStats { counts: counts.clone(), ..TypeStats::default() }),
+        ("wordcount".to_owned(), TypeStats { queued: 2, ..TypeStats::default() }),
         ("render".to_owned(), limited),
     ]);
     Stats { totals: counts, by_type, paused: false, draining: true, oldest_queued_s: Some(0.5) }

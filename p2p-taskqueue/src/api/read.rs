@@ -85,12 +85,20 @@ pub struct Stats {
 }
 
 /// The tasks of one type.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
 pub struct TypeStats {
-    /// Tasks by state; states without any are left out.
-    #[serde(flatten)]
-    pub counts: BTreeMap<String, u64>,
+    /// Waiting for a worker.
+    pub queued: u64,
+    /// Claimed under a lease.
+    pub running: u64,
+    /// Ended with a result.
+    pub completed: u64,
+    /// Ended without one.
+    pub failed: u64,
+    /// Called off.
+    pub cancelled: u64,
     /// Its tasks are not given out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
@@ -100,6 +108,20 @@ pub struct TypeStats {
     /// How many of them may run at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_max: Option<u32>,
+}
+
+impl TypeStats {
+    /// How many tasks have this status.
+    #[must_use]
+    pub const fn count(&self, status: TaskStatus) -> u64 {
+        match status {
+            TaskStatus::Queued => self.queued,
+            TaskStatus::Running => self.running,
+            TaskStatus::Completed => self.completed,
+            TaskStatus::Failed => self.failed,
+            TaskStatus::Cancelled => self.cancelled,
+        }
+    }
 }
 
 /// Waits until a task, or each of several, has ended.

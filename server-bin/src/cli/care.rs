@@ -1,6 +1,6 @@
 //! `stats`, `retry`, `purge`, `pause`, `resume`, `limit`: looking after a queue.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
 use p2p_taskqueue::{
@@ -139,11 +139,12 @@ pub(super) fn stats(args: StatsArgs, data_dir: DataDir, output: Output) -> Resul
 }
 
 fn stats_text(stats: &Stats) -> String {
-    let mut rows: Vec<_> = stats.by_type.iter().map(|(name, of)| stats_row(name, &of.counts, &notes(of))).collect();
+    let mut rows: Vec<_> =
+        stats.by_type.iter().map(|(name, of)| stats_row(name, |status| of.count(status), &notes(of))).collect();
     let mut whole = Vec::new();
     whole.extend(stats.paused.then(|| "paused".to_owned()));
     whole.extend(stats.draining.then(|| "draining".to_owned()));
-    rows.push(stats_row("(all)", &stats.totals, &whole));
+    rows.push(stats_row("(all)", |status| stats.totals.get(status.as_str()).copied().unwrap_or(0), &whole));
     let header = ["TYPE", "QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "NOTE"];
     let text = table(header, rows.into_iter());
     match stats.oldest_queued_s {
@@ -152,9 +153,8 @@ fn stats_text(stats: &Stats) -> String {
     }
 }
 
-fn stats_row(name: &str, counts: &BTreeMap<String, u64>, notes: &[String]) -> [String; 7] {
-    let [queued, running, completed, failed, cancelled] =
-        TaskStatus::ALL.map(|status| counts.get(status.as_str()).copied().unwrap_or_default().to_string());
+fn stats_row(name: &str, count: impl Fn(TaskStatus) -> u64, notes: &[String]) -> [String; 7] {
+    let [queued, running, completed, failed, cancelled] = TaskStatus::ALL.map(|status| count(status).to_string());
     [name.to_owned(), queued, running, completed, failed, cancelled, notes.join(", ")]
 }
 
@@ -254,6 +254,8 @@ const LIMIT_FORMS: &str = "give TYPE COUNT, TYPE --none, --key KEY COUNT, or --k
 mod tests {
     use clap::Parser;
 
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[derive(Debug, Parser)]
@@ -306,7 +308,7 @@ mod tests {
     #[test]
     fn stats_are_a_row_for_each_type() {
         let counts = BTreeMap::from([("queued".to_owned(), 3), ("failed".to_owned(), 1)]);
-        let of = TypeStats { counts: counts.clone(), paused: true, draining: false, running_max: Some(2) };
+        let of = TypeStats { queued: 3, failed: 1, paused: true, running_max: Some(2), ..TypeStats::default() };
         let by_type = BTreeMap::from([("render".to_owned(), of)]);
         let stats = Stats { totals: counts, by_type, draining: true, oldest_queued_s: Some(5.0), ..Stats::default() };
         let text = stats_text(&stats);

@@ -294,11 +294,11 @@ impl Core {
             if name.is_empty() {
                 (stats.paused, stats.draining) = (row.paused, row.draining);
             } else if stats.by_type.len() < STATS_TYPES_MAX {
-                let counts = TaskStatus::ALL.into_iter().map(|status| (status, count_of(&row, status)));
-                let counts = counts.filter(|(_, count)| *count > 0);
-                let counts = counts.map(|(status, count)| (status.as_str().to_owned(), count)).collect();
+                let [queued, running, completed, failed, cancelled] = row.counts;
                 let (paused, draining, running_max) = (row.paused, row.draining, row.running_max);
-                stats.by_type.insert(name, TypeStats { counts, paused, draining, running_max });
+                let of_type =
+                    TypeStats { queued, running, completed, failed, cancelled, paused, draining, running_max };
+                stats.by_type.insert(name, of_type);
             }
         }
         Ok(stats)

@@ -118,9 +118,7 @@ pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
     let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     match versions(&connection).map_err(failed)? {
         (0, 0) if is_empty(&connection).map_err(failed)? => match note::batch_of_any(path).map_err(io)? {
-            Some(missing) if empty == Empty::Refuse => {
-                return Err(StoreError::LostTail { path: path.to_owned(), missing });
-            }
+            Some(missing) if empty == Empty::Refuse => Err(StoreError::LostTail { path: path.to_owned(), missing }),
             _ => create(&connection).map_err(failed),
         },
         (APPLICATION_ID, SCHEMA_VERSION) => log_ahead(&connection).map_err(failed),

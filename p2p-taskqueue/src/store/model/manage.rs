@@ -202,7 +202,13 @@ impl World {
             let name = task.status().as_str();
             *expected.totals.entry(name.to_owned()).or_default() += 1;
             let of_type = by_type.entry(task.submit.task_type.clone()).or_default();
-            *of_type.counts.entry(name.to_owned()).or_default() += 1;
+            *match task.status() {
+                TaskStatus::Queued => &mut of_type.queued,
+                TaskStatus::Running => &mut of_type.running,
+                TaskStatus::Completed => &mut of_type.completed,
+                TaskStatus::Failed => &mut of_type.failed,
+                TaskStatus::Cancelled => &mut of_type.cancelled,
+            } += 1;
         }
         for (name, setting) in &self.queue.settings {
             if name.is_empty() {

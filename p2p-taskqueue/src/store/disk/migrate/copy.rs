@@ -49,6 +49,13 @@ enum Stood {
     Ended(Ended, Option<Json>),
 }
 
+/// What became of looking for a row.
+enum Found<T> {
+    Row(T),
+    Damaged,
+    Nothing,
+}
+
 impl Copy<'_> {
     fn tasks(&mut self) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare("SELECT * FROM old_task ORDER BY seq")?;
@@ -93,25 +100,25 @@ impl Copy<'_> {
 
     /// How the task stood; `None` when the row that says so is damaged.
     fn stood(&self, seq: Seq, id: TaskId) -> rusqlite::Result<Option<Stood>> {
-        if let Some(found) = self.find("SELECT * FROM old_live WHERE seq=?", seq, old::read_live)? {
-            return Ok(found.filter(|(of, _)| *of == id).map(|(_, live)| Stood::Live(live)));
+        match self.find("SELECT * FROM old_live WHERE seq=?", seq, old::read_live)? {
+            Found::Row((of, live)) if of == id => return Ok(Some(Stood::Live(live))),
+            Found::Row(_) | Found::Damaged => return Ok(None),
+            Found::Nothing => {}
         }
-        let found = self.find("SELECT * FROM old_finished WHERE seq=?", seq, old::read_ended)?.flatten();
-        let Some((_, ended, result)) = found.filter(|(of, ..)| *of == id) else { return Ok(None) };
-        let result = result.map(Json::parse).transpose();
-        Ok(result.ok().map(|result| Stood::Ended(ended, result)))
+        match self.find("SELECT * FROM old_finished WHERE seq=?", seq, old::read_ended)? {
+            Found::Row((of, ended, result)) if of == id => {
+                let result = result.map(Json::parse).transpose();
+                Ok(result.ok().map(|result| Stood::Ended(ended, result)))
+            }
+            Found::Row(_) | Found::Damaged | Found::Nothing => Ok(None),
+        }
     }
 
-    /// A row, if there is one; inside, what it says, if it can be read.
-    fn find<T>(
-        &self,
-        sql: &str,
-        seq: Seq,
-        read: fn(&Row<'_>) -> Result<T, RowError>,
-    ) -> rusqlite::Result<Option<Option<T>>> {
+    fn find<T>(&self, sql: &str, seq: Seq, read: fn(&Row<'_>) -> Result<T, RowError>) -> rusqlite::Result<Found<T>> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([seq])?;
-        rows.next()?.map(|row| usable(read(row))).transpose()
+        let Some(row) = rows.next()? else { return Ok(Found::Nothing) };
+        Ok(usable(read(row))?.map_or(Found::Damaged, Found::Row))
     }
 
     fn live(&mut self, row: &TaskRow, live: &Live) -> rusqlite::Result<()> {

@@ -12,7 +12,7 @@ use super::{
         schema, timer, types,
     },
     RepairReport,
-    salvage::{Salvage, Salvaged, Stands},
+    salvage::{Lost, Salvage, Salvaged, Stands},
 };
 use crate::{
     engine::{Lane, Live, Phase},
@@ -57,8 +57,8 @@ struct Rebuild<'a> {
 impl Rebuild<'_> {
     fn take(&mut self, seq: Seq, salvaged: Salvaged) -> rusqlite::Result<()> {
         match salvaged {
-            Salvaged::Task(row, stands) => self.task(&row, stands),
-            Salvaged::Lost(id, why) => {
+            Ok((row, stands)) => self.task(&row, stands),
+            Err(Lost { id, why }) => {
                 let task = id.map_or_else(|| format!("number {seq}"), |id| id.to_string());
                 self.report.lose(format!("task {task}: {why}"));
                 Ok(())
@@ -114,7 +114,7 @@ impl Rebuild<'_> {
 
     /// Has the task wait for all that it comes after and that are there, also for those that have ended: it is told of
     /// their ends when the store is opened. With none it is ready.
-    fn blocked(&mut self, row: &TaskRow, live: Live) -> rusqlite::Result<Live> {
+    fn blocked(&self, row: &TaskRow, live: Live) -> rusqlite::Result<Live> {
         let mut waiting = 0;
         let mut after: Vec<TaskId> = row.spec.after.clone();
         after.sort_unstable();

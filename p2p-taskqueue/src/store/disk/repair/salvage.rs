@@ -9,12 +9,14 @@ use crate::{
     task::{Json, TaskId},
 };
 
-/// A task as a damaged store has it.
-pub(super) enum Salvaged {
-    /// It can be read, and how it stands.
-    Task(TaskRow, Stands),
-    /// Something of it cannot be read, or its rows contradict each other.
-    Lost(Option<TaskId>, &'static str),
+/// A task as a damaged store has it, and how it stands.
+pub(super) type Salvaged = Result<(TaskRow, Stands), Lost>;
+
+/// Something of a task cannot be read, or its rows contradict each other.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) id: Option<TaskId>,
+    pub(super) why: &'static str,
 }
 
 /// How a task stands.
@@ -80,7 +82,8 @@ impl<'a> Salvage<'a> {
             gone.remove(&seq);
             take(seq, salvaged)
         })?;
-        gone.into_iter().try_for_each(|(seq, id)| take(seq, Salvaged::Lost(Some(id), "what was submitted is gone")))
+        gone.into_iter()
+            .try_for_each(|(seq, id)| take(seq, Err(Lost { id: Some(id), why: "what was submitted is gone" })))
     }
 
     fn each_there<E>(&self, mut take: impl FnMut(Seq, Salvaged) -> Result<(), E>) -> Result<(), E> {
@@ -119,13 +122,13 @@ impl<'a> Salvage<'a> {
     fn one(&self, seq: Seq) -> Option<Salvaged> {
         match find::task(self.connection, seq) {
             Ok(Some(row)) => Some(match self.stands(&row) {
-                Ok(stands) => Salvaged::Task(row, stands),
-                Err(why) => Salvaged::Lost(Some(row.spec.id), why),
+                Ok(stands) => Ok((row, stands)),
+                Err(why) => Err(Lost { id: Some(row.spec.id), why }),
             }),
             Ok(None) => None,
             Err(_) => {
                 let id = self.connection.query_row("SELECT id FROM task WHERE seq=?", [seq], |row| row.get(0));
-                Some(Salvaged::Lost(id.ok().map(TaskId::from_bytes), "what was submitted cannot be read"))
+                Some(Err(Lost { id: id.ok().map(TaskId::from_bytes), why: "what was submitted cannot be read" }))
             }
         }
     }

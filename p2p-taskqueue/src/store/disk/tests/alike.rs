@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc};
 use tempfile::TempDir;
 
 use super::{
-    super::SqliteBackend,
+    super::{SqliteBackend, scrub},
     sample::{file, open},
 };
 use crate::store::{
@@ -36,7 +36,8 @@ fn whole() -> Result<(conformance::Rig, TempDir), Box<dyn Error>> {
     let store: Arc<dyn TaskStore> = Arc::new(SqliteStore::open(&path, options.clone())?);
     let reopen = Box::new(move |store: Arc<dyn TaskStore>| -> Arc<dyn TaskStore> {
         store.close();
-        drop(store);
+        let report = scrub::scrub(&path, &Arc::default()).unwrap();
+        assert!(report.is_sound(), "{report:?}");
         Arc::new(SqliteStore::open(&path, options.clone()).unwrap())
     });
     Ok((conformance::Rig { store, clock, reopen }, directory))

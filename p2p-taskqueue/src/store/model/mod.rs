@@ -4,7 +4,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `step` | what happens in a history, and how histories are drawn |
-//! | `task`, `queue` | the model: a list of tasks, and loops over it |
+//! | `task`, `queue`, `life` | the model: a list of tasks, and loops over it |
 //! | `world` | a store and its model side by side, and time |
 //! | `acts`, `manage` | the operations: asked of the store, compared with the model, done to the model |
 //! | `look` | what the store holds after each step |
@@ -15,6 +15,7 @@
 
 mod acts;
 mod found;
+mod life;
 mod look;
 mod manage;
 mod queue;

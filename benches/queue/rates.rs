@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 use super::{Bench, Error, Goal, Lines, ME, Queue, claim, complete, floor, submit};
 
 /// Turns of each candidate, and how long one counts. Short, so that a change in the disk's mood meets all alike.
-const ROUNDS: usize = 7;
-const TURN: Duration = Duration::from_millis(250);
+const ROUNDS: usize = 13;
+const TURN: Duration = Duration::from_millis(130);
 
 /// The start of each turn, which does not count: the store may still tidy up after the last one.
-const WARM_UP: Duration = Duration::from_millis(50);
+const WARM_UP: Duration = Duration::from_millis(30);
 
 /// Tasks of one batch.
 const BATCH: u32 = 100;

@@ -174,8 +174,9 @@ impl QueueError {
     /// The same error about an entry of a list: `tasks[3].priority`.
     #[must_use]
     pub(crate) fn within(self, list: &str, at: usize) -> Self {
-        let field = self.field.map(|field| format!("{list}[{at}].{field}"));
-        Self { message: format!("{list}[{at}]: {}", self.message), field, ..self }
+        let entry = format!("{list}[{at}]");
+        let field = self.field.as_ref().map_or_else(|| entry.clone(), |field| format!("{entry}.{field}"));
+        Self { message: format!("{entry}: {}", self.message), field: Some(field), ..self }
     }
 
     /// The same error, saying that the operation may have been applied.

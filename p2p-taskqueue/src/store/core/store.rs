@@ -246,7 +246,7 @@ impl Core {
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| out_of_room())?;
         let (reply, answered) = oneshot::channel();
         let command = Command { work, caller: Asker::new(reply, room) };
-        self.writer.try_send(Message::Do(command)).map_err(|error| match error {
+        self.writer.try_send(Message::Do(Box::new(command))).map_err(|error| match error {
             TrySendError::Full(_) => overloaded(),
             TrySendError::Disconnected(_) => gone(),
         })?;
@@ -345,7 +345,10 @@ impl Core {
         let bytes = u32::try_from(work.bytes()).ok()?;
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()?;
         let (reply, _) = oneshot::channel();
-        self.writer.try_send(Message::Do(Command { work, caller: Asker::new(reply, room) })).ok()
+        {
+            let command = Command { work, caller: Asker::new(reply, room) };
+            self.writer.try_send(Message::Do(Box::new(command))).ok()
+        }
     }
 
     /// A thread ended with the call in its hands.

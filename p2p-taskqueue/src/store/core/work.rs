@@ -18,8 +18,8 @@ use crate::{
 /// What comes over the writer's channel.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Do this and answer.
-    Do(Command),
+    /// Do this and answer. Boxed: the channel has a place for each from the start.
+    Do(Box<Command>),
     /// Look at the clock, at what was given back, and at syncs that failed.
     Wake,
     /// Finish what came before this, and end.

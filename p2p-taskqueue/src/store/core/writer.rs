@@ -102,7 +102,7 @@ impl Writer {
             match message {
                 Message::Do(command) => {
                     weight += command.work.weight();
-                    commands.push(command);
+                    commands.push(*command);
                 }
                 Message::Wake => {}
                 Message::Close => return (commands, true),

@@ -74,7 +74,7 @@ fn a_full_disk_is_told_and_the_rest_goes_on() -> TestResult {
     rows.begin()?;
     accept(&mut rows, kept + 1)?;
     rows.commit()?;
-    let report = scrub::scrub(&file(&directory), &Arc::default())?;
+    let report = scrub(&file(&directory), &Arc::default())?;
     // Nobody has counted the tasks of the type.
     assert_eq!(report.problems, ["the count of tasks of type \"echo\" is wrong"]);
     Ok(())
@@ -198,8 +198,8 @@ fn a_scrub_stops_when_it_is_told_to() -> TestResult {
     (1..=2_000).try_for_each(|seq| accept(&mut *rows, seq))?;
     rows.commit()?;
     let stop = Arc::new(AtomicBool::new(true));
-    assert!(!scrub::scrub(&file(&directory), &stop)?.completed);
-    assert!(scrub::scrub(&file(&directory), &Arc::default())?.completed);
+    assert!(!scrub(&file(&directory), &stop)?.completed);
+    assert!(scrub(&file(&directory), &Arc::default())?.completed);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::{
     PeerId,
     api::{List, Order},
     engine::{Live, Phase, Wall},
-    store::{Backend, Fault, Log, Meta, Rows, Seq, StoreError, StoreOptions, TaskStore, Timer},
+    store::{Backend, Fault, Log, Meta, Rows, Seq, StoreError, StoreOptions, TaskStore, Timer, TypeRow},
     task::TaskStatus,
 };
 
@@ -170,6 +170,25 @@ fn an_interrupted_repair_is_ended_at_the_next_start() -> TestResult {
     let mut opened = open(&directory)?;
     assert_eq!((opened.rows.task(1)?, opened.rows.task(2)?), (None, Some(task(2))));
     assert!(!companion(&file(&directory), "-repaired").exists());
+    Ok(())
+}
+
+#[test]
+fn settings_that_cannot_be_read_are_not_passed_over() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let Opened { backend, mut rows, .. } = open(&directory)?;
+    rows.begin()?;
+    accept(&mut *rows, 1)?;
+    rows.put_type("echo", &TypeRow { paused: true, ..TypeRow::default() })?;
+    rows.commit()?;
+    drop((rows, backend));
+    rusqlite::Connection::open(file(&directory))?.execute("UPDATE type SET paused = 0", [])?;
+    let error = SqliteBackend::open(&file(&directory)).unwrap_err();
+    assert!(matches!(error, StoreError::DamagedRow { .. }), "{error}");
+    let report = SqliteStore::repair(&file(&directory))?;
+    assert_eq!((report.tasks, report.lost_count, report.remarks.len()), (1, 0, 1));
+    let types = open(&directory)?.rows.types()?;
+    assert_eq!(types, [("echo".to_owned(), TypeRow { counts: [1, 0, 0, 0, 0], ..TypeRow::default() })]);
     Ok(())
 }
 

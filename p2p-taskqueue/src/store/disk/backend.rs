@@ -15,7 +15,7 @@ use super::{
     repair,
     reserve::Reserve,
     rows::SqliteRows,
-    schema,
+    schema, types,
 };
 use crate::store::{Backend, Fault, Log, Meta, Reads, Rows, StoreError};
 
@@ -71,6 +71,8 @@ fn look(path: &Path) -> Result<(StoreName, Meta, Note, Noted), StoreError> {
         Some(missing) if missing > 0 => return Err(StoreError::LostTail { path: path.to_owned(), missing }),
         _ => {}
     }
+    types::all(&connection).map_err(|error| opening_row(path, "the counts of task types", error))?;
+    types::key_limits(&connection).map_err(|error| opening_row(path, "the limits of concurrency keys", error))?;
     log::shorten(path, &connection).map_err(failed)?;
     Ok((name, meta, note, noted))
 }

@@ -44,6 +44,7 @@ mod types;
 pub(crate) use backend::{Opened, SqliteBackend};
 pub use repair::RepairReport;
 pub use scrub::ScrubReport;
+pub(crate) use scrub::scrub;
 pub use store::SqliteStore;
 
 #[cfg(test)]

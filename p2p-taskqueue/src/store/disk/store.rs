@@ -90,15 +90,14 @@ impl Scrub {
     fn start(path: &Path) -> std::io::Result<Self> {
         let (stop, report) = (Arc::default(), Arc::new(OnceLock::new()));
         let (path, stopped, found) = (path.to_owned(), Arc::clone(&stop), Arc::clone(&report));
-        let thread = thread::Builder::new().name("store-scrub".to_owned()).spawn(move || {
-            match scrub::scrub(&path, &stopped) {
+        let thread =
+            thread::Builder::new().name("store-scrub".to_owned()).spawn(move || match scrub(&path, &stopped) {
                 Ok(report) => {
                     tell(&path, &report);
                     drop(found.set(report));
                 }
                 Err(error) => tracing::error!(%error, "the store could not be looked over"),
-            }
-        })?;
+            })?;
         Ok(Self { stop, report, thread: Mutex::new(Some(thread)) })
     }
 

@@ -23,14 +23,14 @@ mod step;
 mod task;
 mod world;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use proptest::{
     prelude::*,
     test_runner::{Config, RngAlgorithm, TestCaseError},
 };
 
-use super::{ManualClock, MemoryStore, SqliteStore, StoreOptions, TaskStore, memory::MemoryBackend};
+use super::{ManualClock, MemoryStore, SqliteStore, StoreOptions, TaskStore, disk::scrub, memory::MemoryBackend};
 use crate::{PeerId, api::Durability, engine::Wall};
 use step::History;
 use world::{Subject, World};
@@ -59,17 +59,34 @@ fn in_memory() -> Subject {
 }
 
 fn on_disk() -> Subject {
-    on_disk_as(Durability::Synced)
+    on_disk_as(Durability::Synced, |_| {})
 }
 
 fn on_disk_relaxed() -> Subject {
-    on_disk_as(Durability::Relaxed)
+    on_disk_as(Durability::Relaxed, |_| {})
 }
 
-fn on_disk_as(durability: Durability) -> Subject {
+/// At each restart the file is looked over and repaired: nothing is wrong, and a repair changes nothing.
+fn on_disk_repaired() -> Subject {
+    on_disk_as(Durability::Synced, |path| {
+        let looked_over = |path| scrub(path, &Arc::default()).expect("a report");
+        let found = looked_over(path);
+        assert!(found.is_sound(), "{found:?}");
+        let repaired = SqliteStore::repair(path).expect("a repair");
+        assert!(repaired.lost_count == 0 && repaired.remarks.is_empty(), "{repaired:?}");
+        let found = looked_over(path);
+        assert!(found.is_sound(), "{found:?}");
+    })
+}
+
+fn on_disk_as(durability: Durability, before_restart: fn(&Path)) -> Subject {
     let directory = tempfile::tempdir().expect("a temporary folder");
     subject(durability, move |options| {
-        Arc::new(SqliteStore::open(&directory.path().join("queue.sqlite3"), options).expect("a store"))
+        let path = directory.path().join("queue.sqlite3");
+        if path.exists() {
+            before_restart(&path);
+        }
+        Arc::new(SqliteStore::open(&path, options).expect("a store"))
     })
 }
 
@@ -104,6 +121,7 @@ histories! {
     sqlite_does_what_the_model_does_1: on_disk, HISTORIES_ON_DISK, 2;
     sqlite_does_what_the_model_does_2: on_disk, HISTORIES_ON_DISK, 2;
     sqlite_does_what_the_model_does_relaxed: on_disk_relaxed, HISTORIES_RELAXED, 1;
+    sqlite_does_what_the_model_does_repaired: on_disk_repaired, HISTORIES_RELAXED, 1;
 }
 
 /// A failure is made small in some seconds.

@@ -74,14 +74,24 @@ pub(crate) fn repair(path: &Path) -> Result<RepairReport, StoreError> {
 
     let making = companion(path, MAKING);
     remove_with_log(&making).map_err(io)?;
-    drop(private_file(&making).map_err(io)?);
-    let new = schema::open_plain(&making, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     let batch = noted.max(numbers.batch);
-    rebuild::rebuild(&old, &new, Meta { batch, ..numbers }, &mut report).map_err(failed)?;
-    drop(new);
+    let made = make(&making, &old, Meta { batch, ..numbers }, &mut report);
     drop(old);
+    if made.is_err() {
+        // It may be the disk that is full.
+        remove_with_log(&making).map_err(io)?;
+    }
+    made?;
     report.kept_at = switch::switch(path, &making).map_err(io)?;
     Ok(report)
+}
+
+/// Makes the new file.
+fn make(making: &Path, old: &Connection, numbers: Meta, report: &mut RepairReport) -> Result<(), StoreError> {
+    let failed = |error| opening(making, error);
+    drop(private_file(making).map_err(|source| StoreError::Io { path: making.to_owned(), source })?);
+    let new = schema::open_plain(making, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    rebuild::rebuild(old, &new, numbers, report).map_err(failed)
 }
 
 /// Opens the file for reading, without its log where that makes it older than it is: a log that is damaged before its end

@@ -27,7 +27,8 @@ pub(super) fn rebuild(
     numbers: Meta,
     report: &mut RepairReport,
 ) -> rusqlite::Result<()> {
-    // Nobody relies on the new file before it is complete.
+    // Nobody relies on the new file before it is complete; and a journal that is left behind would spoil the next one.
+    new.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
     new.pragma_update(None, "synchronous", "OFF")?;
     let transaction = Transaction::new_unchecked(new, TransactionBehavior::Immediate)?;
     transaction.execute_batch(schema::TABLES)?;

@@ -124,7 +124,7 @@ fn look(path: &Path, expected: &BTreeMap<TaskId, Record>) -> Result<Outcome, Box
                 }
             }
             told |= !lists_agree(&mut *reads, expected, &mut wrong);
-            let report = scrub::scrub(path, &Arc::default())?;
+            let report = scrub(path, &Arc::default())?;
             assert!(report.completed);
             match (wrong.is_empty(), told, report.is_sound()) {
                 // Where a task seems to be gone, at least the scrub says that something is.
@@ -173,7 +173,7 @@ fn repaired(path: &Path, expected: &BTreeMap<TaskId, Record>) -> TestResult {
         Err(error) => return Err(error.into()),
     };
     let opened = SqliteBackend::open(path)?;
-    let found = scrub::scrub(path, &Arc::default())?;
+    let found = scrub(path, &Arc::default())?;
     assert!(found.is_sound() && found.completed, "after {report:?}: {found:?}");
     let mut reads = opened.backend.open_reads()?;
     let mut missing = 0;
@@ -238,7 +238,7 @@ fn kill(to: &Path, log_as: LogAs) -> Result<BTreeMap<TaskId, Record>, Box<dyn Er
     let mut reads = opened.backend.open_reads()?;
     let page = reads.list(&List { limit: 1_000, ..List::default() })?;
     assert!(page.next_cursor.is_none());
-    let report = scrub::scrub(&file(&directory), &Arc::default())?;
+    let report = scrub(&file(&directory), &Arc::default())?;
     assert!(report.is_sound(), "{report:?}");
     for name in FILES {
         fs::copy(with(directory.path(), name), with(to, name))?;

@@ -13,7 +13,7 @@ use crate::{
     PeerId,
     api::{List, Order},
     engine::{Live, Phase, Wall},
-    store::{Backend, Fault, Log, Meta, Rows, Seq, StoreError, StoreOptions, TaskStore, Timer},
+    store::{Backend, Fault, Log, Meta, Rows, Seq, StoreError, StoreOptions, TaskStore, Timer, TypeRow},
     task::TaskStatus,
 };
 
@@ -74,7 +74,7 @@ fn a_full_disk_is_told_and_the_rest_goes_on() -> TestResult {
     rows.begin()?;
     accept(&mut rows, kept + 1)?;
     rows.commit()?;
-    let report = scrub::scrub(&file(&directory), &Arc::default())?;
+    let report = scrub(&file(&directory), &Arc::default())?;
     // Nobody has counted the tasks of the type.
     assert_eq!(report.problems, ["the count of tasks of type \"echo\" is wrong"]);
     Ok(())
@@ -174,6 +174,25 @@ fn an_interrupted_repair_is_ended_at_the_next_start() -> TestResult {
 }
 
 #[test]
+fn settings_that_cannot_be_read_are_not_passed_over() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let Opened { backend, mut rows, .. } = open(&directory)?;
+    rows.begin()?;
+    accept(&mut *rows, 1)?;
+    rows.put_type("echo", &TypeRow { paused: true, ..TypeRow::default() })?;
+    rows.commit()?;
+    drop((rows, backend));
+    rusqlite::Connection::open(file(&directory))?.execute("UPDATE type SET paused = 0", [])?;
+    let error = SqliteBackend::open(&file(&directory)).unwrap_err();
+    assert!(matches!(error, StoreError::DamagedRow { .. }), "{error}");
+    let report = SqliteStore::repair(&file(&directory))?;
+    assert_eq!((report.tasks, report.lost_count, report.remarks.len()), (1, 0, 1));
+    let types = open(&directory)?.rows.types()?;
+    assert_eq!(types, [("echo".to_owned(), TypeRow { counts: [1, 0, 0, 0, 0], ..TypeRow::default() })]);
+    Ok(())
+}
+
+#[test]
 fn a_repair_of_a_sound_store_changes_no_record() -> TestResult {
     let directory = tempfile::tempdir()?;
     let Opened { backend, mut rows, .. } = open(&directory)?;
@@ -198,8 +217,8 @@ fn a_scrub_stops_when_it_is_told_to() -> TestResult {
     (1..=2_000).try_for_each(|seq| accept(&mut *rows, seq))?;
     rows.commit()?;
     let stop = Arc::new(AtomicBool::new(true));
-    assert!(!scrub::scrub(&file(&directory), &stop)?.completed);
-    assert!(scrub::scrub(&file(&directory), &Arc::default())?.completed);
+    assert!(!scrub(&file(&directory), &stop)?.completed);
+    assert!(scrub(&file(&directory), &Arc::default())?.completed);
     Ok(())
 }
 

@@ -78,7 +78,7 @@ fn starting_and_listing() -> TestResult {
             }
         }
         let clock = Instant::now();
-        let report = scrub::scrub(&file(&directory), &Arc::default())?;
+        let report = scrub(&file(&directory), &Arc::default())?;
         println!("  looked over: {:?}, {} problems", clock.elapsed(), report.problem_count);
         fs::remove_dir_all(directory.path())?;
         fs::create_dir(directory.path())?;

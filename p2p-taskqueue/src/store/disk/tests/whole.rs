@@ -2,6 +2,7 @@
 
 use std::{error::Error, sync::Arc};
 
+use super::super::scrub;
 use crate::store::{
     ManualClock, SqliteStore, StoreOptions, TaskStore,
     conformance::{CACHE_BYTES, Rig, START, conformance, peer},
@@ -16,7 +17,8 @@ fn rig() -> Result<(Rig, tempfile::TempDir), Box<dyn Error>> {
     let store = Arc::new(SqliteStore::open(&path, options.clone())?);
     let reopen = Box::new(move |store: Arc<dyn TaskStore>| -> Arc<dyn TaskStore> {
         store.close();
-        drop(store);
+        let report = scrub(&path, &Arc::default()).unwrap();
+        assert!(report.is_sound(), "{report:?}");
         Arc::new(SqliteStore::open(&path, options.clone()).unwrap())
     });
     Ok((Rig { store, clock, reopen }, directory))

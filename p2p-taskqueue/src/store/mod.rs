@@ -6,10 +6,10 @@
 mod backend;
 mod clock;
 mod core;
-mod disk;
 mod error;
 mod memory;
 mod options;
+mod sqlite;
 mod task_store;
 mod watch;
 
@@ -26,10 +26,10 @@ pub(crate) use backend::{
     Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use disk::{RepairReport, ScrubReport, SqliteStore};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use options::StoreOptions;
+pub use sqlite::{RepairReport, ScrubReport, SqliteStore};
 pub use task_store::{Page, TaskStore};
 pub use watch::Watch;
 pub(crate) use watch::Watches;

@@ -13,8 +13,8 @@ use crate::{
         ManualClock, SqliteStore, StoreError, StoreOptions,
         backend::Fault,
         conformance::{START, peer, soon},
-        disk::{Opened, SqliteBackend},
         faulty::{FaultyBackend, FaultyRows, Plan},
+        sqlite::{Opened, SqliteBackend},
     },
     task::{Fence, Json, Task, TaskId, TaskStatus},
 };

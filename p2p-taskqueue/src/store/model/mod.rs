@@ -30,7 +30,7 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestCaseError},
 };
 
-use super::{ManualClock, MemoryStore, SqliteStore, StoreOptions, TaskStore, disk::scrub, memory::MemoryBackend};
+use super::{ManualClock, MemoryStore, SqliteStore, StoreOptions, TaskStore, memory::MemoryBackend, sqlite::scrub};
 use crate::{PeerId, api::Durability, engine::Wall};
 use step::History;
 use world::{Subject, World};

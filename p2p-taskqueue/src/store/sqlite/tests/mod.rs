@@ -4,6 +4,5 @@ mod alike;
 mod damage;
 mod files;
 mod sample;
-mod speed;
 mod versions;
 mod whole;

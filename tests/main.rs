@@ -1,9 +1,16 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
 mod cli;
+mod crash;
 mod demo;
+mod disk_full;
 mod harness;
+mod paused_worker;
+mod queue;
 mod restart;
 mod shutdown;
 mod start;
+mod sync_error;
+#[path = "queue_process/talk.rs"]
+mod talk;
 mod wordcount;

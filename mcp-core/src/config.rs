@@ -185,9 +185,12 @@ p2p_taskqueue_release_task.
 5. Without a target a call goes to the local node, which finds the tasks it submitted elsewhere. To address another machine \
 pass remote_peer_id (from list_peers) or remote_multiaddr.
 6. Before repeating a submit whose outcome is unknown, use an idempotency_key: the same key answers the same task.
-7. Every answer has ok. With ok:false, error.code says what happened, error.retryable whether the same call may work \
+7. Work in steps: submit the later task with after (task_ids of the same node); it becomes ready when they have completed.
+8. When tasks have failed: p2p_taskqueue_stats counts them, p2p_taskqueue_list_tasks with status failed shows why, and \
+p2p_taskqueue_retry_task queues them again.
+9. Every answer has ok. With ok:false, error.code says what happened, error.retryable whether the same call may work \
 later (after error.retry_after_s), and error.outcome whether it may have been applied.
-8. Durations are in seconds (names end in _s), points in time in Unix seconds.";
+10. Durations are in seconds (names end in _s), points in time in Unix seconds.";
 
 #[cfg(test)]
 mod tests {

@@ -35,8 +35,9 @@ struct Machine {
 async fn start() -> Machine {
     let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("queue.sqlite3"), StoreOptions::default()).unwrap();
-    let (store, identity, runtime) = (Arc::new(store), Identity::generate().unwrap(), thread.runtime());
+    let (identity, runtime) = (Identity::generate().unwrap(), thread.runtime());
+    let options = StoreOptions::new(identity.peer_id());
+    let store = Arc::new(SqliteStore::open(&folder.path().join("queue.sqlite3"), options).unwrap());
     let local = Arc::new(LocalQueue::new(Arc::<SqliteStore>::clone(&store), identity.peer_id(), Arc::clone(&runtime)));
     let config = NodeConfig::new(identity, MeshSecret::from_bytes([7; 32]))
         .with_listen(["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);

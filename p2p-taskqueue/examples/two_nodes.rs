@@ -40,7 +40,8 @@ impl Handler for WordCount {
 /// A node with a store in this folder. Its mesh is its own until it joins another one.
 async fn start(folder: &Path, runtime: &Arc<dyn Runtime>) -> Result<NodeHandle, Failure> {
     let identity = Identity::generate()?;
-    let store = Arc::new(SqliteStore::open(&folder.join("queue.sqlite3"), StoreOptions::default())?);
+    let options = StoreOptions::new(identity.peer_id());
+    let store = Arc::new(SqliteStore::open(&folder.join("queue.sqlite3"), options)?);
     let local = Arc::new(LocalQueue::new(Arc::<SqliteStore>::clone(&store), identity.peer_id(), Arc::clone(runtime)));
     let config = NodeConfig::new(identity, MeshSecret::generate()?).with_listen(["/ip4/127.0.0.1/tcp/0".parse()?]);
     Ok(Node::start(config, local, store, Arc::new(NoFiles), Arc::clone(runtime)).await?)

@@ -17,6 +17,7 @@
 pub mod api;
 pub mod carrier;
 pub mod engine;
+mod heartbeat;
 mod identity;
 pub mod node;
 pub mod store;

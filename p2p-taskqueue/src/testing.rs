@@ -20,7 +20,10 @@ use tokio::{
 
 use crate::{
     Caller, ErrorCode, Fence, Json, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
-    api::{Cancelled, Claimed, Completed, Durability, Got, Listed, QueueStatus, Released, Submit, Submitted, Waited},
+    api::{
+        Cancelled, Claim, Claimed, ClaimedMany, Complete, Completed, Durability, Got, GotMany, Listed, QueueStatus,
+        Released, Submit, SubmitResult, Submitted, SubmittedMany, Waited,
+    },
     carrier::RouteBook,
 };
 
@@ -160,6 +163,40 @@ impl FakeQueue {
         }))
     }
 
+    fn get_many(&self, ids: Vec<TaskId>) -> GotMany {
+        let (found, missing): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.get(*id).is_ok());
+        GotMany { tasks: found.into_iter().map(|id| self.get(id).unwrap()).collect(), missing }
+    }
+
+    /// A type named `refused` is.
+    fn submit_many(&self, submits: Vec<Submit>) -> Vec<SubmitResult> {
+        let refused = || Err(QueueError::invalid("task_type", "is refused"));
+        let submit = |one: Submit| if one.task_type == "refused" { refused() } else { Ok(self.submit(one)) };
+        submits.into_iter().map(|one| submit(one).into()).collect()
+    }
+
+    async fn claim_many(&self, wait_s: f64, max_tasks: u32) -> Vec<Task> {
+        let mut tasks: Vec<_> = self.claim(wait_s).await.into_iter().collect();
+        while !tasks.is_empty() && tasks.len() < max_tasks as usize {
+            let Some(task) = self.claim(0.0).await else { break };
+            tasks.push(task);
+        }
+        tasks
+    }
+
+    async fn complete(&self, complete: Complete) -> Result<Completed, QueueError> {
+        let task_id = complete.task_id;
+        let status = self.update(task_id, |task| {
+            (task.status, task.result) = (TaskStatus::Completed, complete.result);
+        })?;
+        let submitted = complete.submit.into_iter().map(|child| self.submit(child).task_id).collect();
+        let next = match complete.claim_next {
+            Some(Claim { wait_s, .. }) => self.claim(wait_s).await,
+            None => None,
+        };
+        Ok(Completed { task_id, status, repeated: false, submitted, next })
+    }
+
     async fn claim(&self, wait_s: f64) -> Option<Task> {
         let mut changes = self.changes.subscribe();
         let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(wait_s);
@@ -197,12 +234,15 @@ impl TaskQueue for FakeQueue {
             Request::Submit(submit) if submit.task_type == "panic" => panic!("as asked"),
             Request::Submit(submit) => Response::Submitted(self.submit(submit)),
             Request::Claim(claim) => Response::Claimed(Claimed { task: self.claim(claim.wait_s).await }),
-            Request::Complete(complete) => {
-                let status = self.update(complete.task_id, |task| {
-                    (task.status, task.result) = (TaskStatus::Completed, complete.result);
-                })?;
-                Response::Completed(Completed { task_id: complete.task_id, status, repeated: false })
+            Request::SubmitMany(many) => {
+                Response::SubmittedMany(SubmittedMany { results: self.submit_many(many.tasks) })
             }
+            Request::ClaimMany(many) => {
+                let tasks = self.claim_many(many.claim.wait_s, many.max_tasks).await;
+                Response::ClaimedMany(ClaimedMany { tasks })
+            }
+            Request::GetMany(get) => Response::GotMany(self.get_many(get.task_ids)),
+            Request::Complete(complete) => Response::Completed(self.complete(complete).await?),
             Request::Release(release) => {
                 let status = self.update(release.task_id, |task| task.status = TaskStatus::Queued)?;
                 Response::Released(Released { status })
@@ -241,6 +281,7 @@ fn status(peer_id: PeerId, queue: QueueStatus) -> crate::api::Status {
         capabilities: crate::api::Capabilities::default(),
         addresses: Vec::new(),
         queue: Some(queue),
+        store: None,
         peers: None,
         bridge: None,
     }
@@ -285,6 +326,7 @@ pub(crate) fn task(owner: PeerId, submit: Submit) -> Task {
         error: None,
         labels: submit.labels,
         session: None,
+        after: Vec::new(),
         owner,
         dead: false,
         fence: None,

@@ -46,8 +46,9 @@ impl Mesh {
         let folder = tempfile::tempdir()?;
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
         let queue = |name: &str| -> Result<LocalQueue, Box<dyn std::error::Error>> {
-            let store = SqliteStore::open(&folder.path().join(name), StoreOptions::default())?;
-            Ok(LocalQueue::new(Arc::new(store), PeerId::random(), Arc::clone(&runtime)))
+            let owner = PeerId::random();
+            let store = SqliteStore::open(&folder.path().join(name), StoreOptions::new(owner))?;
+            Ok(LocalQueue::new(Arc::new(store), owner, Arc::clone(&runtime)))
         };
         let (here, there) = (queue("here")?, queue("there")?);
         let reports_lost = AtomicUsize::new(0);

@@ -27,6 +27,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// A client of this queue.
+    #[cfg(test)]
+    pub(crate) fn over(queue: Arc<dyn TaskQueue>) -> Self {
+        Self { queue, _node: None }
+    }
+
     pub(crate) async fn ask<O>(&self, operation: O) -> Result<O::Answer, QueueError>
     where
         O: Operation + Send + 'static,

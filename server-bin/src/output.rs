@@ -25,6 +25,16 @@ impl Output {
         if self.json { line(&ok(answer).to_string()) } else { line(&human()) }
     }
 
+    /// Says that what was asked for is not there: with `--json` by the answer, else beside standard output, where nothing
+    /// stands then.
+    pub(crate) fn absent<T: Serialize>(self, answer: &T, human: &str) {
+        if self.json {
+            line(&ok(answer).to_string());
+        } else {
+            drop(writeln!(io::stderr(), "taskmesh: {human}"));
+        }
+    }
+
     /// Prints a document as it is with `--json`, else the text.
     pub(crate) fn document(self, document: &Value, human: impl FnOnce() -> String) {
         if self.json { line(&document.to_string()) } else { line(&human()) }
@@ -76,6 +86,8 @@ pub(crate) fn task_text(task: &Task) -> String {
         ("updated", ago(task.updated_at)),
         ("owner", task.owner.to_string()),
     ];
+    let after: Vec<_> = task.after.iter().map(ToString::to_string).collect();
+    rows.extend((!after.is_empty()).then(|| ("after", after.join(" "))));
     rows.extend(task.assigned_worker.clone().map(|worker| ("worker", worker)));
     rows.extend(task.status_message.clone().map(|message| ("message", message)));
     rows.extend(task.error.clone().map(|error| ("error", error)));

@@ -21,15 +21,38 @@ pub(crate) struct PayloadArgs {
 
 impl PayloadArgs {
     pub(crate) fn read(&self) -> Result<Json, Failure> {
-        if let Some(source) = &self.payload {
-            let text = read_source("--payload", source)?;
-            let hint = "a plain text is given with --text";
-            return Json::parse(text).map_err(|error| Failure::argument("--payload", format!("{error}; {hint}")));
-        }
-        match &self.text {
-            Some(source) => Ok(Json::from_text(&read_source("--text", source)?)),
-            None => Ok(Json::null()),
-        }
+        read_either("--payload", self.payload.as_deref(), self.text.as_deref())
+    }
+}
+
+/// A value of the cache.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ValueArgs {
+    /// The value as JSON: in place, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    value: Option<String>,
+    /// The value as a text, which becomes a JSON string: in place, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
+    text: Option<String>,
+}
+
+impl ValueArgs {
+    pub(crate) fn read(&self) -> Result<Json, Failure> {
+        read_either("--value", self.value.as_deref(), self.text.as_deref())
+    }
+}
+
+/// Reads the JSON of `option` or the text of `--text`; null when neither is given.
+fn read_either(option: &str, json: Option<&str>, text: Option<&str>) -> Result<Json, Failure> {
+    if let Some(source) = json {
+        let text = read_source(option, source)?;
+        let hint = "a plain text is given with --text";
+        return Json::parse(text).map_err(|error| Failure::argument(option, format!("{error}; {hint}")));
+    }
+    match text {
+        Some(source) => Ok(Json::from_text(&read_source("--text", source)?)),
+        None => Ok(Json::null()),
     }
 }
 

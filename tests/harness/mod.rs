@@ -2,18 +2,32 @@
 
 mod command;
 mod gate;
+mod history;
 mod mcp;
 mod node;
+mod queue_process;
+mod small_disk;
+mod strace;
 
 pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use gate::Gate;
+pub(crate) use history::History;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
+pub(crate) use queue_process::QueueProcess;
+pub(crate) use small_disk::SmallDisk;
+pub(crate) use strace::Strace;
 
 use std::time::Duration;
 
 /// How long anything may take that takes milliseconds on an idle machine. Two cores of a busy one are slower.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Says why a test cannot be made here.
+#[expect(clippy::print_stderr, reason = "for a person who reads the tests' output")]
+pub(crate) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
 
 /// The text of the main job: a real one, of this repository.
 pub(crate) const LICENCE: &str = include_str!("../../LICENSE-APACHE");

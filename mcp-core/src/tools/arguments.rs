@@ -30,26 +30,25 @@ impl<'a> Arguments<'a> {
     /// # Errors
     ///
     /// `invalid_argument`, naming the argument that is unknown, missing or given twice.
-    pub(super) fn normalize(mut self, inputs: &Inputs) -> Result<Self, QueueError> {
-        for (alias, name) in inputs.aliases() {
-            if let Some(value) = self.0.remove(*alias)
-                && let Some(other) = self.0.insert((*name).to_owned(), value)
-                && self.0.get(*name).is_some_and(|value| value.get() != other.get())
-            {
-                return Err(QueueError::invalid(alias, format_args!("contradicts {name}, which means the same")));
-            }
-        }
-        for (name, value) in std::mem::take(&mut self.0) {
-            let Some(input) = inputs.get(&name) else {
-                return Err(QueueError::invalid(&name, unknown(&name, inputs)));
+    pub(super) fn normalize(self, inputs: &Inputs) -> Result<Self, QueueError> {
+        let mut normal: BTreeMap<String, Cow<'a, RawValue>> = BTreeMap::new();
+        // Names before their aliases, so that a contradiction is blamed on the alias.
+        let (aliases, names): (Vec<_>, Vec<_>) =
+            self.0.into_iter().partition(|(given, _)| inputs.meant_by(given).is_some());
+        for (given, value) in names.into_iter().chain(aliases) {
+            let name = inputs.meant_by(&given).unwrap_or(&given);
+            let Some(input) = inputs.get(name) else {
+                return Err(QueueError::invalid(&given, unknown(&given, inputs)));
             };
-            if let Some(value) = input.form.normalize(input.required, value) {
-                self.0.insert(name, value);
+            let Some(value) = input.form.normalize(&given, input.required, value)? else { continue };
+            if normal.get(name).is_some_and(|other| other.get() != value.get()) {
+                return Err(QueueError::invalid(&given, format_args!("contradicts {name}, which means the same")));
             }
+            normal.insert(name.to_owned(), value);
         }
-        match inputs.required().find(|name| !self.0.contains_key(*name)) {
+        match inputs.required().find(|name| !normal.contains_key(*name)) {
             Some(name) => Err(QueueError::invalid(name, "is required")),
-            None => Ok(self),
+            None => Ok(Self(normal)),
         }
     }
 
@@ -57,17 +56,10 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when one of them is malformed, or two name different peers.
+    /// `invalid_argument` when one of them is malformed.
     pub(super) fn take_target(&mut self) -> Result<Target, QueueError> {
         let remote_multiaddr = self.take_parsed(MULTIADDR)?;
-        let remote_peer_id = self.take_parsed(PEER)?;
-        let peer_id = self.take_parsed(PEER_ALIAS)?;
-        match (remote_peer_id, peer_id) {
-            (Some(one), Some(other)) if one != other => {
-                Err(QueueError::invalid(PEER_ALIAS, format_args!("names another peer than {PEER}")))
-            }
-            _ => Ok(Target { remote_multiaddr, remote_peer_id: remote_peer_id.or(peer_id) }),
-        }
+        Ok(Target { remote_multiaddr, remote_peer_id: self.take_parsed(PEER)? })
     }
 
     /// Takes out one argument.
@@ -86,11 +78,37 @@ impl<'a> Arguments<'a> {
     ///
     /// `invalid_argument`, naming the argument that does not fit the type.
     pub(super) fn into_type<T: DeserializeOwned>(self) -> Result<T, QueueError> {
-        let fields = self.0.iter().map(|(name, value)| (name.as_str(), &**value));
-        serde_path_to_error::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields)).map_err(|error| {
+        self.read_without(None).map_err(|error| {
             let path = error.path().to_string();
+            if path == NO_PATH {
+                let field = self.blame::<T>(&error.inner().to_string());
+                return invalid(field.unwrap_or("arguments"), error.inner());
+            }
             invalid(&path, error.inner())
         })
+    }
+
+    fn read_without<T: DeserializeOwned>(
+        &self,
+        left_out: Option<&str>,
+    ) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+        let fields = self.0.iter().filter(|(name, _)| Some(name.as_str()) != left_out);
+        let fields = fields.map(|(name, value)| (name.as_str(), &**value));
+        serde_path_to_error::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields))
+    }
+
+    /// The argument to blame for an error that says no place, as those in a flattened part do: the one without which the
+    /// error is another one, or none.
+    fn blame<T: DeserializeOwned>(&self, error: &str) -> Option<&str> {
+        let changes = |name: &&str| match self.read_without::<T>(Some(name)) {
+            Err(other) => other.inner().to_string() != error,
+            Ok(_) => true,
+        };
+        self.0.keys().map(String::as_str).find(changes)
+    }
+
+    fn into_raw(self) -> Result<Box<RawValue>, QueueError> {
+        serde_json::value::to_raw_value(&self.0).map_err(|error| QueueError::invalid("arguments", error))
     }
 
     fn take_parsed<T>(&mut self, name: &str) -> Result<Option<T>, QueueError>
@@ -103,22 +121,60 @@ impl<'a> Arguments<'a> {
 }
 
 impl Form {
-    /// Empty texts and nulls stand for "not given" where a text is optional, and a text for a list of texts.
-    fn normalize<'a>(self, required: bool, value: Cow<'a, RawValue>) -> Option<Cow<'a, RawValue>> {
+    /// Empty texts and nulls stand for "not given" where a text is optional, and a text for a list of texts. Objects within
+    /// are read as strictly as the arguments themselves.
+    fn normalize<'a>(
+        &self,
+        name: &str,
+        required: bool,
+        value: Cow<'a, RawValue>,
+    ) -> Result<Option<Cow<'a, RawValue>>, QueueError> {
         let text = value.get();
-        match self {
+        Ok(match self {
             Self::Anything => Some(value),
             Self::Ignored => None,
+            _ if !required && text == "null" => None,
+            Self::Object(inputs) => Some(normalize_object(name, inputs, value)?),
+            Self::Objects(inputs) => Some(normalize_objects(name, inputs, value)?),
             _ if required => Some(value),
-            _ if text == "null" => None,
             Self::Text if text == "\"\"" => None,
             Self::Texts => match split(&value) {
                 Some(texts) => Some(Cow::Owned(texts)),
                 None => Some(value),
             },
             Self::Text | Self::Other => Some(value),
-        }
+        })
     }
+}
+
+/// What is no object stays as it is: the type that reads it says so.
+fn normalize_object<'a>(
+    name: &str,
+    inputs: &Inputs,
+    value: Cow<'a, RawValue>,
+) -> Result<Cow<'a, RawValue>, QueueError> {
+    let Ok(arguments) = Arguments::parse(value.get().as_bytes()) else { return Ok(value) };
+    let normal = arguments.normalize(inputs).and_then(Arguments::into_raw);
+    normal.map(Cow::Owned).map_err(|error| within(name, error))
+}
+
+fn normalize_objects<'a>(
+    name: &str,
+    inputs: &Inputs,
+    value: Cow<'a, RawValue>,
+) -> Result<Cow<'a, RawValue>, QueueError> {
+    let Ok(objects) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else { return Ok(value) };
+    let normalize = |(at, object)| normalize_object(&format!("{name}[{at}]"), inputs, Cow::Borrowed(object));
+    let normal = objects.into_iter().enumerate().map(normalize).collect::<Result<Vec<_>, _>>()?;
+    let normal = serde_json::value::to_raw_value(&normal).map_err(|error| QueueError::invalid(name, error))?;
+    Ok(Cow::Owned(normal))
+}
+
+/// The error, naming the object that it was found in: `tasks[3].priorty`.
+fn within(object: &str, mut error: QueueError) -> QueueError {
+    error.message = format!("{object}: {}", error.message);
+    error.field = error.field.map(|field| format!("{object}.{field}"));
+    error
 }
 
 /// `"a, b"` as `["a","b"]`: nothing when the value is no text.
@@ -155,3 +211,6 @@ pub(super) const MULTIADDR: &str = "remote_multiaddr";
 pub(super) const PEER: &str = "remote_peer_id";
 /// How the reference calls [`PEER`] in `submit` and `status`.
 pub(super) const PEER_ALIAS: &str = "peer_id";
+
+/// How the path of an error is written that has none.
+const NO_PATH: &str = ".";

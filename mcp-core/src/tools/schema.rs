@@ -16,7 +16,7 @@ pub(super) struct Input {
 }
 
 /// What an argument looks like, as far as leniency goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Form {
     /// A text.
     Text,
@@ -24,7 +24,11 @@ pub(super) enum Form {
     Texts,
     /// Any JSON value, also an empty text and null.
     Anything,
-    /// A number, a truth value, an object.
+    /// An object of a type, such as a claim.
+    Object(Inputs),
+    /// A list of objects of a type, such as tasks.
+    Objects(Inputs),
+    /// A number, a truth value, a list of something else.
     Other,
     /// Taken for the sake of callers who send it, and dropped.
     Ignored,
@@ -34,11 +38,14 @@ pub(super) enum Form {
 #[derive(Debug)]
 pub(super) struct Inputs {
     inputs: Vec<Input>,
-    aliases: Vec<(&'static str, &'static str)>,
+    aliases: Vec<Alias>,
 }
 
+/// Another name of an argument, and the argument's own.
+pub(super) type Alias = (&'static str, &'static str);
+
 impl Inputs {
-    pub(super) fn new(schema: &Object, ignored: &[Named], aliases: &[(&'static str, &'static str)]) -> Self {
+    pub(super) fn new(schema: &Object, ignored: &[Named], aliases: Vec<Alias>) -> Self {
         let required: Vec<&str> = strings(schema.get("required"));
         let inputs = properties(schema)
             .map(|(name, property)| Input {
@@ -51,7 +58,7 @@ impl Inputs {
                 required: required.contains(&name.as_str()),
             })
             .collect();
-        Self { inputs, aliases: aliases.to_vec() }
+        Self { inputs, aliases }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Input> {
@@ -66,18 +73,25 @@ impl Inputs {
         self.inputs.iter().filter(|input| input.required).map(|input| input.name.as_str())
     }
 
-    pub(super) fn aliases(&self) -> &[(&'static str, &'static str)] {
-        &self.aliases
+    /// The argument's own name, when this is another name of it.
+    pub(super) fn meant_by(&self, alias: &str) -> Option<&'static str> {
+        self.aliases.iter().find(|(other, _)| *other == alias).map(|(_, name)| *name)
     }
 }
 
 impl Form {
     fn of(property: &Value) -> Self {
-        match property.get("type").and_then(Value::as_str) {
-            Some("string") => Self::Text,
-            Some("array") if property.pointer("/items/type").and_then(Value::as_str) == Some("string") => Self::Texts,
-            Some(_) => Self::Other,
-            None => Self::Anything,
+        let inputs = |object: &Value| {
+            let object = object.as_object().filter(|object| object.contains_key("properties"))?;
+            Some(Inputs::new(object, &[], Vec::new()))
+        };
+        match (property.get("type").and_then(Value::as_str), property.get("items")) {
+            (Some("string"), _) => Self::Text,
+            (Some("array"), Some(items)) if items.get("type").is_some_and(|name| name == "string") => Self::Texts,
+            (Some("array"), Some(items)) => inputs(items).map_or(Self::Other, Self::Objects),
+            (Some("object"), _) => inputs(property).map_or(Self::Other, Self::Object),
+            (Some(_), _) => Self::Other,
+            (None, _) => Self::Anything,
         }
     }
 }
@@ -89,12 +103,22 @@ pub(super) type Named = (&'static str, &'static str);
 pub(super) fn input<T: JsonSchema>() -> Object {
     let mut schema =
         plain(SchemaSettings::draft2020_12(), |settings| settings.into_generator().into_root_schema_for::<T>());
-    // Clients and models do better with an argument that may be left out than with one that may also be null.
-    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.values_mut().for_each(without_null);
-    }
+    strict(&mut schema);
     schema.insert("additionalProperties".to_owned(), Value::Bool(false));
     schema
+}
+
+/// Objects with nothing but what is named, at every level.
+fn strict(schema: &mut Object) {
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        // Clients and models do better with an argument that may be left out than with one that may also be null.
+        properties.values_mut().for_each(without_null);
+        properties.values_mut().filter_map(Value::as_object_mut).for_each(strict);
+        schema.insert("additionalProperties".to_owned(), Value::Bool(false));
+    }
+    if let Some(Value::Object(items)) = schema.get_mut("items") {
+        strict(items);
+    }
 }
 
 /// The schema of a tool's answer: `{"ok":true,…}` or `{"ok":false,"error":…}`.
@@ -155,9 +179,7 @@ fn simplify(schema: &mut Schema) {
         schema.remove("default");
     }
     // What an entry is, its list says; the words of the shared type are for readers of the code.
-    if let Some(Value::Object(items)) = schema.get_mut("items")
-        && items.get("type").is_some_and(|name| name == "string")
-    {
+    if let Some(Value::Object(items)) = schema.get_mut("items") {
         items.remove("description");
     }
     merge_constants(schema);

@@ -1,12 +1,29 @@
-use p2p_taskqueue::api::{Cancel, Claim, Complete, Fail, Get, List, Release, Renew, StatusQuery, Submit, Wait};
+use p2p_taskqueue::api::{
+    CacheDelete, CacheGet, CacheHas, CacheSet, Cancel, Claim, ClaimMany, Complete, Fail, Get, GetMany, Heartbeat,
+    Limit, List, Pause, Purge, Release, Renew, Resume, Retry, StatsQuery, StatusQuery, Submit, SubmitMany, Wait,
+};
 
-use super::{Hints, Tool, list_peers::ListPeers, run_task::RunTask, schema::Named};
+use super::{
+    Hints, Tool,
+    list_peers::ListPeers,
+    run_task::RunTask,
+    schema::{Alias, Named},
+};
 
 /// All tools, in the order in which clients see them: the usual ones first.
 ///
 /// A tool for another operation is one more row.
-#[expect(clippy::too_many_lines, reason = "a table: one row for each tool, and nothing else")]
 pub(crate) fn table() -> Vec<Tool> {
+    let mut tools = for_submitters();
+    tools.extend(for_nodes());
+    tools.extend(for_workers());
+    tools.extend(for_operators());
+    tools.extend(for_the_cache());
+    tools
+}
+
+/// To have work done, and to see how it stands.
+fn for_submitters() -> Vec<Tool> {
     vec![
         Tool::of::<RunTask>("run_task", "Run a task and wait for it", Hints::STARTS_WORK).with_peer_alias().described(
             "Submits a task and waits for its result: the shortest way to have work done on one of the user's machines. \
@@ -18,7 +35,14 @@ pub(crate) fn table() -> Vec<Tool> {
             "Queues a task and answers its task_id at once, as soon as it is on stable storage. Use it when the result is \
              not needed now, and p2p_taskqueue_wait_task or p2p_taskqueue_get_task later; use run_task to wait in the same \
              call. Without a target any worker of the mesh that takes task_type may do it. With an idempotency_key a \
-             repeated submit answers the first task's id and duplicate:true. Times in seconds.",
+             repeated submit answers the first task's id and duplicate:true. With after it becomes ready only when those \
+             tasks have completed. Times in seconds.",
+        ),
+        Tool::of::<SubmitMany>("p2p_taskqueue_submit_many", "Submit many tasks", Hints::STARTS_WORK).described(
+            "Queues up to 1,000 tasks at once, much faster than one by one; together up to 4 MiB of payloads. Each entry \
+             of tasks takes what p2p_taskqueue_submit takes, without a target. Answers results, one for each task in the \
+             same order: ok with its task_id, or ok:false with its error. One that is refused does not keep the others \
+             out, so look at every result. A malformed entry refuses the whole call, and nothing is queued.",
         ),
         Tool::of::<Wait>("p2p_taskqueue_wait_task", "Wait for tasks to end", Hints::READS).described(
             "Waits until a task (task_id), or each of several (task_ids), has ended, and answers its record (task or tasks) \
@@ -29,16 +53,27 @@ pub(crate) fn table() -> Vec<Tool> {
             "Answers the record of one task as it stands: status, progress, status_message, result, error, times in Unix \
              seconds. Does not wait. not_found when there is no such task or its result has expired.",
         ),
+        Tool::of::<GetMany>("p2p_taskqueue_get_tasks", "Read several tasks", Hints::READS).described(
+            "Answers the records of up to 1,000 tasks as they stand, in the order of task_ids, and in missing the ids for \
+             which there is no record. Does not wait. When the records together are larger than 6 MiB it answers \
+             limit_exceeded: ask for fewer.",
+        ),
         Tool::of::<List>("p2p_taskqueue_list_tasks", "List tasks", Hints::READS).described(
             "Answers a page of task records, filtered by status, task_types, session or label, the oldest first unless order \
              says newest. When next_cursor is not null, pass it as cursor for the next page; a page may be shorter than \
-             limit. Lists the tasks of one node: the local one, or the target.",
+             limit. Lists the tasks of one node: the local one, or the target. status:failed shows the dead letters.",
         ),
         Tool::of::<Cancel>("p2p_taskqueue_cancel_task", "Call a task off", Hints::UNDOES).described(
             "Calls a task off. A queued task is cancelled at once (cancelled:true). The worker of a running task is told to \
              stop (cancel_requested:true), and a result that it delivers first still counts. already_finished when the task \
              had ended.",
         ),
+    ]
+}
+
+/// To see which machines there are.
+fn for_nodes() -> Vec<Tool> {
+    vec![
         Tool::of::<StatusQuery>("p2p_taskqueue_status", "Status of a node", Hints::READS).with_peer_alias().described(
             "Answers what a node is and how it stands: peer_id, version, mode, uptime_s, addresses, and capabilities (the \
              task types that its own workers take). With detail:true also its queue, peers and bridge. Use it to see whether \
@@ -49,8 +84,20 @@ pub(crate) fn table() -> Vec<Tool> {
              seconds), and with include_capabilities:true the task types that each connected one takes. Use it to find a \
              remote_peer_id for the other tools.",
         ),
+        Tool::of::<Heartbeat>("p2p_taskqueue_heartbeat", "Give a sign of life", Hints::ACTS).described(
+            "For schedulers: tells a node that the peer called peer_id is alive, with its vector clock if it has one, and \
+             answers scheduler: the node's own clock, and the peers that gave a sign of life within the last 300 seconds. \
+             It renews no lease: for a claimed task use p2p_taskqueue_renew_task. For the machines of the mesh use \
+             list_peers.",
+        ),
+    ]
+}
+
+/// To do the work.
+fn for_workers() -> Vec<Tool> {
+    vec![
         Tool::of::<Claim>("p2p_taskqueue_claim_next", "Claim a task to work on", Hints::ACTS)
-            .with_aliases(&[("task_types", "supported_task_types")])
+            .with_aliases(CLAIM_ALIASES)
             .with_ignored(CLAIM_IGNORED)
             .described(
                 "For workers: takes the next task under a lease and answers it with fence and lease_until (Unix seconds); \
@@ -58,11 +105,21 @@ pub(crate) fn table() -> Vec<Tool> {
                  call p2p_taskqueue_complete_task with the fence; when it takes longer than lease_s, call \
                  p2p_taskqueue_renew_task before lease_until, else the task goes to another worker.",
             ),
+        Tool::of::<ClaimMany>("p2p_taskqueue_claim_many", "Claim several tasks to work on", Hints::ACTS)
+            .with_aliases(CLAIM_ALIASES)
+            .with_ignored(CLAIM_IGNORED)
+            .described(
+                "For workers that do several tasks at a time: takes up to max_tasks (1 to 128) at once and answers tasks, \
+                 each with a fence and a lease_until of its own; fewer when there are fewer, or when they are large; none \
+                 when there was none within wait_s seconds. It does not wait for the list to fill. End each one by itself, \
+                 as after p2p_taskqueue_claim_next. Take no more than you can finish or renew within lease_s.",
+            ),
         Tool::of::<Complete>("p2p_taskqueue_complete_task", "Complete a claimed task", Hints::SETTLES).described(
             "For workers: ends a claimed task with its result (any JSON value), or with status failed and error for good. \
              Needs the fence of the claim, unchanged. stale_fence: the lease ran out and the task is no longer yours. The \
-             same call again is harmless (repeated:true). For a failure that may be tried again use \
-             p2p_taskqueue_fail_task.",
+             same call again is harmless (repeated:true). In the same step it can queue follow-up tasks (submit: all or \
+             none; their ids come as submitted, in order) and claim the next task (claim_next: it comes as next, or null). \
+             For a failure that may be tried again use p2p_taskqueue_fail_task.",
         ),
         Tool::of::<Renew>("p2p_taskqueue_renew_task", "Extend a lease", Hints::SETTLES).described(
             "For workers: extends the lease of a claimed task by lease_s seconds from now, and tells whoever waits how far it \
@@ -80,10 +137,85 @@ pub(crate) fn table() -> Vec<Tool> {
     ]
 }
 
+/// To look after a queue.
+fn for_operators() -> Vec<Tool> {
+    vec![
+        Tool::of::<StatsQuery>("p2p_taskqueue_stats", "Count tasks", Hints::READS).described(
+            "Counts the tasks of one node: totals by status, by_type (for each task type its counts, and whether it is \
+             paused, draining or limited), paused and draining for the whole queue, and oldest_queued_s, how many seconds \
+             the oldest claimable task has waited. Use it to see whether work piles up or has failed.",
+        ),
+        Tool::of::<Retry>("p2p_taskqueue_retry_task", "Queue failed tasks again", Hints::STARTS_WORK).described(
+            "Queues tasks again that have failed or were called off, with their attempts starting anew and their task_id \
+             kept. Give task_ids, or status (failed or cancelled) for all such tasks, narrowed by task_types, session, label \
+             or older_than_s (seconds since they ended). Answers how many were retried and how many named ones were skipped. \
+             With more:true some that pass the filter are left: call it again. Look first, with p2p_taskqueue_list_tasks.",
+        ),
+        Tool::of::<Purge>("p2p_taskqueue_purge", "Remove ended tasks", Hints::UNDOES).described(
+            "Removes ended tasks with their results for good; queued and running ones stay. Give task_ids, or status \
+             (completed, failed or cancelled) for all such tasks, narrowed by task_types, session, label or older_than_s \
+             (seconds since they ended). Answers how many were purged and how many named ones were skipped; with more:true \
+             call it again. Ended tasks go by themselves after their result_ttl_s, so there is seldom a need.",
+        ),
+        Tool::of::<Pause>("p2p_taskqueue_pause", "Hold the queue", Hints::SETTLES).described(
+            "Holds a node's queue, or only some task_types: what is queued is not given out, running tasks go on, and new \
+             tasks are taken. With drain:true the other way round: new tasks are refused as paused, and those that are \
+             queued are still given out. Answers how many are queued and running there now. It lasts, also over restarts, \
+             until p2p_taskqueue_resume.",
+        ),
+        Tool::of::<Resume>("p2p_taskqueue_resume", "Let the queue go on", Hints::SETTLES).described(
+            "Ends what p2p_taskqueue_pause began: for some task_types, or without any for the whole queue and every type. \
+             Answers how many tasks are queued and running there now.",
+        ),
+        Tool::of::<Limit>("p2p_taskqueue_limit", "Limit how many run at once", Hints::SETTLES).described(
+            "Sets how many tasks may run at once on all workers together: those of a task_type, or those that were submitted \
+             with a concurrency_key (give one of the two). running_max is at least 1; left out it takes the limit away, \
+             and a concurrency_key then allows 1 again. Running tasks are not stopped. Answers how many run now. It lasts \
+             over restarts. To hold a type altogether use p2p_taskqueue_pause.",
+        ),
+    ]
+}
+
+/// What machines share beside tasks.
+fn for_the_cache() -> Vec<Tool> {
+    let ignored = CACHE_IGNORED;
+    vec![
+        Tool::of::<CacheGet>("p2p_taskqueue_cache_get", "Read from the cache", Hints::READS)
+            .with_ignored(ignored)
+            .described(
+                "Reads a value from a node's shared cache. hit says whether there is one; with hit:true and value null, null \
+                 was stored. A miss is an ordinary answer (hit:false), no error.",
+            ),
+        Tool::of::<CacheSet>("p2p_taskqueue_cache_set", "Put into the cache", Hints::SETTLES)
+            .with_ignored(ignored)
+            .described(
+                "Puts a JSON value of up to 1 MiB into a node's shared cache, in place of an older one under the same key. \
+                 With ttl_s it goes after so many seconds; without, or with 0, it stays until room is needed: then the values \
+                 that were not used for longest go (evicted says how many went now). Something to share, not to rely on.",
+            ),
+        Tool::of::<CacheHas>("p2p_taskqueue_cache_has", "Look into the cache", Hints::READS)
+            .with_ignored(ignored)
+            .described(
+                "Answers in hit whether a node's shared cache has a value under the key, without fetching it. Also a stored \
+                 null is a hit.",
+            ),
+        Tool::of::<CacheDelete>("p2p_taskqueue_cache_delete", "Remove from the cache", Hints::UNDOES)
+            .with_ignored(ignored)
+            .described(
+                "Removes a value from a node's shared cache before its time is over. Answers in deleted whether there was \
+                 one; that there was none is no error.",
+            ),
+    ]
+}
+
+const CLAIM_ALIASES: &[Alias] = &[("task_types", "supported_task_types")];
+
 const CLAIM_IGNORED: &[Named] = &[
     ("peer_id", "The claimer's own peer id. Has no effect; the peer to ask is remote_peer_id."),
     ("clock", "Has no effect."),
 ];
+
+const CACHE_IGNORED: &[Named] = &[("timeout_s", "Has no effect: the cache answers at once.")];
 
 const LIST_PEERS_IGNORED: &[Named] = &[
     ("capabilities_detail", "Has no effect."),

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     answer::Answer,
     arguments::{Arguments, MULTIADDR, PEER, PEER_ALIAS},
-    schema::{self, Inputs, Named, Object},
+    schema::{self, Alias, Inputs, Named, Object},
     verb::Verb,
 };
 use crate::call::Calls;
@@ -102,7 +102,7 @@ pub(super) struct Row {
     title: &'static str,
     hints: Hints,
     peer_alias: bool,
-    aliases: &'static [(&'static str, &'static str)],
+    aliases: &'static [Alias],
     ignored: &'static [Named],
     input: fn() -> Object,
     output: fn() -> Arc<Object>,
@@ -116,7 +116,7 @@ impl Row {
     }
 
     /// Other names of arguments.
-    pub(super) const fn with_aliases(self, aliases: &'static [(&'static str, &'static str)]) -> Self {
+    pub(super) const fn with_aliases(self, aliases: &'static [Alias]) -> Self {
         Self { aliases, ..self }
     }
 
@@ -131,14 +131,16 @@ impl Row {
         for (name, what) in TARGET {
             schema::add(&mut input, name, json!({ "type": "string", "description": what }));
         }
+        let mut aliases = self.aliases.to_vec();
         if self.peer_alias {
+            aliases.push((PEER_ALIAS, PEER));
             let what = format!("The same as {PEER}.");
             schema::add(&mut input, PEER_ALIAS, json!({ "type": "string", "description": what }));
         }
         for (name, what) in self.ignored {
             schema::add(&mut input, name, json!({ "description": what }));
         }
-        let inputs = Inputs::new(&input, self.ignored, self.aliases);
+        let inputs = Inputs::new(&input, self.ignored, aliases);
         Tool {
             name: self.name,
             title: self.title,

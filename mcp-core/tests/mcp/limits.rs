@@ -99,6 +99,11 @@ async fn waiting_calls_leave_room_for_others() {
     for (tool, arguments) in [
         ("p2p_taskqueue_wait_task", json!({ "task_id": id })),
         ("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "wait_s": 1 })),
+        ("p2p_taskqueue_claim_many", json!({ "worker_id": "w", "wait_s": 1 })),
+        (
+            "p2p_taskqueue_complete_task",
+            json!({ "task_id": id, "fence": "1.1", "claim_next": { "worker_id": "w", "wait_s": 1 } }),
+        ),
     ] {
         let error = client.refused(tool, arguments).await;
         assert_eq!((&error["code"], &error["retry_after_s"]), (&json!("overloaded"), &json!(1.0)), "{tool}");

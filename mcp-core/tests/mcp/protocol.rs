@@ -43,7 +43,7 @@ async fn a_client_of_2025_11_25_initializes_lists_and_calls() {
     }
     let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     assert_eq!(client.legacy(&initialized).await.status, StatusCode::ACCEPTED);
-    assert_eq!(client.tools().await.len(), 13);
+    assert_eq!(client.tools().await.len(), TOOLS);
     let reply = client.legacy(&call("p2p_taskqueue_status", json!({}))).await;
     assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
     assert_eq!(reply.json()["id"], 7);
@@ -57,7 +57,7 @@ async fn a_client_of_2026_07_28_discovers_lists_and_calls() {
     assert!(discovered["supportedVersions"].as_array().unwrap().contains(&json!(MODERN)), "{discovered}");
     assert_eq!(discovered["capabilities"], json!({ "tools": {} }));
     let listed = client.send(modern("tools/list", None, json!({}))).await.result();
-    assert_eq!(listed["tools"].as_array().unwrap().len(), 13);
+    assert_eq!(listed["tools"].as_array().unwrap().len(), TOOLS);
     assert_eq!((&listed["resultType"], &listed["ttlMs"]), (&json!("complete"), &json!(300_000)));
     let name = "p2p_taskqueue_submit";
     let arguments = json!({ "task_type": "t", "payload": [1, { "a": "b" }] });
@@ -101,13 +101,19 @@ async fn tools_say_what_they_may_do() {
     let reads = [
         "p2p_taskqueue_wait_task",
         "p2p_taskqueue_get_task",
+        "p2p_taskqueue_get_tasks",
         "p2p_taskqueue_list_tasks",
         "p2p_taskqueue_status",
         "list_peers",
+        "p2p_taskqueue_stats",
+        "p2p_taskqueue_cache_get",
+        "p2p_taskqueue_cache_has",
     ];
     assert_eq!(hinted("readOnlyHint"), reads);
-    assert_eq!(hinted("destructiveHint"), ["p2p_taskqueue_cancel_task"]);
-    assert_eq!(hinted("openWorldHint"), ["run_task", "p2p_taskqueue_submit"]);
+    let undoes = ["p2p_taskqueue_cancel_task", "p2p_taskqueue_purge", "p2p_taskqueue_cache_delete"];
+    assert_eq!(hinted("destructiveHint"), undoes);
+    let starts = ["run_task", "p2p_taskqueue_submit", "p2p_taskqueue_submit_many", "p2p_taskqueue_retry_task"];
+    assert_eq!(hinted("openWorldHint"), starts);
     for tool in &tools {
         assert!(tool["title"].is_string() && tool["description"].as_str().unwrap().len() > 100, "{tool}");
     }
@@ -134,3 +140,5 @@ async fn a_call_without_arguments_has_none() {
         assert_eq!(client.legacy(&message).await.result()["isError"], false);
     }
 }
+
+const TOOLS: usize = 27;

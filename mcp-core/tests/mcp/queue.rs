@@ -10,8 +10,10 @@ use async_trait::async_trait;
 use p2p_taskqueue::{
     Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
     api::{
-        At, BridgeStatus, Cancelled, Capabilities, Check, Claimed, Completed, Durability, Failed, Got, Listed, Peer,
-        PeersListed, QueueStatus, Released, Renewed, Status, Submitted, Waited,
+        At, BridgeStatus, CacheDeleted, CacheGot, CacheHad, CacheStored, Cancelled, Capabilities, Check, Claimed,
+        ClaimedMany, Complete, Completed, Durability, Failed, Got, GotMany, Heard, KnownPeer, Limited, Listed, Paused,
+        Peer, PeersListed, Purged, QueueStatus, Released, Renewed, Resumed, Retried, Scheduler, Stats, Status, Submit,
+        SubmitResult, Submitted, SubmittedMany, TypeStats, VectorClock, Waited,
     },
 };
 use tokio::sync::Notify;
@@ -103,6 +105,7 @@ impl FakeQueue {
             error: None,
             labels: Vec::new(),
             session: None,
+            after: Vec::new(),
             owner: self.peer,
             dead: false,
             fence: None,
@@ -117,25 +120,16 @@ impl FakeQueue {
     fn answer(&self, request: Request) -> Result<Response, QueueError> {
         Ok(match request {
             Request::At(At { request, .. }) => return self.answer(*request),
-            Request::Submit(submit) => {
-                let task_id = TaskId::random().unwrap();
-                let task = self.task(task_id, &submit.task_type, submit.payload);
-                self.tasks.lock().unwrap().insert(task_id, task);
-                let (peer_id, durability) = (self.peer, Durability::Synced);
-                Response::Submitted(Submitted { task_id, peer_id, duplicate: false, durability })
+            Request::Submit(submit) => Response::Submitted(self.submit(submit)),
+            Request::SubmitMany(many) => {
+                Response::SubmittedMany(SubmittedMany { results: self.submit_many(many.tasks) })
             }
-            Request::Claim(_) => {
-                let task = self.tasks.lock().unwrap().values().next().cloned();
-                Response::Claimed(Claimed { task: task.map(|task| Task { fence: Some(Self::fence()), ..task }) })
-            }
+            Request::Claim(_) => Response::Claimed(Claimed { task: self.claim() }),
+            Request::ClaimMany(_) => Response::ClaimedMany(ClaimedMany { tasks: self.claim().into_iter().collect() }),
             Request::Renew(_) => {
                 Response::Renewed(Renewed { lease_until: 300.5, cancel_requested: false, deadline: None })
             }
-            Request::Complete(complete) => Response::Completed(Completed {
-                task_id: complete.task_id,
-                status: TaskStatus::Completed,
-                repeated: false,
-            }),
+            Request::Complete(complete) => Response::Completed(self.complete(complete)),
             Request::Fail(_) => Response::Failed(Failed { status: TaskStatus::Queued, attempt: 1 }),
             Request::Release(_) => Response::Released(Released { status: TaskStatus::Queued }),
             Request::Cancel(_) => Response::Cancelled(Cancelled {
@@ -143,6 +137,7 @@ impl FakeQueue {
                 cancel_requested: false,
                 status: TaskStatus::Cancelled,
             }),
+            Request::GetMany(get) => Response::GotMany(self.get_many(get.task_ids)),
             Request::Get(get) => Response::Got(Got { task: self.find(get.task_id)? }),
             Request::Wait(wait) => {
                 let one = wait.task_id.map(|id| self.find(id)).transpose()?;
@@ -158,8 +153,39 @@ impl FakeQueue {
             Request::Peers(_) => {
                 Response::PeersListed(PeersListed { self_peer_id: self.peer, peers: vec![self.neighbour()] })
             }
-            other => return Err(QueueError::new(ErrorCode::Unsupported, other.name())),
+            other => return answer_without_tasks(&other),
         })
+    }
+
+    fn submit(&self, submit: Submit) -> Submitted {
+        let task_id = TaskId::random().unwrap();
+        let task = self.task(task_id, &submit.task_type, submit.payload);
+        self.tasks.lock().unwrap().insert(task_id, task);
+        Submitted { task_id, peer_id: self.peer, duplicate: false, durability: Durability::Synced }
+    }
+
+    /// The last one is refused.
+    fn submit_many(&self, mut submits: Vec<Submit>) -> Vec<SubmitResult> {
+        submits.pop();
+        let refused = Err(QueueError::new(ErrorCode::Conflict, "the key is another task's"));
+        submits.into_iter().map(|submit| Ok(self.submit(submit))).chain([refused]).map(SubmitResult::from).collect()
+    }
+
+    fn claim(&self) -> Option<Task> {
+        let task = self.tasks.lock().unwrap().values().next().cloned();
+        task.map(|task| Task { fence: Some(Self::fence()), ..task })
+    }
+
+    fn get_many(&self, ids: Vec<TaskId>) -> GotMany {
+        let (found, missing): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.find(*id).is_ok());
+        GotMany { tasks: found.into_iter().map(|id| self.find(id).unwrap()).collect(), missing }
+    }
+
+    fn complete(&self, complete: Complete) -> Completed {
+        let submitted = complete.submit.into_iter().map(|submit| self.submit(submit).task_id).collect();
+        let next = complete.claim_next.and_then(|_| self.claim());
+        let status = TaskStatus::Completed;
+        Completed { task_id: complete.task_id, status, repeated: false, submitted, next }
     }
 
     fn status(&self, detail: bool) -> Status {
@@ -172,6 +198,7 @@ impl FakeQueue {
             capabilities: Capabilities { task_types: vec!["wordcount".to_owned()], operations: Vec::new() },
             addresses: vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()],
             queue: detail.then(QueueStatus::default),
+            store: None,
             peers: detail.then(|| vec![self.neighbour()]),
             bridge: detail.then(BridgeStatus::default),
         }
@@ -189,13 +216,52 @@ impl FakeQueue {
     }
 }
 
+/// What is answered without tasks.
+fn answer_without_tasks(request: &Request) -> Result<Response, QueueError> {
+    Ok(match request {
+        Request::StatsQuery(_) => Response::Stats(stats()),
+        Request::Retry(_) => Response::Retried(Retried { retried: 1, skipped: 0, more: false }),
+        Request::Purge(_) => Response::Purged(Purged { purged: 1, skipped: 0, more: true }),
+        Request::Pause(_) => Response::Paused(Paused { queued: 1, running: 0 }),
+        Request::Resume(_) => Response::Resumed(Resumed { queued: 1, running: 0 }),
+        Request::Limit(_) => Response::Limited(Limited { running: 1 }),
+        Request::CacheGet(_) => {
+            Response::CacheGot(CacheGot { hit: true, value: Json::parse(CACHED.to_owned()).unwrap() })
+        }
+        Request::CacheHas(_) => Response::CacheHad(CacheHad { hit: false }),
+        Request::CacheSet(_) => Response::CacheStored(CacheStored { evicted: 1 }),
+        Request::CacheDelete(_) => Response::CacheDeleted(CacheDeleted { deleted: true }),
+        Request::Heartbeat(beat) => Response::Heard(Heard { scheduler: scheduler(&beat.peer_id) }),
+        other => return Err(QueueError::new(ErrorCode::Unsupported, other.name())),
+    })
+}
+
+fn stats() -> Stats {
+    let counts = BTreeMap::from([("queued".to_owned(), 2)]);
+    let limited = TypeStats { paused: true, running_max: Some(4), ..TypeStats::default() };
+    let by_type = BTreeMap::from([
+        ("wordcount".to_owned(), TypeStats { queued: 2, ..TypeStats::default() }),
+        ("render".to_owned(), limited),
+    ]);
+    Stats { totals: counts, by_type, paused: false, draining: true, oldest_queued_s: Some(0.5) }
+}
+
+fn scheduler(peer: &str) -> Scheduler {
+    let vector = BTreeMap::from([("me".to_owned(), 1)]);
+    let clock = VectorClock { node_id: "me".to_owned(), vector, merkle_root: "0".repeat(64) };
+    Scheduler { clock, known_peers: vec![KnownPeer { peer_id: peer.to_owned(), last_seen: 1.5 }] }
+}
+
+/// A value whose text a parser would change.
+pub(crate) const CACHED: &str = r#"{"b":1.0,"a":[18446744073709551616,1e3]}"#;
+
 #[async_trait]
 impl TaskQueue for FakeQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         assert_eq!(*caller, Caller::Local);
         self.requests.lock().unwrap().push(request.clone());
         request.check()?;
-        if self.holds && matches!(request, Request::Wait(_) | Request::Claim(_)) {
+        if self.holds && request.wait_s() > 0.0 {
             let _held = Held::new(self);
             return std::future::pending().await;
         }

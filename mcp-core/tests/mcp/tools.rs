@@ -12,17 +12,40 @@ fn calls(id: TaskId) -> Vec<(&'static str, Value)> {
     vec![
         ("run_task", json!({ "task_type": "wordcount", "payload": "a b", "timeout_s": 5 })),
         ("p2p_taskqueue_submit", json!({ "task_type": "wordcount", "payload": { "a": 1 }, "labels": ["x"] })),
+        (
+            "p2p_taskqueue_submit_many",
+            json!({ "tasks": [{ "task_type": "a", "after": [id], "on_parent_failure": "run" }, { "task_type": "b" }] }),
+        ),
         ("p2p_taskqueue_wait_task", json!({ "task_id": id, "timeout_s": 1 })),
         ("p2p_taskqueue_get_task", json!({ "task_id": id })),
+        ("p2p_taskqueue_get_tasks", json!({ "task_ids": [id, "0".repeat(32)] })),
         ("p2p_taskqueue_list_tasks", json!({ "status": "completed", "order": "newest" })),
         ("p2p_taskqueue_cancel_task", json!({ "task_id": id, "reason": "not needed" })),
         ("p2p_taskqueue_status", json!({ "detail": true })),
         ("list_peers", json!({ "include_capabilities": true })),
+        ("p2p_taskqueue_heartbeat", json!({ "peer_id": "anyone", "clock": { "vector": { "anyone": 3 } } })),
         ("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "supported_task_types": ["wordcount"] })),
-        ("p2p_taskqueue_complete_task", json!({ "task_id": id, "fence": fence, "result": [1] })),
+        ("p2p_taskqueue_claim_many", json!({ "worker_id": "w", "max_tasks": 8, "wait_s": 0 })),
+        (
+            "p2p_taskqueue_complete_task",
+            json!({
+                "task_id": id, "fence": fence, "result": [1], "submit": [{ "task_type": "a", "payload": [] }],
+                "claim_next": { "worker_id": "w" },
+            }),
+        ),
         ("p2p_taskqueue_renew_task", json!({ "task_id": id, "fence": fence, "progress": 1 })),
         ("p2p_taskqueue_fail_task", json!({ "task_id": id, "fence": fence, "error": "broke", "retryable": false })),
         ("p2p_taskqueue_release_task", json!({ "task_id": id, "fence": fence })),
+        ("p2p_taskqueue_stats", json!({})),
+        ("p2p_taskqueue_retry_task", json!({ "status": "failed", "task_types": ["wordcount"], "older_than_s": 60 })),
+        ("p2p_taskqueue_purge", json!({ "task_ids": [id] })),
+        ("p2p_taskqueue_pause", json!({ "task_types": ["wordcount"], "drain": true })),
+        ("p2p_taskqueue_resume", json!({})),
+        ("p2p_taskqueue_limit", json!({ "task_type": "wordcount", "running_max": 4 })),
+        ("p2p_taskqueue_cache_get", json!({ "key": "k", "timeout_s": 10 })),
+        ("p2p_taskqueue_cache_set", json!({ "key": "k", "value": [1], "ttl_s": 60, "timeout_s": 10 })),
+        ("p2p_taskqueue_cache_has", json!({ "key": "k" })),
+        ("p2p_taskqueue_cache_delete", json!({ "key": "k" })),
     ]
 }
 

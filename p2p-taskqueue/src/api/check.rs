@@ -2,8 +2,9 @@ use std::{collections::HashSet, ops::RangeInclusive};
 
 use super::{
     QueueError,
-    limits::{NAME_BYTES_MAX, TASK_TYPES_MAX},
+    limits::{NAME_BYTES_MAX, TASK_TYPES_MAX, WAIT_IDS_MAX},
 };
+use crate::task::TaskId;
 
 /// Arguments that know their own bounds.
 ///
@@ -44,6 +45,16 @@ pub(super) fn labels(field: &str, values: &[String], count_max: usize) -> Result
     let distinct: HashSet<_> = values.iter().collect();
     if distinct.len() < values.len() {
         return Err(QueueError::invalid(field, "names an entry twice"));
+    }
+    Ok(())
+}
+
+pub(super) fn ids(field: &str, ids: &[TaskId]) -> Result<(), QueueError> {
+    if ids.is_empty() {
+        return Err(QueueError::invalid(field, "must not be empty"));
+    }
+    if ids.len() > WAIT_IDS_MAX {
+        return Err(QueueError::over_limit(field, ids.len(), WAIT_IDS_MAX, "ids"));
     }
     Ok(())
 }

@@ -164,6 +164,21 @@ impl QueueError {
         Self { field: Some(field.to_owned()), limit: Some(limit as u64), value: Some(value as u64), ..error }
     }
 
+    /// A bound of the node is reached: so many of these are there already. Try again after so many seconds.
+    #[must_use]
+    pub fn overloaded(limit: usize, what: &str, retry_after_s: f64) -> Self {
+        let error = Self::new(ErrorCode::Overloaded, format!("the limit of {limit} {what} is reached"));
+        Self { limit: Some(limit as u64), ..error }.with_retry_after_s(retry_after_s)
+    }
+
+    /// The same error about an entry of a list: `tasks[3].priority`.
+    #[must_use]
+    pub(crate) fn within(self, list: &str, at: usize) -> Self {
+        let entry = format!("{list}[{at}]");
+        let field = self.field.as_ref().map_or_else(|| entry.clone(), |field| format!("{entry}.{field}"));
+        Self { message: format!("{entry}: {}", self.message), field: Some(field), ..self }
+    }
+
     /// The same error, saying that the operation may have been applied.
     #[must_use]
     pub fn with_unknown_outcome(self) -> Self {

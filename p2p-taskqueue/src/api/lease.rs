@@ -1,10 +1,12 @@
 use serde::{Deserialize, Serialize};
 
+use super::submit::check_all;
 use super::{
-    QueueError,
+    QueueError, Submit,
     check::{Check, labels, name, seconds, task_types, text},
     limits::{
-        CLAIM_WAIT_S_MAX, ERROR_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, LEASE_S_RANGE, MESSAGE_BYTES_MAX, SPAN_S_MAX,
+        CLAIM_WAIT_S_MAX, CLAIMS_MAX, ERROR_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, LEASE_S_RANGE, MESSAGE_BYTES_MAX,
+        SPAN_S_MAX,
     },
 };
 use crate::task::{Fence, Json, Task, TaskId, TaskStatus};
@@ -68,6 +70,39 @@ pub struct Claimed {
     pub task: Option<Task>,
 }
 
+/// Asks for several tasks at once: as many as there are, up to `max_tasks`, as soon as there is one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ClaimMany {
+    /// What is asked for.
+    #[serde(flatten)]
+    pub claim: Claim,
+    /// How many at the most, up to 128; fewer when they are large.
+    #[serde(default = "default_max_tasks")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 128)))]
+    pub max_tasks: u32,
+}
+
+impl Check for ClaimMany {
+    fn check(&self) -> Result<(), QueueError> {
+        if self.max_tasks == 0 {
+            return Err(QueueError::invalid("max_tasks", "must be at least 1"));
+        }
+        if self.max_tasks > CLAIMS_MAX {
+            return Err(QueueError::over_limit("max_tasks", self.max_tasks as usize, CLAIMS_MAX as usize, "tasks"));
+        }
+        self.claim.check()
+    }
+}
+
+/// The answer to a [`ClaimMany`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ClaimedMany {
+    /// The tasks, each with its own `fence`; empty when there was none in time.
+    pub tasks: Vec<Task>,
+}
+
 /// Extends the lease and says how the work stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -125,6 +160,21 @@ pub struct Complete {
     /// The failure's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Tasks to queue in the same transaction: all of them or, when one is refused, none, and the task stays as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub submit: Vec<Submit>,
+    /// Also claims the next task. Its `wait_s` holds the answer back, not the completion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_next: Option<Claim>,
+}
+
+impl Complete {
+    /// Ends the task with this result.
+    #[must_use]
+    pub const fn new(task_id: TaskId, fence: Fence, result: Option<Json>) -> Self {
+        let status = CompletedStatus::Completed;
+        Self { task_id, fence, status, result, error: None, submit: Vec::new(), claim_next: None }
+    }
 }
 
 /// The two ends that a worker may give a task.
@@ -145,21 +195,29 @@ impl Check for Complete {
         if bytes > JSON_BYTES_MAX {
             return Err(QueueError::over_limit("result", bytes, JSON_BYTES_MAX, "bytes"));
         }
-        self.error.iter().try_for_each(|error| text("error", error, ERROR_BYTES_MAX))
+        self.error.iter().try_for_each(|error| text("error", error, ERROR_BYTES_MAX))?;
+        check_all("submit", &self.submit, bytes)?;
+        self.claim_next.iter().try_for_each(Check::check)
     }
 }
 
 /// The answer to a [`Complete`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Completed {
     /// The task.
     pub task_id: TaskId,
     /// Where it stands now.
     pub status: TaskStatus,
-    /// Whether the same completion had been acknowledged before.
+    /// Whether the same completion had been acknowledged before. Its tasks were then submitted before, too.
     #[serde(default)]
     pub repeated: bool,
+    /// The tasks of `submit`, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub submitted: Vec<TaskId>,
+    /// With `claim_next`: the next task, or null when there was none in time.
+    #[serde(default)]
+    pub next: Option<Task>,
 }
 
 /// Says that an attempt did not work.
@@ -259,6 +317,10 @@ pub struct Cancelled {
 
 const fn default_lease_s() -> f64 {
     300.0
+}
+
+const fn default_max_tasks() -> u32 {
+    1
 }
 
 const fn default_true() -> bool {

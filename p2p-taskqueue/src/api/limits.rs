@@ -50,6 +50,36 @@ pub const WAIT_S_MAX: f64 = 3_600.0;
 /// Ids of one wait.
 pub const WAIT_IDS_MAX: usize = 1_000;
 
+/// Tasks of one submit of many: one transaction of a few milliseconds.
+pub const SUBMITS_MAX: usize = 1_000;
+
+/// Payloads and results of one request together: with what surrounds them below the 8 MiB of a frame.
+pub const REQUEST_JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Tasks that one task may come after: each costs a row until it has ended.
+pub const AFTER_MAX: usize = 128;
+
+/// Tasks of one claim of many: more than a worker with many slots takes at once.
+pub const CLAIMS_MAX: u32 = 128;
+
+/// A claim of many stops when its records pass this many bytes; the first one counts whatever its size.
+pub const CLAIMED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Tasks that one `retry` or `purge` by a filter changes: some tenths of a second; the answer says when there are more.
+pub const SELECTED_MAX: u32 = 10_000;
+
+/// The highest limit of running tasks that can be set.
+pub const RUNNING_MAX_MAX: u32 = 1_000_000;
+
+/// A key of the cache.
+pub const CACHE_KEY_BYTES_MAX: usize = 1024;
+
+/// Types that `stats` answers one by one; the totals count all.
+pub const STATS_TYPES_MAX: usize = 1_000;
+
+/// A vector clock of a heartbeat, in bytes of JSON text: some hundreds of peers.
+pub const CLOCK_BYTES_MAX: usize = 64 * 1024;
+
 /// Records of one page.
 pub const LIST_LIMIT_MAX: u32 = 1_000;
 

@@ -4,10 +4,11 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    QueueError,
-    check::{Check, seconds, text},
-    limits::{CALL_TIMEOUT_S_MAX, MESSAGE_BYTES_MAX},
+    Durability, QueueError,
+    check::{Check, name, seconds, text},
+    limits::{CALL_TIMEOUT_S_MAX, CLOCK_BYTES_MAX, MESSAGE_BYTES_MAX},
 };
+use crate::task::Json;
 
 /// Asks a node what it is and how it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct Status {
     /// With `detail`: the tasks that it keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
+    /// With `detail`: where it keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreStatus>,
     /// With `detail`: the peers that it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Vec<Peer>>,
@@ -87,6 +91,20 @@ pub struct QueueStatus {
     /// How long the oldest claimable task has waited, in seconds.
     #[serde(default)]
     pub oldest_queued_s: Option<f64>,
+}
+
+/// How a store stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StoreStatus {
+    /// `sqlite` or `memory`.
+    pub kind: String,
+    /// What is known of a change when it is answered.
+    pub durability: Durability,
+    /// What a look over the whole store found wrong, which follows an end that was not in order; null when none was
+    /// called for or it is under way. Above 0, stop the node and run `taskmesh repair`.
+    #[serde(default)]
+    pub problems: Option<u64>,
 }
 
 /// What crossed the boundary between the runtimes.
@@ -171,6 +189,72 @@ pub struct DialOutcome {
     pub at: f64,
     /// What went wrong.
     pub error: String,
+}
+
+/// A sign of life of a peer that runs the reference: who it is, and its clock. It renews no lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Heartbeat {
+    /// Who it is, in its own words.
+    pub peer_id: String,
+    /// Its vector clock, up to 64 KiB: `{"vector":{NODE:COUNT}}`; the higher counts are taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Json>,
+}
+
+impl Check for Heartbeat {
+    fn check(&self) -> Result<(), QueueError> {
+        name("peer_id", &self.peer_id)?;
+        match self.clock.as_ref().map(Json::len_bytes) {
+            Some(bytes) if bytes > CLOCK_BYTES_MAX => {
+                Err(QueueError::over_limit("clock", bytes, CLOCK_BYTES_MAX, "bytes"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The answer to a [`Heartbeat`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Heard {
+    /// Who gave a sign of life of late.
+    pub scheduler: Scheduler,
+}
+
+/// Peers that gave a sign of life of late, and the clock of all of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Scheduler {
+    /// This node's clock.
+    pub clock: VectorClock,
+    /// The peers, the last heard of first.
+    pub known_peers: Vec<KnownPeer>,
+}
+
+/// A clock with a count for each node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct VectorClock {
+    /// Whose clock it is.
+    #[serde(default)]
+    pub node_id: String,
+    /// The count of each node.
+    #[serde(default)]
+    pub vector: BTreeMap<String, u64>,
+    /// The SHA-256 of the sorted `[node, count]` pairs as JSON, in hex.
+    #[serde(default)]
+    pub merkle_root: String,
+}
+
+/// A peer that gave a sign of life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct KnownPeer {
+    /// As it called itself.
+    pub peer_id: String,
+    /// When, in Unix seconds.
+    pub last_seen: f64,
 }
 
 /// Asks the local node for a ticket with which another machine joins the mesh. It holds the mesh secret, so no peer may

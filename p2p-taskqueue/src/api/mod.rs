@@ -3,29 +3,33 @@
 //! A new operation is a struct for its arguments, a struct for its answer, and one line in `operation.rs`; every carrier
 //! then has it.
 
+mod cache;
 mod caller;
 mod check;
 mod error;
 mod lease;
 pub mod limits;
+mod manage;
 mod mesh;
 mod operation;
 mod read;
 mod submit;
 mod target;
 
+pub use cache::{CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored};
 pub use caller::Caller;
 pub use check::Check;
 pub use error::{ErrorCode, Outcome, QueueError};
 pub use lease::{
-    Cancel, Cancelled, Claim, Claimed, Complete, Completed, CompletedStatus, Fail, Failed, Release, Released, Renew,
-    Renewed,
+    Cancel, Cancelled, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, CompletedStatus, Fail, Failed,
+    Release, Released, Renew, Renewed,
 };
+pub use manage::{Limit, Limited, Pause, Paused, Purge, Purged, Resume, Resumed, Retried, Retry, Selection};
 pub use mesh::{
-    BridgeStatus, Capabilities, DialOutcome, Invitation, Invite, Join, Joined, Peer, Peers, PeersListed, QueueStatus,
-    Status, StatusQuery,
+    BridgeStatus, Capabilities, DialOutcome, Heard, Heartbeat, Invitation, Invite, Join, Joined, KnownPeer, Peer,
+    Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, StoreStatus, VectorClock,
 };
 pub use operation::{Operation, Request, Response, TaskQueue, TaskQueueExt};
-pub use read::{Get, Got, List, Listed, Order, Wait, Waited};
-pub use submit::{Durability, Submit, Submitted};
+pub use read::{Get, GetMany, Got, GotMany, List, Listed, Order, Stats, StatsQuery, TypeStats, Wait, Waited};
+pub use submit::{Durability, OnParentFailure, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany};
 pub use target::{At, Target};

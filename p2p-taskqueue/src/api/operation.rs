@@ -4,9 +4,11 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    At, Caller, Cancel, Cancelled, Check, Claim, Claimed, Complete, Completed, ErrorCode, Fail, Failed, Get, Got,
-    Invitation, Invite, Join, Joined, List, Listed, Peers, PeersListed, QueueError, Release, Released, Renew, Renewed,
-    Status, StatusQuery, Submit, Submitted, Target, Wait, Waited,
+    At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored, Caller, Cancel,
+    Cancelled, Check, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, ErrorCode, Fail, Failed, Get,
+    GetMany, Got, GotMany, Heard, Heartbeat, Invitation, Invite, Join, Joined, Limit, Limited, List, Listed, Pause,
+    Paused, Peers, PeersListed, Purge, Purged, QueueError, Release, Released, Renew, Renewed, Resume, Resumed, Retried,
+    Retry, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, Submitted, SubmittedMany, Target, Wait, Waited,
 };
 
 /// Something that answers operations: the queue in this process, a peer, another process, another runtime.
@@ -160,8 +162,12 @@ macro_rules! operations {
 operations! {
     /// Queue a task.
     "submit" submit: Submit => Submitted;
+    /// Queue several tasks with one sync.
+    "submit_many" submit_many: SubmitMany => SubmittedMany;
     /// Take a task under a lease.
     "claim" claim: Claim => Claimed;
+    /// Take several tasks, each under a lease of its own.
+    "claim_many" claim_many: ClaimMany => ClaimedMany;
     /// Extend a lease.
     "renew" renew: Renew => Renewed;
     /// End a task.
@@ -174,10 +180,34 @@ operations! {
     "cancel" cancel: Cancel => Cancelled;
     /// Read one record.
     "get" get: Get => Got;
+    /// Read several records.
+    "get_many" get_many: GetMany => GotMany;
     /// Wait for tasks to end.
     "wait" wait: Wait => Waited;
     /// Read a page of records.
     "list" list: List => Listed;
+    /// Count tasks by type and state.
+    "stats" stats: StatsQuery => Stats;
+    /// Queue dead letters again.
+    "retry" retry: Retry => Retried;
+    /// Remove ended tasks.
+    "purge" purge: Purge => Purged;
+    /// Hold the queue or types of it.
+    "pause" pause: Pause => Paused;
+    /// Let them go on.
+    "resume" resume: Resume => Resumed;
+    /// Set how many may run at once.
+    "limit" limit: Limit => Limited;
+    /// Read a value of the cache.
+    "cache.get" cache_get: CacheGet => CacheGot;
+    /// Ask whether the cache has a value.
+    "cache.has" cache_has: CacheHas => CacheHad;
+    /// Put a value into the cache.
+    "cache.set" cache_set: CacheSet => CacheStored;
+    /// Remove a value from the cache.
+    "cache.delete" cache_delete: CacheDelete => CacheDeleted;
+    /// Give a sign of life.
+    "peer.heartbeat" heartbeat: Heartbeat => Heard;
     /// Ask a node how it stands.
     "status" status: StatusQuery => Status;
     /// Ask a node which peers it knows.
@@ -195,6 +225,8 @@ impl Request {
     pub fn wait_s(&self) -> f64 {
         match self {
             Self::Claim(claim) => claim.wait_s,
+            Self::ClaimMany(many) => many.claim.wait_s,
+            Self::Complete(complete) => complete.claim_next.as_ref().map_or(0.0, |claim| claim.wait_s),
             Self::Wait(wait) => wait.timeout_s,
             Self::At(at) => at.request.wait_s(),
             _ => 0.0,

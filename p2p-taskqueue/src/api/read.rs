@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     QueueError,
-    check::{Check, name, seconds, task_types, text},
-    limits::{LIST_LIMIT_MAX, NAME_BYTES_MAX, WAIT_IDS_MAX, WAIT_S_MAX},
+    check::{Check, ids, name, seconds, task_types, text},
+    limits::{LIST_LIMIT_MAX, NAME_BYTES_MAX, WAIT_S_MAX},
 };
 use crate::task::{Task, TaskId, TaskStatus};
 
@@ -27,6 +29,99 @@ impl Check for Get {
 pub struct Got {
     /// The record.
     pub task: Task,
+}
+
+/// Asks for several records, all as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct GetMany {
+    /// The tasks, up to 1,000.
+    pub task_ids: Vec<TaskId>,
+}
+
+impl Check for GetMany {
+    fn check(&self) -> Result<(), QueueError> {
+        ids("task_ids", &self.task_ids)
+    }
+}
+
+/// The answer to a [`GetMany`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct GotMany {
+    /// The records that there are, in the order asked for.
+    pub tasks: Vec<Task>,
+    /// The ids for which there is none.
+    #[serde(default)]
+    pub missing: Vec<TaskId>,
+}
+
+/// Asks how many tasks stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StatsQuery {}
+
+impl Check for StatsQuery {
+    fn check(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+/// The answer to a [`StatsQuery`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Stats {
+    /// Tasks by state.
+    pub totals: BTreeMap<String, u64>,
+    /// Tasks by type and state, for up to 1,000 types, by name.
+    pub by_type: BTreeMap<String, TypeStats>,
+    /// Whether the whole queue is paused; single types say so under `by_type`.
+    pub paused: bool,
+    /// Whether the whole queue takes no new tasks.
+    #[serde(default)]
+    pub draining: bool,
+    /// How long the oldest claimable task has waited, in seconds.
+    pub oldest_queued_s: Option<f64>,
+}
+
+/// The tasks of one type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct TypeStats {
+    /// Waiting for a worker.
+    pub queued: u64,
+    /// Claimed under a lease.
+    pub running: u64,
+    /// Ended with a result.
+    pub completed: u64,
+    /// Ended without one.
+    pub failed: u64,
+    /// Called off.
+    pub cancelled: u64,
+    /// Its tasks are not given out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// It takes no new tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    /// How many of them may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_max: Option<u32>,
+}
+
+impl TypeStats {
+    /// How many tasks have this status.
+    #[must_use]
+    pub const fn count(&self, status: TaskStatus) -> u64 {
+        match status {
+            TaskStatus::Queued => self.queued,
+            TaskStatus::Running => self.running,
+            TaskStatus::Completed => self.completed,
+            TaskStatus::Failed => self.failed,
+            TaskStatus::Cancelled => self.cancelled,
+        }
+    }
 }
 
 /// Waits until a task, or each of several, has ended.
@@ -57,8 +152,8 @@ impl Check for Wait {
         if self.task_id.is_some() != self.task_ids.is_empty() {
             return Err(QueueError::invalid("task_id", "give either task_id or task_ids"));
         }
-        if self.task_ids.len() > WAIT_IDS_MAX {
-            return Err(QueueError::over_limit("task_ids", self.task_ids.len(), WAIT_IDS_MAX, "ids"));
+        if self.task_id.is_none() {
+            ids("task_ids", &self.task_ids)?;
         }
         seconds("timeout_s", Some(self.timeout_s), 0.0..=WAIT_S_MAX)
     }

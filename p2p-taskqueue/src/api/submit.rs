@@ -5,8 +5,8 @@ use super::{
     QueueError,
     check::{Check, labels, name, seconds, text},
     limits::{
-        BACKOFF_S_MAX, IDEMPOTENCY_KEY_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX, NAME_BYTES_MAX,
-        PRIORITY_RANGE, SPAN_S_MAX,
+        AFTER_MAX, BACKOFF_S_MAX, IDEMPOTENCY_KEY_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX,
+        NAME_BYTES_MAX, PRIORITY_RANGE, REQUEST_JSON_BYTES_MAX, SPAN_S_MAX, SUBMITS_MAX,
     },
 };
 use crate::task::{Json, TaskId};
@@ -33,6 +33,9 @@ pub struct Submit {
     /// Not claimable before this time, in Unix seconds; not together with `delay_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<f64>,
+    /// Given up when it has not ended so many seconds after it was accepted: it then fails, also while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<f64>,
     /// How often it may be claimed; 0 is without limit.
     #[serde(default = "default_max_attempts")]
     pub max_attempts: u32,
@@ -58,9 +61,30 @@ pub struct Submit {
     /// Only a worker of the same session may claim it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// Tasks of the same node that must complete first, up to 128.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<TaskId>,
+    /// What to do when one of these fails or is called off.
+    #[serde(default)]
+    pub on_parent_failure: OnParentFailure,
+    /// Of the tasks with the same key only so many run at once as the key's limit allows: 1 unless `limit` says more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
     /// How long its result is kept after its end, in seconds.
     #[serde(default = "default_day_s")]
     pub result_ttl_s: f64,
+}
+
+/// What becomes of a task when one that it comes after fails or is called off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnParentFailure {
+    /// It fails with that reason.
+    #[default]
+    Fail,
+    /// It runs all the same.
+    Run,
 }
 
 impl Submit {
@@ -74,6 +98,7 @@ impl Submit {
             priority: default_priority(),
             delay_s: None,
             not_before: None,
+            deadline_s: None,
             max_attempts: default_max_attempts(),
             backoff_s: default_backoff_s(),
             idempotency_key: None,
@@ -82,6 +107,9 @@ impl Submit {
             requires: Vec::new(),
             pin_to: None,
             session: None,
+            after: Vec::new(),
+            on_parent_failure: OnParentFailure::Fail,
+            concurrency_key: None,
             result_ttl_s: default_day_s(),
         }
     }
@@ -106,6 +134,7 @@ impl Check for Submit {
         }
         seconds("delay_s", self.delay_s, 0.0..=SPAN_S_MAX)?;
         seconds("not_before", self.not_before, 0.0..=f64::from(u32::MAX))?;
+        seconds("deadline_s", self.deadline_s, DEADLINE_S_MIN..=SPAN_S_MAX)?;
         seconds("backoff_s", Some(self.backoff_s), 0.0..=BACKOFF_S_MAX)?;
         seconds("idempotency_window_s", Some(self.idempotency_window_s), 0.0..=SPAN_S_MAX)?;
         seconds("result_ttl_s", Some(self.result_ttl_s), 0.0..=SPAN_S_MAX)?;
@@ -117,7 +146,72 @@ impl Check for Submit {
         }
         labels("labels", &self.labels, LABELS_MAX)?;
         labels("requires", &self.requires, LABELS_MAX)?;
+        if self.after.len() > AFTER_MAX {
+            return Err(QueueError::over_limit("after", self.after.len(), AFTER_MAX, "ids"));
+        }
+        self.concurrency_key.iter().try_for_each(|key| name("concurrency_key", key))?;
         self.session.iter().try_for_each(|session| name("session", session))
+    }
+}
+
+/// Checks tasks that are submitted together; `field` is the argument that holds them, `beside` the bytes that the
+/// request carries with them.
+pub(super) fn check_all(field: &str, submits: &[Submit], beside: usize) -> Result<(), QueueError> {
+    if submits.len() > SUBMITS_MAX {
+        return Err(QueueError::over_limit(field, submits.len(), SUBMITS_MAX, "tasks"));
+    }
+    let bytes = beside + submits.iter().map(|submit| submit.payload.len_bytes()).sum::<usize>();
+    if !submits.is_empty() && bytes > REQUEST_JSON_BYTES_MAX {
+        return Err(QueueError::over_limit(field, bytes, REQUEST_JSON_BYTES_MAX, "bytes of payloads"));
+    }
+    submits.iter().enumerate().try_for_each(|(at, submit)| submit.check().map_err(|error| error.within(field, at)))
+}
+
+/// Asks for up to 1,000 tasks to be queued with one sync. Each is taken or refused by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SubmitMany {
+    /// The tasks; together up to 4 MiB of payloads.
+    pub tasks: Vec<Submit>,
+}
+
+impl Check for SubmitMany {
+    fn check(&self) -> Result<(), QueueError> {
+        if self.tasks.is_empty() {
+            return Err(QueueError::invalid("tasks", "must not be empty"));
+        }
+        check_all("tasks", &self.tasks, 0)
+    }
+}
+
+/// The answer to a [`SubmitMany`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SubmittedMany {
+    /// One answer for each task, in the order asked for.
+    pub results: Vec<SubmitResult>,
+}
+
+/// What became of one of several submits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SubmitResult {
+    /// Whether the task is queued.
+    pub ok: bool,
+    /// What a submit answers.
+    #[serde(flatten)]
+    pub submitted: Option<Submitted>,
+    /// Why it is not queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<QueueError>,
+}
+
+impl From<Result<Submitted, QueueError>> for SubmitResult {
+    fn from(result: Result<Submitted, QueueError>) -> Self {
+        match result {
+            Ok(submitted) => Self { ok: true, submitted: Some(submitted), error: None },
+            Err(error) => Self { ok: false, submitted: None, error: Some(error) },
+        }
     }
 }
 
@@ -145,6 +239,8 @@ pub struct Submitted {
 pub enum Durability {
     /// The task is on stable storage.
     Synced,
+    /// The task is written, and on stable storage within 50 milliseconds.
+    Relaxed,
     /// The task is in memory only: the store is one that says so.
     Volatile,
 }
@@ -164,3 +260,6 @@ const fn default_backoff_s() -> f64 {
 const fn default_day_s() -> f64 {
     86_400.0
 }
+
+/// A task that is to end sooner cannot have been claimed.
+const DEADLINE_S_MIN: f64 = 0.001;

@@ -9,17 +9,13 @@ use futures::future;
 use runtime_bridge::Runtime;
 
 use crate::{
-    Caller, PeerId, QueueError, Request, Response, TaskQueue,
-    api::{
-        Capabilities, Check, Claim, Claimed, ErrorCode, Got, List, Listed, QueueStatus, Status, StatusQuery, Submit,
-        Submitted, Wait, Waited,
-    },
-    engine::Record,
+    Caller, PeerId, QueueError, Request, Response, TaskQueue, TaskQueueExt as _,
+    api::{Capabilities, Check, ErrorCode, GetMany, QueueStatus, StatsQuery, Status, StatusQuery, Wait, Waited},
     store::TaskStore,
     task::{Task, TaskId},
 };
 
-/// The queue in this process: the operations over a store.
+/// The queue in this process: a store's operations, checked, with the waits and the status that need a runtime.
 ///
 /// It answers what concerns the tasks that it keeps; peers, tickets and calls to others are the node's.
 #[derive(Debug)]
@@ -49,42 +45,16 @@ impl LocalQueue {
     ///
     /// Cancel safe.
     pub async fn queue_status(&self) -> Result<QueueStatus, QueueError> {
-        self.store.status().await
+        let stats = self.store.stats(&Caller::Local, StatsQuery {}).await?;
+        Ok(QueueStatus { totals: stats.totals, oldest_queued_s: stats.oldest_queued_s })
     }
 
-    async fn answer_submit(&self, caller: &Caller, submit: Submit) -> Result<Submitted, QueueError> {
-        let submission = self.store.submit(caller.scope(), submit).await?;
-        Ok(Submitted {
-            task_id: submission.task_id,
-            peer_id: self.owner,
-            duplicate: submission.duplicate,
-            durability: self.store.durability(),
-        })
-    }
-
-    async fn answer_claim(&self, caller: &Caller, claim: Claim) -> Result<Claimed, QueueError> {
-        let peer = match caller {
-            Caller::Local => self.owner,
-            Caller::Peer(peer) => *peer,
-        };
-        let leased = self.store.claim(peer, claim).await?;
-        // No await from here on: what was claimed reaches the caller.
-        let task = leased.map(|leased| Task { fence: Some(leased.fence), ..leased.record.into_task(self.owner) });
-        Ok(Claimed { task })
-    }
-
-    async fn answer_get(&self, id: TaskId) -> Result<Got, QueueError> {
-        let task = self.tasks(vec![id]).await?.pop();
-        task.map(|task| Got { task })
-            .ok_or_else(|| QueueError::new(ErrorCode::Internal, "the store answered no record"))
-    }
-
-    async fn answer_wait(&self, wait: Wait) -> Result<Waited, QueueError> {
+    async fn answer_wait(&self, caller: &Caller, wait: Wait) -> Result<Waited, QueueError> {
         let ids = wait.task_id.map_or(wait.task_ids, |id| vec![id]);
         let one = wait.task_id.is_some();
         // Registered before the first look: an end in between is noticed by the one or the other.
         let watch = self.store.watch(&ids)?;
-        let tasks = self.tasks(ids.clone()).await?;
+        let tasks = self.tasks(caller, ids.clone()).await?;
         let mut done = true;
         for task in &tasks {
             if task.status.is_terminal() {
@@ -101,20 +71,15 @@ impl LocalQueue {
         let deadline = self.runtime.sleep_until(self.runtime.now() + timeout);
         // Whether it was the end or the deadline, the records say how they stand.
         future::select(pin!(watch.done()), pin!(deadline)).await;
-        let tasks = self.tasks(ids).await?;
+        let tasks = self.tasks(caller, ids).await?;
         let done = tasks.iter().all(|task| task.status.is_terminal());
         Ok(waited(tasks, one, done))
     }
 
-    async fn answer_list(&self, query: List) -> Result<Listed, QueueError> {
-        let page = self.store.list(query).await?;
-        let tasks = page.records.into_iter().map(|record| record.into_task(self.owner)).collect();
-        Ok(Listed { tasks, next_cursor: page.next_cursor })
-    }
-
     async fn answer_status(&self, query: StatusQuery) -> Result<Status, QueueError> {
         let queue = if query.detail { Some(self.queue_status().await?) } else { None };
-        let operations = OPERATIONS.iter().map(|name| (*name).to_owned()).collect();
+        let of_node = |name: &&str| NODE_OPERATIONS.contains(name);
+        let operations = Request::NAMES.iter().filter(|name| !of_node(name)).map(|name| (*name).to_owned()).collect();
         Ok(Status {
             peer_id: self.owner,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -124,14 +89,18 @@ impl LocalQueue {
             capabilities: Capabilities { task_types: Vec::new(), operations },
             addresses: Vec::new(),
             queue,
+            store: query.detail.then(|| self.store.state()),
             peers: None,
             bridge: None,
         })
     }
 
-    async fn tasks(&self, ids: Vec<TaskId>) -> Result<Vec<Task>, QueueError> {
-        let records: Vec<Record> = self.store.get(ids).await?;
-        Ok(records.into_iter().map(|record| record.into_task(self.owner)).collect())
+    async fn tasks(&self, caller: &Caller, task_ids: Vec<TaskId>) -> Result<Vec<Task>, QueueError> {
+        let got = self.store.get_many(caller, GetMany { task_ids }).await?;
+        match got.missing.first() {
+            Some(id) => Err(QueueError::new(ErrorCode::NotFound, format!("no task {id}"))),
+            None => Ok(got.tasks),
+        }
     }
 }
 
@@ -140,21 +109,13 @@ impl TaskQueue for LocalQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         request.check()?;
         match request {
-            Request::Submit(submit) => self.answer_submit(caller, submit).await.map(Response::Submitted),
-            Request::Claim(claim) => self.answer_claim(caller, claim).await.map(Response::Claimed),
-            Request::Renew(renew) => self.store.renew(renew).await.map(Response::Renewed),
-            Request::Complete(complete) => self.store.complete(complete).await.map(Response::Completed),
-            Request::Fail(fail) => self.store.fail(fail).await.map(Response::Failed),
-            Request::Release(release) => self.store.release(release).await.map(Response::Released),
-            Request::Cancel(cancel) => self.store.cancel(cancel).await.map(Response::Cancelled),
-            Request::Get(get) => self.answer_get(get.task_id).await.map(Response::Got),
-            Request::Wait(wait) => self.answer_wait(wait).await.map(Response::Waited),
-            Request::List(list) => self.answer_list(list).await.map(Response::Listed),
+            Request::Wait(wait) => self.answer_wait(caller, wait).await.map(Response::Waited),
             Request::StatusQuery(query) => self.answer_status(query).await.map(Response::Status),
-            Request::Peers(_) | Request::Invite(_) | Request::Join(_) | Request::At(_) => {
+            request if NODE_OPERATIONS.contains(&request.name()) => {
                 let message = format!("{}: only a node answers this, not the queue behind it", request.name());
                 Err(QueueError::new(ErrorCode::Unsupported, message))
             }
+            request => self.store.call(caller, request).await,
         }
     }
 }
@@ -163,9 +124,8 @@ fn waited(mut tasks: Vec<Task>, one: bool, done: bool) -> Waited {
     if one { Waited { task: tasks.pop(), tasks: None, done } } else { Waited { task: None, tasks: Some(tasks), done } }
 }
 
-/// What this queue answers by itself.
-const OPERATIONS: [&str; 11] =
-    ["submit", "claim", "renew", "complete", "fail", "release", "cancel", "get", "wait", "list", "status"];
+/// What this queue leaves to the node over it.
+const NODE_OPERATIONS: [&str; 5] = ["peers", "invite", "join", "at", "peer.heartbeat"];
 
 #[cfg(test)]
 mod tests {
@@ -175,18 +135,18 @@ mod tests {
     use super::*;
     use crate::{
         Json, TaskQueueExt, TaskStatus,
-        api::{Complete, CompletedStatus, Fail, Get, Peers, Release, Renew},
-        store::{SqliteStore, StoreOptions},
+        api::{Claim, Complete, Fail, Get, Peers, Release, Renew, Submit},
+        store::{MemoryStore, StoreOptions},
     };
 
     type TestResult = Result<(), Box<dyn std::error::Error>>;
     const ME: Caller = Caller::Local;
 
-    fn queue() -> Result<(LocalQueue, tempfile::TempDir), Box<dyn std::error::Error>> {
-        let directory = tempfile::tempdir()?;
-        let store = SqliteStore::open(&directory.path().join("queue.sqlite3"), StoreOptions::default())?;
+    fn queue() -> Result<LocalQueue, Box<dyn std::error::Error>> {
+        let owner = PeerId::random();
+        let store = MemoryStore::new(StoreOptions::new(owner))?;
         let runtime = TokioRuntime::new(tokio::runtime::Handle::current());
-        Ok((LocalQueue::new(Arc::new(store), PeerId::random(), Arc::new(runtime)), directory))
+        Ok(LocalQueue::new(Arc::new(store), owner, Arc::new(runtime)))
     }
 
     async fn submit(queue: &LocalQueue) -> Result<TaskId, QueueError> {
@@ -196,8 +156,7 @@ mod tests {
     async fn claim(queue: &LocalQueue) -> Result<(TaskId, Complete), Box<dyn std::error::Error>> {
         let task = queue.claim(&ME, Claim::new("w")).await?.task.ok_or("no task")?;
         let fence = task.fence.ok_or("no fence")?;
-        let complete =
-            Complete { task_id: task.task_id, fence, status: CompletedStatus::Completed, result: None, error: None };
+        let complete = Complete::new(task.task_id, fence, None);
         Ok((task.task_id, complete))
     }
 
@@ -207,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_with_the_last_of_its_tasks() -> TestResult {
-        let (queue, _directory) = queue()?;
+        let queue = queue()?;
         let ids = vec![submit(&queue).await?, submit(&queue).await?];
         let (first, end_first) = claim(&queue).await?;
         let (_, end_second) = claim(&queue).await?;
@@ -229,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn at_the_timeout_the_record_is_as_it_stands() -> TestResult {
-        let (queue, _directory) = queue()?;
+        let queue = queue()?;
         let id = submit(&queue).await?;
         for timeout_s in [0.0, 0.01] {
             let waited = soon(queue.wait(&ME, Wait::one(id, timeout_s))).await?;
@@ -243,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_poll_without_a_task_ends_with_none() -> TestResult {
-        let (queue, _directory) = queue()?;
+        let queue = queue()?;
         let claim = Claim { wait_s: 0.01, ..Claim::new("w") };
         assert_eq!(soon(queue.claim(&ME, claim)).await?.task, None);
         Ok(())
@@ -251,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_thousand_waits_are_all_woken_and_hold_nobody_up() -> TestResult {
-        let (queue, _directory) = queue()?;
+        let queue = queue()?;
         let id = submit(&queue).await?;
         let (_, end) = claim(&queue).await?;
         let mut waits = future::join_all((0..1_000).map(|_| queue.wait(&ME, Wait::one(id, 100.0))));
@@ -266,9 +225,9 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_claims_are_bounded() -> TestResult {
-        let (queue, _directory) = queue()?;
+        let queue = queue()?;
         let claim = || queue.claim(&ME, Claim { wait_s: 100.0, ..Claim::new("w") });
-        let waiting: Vec<_> = (0..1_024).map(|_| claim()).collect();
+        let waiting: Vec<_> = (0..16_384).map(|_| claim()).collect();
         let mut waiting = future::join_all(waiting);
         assert!((&mut waiting).now_or_never().is_none());
         assert_eq!(soon(claim()).await.unwrap_err().code, ErrorCode::Overloaded);
@@ -280,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn bounds_are_checked_and_what_is_the_nodes_is_refused() -> TestResult {
-        let (queue, _directory) = queue()?;
+        let queue = queue()?;
         let submit = Submit { priority: 11, ..Submit::new("echo", Json::null()) };
         assert_eq!(queue.submit(&ME, submit).await.unwrap_err().code, ErrorCode::InvalidArgument);
         assert_eq!(queue.peers(&ME, Peers::default()).await.unwrap_err().code, ErrorCode::Unsupported);
@@ -291,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_runs_from_submit_to_result() -> TestResult {
-        let (queue, _directory) = queue()?;
+        let queue = queue()?;
         let payload = Json::parse(r#"{"text":"a b c","n":1.50}"#.to_owned())?;
         let submitted = queue.submit(&ME, Submit::new("wordcount", payload.clone())).await?;
         let id = submitted.task_id;
@@ -313,8 +272,7 @@ mod tests {
         assert_eq!((last.attempt, last.error.as_deref()), (2, Some("once more")));
         let fence = last.fence.ok_or("no fence")?;
         let result = Some(Json::parse("3".to_owned())?);
-        let complete =
-            Complete { task_id: id, fence, status: CompletedStatus::Completed, result: result.clone(), error: None };
+        let complete = Complete::new(id, fence, result.clone());
         assert!(!queue.complete(&ME, complete.clone()).await?.repeated);
         assert!(queue.complete(&ME, complete).await?.repeated);
         let waited = queue.wait(&ME, Wait::one(id, 5.0)).await?;

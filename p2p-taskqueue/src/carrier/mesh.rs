@@ -1,12 +1,17 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{RemoteQueue, RouteBook, waits};
+use super::{RemoteQueue, RouteBook, submitted, waits};
 use crate::{
     Caller, ErrorCode, PeerId, QueueError, Request, Response, TaskId, TaskQueue, Ticket,
-    api::{At, Capabilities, Check, Invitation, Joined, Outcome, PeersListed, Status, StatusQuery, Target, Wait},
-    node::{Directory, Patience, is_loopback, limits::JOIN_TIMEOUT},
+    api::{
+        At, Capabilities, Check, GetMany, Heard, Heartbeat, Invitation, Joined, Outcome, PeersListed, Status,
+        StatusQuery, Target, Wait,
+    },
+    heartbeat::{Heartbeats, Moment},
+    node::{Directory, Patience, is_loopback, limits::JOIN_TIMEOUT, unix_now},
 };
 
 /// The queue of the whole mesh, as one node sees it: the node's own tasks, and by a target, or by what it remembers, those
@@ -16,11 +21,13 @@ pub struct MeshQueue {
     directory: Arc<Directory>,
     local: Arc<dyn TaskQueue>,
     routes: Arc<dyn RouteBook>,
+    heartbeats: Mutex<Heartbeats>,
 }
 
 impl MeshQueue {
-    pub(crate) const fn new(directory: Arc<Directory>, local: Arc<dyn TaskQueue>, routes: Arc<dyn RouteBook>) -> Self {
-        Self { directory, local, routes }
+    pub(crate) fn new(directory: Arc<Directory>, local: Arc<dyn TaskQueue>, routes: Arc<dyn RouteBook>) -> Self {
+        let heartbeats = Heartbeats::new(directory.peer_id.to_string(), directory.runtime.now());
+        Self { directory, local, routes, heartbeats: Mutex::new(heartbeats) }
     }
 
     /// Asks another peer, or this node when that is the one named.
@@ -30,12 +37,16 @@ impl MeshQueue {
             return self.here(caller, *request).await;
         }
         let remote = self.remote(&target)?;
-        let is_submit = matches!(*request, Request::Submit(_));
+        let asked_for = submitted::count(&request);
         let response = remote.call(caller, *request).await?;
-        if let (true, Response::Submitted(submitted)) = (is_submit, &response) {
-            self.remember(submitted.task_id, remote.peer_id()).await?;
-        }
+        self.remember_all(submitted::ids(&response, asked_for), remote.peer_id()).await?;
         Ok(response)
+    }
+
+    /// Notes who keeps the tasks, several at a time, so that a store syncs for many of them at once.
+    async fn remember_all(&self, tasks: Vec<TaskId>, owner: PeerId) -> Result<(), QueueError> {
+        let notes = tasks.into_iter().map(|task| self.remember(task, owner));
+        stream::iter(notes).buffer_unordered(NOTES_AT_ONCE).try_collect().await
     }
 
     /// Notes who keeps the task, before the submit is acknowledged. It is the peer that was asked, whatever its answer names.
@@ -66,10 +77,16 @@ impl MeshQueue {
                 local_only(caller, "join")?;
                 Ok(Response::Joined(self.join(&join.ticket).await?))
             }
+            Request::Heartbeat(heartbeat) => Ok(Response::Heard(self.hear(&heartbeat)?)),
             Request::Wait(wait) => self.wait(caller, wait).await,
+            Request::GetMany(get) => self.get_many(caller, get).await,
             Request::Get(get) => self.own_or_routed(caller, get.task_id, Request::Get(get)).await,
             Request::Cancel(cancel) => self.own_or_routed(caller, cancel.task_id, Request::Cancel(cancel)).await,
-            request => self.local.call(caller, request).await,
+            request => {
+                let answer = self.local.call(caller, request).await?;
+                waits::check_size(&answer)?;
+                Ok(answer)
+            }
         }
     }
 
@@ -106,33 +123,71 @@ impl MeshQueue {
             Err(absent) if absent.code == ErrorCode::NotFound => absent,
             answer => return answer,
         };
-        let mut groups = waits::Groups::default();
-        for task in &wait.task_ids {
-            groups.add(*task, self.routes.owner_of(*task).await?.filter(|owner| *owner != self.directory.peer_id));
-        }
+        let groups = self.by_owner(&wait.task_ids).await?;
         if groups.are_all_local() {
             return Err(absent);
         }
-        let asked = groups.split(&wait).map(|(owner, part)| async move {
+        let timeout_s = wait.timeout_s;
+        let part = |task_ids| Request::Wait(Wait { task_id: None, task_ids, timeout_s });
+        waits::merge_waited(&wait.task_ids, self.ask_owners(groups, part).await?).map(Response::Waited)
+    }
+
+    /// Reads records of tasks that may have several owners.
+    async fn get_many(&self, caller: &Caller, get: GetMany) -> Result<Response, QueueError> {
+        let task_ids = get.task_ids.clone();
+        let mut answer = self.local.call(caller, Request::GetMany(get)).await?;
+        if let (Caller::Local, Response::GotMany(got)) = (caller, &answer)
+            && !got.missing.is_empty()
+        {
+            let elsewhere = self.by_owner(&got.missing).await?.without_local();
+            let mut answers = self.ask_owners(elsewhere, |task_ids| Request::GetMany(GetMany { task_ids })).await?;
+            answers.push(answer);
+            answer = Response::GotMany(waits::merge_got(&task_ids, answers)?);
+        }
+        waits::check_size(&answer)?;
+        Ok(answer)
+    }
+
+    /// Who keeps these tasks, as far as this node knows.
+    async fn by_owner(&self, tasks: &[TaskId]) -> Result<waits::Groups, QueueError> {
+        let mut groups = waits::Groups::default();
+        for task in tasks {
+            groups.add(*task, self.routes.owner_of(*task).await?.filter(|owner| *owner != self.directory.peer_id));
+        }
+        Ok(groups)
+    }
+
+    /// Asks each owner for its part, all at once.
+    async fn ask_owners(
+        &self,
+        groups: waits::Groups,
+        part: impl Fn(Vec<TaskId>) -> Request,
+    ) -> Result<Vec<Response>, QueueError> {
+        let asked = groups.split().map(|(owner, tasks)| (owner, part(tasks))).map(|(owner, request)| async move {
             match owner {
-                None => self.local.call(&Caller::Local, Request::Wait(part)).await,
-                Some(owner) => self.remote(&Target::peer(owner))?.call_owner(Request::Wait(part)).await,
+                None => self.local.call(&Caller::Local, request).await,
+                Some(owner) => self.remote(&Target::peer(owner))?.call_owner(request).await,
             }
         });
-        let answers = futures::future::try_join_all(asked).await?;
-        waits::merge(&wait.task_ids, answers).map(Response::Waited)
+        futures::future::try_join_all(asked).await
+    }
+
+    fn hear(&self, heartbeat: &Heartbeat) -> Result<Heard, QueueError> {
+        let now = Moment { instant: self.directory.runtime.now(), unix_s: unix_now() };
+        // Nothing that can panic runs under the lock.
+        self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).hear(heartbeat, now)
     }
 
     async fn status(&self, caller: &Caller, query: StatusQuery) -> Result<Status, QueueError> {
-        let (queue, peers) = if query.detail {
-            let queue = match self.local.call(caller, Request::StatusQuery(query)).await {
-                Ok(Response::Status(status)) => status.queue,
+        let (queue, store, peers) = if query.detail {
+            let (queue, store) = match self.local.call(caller, Request::StatusQuery(query)).await {
+                Ok(Response::Status(status)) => (status.queue, status.store),
                 Err(error) if error.code != ErrorCode::Unsupported => return Err(error),
-                _ => None,
+                _ => (None, None),
             };
-            (queue, Some(self.directory.peers(false).await?))
+            (queue, store, Some(self.directory.peers(false).await?))
         } else {
-            (None, None)
+            (None, None, None)
         };
         let directory = &self.directory;
         let operations = Request::NAMES.iter().map(|name| (*name).to_owned()).collect();
@@ -145,6 +200,7 @@ impl MeshQueue {
             capabilities: Capabilities { task_types: directory.task_types(), operations },
             addresses: directory.addresses.borrow().clone(),
             queue,
+            store,
             peers,
             bridge: None,
         })
@@ -193,3 +249,6 @@ fn local_only(caller: &Caller, operation: &str) -> Result<(), QueueError> {
     let message = format!("{operation} is only for clients of this machine, not for peers");
     Err(QueueError::new(ErrorCode::Forbidden, message))
 }
+
+/// Notes of owners under way together: a group commit takes them all, and other work finds room beside them.
+const NOTES_AT_ONCE: usize = 64;

@@ -7,6 +7,7 @@ mod mesh;
 mod nothing;
 mod remote;
 mod routes;
+mod submitted;
 mod targeted;
 mod timeout;
 mod waits;
@@ -20,5 +21,7 @@ pub use remote::RemoteQueue;
 pub use routes::RouteBook;
 pub use targeted::TargetedQueue;
 
+#[cfg(test)]
+mod mesh_tests;
 #[cfg(test)]
 mod tests;

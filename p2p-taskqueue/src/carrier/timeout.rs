@@ -24,7 +24,21 @@ pub(super) fn seconds(value: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{TaskId, api::Wait};
+    use crate::{
+        Fence, Operation as _, TaskId,
+        api::{Claim, ClaimMany, Complete, Wait},
+    };
+
+    #[test]
+    fn a_claim_within_another_operation_has_its_time() {
+        let claim = Claim { wait_s: 300.0, ..Claim::new("w") };
+        let many = ClaimMany { claim: claim.clone(), max_tasks: 2 };
+        let fence = Fence { epoch: 1, counter: 1 };
+        let next = Complete { claim_next: Some(claim), ..Complete::new(TaskId::from_bytes([0; 16]), fence, None) };
+        for request in [many.into_request(), next.into_request()] {
+            assert_eq!(timeout_of(&request), Duration::from_secs(300) + LONG_POLL_MARGIN, "{}", request.name());
+        }
+    }
 
     #[test]
     fn what_is_no_time_does_not_overflow_one() {

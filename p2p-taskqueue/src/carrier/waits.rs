@@ -1,12 +1,12 @@
-//! A wait for tasks of several owners: one wait for each owner, and one answer.
+//! Operations on tasks of several owners: one part for each owner, and one answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use libp2p::PeerId;
 
 use crate::{
     ErrorCode, Json, QueueError, Response, Task, TaskId,
-    api::{Wait, Waited},
+    api::{ClaimedMany, GotMany, Waited},
     wire::limits::WAITED_BYTES_MAX,
 };
 
@@ -25,32 +25,60 @@ impl Groups {
         self.tasks.keys().all(Option::is_none)
     }
 
-    /// The wait of each owner.
-    pub(super) fn split(self, wait: &Wait) -> impl Iterator<Item = (Option<PeerId>, Wait)> {
-        let timeout_s = wait.timeout_s;
-        self.tasks.into_iter().map(move |(owner, task_ids)| (owner, Wait { task_id: None, task_ids, timeout_s }))
+    /// Only those of peers.
+    pub(super) fn without_local(mut self) -> Self {
+        self.tasks.remove(&None);
+        self
+    }
+
+    /// The tasks of each owner.
+    pub(super) fn split(self) -> impl Iterator<Item = (Option<PeerId>, Vec<TaskId>)> {
+        self.tasks.into_iter()
     }
 }
 
-/// The records in the order asked for.
-pub(super) fn merge(order: &[TaskId], answers: Vec<Response>) -> Result<Waited, QueueError> {
-    let foreign = || QueueError::new(ErrorCode::Internal, "a peer answered a wait with something else");
+/// The waited-for records in the order asked for.
+pub(super) fn merge_waited(order: &[TaskId], answers: Vec<Response>) -> Result<Waited, QueueError> {
     let (mut found, mut done) = (HashMap::new(), true);
     for answer in answers {
-        let Response::Waited(waited) = answer else { return Err(foreign()) };
+        let Response::Waited(waited) = answer else { return Err(foreign("wait")) };
         done &= waited.done;
         found.extend(waited.tasks.unwrap_or_default().into_iter().map(|task| (task.task_id, task)));
     }
-    let tasks = order.iter().map(|id| found.get(id).cloned().ok_or_else(foreign));
+    let tasks = order.iter().map(|id| found.get(id).cloned().ok_or_else(|| foreign("wait")));
     Ok(Waited { task: None, tasks: Some(tasks.collect::<Result<_, _>>()?), done })
+}
+
+/// The records in the order asked for, and the ids that no owner has one for.
+pub(super) fn merge_got(order: &[TaskId], answers: Vec<Response>) -> Result<GotMany, QueueError> {
+    let mut found = HashMap::new();
+    for answer in answers {
+        let Response::GotMany(got) = answer else { return Err(foreign("get_many")) };
+        found.extend(got.tasks.into_iter().map(|task| (task.task_id, task)));
+    }
+    let tasks = order.iter().filter_map(|id| found.get(id).cloned()).collect();
+    let mut named = HashSet::new();
+    let missing = order.iter().filter(|id| !found.contains_key(id) && named.insert(**id)).copied().collect();
+    Ok(GotMany { tasks, missing })
+}
+
+fn foreign(operation: &str) -> QueueError {
+    QueueError::new(ErrorCode::Internal, format!("a peer answered {operation} with something else"))
 }
 
 /// Refuses an answer that would not fit into a frame, so that it does not depend on where the caller is.
 pub(super) fn check_size(answer: &Response) -> Result<(), QueueError> {
-    let Response::Waited(Waited { tasks: Some(tasks), .. }) = answer else { return Ok(()) };
+    let (field, tasks) = match answer {
+        Response::Waited(Waited { tasks: Some(tasks), .. }) | Response::GotMany(GotMany { tasks, .. }) => {
+            ("task_ids", tasks)
+        }
+        // A store stops long before: what it gives out all the same is safe until its leases end.
+        Response::ClaimedMany(ClaimedMany { tasks }) => ("max_tasks", tasks),
+        _ => return Ok(()),
+    };
     let bytes: usize = tasks.iter().map(size).sum();
     if bytes > WAITED_BYTES_MAX {
-        return Err(QueueError::over_limit("task_ids", bytes, WAITED_BYTES_MAX, "bytes of records: wait for fewer"));
+        return Err(QueueError::over_limit(field, bytes, WAITED_BYTES_MAX, "bytes of records: ask for fewer"));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Live, Now, Phase, Spec, Terms};
 use crate::{
-    api::Submit,
+    api::{OnParentFailure, Submit},
     engine::Wall,
     task::{Json, TaskId},
 };
@@ -40,7 +40,7 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         scope,
         key: key.clone(),
         content: content_hash(&submit),
-        expires_at: now.wall.after(submit.idempotency_window_s),
+        expires_at: now.steady.after(submit.idempotency_window_s),
     });
     let not_before = match (submit.delay_s, submit.not_before) {
         (Some(delay_s), _) if delay_s > 0.0 => Some(now.wall.after(delay_s)),
@@ -53,6 +53,8 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         phase: if delayed.is_some() { Phase::Delayed } else { Phase::Ready },
         ready_at: delayed.unwrap_or(now.wall),
         not_before,
+        deadline: submit.deadline_s.map(|seconds| now.steady.after(seconds)),
+        waiting: 0,
         attempt: 0,
         fence: None,
         worker: None,
@@ -71,11 +73,14 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         model_name: submit.model_name,
         priority: submit.priority,
         created_at: now.wall,
-        deadline: None,
+        deadline_s: submit.deadline_s,
         labels: submit.labels,
         requires: submit.requires,
         session: submit.session,
         pin_to: submit.pin_to,
+        after: submit.after,
+        on_parent_failure: submit.on_parent_failure,
+        concurrency_key: submit.concurrency_key,
         terms,
     };
     Admission { spec, live, payload: submit.payload, idempotency }
@@ -104,6 +109,12 @@ fn content_hash(submit: &Submit) -> [u8; 32] {
     submit.pin_to.iter().for_each(|peer: &PeerId| feed("pin_to", &peer.to_bytes()));
     submit.session.iter().for_each(|session| feed("session", session.as_bytes()));
     feed("result_ttl_s", &submit.result_ttl_s.to_le_bytes());
+    submit.deadline_s.iter().for_each(|deadline| feed("deadline_s", &deadline.to_le_bytes()));
+    submit.after.iter().for_each(|parent| feed("after", parent.as_bytes()));
+    submit.concurrency_key.iter().for_each(|key| feed("concurrency_key", key.as_bytes()));
+    if submit.on_parent_failure == OnParentFailure::Run {
+        feed("on_parent_failure", b"run");
+    }
     hash.finalize().into()
 }
 
@@ -113,7 +124,11 @@ mod tests {
 
     use super::*;
 
-    const NOW: Now = Now { wall: Wall::from_micros(1_000_000_000), monotonic: Duration::ZERO };
+    const NOW: Now = Now {
+        wall: Wall::from_micros(1_000_000_000),
+        monotonic: Duration::ZERO,
+        steady: Wall::from_micros(1_000_000_000),
+    };
 
     fn admitted(change: impl FnOnce(&mut Submit)) -> Admission {
         let mut submit = Submit::new("echo", Json::null());
@@ -137,7 +152,7 @@ mod tests {
         let plain = content(|_| {});
         assert_eq!(plain, content(|submit| submit.idempotency_window_s = 1.0));
         assert_eq!(plain, content(|submit| submit.idempotency_key = Some("other".to_owned())));
-        let changes: [fn(&mut Submit); 13] = [
+        let changes: [fn(&mut Submit); 17] = [
             |submit| submit.task_type.push('x'),
             |submit| submit.model_name.push('x'),
             |submit| submit.payload = Json::from_text("x"),
@@ -151,6 +166,10 @@ mod tests {
             |submit| submit.session = Some("x".to_owned()),
             |submit| submit.pin_to = Some(PeerId::random()),
             |submit| submit.result_ttl_s = 1.0,
+            |submit| submit.deadline_s = Some(1.0),
+            |submit| submit.after.push(TaskId::from_bytes([2; 16])),
+            |submit| submit.on_parent_failure = OnParentFailure::Run,
+            |submit| submit.concurrency_key = Some("x".to_owned()),
         ];
         let mut seen = vec![plain];
         for (index, change) in changes.into_iter().enumerate() {

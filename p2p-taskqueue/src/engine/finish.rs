@@ -98,7 +98,7 @@ pub(crate) fn cancel(standing: Standing, request: &Cancel, now: Now) -> Result<O
     };
     let live = Live { cancel: Some(request.reason.clone()), updated_at: now.wall, ..live };
     Ok(Some(match live.phase {
-        Phase::Ready | Phase::Delayed => cancelled(live, None, now),
+        Phase::Ready | Phase::Delayed | Phase::Blocked => cancelled(live, None, now),
         Phase::Running => Step::Stay(live),
     }))
 }
@@ -124,6 +124,15 @@ pub(crate) fn expire(live: Live, chance: f64, now: Now) -> Step {
     Step::End(ended(live, TaskStatus::Failed, Some(error), true, now))
 }
 
+/// Gives a task up whose deadline has passed, whatever it is doing.
+pub(crate) fn give_up(live: Live, now: Now) -> Ended {
+    let error = match &live.error {
+        Some(last) => format!("the deadline has passed; the last error was: {last}"),
+        None => "the deadline has passed".to_owned(),
+    };
+    ended(live, TaskStatus::Failed, Some(error), true, now)
+}
+
 /// Ends a task as cancelled, with the reason that was given, else with the worker's own text.
 pub(super) fn cancelled(live: Live, text: Option<String>, now: Now) -> Step {
     let reason = live.cancel.clone().filter(|reason| !reason.is_empty());
@@ -141,12 +150,13 @@ fn retried(live: Live, wait_s: f64, now: Now) -> Step {
     Step::Stay(requeued(Live { ready_at, not_before, ..live }, now))
 }
 
-fn ended(live: Live, status: TaskStatus, error: Option<String>, dead: bool, now: Now) -> Ended {
+pub(super) fn ended(live: Live, status: TaskStatus, error: Option<String>, dead: bool, now: Now) -> Ended {
     Ended {
         status,
         at: now.wall,
-        expires_at: now.wall.after(live.terms.result_ttl_s),
+        expires_at: now.steady.after(live.terms.result_ttl_s),
         not_before: live.not_before,
+        deadline: live.deadline,
         attempt: live.attempt,
         fence: live.fence,
         worker: live.worker,

@@ -14,10 +14,12 @@ pub(crate) struct Lane {
     pub(crate) session: Option<String>,
     /// The peer that the worker must be on.
     pub(crate) pin_to: Option<PeerId>,
+    /// What the worker has no part in: of the tasks with this key only so many run at once.
+    pub(crate) concurrency_key: Option<String>,
 }
 
 /// What a claim says of the worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Claimant {
     /// The peer that the worker is on.
     pub(crate) peer: PeerId,
@@ -34,7 +36,54 @@ impl Lane {
     pub(crate) fn of(spec: &Spec) -> Self {
         let mut requires = spec.requires.clone();
         requires.sort_unstable();
-        Self { task_type: spec.task_type.clone(), requires, session: spec.session.clone(), pin_to: spec.pin_to }
+        Self {
+            task_type: spec.task_type.clone(),
+            requires,
+            session: spec.session.clone(),
+            pin_to: spec.pin_to,
+            concurrency_key: spec.concurrency_key.clone(),
+        }
+    }
+
+    /// Whether a task stands in this lane.
+    pub(crate) fn is_of(&self, spec: &Spec) -> bool {
+        let has_same_requires = match (self.requires.as_slice(), spec.requires.as_slice()) {
+            ([], []) => true,
+            (known, [only]) => known == [only.as_str()],
+            (known, requires) => {
+                known.len() == requires.len() && requires.iter().all(|label| known.binary_search(label).is_ok())
+            }
+        };
+        has_same_requires
+            && self.task_type == spec.task_type
+            && self.session == spec.session
+            && self.pin_to == spec.pin_to
+            && self.concurrency_key == spec.concurrency_key
+    }
+
+    /// The text that names it: the same for the same demands, and one that [`parse`](Self::parse) reads.
+    pub(crate) fn to_text(&self) -> String {
+        let pin_to = self.pin_to.map(|peer| peer.to_string());
+        let demands = (&self.task_type, &self.requires, &self.session, pin_to);
+        let text = match &self.concurrency_key {
+            None => serde_json::to_string(&demands),
+            Some(key) => serde_json::to_string(&(demands.0, demands.1, demands.2, demands.3, key)),
+        };
+        // Texts and lists of texts can always be written.
+        text.unwrap_or_default()
+    }
+
+    /// Reads what [`to_text`](Self::to_text) wrote.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let demands: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
+        let mut demands = demands.into_iter();
+        let task_type = serde_json::from_value(demands.next()?).ok()?;
+        let requires = serde_json::from_value(demands.next()?).ok()?;
+        let session = serde_json::from_value(demands.next()?).ok()?;
+        let pin_to: Option<String> = serde_json::from_value(demands.next()?).ok()?;
+        let pin_to = pin_to.map(|peer| peer.parse()).transpose().ok()?;
+        let concurrency_key = demands.next().map(serde_json::from_value).transpose().ok()?;
+        Some(Self { task_type, requires, session, pin_to, concurrency_key })
     }
 
     /// Whether the worker may take tasks of this lane: a task with a session goes only to a worker of that session, one
@@ -54,7 +103,15 @@ mod tests {
     #[test]
     fn each_demand_is_met_or_refused() {
         let peer = PeerId::random();
-        let lane = Lane { task_type: "echo".into(), requires: vec![], session: None, pin_to: None };
+        let lane =
+            Lane { task_type: "echo".into(), requires: vec![], session: None, pin_to: None, concurrency_key: None };
+        for lane in [
+            lane.clone(),
+            Lane { pin_to: Some(peer), session: Some("s".into()), requires: vec!["a".into()], ..lane.clone() },
+            Lane { concurrency_key: Some("k".into()), ..lane.clone() },
+        ] {
+            assert_eq!(Lane::parse(&lane.to_text()), Some(lane));
+        }
         let claimant = Claimant { peer, types: vec![], labels: vec!["gpu".into()], session: Some("s".into()) };
         assert!(lane.admits(&claimant));
         assert!(!lane.admits(&Claimant { types: vec!["other".into()], ..claimant.clone() }));

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Live, Now, Phase, Standing, Step, finish::cancelled};
+use super::{Live, Now, Phase, Standing, Step, Wall, finish::cancelled};
 use crate::{
     api::{ErrorCode, QueueError, Release, Renew, Renewed},
     task::{Fence, TaskId, TaskStatus},
@@ -46,8 +46,11 @@ pub(crate) fn renew(
 ) -> Result<(Live, Renewed), QueueError> {
     let live = held(standing, lease_end, request.task_id, request.fence, now)?;
     let lease_until = now.wall.after(request.lease_s);
-    let renewed =
-        Renewed { lease_until: lease_until.as_secs(), cancel_requested: live.cancel.is_some(), deadline: None };
+    let renewed = Renewed {
+        lease_until: lease_until.as_secs(),
+        cancel_requested: live.cancel.is_some(),
+        deadline: live.deadline.map(Wall::as_secs),
+    };
     let live = Live {
         lease_s: request.lease_s,
         lease_until: Some(lease_until),

@@ -8,19 +8,22 @@
 //! | `admit` | what a submit becomes; whether a repeat is the same submit |
 //! | `lane` | whether a worker may take a task |
 //! | `lease` | claim, renew, release; whose fence is good |
-//! | `finish` | complete, fail, cancel, the end of a lease |
+//! | `finish` | complete, fail, cancel, the end of a lease, the deadline |
+//! | `depend` | tasks that come after others; dead letters that are queued again |
 //! | `backoff` | how long a failed attempt waits |
 
 mod admit;
 mod backoff;
+mod depend;
 mod finish;
 mod lane;
 mod lease;
 mod state;
 mod time;
 
-pub(crate) use admit::{Admission, admit};
-pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail};
+pub(crate) use admit::{Admission, Idempotency, admit};
+pub(crate) use depend::{block, parent_ended, parent_failed, retry};
+pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail, give_up};
 pub(crate) use lane::{Claimant, Lane};
 pub(crate) use lease::{Grant, give_back, grant, release, renew};
 pub use state::{Ended, Live, Phase, Record, Spec, Standing, Terms};

@@ -1,7 +1,10 @@
 use libp2p::PeerId;
 
 use super::Wall;
-use crate::task::{Fence, Json, Task, TaskId, TaskStatus};
+use crate::{
+    api::OnParentFailure,
+    task::{Fence, Json, Task, TaskId, TaskStatus},
+};
 
 /// What the submit fixed for the task's whole life.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,8 +19,8 @@ pub struct Spec {
     pub priority: u8,
     /// When it was submitted.
     pub created_at: Wall,
-    /// When it is given up.
-    pub deadline: Option<Wall>,
+    /// How long after it was accepted, or queued again, it is given up, in seconds.
+    pub deadline_s: Option<f64>,
     /// Marks for listing.
     pub labels: Vec<String>,
     /// Labels that the worker must have.
@@ -26,6 +29,12 @@ pub struct Spec {
     pub session: Option<String>,
     /// The only peer whose workers may take it.
     pub pin_to: Option<PeerId>,
+    /// Tasks that must end first.
+    pub after: Vec<TaskId>,
+    /// What becomes of it when one of these fails or is called off.
+    pub on_parent_failure: OnParentFailure,
+    /// Of the tasks with this key only so many run at once.
+    pub concurrency_key: Option<String>,
     /// How attempts and retention go.
     pub terms: Terms,
 }
@@ -50,6 +59,8 @@ pub enum Phase {
     Delayed,
     /// Claimed under a lease.
     Running,
+    /// Queued, and not claimable before the tasks that it comes after have ended.
+    Blocked,
 }
 
 /// What changes while a task has not ended.
@@ -61,6 +72,10 @@ pub struct Live {
     pub ready_at: Wall,
     /// The time that it was told to wait for, as the record shows it.
     pub not_before: Option<Wall>,
+    /// When it is given up.
+    pub deadline: Option<Wall>,
+    /// How many of the tasks that it comes after have not ended.
+    pub waiting: u32,
     /// How often it has been claimed.
     pub attempt: u32,
     /// The last fence that was issued for it.
@@ -90,7 +105,7 @@ impl Live {
     #[must_use]
     pub const fn status(&self) -> TaskStatus {
         match self.phase {
-            Phase::Ready | Phase::Delayed => TaskStatus::Queued,
+            Phase::Ready | Phase::Delayed | Phase::Blocked => TaskStatus::Queued,
             Phase::Running => TaskStatus::Running,
         }
     }
@@ -107,6 +122,8 @@ pub struct Ended {
     pub expires_at: Wall,
     /// The time that it was told to wait for.
     pub not_before: Option<Wall>,
+    /// When it would have been given up.
+    pub deadline: Option<Wall>,
     /// How often it had been claimed.
     pub attempt: u32,
     /// The last fence that was issued for it.
@@ -162,8 +179,18 @@ impl Record {
     pub fn into_task(self, owner: PeerId) -> Task {
         let Self { spec, payload, standing, result } = self;
         let status = standing.status();
-        let Shown { updated_at, not_before, attempt, worker, lease_until, progress, status_message, error, dead } =
-            standing.into();
+        let Shown {
+            updated_at,
+            not_before,
+            deadline,
+            attempt,
+            worker,
+            lease_until,
+            progress,
+            status_message,
+            error,
+            dead,
+        } = standing.into();
         Task {
             task_id: spec.id,
             task_type: spec.task_type,
@@ -176,7 +203,7 @@ impl Record {
             created_at: spec.created_at.as_secs(),
             updated_at: updated_at.as_secs(),
             not_before: not_before.map(Wall::as_secs),
-            deadline: spec.deadline.map(Wall::as_secs),
+            deadline: deadline.map(Wall::as_secs),
             assigned_worker: worker,
             lease_until: lease_until.map(Wall::as_secs),
             progress,
@@ -185,6 +212,7 @@ impl Record {
             error,
             labels: spec.labels,
             session: spec.session,
+            after: spec.after,
             owner,
             dead,
             fence: None,
@@ -196,6 +224,7 @@ impl Record {
 struct Shown {
     updated_at: Wall,
     not_before: Option<Wall>,
+    deadline: Option<Wall>,
     attempt: u32,
     worker: Option<String>,
     lease_until: Option<Wall>,
@@ -211,6 +240,7 @@ impl From<Standing> for Shown {
             Standing::Live(live) => Self {
                 updated_at: live.updated_at,
                 not_before: live.not_before,
+                deadline: live.deadline,
                 attempt: live.attempt,
                 worker: live.worker,
                 lease_until: live.lease_until,
@@ -222,6 +252,7 @@ impl From<Standing> for Shown {
             Standing::Ended(ended) => Self {
                 updated_at: ended.at,
                 not_before: ended.not_before,
+                deadline: ended.deadline,
                 attempt: ended.attempt,
                 worker: ended.worker,
                 lease_until: None,

@@ -52,7 +52,8 @@ const ID: TaskId = TaskId::from_bytes([7; 16]);
 
 impl World {
     fn new(max_attempts: u32) -> Self {
-        let now = Now { wall: Wall::from_secs(1e9), monotonic: Duration::ZERO };
+        let start = Wall::from_secs(1e9);
+        let now = Now { wall: start, monotonic: Duration::ZERO, steady: start };
         let submit = Submit { max_attempts, ..Submit::new("echo", Json::null()) };
         let admission = admit("local".to_owned(), submit, ID, now);
         Self { now, standing: Standing::Live(admission.live), result: None, lease_end: None, claims: 0 }
@@ -71,6 +72,7 @@ impl World {
     /// What the store's timer does.
     fn pass(&mut self, seconds: f64) {
         self.now.wall = self.now.wall.after(seconds);
+        self.now.steady = self.now.steady.after(seconds);
         self.now.monotonic += Duration::from_secs_f64(seconds);
         match self.standing.clone() {
             Standing::Live(live) if self.lease_end.is_some_and(|end| end <= self.now.monotonic) => {
@@ -126,7 +128,7 @@ impl World {
             }
             Event::Complete { fence: number, status, result } => {
                 let result = Some(Json::parse(result.to_string()).unwrap());
-                let request = Complete { task_id: ID, fence: fence(number), status, result, error: None };
+                let request = Complete { status, ..Complete::new(ID, fence(number), result) };
                 match complete(standing, self.result.as_ref(), lease_end, &request, now) {
                     Ok(Completion::Repeated(_)) => return Some(Ok(())),
                     Ok(Completion::End(ended)) => {

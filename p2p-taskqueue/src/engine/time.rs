@@ -50,6 +50,18 @@ pub struct Now {
     pub wall: Wall,
     /// What leases go by: time since some fixed moment, which no clock setting moves (clause T5).
     pub monotonic: Duration,
+    /// What spans go by (deadlines, windows, retention): the wall time at which the store was opened, and the monotonic
+    /// time since. So a wall clock that is set ends no span early or late. A clock by itself says the wall time here.
+    pub steady: Wall,
+}
+
+impl Now {
+    /// The same moment for somebody who began at `start`.
+    #[must_use]
+    pub fn since(self, start: Self) -> Self {
+        let passed = self.monotonic.saturating_sub(start.monotonic);
+        Self { steady: start.wall.after(passed.as_secs_f64()), ..self }
+    }
 }
 
 const MICROS_PER_SECOND: f64 = 1e6;

@@ -181,6 +181,6 @@ impl NodeLoop {
 }
 
 /// Wall time, for what people read; nothing waits by it.
-pub(super) fn unix_now() -> f64 {
+pub(crate) fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -20,6 +20,7 @@ mod transport;
 
 pub use config::NodeConfig;
 pub(crate) use directory::Directory;
+pub(crate) use driver::unix_now;
 pub use error::{NodeError, ParseAddressError, parse_address};
 pub use files::{KnownPeer, NoFiles, NodeFiles};
 pub use handle::NodeHandle;

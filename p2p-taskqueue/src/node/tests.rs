@@ -274,7 +274,7 @@ async fn a_wait_outlives_its_owners_restart() {
     let _node_b = b.start_at(address).await.unwrap();
     let fence = crate::Fence { epoch: 1, counter: 1 };
     let status = CompletedStatus::Completed;
-    let complete = Complete { task_id, fence, status, result: None, error: None };
+    let complete = Complete { status, ..Complete::new(task_id, fence, None) };
     b.queue.complete(LOCAL, complete).await.unwrap();
     let waited = soon(waiting).await.unwrap().unwrap();
     assert!(waited.done);

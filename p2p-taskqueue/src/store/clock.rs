@@ -42,7 +42,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Now {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = Wall::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX));
-        Now { wall, monotonic: self.origin.elapsed() }
+        Now { wall, monotonic: self.origin.elapsed(), steady: wall }
     }
 
     fn block_for(&self, until: Duration) -> Option<Duration> {
@@ -63,17 +63,20 @@ impl ManualClock {
     /// A clock that shows the given wall time.
     #[must_use]
     pub fn new(wall: Wall) -> Self {
-        Self { now: Mutex::new(Now { wall, monotonic: Duration::ZERO }), wakes: Mutex::new(Vec::new()) }
+        Self { now: Mutex::new(Now { wall, monotonic: Duration::ZERO, steady: wall }), wakes: Mutex::new(Vec::new()) }
     }
 
     /// Moves both clocks on and wakes whoever goes by them.
     pub fn advance(&self, by: Duration) {
-        self.change(|now| Now { wall: now.wall.after(by.as_secs_f64()), monotonic: now.monotonic + by });
+        self.change(|now| {
+            let wall = now.wall.after(by.as_secs_f64());
+            Now { wall, monotonic: now.monotonic + by, steady: wall }
+        });
     }
 
     /// Sets the wall clock, as an administrator or a time server would; the monotonic clock stays.
     pub fn set_wall(&self, wall: Wall) {
-        self.change(|now| Now { wall, ..now });
+        self.change(|now| Now { wall, steady: wall, ..now });
     }
 
     fn change(&self, to: impl FnOnce(Now) -> Now) {

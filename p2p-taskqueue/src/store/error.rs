@@ -20,13 +20,34 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is damaged: restore a backup, or move it away to start with an empty queue.
-    #[error("{} is damaged: restore it from a backup, or move it and its companions away to start empty", path.display())]
+    /// The file is damaged: restore a backup, or keep what is intact.
+    #[error("{} is damaged: restore a backup, or run `taskmesh repair` to keep what is intact", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What SQLite found.
         source: rusqlite::Error,
+    },
+    /// Something that the store cannot do without is damaged: restore a backup, or let a repair work it out.
+    #[error("{}: {what} are damaged: restore a backup, or run `taskmesh repair` to work them out", path.display())]
+    DamagedRow {
+        /// The file.
+        path: PathBuf,
+        /// What cannot be read.
+        what: &'static str,
+    },
+    /// Changes that had been acknowledged are missing, because the end of the log is damaged or gone: restore a backup,
+    /// or accept what is there.
+    #[error(
+        "{} lacks its last {missing} commits, which had been acknowledged: restore a backup, or run `taskmesh repair` to go \
+         on with what is there",
+        path.display()
+    )]
+    LostTail {
+        /// The file.
+        path: PathBuf,
+        /// How many commits.
+        missing: u64,
     },
     /// Another store object, here or in another process, owns the file: stop that one first.
     #[error("{} is in use by another process: stop it first, or choose another data folder", path.display())]
@@ -50,4 +71,16 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The rows could not be read at the start.
+    #[error("failed to read the store: {0}")]
+    Rows(String),
+    /// The system gave no thread or no handle.
+    #[error("failed to start the store's threads")]
+    Threads(#[source] io::Error),
+}
+
+impl From<super::Fault> for StoreError {
+    fn from(fault: super::Fault) -> Self {
+        Self::Rows(fault.to_string())
+    }
 }

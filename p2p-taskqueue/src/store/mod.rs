@@ -1,20 +1,35 @@
-//! Where tasks are kept: the [`TaskStore`] trait and its implementation on SQLite.
+//! Where tasks are kept: the [`TaskStore`] trait and its implementations on SQLite and in memory.
 //!
 //! A store runs the decisions of the engine against what it keeps, one at a time, and answers a change only when it is
 //! on stable storage. It also keeps the leases' time and wakes whoever waits: there is no polling.
 
+mod backend;
 mod clock;
+mod core;
 mod error;
+mod memory;
+mod options;
 mod sqlite;
 mod task_store;
 mod watch;
 
 #[cfg(test)]
+mod backend_tests;
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod faulty;
+#[cfg(test)]
+mod model;
 
+pub(crate) use backend::{
+    Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::StoreError;
-pub use sqlite::{SqliteStore, StoreOptions};
-pub use task_store::{Leased, Page, Submission, TaskStore};
+pub use memory::MemoryStore;
+pub use options::StoreOptions;
+pub use sqlite::{RepairReport, ScrubReport, SqliteStore};
+pub use task_store::{Page, TaskStore};
 pub use watch::Watch;
 pub(crate) use watch::Watches;

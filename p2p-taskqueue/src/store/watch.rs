@@ -5,10 +5,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{
-    api::{ErrorCode, QueueError},
-    task::TaskId,
-};
+use crate::{api::QueueError, task::TaskId};
 
 /// Who waits for which task to end.
 #[derive(Debug, Default)]
@@ -42,8 +39,11 @@ impl Watches {
         let outstanding: HashSet<TaskId> = ids.iter().copied().collect();
         let mut table = lock(&self.table);
         if table.watches >= WATCHES_MAX || table.ids + outstanding.len() > WATCHED_IDS_MAX {
-            let message = format!("too many waits: up to {WATCHES_MAX} at once for {WATCHED_IDS_MAX} tasks");
-            return Err(QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(WATCH_RETRY_AFTER_S));
+            let (limit, what) = match table.watches {
+                WATCHES_MAX.. => (WATCHES_MAX, "waits at once"),
+                _ => (WATCHED_IDS_MAX, "tasks of all waits"),
+            };
+            return Err(QueueError::overloaded(limit, what, WATCH_RETRY_AFTER_S));
         }
         table.watches += 1;
         table.next_number += 1;
@@ -133,8 +133,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits of all callers together: ten times what one busy server is expected to hold.
-const WATCHES_MAX: usize = 10_000;
+/// Waits of all callers together, at about 400 bytes each: many times what one busy server is expected to hold.
+const WATCHES_MAX: usize = 16_384;
 
 /// Ids of all waits together, at about 150 bytes each.
 const WATCHED_IDS_MAX: usize = 200_000;
@@ -147,6 +147,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::api::ErrorCode;
 
     fn id(byte: u8) -> TaskId {
         TaskId::from_bytes([byte; 16])

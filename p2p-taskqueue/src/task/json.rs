@@ -79,6 +79,12 @@ impl Json {
         self.get().chars().filter(keep).collect()
     }
 
+    /// The JSON text.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        Box::<str>::from(self.0).into_string()
+    }
+
     /// The length of the text in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> usize {

@@ -53,6 +53,9 @@ pub struct Task {
     pub labels: Vec<String>,
     /// The session that it belongs to.
     pub session: Option<String>,
+    /// The tasks that it comes after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<TaskId>,
     /// The peer that keeps it.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub owner: PeerId,

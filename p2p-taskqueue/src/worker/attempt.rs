@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{Handler, Outcome, Stop};
 use crate::{
     Caller, ErrorCode, Fence, QueueError, Request, Task, TaskQueue, TaskQueueExt as _,
-    api::{Complete, CompletedStatus, Fail, Operation as _, Release, Renew},
+    api::{Complete, Fail, Operation as _, Release, Renew},
 };
 
 /// One attempt at one task, from the claim to the owner's answer to how it ended.
@@ -137,10 +137,7 @@ fn report(task: &Task, fence: Fence, outcome: Outcome, reason: Option<Reason>) -
     let task_id = task.task_id;
     let fail = |error: String, retryable| Fail { task_id, fence, error, retryable, delay_s: None }.into_request();
     match (outcome, reason) {
-        (Outcome::Done(result), _) => {
-            let status = CompletedStatus::Completed;
-            Some(Complete { task_id, fence, status, result: Some(result), error: None }.into_request())
-        }
+        (Outcome::Done(result), _) => Some(Complete::new(task_id, fence, Some(result)).into_request()),
         (Outcome::Failed { error, retryable }, _) => Some(fail(error, retryable)),
         (Outcome::Stopped, Some(Reason::CancelRequested)) => {
             Some(fail("called off while it was running".to_owned(), false))

@@ -21,6 +21,10 @@ pub struct WorkerConfig {
     pub worker_id: String,
     /// The type of the tasks that it takes.
     pub task_type: String,
+    /// What it has; tasks that require something else are left to other workers.
+    pub labels: Vec<String>,
+    /// The session whose tasks it takes beside those of none.
+    pub session: Option<String>,
     /// What it does with them.
     pub handler: Arc<dyn Handler>,
     /// How many at a time.
@@ -33,7 +37,15 @@ impl WorkerConfig {
     /// One task at a time, under leases of 30 seconds.
     #[must_use]
     pub fn new(worker_id: impl Into<String>, task_type: impl Into<String>, handler: Arc<dyn Handler>) -> Self {
-        Self { worker_id: worker_id.into(), task_type: task_type.into(), handler, slots: 1, lease: LEASE }
+        Self {
+            worker_id: worker_id.into(),
+            task_type: task_type.into(),
+            labels: Vec::new(),
+            session: None,
+            handler,
+            slots: 1,
+            lease: LEASE,
+        }
     }
 }
 
@@ -148,6 +160,8 @@ impl Pool {
         drop(self.slots.acquire().await);
         let claim = Claim {
             supported_task_types: vec![self.config.task_type.clone()],
+            labels: self.config.labels.clone(),
+            session: self.config.session.clone(),
             lease_s: self.config.lease.as_secs_f64(),
             wait_s: CLAIM_WAIT.as_secs_f64(),
             ..Claim::new(self.config.worker_id.clone())

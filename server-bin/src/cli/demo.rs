@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 use p2p_taskqueue::{
     PeerId, TaskId,
-    api::{Invite, Join, Joined, Submitted, Waited},
+    api::{Durability, Invite, Join, Joined, Submitted, Waited},
 };
 use rmcp::{
     RoleClient, ServiceExt as _, model::CallToolRequestParams, service::RunningService,
@@ -56,6 +56,9 @@ impl Machine {
             http: "127.0.0.1:0".to_owned(),
             p2p_listen: vec!["/ip4/127.0.0.1/tcp/0".parse().context("the demo's address")?],
             workers: workers.iter().map(|worker| worker.parse()).collect::<Result<_, _>>()?,
+            labels: Vec::new(),
+            session: None,
+            durability: Durability::Synced,
         };
         Ok(Self { server: runtime.block_on(Server::start(config))?, folder })
     }

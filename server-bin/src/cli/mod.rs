@@ -6,10 +6,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{data_dir::DataDir, failure::Failure, output::Output};
 
+mod cache;
+mod care;
 mod demo;
 mod mesh;
+mod repair;
 mod serve;
 mod submit;
+mod sweep;
 mod tasks;
 
 /// Hand work to any of your machines, durably and without a broker.
@@ -55,8 +59,8 @@ enum Command {
     /// Join the mesh of a ticket.
     Join(mesh::JoinArgs),
     /// Queue a task.
-    Submit(submit::SubmitArgs),
-    /// Show a task.
+    Submit(Box<submit::SubmitArgs>),
+    /// Show tasks.
     Get(tasks::GetArgs),
     /// Wait until a task has ended and show it.
     Wait(tasks::WaitArgs),
@@ -64,6 +68,22 @@ enum Command {
     List(tasks::ListArgs),
     /// Call a task off.
     Cancel(tasks::CancelArgs),
+    /// Count tasks by type and state.
+    Stats(care::StatsArgs),
+    /// Queue tasks again that have failed or were called off.
+    Retry(care::RetryArgs),
+    /// Remove ended tasks and their results for good.
+    Purge(care::PurgeArgs),
+    /// Hold the queue or some types of it, until it is resumed.
+    Pause(care::PauseArgs),
+    /// Let the queue go on.
+    Resume(care::ResumeArgs),
+    /// Set how many tasks of a type, or with a concurrency key, may run at once.
+    Limit(care::LimitArgs),
+    /// Check the store while no node runs, and make a sound one of what is intact; the old one is kept beside it.
+    Repair,
+    /// Read and write the cache that machines share.
+    Cache(cache::CacheArgs),
     /// Show how a node stands.
     Status(mesh::StatusArgs),
     /// Show the peers that a node knows.
@@ -83,13 +103,33 @@ impl Cli {
             Command::Demo => demo::run(output),
             Command::Invite => mesh::invite(data_dir()?, output),
             Command::Join(args) => mesh::join(args, data_dir()?, output),
-            Command::Submit(args) => submit::run(args, data_dir()?, output),
+            Command::Submit(args) => submit::run(*args, data_dir()?, output),
             Command::Get(args) => tasks::get(args, data_dir()?, output),
             Command::Wait(args) => tasks::wait(args, data_dir()?, output),
             Command::List(args) => tasks::list(args, data_dir()?, output),
             Command::Cancel(args) => tasks::cancel(args, data_dir()?, output),
+            Command::Stats(args) => care::stats(args, data_dir()?, output),
+            Command::Retry(args) => care::retry(args, data_dir()?, output),
+            Command::Purge(args) => care::purge(args, data_dir()?, output),
+            Command::Pause(args) => care::pause(args, data_dir()?, output),
+            Command::Resume(args) => care::resume(args, data_dir()?, output),
+            Command::Limit(args) => care::limit(args, data_dir()?, output),
+            Command::Repair => repair::run(&data_dir()?, output),
+            Command::Cache(args) => cache::run(args, data_dir()?, output),
             Command::Status(args) => mesh::status(args, data_dir()?, output),
             Command::Peers(args) => mesh::peers(args, data_dir()?, output),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }

@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Args;
-use p2p_taskqueue::node::parse_address;
+use clap::{Args, ValueEnum};
+use p2p_taskqueue::{
+    api::{Check as _, Claim, Durability},
+    node::parse_address,
+};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,6 +29,31 @@ pub(super) struct ServeArgs {
     /// Take tasks of TYPE and run COMMAND for each: payload on standard input, result on standard output (repeatable).
     #[arg(long = "worker", value_name = "TYPE=COMMAND")]
     workers: Vec<String>,
+    /// What this machine has: its workers also take tasks that require it (repeatable).
+    #[arg(long = "label", value_name = "LABEL", requires = "workers")]
+    labels: Vec<String>,
+    /// Its workers take the tasks of this session beside those of none.
+    #[arg(long, requires = "workers")]
+    session: Option<String>,
+    /// What an acknowledged change has outlived: synced, a power cut; relaxed, the end of this process, and after 50
+    /// milliseconds a power cut, too.
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Synced)]
+    durability: DurabilityArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DurabilityArg {
+    Synced,
+    Relaxed,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(argument: DurabilityArg) -> Self {
+        match argument {
+            DurabilityArg::Synced => Self::Synced,
+            DurabilityArg::Relaxed => Self::Relaxed,
+        }
+    }
 }
 
 pub(super) fn run(args: &ServeArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
@@ -33,11 +61,17 @@ pub(super) fn run(args: &ServeArgs, data_dir: DataDir, output: Output) -> Result
         .p2p_listen
         .iter()
         .map(|text| parse_address(text).map_err(|error| Failure::argument("--p2p-listen", error)));
+    // Now, and not at each claim of a worker that then takes nothing.
+    let claim = Claim { labels: args.labels.clone(), session: args.session.clone(), ..Claim::new("worker") };
+    claim.check().map_err(|error| Failure::argument("--label, --session", error))?;
     let config = ServerConfig {
         data_dir,
         http: args.http.clone(),
         p2p_listen: p2p_listen.collect::<Result<_, _>>()?,
         workers: args.workers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+        labels: claim.labels,
+        session: claim.session,
+        durability: args.durability.into(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
     runtime.block_on(serve(config, output))?;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use p2p_taskqueue::{
-    PeerId, Task, TaskStatus,
-    api::{QueueError, Submit, Submitted, Wait, limits::WAIT_S_MAX},
+    PeerId, Task, TaskId, TaskStatus,
+    api::{OnParentFailure, QueueError, Submit, Submitted, Wait, limits::WAIT_S_MAX},
 };
 use serde::Serialize;
 
@@ -34,15 +34,36 @@ pub(super) struct SubmitArgs {
     /// Not before so many seconds from now.
     #[arg(long, value_name = "SECONDS")]
     delay: Option<f64>,
+    /// Give it up when it has not ended so many seconds from now.
+    #[arg(long, value_name = "SECONDS")]
+    deadline: Option<f64>,
+    /// Only when this task of the same node has completed (repeatable).
+    #[arg(long, value_name = "TASK_ID")]
+    after: Vec<TaskId>,
+    /// With --after: also when one of those tasks fails or is called off.
+    #[arg(long, requires = "after")]
+    run_anyway: bool,
     /// How often it may be tried; 0 is without limit.
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     max_attempts: u32,
+    /// Seconds before the second try; doubles with each, up to 300.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    backoff: f64,
     /// A repeat with the same key within a day answers the first task.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// A mark for listing (repeatable).
     #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,
+    /// Only a worker with this label may take it (repeatable).
+    #[arg(long = "require", value_name = "LABEL")]
+    requires: Vec<String>,
+    /// Only a worker of this session may take it.
+    #[arg(long)]
+    session: Option<String>,
+    /// Of the tasks with the same key only one runs at once, or as many as `taskmesh limit` says.
+    #[arg(long, value_name = "KEY")]
+    concurrency_key: Option<String>,
     /// Only a worker on this peer may take it.
     #[arg(long, value_name = "PEER_ID")]
     pin_to: Option<PeerId>,
@@ -63,9 +84,16 @@ pub(super) fn run(args: SubmitArgs, data_dir: DataDir, output: Output) -> Result
     let submit = Submit {
         priority: args.priority,
         delay_s: args.delay,
+        deadline_s: args.deadline,
+        after: args.after,
+        on_parent_failure: if args.run_anyway { OnParentFailure::Run } else { OnParentFailure::Fail },
         max_attempts: args.max_attempts,
+        backoff_s: args.backoff,
         idempotency_key: args.idempotency_key,
         labels: args.labels,
+        requires: args.requires,
+        session: args.session,
+        concurrency_key: args.concurrency_key,
         pin_to: args.pin_to,
         ..Submit::new(args.task_type, args.payload.read()?)
     };

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     TaskId, TaskStatus,
-    api::{Cancel, Get, List, Order, Wait},
+    api::{Cancel, Get, GetMany, List, Order, Wait},
 };
 
 use super::PeerArg;
@@ -18,8 +18,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
-    /// The task's id.
-    task_id: TaskId,
+    /// The tasks' ids, up to 1,000.
+    #[arg(value_name = "TASK_ID", required = true)]
+    task_ids: Vec<TaskId>,
     #[command(flatten)]
     peer: PeerArg,
 }
@@ -46,6 +47,9 @@ pub(super) struct ListArgs {
     /// Only tasks with this label.
     #[arg(long)]
     label: Option<String>,
+    /// Only tasks of this session.
+    #[arg(long)]
+    session: Option<String>,
     /// How many at the most, up to 1,000.
     #[arg(long, default_value_t = 50)]
     limit: u32,
@@ -71,10 +75,18 @@ pub(super) struct CancelArgs {
 }
 
 pub(super) fn get(args: GetArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
-    let got =
-        with_client(data_dir, args.peer.peer, async move |client| client.ask(Get { task_id: args.task_id }).await)?;
-    output.answer(&got, || task_text(&got.task));
-    Ok(ExitCode::SUCCESS)
+    let GetArgs { task_ids, peer } = args;
+    if let [task_id] = *task_ids {
+        let got = with_client(data_dir, peer.peer, async move |client| client.ask(Get { task_id }).await)?;
+        output.answer(&got, || task_text(&got.task));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let got = with_client(data_dir, peer.peer, async move |client| client.ask(GetMany { task_ids }).await)?;
+    output.answer(&got, || {
+        let missing: Vec<_> = got.missing.iter().map(|id| format!("\nno task {id}")).collect();
+        tasks_table(&got.tasks) + &missing.concat()
+    });
+    Ok(if got.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn wait(args: WaitArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
@@ -90,7 +102,7 @@ pub(super) fn list(args: ListArgs, data_dir: DataDir, output: Output) -> Result<
     let list = List {
         status: args.status,
         task_types: args.task_types,
-        session: None,
+        session: args.session,
         label: args.label,
         limit: args.limit,
         cursor: args.cursor,

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use mcp_core::{McpConfig, McpServer};
 use p2p_taskqueue::{
     Multiaddr, PeerId, TaskQueue,
+    api::Durability,
     carrier::{BridgedQueue, LocalQueue, RouteBook},
     node::{Node, NodeConfig, NodeError, NodeHandle},
     store::{SqliteStore, StoreOptions, TaskStore},
@@ -33,6 +34,12 @@ pub(crate) struct ServerConfig {
     /// Empty: the usual port on loopback, or a free one.
     pub(crate) p2p_listen: Vec<Multiaddr>,
     pub(crate) workers: Vec<WorkerSpec>,
+    /// What the workers of this machine have.
+    pub(crate) labels: Vec<String>,
+    /// The session whose tasks they take beside those of none.
+    pub(crate) session: Option<String>,
+    /// What is known of a change when it is answered.
+    pub(crate) durability: Durability,
 }
 
 /// `TYPE=COMMAND`.
@@ -95,14 +102,14 @@ impl Server {
     pub(crate) async fn start(config: ServerConfig) -> Result<Self, Failure> {
         let locked = config.data_dir.lock()?;
         let listener = HttpListener::bind(&config.http).await?;
-        let store =
-            SqliteStore::open(&config.data_dir.store(), StoreOptions::default()).map_err(anyhow::Error::from)?;
+        let identity = locked.identity_or_new()?;
+        let options = StoreOptions::new(identity.peer_id()).with_durability(config.durability);
+        let store = SqliteStore::open(&config.data_dir.store(), options).map_err(anyhow::Error::from)?;
         let store = Arc::new(store);
         let backend = Backend::Tokio;
         let thread = ExecutorThread::start(backend, ThreadConfig::default().with_name("taskmesh-p2p"))
             .context("cannot start the executor thread")?;
 
-        let identity = locked.identity_or_new()?;
         let local: Arc<dyn TaskStore> = Arc::<SqliteStore>::clone(&store);
         let local = LocalQueue::new(local, identity.peer_id(), thread.runtime());
         let node = NodeConfig::new(identity, locked.mesh_secret_or_new()?)
@@ -172,7 +179,8 @@ async fn start_p2p(
 ) -> Result<P2pSide, Failure> {
     let task_types: Vec<_> = config.workers.iter().map(|worker| worker.task_type.clone()).collect();
     let socket = config.data_dir.socket();
-    let worker_configs = worker_configs(config.workers, &runtime)?;
+    let has = (config.labels, config.session);
+    let worker_configs = worker_configs(config.workers, &has, &runtime)?;
     let files = Arc::new(config.data_dir);
     let start = |listen: Vec<Multiaddr>| {
         let (local, routes) = (Arc::clone(&local), Arc::clone(&routes));
@@ -195,13 +203,18 @@ async fn start_p2p(
     Ok(P2pSide { node, rpc, workers })
 }
 
-fn worker_configs(workers: Vec<WorkerSpec>, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
+fn worker_configs(
+    workers: Vec<WorkerSpec>,
+    (labels, session): &(Vec<String>, Option<String>),
+    runtime: &Arc<dyn Runtime>,
+) -> Result<Vec<WorkerConfig>, Failure> {
     let process = std::process::id();
     let configure = |(index, worker): (usize, WorkerSpec)| {
         let handler = CommandHandler::parse(&worker.command, Arc::clone(runtime))
             .map_err(|error| Failure::argument("--worker", format!("{:?}: {error}", worker.command)))?;
         let id = format!("{}-{process}-{index}", worker.task_type);
-        Ok(WorkerConfig::new(id, worker.task_type, Arc::new(handler)))
+        let config = WorkerConfig::new(id, worker.task_type, Arc::new(handler));
+        Ok(WorkerConfig { labels: labels.clone(), session: session.clone(), ..config })
     };
     workers.into_iter().enumerate().map(configure).collect()
 }

@@ -1,44 +1,57 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{
-    command::storage_error,
-    reader::{read_record, record_bytes},
-    rows::{self, RowError},
-    turn::unusable,
+    fault::{reading, reading_row},
+    line,
+    reads::{record_at, record_bytes},
 };
 use crate::{
     QueueError,
     api::{List, Order, limits::LIST_PAGE_BYTES},
-    store::Page,
-    task::{TaskId, TaskStatus},
+    store::{Page, Seq},
+    task::TaskStatus,
 };
 
 /// Reads a page of records in the order of acceptance.
 ///
 /// A cursor names the last task of its page, so tasks that come and go meanwhile neither repeat nor hide others. Sparse
-/// filters examine up to [`WINDOWS_MAX`] windows of [`WINDOW`] tasks; then the page ends early, perhaps empty, with a cursor.
+/// filters examine up to [`EXAMINED_MAX`] places, window by window; then the page ends early, perhaps empty, with a
+/// cursor.
 pub(super) fn list(connection: &Connection, query: &List) -> Result<Page, QueueError> {
-    let failed = |error: rusqlite::Error| storage_error(&error);
-    let snapshot = connection.unchecked_transaction().map_err(failed)?;
+    let snapshot = connection.unchecked_transaction().map_err(|error| reading(&error))?;
     let mut page = Filling { query, page: Page { records: Vec::new(), next_cursor: None }, bytes: 0, last: None };
     let mut after = match &query.cursor {
         Some(cursor) => Some(parse_cursor(cursor, query.order)?),
         None => None,
     };
-    for _ in 0..WINDOWS_MAX {
-        let Some(start) = next_seq(&snapshot, query, after).map_err(failed)? else { return Ok(page.page) };
-        let end = match query.order {
-            Order::Oldest => start.saturating_add(WINDOW),
-            Order::Newest => start.saturating_sub(WINDOW),
-        };
-        if page.fill(&snapshot, start, end)? {
+    let mut examined = 0;
+    while examined < EXAMINED_MAX {
+        let Some(window) = next_window(&snapshot, query, after)? else { return Ok(page.page) };
+        if page.fill(&snapshot, window)? {
             page.page.next_cursor = page.last.map(|seq| write_cursor(seq, query.order));
             return Ok(page.page);
         }
-        after = Some(end);
+        examined += window.high.saturating_sub(window.low).saturating_add(1);
+        after = Some(window.last(query.order));
     }
     page.page.next_cursor = after.map(|seq| write_cursor(seq, query.order));
     Ok(page.page)
+}
+
+/// Places that are examined by one statement, both ends included.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    low: Seq,
+    high: Seq,
+}
+
+impl Window {
+    const fn last(self, order: Order) -> Seq {
+        match order {
+            Order::Oldest => self.high,
+            Order::Newest => self.low,
+        }
+    }
 }
 
 /// A page and how far it is.
@@ -46,18 +59,18 @@ struct Filling<'a> {
     query: &'a List,
     page: Page,
     bytes: usize,
-    last: Option<i64>,
+    last: Option<Seq>,
 }
 
 impl Filling<'_> {
-    /// Adds the matching tasks from `start` to `end`, both included; whether the page is full and there are more.
-    fn fill(&mut self, connection: &Connection, start: i64, end: i64) -> Result<bool, QueueError> {
-        let failed = |error: rusqlite::Error| storage_error(&error);
+    /// Adds the matching tasks of a window; whether the page is full and there are more.
+    fn fill(&mut self, connection: &Connection, window: Window) -> Result<bool, QueueError> {
+        let failed = |error: rusqlite::Error| reading(&error);
         let mut statement = connection.prepare_cached(&page_sql(self.query)).map_err(failed)?;
         let types = (!self.query.task_types.is_empty()).then(|| serde_json::json!(self.query.task_types).to_string());
         let mut rows = statement
             .query(named_params! {
-                ":low": start.min(end), ":high": start.max(end),
+                ":low": window.low, ":high": window.high,
                 ":types": types, ":session": self.query.session, ":label": self.query.label,
             })
             .map_err(failed)?;
@@ -65,8 +78,8 @@ impl Filling<'_> {
             if self.page.records.len() >= self.query.limit as usize {
                 return Ok(true);
             }
-            let (seq, id) = place(row)?;
-            let record = read_record(row).map_err(|error| unusable(id, error))?;
+            let seq = row.get(0).map_err(failed)?;
+            let record = record_at(connection, seq)?;
             let bytes = record_bytes(&record);
             // A record that is larger than a page is a page by itself.
             if self.bytes + bytes > LIST_PAGE_BYTES && !self.page.records.is_empty() {
@@ -80,72 +93,107 @@ impl Filling<'_> {
     }
 }
 
-fn place(row: &rusqlite::Row<'_>) -> Result<(i64, TaskId), QueueError> {
-    let read = || Ok::<_, rusqlite::Error>((row.get(0)?, TaskId::from_bytes(row.get(1)?)));
-    read().map_err(|error| match RowError::from(error) {
-        RowError::Sqlite(error) => storage_error(&error),
-        RowError::Damaged => storage_error(&rusqlite::Error::InvalidQuery),
-    })
+/// The next places after `after` (or from the end of the order) at which there may be a task of this status.
+fn next_window(connection: &Connection, query: &List, after: Option<Seq>) -> Result<Option<Window>, QueueError> {
+    let forward = query.order == Order::Oldest;
+    let from = match after {
+        Some(seq) if forward => seq.saturating_add(1),
+        Some(seq) => seq.saturating_sub(1),
+        None if forward => 0,
+        None => Seq::MAX,
+    };
+    if from < 0 {
+        return Ok(None);
+    }
+    if query.status == Some(TaskStatus::Queued) {
+        return next_queued(connection, from, forward);
+    }
+    let rows = match query.status {
+        None | Some(TaskStatus::Queued) => "seq FROM task WHERE seq",
+        Some(TaskStatus::Running) => "key FROM live WHERE key>=0 AND key",
+        Some(TaskStatus::Completed) => "seq FROM finished WHERE seq",
+        Some(TaskStatus::Failed | TaskStatus::Cancelled) => {
+            "seq FROM finished INDEXED BY finished_badly WHERE status<>3 AND seq"
+        }
+    };
+    let start = first(connection, rows, from, forward)?;
+    Ok(start.map(|start| window(start, WINDOW, forward)))
 }
 
-/// The first place after `after` (or from the end of the order) at which there may be a task of this status.
-fn next_seq(connection: &Connection, query: &List, after: Option<i64>) -> rusqlite::Result<Option<i64>> {
-    let (from, condition) = match query.status {
-        None => ("task", "1"),
-        Some(TaskStatus::Queued) => ("live", "1"),
-        Some(TaskStatus::Running) => ("live INDEXED BY live_running", "phase = 2"),
-        Some(TaskStatus::Completed) => ("finished", "1"),
-        Some(TaskStatus::Failed | TaskStatus::Cancelled) => ("finished INDEXED BY finished_badly", "status <> 3"),
+/// Where there may be queued tasks: in a block that has ready ones, or where one waits for something.
+fn next_queued(connection: &Connection, from: Seq, forward: bool) -> Result<Option<Window>, QueueError> {
+    let block = line::next_block(connection, from, forward)
+        .map_err(|error| reading_row("the count of ready tasks", &error))?
+        .map(|(low, high)| if forward { low.max(from) } else { high.min(from) });
+    // The rows of `live` that do not run have the complement of their number as key, so they are in reverse.
+    let waiting = first(connection, "key FROM live WHERE key<0 AND key", !from, !forward)?.map(|key| !key);
+    let start = match (block, waiting) {
+        (Some(block), Some(waiting)) if forward => block.min(waiting),
+        (Some(block), Some(waiting)) => block.max(waiting),
+        (one, other) => match one.or(other) {
+            Some(start) => start,
+            None => return Ok(None),
+        },
     };
-    let (compare, direction, after) = match query.order {
-        Order::Oldest => (">", "ASC", after.unwrap_or(i64::MIN)),
-        Order::Newest => ("<", "DESC", after.unwrap_or(i64::MAX)),
-    };
-    let sql = format!("SELECT seq FROM {from} WHERE {condition} AND seq {compare} ?1 ORDER BY seq {direction} LIMIT 1");
-    connection.prepare_cached(&sql)?.query_row([after], |row| row.get(0)).optional()
+    Ok(Some(window(start, line::BLOCK, forward)))
+}
+
+const fn window(start: Seq, length: i64, forward: bool) -> Window {
+    if forward {
+        Window { low: start, high: start.saturating_add(length - 1) }
+    } else {
+        let low = start.saturating_sub(length - 1);
+        Window { low: if low < 0 { 0 } else { low }, high: start }
+    }
+}
+
+/// The first number at `from` or behind it, in this direction. The rows end with the column that is compared.
+fn first(connection: &Connection, rows: &str, from: i64, forward: bool) -> Result<Option<i64>, QueueError> {
+    let (compare, direction) = if forward { (">=", "ASC") } else { ("<=", "DESC") };
+    let sql = format!("SELECT {rows} {compare} ?1 ORDER BY 1 {direction} LIMIT 1");
+    let first =
+        connection.prepare_cached(&sql).and_then(|mut first| first.query_row([from], |row| row.get(0)).optional());
+    first.map_err(|error| reading(&error))
 }
 
 /// The narrowest table of the status leads, so that a page costs what it shows.
 fn page_sql(query: &List) -> String {
-    let (from, first, condition) = match query.status {
-        None => ("task t LEFT JOIN live l ON l.seq = t.seq LEFT JOIN finished f ON f.seq = t.seq", "t", "1"),
-        Some(TaskStatus::Queued) => (FROM_LIVE, "l", "l.phase < 2"),
-        Some(TaskStatus::Running) => (FROM_LIVE_RUNNING, "l", "l.phase = 2"),
-        Some(TaskStatus::Completed) => (FROM_FINISHED, "f", "f.status = 3"),
-        Some(TaskStatus::Failed) => (FROM_FINISHED_BADLY, "f", "f.status <> 3 AND f.status = 4"),
-        Some(TaskStatus::Cancelled) => (FROM_FINISHED_BADLY, "f", "f.status <> 3 AND f.status = 5"),
+    let (rows, first) = match query.status {
+        None => ("task t WHERE 1", "t.seq"),
+        Some(TaskStatus::Queued) => (QUEUED, "t.seq"),
+        Some(TaskStatus::Running) => ("live l CROSS JOIN task t ON t.seq = l.key WHERE 1", "l.key"),
+        Some(TaskStatus::Completed) => ("finished f CROSS JOIN task t ON t.seq = f.seq WHERE f.status = 3", "f.seq"),
+        Some(TaskStatus::Failed) => (FAILED, "f.seq"),
+        Some(TaskStatus::Cancelled) => (CANCELLED, "f.seq"),
     };
     let direction = match query.order {
         Order::Oldest => "ASC",
         Order::Newest => "DESC",
     };
     format!(
-        "SELECT {}, {}, {} FROM {from} WHERE {condition} AND {first}.seq BETWEEN :low AND :high \
+        "SELECT {first} FROM {rows} AND {first} BETWEEN :low AND :high \
          AND (:types IS NULL OR t.task_type IN (SELECT value FROM json_each(:types))) \
          AND (:session IS NULL OR t.session = :session) \
          AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(t.labels) WHERE value = :label)) \
-         ORDER BY {first}.seq {direction}",
-        rows::spec_columns!(),
-        rows::live_columns!(),
-        rows::ended_columns!(),
+         ORDER BY {first} {direction}"
     )
 }
 
-const FROM_LIVE: &str = "live l CROSS JOIN task t ON t.seq = l.seq LEFT JOIN finished f ON f.seq = l.seq";
-const FROM_LIVE_RUNNING: &str =
-    "live l INDEXED BY live_running CROSS JOIN task t ON t.seq = l.seq LEFT JOIN finished f ON f.seq = l.seq";
-const FROM_FINISHED: &str = "finished f CROSS JOIN task t ON t.seq = f.seq LEFT JOIN live l ON l.seq = f.seq";
-const FROM_FINISHED_BADLY: &str =
-    "finished f INDEXED BY finished_badly CROSS JOIN task t ON t.seq = f.seq LEFT JOIN live l ON l.seq = f.seq";
+const QUEUED: &str = "task t WHERE NOT EXISTS (SELECT 1 FROM finished WHERE seq = t.seq) \
+     AND NOT EXISTS (SELECT 1 FROM live WHERE key = t.seq)";
+const FAILED: &str = "finished f INDEXED BY finished_badly CROSS JOIN task t ON t.seq = f.seq \
+     WHERE f.status <> 3 AND f.status = 4";
+const CANCELLED: &str = "finished f INDEXED BY finished_badly CROSS JOIN task t ON t.seq = f.seq \
+     WHERE f.status <> 3 AND f.status = 5";
 
-fn write_cursor(seq: i64, order: Order) -> String {
+fn write_cursor(seq: Seq, order: Order) -> String {
     match order {
         Order::Oldest => format!("oldest-{seq}"),
         Order::Newest => format!("newest-{seq}"),
     }
 }
 
-fn parse_cursor(cursor: &str, order: Order) -> Result<i64, QueueError> {
+fn parse_cursor(cursor: &str, order: Order) -> Result<Seq, QueueError> {
     let prefix = match order {
         Order::Oldest => "oldest-",
         Order::Newest => "newest-",
@@ -159,5 +207,6 @@ fn parse_cursor(cursor: &str, order: Order) -> Result<i64, QueueError> {
 /// Tasks examined by one statement.
 const WINDOW: i64 = 20_000;
 
-/// Windows of one page: some tenths of a second at the most, so that a reader is soon free and the log can be copied.
-const WINDOWS_MAX: usize = 20;
+/// Tasks examined for one page: some tenths of a second at the most, so that a reader is soon free and the log can begin
+/// anew.
+const EXAMINED_MAX: i64 = 20 * WINDOW;

@@ -1,44 +1,51 @@
-//! The store on SQLite: one file, one writer, a few readers.
-//!
-//! ```text
-//! callers ──bounded──▶ writer thread: up to BATCH_MAX commands, one transaction, one commit, then the answers
-//!         ──bounded──▶ reader threads: one read-only connection each
-//! ```
+//! The rows of a store in one SQLite file.
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `store` | [`SqliteStore`]: the handle that callers hold; opening and closing |
-//! | `schema` | tables, versions, connections |
-//! | `rows`, `checksum` | rows to engine types and back, and how damage is noticed |
-//! | `command` | what callers send to the writer |
-//! | `writer`, `recovery` | the writer thread: batches, commits, the timer; what follows when one of these fails |
-//! | `batch`, `chores`, `turn` | commands, and what nobody asked for, against one transaction |
-//! | `lanes`, `leases`, `tally` | what the writer has in memory: heads of the lines of ready tasks, ends of leases, numbers |
-//! | `parked` | claims that wait for a task |
-//! | `reader`, `list` | the reader threads and their queries |
-//! | `routes` | which peer keeps a task that went elsewhere |
+//! | `backend` | [`SqliteBackend`]: opening the file, and the handles of it |
+//! | `schema`, `migrate` | tables, versions, connections |
+//! | `rows`, `find` | the connection that writes; finding one task's rows |
+//! | `row` | rows to engine types and back, and how damage is noticed |
+//! | `line`, `timer`, `edge`, `key`, `types`, `cache`, `route`, `meta` | the tables beside those of the tasks |
+//! | `reads`, `list`, `select` | a connection that reads |
+//! | `log`, `note` | how commits become durable, and how a lost one is noticed |
+//! | `scrub`, `repair` | looking over a whole store; making a sound one of what is intact |
 //! | `reserve` | room set aside so that a full disk does not stop completions |
+//! | `store` | [`SqliteStore`]: the store over these rows |
+//! | `files` | the store's files |
+//! | `fault` | what an error of SQLite means |
 
-mod batch;
-mod checksum;
-mod chores;
-mod command;
-mod lanes;
-mod leases;
+mod backend;
+mod cache;
+mod edge;
+mod fault;
+mod files;
+mod find;
+mod key;
+mod line;
 mod list;
-mod parked;
-mod reader;
-mod recovery;
+mod log;
+mod meta;
+mod migrate;
+mod note;
+mod reads;
+mod repair;
 mod reserve;
-mod routes;
+mod route;
+mod row;
 mod rows;
 mod schema;
+mod scrub;
+mod select;
 mod store;
-mod tally;
-mod turn;
-mod writer;
+mod timer;
+mod types;
 
-pub use store::{SqliteStore, StoreOptions};
+pub(crate) use backend::{Opened, SqliteBackend};
+pub use repair::RepairReport;
+pub use scrub::ScrubReport;
+pub(crate) use scrub::scrub;
+pub use store::SqliteStore;
 
 #[cfg(test)]
 mod tests;

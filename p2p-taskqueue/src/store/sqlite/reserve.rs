@@ -1,10 +1,9 @@
 use std::{
-    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use super::schema::{companion, private_file};
+use super::files::{companion, private_file, remove_if_any};
 
 /// Room on the disk that is given up when the disk is full, so that completions go on while submits are refused.
 #[derive(Debug)]
@@ -33,14 +32,12 @@ impl Reserve {
 
     /// Gives the room up.
     pub(super) fn spend(&self) {
-        if let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = remove_if_any(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "failed to free the reserve");
         }
     }
 }
 
-/// The log at its largest before it is copied (16 MB would be the worst case; completions of small tasks need a fraction),
-/// small enough not to be noticed.
-const RESERVE_BYTES: usize = 8 * 1024 * 1024;
+/// All of the log, which is copied into the database as soon as there is room for it, and half as much again for what
+/// completions write; small enough not to be noticed.
+const RESERVE_BYTES: usize = 24 * 1024 * 1024;

@@ -1,83 +1,110 @@
-use std::{
-    fs::{self, File, OpenOptions},
-    io::Read,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::Read, path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
+use super::{fault::opening, files::private_file, log, migrate, note};
 use crate::store::StoreError;
 
-/// The tables of schema version 1.
+/// The tables of schema version 2.
 ///
-/// `task` has one row from submit to removal and is never changed; `live` is small and hot; `finished` is apart, so that
-/// a claim never meets what is done. All three share `seq`, the order of acceptance, so one index finds a task by its id.
-/// Rows carry a checksum over what the engine reads of them.
-const TABLES: &str = "
+/// A submit writes `task` and `line`, a claim moves the place in `line` to a row of `live`, and the end moves that to
+/// `finished`: two or three trees each, and all but the index on `task.id` are written at one end. `seq`, the order of
+/// acceptance, joins them. Rows carry a checksum over what is read of them.
+///
+/// A fresh task has no row of `live`. The key of `live` is said at [`live_key`](super::row::live_key). `block` counts
+/// the entries of `line` for each run of sequence numbers, so that a list of queued tasks passes over what has ended.
+pub(super) const TABLES: &str = "
 CREATE TABLE meta (
-  only INTEGER PRIMARY KEY CHECK (only = 0),
-  epoch INTEGER NOT NULL, batch INTEGER NOT NULL, next_seq INTEGER NOT NULL,
-  queued INTEGER NOT NULL, running INTEGER NOT NULL,
-  completed INTEGER NOT NULL, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL
+  only INTEGER PRIMARY KEY CHECK (only = 0), store BLOB NOT NULL,
+  epoch INTEGER NOT NULL, batch INTEGER NOT NULL, next_seq INTEGER NOT NULL, crc INTEGER NOT NULL
 ) STRICT;
-INSERT INTO meta VALUES (0, 0, 0, 1, 0, 0, 0, 0, 0);
 
 CREATE TABLE task (
   seq INTEGER PRIMARY KEY, id BLOB NOT NULL, task_type TEXT NOT NULL, model_name TEXT NOT NULL,
-  priority INTEGER NOT NULL, created_at INTEGER NOT NULL, deadline INTEGER,
-  labels TEXT, requires TEXT, session TEXT, pin_to BLOB,
+  priority INTEGER NOT NULL, created_at INTEGER NOT NULL, ready_at INTEGER NOT NULL, not_before INTEGER,
+  deadline_s REAL, labels TEXT, requires TEXT, session TEXT, pin_to BLOB, after BLOB,
+  run_anyway INTEGER NOT NULL, concurrency_key TEXT,
   max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
   crc INTEGER NOT NULL, payload TEXT NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX task_id ON task (id);
 
 CREATE TABLE live (
-  seq INTEGER PRIMARY KEY, id BLOB NOT NULL, lane TEXT NOT NULL, priority INTEGER NOT NULL,
-  phase INTEGER NOT NULL, ready_at INTEGER NOT NULL, not_before INTEGER, attempt INTEGER NOT NULL,
-  fence_epoch INTEGER, fence_counter INTEGER, worker TEXT, lease_s REAL NOT NULL, lease_until INTEGER,
-  cancel TEXT, progress REAL, status_message TEXT, error TEXT, updated_at INTEGER NOT NULL,
-  max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
+  key INTEGER PRIMARY KEY, id BLOB NOT NULL, phase INTEGER NOT NULL, ready_at INTEGER NOT NULL, not_before INTEGER,
+  deadline INTEGER, waiting INTEGER NOT NULL, attempt INTEGER NOT NULL, fence_epoch INTEGER, fence_counter INTEGER,
+  worker TEXT, lease_s REAL NOT NULL, lease_until INTEGER, cancel TEXT, progress REAL, status_message TEXT, error TEXT,
+  updated_at INTEGER NOT NULL, max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
   crc INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX live_ready ON live (lane, priority DESC, ready_at, id) WHERE phase = 0;
-CREATE INDEX live_delayed ON live (ready_at) WHERE phase = 1;
-CREATE INDEX live_running ON live (seq) WHERE phase = 2;
 
 CREATE TABLE finished (
   seq INTEGER PRIMARY KEY, id BLOB NOT NULL, status INTEGER NOT NULL, at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
-  not_before INTEGER, attempt INTEGER NOT NULL, fence_epoch INTEGER, fence_counter INTEGER, worker TEXT,
-  progress REAL, status_message TEXT, error TEXT, dead INTEGER NOT NULL,
+  not_before INTEGER, deadline INTEGER, attempt INTEGER NOT NULL, fence_epoch INTEGER, fence_counter INTEGER,
+  worker TEXT, progress REAL, status_message TEXT, error TEXT, dead INTEGER NOT NULL,
   crc INTEGER NOT NULL, result TEXT
 ) STRICT;
-CREATE INDEX finished_expires ON finished (expires_at);
 CREATE INDEX finished_badly ON finished (seq) WHERE status <> 3;
+
+CREATE TABLE line (
+  lane TEXT NOT NULL, priority INTEGER NOT NULL, ready_at INTEGER NOT NULL, id BLOB NOT NULL,
+  seq INTEGER NOT NULL, crc INTEGER NOT NULL,
+  PRIMARY KEY (lane, priority DESC, ready_at, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE block (
+  number INTEGER PRIMARY KEY, ready INTEGER NOT NULL, crc INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE timer (
+  kind INTEGER NOT NULL, at INTEGER NOT NULL, seq INTEGER NOT NULL, crc INTEGER NOT NULL,
+  PRIMARY KEY (kind, at, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE edge (
+  parent INTEGER NOT NULL, child INTEGER NOT NULL, crc INTEGER NOT NULL,
+  PRIMARY KEY (parent, child)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotency (
   scope TEXT NOT NULL, key TEXT NOT NULL, content BLOB NOT NULL, id BLOB NOT NULL, expires_at INTEGER NOT NULL,
+  crc INTEGER NOT NULL,
   PRIMARY KEY (scope, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_expires ON idempotency (expires_at);
 
+CREATE TABLE type (
+  name TEXT PRIMARY KEY, queued INTEGER NOT NULL, running INTEGER NOT NULL, completed INTEGER NOT NULL,
+  failed INTEGER NOT NULL, cancelled INTEGER NOT NULL, paused INTEGER NOT NULL, draining INTEGER NOT NULL,
+  running_max INTEGER, crc INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE key_limit (
+  key TEXT PRIMARY KEY, running_max INTEGER NOT NULL, crc INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE route (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, owner BLOB NOT NULL
+  seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, owner BLOB NOT NULL, crc INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE cache (
+  key TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL, expires_at INTEGER, used_at INTEGER NOT NULL,
+  crc INTEGER NOT NULL, value TEXT NOT NULL
+) STRICT;
+CREATE INDEX cache_used ON cache (used_at, bytes);
+CREATE INDEX cache_expires ON cache (expires_at) WHERE expires_at IS NOT NULL;
 ";
 
-/// The lock that shows that the file has an owner. It is apart from the database because closing any handle of that
-/// would drop the locks that SQLite has on it.
-pub(super) fn take_ownership(path: &Path) -> Result<File, StoreError> {
-    let io = |source| StoreError::Io { path: path.to_owned(), source };
-    let lock = private_file(&companion(path, "-owner")).map_err(io)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(io(source)),
-    }
+/// What to do about an empty file beside the note of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// It held a store: all of it is missing.
+    Refuse,
+    /// Begin anew.
+    Accept,
 }
 
-/// Makes sure that the file is a store of a version known here, with every table.
-pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
+/// Makes sure that the file is a store of this version, with every table: makes it, or migrates it.
+pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     {
         let mut header = Vec::new();
@@ -87,28 +114,55 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
             return Err(StoreError::NotAStore { path: path.to_owned() });
         }
     }
-    let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|error| opening(path, error))?;
-    let (application, version) = versions(&connection).map_err(|error| opening(path, error))?;
-    match (application, version) {
-        (0, 0) if is_empty(&connection).map_err(|error| opening(path, error))? => {
-            create(&connection).map_err(|error| opening(path, error))
-        }
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+    let failed = |error| opening(path, error);
+    let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    match versions(&connection).map_err(failed)? {
+        (0, 0) if is_empty(&connection).map_err(failed)? => match note::batch_of_any(path).map_err(io)? {
+            Some(missing) if empty == Empty::Refuse => Err(StoreError::LostTail { path: path.to_owned(), missing }),
+            _ => create(&connection).map_err(failed),
+        },
+        (APPLICATION_ID, SCHEMA_VERSION) => log_ahead(&connection).map_err(failed),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(StoreError::Newer { path: path.to_owned(), found, supported: SCHEMA_VERSION })
+        }
+        (APPLICATION_ID, migrate::FROM_VERSION) => {
+            log_ahead(&connection).map_err(failed)?;
+            migrate::migrate(&connection).map_err(failed)
         }
         _ => Err(StoreError::NotAStore { path: path.to_owned() }),
     }
 }
 
-/// The connection that writes.
+/// Makes the tables in an empty file.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    log_ahead(connection)?;
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(TABLES)?;
+    super::meta::insert_first(&transaction)?;
+    mark(&transaction)?;
+    transaction.commit()?;
+    // Into the file, so that it is known for a store whatever becomes of the log.
+    log::copy(connection).map(drop)
+}
+
+/// Sees that the file has a log, as one that another program restored may not have, and that commits here wait for the
+/// disk.
+fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")
+}
+
+/// Marks the file as a store of this version.
+pub(super) fn mark(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
+/// The connection that writes. A commit does not wait for the disk: see [`SqliteLog`](super::log::SqliteLog).
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "cache_size", WRITER_CACHE_KIB_NEGATIVE)?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES_MAX, |_| Ok(()))?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     Ok(connection)
 }
 
@@ -116,57 +170,21 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "query_only", true)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     Ok(connection)
 }
 
-/// Copies the log into the file and empties it; `true` when all of it was copied.
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        let (busy, log, copied): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(busy == 0 && log == copied)
-    })
-}
-
-/// What an error of SQLite means for somebody who opens the file.
-pub(super) fn opening(path: &Path, source: rusqlite::Error) -> StoreError {
-    let path = path.to_owned();
-    match source.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => StoreError::NotAStore { path },
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, source },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse { path },
-        _ => StoreError::Sqlite { path, source },
-    }
-}
-
-/// Another file of the store, beside it.
-pub(super) fn companion(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// Opens or makes a file that only its owner may read. SQLite gives its own companions the mode of the database.
-pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-        let file = options.mode(0o600).open(path)?;
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        Ok(file)
-    }
-    #[cfg(not(unix))]
-    options.open(path)
-}
-
-fn open_plain(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
+/// A connection with what all of them have in common. Closing it leaves the log as it is.
+pub(super) fn open_plain(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Plans do not depend on the values bound to them: without this, statements are planned anew for new values.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // The log stays at its length, and handles of it stay good, when the last connection closes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Pages are looked at more closely when they are read: damage is an error rather than a wrong answer.
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     Ok(connection)
 }
 
@@ -179,21 +197,13 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-    ))
-}
-
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Marks the file as a task store of this project: the letters `tmsh`.
-pub(super) const APPLICATION_ID: i64 = 0x746d_7368;
+const APPLICATION_ID: i64 = 0x746d_7368;
 
 /// Raised by every change of the tables; each released version opens here.
-pub(super) const SCHEMA_VERSION: i64 = 1;
+pub(super) const SCHEMA_VERSION: i64 = 2;
 
 /// Only a program that is not ours (a shell, a backup) can hold the file: wait a moment, then say so.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
@@ -201,9 +211,5 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// In SQLite's unit, negative KiB: the hot pages of a million queued tasks; taken as it is needed.
 const WRITER_CACHE_KIB_NEGATIVE: i64 = -16 * 1024;
 
-/// Under load the log is copied into the file at this many pages (16 MB): copying stalls one commit in some hundreds,
-/// which keeps it out of the 99th percentile. When the writer is idle it is copied at once.
-const LOG_PAGES_MAX: i64 = 4_000;
-
 /// More than there are statements.
-const STATEMENTS_CACHED: usize = 64;
+const STATEMENTS_CACHED: usize = 96;

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::{
-    ErrorCode, QueueError, Request, Response,
+    ErrorCode, QueueError, Request, Response, Task,
     api::{Outcome, Release},
     wire::{
         frame::FrameError,
@@ -129,7 +129,7 @@ impl Session {
         let mut frame = Vec::new();
         (Outgoing::Call { id, request }).put(&mut frame).map_err(|error| unsendable(&error))?;
         let (reply, answer) = oneshot::channel();
-        let call = Call { reply: Some(reply), is_claim: matches!(request, Request::Claim(_)), end: None };
+        let call = Call { reply: Some(reply), is_claim: claims(request), end: None };
         self.shared.queue_call(id, frame, call)?;
         let outstanding = Outstanding { shared: &self.shared, id };
         let deadline = self.shared.runtime.now() + timeout;
@@ -307,14 +307,17 @@ impl Shared {
             Some(reply) => reply.send(read_answer(ok, error)).err(),
             None => Some(read_answer(ok, error)),
         };
-        if let Some(Ok(Response::Claimed(claimed))) = undelivered {
-            self.give_back(claimed);
+        match undelivered {
+            Some(Ok(Response::Claimed(claimed))) => claimed.task.iter().for_each(|task| self.give_back(task)),
+            Some(Ok(Response::ClaimedMany(claimed))) => claimed.tasks.iter().for_each(|task| self.give_back(task)),
+            Some(Ok(Response::Completed(completed))) => completed.next.iter().for_each(|task| self.give_back(task)),
+            _ => {}
         }
     }
 
     /// A task was claimed for a caller that has gone: without this it would be nobody's until its lease ends.
-    fn give_back(&self, claimed: crate::api::Claimed) {
-        let Some((task_id, fence)) = claimed.task.and_then(|task| Some((task.task_id, task.fence?))) else { return };
+    fn give_back(&self, task: &Task) {
+        let (task_id, Some(fence)) = (task.task_id, task.fence) else { return };
         let reason = "its claimant has gone".to_owned();
         let request = Request::Release(Release { task_id, fence, delay_s: 0.0, reason });
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -366,6 +369,15 @@ impl Phase {
             Self::Draining | Self::Closing => Some(QueueError::new(ErrorCode::ShuttingDown, "this node is stopping")),
             Self::Ended(end) => unreachable(end.to_string()),
         }
+    }
+}
+
+/// Whether the answer may hand tasks out.
+const fn claims(request: &Request) -> bool {
+    match request {
+        Request::Claim(_) | Request::ClaimMany(_) => true,
+        Request::Complete(complete) => complete.claim_next.is_some(),
+        _ => false,
     }
 }
 

@@ -41,8 +41,16 @@ struct Entry {
     abort: AbortHandle,
     bytes: usize,
     is_long_poll: bool,
-    /// What is answered when the job is aborted.
-    aborted_as: ErrorCode,
+    /// Whether the operation may have taken effect while it still waits.
+    changes: bool,
+    aborted: Aborted,
+}
+
+/// Why a job is aborted.
+#[derive(Debug, Clone, Copy)]
+enum Aborted {
+    GivenUp,
+    Stopping,
 }
 
 /// The peer uses the id of a request that is not answered yet.
@@ -64,7 +72,7 @@ impl Jobs {
         if let Err(refusal) = self.admit(bytes) {
             return Ok(Err(refusal));
         }
-        let is_long_poll = is_long_poll(&request);
+        let (is_long_poll, changes) = (is_long_poll(&request), completes(&request));
         let Service { queue, caller } = service.clone();
         let job = AssertUnwindSafe(async move { queue.call(&caller, request).await }).catch_unwind();
         let (abort, registration) = AbortHandle::new_pair();
@@ -76,7 +84,7 @@ impl Jobs {
         });
         self.running.push(Box::pin(job));
         self.is_polled = false;
-        self.entries.insert(id, Entry { abort, bytes, is_long_poll, aborted_as: ErrorCode::Interrupted });
+        self.entries.insert(id, Entry { abort, bytes, is_long_poll, changes, aborted: Aborted::GivenUp });
         self.bytes += bytes;
         Ok(Ok(()))
     }
@@ -101,10 +109,11 @@ impl Jobs {
         }
     }
 
-    /// Ends what would outlast a shutdown. It changes nothing, and the caller may ask again elsewhere or later.
+    /// Ends what would outlast a shutdown. The caller may ask again elsewhere or later; a completion that waits for the next
+    /// task is perhaps done, and asking again says so.
     pub(super) fn end_long_polls(&mut self) {
         for entry in self.entries.values_mut().filter(|entry| entry.is_long_poll) {
-            entry.aborted_as = ErrorCode::ShuttingDown;
+            entry.aborted = Aborted::Stopping;
             entry.abort.abort();
         }
     }
@@ -132,22 +141,28 @@ impl Jobs {
         };
         let entry = self.entries.remove(&id);
         self.bytes -= entry.as_ref().map_or(0, |entry| entry.bytes);
-        let aborted_as = entry.map_or(ErrorCode::Interrupted, |entry| entry.aborted_as);
-        Poll::Ready((id, outcome.unwrap_or_else(|| Err(aborted(aborted_as)))))
+        Poll::Ready((id, outcome.unwrap_or_else(|| Err(aborted(entry.as_ref())))))
     }
 }
 
-fn aborted(code: ErrorCode) -> QueueError {
-    let message = if code == ErrorCode::ShuttingDown { "the node is stopping" } else { "the caller gave it up" };
-    QueueError::new(code, message)
+fn aborted(entry: Option<&Entry>) -> QueueError {
+    let stopping = || QueueError::new(ErrorCode::ShuttingDown, "the node is stopping");
+    match entry {
+        Some(Entry { aborted: Aborted::Stopping, changes: true, .. }) => stopping().with_unknown_outcome(),
+        Some(Entry { aborted: Aborted::Stopping, .. }) => stopping(),
+        _ => QueueError::new(ErrorCode::Interrupted, "the caller gave it up"),
+    }
+}
+
+fn completes(request: &Request) -> bool {
+    match request {
+        Request::Complete(_) => true,
+        Request::At(at) => completes(&at.request),
+        _ => false,
+    }
 }
 
 /// Whether the request waits for something to happen.
 pub(super) fn is_long_poll(request: &Request) -> bool {
-    match request {
-        Request::Wait(wait) => wait.timeout_s > 0.0,
-        Request::Claim(claim) => claim.wait_s > 0.0,
-        Request::At(at) => is_long_poll(&at.request),
-        _ => false,
-    }
+    request.wait_s() > 0.0
 }

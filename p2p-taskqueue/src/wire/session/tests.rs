@@ -6,8 +6,8 @@ use runtime_bridge::{JobHandle, RuntimeExt};
 
 use super::{Driver, Service, Session, SessionEnd};
 use crate::{
-    Caller, ErrorCode, QueueError, Request, Response, TaskId, TaskStatus,
-    api::{Claim, Get, List, Outcome, StatusQuery, Submit, Wait},
+    Caller, ErrorCode, Operation as _, QueueError, Request, Response, TaskId, TaskQueueExt as _, TaskStatus,
+    api::{Claim, ClaimMany, Complete, Get, List, Outcome, StatusQuery, Submit, Wait},
     testing::{DEADLINE, FakeQueue, ManualRuntime, Pipe, payload, pipe, runtime, soon},
     wire::{
         frame::FrameReader,
@@ -123,6 +123,40 @@ async fn a_task_claimed_for_a_caller_that_has_gone_is_given_back() {
 }
 
 #[tokio::test]
+async fn whatever_hands_tasks_out_gives_them_back() {
+    let queue = FakeQueue::new(PeerId::random());
+    for _ in 0..3 {
+        queue.submit(&Caller::Local, submit(10)).await.unwrap();
+    }
+    let many = ClaimMany { claim: long_claim(), max_tasks: 2 };
+    let claimed = queue.claim_many(&Caller::Local, many.clone()).await.unwrap();
+    let first = claimed.tasks[0].clone();
+    let claim_next = Some(long_claim());
+    let complete = Complete { claim_next, ..Complete::new(first.task_id, first.fence.unwrap(), None) };
+    let completed = queue.complete(&Caller::Local, complete.clone()).await.unwrap();
+    let next = completed.next.clone().unwrap().task_id;
+    let two = claimed.tasks.iter().map(|task| task.task_id).collect::<Vec<_>>();
+    for (request, response, given_back) in [
+        (many.into_request(), Response::ClaimedMany(claimed), two),
+        (complete.into_request(), Response::Completed(completed), vec![next]),
+    ] {
+        let (io, mut peer) = pipe(64 * 1024);
+        let asker = end(io, None);
+        let session = asker.session.clone();
+        let asking = runtime().spawn(async move { session.call(&request, DEADLINE).await });
+        receive(&mut peer).await;
+        asking.cancel();
+        assert!(receive(&mut peer).await.contains("cancel"));
+        let answer = serde_json::to_string(&response).unwrap();
+        send(&mut peer, &format!(r#"{{"kind":"answer","id":1,"ok":{answer}}}"#)).await;
+        for id in given_back {
+            let release = receive(&mut peer).await;
+            assert!(release.contains("release") && release.contains(&id.to_string()), "{release}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn beyond_the_bound_both_ends_say_overloaded() {
     let (asker, _answerer, queue) = pair(1024 * 1024);
     let polls: Vec<_> = (0..IN_FLIGHT_MAX).map(|_| start(&asker.session, long_claim())).collect();
@@ -221,10 +255,16 @@ async fn a_timeout_is_told_from_an_answer() {
 #[tokio::test]
 async fn a_session_that_drains_ends_long_polls_and_lets_the_rest_finish() {
     let (asker, answerer, queue) = pair(64 * 1024);
+    let task_id = queue.submit(&Caller::Local, submit(10)).await.unwrap().task_id;
+    let fence = queue.claim(&Caller::Local, Claim::new("w")).await.unwrap().task.unwrap().fence.unwrap();
     let polling = start(&asker.session, long_claim());
-    until_calls(&queue, 1).await;
+    let complete = Complete { claim_next: Some(long_claim()), ..Complete::new(task_id, fence, None) };
+    let completing = start(&asker.session, complete);
+    until_calls(&queue, 4).await;
     answerer.session.drain();
     assert_eq!(soon(polling).await.unwrap().unwrap_err().code, ErrorCode::ShuttingDown);
+    let error = soon(completing).await.unwrap().unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::ShuttingDown, Outcome::Unknown));
     assert_eq!(soon(answerer.driver).await.unwrap(), SessionEnd::ClosedHere);
     assert_eq!(soon(asker.driver).await.unwrap(), SessionEnd::ClosedByPeer);
     assert_eq!(ask(&asker.session, List::default()).await.unwrap_err().code, ErrorCode::Unreachable);

@@ -1,0 +1,115 @@
+//! What the lines of the benchmark of the queue are made of.
+
+pub(crate) mod deep;
+mod floor;
+mod goal;
+pub(crate) mod rates;
+mod times;
+pub(crate) mod wake;
+
+pub(crate) use goal::Goal;
+pub(crate) use times::Times;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use p2p_taskqueue::{
+    Caller, Fence, Json, PeerId, Task, TaskId, TaskQueue,
+    api::{Claim, Complete, Submit},
+    carrier::LocalQueue,
+    store::{MemoryStore, SqliteStore, StoreOptions, TaskStore},
+};
+use runtime_bridge::TokioRuntime;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Queue = Arc<dyn TaskQueue>;
+
+/// Who asks everything.
+pub(crate) const ME: Caller = Caller::Local;
+
+/// A payload's size as JSON, in bytes.
+const PAYLOAD_BYTES: usize = 256;
+
+/// Which lines were asked for.
+#[derive(Debug)]
+pub(crate) struct Lines(Vec<String>);
+
+impl Lines {
+    /// Those that one of the arguments is part of; all without such an argument.
+    pub(crate) fn new(arguments: Vec<String>) -> Self {
+        Self(arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect())
+    }
+
+    pub(crate) fn want(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|part| name.contains(part))
+    }
+}
+
+/// Where everything runs: clients on a tokio with two workers, files in a folder that goes with this.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) runtime: Runtime,
+    folder: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Result<Self, Error> {
+        Ok(Self { runtime: runtime()?, folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))? })
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name.replace('/', "-"))
+    }
+
+    /// A queue over a store in this file.
+    pub(crate) fn open(&self, file: &Path) -> Result<Queue, Error> {
+        open(&self.runtime, file)
+    }
+
+    /// A queue over a store that keeps nothing.
+    pub(crate) fn memory(&self) -> Result<Queue, Error> {
+        let owner = PeerId::random();
+        Ok(over(&self.runtime, owner, Arc::new(MemoryStore::new(StoreOptions::new(owner))?)))
+    }
+
+    /// A queue over a store in a file of its own.
+    pub(crate) fn sqlite(&self, name: &str) -> Result<Queue, Error> {
+        self.open(&self.file(name))
+    }
+}
+
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+pub(crate) fn open(runtime: &Runtime, file: &Path) -> Result<Queue, Error> {
+    let owner = PeerId::random();
+    Ok(over(runtime, owner, Arc::new(SqliteStore::open(file, StoreOptions::new(owner))?)))
+}
+
+fn over(runtime: &Runtime, owner: PeerId, store: Arc<dyn TaskStore>) -> Queue {
+    Arc::new(LocalQueue::new(store, owner, Arc::new(TokioRuntime::new(runtime.handle().clone()))))
+}
+
+pub(crate) fn submit(task_type: impl Into<String>) -> Submit {
+    Submit::new(task_type, Json::from_text(&"x".repeat(PAYLOAD_BYTES - 2)))
+}
+
+pub(crate) fn claim(task_type: &str) -> Claim {
+    Claim { supported_task_types: vec![task_type.to_owned()], ..Claim::new("bench") }
+}
+
+/// The completion of a task that was claimed.
+pub(crate) fn complete(task: Option<&Task>) -> Result<Complete, Error> {
+    let (task_id, fence) = held(task)?;
+    Ok(Complete::new(task_id, fence, Some(Json::null())))
+}
+
+fn held(task: Option<&Task>) -> Result<(TaskId, Fence), Error> {
+    let task = task.ok_or("there was no task to claim")?;
+    Ok((task.task_id, task.fence.ok_or("a claimed task has a fence")?))
+}

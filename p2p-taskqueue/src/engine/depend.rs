@@ -1,0 +1,67 @@
+use super::{Ended, Live, Now, Phase, Spec, Step, finish, lease::requeued};
+use crate::{
+    api::OnParentFailure,
+    task::{TaskId, TaskStatus},
+};
+
+/// Holds a task back until so many others have ended (clause T10). None is no reason to wait.
+pub(crate) fn block(live: Live, waiting: u32) -> Live {
+    if waiting == 0 { live } else { Live { phase: Phase::Blocked, waiting, ..live } }
+}
+
+/// What the end of a task means for one that comes after it (clause T10).
+pub(crate) fn parent_ended(live: Live, parent: TaskId, ended: &Ended, on_failure: OnParentFailure, now: Now) -> Step {
+    match (ended.status, on_failure) {
+        (TaskStatus::Completed, _) | (_, OnParentFailure::Run) => {}
+        _ => return Step::End(parent_failed(live, parent, ended, now)),
+    }
+    let waiting = live.waiting.saturating_sub(1);
+    if waiting > 0 {
+        return Step::Stay(Live { waiting, ..live });
+    }
+    // Not by its `ready_at`: that is when it was accepted, and the wall clock may have been set back since.
+    let ready_at = live.not_before.unwrap_or(now.wall).max(now.wall);
+    Step::Stay(requeued(Live { waiting, ready_at, ..live }, now))
+}
+
+/// Fails a task for a task that it comes after.
+pub(crate) fn parent_failed(live: Live, parent: TaskId, ended: &Ended, now: Now) -> Ended {
+    let how = if ended.status == TaskStatus::Cancelled { "was called off" } else { "failed" };
+    let why = ended.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let error = format!("task {parent}, which it comes after, {how}{why}");
+    finish::ended(live, TaskStatus::Failed, Some(clipped(error)), true, now)
+}
+
+/// Queues a dead letter again as if it were new; the fence stays, so that the next one differs from it.
+pub(crate) fn retry(spec: &Spec, ended: &Ended, now: Now) -> Live {
+    Live {
+        phase: Phase::Ready,
+        ready_at: now.wall,
+        not_before: None,
+        deadline: spec.deadline_s.map(|seconds| now.steady.after(seconds)),
+        waiting: 0,
+        attempt: 0,
+        fence: ended.fence,
+        worker: None,
+        lease_s: 0.0,
+        lease_until: None,
+        cancel: None,
+        progress: None,
+        status_message: None,
+        error: ended.error.clone(),
+        updated_at: now.wall,
+        terms: spec.terms,
+    }
+}
+
+/// A chain of failures repeats the first one's text with each link: only so much of it is kept.
+fn clipped(mut text: String) -> String {
+    if text.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+/// As long as a message.
+const REASON_BYTES_MAX: usize = crate::api::limits::MESSAGE_BYTES_MAX;

@@ -1,0 +1,299 @@
+//! The seam between what every store does alike and where its rows are: SQLite, memory, later PostgreSQL.
+//!
+//! The writer thread of a store holds the one [`Rows`]; it decides everything, so that an implementation only keeps and
+//! finds rows. Reader threads hold a [`Reads`] each. Every implementation passes the same suite (`backend_tests`).
+
+use std::{cmp::Reverse, fmt, io};
+
+use super::{Page, StoreError};
+use crate::{
+    PeerId, QueueError,
+    api::{List, Selection},
+    engine::{Ended, Live, Record, Spec, Wall},
+    task::{Json, TaskId, TaskStatus},
+};
+
+/// Where a store's rows are, and how to get at them.
+pub(crate) trait Backend: Send + fmt::Debug {
+    /// Opens the rows for writing: at the start, and again after a failure. What it then shows is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rows`].
+    fn open_rows(&self) -> Result<Box<dyn Rows>, Fault>;
+
+    /// Opens a way to make commits durable; `None` when there is no stable storage. Each handle learns of each failed
+    /// write, so it may be used beside others.
+    ///
+    /// # Errors
+    ///
+    /// What the system answers.
+    fn open_log(&self) -> io::Result<Option<Box<dyn Log>>>;
+
+    /// Opens a reader.
+    ///
+    /// # Errors
+    ///
+    /// Why the rows cannot be read.
+    fn open_reads(&self) -> Result<Box<dyn Reads>, StoreError>;
+
+    /// Gives up room that was set aside, so that completions go on while the disk is full.
+    fn spend_reserve(&self) {}
+
+    /// Sets that room aside, if it is not.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is no room.
+    fn fill_reserve(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes what was committed durable.
+pub(crate) trait Log: Send + fmt::Debug {
+    /// Waits until everything that was committed before the call is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// The system's. The sync must not be tried again: what the system then holds in memory need not be on the disk.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Notes, without waiting for it, up to which batch commits are on stable storage, so that a log which later ends
+    /// before it is noticed.
+    fn note_synced(&mut self, batch: u64);
+}
+
+/// The order of acceptance; names a task inside its store. Never given twice.
+pub(crate) type Seq = i64;
+
+/// Why rows could not be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// A row's content is not what was written. Only this row is concerned.
+    #[error("a stored record is damaged")]
+    Damaged,
+    /// The disk is full.
+    #[error("{0}")]
+    Full(String),
+    /// Another program holds the rows.
+    #[error("{0}")]
+    Busy(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The store's running numbers: written with every batch, so that opening it counts nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// The first half of every fence of this opening.
+    pub(crate) epoch: u64,
+    /// Committed batches that changed something.
+    pub(crate) batch: u64,
+    /// The next task's place in the order of acceptance.
+    pub(crate) next_seq: Seq,
+}
+
+/// What a submit fixed, with its place in the order of acceptance. It never changes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TaskRow {
+    pub(crate) seq: Seq,
+    pub(crate) spec: Spec,
+    /// Its place in line while it is fresh: see [`Rows::live`].
+    pub(crate) ready_at: Wall,
+    /// As [`Live::not_before`] says it while the task is fresh.
+    pub(crate) not_before: Option<Wall>,
+    /// A JSON text.
+    pub(crate) payload: String,
+}
+
+impl TaskRow {
+    /// How the task stands as long as nothing has happened to it since it was accepted.
+    pub(crate) fn fresh(&self) -> Live {
+        Live {
+            phase: crate::engine::Phase::Ready,
+            ready_at: self.ready_at,
+            not_before: self.not_before,
+            // A task with a deadline has a row of its own from the start.
+            deadline: None,
+            waiting: 0,
+            attempt: 0,
+            fence: None,
+            worker: None,
+            lease_s: 0.0,
+            lease_until: None,
+            cancel: None,
+            progress: None,
+            status_message: None,
+            error: None,
+            updated_at: self.spec.created_at,
+            terms: self.spec.terms,
+        }
+    }
+}
+
+/// A ready task's place in its line: the order of clause T6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) priority: Reverse<u8>,
+    pub(crate) ready_at: Wall,
+    pub(crate) id: TaskId,
+    pub(crate) seq: Seq,
+}
+
+/// What the clock has to do with a task. Each kind has a timeline of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Timer {
+    /// It becomes claimable.
+    Ready,
+    /// It is given up.
+    Deadline,
+    /// It is removed with its result.
+    Removal,
+}
+
+/// An idempotency key that was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyRow {
+    pub(crate) content: [u8; 32],
+    pub(crate) id: TaskId,
+    pub(crate) expires_at: Wall,
+}
+
+/// The numbers and settings of one task type. The type of the empty name stands for the whole queue; it counts nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TypeRow {
+    /// In the order of [`TaskStatus::ALL`].
+    pub(crate) counts: [u64; TaskStatus::ALL.len()],
+    pub(crate) paused: bool,
+    pub(crate) draining: bool,
+    pub(crate) running_max: Option<u32>,
+}
+
+/// A value of the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CacheRow {
+    pub(crate) value: Json,
+    pub(crate) expires_at: Option<Wall>,
+    /// When it was last used, to the minute.
+    pub(crate) used_at: Wall,
+}
+
+/// The rows of a store, for the one thread that changes them.
+///
+/// Reads see what the open transaction has written. Counts bound how many rows an answer has; order is as named.
+///
+/// # Errors
+///
+/// [`Fault::Damaged`] concerns the row that was asked for and leaves the transaction usable. After any other fault the
+/// transaction must be rolled back; after one of `commit` the rows must be opened anew.
+pub(crate) trait Rows: Send + fmt::Debug {
+    /// Starts a transaction.
+    fn begin(&mut self) -> Result<(), Fault>;
+    /// Ends it. Readers see it from here on; it is durable after [`Log::sync`].
+    fn commit(&mut self) -> Result<(), Fault>;
+    /// Forgets it.
+    fn rollback(&mut self) -> Result<(), Fault>;
+    /// Has nothing else to do: tidies up. `closing`: it is for the last time. Outside transactions.
+    fn tidy(&mut self, closing: bool) -> Result<(), Fault>;
+
+    fn meta(&mut self) -> Result<Meta, Fault>;
+    fn save_meta(&mut self, meta: &Meta) -> Result<(), Fault>;
+
+    /// Finds a task, whether it lives or has ended.
+    fn seq_of(&mut self, id: TaskId) -> Result<Option<Seq>, Fault>;
+    fn task(&mut self, seq: Seq) -> Result<Option<TaskRow>, Fault>;
+    fn insert_task(&mut self, row: &TaskRow) -> Result<(), Fault>;
+    /// Removes what [`insert_task`](Self::insert_task) wrote; the rest has been removed before.
+    fn remove_task(&mut self, seq: Seq) -> Result<(), Fault>;
+
+    /// How a task stands that has not ended. A task without this row and without an ended one is *fresh*: it stands as
+    /// [`TaskRow::fresh`] says, and in line.
+    fn live(&mut self, seq: Seq) -> Result<Option<Live>, Fault>;
+    /// Writes it, in place of an older one.
+    fn put_live(&mut self, seq: Seq, id: TaskId, live: &Live) -> Result<(), Fault>;
+    fn remove_live(&mut self, seq: Seq) -> Result<(), Fault>;
+    /// Every task that is running.
+    fn running(&mut self) -> Result<Vec<(Seq, TaskId, Live)>, Fault>;
+
+    fn ended(&mut self, seq: Seq) -> Result<Option<(Ended, Option<Json>)>, Fault>;
+    fn insert_ended(&mut self, seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> Result<(), Fault>;
+    fn remove_ended(&mut self, seq: Seq) -> Result<(), Fault>;
+
+    /// Puts a task into a line of ready tasks; the lane is as [`Lane::to_text`](crate::engine::Lane::to_text) has it.
+    fn join_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault>;
+    fn leave_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault>;
+    /// The first places of a line, or those behind one of its places.
+    fn line(&mut self, lane: &str, behind: Option<&Place>, count_max: usize) -> Result<Vec<Place>, Fault>;
+    /// The first lane with a line, or the one behind a lane, in any fixed order.
+    fn next_lane(&mut self, behind: Option<&str>) -> Result<Option<String>, Fault>;
+
+    fn set_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault>;
+    fn clear_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault>;
+    /// The first timers that end at `by` or before, the earliest first.
+    fn due(&mut self, timer: Timer, by: Wall, count_max: usize) -> Result<Vec<(Wall, Seq)>, Fault>;
+    /// When the first timer ends.
+    fn first_due(&mut self, timer: Timer) -> Result<Option<Wall>, Fault>;
+
+    /// Notes that `child` waits for the end of `parent`.
+    fn add_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault>;
+    fn remove_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault>;
+    /// The first tasks that wait for the end of `parent`.
+    fn children(&mut self, parent: Seq, count_max: usize) -> Result<Vec<Seq>, Fault>;
+    /// Tasks that have ended while others still have to be told.
+    fn unsettled(&mut self) -> Result<Vec<Seq>, Fault>;
+
+    fn key(&mut self, scope: &str, key: &str) -> Result<Option<KeyRow>, Fault>;
+    /// Writes it, in place of an older one.
+    fn put_key(&mut self, scope: &str, key: &str, row: &KeyRow) -> Result<(), Fault>;
+    /// Removes keys whose time ended at `by` or before; answers how many.
+    fn remove_keys(&mut self, by: Wall, count_max: usize) -> Result<usize, Fault>;
+    fn first_key_expiry(&mut self) -> Result<Option<Wall>, Fault>;
+
+    fn types(&mut self) -> Result<Vec<(String, TypeRow)>, Fault>;
+    /// Writes it, in place of an older one; a row that says nothing is removed.
+    fn put_type(&mut self, task_type: &str, row: &TypeRow) -> Result<(), Fault>;
+    /// Limits of concurrency keys that were set.
+    fn key_limits(&mut self) -> Result<Vec<(String, u32)>, Fault>;
+    fn put_key_limit(&mut self, key: &str, running_max: Option<u32>) -> Result<(), Fault>;
+
+    /// Notes which peer keeps a task, and lets the oldest notes go beyond `count_max`.
+    fn put_route(&mut self, task: TaskId, owner: PeerId, count_max: i64) -> Result<(), Fault>;
+
+    /// Bytes of all values of the cache with their keys.
+    fn cache_bytes(&mut self) -> Result<u64, Fault>;
+    /// Bytes of one value with its key; `None` when it is not there.
+    fn cache_size(&mut self, key: &str) -> Result<Option<u64>, Fault>;
+    /// Writes it, in place of an older one.
+    fn put_cached(&mut self, key: &str, row: &CacheRow) -> Result<(), Fault>;
+    fn touch_cached(&mut self, key: &str, used_at: Wall) -> Result<(), Fault>;
+    fn remove_cached(&mut self, key: &str) -> Result<(), Fault>;
+    /// The values that were not used for longest, with their bytes.
+    fn cache_least_used(&mut self, count_max: usize) -> Result<Vec<(String, u64)>, Fault>;
+    /// Values whose time ended at `by` or before, with their bytes.
+    fn cache_expired(&mut self, by: Wall, count_max: usize) -> Result<Vec<(String, u64)>, Fault>;
+    fn first_cache_expiry(&mut self) -> Result<Option<Wall>, Fault>;
+}
+
+/// The rows of a store, for a thread that only reads. Each answer is as of one moment.
+///
+/// # Errors
+///
+/// `storage_error`, naming the task that is damaged; and what the query's own rules say.
+pub(crate) trait Reads: Send + fmt::Debug {
+    /// Reads records, in the order of the ids; `None` for those that are not there. `limit_exceeded` when they are too
+    /// large for one answer.
+    fn get(&mut self, ids: &[TaskId]) -> Result<Vec<Option<Record>>, QueueError>;
+    /// Reads a page; see [`List`].
+    fn list(&mut self, query: &List) -> Result<Page, QueueError>;
+    /// The ids of tasks that pass a filter on a state, the first submitted first; whether there are more. `ended_by` is
+    /// the latest end that counts.
+    fn select(&mut self, selection: &Selection, ended_by: Wall) -> Result<(Vec<TaskId>, bool), QueueError>;
+    /// The numbers and settings of all types, by name.
+    fn types(&mut self) -> Result<Vec<(String, TypeRow)>, QueueError>;
+    /// Since when the oldest ready task is ready.
+    fn oldest_ready(&mut self) -> Result<Option<Wall>, QueueError>;
+    fn route(&mut self, task: TaskId) -> Result<Option<PeerId>, QueueError>;
+    fn cached(&mut self, key: &str) -> Result<Option<CacheRow>, QueueError>;
+}

@@ -1,0 +1,31 @@
+use super::*;
+
+pub(in crate::store) async fn t7_a_key_answers_the_first_task_or_a_conflict(rig: Rig) -> TestResult {
+    let keyed = |text: &str| Submit {
+        idempotency_key: Some("k".to_owned()),
+        idempotency_window_s: 60.0,
+        ..Submit::new("echo", Json::from_text(text))
+    };
+    let first = rig.submit_as(keyed("a")).await?;
+    assert!(!first.duplicate);
+    let again = rig.submit_as(keyed("a")).await?;
+    assert_eq!((again.task_id, again.duplicate), (first.task_id, true));
+    assert_eq!(code(rig.submit_as(keyed("b")).await), ErrorCode::Conflict);
+    let elsewhere = soon(rig.store.submit(&Caller::Peer(PeerId::random()), keyed("b"))).await?;
+    assert!(!elsewhere.duplicate);
+    let rig = rig.reopened();
+    assert!(rig.submit_as(keyed("a")).await?.duplicate);
+    rig.pass(61.0).await;
+    let later = rig.submit_as(keyed("b")).await?;
+    assert!(!later.duplicate && later.task_id != first.task_id);
+    Ok(())
+}
+
+pub(in crate::store) async fn t7_repeats_in_one_batch_make_one_task(rig: Rig) -> TestResult {
+    let keyed = || Submit { idempotency_key: Some("k".to_owned()), ..Submit::new("echo", Json::null()) };
+    let all = (0..20).map(|_| rig.submit_as(keyed()));
+    let all: Vec<Submitted> = futures::future::join_all(all).await.into_iter().collect::<Result<_, _>>()?;
+    assert_eq!(all.iter().filter(|submission| !submission.duplicate).count(), 1);
+    assert!(all.iter().all(|submission| submission.task_id == all[0].task_id));
+    Ok(())
+}

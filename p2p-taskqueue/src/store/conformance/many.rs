@@ -1,0 +1,149 @@
+//! Several tasks in one request, and in one transaction.
+
+use super::*;
+
+pub(in crate::store) async fn a_batch_is_taken_one_by_one(rig: Rig) -> TestResult {
+    let keyed =
+        |text: &str| Submit { idempotency_key: Some("k".to_owned()), ..Submit::new("a", Json::from_text(text)) };
+    rig.store.pause(&ME, Pause { task_types: vec!["closed".to_owned()], drain: true }).await?;
+    let tasks =
+        vec![keyed("x"), keyed("x"), keyed("y"), Submit::new("closed", Json::null()), Submit::new("b", Json::null())];
+    let results = soon(rig.store.submit_many(&ME, SubmitMany { tasks })).await?.results;
+    let codes: Vec<_> = results.iter().map(|result| result.error.as_ref().map(|error| error.code)).collect();
+    assert_eq!(codes, [None, None, Some(ErrorCode::Conflict), Some(ErrorCode::Paused), None]);
+    let submitted: Vec<_> = results.iter().filter_map(|result| result.submitted.as_ref()).collect();
+    assert_eq!(submitted[0].task_id, submitted[1].task_id);
+    assert!(submitted[1].duplicate && !submitted[0].duplicate);
+    assert_eq!(rig.stats().await?.totals["queued"], 2);
+    Ok(())
+}
+
+pub(in crate::store) async fn a_claim_of_many_takes_what_there_is(rig: Rig) -> TestResult {
+    let many = |max_tasks, wait_s| ClaimMany { claim: Claim { wait_s, ..Claim::new("w") }, max_tasks };
+    let mut claim = Box::pin(rig.store.claim_many(&ME, many(5, 100.0)));
+    assert!((&mut claim).now_or_never().is_none());
+    let tasks = (0..8).map(|_| Submit::new("a", Json::null())).collect();
+    rig.store.submit_many(&ME, SubmitMany { tasks }).await?;
+    let claimed = soon(claim).await?.tasks;
+    let mut fences: Vec<_> = claimed.iter().map(fence).collect();
+    fences.sort();
+    fences.dedup();
+    assert_eq!(fences.len(), 5);
+    assert_eq!(soon(rig.store.claim_many(&ME, many(5, 0.0))).await?.tasks.len(), 3);
+    assert!(soon(rig.store.claim_many(&ME, many(5, 0.0))).await?.tasks.is_empty());
+    for _ in 0..6 {
+        rig.submit_as(Submit::new("large", Json::from_text(&"x".repeat(JSON_BYTES_MAX - 2)))).await?;
+    }
+    let large = soon(rig.store.claim_many(&ME, many(6, 0.0))).await?.tasks;
+    assert_eq!(large.len(), CLAIMED_BYTES_MAX / JSON_BYTES_MAX);
+    // All of a dropped claim's tasks go back.
+    for task in large {
+        rig.store.release(&ME, release(&task, 0.0)).await?;
+    }
+    let leased = rig.claim_now().await?;
+    let mut claim = Box::pin(rig.store.claim_many(&ME, many(2, 100.0)));
+    if let Some(claimed) = (&mut claim).now_or_never() {
+        for task in claimed?.tasks {
+            rig.store.release(&ME, release(&task, 0.0)).await?;
+        }
+    }
+    rig.store.release(&ME, release(&leased, 0.0)).await?;
+    drop(claim);
+    let mut seen = 0;
+    while soon(rig.store.claim(&ME, Claim { wait_s: 1.0, ..Claim::new("w") })).await?.task.is_some() {
+        seen += 1;
+        if seen == 6 {
+            return Ok(());
+        }
+    }
+    Err("a task is lost".into())
+}
+
+pub(in crate::store) async fn a_completion_brings_its_children_and_the_next_task(rig: Rig) -> TestResult {
+    let task = rig.submit("a").await?;
+    let leased = rig.claim_now().await?;
+    let child = |after: Vec<TaskId>| Submit { after, ..Submit::new("child", Json::null()) };
+    let with = Complete {
+        submit: vec![child(vec![task]), child(Vec::new())],
+        claim_next: Some(Claim::new("w")),
+        ..complete(&leased, "r")
+    };
+    let completed = soon(rig.store.complete(&ME, with.clone())).await?;
+    assert_eq!((completed.status, completed.submitted.len()), (TaskStatus::Completed, 2));
+    let next = completed.next.ok_or("the next task")?;
+    assert!(completed.submitted.contains(&id(&next)));
+    let rest = rig.claim_now().await?;
+    assert!(completed.submitted.contains(&id(&rest)) && id(&rest) != id(&next));
+    // Said once more, it says so and submits nothing again.
+    let again = soon(rig.store.complete(&ME, with)).await?;
+    assert!(again.repeated && again.next.is_none() && again.submitted.is_empty());
+    // The wait of the next claim holds back the answer, not the completion.
+    let waits = Complete { claim_next: Some(waiting()), ..complete(&next, "r") };
+    let watch = rig.store.watch(&[id(&next)])?;
+    let mut completing = Box::pin(rig.store.complete(&ME, waits));
+    assert!((&mut completing).now_or_never().is_none());
+    soon(watch.done()).await;
+    let late = rig.submit("late").await?;
+    let completed = soon(completing).await?;
+    assert_eq!((completed.task_id, completed.next.map(|next| id(&next))), (id(&next), Some(late)));
+    Ok(())
+}
+
+pub(in crate::store) async fn a_refused_child_leaves_the_completion_undone(rig: Rig) -> TestResult {
+    rig.submit("a").await?;
+    let leased = rig.claim_now().await?;
+    let orphan = Submit { after: vec![TaskId::from_bytes([9; 16])], ..Submit::new("child", Json::null()) };
+    let with = Complete { submit: vec![Submit::new("child", Json::null()), orphan], ..complete(&leased, "r") };
+    let error = soon(rig.store.complete(&ME, with)).await.unwrap_err();
+    assert_eq!((error.code, error.field.as_deref()), (ErrorCode::NotFound, Some("submit[1].after")));
+    assert_eq!(rig.status_of(id(&leased)).await?, TaskStatus::Running);
+    assert_eq!(rig.stats().await?.totals["queued"], 0);
+    rig.store.complete(&ME, complete(&leased, "r")).await?;
+    Ok(())
+}
+
+pub(in crate::store) async fn dead_letters_are_queued_again_or_removed(rig: Rig) -> TestResult {
+    let once =
+        |label: &str| Submit { max_attempts: 1, labels: vec![label.to_owned()], ..Submit::new("a", Json::null()) };
+    let mut dead = Vec::new();
+    for label in ["x", "x", "y"] {
+        dead.push(rig.submit_as(once(label)).await?.task_id);
+        rig.store.fail(&ME, fail(&rig.claim_now().await?)).await?;
+    }
+    let rig = rig.reopened();
+    let marked = Selection { label: Some("x".to_owned()), limit: 1, ..Selection::ended(TaskStatus::Failed) };
+    let retried = soon(rig.store.retry(&ME, Retry { selection: marked.clone() })).await?;
+    assert_eq!((retried.retried, retried.skipped, retried.more), (1, 0, true));
+    let retried = soon(rig.store.retry(&ME, Retry { selection: marked })).await?;
+    assert_eq!((retried.retried, retried.more), (1, false));
+    let leased = rig.claim_now().await?;
+    assert_eq!((leased.attempt, leased.dead, leased.error.as_deref()), (1, false, Some("broken")));
+    rig.store.complete(&ME, complete(&leased, "r")).await?;
+    let named = Selection::ids(vec![id(&leased), dead[2], TaskId::from_bytes([9; 16])]);
+    let retried = soon(rig.store.retry(&ME, Retry { selection: named.clone() })).await?;
+    assert_eq!((retried.retried, retried.skipped), (1, 2));
+    let purged = soon(rig.store.purge(&ME, Purge { selection: named })).await?;
+    assert_eq!((purged.purged, purged.skipped), (1, 2));
+    assert_eq!(code(rig.get(id(&leased)).await), ErrorCode::NotFound);
+    let totals = rig.stats().await?.totals;
+    assert_eq!((totals["queued"], totals["completed"], totals["failed"]), (2, 0, 0));
+    // Only those that ended long enough ago.
+    rig.store.fail(&ME, fail(&rig.claim_now().await?)).await?;
+    let old = Purge { selection: Selection { older_than_s: 60.0, ..Selection::ended(TaskStatus::Failed) } };
+    assert_eq!(soon(rig.store.purge(&ME, old.clone())).await?.purged, 0);
+    rig.pass(61.0).await;
+    assert_eq!(soon(rig.store.purge(&ME, old)).await?.purged, 1);
+    Ok(())
+}
+
+pub(in crate::store) async fn ten_thousand_waiting_claims_cost_a_submit_nothing(rig: Rig) -> TestResult {
+    let of = |n: usize| Claim { supported_task_types: vec![format!("type-{}", n % 100)], ..waiting() };
+    let mut waiting: Vec<_> = (0..10_000).map(|n| Box::pin(rig.store.claim(&ME, of(n)))).collect();
+    for claim in &mut waiting {
+        assert!(claim.now_or_never().is_none());
+    }
+    let task = rig.submit("type-42").await?;
+    let claim = waiting.swap_remove(42);
+    assert_eq!(soon(claim).await?.task.map(|task| id(&task)), Some(task));
+    Ok(())
+}

@@ -1,0 +1,143 @@
+use std::sync::Arc;
+
+use super::{
+    depend::Parents,
+    turn::{Found, Halt, Item, Kind, Turn, unusable},
+    work::Done,
+};
+use crate::{
+    QueueError, Response,
+    api::{Limit, Limited, Pause, Paused, Resume, Resumed},
+    engine::{self, Ended, Live, Phase},
+    store::backend::{Fault, Seq, Timer},
+    task::{TaskId, TaskStatus},
+};
+
+/// Queues dead letters again.
+pub(super) fn retry(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
+    change(turn, ids, |turn, id, seq, ended| {
+        if ended.status == TaskStatus::Completed {
+            return Ok(false);
+        }
+        let Some(task) = turn.rows.task(seq).map_err(|fault| unusable(id, fault))? else { return Ok(false) };
+        let parents = Parents::of(turn, &task.spec)?;
+        if parents.failed.is_some() {
+            return Ok(false);
+        }
+        let kind = Arc::new(Kind::of(&task.spec));
+        forget_end(turn, seq, ended, &kind.task_type)?;
+        let live = engine::block(engine::retry(&task.spec, ended, turn.now), parents.count());
+        let ready_at = if live.phase == Phase::Ready { turn.next_place(live.ready_at) } else { live.ready_at };
+        let live = Live { ready_at, ..live };
+        turn.rows.put_live(seq, id, &live)?;
+        for parent in &parents.waiting {
+            turn.rows.add_edge(*parent, seq)?;
+        }
+        if let Some(deadline) = live.deadline {
+            turn.set_timer(Timer::Deadline, deadline, seq)?;
+        }
+        turn.enter(Item { seq, id, kind, live })?;
+        Ok(true)
+    })
+}
+
+/// Removes ended tasks.
+pub(super) fn purge(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
+    change(turn, ids, |turn, _, seq, ended| Ok(remove(turn, seq, ended)?))
+}
+
+/// Removes an ended task, unless others still have to be told of its end.
+pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<bool, Fault> {
+    if !turn.rows.children(seq, 1)?.is_empty() {
+        return Ok(false);
+    }
+    let task_type = super::turn::usable(turn.rows.task(seq))?.flatten().map(|task| Arc::from(task.spec.task_type));
+    match task_type {
+        Some(task_type) => forget_end(turn, seq, ended, &task_type)?,
+        // What it was counted as is not known any more; a repair counts anew.
+        None => drop_end(turn, seq, ended)?,
+    }
+    turn.rows.remove_task(seq)?;
+    Ok(true)
+}
+
+pub(super) fn pause(turn: &mut Turn<'_>, pause: &Pause) -> Result<Response, Halt> {
+    turn.memory.gates.admit_settings(&pause.task_types)?;
+    let (queued, running) = turn.memory.gates.set(&pause.task_types, |row| {
+        if pause.drain {
+            row.draining = true;
+        } else {
+            row.paused = true;
+        }
+    });
+    turn.wrote = true;
+    Ok(Response::Paused(Paused { queued, running }))
+}
+
+pub(super) fn resume(turn: &mut Turn<'_>, resume: &Resume) -> Response {
+    let go_on = |row: &mut crate::store::backend::TypeRow| (row.paused, row.draining) = (false, false);
+    let gates = &mut turn.memory.gates;
+    let (queued, running) =
+        if resume.task_types.is_empty() { gates.set_all(go_on) } else { gates.set(&resume.task_types, go_on) };
+    turn.wrote = true;
+    Response::Resumed(Resumed { queued, running })
+}
+
+pub(super) fn limit(turn: &mut Turn<'_>, limit: &Limit) -> Result<Response, Halt> {
+    turn.wrote = true;
+    if let Some(task_type) = &limit.task_type {
+        let names = std::slice::from_ref(task_type);
+        turn.memory.gates.admit_settings(names)?;
+        let (_, running) = turn.memory.gates.set(names, |row| row.running_max = limit.running_max);
+        return Ok(Response::Limited(Limited { running }));
+    }
+    let key = limit.concurrency_key.as_deref().unwrap_or_default();
+    if limit.running_max.is_some() && turn.memory.gates.key_limits() >= KEY_LIMITS_MAX {
+        let what = "limits of concurrency keys (take some away)";
+        return Err(QueueError::overloaded(KEY_LIMITS_MAX, what, KEY_LIMITS_RETRY_AFTER_S).into());
+    }
+    turn.rows.put_key_limit(key, limit.running_max)?;
+    let running = turn.memory.gates.limit_key(key, limit.running_max);
+    turn.memory.lanes.key_changed(key, &turn.memory.gates);
+    Ok(Response::Limited(Limited { running }))
+}
+
+/// Does something to each of these that has ended, and counts.
+fn change(
+    turn: &mut Turn<'_>,
+    ids: &[TaskId],
+    mut one: impl FnMut(&mut Turn<'_>, TaskId, Seq, &Ended) -> Result<bool, Halt>,
+) -> Result<Done, Halt> {
+    let (mut changed, mut skipped) = (0, 0);
+    for id in ids {
+        let done = match turn.find_if_any(*id) {
+            Ok(Some(Found::Ended(seq, ended, _))) => one(turn, *id, seq, &ended),
+            Ok(_) => Ok(false),
+            Err(halt) => Err(halt),
+        };
+        match done {
+            Ok(true) => changed += 1,
+            Ok(false) | Err(Halt::Refused(_)) => skipped += 1,
+            Err(failed) => return Err(failed),
+        }
+    }
+    Ok(Done::Changed { changed, skipped })
+}
+
+/// Takes a task's end back out of the rows and the numbers.
+fn forget_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended, task_type: &Arc<str>) -> Result<(), Fault> {
+    turn.memory.gates.leave(task_type, ended.status);
+    drop_end(turn, seq, ended)
+}
+
+fn drop_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<(), Fault> {
+    turn.wrote = true;
+    turn.rows.clear_timer(Timer::Removal, ended.expires_at, seq)?;
+    turn.rows.remove_ended(seq)
+}
+
+/// Somebody has to take limits away.
+const KEY_LIMITS_RETRY_AFTER_S: f64 = 60.0;
+
+/// Limits of concurrency keys that are set, at about 200 bytes each.
+const KEY_LIMITS_MAX: usize = 10_000;

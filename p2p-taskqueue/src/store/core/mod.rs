@@ -1,0 +1,46 @@
+//! What every store does alike: a writer thread that makes every decision and change, readers beside it.
+//!
+//! ```text
+//! callers ──bounded──▶ writer: all commands that wait, one transaction, one commit ──▶ sync ──▶ answers
+//!         ──bounded──▶ readers: a snapshot each; what they saw is synced before they answer
+//! ```
+//!
+//! With more to do, the sync is left to a thread of its own, and the writer goes on with the next transaction.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `store` | the handle that callers hold; starting and closing |
+//! | `work` | what callers send to the writer, and what it answers |
+//! | `writer`, `syncer`, `recovery` | the writer thread: batches, commits, the timer; syncs; what follows when one of these fails |
+//! | `batch` | what is done in one transaction, in which order |
+//! | `turn` | one transaction: finding tasks, moving them from state to state |
+//! | `submit`, `claim`, `finish`, `manage`, `cache` | the operations, against one transaction |
+//! | `depend`, `chores` | what follows from the end of a task; what nobody asked for |
+//! | `lanes`, `gates`, `running` | what the writer has in memory: heads of the lines of ready tasks, numbers and limits, leases |
+//! | `parked` | claims that wait for a task |
+//! | `readers` | the reader threads |
+
+mod batch;
+mod cache;
+mod chores;
+mod claim;
+mod depend;
+mod finish;
+mod gates;
+mod lanes;
+mod manage;
+mod parked;
+mod readers;
+mod recovery;
+mod running;
+mod store;
+mod submit;
+mod syncer;
+mod turn;
+mod work;
+mod writer;
+
+#[cfg(test)]
+mod faults;
+
+pub(crate) use store::Core;

@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use super::{
+    syncer::{Batch, refuse, unknown},
+    work::{Command, storage_error, storage_full},
+    writer::{Trouble, Writer},
+};
+use crate::{QueueError, api::ErrorCode, engine::Now, store::backend::Fault};
+
+impl Writer {
+    /// One of the commands or chores cannot be done: find out which, so that it does not fail the others.
+    pub(super) fn one_by_one(&mut self, commands: Vec<Command>, first: &Fault, now: Now) {
+        tracing::warn!(fault = %first, "a transaction of the store failed; trying its parts one by one");
+        if matches!(first, Fault::Busy(_)) {
+            // Each further try would wait as long again.
+            self.pace.hold_until = Some(now.monotonic + HOLD);
+            let error = storage_error(first);
+            return commands.into_iter().for_each(|command| command.caller.answer(Err(error.clone())));
+        }
+        self.note_full(first, now);
+        match self.attempt(&mut [], true, now) {
+            Ok(committed) => self.settle(Vec::new(), committed, now),
+            Err(Trouble::Before(fault)) => {
+                tracing::error!(%fault, "leases, delays and retention of the store are held up");
+                self.pace.hold_until = Some(now.monotonic + HOLD);
+            }
+            Err(Trouble::Commit(fault)) => self.commit_failed(Vec::new(), &fault, now),
+        }
+        for command in commands {
+            self.one(command, now);
+        }
+    }
+
+    fn one(&mut self, command: Command, now: Now) {
+        if self.pace.full_until.is_some() && command.work.adds() {
+            return command.caller.answer(Err(storage_full()));
+        }
+        let mut one = vec![command];
+        match self.attempt(&mut one, false, now) {
+            Ok(committed) => self.settle(one, committed, now),
+            Err(Trouble::Before(fault)) => {
+                self.note_full(&fault, now);
+                one.drain(..).for_each(|command| command.caller.answer(Err(storage_error(&fault))));
+            }
+            Err(Trouble::Commit(fault)) => self.commit_failed(one, &fault, now),
+        }
+    }
+
+    /// A commit failed: the rows are opened anew, and what they then show is the truth.
+    pub(super) fn commit_failed(&mut self, commands: Vec<Command>, fault: &Fault, now: Now) {
+        tracing::error!(%fault, "a commit of the store failed; opening it again");
+        self.note_full(fault, now);
+        let attempted = self.memory.meta.batch;
+        let reopened = self.open_again(now);
+        let applied = !reopened || self.memory.meta.batch >= attempted;
+        for command in commands {
+            let error = match self.pace.full_until {
+                Some(_) if !applied => storage_full(),
+                _ => QueueError { code: ErrorCode::StorageError, ..storage_error(fault) },
+            };
+            // No fence of a claim was told to anybody.
+            let is_unknown = applied && command.work.needs_sync();
+            command.caller.answer(Err(if is_unknown { error.with_unknown_outcome() } else { error }));
+        }
+    }
+
+    /// A sync failed. It is not tried again: what the system still holds in memory may not be what is on the disk. The
+    /// rows are opened anew, which writes what they show once more.
+    pub(super) fn sync_failed(&mut self, batches: Vec<Batch>, why: &str, now: Now) {
+        tracing::error!(why, "a sync of the store failed; opening it again");
+        let error = unknown(why);
+        self.open_again(now);
+        // Their completions may be among what failed.
+        self.parked.take_all().into_iter().for_each(|caller| caller.answer(Err(error.clone())));
+        batches.into_iter().for_each(|batch| refuse(batch, &error));
+    }
+
+    fn open_again(&mut self, now: Now) -> bool {
+        self.rows = None;
+        self.syncer.when_idle();
+        let failed = self.syncer.take_failed();
+        self.pace.hold_until = Some(now.monotonic + HOLD);
+        let reopened = self.reopen(now);
+        if let Some((batches, why)) = failed {
+            batches.into_iter().for_each(|batch| refuse(batch, &unknown(&why)));
+        }
+        reopened
+    }
+
+    fn note_full(&mut self, fault: &Fault, now: Now) {
+        if matches!(fault, Fault::Full(_)) {
+            tracing::error!("the store's disk is full: new tasks are refused until there is room");
+            self.backend.spend_reserve();
+            self.pace.full_until = Some(now.monotonic + FULL_RECHECK);
+        }
+    }
+
+    /// While the disk is full, what adds is refused; from time to time the reserve shows whether there is room again.
+    pub(super) fn refuse_when_full(&mut self, commands: &mut Vec<Command>, now: Now) {
+        let Some(until) = self.pace.full_until else { return };
+        if until <= now.monotonic && commands.iter().any(|command| command.work.adds()) {
+            let is_filled = self.backend.fill_reserve().is_ok();
+            self.pace.full_until = (!is_filled).then_some(now.monotonic + FULL_RECHECK);
+        }
+        if self.pace.full_until.is_some() {
+            for command in commands.extract_if(.., |command| command.work.adds()) {
+                command.caller.answer(Err(storage_full()));
+            }
+        }
+    }
+
+    pub(super) fn reopen_if_needed(&mut self, now: Now) -> bool {
+        self.rows.is_some() || (self.pace.hold_until.is_none() && self.reopen(now))
+    }
+
+    fn reopen(&mut self, now: Now) -> bool {
+        let opened = self.backend.open_rows().and_then(|mut rows| {
+            let failed = |error: std::io::Error| Fault::Failed(error.to_string());
+            let logs = (self.backend.open_log().map_err(failed)?, self.backend.open_log().map_err(failed)?);
+            self.memory.reload(&mut *rows, now)?;
+            Ok((rows, logs))
+        });
+        match opened {
+            Ok((rows, (log, threads_log))) => {
+                self.rows = Some(rows);
+                self.syncer.reopened(log, threads_log);
+                true
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "the store could not be opened again");
+                self.pace.hold_until = Some(now.monotonic + HOLD);
+                false
+            }
+        }
+    }
+}
+
+/// After a failure, unasked work and repairs wait this long.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// How often a full disk is looked at again.
+const FULL_RECHECK: Duration = Duration::from_secs(1);

@@ -1,0 +1,186 @@
+//! A backend that fails where a test wants it to.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::backend::{Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow};
+use crate::{
+    PeerId,
+    engine::{Ended, Live, Wall},
+    store::StoreError,
+    task::{Json, TaskId},
+};
+
+/// Where to fail. Every write, commit and sync passes two points: before it and after it.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    syncs: AtomicUsize,
+    /// The points left until one fails, and how.
+    next: Mutex<Option<(usize, Fault)>>,
+}
+
+impl Plan {
+    /// Fails once, when so many points were passed from now on.
+    pub(super) fn fail_after(&self, points: usize, fault: Fault) {
+        *self.lock() = Some((points, fault));
+    }
+
+    /// Whether what was planned has not happened.
+    pub(super) fn is_pending(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// How many syncs there were.
+    pub(super) fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::SeqCst)
+    }
+
+    fn point(&self) -> Result<(), Fault> {
+        let mut next = self.lock();
+        match next.take() {
+            Some((0, fault)) => Err(fault),
+            Some((points, fault)) => {
+                *next = Some((points - 1, fault));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn around<T>(&self, done: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        self.point()?;
+        let value = done()?;
+        self.point()?;
+        Ok(value)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(usize, Fault)>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Passes everything on, and fails by a plan.
+#[derive(Debug)]
+pub(super) struct FaultyBackend<B> {
+    pub(super) inner: B,
+    pub(super) plan: Arc<Plan>,
+}
+
+impl<B: Backend> Backend for FaultyBackend<B> {
+    fn open_rows(&self) -> Result<Box<dyn Rows>, Fault> {
+        Ok(Box::new(FaultyRows { inner: self.inner.open_rows()?, plan: Arc::clone(&self.plan) }))
+    }
+
+    fn open_log(&self) -> io::Result<Option<Box<dyn Log>>> {
+        let log = self.inner.open_log()?;
+        Ok(log.map(|inner| -> Box<dyn Log> { Box::new(FaultyLog { inner, plan: Arc::clone(&self.plan) }) }))
+    }
+
+    fn open_reads(&self) -> Result<Box<dyn Reads>, StoreError> {
+        self.inner.open_reads()
+    }
+
+    fn spend_reserve(&self) {
+        self.inner.spend_reserve();
+    }
+
+    fn fill_reserve(&self) -> io::Result<()> {
+        self.inner.fill_reserve()
+    }
+}
+
+#[derive(Debug)]
+struct FaultyLog {
+    inner: Box<dyn Log>,
+    plan: Arc<Plan>,
+}
+
+impl Log for FaultyLog {
+    fn sync(&mut self) -> io::Result<()> {
+        self.plan.syncs.fetch_add(1, Ordering::SeqCst);
+        let failed = |fault: Fault| io::Error::other(fault.to_string());
+        self.plan.around(|| self.inner.sync().map_err(|error| Fault::Failed(error.to_string()))).map_err(failed)
+    }
+
+    fn note_synced(&mut self, batch: u64) {
+        self.inner.note_synced(batch);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct FaultyRows {
+    pub(super) inner: Box<dyn Rows>,
+    pub(super) plan: Arc<Plan>,
+}
+
+/// Passes reads on; writes fail by the plan.
+macro_rules! rows {
+    (reads { $(fn $read:ident($($ra:ident: $rt:ty),*) -> $rr:ty;)* } writes { $(fn $write:ident($($wa:ident: $wt:ty),*) -> $wr:ty;)* }) => {
+        impl Rows for FaultyRows {
+            $(fn $read(&mut self, $($ra: $rt),*) -> Result<$rr, Fault> {
+                self.inner.$read($($ra),*)
+            })*
+            $(fn $write(&mut self, $($wa: $wt),*) -> Result<$wr, Fault> {
+                self.plan.around(|| self.inner.$write($($wa),*))
+            })*
+        }
+    };
+}
+
+rows! {
+    reads {
+        fn meta() -> Meta;
+        fn seq_of(id: TaskId) -> Option<Seq>;
+        fn task(seq: Seq) -> Option<TaskRow>;
+        fn live(seq: Seq) -> Option<Live>;
+        fn running() -> Vec<(Seq, TaskId, Live)>;
+        fn ended(seq: Seq) -> Option<(Ended, Option<Json>)>;
+        fn line(lane: &str, behind: Option<&Place>, count_max: usize) -> Vec<Place>;
+        fn next_lane(behind: Option<&str>) -> Option<String>;
+        fn due(timer: Timer, by: Wall, count_max: usize) -> Vec<(Wall, Seq)>;
+        fn first_due(timer: Timer) -> Option<Wall>;
+        fn children(parent: Seq, count_max: usize) -> Vec<Seq>;
+        fn unsettled() -> Vec<Seq>;
+        fn key(scope: &str, key: &str) -> Option<KeyRow>;
+        fn first_key_expiry() -> Option<Wall>;
+        fn types() -> Vec<(String, TypeRow)>;
+        fn key_limits() -> Vec<(String, u32)>;
+        fn cache_bytes() -> u64;
+        fn cache_size(key: &str) -> Option<u64>;
+        fn cache_least_used(count_max: usize) -> Vec<(String, u64)>;
+        fn cache_expired(by: Wall, count_max: usize) -> Vec<(String, u64)>;
+        fn first_cache_expiry() -> Option<Wall>;
+    }
+    writes {
+        fn begin() -> ();
+        fn commit() -> ();
+        fn rollback() -> ();
+        fn tidy(closing: bool) -> ();
+        fn save_meta(meta: &Meta) -> ();
+        fn insert_task(row: &TaskRow) -> ();
+        fn remove_task(seq: Seq) -> ();
+        fn put_live(seq: Seq, id: TaskId, live: &Live) -> ();
+        fn remove_live(seq: Seq) -> ();
+        fn insert_ended(seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> ();
+        fn remove_ended(seq: Seq) -> ();
+        fn join_line(lane: &str, place: &Place) -> ();
+        fn leave_line(lane: &str, place: &Place) -> ();
+        fn set_timer(timer: Timer, at: Wall, seq: Seq) -> ();
+        fn clear_timer(timer: Timer, at: Wall, seq: Seq) -> ();
+        fn add_edge(parent: Seq, child: Seq) -> ();
+        fn remove_edge(parent: Seq, child: Seq) -> ();
+        fn put_key(scope: &str, key: &str, row: &KeyRow) -> ();
+        fn remove_keys(by: Wall, count_max: usize) -> usize;
+        fn put_type(task_type: &str, row: &TypeRow) -> ();
+        fn put_key_limit(key: &str, running_max: Option<u32>) -> ();
+        fn put_route(task: TaskId, owner: PeerId, count_max: i64) -> ();
+        fn put_cached(key: &str, row: &CacheRow) -> ();
+        fn touch_cached(key: &str, used_at: Wall) -> ();
+        fn remove_cached(key: &str) -> ();
+    }
+}

@@ -1,0 +1,219 @@
+//! What becomes of the model's tasks that are claimed.
+
+use std::{cmp::Reverse, collections::VecDeque};
+
+use super::{
+    queue::Queue,
+    task::{State, Task, Text, micros},
+};
+use crate::{
+    Fence, PeerId, TaskId, TaskStatus,
+    api::{Claim, Complete, CompletedStatus, ErrorCode, Submit},
+};
+
+impl Queue {
+    /// The task that a claim has to be answered with (clause T6).
+    pub(super) fn first_for(&self, peer: PeerId, claim: &Claim) -> Option<usize> {
+        let fits = |task: &Task| {
+            let Submit { task_type, requires, session, pin_to, .. } = &task.submit;
+            let types = &claim.supported_task_types;
+            (types.is_empty() || types.contains(task_type))
+                && requires.iter().all(|label| claim.labels.contains(label))
+                && (session.is_none() || *session == claim.session)
+                && pin_to.is_none_or(|pin_to| pin_to == peer)
+        };
+        let ready = (0..self.tasks.len()).filter(|at| self.tasks[*at].state == State::Ready && !self.tasks[*at].gone);
+        ready.filter(|at| fits(&self.tasks[*at]) && !self.is_held(&self.tasks[*at])).min_by_key(|at| {
+            let task = &self.tasks[*at];
+            (Reverse(task.submit.priority), task.ready_at, task.id)
+        })
+    }
+
+    /// Whether a pause or a limit keeps it from being given out.
+    fn is_held(&self, task: &Task) -> bool {
+        let (whole, own) = (self.settings.get(""), self.settings.get(&task.submit.task_type));
+        let is_full =
+            own.and_then(|own| own.running_max).is_some_and(|max| self.running_of_type(&task.submit.task_type) >= max);
+        let is_key_full = task
+            .submit
+            .concurrency_key
+            .as_ref()
+            .is_some_and(|key| self.running_with_key(key) >= self.key_limits.get(key).copied().unwrap_or(1));
+        [whole, own].into_iter().flatten().any(|setting| setting.paused) || is_full || is_key_full
+    }
+
+    pub(super) fn running_of_type(&self, task_type: &str) -> u32 {
+        self.running(|submit| submit.task_type == task_type)
+    }
+
+    pub(super) fn running_with_key(&self, key: &str) -> u32 {
+        self.running(|submit| submit.concurrency_key.as_deref() == Some(key))
+    }
+
+    fn running(&self, which: impl Fn(&Submit) -> bool) -> u32 {
+        let running = self.tasks.iter().filter(|task| task.state == State::Running && which(&task.submit));
+        running.map(|_| 1).sum()
+    }
+
+    pub(super) fn grant(&mut self, at: usize, claim: &Claim, fence: Fence) {
+        let (wall, mono) = (self.wall, self.mono);
+        let task = &mut self.tasks[at];
+        task.state = State::Running;
+        task.attempt += 1;
+        task.fences.push(fence);
+        task.worker = Some(claim.worker_id.clone());
+        task.lease_s = claim.lease_s;
+        task.lease_until = Some(wall + micros(claim.lease_s));
+        task.lease_end = mono + micros(claim.lease_s);
+        (task.progress, task.status_message) = (None, None);
+        (task.updated_at, task.changed) = (wall, Some("T2"));
+    }
+
+    /// What a mutation with this fence has to be refused with, if with anything (clause T3).
+    pub(super) fn refusal(&self, at: usize, fence: Fence) -> Option<ErrorCode> {
+        let task = &self.tasks[at];
+        match task.state {
+            State::Ended(_) => Some(ErrorCode::AlreadyFinished),
+            State::Running if task.fences.last() == Some(&fence) && task.lease_end > self.mono => None,
+            _ => Some(ErrorCode::StaleFence),
+        }
+    }
+
+    pub(super) fn renew(&mut self, at: usize, lease_s: f64, progress: Option<f64>, message: Option<String>) {
+        let (wall, mono) = (self.wall, self.mono);
+        let task = &mut self.tasks[at];
+        task.lease_s = lease_s;
+        task.lease_until = Some(wall + micros(lease_s));
+        task.lease_end = mono + micros(lease_s);
+        task.progress = progress.or(task.progress);
+        task.status_message = message.or_else(|| task.status_message.clone());
+        (task.updated_at, task.changed) = (wall, Some("renew"));
+    }
+
+    /// Whether this completion was acknowledged before.
+    pub(super) fn is_repeated(&self, at: usize, complete: &Complete) -> bool {
+        let task = &self.tasks[at];
+        task.state == State::Ended(ended_by(complete))
+            && task.fences.last() == Some(&complete.fence)
+            && task.result == complete.result
+            && task.error.fits(complete.error.as_deref())
+    }
+
+    pub(super) fn complete(&mut self, at: usize, complete: &Complete) {
+        let status = ended_by(complete);
+        self.tasks[at].result = complete.result.clone();
+        let error = complete.error.clone().map_or(Text::None, Text::Is);
+        self.end(at, status, error, status == TaskStatus::Failed, "complete");
+    }
+
+    pub(super) fn fail(&mut self, at: usize, error: &str, retryable: bool, delay_s: Option<f64>) {
+        let error = Text::Is(error.to_owned());
+        if self.tasks[at].cancel.is_some() {
+            self.end_cancelled(at, error, "fail");
+        } else if retryable && self.tasks[at].has_attempts_left() {
+            let range = delay_s.map_or_else(|| self.tasks[at].backoff_s(), |delay_s| (delay_s, delay_s));
+            self.tasks[at].error = error;
+            self.requeue(at, range, "fail");
+        } else {
+            self.end(at, TaskStatus::Failed, error, true, "fail");
+        }
+    }
+
+    pub(super) fn release(&mut self, at: usize, delay_s: f64) {
+        self.tasks[at].attempt -= 1;
+        if self.tasks[at].cancel.is_some() {
+            self.end_cancelled(at, Text::None, "release");
+        } else {
+            self.requeue(at, (delay_s, delay_s), "release");
+        }
+    }
+
+    pub(super) fn cancel(&mut self, at: usize, reason: &str) {
+        let wall = self.wall;
+        let task = &mut self.tasks[at];
+        task.cancel = Some(reason.to_owned());
+        (task.updated_at, task.changed) = (wall, Some("cancel"));
+        if task.state != State::Running {
+            self.end_cancelled(at, Text::None, "cancel");
+        }
+    }
+
+    /// A lease that was not renewed ends (clause T4).
+    pub(super) fn expire(&mut self, at: usize) {
+        let task = &mut self.tasks[at];
+        let last = task.error.parts();
+        if task.cancel.is_some() {
+            self.end_cancelled(at, Text::None, "T4");
+        } else if task.has_attempts_left() {
+            if task.error == Text::None {
+                task.error = Text::Tells(vec!["lease".to_owned()]);
+            }
+            let range = task.backoff_s();
+            self.requeue(at, range, "T4");
+        } else {
+            let last = last.into_iter().filter(|last| !last.contains("lease expired"));
+            let error = Text::Tells(last.chain(["lease".to_owned()]).collect());
+            self.end(at, TaskStatus::Failed, error, true, "T4");
+        }
+    }
+
+    /// With the reason that was given, else with the worker's text, else with the last one.
+    fn end_cancelled(&mut self, at: usize, text: Text, clause: &'static str) {
+        let task = &self.tasks[at];
+        let error = match task.cancel.as_deref() {
+            Some("") | None if text == Text::None => task.error.clone(),
+            Some("") | None => text,
+            Some(reason) => Text::Is(reason.to_owned()),
+        };
+        self.end(at, TaskStatus::Cancelled, error, false, clause);
+    }
+
+    /// Ends a task, and tells those that come after it (clause T10).
+    pub(super) fn end(&mut self, at: usize, status: TaskStatus, error: Text, dead: bool, clause: &'static str) {
+        self.end_alone(at, status, error, dead, clause);
+        let mut to_tell = VecDeque::from([at]);
+        while let Some(parent) = to_tell.pop_front() {
+            let (id, status) = (self.tasks[parent].id, self.tasks[parent].status());
+            for at in 0..self.tasks.len() {
+                if self.tasks[at].state != State::Blocked || !self.tasks[at].waits_for.contains(&id) {
+                    continue;
+                }
+                if self.tasks[at].runs_after(status) {
+                    self.unblock(at, id);
+                } else {
+                    self.end_alone(at, TaskStatus::Failed, self.reason(&[parent]), true, "T10");
+                    to_tell.push_back(at);
+                }
+            }
+        }
+    }
+
+    fn unblock(&mut self, at: usize, parent: TaskId) {
+        let wall = self.wall;
+        let task = &mut self.tasks[at];
+        task.waits_for.retain(|id| *id != parent);
+        task.touched_at = Some(wall);
+        if task.waits_for.is_empty() {
+            task.ready_at = task.not_before.map_or(wall, |not_before| not_before.max(wall));
+            (task.updated_at, task.changed) = (wall, Some("T10"));
+            self.queue(at);
+        }
+    }
+
+    fn end_alone(&mut self, at: usize, status: TaskStatus, error: Text, dead: bool, clause: &'static str) {
+        let (wall, steady) = (self.wall, self.steady());
+        let task = &mut self.tasks[at];
+        task.state = State::Ended(status);
+        (task.error, task.dead, task.lease_until) = (error, dead, None);
+        (task.ended_at, task.removed_at) = (wall, steady + micros(task.submit.result_ttl_s));
+        (task.updated_at, task.changed) = (wall, Some(clause));
+        task.waits_for.clear();
+    }
+}
+
+fn ended_by(complete: &Complete) -> TaskStatus {
+    match complete.status {
+        CompletedStatus::Completed => TaskStatus::Completed,
+        CompletedStatus::Failed => TaskStatus::Failed,
+    }
+}

@@ -1,0 +1,330 @@
+//! The model: a list of tasks, and loops over it. It knows the documents, and nothing of how a store does it.
+
+use std::collections::BTreeMap;
+
+use super::task::{Micros, State, Task, Text, micros};
+use crate::{
+    Json, TaskId, TaskStatus,
+    api::{ErrorCode, Selection, Submit},
+};
+
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    pub(super) wall: Micros,
+    pub(super) mono: Micros,
+    /// What the steady clock shows more than the monotonic one: since the store was opened, nobody sets it.
+    pub(super) steady_ahead: Micros,
+    /// In the order of acceptance.
+    pub(super) tasks: Vec<Task>,
+    keys: Vec<Key>,
+    /// By type; that of the empty name is the whole queue's.
+    pub(super) settings: BTreeMap<String, Setting>,
+    pub(super) key_limits: BTreeMap<String, u32>,
+    pub(super) cache: BTreeMap<String, (Json, Option<Micros>)>,
+    /// The last place that was given to a task that was ready at once.
+    last_place: Micros,
+}
+
+#[derive(Debug, Clone)]
+struct Key {
+    scope: String,
+    content: Submit,
+    id: TaskId,
+    expires_at: Micros,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) paused: bool,
+    pub(super) draining: bool,
+    pub(super) running_max: Option<u32>,
+}
+
+/// What has to become of a submit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    New,
+    Duplicate(TaskId),
+    /// With one of these codes.
+    Refused(Vec<ErrorCode>),
+}
+
+impl Queue {
+    pub(super) fn new(wall: Micros) -> Self {
+        Self {
+            wall,
+            mono: 0,
+            steady_ahead: wall,
+            tasks: Vec::new(),
+            keys: Vec::new(),
+            settings: BTreeMap::new(),
+            key_limits: BTreeMap::new(),
+            cache: BTreeMap::new(),
+            last_place: 0,
+        }
+    }
+
+    pub(super) const fn steady(&self) -> Micros {
+        self.steady_ahead + self.mono
+    }
+
+    /// Where a task is in the list that was not removed.
+    pub(super) fn find(&self, id: TaskId) -> Option<usize> {
+        self.tasks.iter().position(|task| task.id == id && !task.gone)
+    }
+
+    /// Closed and opened again: running tasks keep their lease for one more length of it (clause T8).
+    pub(super) fn reopen(&mut self) {
+        self.steady_ahead = self.wall - self.mono;
+        self.last_place = 0;
+        for task in self.tasks.iter_mut().filter(|task| task.state == State::Running) {
+            task.lease_end = self.mono + micros(task.lease_s);
+        }
+        self.pass();
+    }
+
+    /// What time calls for.
+    pub(super) fn pass(&mut self) {
+        let (wall, mono, steady) = (self.wall, self.mono, self.steady());
+        for at in self
+            .each(|task| (task.state == State::Running && task.lease_end <= mono).then_some((task.lease_end, task.id)))
+        {
+            self.expire(at);
+        }
+        let is_live = |task: &Task| !matches!(task.state, State::Ended(_));
+        for at in self.each(|task| task.deadline.filter(|deadline| is_live(task) && *deadline <= steady)) {
+            // Another one's end may have ended it meanwhile.
+            if is_live(&self.tasks[at]) {
+                let text = self.tasks[at].error.parts().into_iter().chain(["deadline".to_owned()]).collect();
+                self.end(at, TaskStatus::Failed, Text::Tells(text), true, "deadline");
+            }
+        }
+        for at in self.each(|task| (task.state == State::Delayed && task.ready_at <= wall).then_some(task.ready_at)) {
+            let ready_at = self.tasks[at].ready_at;
+            self.tasks[at].state = State::Ready;
+            self.tasks[at].touched_at = Some(wall);
+            self.tasks[at].ready_at = self.place(ready_at);
+        }
+        for task in &mut self.tasks {
+            if matches!(task.state, State::Ended(_)) && task.removed_at <= steady && !task.gone {
+                (task.gone, task.changed) = (true, Some("T11"));
+            }
+        }
+        // What is over stays over when the store is opened again on a wall clock that was set back.
+        self.keys.retain(|key| key.expires_at > steady);
+        self.cache.retain(|_, (_, expires_at)| expires_at.is_none_or(|at| at > steady));
+    }
+
+    /// The places of those tasks that have an order, in this.
+    fn each<K: Ord>(&self, order: impl Fn(&Task) -> Option<K>) -> Vec<usize> {
+        let mut found: Vec<_> = (0..self.tasks.len())
+            .filter(|at| !self.tasks[*at].gone)
+            .filter_map(|at| Some((order(&self.tasks[at])?, at)))
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, at)| at).collect()
+    }
+
+    /// A task that is ready at once stands behind all that were before.
+    fn place(&mut self, ready_at: Micros) -> Micros {
+        if ready_at != self.wall {
+            return ready_at;
+        }
+        self.last_place = ready_at.max(self.last_place + 1);
+        self.last_place
+    }
+
+    pub(super) fn judge(&self, scope: &str, submit: &Submit) -> Judged {
+        let steady = self.steady();
+        let known = self.keys.iter().find(|known| {
+            known.scope == scope && known.content.idempotency_key == submit.idempotency_key && known.expires_at > steady
+        });
+        if let Some(known) = known.filter(|known| content(&known.content) == content(submit)) {
+            return Judged::Duplicate(known.id);
+        }
+        let drains = |name: &str| self.settings.get(name).is_some_and(|setting| setting.draining);
+        let mut codes = Vec::new();
+        if known.is_some() {
+            codes.push(ErrorCode::Conflict);
+        }
+        if drains("") || drains(&submit.task_type) {
+            codes.push(ErrorCode::Paused);
+        }
+        if submit.after.iter().any(|parent| self.find(*parent).is_none()) {
+            codes.push(ErrorCode::NotFound);
+        }
+        if codes.is_empty() { Judged::New } else { Judged::Refused(codes) }
+    }
+
+    /// Takes a submit that was judged to be new.
+    pub(super) fn accept(&mut self, scope: &str, submit: Submit, id: TaskId) {
+        let (wall, steady) = (self.wall, self.steady());
+        if submit.idempotency_key.is_some() {
+            let expires_at = steady + micros(submit.idempotency_window_s);
+            self.keys.retain(|known| known.scope != scope || known.content.idempotency_key != submit.idempotency_key);
+            self.keys.push(Key { scope: scope.to_owned(), content: submit.clone(), id, expires_at });
+        }
+        let not_before = match submit.delay_s {
+            Some(delay_s) if delay_s > 0.0 => Some(wall + micros(delay_s)),
+            _ => submit.not_before.map(micros),
+        };
+        let deadline = submit.deadline_s.map(|deadline_s| steady + micros(deadline_s));
+        self.tasks.push(Task {
+            id,
+            state: State::Ready,
+            gone: false,
+            created_at: wall,
+            ready_at: not_before.map_or(wall, |not_before| not_before.max(wall)),
+            backoff: None,
+            not_before,
+            deadline,
+            waits_for: Vec::new(),
+            attempt: 0,
+            fences: Vec::new(),
+            worker: None,
+            lease_s: 0.0,
+            lease_until: None,
+            lease_end: 0,
+            cancel: None,
+            progress: None,
+            status_message: None,
+            error: Text::None,
+            result: None,
+            ended_at: 0,
+            removed_at: 0,
+            dead: false,
+            updated_at: wall,
+            touched_at: None,
+            changed: Some("submit"),
+            submit,
+        });
+        let at = self.tasks.len() - 1;
+        let (waits_for, failed) = self.parents(at);
+        if !failed.is_empty() {
+            // It was accepted, if only for a moment: what is accepted later stands behind it.
+            if waits_for.is_empty() {
+                self.place(self.tasks[at].ready_at);
+            }
+            self.end(at, TaskStatus::Failed, self.reason(&failed), true, "T10");
+        } else {
+            self.tasks[at].waits_for = waits_for;
+            self.queue(at);
+        }
+    }
+
+    /// The tasks that it comes after: those that have not ended, and those whose end does not let it run.
+    fn parents(&self, at: usize) -> (Vec<TaskId>, Vec<usize>) {
+        let (task, mut waits_for, mut failed) = (&self.tasks[at], Vec::new(), Vec::new());
+        for parent in &task.submit.after {
+            match self.find(*parent).map(|at| (at, self.tasks[at].state)) {
+                Some((at, State::Ended(status))) if !task.runs_after(status) => failed.push(at),
+                None | Some((_, State::Ended(_))) => {}
+                Some(_) if waits_for.contains(parent) => {}
+                Some(_) => waits_for.push(*parent),
+            }
+        }
+        (waits_for, failed)
+    }
+
+    /// Why a task fails that comes after these (clause T10).
+    pub(super) fn reason(&self, failed: &[usize]) -> Text {
+        match failed {
+            [one] => {
+                let parent = &self.tasks[*one];
+                Text::Tells([vec![parent.id.to_string()], parent.error.parts()].concat())
+            }
+            // One of them is named.
+            _ => Text::Tells(Vec::new()),
+        }
+    }
+
+    /// Puts a task where it waits for its next attempt, by its `waits_for` and `ready_at`.
+    pub(super) fn queue(&mut self, at: usize) {
+        let ready_at = self.tasks[at].ready_at;
+        self.tasks[at].state = if !self.tasks[at].waits_for.is_empty() {
+            State::Blocked
+        } else if ready_at > self.wall {
+            State::Delayed
+        } else {
+            self.tasks[at].ready_at = self.place(ready_at);
+            State::Ready
+        };
+    }
+
+    /// Puts a task back that was running, to wait so many seconds, in a range.
+    pub(super) fn requeue(&mut self, at: usize, (least_s, most_s): (f64, f64), clause: &'static str) {
+        let wall = self.wall;
+        let task = &mut self.tasks[at];
+        let range = (wall + micros(least_s), wall + micros(most_s));
+        task.backoff = (range.0 < range.1).then_some((range.0 - ROUNDING, range.1 + ROUNDING));
+        task.ready_at = range.0;
+        if range.1 > wall {
+            task.not_before = Some(range.0);
+        }
+        (task.lease_until, task.updated_at, task.changed) = (None, wall, Some(clause));
+        self.queue(at);
+    }
+
+    /// Queues a dead letter again; whether it could be.
+    pub(super) fn retry(&mut self, id: TaskId) -> bool {
+        let Some(at) = self.find(id) else { return false };
+        let is_dead = matches!(self.tasks[at].state, State::Ended(TaskStatus::Failed | TaskStatus::Cancelled));
+        let (waits_for, failed) = self.parents(at);
+        if !is_dead || !failed.is_empty() {
+            return false;
+        }
+        let (wall, steady) = (self.wall, self.steady());
+        let task = &mut self.tasks[at];
+        (task.attempt, task.dead, task.not_before, task.backoff, task.ready_at) = (0, false, None, None, wall);
+        (task.worker, task.cancel, task.progress, task.status_message, task.result) = (None, None, None, None, None);
+        task.deadline = task.submit.deadline_s.map(|deadline_s| steady + micros(deadline_s));
+        (task.waits_for, task.updated_at, task.changed) = (waits_for, wall, Some("retry"));
+        self.queue(at);
+        true
+    }
+
+    /// Removes an ended task; whether it could be.
+    pub(super) fn purge(&mut self, id: TaskId) -> bool {
+        let Some(task) = self.find(id).and_then(|at| self.tasks.get_mut(at)) else { return false };
+        if matches!(task.state, State::Ended(_)) {
+            (task.gone, task.changed) = (true, Some("purge"));
+        }
+        task.gone
+    }
+
+    /// The ids of ended tasks that pass the filters, the first submitted first, and whether there are more.
+    pub(super) fn select(&self, selection: &Selection) -> (Vec<TaskId>, bool) {
+        let ended_by = self.wall - micros(selection.older_than_s);
+        let chosen = self.tasks.iter().filter(|task| {
+            !task.gone
+                && Some(task.status()) == selection.status
+                && task.ended_at <= ended_by
+                && passes(&task.submit, &selection.task_types, selection.session.as_ref(), selection.label.as_ref())
+        });
+        let mut ids: Vec<_> = chosen.map(|task| task.id).collect();
+        let count_max = selection.limit as usize;
+        let more = ids.len() > count_max;
+        ids.truncate(count_max);
+        (ids, more)
+    }
+
+    pub(super) fn cached(&self, key: &str) -> Option<&Json> {
+        let (value, expires_at) = self.cache.get(key)?;
+        expires_at.is_none_or(|at| at > self.steady()).then_some(value)
+    }
+}
+
+/// Whether a task passes the filters of a list or a selection.
+pub(super) fn passes(submit: &Submit, types: &[String], session: Option<&String>, label: Option<&String>) -> bool {
+    (types.is_empty() || types.contains(&submit.task_type))
+        && session.is_none_or(|session| submit.session.as_ref() == Some(session))
+        && label.is_none_or(|label| submit.labels.contains(label))
+}
+
+/// Everything that a submit asks for but the key and its window.
+fn content(submit: &Submit) -> Submit {
+    Submit { idempotency_key: None, idempotency_window_s: 0.0, ..submit.clone() }
+}
+
+/// A backoff is a number of seconds before it is a time in microseconds.
+const ROUNDING: Micros = 2;

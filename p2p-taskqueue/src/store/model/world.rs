@@ -1,0 +1,330 @@
+//! A store and the model of it, side by side: each step is done to both.
+
+use std::{cell::Cell, collections::HashSet, fmt, sync::Arc, time::Duration};
+
+use futures::executor::block_on;
+
+use super::{
+    queue::Queue,
+    step::{Draft, Hold, Pick, Step, Wait, Want, Which, Who},
+    task::{State, micros},
+};
+use crate::{
+    Caller, Fence, Json, Operation, PeerId, QueueError, Request, TaskId,
+    api::{Claim, Durability, ErrorCode, Renew, Submit},
+    engine::Wall,
+    store::{Clock, ManualClock, TaskStore},
+};
+
+/// Closes the store and opens what it left.
+pub(crate) type Reopen = Box<dyn Fn(Arc<dyn TaskStore>) -> Arc<dyn TaskStore>>;
+
+/// A store under test, that goes by this clock, of this owner, with no tasks.
+pub(crate) struct Subject {
+    pub(crate) store: Arc<dyn TaskStore>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) owner: PeerId,
+    /// What it says of a task that is accepted.
+    pub(crate) durability: Durability,
+    pub(crate) reopen: Reopen,
+}
+
+/// What a store did that it must not do, and the clause that says so.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    clause: &'static str,
+    what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.clause, self.what)
+    }
+}
+
+pub(super) fn broken<T>(clause: &'static str, what: impl Into<String>) -> Result<T, Violation> {
+    Err(Violation { clause, what: what.into() })
+}
+
+/// Demands a condition of a clause.
+macro_rules! hold {
+    ($clause:expr, $condition:expr, $($what:tt)+) => {
+        if !$condition {
+            return crate::store::model::world::broken($clause, format!($($what)+));
+        }
+    };
+}
+pub(super) use hold;
+
+pub(super) struct World {
+    subject: Subject,
+    other: PeerId,
+    pub(super) queue: Queue,
+    /// Every fence that was ever answered.
+    pub(super) fences: HashSet<Fence>,
+    /// The last epoch before the store was opened.
+    pub(super) epoch_before: Option<u64>,
+    /// What is to blame when a task changes that this step had nothing to do with.
+    pub(super) clause: &'static str,
+    /// Whether time has passed and the store may have done nothing about it yet.
+    pub(super) is_due: Cell<bool>,
+}
+
+impl World {
+    pub(super) fn new(subject: Subject) -> Self {
+        let queue = Queue::new(subject.clock.now().wall.as_micros());
+        let (fences, other) = (HashSet::new(), PeerId::random());
+        Self { subject, other, queue, fences, epoch_before: None, clause: "", is_due: Cell::new(false) }
+    }
+
+    /// Does the steps, and looks after each whether the store is as the model has it.
+    pub(super) fn live_through(&mut self, steps: &[Step]) -> Result<(), Violation> {
+        for (number, step) in steps.iter().enumerate() {
+            let named = self.act(step)?;
+            if self.is_due.get() {
+                continue;
+            }
+            // All tasks are looked at now and then; those that this step is about, each time.
+            let all =
+                number % LOOK_AT_ALL == 0 || matches!(step, Step::Restart | Step::Jump(_)) || number + 1 == steps.len();
+            self.look(named, all)?;
+        }
+        self.subject.store.close();
+        Ok(())
+    }
+
+    /// Does a step; answers the task that it is about.
+    fn act(&mut self, step: &Step) -> Result<Option<TaskId>, Violation> {
+        self.clause = "T3";
+        match step {
+            Step::Submit(who, draft) => self.submit(*who, self.submit_of(draft)).map(|()| None),
+            Step::SubmitMany(who, drafts) => {
+                let submits = drafts.iter().map(|draft| self.submit_of(draft)).collect();
+                self.submit_many(*who, submits).map(|()| None)
+            }
+            Step::Repeat(who, task, other) => self.repeat(*who, *task, *other).map(|()| None),
+            Step::Claim(who, want) => self.claim(*who, &claim_of(want)).map(|()| None),
+            Step::ClaimMany(who, want, count) => self.claim_many(*who, &claim_of(want), *count).map(|()| None),
+            Step::Renew(hold, lease_s, progress) => self.renew(self.held(*hold), *lease_s, *progress).map(Some),
+            Step::Complete(hold, status, result, children, next) => {
+                let children = children.iter().map(|draft| self.submit_of(draft)).collect();
+                let next = next.as_ref().map(claim_of);
+                let result = result.map(json);
+                self.complete(self.held(*hold), *status, result, children, next).map(Some)
+            }
+            Step::Fail(hold, retryable, delay_s) => self.fail(self.held(*hold), *retryable, *delay_s).map(Some),
+            Step::Release(hold, delay_s) => self.release(self.held(*hold), *delay_s).map(Some),
+            Step::Cancel(task, reason) => self.cancel(self.pick(*task), *reason).map(Some),
+            Step::Get(task) => self.get(self.pick(*task)).map(Some),
+            Step::List(sieve, limit, order) => self.list(sieve, *limit, *order).map(|()| None),
+            Step::Retry(chosen) => self.retry(chosen).map(|()| None),
+            Step::Purge(chosen) => self.purge(chosen).map(|()| None),
+            Step::Pause(kinds, drain) => self.pause(kinds, *drain).map(|()| None),
+            Step::Resume(kinds) => self.resume(kinds).map(|()| None),
+            Step::LimitType(kind, max) => self.limit_type(kind, *max).map(|()| None),
+            Step::LimitKey(key, max) => self.limit_key(key, *max).map(|()| None),
+            Step::CacheSet(key, value, ttl_s) => self.cache_set(key, *value, *ttl_s).map(|()| None),
+            Step::CacheGet(key) => self.cache_get(key).map(|()| None),
+            Step::CacheHas(key) => self.cache_has(key).map(|()| None),
+            Step::CacheDelete(key) => self.cache_delete(key).map(|()| None),
+            Step::Advance(seconds, at_once) => self.advance(*seconds, *at_once).map(|()| None),
+            Step::Jump(seconds) => self.jump(*seconds).map(|()| None),
+            Step::Restart => self.restart().map(|()| None),
+        }
+    }
+
+    pub(super) fn ask<O>(&self, who: Who, operation: O) -> Result<O::Answer, QueueError>
+    where
+        O: Operation + Send + 'static,
+        O::Answer: Send,
+    {
+        let request = operation.into_request();
+        assert!(crate::api::Check::check(&request).is_ok(), "a history has good arguments only: {request:?}");
+        if reads_first(&request) {
+            self.catch_up();
+        }
+        self.is_due.set(false);
+        let response = block_on(self.subject.store.call(&self.caller(who), request))?;
+        O::answer(response)
+    }
+
+    const fn caller(&self, who: Who) -> Caller {
+        match who {
+            Who::Owner => Caller::Local,
+            Who::Other => Caller::Peer(self.other),
+        }
+    }
+
+    pub(super) const fn durability(&self) -> Durability {
+        self.subject.durability
+    }
+
+    pub(super) fn scope(&self, who: Who) -> String {
+        self.caller(who).scope()
+    }
+
+    pub(super) const fn peer(&self, who: Who) -> PeerId {
+        match who {
+            Who::Owner => self.subject.owner,
+            Who::Other => self.other,
+        }
+    }
+
+    fn advance(&mut self, seconds: f64, at_once: bool) -> Result<(), Violation> {
+        self.catch_up();
+        self.clause = "T4";
+        (self.queue.wall, self.queue.mono) = (self.queue.wall + micros(seconds), self.queue.mono + micros(seconds));
+        self.subject.clock.advance(Duration::from_secs_f64(seconds));
+        self.queue.pass();
+        // Removing may take its time, and how long a backoff is has to be seen.
+        let is_open = self.removed() > 0 || self.queue.tasks.iter().any(|task| task.backoff.is_some());
+        self.is_due.set(at_once && !is_open);
+        if self.is_due.get() { Ok(()) } else { self.when_passed() }
+    }
+
+    fn jump(&mut self, seconds: f64) -> Result<(), Violation> {
+        self.catch_up();
+        self.clause = "T5";
+        self.queue.wall += micros(seconds);
+        self.subject.clock.set_wall(Wall::from_micros(self.queue.wall));
+        self.queue.pass();
+        self.when_passed()
+    }
+
+    fn restart(&mut self) -> Result<(), Violation> {
+        self.catch_up();
+        self.clause = "T8";
+        self.epoch_before = self.fences.iter().map(|fence| fence.epoch).max();
+        let store = Arc::clone(&self.subject.store);
+        self.subject.store = (self.subject.reopen)(store);
+        self.queue.reopen();
+        self.when_passed()
+    }
+
+    /// Lets the store do what time has called for, if that is still to be done.
+    fn catch_up(&self) {
+        if self.is_due.replace(false) {
+            block_on(self.subject.store.call(&Caller::Local, probe())).ok();
+        }
+    }
+
+    /// Returns when the store has done what the time called for: any change waits its turn behind that, and each turn
+    /// removes some of what is to be removed.
+    fn when_passed(&self) -> Result<(), Violation> {
+        for _ in 0..=self.removed() / REMOVED_IN_A_TURN {
+            let answer = block_on(self.subject.store.call(&Caller::Local, probe()));
+            let code = answer.map_err(|error| error.code);
+            hold!("not_found", code == Err(ErrorCode::NotFound), "a task that is not there was renewed: {code:?}");
+        }
+        Ok(())
+    }
+
+    /// Tasks that time has removed, as far as that was not seen yet.
+    fn removed(&self) -> usize {
+        self.queue.tasks.iter().filter(|task| task.gone && task.changed.is_some()).count()
+    }
+
+    pub(super) fn pick(&self, pick: Pick) -> TaskId {
+        let among = |wanted: &dyn Fn(State) -> bool, number: usize| {
+            let tasks = &self.queue.tasks;
+            let fitting: Vec<_> = tasks.iter().filter(|task| !task.gone && wanted(task.state)).collect();
+            let (number, fitting) = (number, if fitting.is_empty() { tasks.iter().collect() } else { fitting });
+            number.checked_rem(fitting.len()).map_or(UNKNOWN, |at| fitting[at].id)
+        };
+        match pick {
+            Pick::Any(number) => {
+                number.checked_rem(self.queue.tasks.len()).map_or(UNKNOWN, |at| self.queue.tasks[at].id)
+            }
+            Pick::Running(number) => among(&|state| state == State::Running, number),
+            Pick::Ended(number) => among(&|state| matches!(state, State::Ended(_)), number),
+            Pick::Unknown => UNKNOWN,
+        }
+    }
+
+    fn held(&self, hold: Hold) -> (TaskId, Fence) {
+        let id = self.pick(hold.task);
+        let mut of_task = self.queue.tasks.iter().filter(|task| task.id == id).flat_map(|task| &task.fences).rev();
+        let fence = match hold.fence {
+            Which::Last => of_task.next(),
+            Which::Earlier => of_task.nth(1),
+            Which::Foreign => {
+                self.queue.tasks.iter().filter(|task| task.id != id).flat_map(|task| &task.fences).next_back()
+            }
+        };
+        (id, fence.copied().unwrap_or(FOREIGN))
+    }
+
+    fn submit_of(&self, draft: &Draft) -> Submit {
+        let (delay_s, not_before) = match draft.wait {
+            Wait::None => (None, None),
+            Wait::Delay(seconds) => (Some(seconds), None),
+            Wait::NotBefore(seconds) => (None, Some(super::task::as_secs(self.queue.wall + micros(seconds)))),
+        };
+        Submit {
+            priority: draft.priority,
+            delay_s,
+            not_before,
+            deadline_s: draft.deadline_s,
+            max_attempts: draft.max_attempts,
+            backoff_s: draft.backoff_s,
+            idempotency_key: draft.key.map(|(key, _)| key.to_owned()),
+            idempotency_window_s: draft.key.map_or(86_400.0, |(_, window_s)| window_s),
+            labels: if draft.label { vec!["l".to_owned(), "m".to_owned()] } else { Vec::new() },
+            requires: if draft.requires { vec!["gpu".to_owned()] } else { Vec::new() },
+            pin_to: draft.pin_to.map(|who| self.peer(who)),
+            session: draft.session.map(str::to_owned),
+            after: draft.after.iter().map(|parent| self.pick(*parent)).collect(),
+            on_parent_failure: draft.policy,
+            concurrency_key: draft.concurrency_key.map(str::to_owned),
+            result_ttl_s: draft.result_ttl_s,
+            ..Submit::new(draft.kind, json(draft.payload))
+        }
+    }
+}
+
+/// Whether the operation, or its first part, is answered without the store's timer having its turn; or with a value whose
+/// time is over counted as there until it was removed.
+const fn reads_first(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Get(_)
+            | Request::GetMany(_)
+            | Request::List(_)
+            | Request::StatsQuery(_)
+            | Request::Retry(_)
+            | Request::Purge(_)
+            | Request::CacheGet(_)
+            | Request::CacheHas(_)
+            | Request::CacheDelete(_)
+    )
+}
+
+/// A change that comes to nothing, once it has waited for its turn.
+fn probe() -> Request {
+    let (task_id, fence) = (UNKNOWN, FOREIGN);
+    Request::Renew(Renew { task_id, fence, lease_s: 1.0, progress: None, status_message: None })
+}
+
+fn claim_of(want: &Want) -> Claim {
+    Claim {
+        supported_task_types: want.kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+        labels: if want.gpu { vec!["ssd".to_owned(), "gpu".to_owned()] } else { Vec::new() },
+        session: want.session.map(str::to_owned),
+        lease_s: want.lease_s,
+        ..Claim::new("w")
+    }
+}
+
+pub(super) fn json(number: u8) -> Json {
+    Json::parse(number.to_string()).expect("a number is JSON")
+}
+
+const UNKNOWN: TaskId = TaskId::from_bytes([0xee; 16]);
+
+const FOREIGN: Fence = Fence { epoch: u64::MAX, counter: 7 };
+
+/// Steps after which all tasks are looked at, not only those that have changed.
+const LOOK_AT_ALL: usize = 10;
+
+/// At least so many tasks whose time is over are removed in one transaction.
+const REMOVED_IN_A_TURN: usize = 16;

@@ -1,0 +1,42 @@
+//! Files of earlier versions, brought to the current one when they are opened.
+
+mod copy;
+mod old;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::schema;
+
+/// The version that is migrated.
+pub(super) const FROM_VERSION: i64 = 1;
+
+/// Brings the tables of schema version 1 to the current ones, all in one transaction: it is done, or the file is as it
+/// was. Everything is kept: leases, keys, routes, and rows that are damaged, which stay so.
+pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(SET_ASIDE)?;
+    transaction.execute_batch(schema::TABLES)?;
+    copy::everything(&transaction)?;
+    transaction.execute_batch(REMOVE)?;
+    schema::mark(&transaction)?;
+    transaction.commit()
+}
+
+/// Makes room for the new tables.
+const SET_ASIDE: &str = "
+DROP INDEX task_id;
+DROP INDEX live_ready; DROP INDEX live_delayed; DROP INDEX live_running;
+DROP INDEX finished_expires; DROP INDEX finished_badly;
+DROP INDEX idempotency_expires;
+ALTER TABLE meta RENAME TO old_meta;
+ALTER TABLE task RENAME TO old_task;
+ALTER TABLE live RENAME TO old_live;
+ALTER TABLE finished RENAME TO old_finished;
+ALTER TABLE idempotency RENAME TO old_idempotency;
+ALTER TABLE route RENAME TO old_route;
+";
+
+const REMOVE: &str = "
+DROP TABLE old_meta; DROP TABLE old_task; DROP TABLE old_live;
+DROP TABLE old_finished; DROP TABLE old_idempotency; DROP TABLE old_route;
+";

@@ -1,0 +1,57 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    super::{
+        files::{LOG, LOG_INDEX, companion, remove_if_any, sync_folder},
+        note::NOTE,
+    },
+    remove_with_log,
+};
+
+/// Puts the new file into the old one's place and keeps the old one with its log; answers where.
+///
+/// The old log must be gone before the new file is there, or SQLite would take it for the new file's. So the new file
+/// first gets a name that says that it is complete: from then on [`finish`] does the rest, whenever it was interrupted.
+pub(super) fn switch(path: &Path, new: &Path) -> io::Result<PathBuf> {
+    let kept = free_name(path);
+    fs::copy(path, &kept)?;
+    let log = companion(path, LOG);
+    if log.exists() {
+        fs::copy(&log, companion(&kept, LOG))?;
+    }
+    fs::File::open(&kept)?.sync_all()?;
+    fs::File::open(new)?.sync_all()?;
+    sync_folder(path)?;
+    fs::rename(new, companion(path, COMPLETE))?;
+    sync_folder(path)?;
+    finish(path)?;
+    remove_with_log(new)?;
+    Ok(kept)
+}
+
+/// Ends a switch that was interrupted, if there was one. Nobody may have the store open.
+pub(in super::super) fn finish(path: &Path) -> io::Result<()> {
+    let complete = companion(path, COMPLETE);
+    if !complete.exists() {
+        return Ok(());
+    }
+    for name in [LOG, LOG_INDEX, NOTE] {
+        remove_if_any(&companion(path, name))?;
+    }
+    sync_folder(path)?;
+    fs::rename(&complete, path)?;
+    sync_folder(path)
+}
+
+/// A name that no earlier repair has used.
+fn free_name(path: &Path) -> PathBuf {
+    let plain = companion(path, KEPT);
+    let numbered = (2..).map(|number: u64| companion(path, &format!("{KEPT}-{number}")));
+    std::iter::once(plain.clone()).chain(numbered).find(|name| !name.exists()).unwrap_or(plain)
+}
+
+const COMPLETE: &str = "-repaired";
+const KEPT: &str = "-damaged";

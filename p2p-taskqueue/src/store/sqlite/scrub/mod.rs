@@ -1,0 +1,124 @@
+//! Looking over a whole store: every row, and whether the rows agree.
+
+mod tables;
+mod tasks;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::{fault::opening, meta, row::RowError, schema};
+use crate::store::StoreError;
+
+/// What a look over a whole store found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScrubReport {
+    /// Tasks that were looked at.
+    pub tasks: u64,
+    /// What is wrong; empty when all is well.
+    pub problems: Vec<String>,
+    /// How many problems there are; more than are listed when there are very many.
+    pub problem_count: u64,
+    /// Whether everything was looked at: not when it was stopped.
+    pub completed: bool,
+}
+
+impl ScrubReport {
+    /// Whether nothing is wrong with what was looked at.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        self.problem_count == 0
+    }
+}
+
+/// Looks over the store in this file, on a connection of its own that only reads, until it is done or `stop` is set: the
+/// file's structure, every row's checksum, and whether every task stands where its rows say and every entry has its task.
+/// Others may read and write meanwhile.
+///
+/// # Errors
+///
+/// [`StoreError`] when the file cannot be opened. What is wrong inside is in the report.
+pub(crate) fn scrub(path: &Path, stop: &Arc<AtomicBool>) -> Result<ScrubReport, StoreError> {
+    let mut connection = schema::open_reader(path).map_err(|error| opening(path, error))?;
+    let stop = Arc::clone(stop);
+    let stopped = move || stop.load(Ordering::Relaxed);
+    connection.progress_handler(STEPS_PER_LOOK, Some(stopped)).map_err(|error| opening(path, error))?;
+    Ok(Scrub { connection: &connection, report: ScrubReport::default() }.run())
+}
+
+struct Scrub<'a> {
+    connection: &'a Connection,
+    report: ScrubReport,
+}
+
+/// It was told to stop.
+struct Stopped;
+
+impl Scrub<'_> {
+    fn run(mut self) -> ScrubReport {
+        self.report.completed = self.everything().is_ok();
+        self.report
+    }
+
+    fn everything(&mut self) -> Result<(), Stopped> {
+        self.numbers()?;
+        self.tasks()?;
+        self.checksums()?;
+        self.leftovers()?;
+        self.counts()?;
+        self.structure()
+    }
+
+    fn numbers(&mut self) -> Result<(), Stopped> {
+        match meta::read(self.connection) {
+            Ok(_) => Ok(()),
+            Err(error) => self.unreadable("the store's running numbers", error),
+        }
+    }
+
+    /// SQLite's own look at the trees of the file.
+    fn structure(&mut self) -> Result<(), Stopped> {
+        let found = self.connection.prepare("PRAGMA integrity_check").and_then(|mut check| {
+            check.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        match found {
+            Ok(found) => {
+                found.into_iter().filter(|line| line != "ok").for_each(|line| self.problem(line));
+                Ok(())
+            }
+            Err(error) => self.unreadable("the file", error.into()),
+        }
+    }
+
+    /// Notes that something cannot be read.
+    fn unreadable(&mut self, what: &str, error: RowError) -> Result<(), Stopped> {
+        match error {
+            RowError::Damaged => self.problem(format!("{what}: damaged")),
+            RowError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                return Err(Stopped);
+            }
+            RowError::Sqlite(error) => self.problem(format!("{what}: {error}")),
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, problem: String) {
+        self.report.problem_count += 1;
+        if self.report.problems.len() < PROBLEMS_MAX {
+            self.report.problems.push(problem);
+        }
+    }
+}
+
+/// Steps of SQLite's machine between two looks at whether to stop: under a millisecond.
+const STEPS_PER_LOOK: i32 = 10_000;
+
+/// Problems that are listed: as many as a person reads.
+const PROBLEMS_MAX: usize = 100;

@@ -1,0 +1,8 @@
+//! What is particular to these rows: their file, its damage, its versions.
+
+mod alike;
+mod damage;
+mod files;
+mod sample;
+mod versions;
+mod whole;

@@ -1,0 +1,128 @@
+//! A store whose process is killed over and over at random moments.
+
+use std::{
+    env,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use fastrand::Rng;
+use p2p_taskqueue::{
+    Json, Task, TaskStatus,
+    api::{Claim, Complete},
+};
+
+use crate::{
+    harness::{DEADLINE, History, QueueProcess},
+    talk::{Order, Said},
+};
+
+#[test]
+fn nothing_acknowledged_is_lost_or_done_twice_however_often_the_process_is_killed() -> Result<()> {
+    let seed = env::var("TASKMESH_SEED").map_or_else(|_| Ok(fastrand::u64(..)), |seed| seed.parse())?;
+    eprintln!("TASKMESH_SEED={seed} makes the same choices again, but not at the same moments");
+    let rounds = if env::var_os("TASKMESH_LONG").is_some() { 200 } else { 50 };
+    let (mut rng, mut history) = (Rng::with_seed(seed), History::default());
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("queue.sqlite3");
+    for round in 0..rounds {
+        round_of(&file, &mut rng, &mut history).with_context(|| format!("round {round}"))?;
+    }
+    let mut process = QueueProcess::start("store", &file)?;
+    history.next_life();
+    drain(&mut process, &mut history)?;
+    let records = verify(&mut process, &history)?;
+    ensure!(records.iter().all(|task| task.status.is_terminal()), "drained, and yet not everything has ended");
+    ensure!(records.len() > rounds * LINES_MAX / 40, "only {} tasks were submitted at all", records.len());
+    Ok(())
+}
+
+/// One life of the process, and what the one before it has left.
+fn round_of(file: &Path, rng: &mut Rng, history: &mut History) -> Result<()> {
+    if rng.u8(0..8) == 0 {
+        let opening = QueueProcess::spawn(Command::new(QueueProcess::PROGRAM).arg("store").arg(file))?;
+        opening.kill_after(Duration::from_micros(rng.u64(0..OPENING_US)));
+    }
+    history.next_life();
+    let mut process = QueueProcess::start("store", file)?;
+    repeat(&mut process, history, rng)?;
+    verify(&mut process, history)?;
+    process.order(&Order::Load { seed: rng.u64(..), clients: CLIENTS })?;
+    for _ in 0..rng.usize(1..LINES_MAX) {
+        history.note(process.next()?)?;
+    }
+    process.kill()?.into_iter().try_for_each(|said| history.note(said))
+}
+
+/// Repeats submits with a key: those whose answer nobody has read, and some of the others.
+fn repeat(process: &mut QueueProcess, history: &mut History, rng: &mut Rng) -> Result<()> {
+    let (known, open): (Vec<_>, Vec<_>) = history.keyed().partition(|(_, id)| id.is_some());
+    let known = rng.choose_multiple(known, REPEATS);
+    let repeats: Vec<_> = open.into_iter().chain(known).map(|(submit, id)| (submit.clone(), id)).collect();
+    for (submit, first) in repeats {
+        let again = process.get(submit.clone())?;
+        ensure!(first.is_none() || again.duplicate, "{submit:?} was taken for a new one");
+        history.submitted(again.task_id, submit)?;
+    }
+    Ok(())
+}
+
+/// Reads the whole store and compares it with what is known; answers its records.
+fn verify(process: &mut QueueProcess, history: &History) -> Result<Vec<Task>> {
+    let since = Instant::now();
+    loop {
+        let before = process.totals()?;
+        let records = process.records()?;
+        // A lease that has run out in between would make them differ.
+        if process.totals()? == before {
+            for status in TaskStatus::ALL {
+                let listed = records.iter().filter(|task| task.status == status).count() as u64;
+                let counted = before.get(status.as_str()).copied().unwrap_or_default();
+                ensure!(listed == counted, "{listed} tasks are listed as {status}, {counted} are counted");
+            }
+            history.verify(&records)?;
+            return Ok(records);
+        }
+        ensure!(since.elapsed() < DEADLINE, "the store does not come to rest");
+    }
+}
+
+/// Completes whatever has not ended. Nothing is out of reach for longer than one lease.
+fn drain(process: &mut QueueProcess, history: &mut History) -> Result<()> {
+    let mut since = Instant::now();
+    loop {
+        let claimed = process.get(Claim { wait_s: 0.2, ..Claim::new("drain") })?;
+        if let Some(task) = claimed.task {
+            let fence = task.fence.context("no fence")?;
+            history.note(Said::Claimed(task.task_id, fence, task.payload.clone()))?;
+            let result = Json::from_value(&(task.payload.to::<String>()?, 0))?;
+            process.get(Complete::new(task.task_id, fence, Some(result.clone())))?;
+            history.note(Said::Completed(task.task_id, fence, result, Vec::new()))?;
+            since = Instant::now();
+        } else {
+            let totals = process.totals()?;
+            let unended = ["queued", "running"].map(|status| totals.get(status).copied().unwrap_or_default());
+            if unended == [0, 0] {
+                return Ok(());
+            }
+            ensure!(since.elapsed() < DRAIN_MAX, "{unended:?} tasks are queued and running, and none is given out");
+        }
+    }
+}
+
+/// Enough for commits that several share.
+const CLIENTS: usize = 8;
+
+/// Lines that a process may say before it is killed: some tenths of a second of work.
+const LINES_MAX: usize = 400;
+
+/// Repeats of acknowledged submits in each round.
+const REPEATS: usize = 5;
+
+/// About as long as a start takes.
+const OPENING_US: u64 = 30_000;
+
+/// A lease of one second, and time for a slow machine to notice.
+const DRAIN_MAX: Duration = Duration::from_secs(20);

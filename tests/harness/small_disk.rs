@@ -1,0 +1,89 @@
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+/// A volume of its own, in memory, that only the processes started through it see. Dropping it takes it away.
+#[derive(Debug)]
+pub(crate) struct SmallDisk {
+    /// Where the volume is mounted, and what else would be there.
+    folder: TempDir,
+    /// Keeps the mount as long as its standard input is open.
+    holder: Child,
+}
+
+impl SmallDisk {
+    /// A volume of so many MiB, or why there cannot be one: mounting needs privileges.
+    pub(crate) fn new(mib: u32) -> Result<Result<Self, String>> {
+        let folder = tempfile::tempdir()?;
+        let script = format!("mount -t tmpfs -o size={mib}m tmpfs \"$1\" && echo mounted && exec cat");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh"]).arg(folder.path());
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut holder = match spawned {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("there is no unshare".to_owned())),
+            spawned => spawned?,
+        };
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().context("no standard output")?).read_line(&mut line)?;
+        if line.trim_end() == "mounted" {
+            return Ok(Ok(Self { folder, holder }));
+        }
+        holder.stderr.take().context("no standard error")?.read_to_string(&mut line)?;
+        holder.wait()?;
+        Ok(Err(line.trim_end().to_owned()))
+    }
+
+    /// The volume, for the processes that see it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A program that sees it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &self.holder.id().to_string(), program]);
+        command
+    }
+
+    /// Takes all the room that is left.
+    pub(crate) fn fill(&self) -> Result<()> {
+        let mut ballast = File::create(self.ballast())?;
+        // In ever smaller pieces, to the last page.
+        for bytes in [1 << 20, 1 << 12] {
+            loop {
+                match ballast.write_all(&vec![0; bytes]) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => bail!(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives that room back.
+    pub(crate) fn clear(&self) -> Result<()> {
+        Ok(fs::remove_file(self.ballast())?)
+    }
+
+    /// A file on the volume, as this process sees it.
+    fn ballast(&self) -> PathBuf {
+        let inside = self.folder.path().join("ballast");
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        root.join(inside.strip_prefix("/").unwrap_or(&inside))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The end of its input ends it, and the mount goes with the last process that sees it.
+        drop(self.holder.stdin.take());
+        self.holder.wait().ok();
+    }
+}

@@ -1,0 +1,67 @@
+use std::{
+    io::{BufRead as _, BufReader, ErrorKind},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::DEADLINE;
+
+/// Watches a process's system calls, or spoils them. Dropping it lets the process alone.
+#[derive(Debug)]
+pub(crate) struct Strace {
+    child: Child,
+    /// The reading thread sends each line, and hangs up at the end.
+    lines: Receiver<String>,
+}
+
+impl Strace {
+    /// Sees the process's syncs from now on, or says why it cannot; with `inject`, does this to each.
+    pub(crate) fn syncs_of(process: Pid, inject: Option<&str>) -> Result<Result<Self, String>> {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-p", &process.as_raw_nonzero().to_string(), "-e", &format!("trace={SYNCS}")]);
+        command.args(inject.map(|inject| format!("-einject={SYNCS}:{inject}")));
+        let mut child = match command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("there is no strace".to_owned())),
+            spawned => spawned?,
+        };
+        let stderr = child.stderr.take().context("no standard error")?;
+        let (send, lines) = sync_channel(LINES_MAX);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let strace = Self { child, lines };
+        let first = strace.lines.recv_timeout(DEADLINE).context("strace says nothing")?;
+        Ok(if first.contains("attached") { Ok(strace) } else { Err(first) })
+    }
+
+    /// Lets the process alone; answers how many syncs have succeeded meanwhile, and how many were spoiled.
+    pub(crate) fn detach(self) -> Result<(usize, usize)> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(pid, Signal::TERM)?;
+        let lines: Vec<String> = self.lines.iter().collect();
+        let spoiled = lines.iter().filter(|line| line.ends_with("(INJECTED)")).count();
+        Ok((lines.iter().filter(|line| line.ends_with("= 0")).count(), spoiled))
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // Killed, it still lets go of what it watches.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Every way to ask for stable storage.
+const SYNCS: &str = "fsync,fdatasync,sync_file_range,msync";
+
+/// Lines that may wait to be read.
+const LINES_MAX: usize = 10_000;

@@ -1,0 +1,69 @@
+//! A process that holds a queue, for tests that kill it, stop it, or take its disk away.
+//!
+//! `queue-process store FILE` opens a store, `queue-process socket SOCKET` asks the node behind a socket. It then obeys
+//! the orders on its standard input, to the end of it.
+
+mod load;
+mod talk;
+
+use std::{
+    env,
+    io::{Write as _, stderr, stdin, stdout},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Result, bail};
+use p2p_taskqueue::{
+    Caller, PeerId, TaskQueue,
+    carrier::{DaemonQueue, LocalQueue},
+    store::{SqliteStore, StoreOptions},
+};
+use runtime_bridge::TokioRuntime;
+use talk::{Order, Said};
+use tokio::{
+    net::UnixStream,
+    runtime::{Builder, Runtime},
+};
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+fn main() -> Result<()> {
+    // Silent unless RUST_LOG says otherwise: it is what explains a test that fails.
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env()?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let queue = open(&runtime)?;
+    say(&Said::Ready)?;
+    for line in stdin().lines() {
+        match serde_json::from_str(&line?)? {
+            Order::Ask(request) => say(&Said::Answered(runtime.block_on(queue.call(&Caller::Local, *request))))?,
+            Order::Load { seed, clients } => runtime.block_on(load::run(&queue, seed, clients))?,
+        }
+    }
+    Ok(())
+}
+
+fn open(runtime: &Runtime) -> Result<Arc<dyn TaskQueue>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let bridge = Arc::new(TokioRuntime::new(runtime.handle().clone()));
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["store", file] => {
+            let owner = PeerId::random();
+            let store = SqliteStore::open(Path::new(file), StoreOptions::new(owner))?;
+            Ok(Arc::new(LocalQueue::new(Arc::new(store), owner, bridge)))
+        }
+        ["socket", socket] => {
+            let stream = runtime.block_on(UnixStream::connect(socket))?;
+            Ok(Arc::new(runtime.block_on(DaemonQueue::connect(stream.compat(), bridge))?))
+        }
+        _ => bail!("usage: queue-process (store FILE | socket SOCKET)"),
+    }
+}
+
+/// Tells the test, in one write: whatever has been said is out of reach of what happens to this process.
+fn say(said: &Said) -> Result<()> {
+    let mut line = serde_json::to_string(said)?;
+    line.push('\n');
+    Ok(stdout().lock().write_all(line.as_bytes())?)
+}

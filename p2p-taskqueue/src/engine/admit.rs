@@ -51,21 +51,9 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         Terms { max_attempts: submit.max_attempts, backoff_s: submit.backoff_s, result_ttl_s: submit.result_ttl_s };
     let live = Live {
         phase: if delayed.is_some() { Phase::Delayed } else { Phase::Ready },
-        ready_at: delayed.unwrap_or(now.wall),
         not_before,
         deadline: submit.deadline_s.map(|seconds| now.steady.after(seconds)),
-        waiting: 0,
-        attempt: 0,
-        fence: None,
-        worker: None,
-        lease_s: 0.0,
-        lease_until: None,
-        cancel: None,
-        progress: None,
-        status_message: None,
-        error: None,
-        updated_at: now.wall,
-        terms,
+        ..Live::unclaimed(delayed.unwrap_or(now.wall), now.wall, terms)
     };
     let spec = Spec {
         id,

@@ -35,22 +35,10 @@ pub(crate) fn parent_failed(live: Live, parent: TaskId, ended: &Ended, now: Now)
 /// Queues a dead letter again as if it were new; the fence stays, so that the next one differs from it.
 pub(crate) fn retry(spec: &Spec, ended: &Ended, now: Now) -> Live {
     Live {
-        phase: Phase::Ready,
-        ready_at: now.wall,
-        not_before: None,
         deadline: spec.deadline_s.map(|seconds| now.steady.after(seconds)),
-        waiting: 0,
-        attempt: 0,
         fence: ended.fence,
-        worker: None,
-        lease_s: 0.0,
-        lease_until: None,
-        cancel: None,
-        progress: None,
-        status_message: None,
         error: ended.error.clone(),
-        updated_at: now.wall,
-        terms: spec.terms,
+        ..Live::unclaimed(now.wall, now.wall, spec.terms)
     }
 }
 

@@ -101,6 +101,28 @@ pub struct Live {
 }
 
 impl Live {
+    /// A task that is ready, and that nobody has claimed.
+    pub(crate) const fn unclaimed(ready_at: Wall, updated_at: Wall, terms: Terms) -> Self {
+        Self {
+            phase: Phase::Ready,
+            ready_at,
+            not_before: None,
+            deadline: None,
+            waiting: 0,
+            attempt: 0,
+            fence: None,
+            worker: None,
+            lease_s: 0.0,
+            lease_until: None,
+            cancel: None,
+            progress: None,
+            status_message: None,
+            error: None,
+            updated_at,
+            terms,
+        }
+    }
+
     /// Its status, as records carry it.
     #[must_use]
     pub const fn status(&self) -> TaskStatus {

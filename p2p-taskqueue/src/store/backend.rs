@@ -111,25 +111,8 @@ pub(crate) struct TaskRow {
 impl TaskRow {
     /// How the task stands as long as nothing has happened to it since it was accepted.
     pub(crate) fn fresh(&self) -> Live {
-        Live {
-            phase: crate::engine::Phase::Ready,
-            ready_at: self.ready_at,
-            not_before: self.not_before,
-            // A task with a deadline has a row of its own from the start.
-            deadline: None,
-            waiting: 0,
-            attempt: 0,
-            fence: None,
-            worker: None,
-            lease_s: 0.0,
-            lease_until: None,
-            cancel: None,
-            progress: None,
-            status_message: None,
-            error: None,
-            updated_at: self.spec.created_at,
-            terms: self.spec.terms,
-        }
+        // A task with a deadline has a row of its own from the start.
+        Live { not_before: self.not_before, ..Live::unclaimed(self.ready_at, self.spec.created_at, self.spec.terms) }
     }
 }
 

@@ -9,6 +9,7 @@ mod core;
 mod error;
 mod memory;
 mod options;
+mod paging;
 mod sqlite;
 mod task_store;
 mod watch;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     Multiaddr, Ticket,
-    api::{Invite, Join, Joined, Peer, Peers, Status, StatusQuery},
+    api::{Durability, Invite, Join, Joined, Peer, Peers, Status, StatusQuery, StoreStatus},
 };
 
 use super::PeerArg;
@@ -97,6 +97,9 @@ fn status_text(status: &Status) -> String {
         let totals: Vec<_> = queue.totals.iter().map(|(state, count)| format!("{count} {state}")).collect();
         rows.push(format!("tasks     {}", or_none(&totals)));
     }
+    if let Some(store) = &status.store {
+        rows.push(format!("store     {}", store_text(store)));
+    }
     if let Some(bridge) = &status.bridge {
         rows.push(format!("bridge    {} calls, {} in flight", bridge.calls, bridge.in_flight));
     }
@@ -104,6 +107,20 @@ fn status_text(status: &Status) -> String {
         rows.push(format!("\n{}", peers_table(peers)));
     }
     rows.join("\n")
+}
+
+fn store_text(store: &StoreStatus) -> String {
+    let durability = match store.durability {
+        Durability::Synced => ", each change on stable storage before its answer",
+        Durability::Relaxed => ", changes on stable storage within 50 ms",
+        _ => "",
+    };
+    let problems = match store.problems {
+        Some(count @ 1..) => format!("; DAMAGED in {count} places: stop the node and run `taskmesh repair`"),
+        Some(0) => "; looked over after its last end, and sound".to_owned(),
+        None => String::new(),
+    };
+    format!("{}{durability}{problems}", store.kind)
 }
 
 pub(super) fn peers(args: PeersArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {

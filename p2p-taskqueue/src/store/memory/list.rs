@@ -1,14 +1,14 @@
 use std::ops::Bound;
 
 use super::{
-    reads::{passes, record, record_bytes},
+    reads::{passes, record},
     tables::Seen,
 };
 use crate::{
     QueueError,
-    api::{List, Order, limits::LIST_PAGE_BYTES},
+    api::{List, Order},
     engine::Record,
-    store::{Page, Seq},
+    store::{Page, Seq, paging::Filling},
 };
 
 /// Reads a page of records in the order of acceptance.
@@ -16,25 +16,20 @@ use crate::{
 /// A cursor names the last task that was looked at, so tasks that come and go meanwhile neither repeat nor hide others. A
 /// filter that few pass looks at up to [`EXAMINED_MAX`] tasks; then the page ends early, perhaps empty, with a cursor.
 pub(super) fn list(seen: &Seen<'_>, query: &List) -> Result<Page, QueueError> {
-    let after = query.cursor.as_ref().map(|cursor| parse_cursor(cursor, query.order)).transpose()?;
-    let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
-    for (count, seq) in candidates(seen, query, after).enumerate() {
+    let mut page = Filling::new(query);
+    let mut last = None;
+    for (count, seq) in candidates(seen, query, page.start()?).enumerate() {
         if count >= EXAMINED_MAX {
-            return Ok(page(records, last, query.order));
+            return Ok(page.up_to(last));
         }
-        if let Some(record) = chosen(seen, seq, query)? {
-            let size = record_bytes(&record);
-            // A record that is larger than a page is a page by itself.
-            let full = bytes + size > LIST_PAGE_BYTES && !records.is_empty();
-            if full || records.len() >= query.limit as usize {
-                return Ok(page(records, last, query.order));
-            }
-            bytes += size;
-            records.push(record);
+        if let Some(record) = chosen(seen, seq, query)?
+            && !page.add(seq, record)
+        {
+            return Ok(page.up_to(last));
         }
         last = Some(seq);
     }
-    Ok(page(records, None, query.order))
+    Ok(page.up_to(None))
 }
 
 /// The record of a task that passes the filters.
@@ -62,26 +57,6 @@ fn candidates<'a>(seen: &Seen<'a>, query: &List, after: Option<Seq>) -> Box<dyn 
     match query.order {
         Order::Oldest => Box::new(seen.states.from(Bound::Excluded(&start)).map_while(of_status)),
         Order::Newest => Box::new(seen.states.back_from(Bound::Excluded(&start)).map_while(of_status)),
-    }
-}
-
-fn page(records: Vec<Record>, last: Option<Seq>, order: Order) -> Page {
-    Page { records, next_cursor: last.map(|seq| write_cursor(seq, order)) }
-}
-
-fn write_cursor(seq: Seq, order: Order) -> String {
-    format!("{}{seq}", prefix(order))
-}
-
-fn parse_cursor(cursor: &str, order: Order) -> Result<Seq, QueueError> {
-    let seq = cursor.strip_prefix(prefix(order)).and_then(|seq| seq.parse().ok());
-    seq.ok_or_else(|| QueueError::invalid("cursor", "not the next_cursor of a list in this order"))
-}
-
-const fn prefix(order: Order) -> &'static str {
-    match order {
-        Order::Oldest => "oldest-",
-        Order::Newest => "newest-",
     }
 }
 

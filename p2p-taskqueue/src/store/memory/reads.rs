@@ -7,7 +7,7 @@ use crate::{
     PeerId, QueueError,
     api::{ErrorCode, List, Selection},
     engine::{Record, Wall},
-    store::{CacheRow, Page, Reads, Seq, TaskRow, TypeRow},
+    store::{CacheRow, Page, Reads, Seq, TaskRow, TypeRow, paging::gather},
     task::{Json, TaskId},
 };
 
@@ -31,18 +31,7 @@ impl MemoryReads {
 
 impl Reads for MemoryReads {
     fn get(&mut self, ids: &[TaskId]) -> Result<Vec<Option<Record>>, QueueError> {
-        self.see(|seen| {
-            let (mut records, mut bytes) = (Vec::with_capacity(ids.len()), 0);
-            for id in ids {
-                let record = seen.ids.get(id).map_or(Ok(None), |seq| record(seen, *seq))?;
-                bytes += record.as_ref().map_or(0, record_bytes);
-                if bytes > READ_BYTES_MAX && records.len() > 1 {
-                    return Err(QueueError::over_limit("task_ids", bytes, READ_BYTES_MAX, "bytes of records"));
-                }
-                records.push(record);
-            }
-            Ok(records)
-        })
+        self.see(|seen| gather(ids, |id| seen.ids.get(&id).map_or(Ok(None), |seq| record(seen, *seq))))
     }
 
     fn list(&mut self, query: &List) -> Result<Page, QueueError> {
@@ -97,14 +86,3 @@ pub(super) fn passes(row: &TaskRow, types: &[String], session: Option<&String>, 
         && session.is_none_or(|session| row.spec.session.as_ref() == Some(session))
         && label.is_none_or(|label| row.spec.labels.contains(label))
 }
-
-/// About how large the record is when it is answered.
-pub(super) fn record_bytes(record: &Record) -> usize {
-    RECORD_BYTES_AROUND + record.payload.len_bytes() + record.result.as_ref().map_or(0, Json::len_bytes)
-}
-
-/// A record's other fields and their names, as JSON.
-const RECORD_BYTES_AROUND: usize = 640;
-
-/// What one answer may hold in memory, beside what is there anyway.
-const READ_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -3,12 +3,12 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::{
     fault::{reading, reading_row},
     line,
-    reads::{record_at, record_bytes},
+    reads::record_at,
 };
 use crate::{
     QueueError,
-    api::{List, Order, limits::LIST_PAGE_BYTES},
-    store::{Page, Seq},
+    api::{List, Order},
+    store::{Page, Seq, paging::Filling},
     task::TaskStatus,
 };
 
@@ -19,23 +19,18 @@ use crate::{
 /// cursor.
 pub(super) fn list(connection: &Connection, query: &List) -> Result<Page, QueueError> {
     let snapshot = connection.unchecked_transaction().map_err(|error| reading(&error))?;
-    let mut page = Filling { query, page: Page { records: Vec::new(), next_cursor: None }, bytes: 0, last: None };
-    let mut after = match &query.cursor {
-        Some(cursor) => Some(parse_cursor(cursor, query.order)?),
-        None => None,
-    };
+    let mut page = Filling::new(query);
+    let mut after = page.start()?;
     let mut examined = 0;
     while examined < EXAMINED_MAX {
-        let Some(window) = next_window(&snapshot, query, after)? else { return Ok(page.page) };
-        if page.fill(&snapshot, window)? {
-            page.page.next_cursor = page.last.map(|seq| write_cursor(seq, query.order));
-            return Ok(page.page);
+        let Some(window) = next_window(&snapshot, query, after)? else { return Ok(page.up_to(None)) };
+        if fill(&mut page, &snapshot, query, window)? {
+            return Ok(page.with_more());
         }
         examined += window.high.saturating_sub(window.low).saturating_add(1);
         after = Some(window.last(query.order));
     }
-    page.page.next_cursor = after.map(|seq| write_cursor(seq, query.order));
-    Ok(page.page)
+    Ok(page.up_to(after))
 }
 
 /// Places that are examined by one statement, both ends included.
@@ -54,43 +49,27 @@ impl Window {
     }
 }
 
-/// A page and how far it is.
-struct Filling<'a> {
-    query: &'a List,
-    page: Page,
-    bytes: usize,
-    last: Option<Seq>,
-}
-
-impl Filling<'_> {
-    /// Adds the matching tasks of a window; whether the page is full and there are more.
-    fn fill(&mut self, connection: &Connection, window: Window) -> Result<bool, QueueError> {
-        let failed = |error: rusqlite::Error| reading(&error);
-        let mut statement = connection.prepare_cached(&page_sql(self.query)).map_err(failed)?;
-        let types = (!self.query.task_types.is_empty()).then(|| serde_json::json!(self.query.task_types).to_string());
-        let mut rows = statement
-            .query(named_params! {
-                ":low": window.low, ":high": window.high,
-                ":types": types, ":session": self.query.session, ":label": self.query.label,
-            })
-            .map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            if self.page.records.len() >= self.query.limit as usize {
-                return Ok(true);
-            }
-            let seq = row.get(0).map_err(failed)?;
-            let record = record_at(connection, seq)?;
-            let bytes = record_bytes(&record);
-            // A record that is larger than a page is a page by itself.
-            if self.bytes + bytes > LIST_PAGE_BYTES && !self.page.records.is_empty() {
-                return Ok(true);
-            }
-            self.bytes += bytes;
-            self.last = Some(seq);
-            self.page.records.push(record);
+/// Adds the matching tasks of a window; whether the page is full and there are more.
+fn fill(page: &mut Filling<'_>, connection: &Connection, query: &List, window: Window) -> Result<bool, QueueError> {
+    let failed = |error: rusqlite::Error| reading(&error);
+    let mut statement = connection.prepare_cached(&page_sql(query)).map_err(failed)?;
+    let types = (!query.task_types.is_empty()).then(|| serde_json::json!(query.task_types).to_string());
+    let mut rows = statement
+        .query(named_params! {
+            ":low": window.low, ":high": window.high,
+            ":types": types, ":session": query.session, ":label": query.label,
+        })
+        .map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        if page.is_full() {
+            return Ok(true);
         }
-        Ok(false)
+        let seq = row.get(0).map_err(failed)?;
+        if !page.add(seq, record_at(connection, seq)?) {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 /// The next places after `after` (or from the end of the order) at which there may be a task of this status.
@@ -185,24 +164,6 @@ const FAILED: &str = "finished f INDEXED BY finished_badly CROSS JOIN task t ON 
      WHERE f.status <> 3 AND f.status = 4";
 const CANCELLED: &str = "finished f INDEXED BY finished_badly CROSS JOIN task t ON t.seq = f.seq \
      WHERE f.status <> 3 AND f.status = 5";
-
-fn write_cursor(seq: Seq, order: Order) -> String {
-    match order {
-        Order::Oldest => format!("oldest-{seq}"),
-        Order::Newest => format!("newest-{seq}"),
-    }
-}
-
-fn parse_cursor(cursor: &str, order: Order) -> Result<Seq, QueueError> {
-    let prefix = match order {
-        Order::Oldest => "oldest-",
-        Order::Newest => "newest-",
-    };
-    cursor
-        .strip_prefix(prefix)
-        .and_then(|seq| seq.parse().ok())
-        .ok_or_else(|| QueueError::invalid("cursor", "not the next_cursor of a list in this order"))
-}
 
 /// Tasks examined by one statement.
 const WINDOW: i64 = 20_000;

@@ -132,14 +132,15 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Under load the log is copied into the database at this many pages (14 MB): copying stalls one commit in some
 /// hundreds, which keeps it out of the 99th percentile. When the writer is idle it is copied at once.
-const LOG_PAGES_MAX: i32 = 3_500;
+const LOG_PAGES_MAX: i32 = if cfg!(test) { 100 } else { 3_500 };
 
 /// A log that could not begin anew is copied again after so many more.
 const LOG_PAGES_MORE: i32 = 1_000;
 
 /// How long the log's file is from the start: [`LOG_PAGES_MAX`] with room for the batch that passes it. Writing it takes
 /// some 20 ms, once in the life of a store.
-const LOG_BYTES: u64 = 16 * 1024 * 1024;
+/// The tests of this crate open thousands of stores, and none of them needs a long log.
+const LOG_BYTES: u64 = if cfg!(test) { 512 * 1024 } else { 16 * 1024 * 1024 };
 
 /// SQLite takes a log without this for an empty one.
 const LOG_HEADER_BYTES: usize = 32;

@@ -13,7 +13,7 @@ use crate::{
     PeerId, QueueError,
     api::{List, Selection},
     engine::{Lane, Phase, Record, Standing, Wall},
-    store::{CacheRow, Page, Reads, Seq, StoreError, TaskRow, TypeRow},
+    store::{CacheRow, Page, Reads, Seq, StoreError, TaskRow, TypeRow, paging::gather},
     task::{Json, TaskId},
 };
 
@@ -33,17 +33,7 @@ impl SqliteReads {
 impl Reads for SqliteReads {
     fn get(&mut self, ids: &[TaskId]) -> Result<Vec<Option<Record>>, QueueError> {
         let snapshot = self.connection.unchecked_transaction().map_err(|error| reading(&error))?;
-        let mut records = Vec::with_capacity(ids.len());
-        let mut bytes = 0;
-        for id in ids {
-            let record = get_one(&snapshot, *id)?;
-            bytes += record.as_ref().map_or(0, record_bytes);
-            if bytes > READ_BYTES_MAX && records.len() > 1 {
-                return Err(QueueError::over_limit("task_ids", bytes, READ_BYTES_MAX, "bytes of records"));
-            }
-            records.push(record);
-        }
-        Ok(records)
+        gather(ids, |id| get_one(&snapshot, id))
     }
 
     fn list(&mut self, query: &List) -> Result<Page, QueueError> {
@@ -129,14 +119,3 @@ fn in_line(snapshot: &Connection, row: &TaskRow, ready_at: Wall) -> Result<(), R
     let stands = line::stands(snapshot, &Lane::of(&row.spec).to_text(), &place)?;
     if stands { Ok(()) } else { Err(RowError::Damaged) }
 }
-
-/// About how large the record is when it is answered.
-pub(super) fn record_bytes(record: &Record) -> usize {
-    RECORD_BYTES_AROUND + record.payload.len_bytes() + record.result.as_ref().map_or(0, Json::len_bytes)
-}
-
-/// What one answer may hold in memory.
-const READ_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// A record's other fields and their names, as JSON.
-const RECORD_BYTES_AROUND: usize = 640;

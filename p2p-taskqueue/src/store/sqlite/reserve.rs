@@ -40,4 +40,4 @@ impl Reserve {
 
 /// All of the log, which is copied into the database as soon as there is room for it, and half as much again for what
 /// completions write; small enough not to be noticed.
-const RESERVE_BYTES: usize = 24 * 1024 * 1024;
+const RESERVE_BYTES: usize = if cfg!(test) { 768 * 1024 } else { 24 * 1024 * 1024 };

@@ -98,9 +98,6 @@ impl Run<'_, '_> {
     /// Gives what has become claimable to the claims that wait for it.
     fn serve(&mut self, served: &mut Vec<(Unparked, Answer)>) -> Result<(), Fault> {
         let eased = self.turn.memory.gates.take_eased();
-        for key in &eased.keys {
-            self.turn.memory.lanes.key_changed(key, &self.turn.memory.gates);
-        }
         if !self.parked.is_empty() {
             if eased.all {
                 self.turn.memory.lanes.ready_all();

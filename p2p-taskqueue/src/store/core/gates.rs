@@ -19,7 +19,7 @@ pub(super) struct Gates {
     /// Types whose row is to be written.
     changed: BTreeSet<Arc<str>>,
     keys: HashMap<Arc<str>, Key>,
-    /// Types and keys that hold less back than before, since this was last asked.
+    /// Types that hold less back than before, since this was last asked; keys say so at once.
     eased: Eased,
 }
 
@@ -27,7 +27,6 @@ pub(super) struct Gates {
 #[derive(Debug, Default)]
 pub(super) struct Eased {
     pub(super) types: HashSet<Arc<str>>,
-    pub(super) keys: HashSet<Arc<str>>,
     pub(super) all: bool,
 }
 
@@ -122,15 +121,12 @@ impl Gates {
         key.is_full()
     }
 
-    /// A task with this key runs no more.
+    /// A task with this key runs no more; whether the key holds others back no longer.
     pub(super) fn stopped(&mut self, key: &Arc<str>) -> bool {
         let Some(state) = self.keys.get_mut(key) else { return false };
         let was_full = state.is_full();
         state.running = state.running.saturating_sub(1);
         let opens = was_full && !state.is_full();
-        if opens {
-            self.eased.keys.insert(Arc::clone(key));
-        }
         if state.running == 0 && state.running_max.is_none() {
             self.keys.remove(key);
         }
@@ -162,14 +158,12 @@ impl Gates {
 
     /// Limits a key; answers how many tasks run with it.
     pub(super) fn limit_key(&mut self, key: &str, running_max: Option<u32>) -> u64 {
-        let name: Arc<str> = key.into();
-        let state = self.keys.entry(Arc::clone(&name)).or_default();
+        let state = self.keys.entry(key.into()).or_default();
         state.running_max = running_max;
         let running = state.running;
         if running == 0 && running_max.is_none() {
             self.keys.remove(key);
         }
-        self.eased.keys.insert(name);
         u64::from(running)
     }
 
@@ -268,8 +262,7 @@ mod tests {
         gates.limit_key("k", Some(2));
         assert!(!gates.closes_key("k"));
         assert!(gates.started(&name("k")));
-        gates.stopped(&name("k"));
-        assert!(!gates.closes_key("k") && gates.take_eased().keys.contains("k"));
+        assert!(gates.stopped(&name("k")) && !gates.closes_key("k"));
     }
 
     #[test]

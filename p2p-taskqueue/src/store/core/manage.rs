@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use super::{
     depend::Parents,
-    turn::{Found, Halt, Item, Kind, Turn, unusable},
+    turn::{Found, Halt, Item, Kind, Turn, unusable, usable},
     work::Done,
 };
 use crate::{
     QueueError, Response,
     api::{Limit, Limited, Pause, Paused, Resume, Resumed},
-    engine::{self, Ended, Live, Phase},
+    engine::{self, Ended},
     store::backend::{Fault, Seq, Timer},
     task::{TaskId, TaskStatus},
 };
@@ -27,16 +27,8 @@ pub(super) fn retry(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
         let kind = Arc::new(Kind::of(&task.spec));
         forget_end(turn, seq, ended, &kind.task_type)?;
         let live = engine::block(engine::retry(&task.spec, ended, turn.now), parents.count());
-        let ready_at = if live.phase == Phase::Ready { turn.next_place(live.ready_at) } else { live.ready_at };
-        let live = Live { ready_at, ..live };
-        turn.rows.put_live(seq, id, &live)?;
-        for parent in &parents.waiting {
-            turn.rows.add_edge(*parent, seq)?;
-        }
-        if let Some(deadline) = live.deadline {
-            turn.set_timer(Timer::Deadline, deadline, seq)?;
-        }
-        turn.enter(Item { seq, id, kind, live })?;
+        let live = turn.placed(live);
+        turn.begin(Item { seq, id, kind, live }, &parents.waiting, true)?;
         Ok(true)
     })
 }
@@ -51,7 +43,7 @@ pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<boo
     if !turn.rows.children(seq, 1)?.is_empty() {
         return Ok(false);
     }
-    let task_type = super::turn::usable(turn.rows.task(seq))?.flatten().map(|task| Arc::from(task.spec.task_type));
+    let task_type = usable(turn.rows.task(seq))?.flatten().map(|task| Arc::from(task.spec.task_type));
     match task_type {
         Some(task_type) => forget_end(turn, seq, ended, &task_type)?,
         // What it was counted as is not known any more; a repair counts anew.

@@ -20,7 +20,7 @@ use super::{
     submit::{Prepared, Submission},
     syncer::{Durable, Syncer},
     turn::{Memory, not_found},
-    work::{Caller as Asker, ClaimWork, Command, CompleteWork, Done, Form, Message, Returns, Work},
+    work::{Answer, Caller as Asker, ClaimWork, Command, CompleteWork, Done, Form, Message, Returns, Work},
     writer::{Pace, Writer},
 };
 use crate::{
@@ -239,6 +239,11 @@ impl Core {
     }
 
     async fn ask(&self, work: Work) -> Result<Done, QueueError> {
+        self.send(work)?.await.map_err(|_| self.unanswered())?
+    }
+
+    /// Sends the writer some work.
+    fn send(&self, work: Work) -> Result<oneshot::Receiver<Answer>, QueueError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(shutting_down());
         }
@@ -250,7 +255,7 @@ impl Core {
             TrySendError::Full(_) => overloaded(),
             TrySendError::Disconnected(_) => gone(),
         })?;
-        answered.await.map_err(|_| self.unanswered())?
+        Ok(answered)
     }
 
     /// Runs a query on a reader thread. What it saw is on stable storage when this returns.
@@ -334,21 +339,10 @@ impl Core {
         let row = self.readers.read(move |reads| reads.cached(&asked)).await?;
         let row = row.filter(|row| row.expires_at.is_none_or(|at| at > now));
         if row.as_ref().is_some_and(|row| row.used_at.after(USED_AGAIN_S) <= now) {
-            // Only a note: whether there is room for it does not matter.
-            let _ = self.note(Work::CacheUsed(key));
+            // Only a note: whether there is room for it does not matter, and nobody waits for the answer.
+            drop(self.send(Work::CacheUsed(key)));
         }
         Ok(row)
-    }
-
-    /// Sends the writer some work whose answer nobody waits for.
-    fn note(&self, work: Work) -> Option<()> {
-        let bytes = u32::try_from(work.bytes()).ok()?;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()?;
-        let (reply, _) = oneshot::channel();
-        {
-            let command = Command { work, caller: Asker::new(reply, room) };
-            self.writer.try_send(Message::Do(Box::new(command))).ok()
-        }
     }
 
     /// A thread ended with the call in its hands.

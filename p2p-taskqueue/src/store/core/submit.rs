@@ -8,7 +8,7 @@ use crate::{
     QueueError,
     api::ErrorCode,
     engine::{self, Admission, Idempotency, Live, Phase},
-    store::backend::{KeyRow, TaskRow, Timer},
+    store::backend::{KeyRow, TaskRow},
     task::TaskId,
 };
 
@@ -105,8 +105,8 @@ impl Plan {
         let live = engine::block(prepared.live.clone(), parents.count());
         let seq = turn.next_seq();
         prepared.row.seq = seq;
-        prepared.row.ready_at = if live.phase == Phase::Ready { turn.next_place(live.ready_at) } else { live.ready_at };
-        let live = Live { ready_at: prepared.row.ready_at, ..live };
+        let live = turn.placed(live);
+        prepared.row.ready_at = live.ready_at;
         turn.rows.insert_task(&prepared.row)?;
         turn.wrote = true;
         if let Some(idempotency) = &prepared.idempotency {
@@ -117,16 +117,9 @@ impl Plan {
             turn.record_end(seq, task_id, &prepared.kind.task_type, &ended, None)?;
             return Ok(Submission { task_id, duplicate: false });
         }
-        for parent in &parents.waiting {
-            turn.rows.add_edge(*parent, seq)?;
-        }
-        if let Some(deadline) = live.deadline {
-            turn.set_timer(Timer::Deadline, deadline, seq)?;
-        }
-        if live.phase != Phase::Ready || live.deadline.is_some() {
-            turn.rows.put_live(seq, task_id, &live)?;
-        }
-        turn.enter(Item { seq, id: task_id, kind: Arc::clone(&prepared.kind), live })?;
+        let has_row = live.phase != Phase::Ready || live.deadline.is_some();
+        let item = Item { seq, id: task_id, kind: Arc::clone(&prepared.kind), live };
+        turn.begin(item, &parents.waiting, has_row)?;
         Ok(Submission { task_id, duplicate: false })
     }
 }

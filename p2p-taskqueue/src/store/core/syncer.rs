@@ -145,13 +145,9 @@ impl Syncer {
             self.hand_over(batch);
             return Ok(());
         }
-        if let Some(log) = &mut self.log {
-            if let Err(error) = log.sync() {
-                return Err((batch, error.to_string()));
-            }
-            log.note_synced(batch.number);
+        if let Err(why) = self.sync(batch.number) {
+            return Err((batch, why));
         }
-        self.shared.durable.synced(batch.number);
         self.shared.settle(batch);
         Ok(())
     }

@@ -318,6 +318,26 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
+    /// Gives a task that is ready at once its place in line.
+    pub(super) fn placed(&mut self, live: Live) -> Live {
+        let ready_at = if live.phase == Phase::Ready { self.next_place(live.ready_at) } else { live.ready_at };
+        Live { ready_at, ..live }
+    }
+
+    /// Lets a task begin, new or once more: waiting for its parents, bound by its deadline, where its phase belongs.
+    pub(super) fn begin(&mut self, item: Item, parents: &[Seq], has_row: bool) -> Result<(), Fault> {
+        for parent in parents {
+            self.rows.add_edge(*parent, item.seq)?;
+        }
+        if let Some(deadline) = item.live.deadline {
+            self.set_timer(Timer::Deadline, deadline, item.seq)?;
+        }
+        if has_row {
+            self.rows.put_live(item.seq, item.id, &item.live)?;
+        }
+        self.enter(item)
+    }
+
     /// Puts a task where its phase belongs; its row is written.
     pub(super) fn enter(&mut self, item: Item) -> Result<(), Fault> {
         self.memory.gates.enter(&item.kind.task_type, item.live.status());

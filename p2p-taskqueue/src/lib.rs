@@ -12,10 +12,12 @@
 //! | [`store`] | where tasks are kept, durably |
 //! | [`carrier`] | the implementations of [`TaskQueue`] |
 //! | [`node`] | the node of a mesh: start it, stop it, its handle |
+//! | `discovery` | how peers are found |
 //! | [`worker`] | claims tasks, runs commands or other handlers, reports how they ended |
 
 pub mod api;
 pub mod carrier;
+mod discovery;
 pub mod engine;
 mod heartbeat;
 mod identity;
@@ -29,6 +31,7 @@ mod wire;
 pub mod worker;
 
 pub use api::{Caller, ErrorCode, Operation, QueueError, Request, Response, TaskQueue, TaskQueueExt};
+pub use discovery::DiscoveryConfig;
 pub use identity::{Identity, MeshSecret};
 pub use libp2p::{Multiaddr, PeerId};
 pub use node::{Node, NodeConfig, NodeHandle};

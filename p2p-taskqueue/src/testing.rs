@@ -283,6 +283,7 @@ fn status(peer_id: PeerId, queue: QueueStatus) -> crate::api::Status {
         queue: Some(queue),
         store: None,
         peers: None,
+        transport: None,
         bridge: None,
     }
 }

@@ -1,6 +1,7 @@
 use p2p_taskqueue::api::{
-    CacheDelete, CacheGet, CacheHas, CacheSet, Cancel, Claim, ClaimMany, Complete, Fail, Get, GetMany, Heartbeat,
-    Limit, List, Pause, Purge, Release, Renew, Resume, Retry, StatsQuery, StatusQuery, Submit, SubmitMany, Wait,
+    CacheDelete, CacheGet, CacheHas, CacheSet, CallTool, Cancel, Claim, ClaimMany, Complete, Discover, Fail, Get,
+    GetMany, Heartbeat, Limit, List, ListTools, Pause, Purge, Release, Renew, Resume, Retry, StatsQuery, StatusQuery,
+    Submit, SubmitMany, Wait,
 };
 
 use super::{
@@ -83,6 +84,23 @@ fn for_nodes() -> Vec<Tool> {
             "Answers the machines of the mesh that a node knows: peer_id, addresses, whether connected, when last seen (Unix \
              seconds), and with include_capabilities:true the task types that each connected one takes. Use it to find a \
              remote_peer_id for the other tools.",
+        ),
+        Tool::of::<Discover>("p2p_taskqueue_discover", "Look for peers", Hints::ACTS).described(
+            "Looks for machines of the mesh, for peer_id or for all, by every way that is switched on, for up to timeout_s \
+             seconds, and connects to them. Answers peers (those that were reached) and attempts: for each what was tried \
+             (method, multiaddr, peer_id), whether it worked (ok), else code and error, and when (started_s, elapsed_s). Use \
+             it when a machine is missing from list_peers, and attempts to tell the user why.",
+        ),
+        Tool::of::<ListTools>("p2p_taskqueue_list_tools", "List a node's tools", Hints::READS).described(
+            "Answers the tools that a node's own workers offer: name (a task type), description, input_schema (a JSON Schema \
+             of the arguments; null when any will do). Name the node with remote_peer_id; without, the local one. Call them \
+             with p2p_taskqueue_call_tool.",
+        ),
+        Tool::of::<CallTool>("p2p_taskqueue_call_tool", "Call a node's tool", Hints::STARTS_WORK).described(
+            "Has a node's own worker do something: tool_name as p2p_taskqueue_list_tools names it, args as its input_schema \
+             says. It runs as a durable task of that node. Answers task_id, status, and result or error. When status is \
+             queued or running the time (timeout_s, in seconds) was up and the task goes on: call p2p_taskqueue_wait_task \
+             with task_id and the same target, do not call the tool again.",
         ),
         Tool::of::<Heartbeat>("p2p_taskqueue_heartbeat", "Give a sign of life", Hints::ACTS).described(
             "For schedulers: tells a node that the peer called peer_id is alive, with its vector clock if it has one, and \

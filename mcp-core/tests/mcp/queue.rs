@@ -11,9 +11,10 @@ use p2p_taskqueue::{
     Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
     api::{
         At, BridgeStatus, CacheDeleted, CacheGot, CacheHad, CacheStored, Cancelled, Capabilities, Check, Claimed,
-        ClaimedMany, Complete, Completed, Durability, Failed, Got, GotMany, Heard, KnownPeer, Limited, Listed, Paused,
-        Peer, PeersListed, Purged, QueueStatus, Released, Renewed, Resumed, Retried, Scheduler, Stats, Status, Submit,
-        SubmitResult, Submitted, SubmittedMany, TypeStats, VectorClock, Waited,
+        ClaimedMany, Complete, Completed, Discovered, Durability, Failed, Got, GotMany, Heard, KnownPeer, Limited,
+        Listed, Paused, Peer, PeersListed, Purged, QueueStatus, Released, Renewed, Resumed, Retried, Scheduler, Stats,
+        Status, Submit, SubmitResult, Submitted, SubmittedMany, ToolCalled, ToolsListed, TypeStats, VectorClock,
+        Waited,
     },
 };
 use tokio::sync::Notify;
@@ -200,6 +201,7 @@ impl FakeQueue {
             queue: detail.then(QueueStatus::default),
             store: None,
             peers: detail.then(|| vec![self.neighbour()]),
+            transport: None,
             bridge: detail.then(BridgeStatus::default),
         }
     }
@@ -231,6 +233,14 @@ fn answer_without_tasks(request: &Request) -> Result<Response, QueueError> {
         Request::CacheHas(_) => Response::CacheHad(CacheHad { hit: false }),
         Request::CacheSet(_) => Response::CacheStored(CacheStored { evicted: 1 }),
         Request::CacheDelete(_) => Response::CacheDeleted(CacheDeleted { deleted: true }),
+        Request::Discover(_) => Response::Discovered(Discovered { peers: Vec::new(), attempts: Vec::new() }),
+        Request::ListTools(_) => Response::ToolsListed(ToolsListed { tools: Vec::new() }),
+        Request::CallTool(_) => Response::ToolCalled(ToolCalled {
+            task_id: TaskId::from_bytes([7; 16]),
+            status: TaskStatus::Completed,
+            result: Json::null(),
+            error: None,
+        }),
         Request::Heartbeat(beat) => Response::Heard(Heard { scheduler: scheduler(&beat.peer_id) }),
         other => return Err(QueueError::new(ErrorCode::Unsupported, other.name())),
     })

@@ -88,3 +88,9 @@ pub const LIST_PAGE_BYTES: usize = 512 * 1024;
 
 /// A call to a peer, in seconds, where the operation allows it to be set.
 pub const CALL_TIMEOUT_S_MAX: f64 = 600.0;
+
+/// Ways of looking for peers that one search may name: each once, and room for those of newer versions.
+pub const METHODS_MAX: usize = 32;
+
+/// Peers that one search answers.
+pub const DISCOVER_LIMIT_MAX: u32 = 1_000;

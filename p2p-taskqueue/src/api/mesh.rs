@@ -64,6 +64,9 @@ pub struct Status {
     /// With `detail`: the peers that it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Vec<Peer>>,
+    /// With `detail`: its connections, and what it has refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<TransportStatus>,
     /// With `detail`: the boundary between its runtimes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<BridgeStatus>,
@@ -105,6 +108,27 @@ pub struct StoreStatus {
     /// called for or it is under way. Above 0, stop the node and run `taskmesh repair`.
     #[serde(default)]
     pub problems: Option<u64>,
+}
+
+/// A node's connections, and what it has refused since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TransportStatus {
+    /// Connections that stand, those of strangers among them.
+    #[serde(default)]
+    pub connections: u64,
+    /// Connections whose other end has not proved that it belongs to the mesh.
+    #[serde(default)]
+    pub unproven: u64,
+    /// Connections that are being set up.
+    #[serde(default)]
+    pub pending: u64,
+    /// Sessions that stand: connections on which requests can travel.
+    #[serde(default)]
+    pub sessions: u64,
+    /// What was refused since the start, counted by reason.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// What crossed the boundary between the runtimes.

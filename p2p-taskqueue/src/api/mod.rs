@@ -6,6 +6,7 @@
 mod cache;
 mod caller;
 mod check;
+mod discover;
 mod error;
 mod lease;
 pub mod limits;
@@ -15,10 +16,12 @@ mod operation;
 mod read;
 mod submit;
 mod target;
+mod tools;
 
 pub use cache::{CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored};
 pub use caller::Caller;
 pub use check::Check;
+pub use discover::{Attempt, Discover, Discovered, Method};
 pub use error::{ErrorCode, Outcome, QueueError};
 pub use lease::{
     Cancel, Cancelled, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, CompletedStatus, Fail, Failed,
@@ -27,9 +30,10 @@ pub use lease::{
 pub use manage::{Limit, Limited, Pause, Paused, Purge, Purged, Resume, Resumed, Retried, Retry, Selection};
 pub use mesh::{
     BridgeStatus, Capabilities, DialOutcome, Heard, Heartbeat, Invitation, Invite, Join, Joined, KnownPeer, Peer,
-    Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, StoreStatus, VectorClock,
+    Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, StoreStatus, TransportStatus, VectorClock,
 };
 pub use operation::{Operation, Request, Response, TaskQueue, TaskQueueExt};
 pub use read::{Get, GetMany, Got, GotMany, List, Listed, Order, Stats, StatsQuery, TypeStats, Wait, Waited};
 pub use submit::{Durability, OnParentFailure, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany};
 pub use target::{At, Target};
+pub use tools::{CallTool, ListTools, ToolCalled, ToolOffer, ToolsListed};

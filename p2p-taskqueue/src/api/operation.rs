@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored, Caller, Cancel,
-    Cancelled, Check, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, ErrorCode, Fail, Failed, Get,
-    GetMany, Got, GotMany, Heard, Heartbeat, Invitation, Invite, Join, Joined, Limit, Limited, List, Listed, Pause,
-    Paused, Peers, PeersListed, Purge, Purged, QueueError, Release, Released, Renew, Renewed, Resume, Resumed, Retried,
-    Retry, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, Submitted, SubmittedMany, Target, Wait, Waited,
+    At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored, CallTool, Caller,
+    Cancel, Cancelled, Check, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, Discover, Discovered,
+    ErrorCode, Fail, Failed, Get, GetMany, Got, GotMany, Heard, Heartbeat, Invitation, Invite, Join, Joined, Limit,
+    Limited, List, ListTools, Listed, Pause, Paused, Peers, PeersListed, Purge, Purged, QueueError, Release, Released,
+    Renew, Renewed, Resume, Resumed, Retried, Retry, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany,
+    Submitted, SubmittedMany, Target, ToolCalled, ToolsListed, Wait, Waited,
 };
 
 /// Something that answers operations: the queue in this process, a peer, another process, another runtime.
@@ -212,6 +213,12 @@ operations! {
     "status" status: StatusQuery => Status;
     /// Ask a node which peers it knows.
     "peers" peers: Peers => PeersListed;
+    /// Look for peers.
+    "discover" discover: Discover => Discovered;
+    /// Ask a node which tools it offers.
+    "list_tools" list_tools: ListTools => ToolsListed;
+    /// Call a tool of a node.
+    "call_tool" call_tool: CallTool => ToolCalled;
     /// Make a ticket.
     "invite" invite: Invite => Invitation;
     /// Join the mesh of a ticket.
@@ -228,6 +235,8 @@ impl Request {
             Self::ClaimMany(many) => many.claim.wait_s,
             Self::Complete(complete) => complete.claim_next.as_ref().map_or(0.0, |claim| claim.wait_s),
             Self::Wait(wait) => wait.timeout_s,
+            Self::Discover(discover) => discover.timeout_s,
+            Self::CallTool(call) => call.timeout_s,
             Self::At(at) => at.request.wait_s(),
             _ => 0.0,
         }

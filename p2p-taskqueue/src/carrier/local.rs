@@ -91,6 +91,7 @@ impl LocalQueue {
             queue,
             store: query.detail.then(|| self.store.state()),
             peers: None,
+            transport: None,
             bridge: None,
         })
     }
@@ -125,7 +126,8 @@ fn waited(mut tasks: Vec<Task>, one: bool, done: bool) -> Waited {
 }
 
 /// What this queue leaves to the node over it.
-const NODE_OPERATIONS: [&str; 5] = ["peers", "invite", "join", "at", "peer.heartbeat"];
+const NODE_OPERATIONS: [&str; 8] =
+    ["peers", "discover", "list_tools", "call_tool", "invite", "join", "at", "peer.heartbeat"];
 
 #[cfg(test)]
 mod tests {

@@ -5,11 +5,12 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{RemoteQueue, RouteBook, submitted, waits};
 use crate::{
-    Caller, ErrorCode, PeerId, QueueError, Request, Response, TaskId, TaskQueue, Ticket,
+    Caller, ErrorCode, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _, Ticket,
     api::{
-        At, Capabilities, Check, GetMany, Heard, Heartbeat, Invitation, Joined, Outcome, PeersListed, Status,
-        StatusQuery, Target, Wait,
+        At, CallTool, Capabilities, Check, GetMany, Heard, Heartbeat, Invitation, Joined, Outcome, PeersListed, Status,
+        StatusQuery, Submit, Target, ToolCalled, ToolsListed, Wait,
     },
+    discovery,
     heartbeat::{Heartbeats, Moment},
     node::{Directory, Patience, is_loopback, limits::JOIN_TIMEOUT, unix_now},
 };
@@ -72,6 +73,13 @@ impl MeshQueue {
                 let peers = self.directory.peers(query.connected_only).await?;
                 Ok(Response::PeersListed(PeersListed { self_peer_id: self.directory.peer_id, peers }))
             }
+            Request::Discover(query) => {
+                // It makes this node dial.
+                local_only(caller, "discover")?;
+                Ok(Response::Discovered(Box::pin(discovery::discover(&self.directory, query)).await?))
+            }
+            Request::ListTools(_) => Ok(Response::ToolsListed(ToolsListed { tools: self.directory.tools() })),
+            Request::CallTool(call) => Ok(Response::ToolCalled(self.call_tool(caller, call).await?)),
             Request::Invite(_) => local_only(caller, "invite").map(|()| Response::Invitation(self.invite())),
             Request::Join(join) => {
                 local_only(caller, "join")?;
@@ -179,17 +187,19 @@ impl MeshQueue {
     }
 
     async fn status(&self, caller: &Caller, query: StatusQuery) -> Result<Status, QueueError> {
-        let (queue, store, peers) = if query.detail {
+        let (queue, store, peers, transport) = if query.detail {
             let (queue, store) = match self.local.call(caller, Request::StatusQuery(query)).await {
                 Ok(Response::Status(status)) => (status.queue, status.store),
                 Err(error) if error.code != ErrorCode::Unsupported => return Err(error),
                 _ => (None, None),
             };
-            (queue, store, Some(self.directory.peers(false).await?))
+            let transport = self.directory.transport_status().await?;
+            (queue, store, Some(self.directory.peers(false).await?), Some(transport))
         } else {
-            (None, None, None)
+            (None, None, None, None)
         };
         let directory = &self.directory;
+        let task_types = directory.tools().into_iter().map(|tool| tool.name).collect();
         let operations = Request::NAMES.iter().map(|name| (*name).to_owned()).collect();
         Ok(Status {
             peer_id: directory.peer_id,
@@ -197,13 +207,36 @@ impl MeshQueue {
             mode: directory.mode.clone(),
             p2p_runtime: directory.p2p_runtime.clone(),
             uptime_s: directory.runtime.now().saturating_duration_since(directory.started).as_secs_f64(),
-            capabilities: Capabilities { task_types: directory.task_types(), operations },
+            capabilities: Capabilities { task_types, operations },
             addresses: directory.addresses.borrow().clone(),
             queue,
             store,
             peers,
+            transport,
             bridge: None,
         })
+    }
+
+    /// Has one of this node's own workers do something, as a durable task.
+    async fn call_tool(&self, caller: &Caller, call: CallTool) -> Result<ToolCalled, QueueError> {
+        let CallTool { tool_name, args, timeout_s } = call;
+        let names: Vec<_> = self.directory.tools().into_iter().map(|tool| tool.name).collect();
+        if !names.contains(&tool_name) {
+            let offered = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let message = format!("this node offers no tool {tool_name:?}; it offers: {offered}");
+            return Err(QueueError::new(ErrorCode::NotFound, message));
+        }
+        let submit = Submit { pin_to: Some(self.directory.peer_id), ..Submit::new(tool_name, args) };
+        let task_id = self.local.submit(caller, submit).await?.task_id;
+        let waited = self.local.wait(caller, Wait::one(task_id, timeout_s)).await?;
+        let Some(task) = waited.task else {
+            return Err(QueueError::new(
+                ErrorCode::Internal,
+                format!("task {task_id} was waited for without a record"),
+            ));
+        };
+        let result = task.result.unwrap_or_default();
+        Ok(ToolCalled { task_id, status: task.status, result, error: task.error })
     }
 
     fn invite(&self) -> Invitation {

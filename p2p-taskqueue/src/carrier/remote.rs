@@ -43,7 +43,7 @@ impl RemoteQueue {
 
     /// A session with the peer, within the timeout.
     pub(crate) async fn connect(&self, patience: Patience, timeout: Duration) -> Result<Session, QueueError> {
-        self.directory.session_with(self.peer, &self.addresses, patience, timeout).await
+        self.directory.reach(self.peer, &self.addresses, patience, timeout).await
     }
 
     async fn ask(&self, request: &Request) -> Result<Response, QueueError> {

@@ -20,15 +20,23 @@ pub(super) struct Admission {
 pub(super) struct Full {
     max: usize,
     what: &'static str,
+    reason: &'static str,
+}
+
+impl Full {
+    /// The bound that is reached, as it is counted.
+    pub(super) const fn reason(&self) -> &'static str {
+        self.reason
+    }
 }
 
 impl Admission {
     pub(super) fn inbound(&mut self, connection: ConnectionId) -> Result<(), Full> {
-        pending(&mut self.pending_inbound, connection, "incoming connections are being set up")
+        pending(&mut self.pending_inbound, connection, "incoming connections are being set up", "pending_max")
     }
 
     pub(super) fn outbound(&mut self, connection: ConnectionId) -> Result<(), Full> {
-        pending(&mut self.pending_outbound, connection, "dials are under way")
+        pending(&mut self.pending_outbound, connection, "dials are under way", "dials_max")
     }
 
     /// Whether a connection whose other end is now known may stay.
@@ -36,9 +44,9 @@ impl Admission {
         self.settled(connection);
         let of_peer = self.established.values().filter(|other| **other == peer).count();
         let of_peer_max = if self.proven_peers.contains(&peer) { PER_PROVEN_PEER_MAX } else { PER_UNKNOWN_PEER_MAX };
-        below(self.established.len(), CONNECTIONS_MAX, "connections stand")?;
-        below(self.unproven.len(), UNPROVEN_MAX, "connections of unknown peers stand")?;
-        below(of_peer, of_peer_max, "connections of this peer stand")
+        below(self.established.len(), CONNECTIONS_MAX, "connections stand", "connections_max")?;
+        below(self.unproven.len(), UNPROVEN_MAX, "connections of unknown peers stand", "unproven_max")?;
+        below(of_peer, of_peer_max, "connections of this peer stand", "per_peer_max")
     }
 
     pub(super) fn established(&mut self, connection: ConnectionId, peer: PeerId) {
@@ -65,20 +73,37 @@ impl Admission {
         self.pending_outbound.remove(&connection);
     }
 
+    pub(super) fn established_count(&self) -> usize {
+        self.established.len()
+    }
+
+    pub(super) fn unproven_count(&self) -> usize {
+        self.unproven.len()
+    }
+
+    pub(super) fn pending_count(&self) -> usize {
+        self.pending_inbound.len() + self.pending_outbound.len()
+    }
+
     pub(super) fn closed(&mut self, connection: ConnectionId) {
         self.established.remove(&connection);
         self.unproven.remove(&connection);
     }
 }
 
-fn pending(pending: &mut HashSet<ConnectionId>, connection: ConnectionId, what: &'static str) -> Result<(), Full> {
-    below(pending.len(), PENDING_MAX, what)?;
+fn pending(
+    pending: &mut HashSet<ConnectionId>,
+    connection: ConnectionId,
+    what: &'static str,
+    reason: &'static str,
+) -> Result<(), Full> {
+    below(pending.len(), PENDING_MAX, what, reason)?;
     pending.insert(connection);
     Ok(())
 }
 
-const fn below(count: usize, max: usize, what: &'static str) -> Result<(), Full> {
-    if count < max { Ok(()) } else { Err(Full { max, what }) }
+const fn below(count: usize, max: usize, what: &'static str, reason: &'static str) -> Result<(), Full> {
+    if count < max { Ok(()) } else { Err(Full { max, what, reason }) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use libp2p::Multiaddr;
 
-use crate::{Identity, MeshSecret};
+use crate::{Identity, MeshSecret, discovery::DiscoveryConfig};
 
 /// How a node is set up.
 #[derive(Debug, Clone)]
@@ -11,6 +11,7 @@ pub struct NodeConfig {
     pub(crate) serves: bool,
     pub(crate) mode: String,
     pub(crate) p2p_runtime: String,
+    pub(crate) discovery: DiscoveryConfig,
 }
 
 impl NodeConfig {
@@ -24,6 +25,7 @@ impl NodeConfig {
             serves: true,
             mode: "bridge".to_owned(),
             p2p_runtime: "tokio".to_owned(),
+            discovery: DiscoveryConfig::default(),
         }
     }
 
@@ -42,6 +44,12 @@ impl NodeConfig {
     #[must_use]
     pub fn with_mode(self, mode: impl Into<String>) -> Self {
         Self { mode: mode.into(), ..self }
+    }
+
+    /// Finds peers in these ways.
+    #[must_use]
+    pub fn with_discovery(self, discovery: DiscoveryConfig) -> Self {
+        Self { discovery, ..self }
     }
 
     /// What `status` says of the runtime under the node.

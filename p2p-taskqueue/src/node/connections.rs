@@ -4,9 +4,9 @@ use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 use runtime_bridge::JobHandle;
 
 use super::{
-    behaviour::{Opened, role_of},
     driver::{NodeLoop, unix_now},
     link::{Link, News, Proof, Report},
+    links::{Opened, role_of},
     peers::Standing,
     redial::Redial,
     transport::is_loopback,
@@ -43,6 +43,7 @@ impl NodeLoop {
     pub(super) fn on_opened(&mut self, opened: Opened) {
         let Opened { peer, connection, role, stream } = opened;
         let Some(stream) = stream else {
+            self.refusals.count("other_protocol");
             self.give_up(connection, &unreachable(peer, "it does not speak this protocol (is it a taskmesh node?)"));
             return;
         };
@@ -77,6 +78,7 @@ impl NodeLoop {
             News::Proven(proof) => self.on_proven(peer, connection, *proof),
             News::Refused(error) => {
                 tracing::debug!(%peer, %error, "a handshake failed");
+                self.refusals.count_handshake(&error);
                 self.give_up(connection, &error.to_queue_error(&peer.to_string()));
             }
             News::Ended(end) => {
@@ -90,7 +92,7 @@ impl NodeLoop {
         // Gone, or the mesh has changed meanwhile.
         let Some(known) = self.connections.get_mut(&connection).filter(|known| known.link.is_some()) else { return };
         known.session = Some(proof.session.clone());
-        self.swarm.behaviour_mut().admission.proven(connection, peer);
+        self.swarm.behaviour_mut().links.admission.proven(connection, peer);
         if self.stopping.is_some() {
             proof.session.drain();
         }

@@ -8,10 +8,11 @@ use libp2p::{Multiaddr, PeerId};
 use runtime_bridge::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::peers::Patience;
+use super::{NodeConfig, NodeFiles, peers::Patience};
 use crate::{
     ErrorCode, MeshSecret, QueueError, Ticket,
-    api::Peer,
+    api::{Method, Peer, ToolOffer, TransportStatus},
+    discovery::{self, DiscoveryConfig, Search},
     wire::{Session, within},
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct Directory {
     pub(crate) p2p_runtime: String,
     pub(crate) started: Instant,
     pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) discovery: DiscoveryConfig,
+    pub(crate) files: Arc<dyn NodeFiles>,
     /// The loop sends where it listens.
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
     /// The loop sends whom it can ask.
@@ -35,7 +38,7 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 struct State {
     sessions: HashMap<PeerId, Vec<Session>>,
-    task_types: Vec<String>,
+    tools: Vec<ToolOffer>,
     secret: MeshSecret,
 }
 
@@ -53,6 +56,15 @@ pub(super) enum Command {
     Peers {
         connected_only: bool,
         reply: oneshot::Sender<Vec<Peer>>,
+    },
+    /// Say how the connections stand.
+    Transport {
+        reply: oneshot::Sender<TransportStatus>,
+    },
+    /// Look for peers by a way that needs the swarm.
+    Search {
+        method: Method,
+        search: Search,
     },
     /// Take the ticket's secret and peer.
     Join {
@@ -72,17 +84,23 @@ pub(super) struct LoopEnds {
 }
 
 impl Directory {
-    pub(super) fn new(config: &super::NodeConfig, runtime: Arc<dyn Runtime>) -> (Arc<Self>, LoopEnds) {
+    pub(super) fn new(
+        config: &NodeConfig,
+        files: Arc<dyn NodeFiles>,
+        runtime: Arc<dyn Runtime>,
+    ) -> (Arc<Self>, LoopEnds) {
         let (commands_tx, commands) = mpsc::channel(super::limits::COMMANDS_MAX);
         let (addresses, addresses_rx) = watch::channel(Vec::new());
         let (serving, serving_rx) = watch::channel(Vec::new());
-        let state = State { sessions: HashMap::new(), task_types: Vec::new(), secret: config.secret.clone() };
+        let state = State { sessions: HashMap::new(), tools: Vec::new(), secret: config.secret.clone() };
         let directory = Self {
             peer_id: config.identity.peer_id(),
             mode: config.mode.clone(),
             p2p_runtime: config.p2p_runtime.clone(),
             started: runtime.now(),
             runtime,
+            discovery: config.discovery.clone(),
+            files,
             addresses: addresses_rx,
             serving: serving_rx,
             commands: commands_tx,
@@ -118,9 +136,40 @@ impl Directory {
         }
     }
 
+    /// A session with the peer, as [`session_with`](Self::session_with); when it is not known here, or not where it was,
+    /// it is looked for.
+    pub(crate) async fn reach(
+        &self,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+        patience: Patience,
+        timeout: Duration,
+    ) -> Result<Session, QueueError> {
+        let started = self.runtime.now();
+        match self.session_with(peer, addresses, patience, timeout).await {
+            Err(missing) if matches!(missing.code, ErrorCode::NotFound | ErrorCode::Unreachable) => {
+                let left = timeout.saturating_sub(self.runtime.now().saturating_duration_since(started));
+                // Boxed: it is large, and seldom needed.
+                Box::pin(discovery::find(self, peer, missing, left)).await
+            }
+            reached => reached,
+        }
+    }
+
+    /// Looks for peers by a way that needs the swarm; what it finds comes out of the search's other end.
+    pub(crate) async fn search(&self, method: Method, search: Search) -> Result<(), QueueError> {
+        let stopped = |_| QueueError::new(ErrorCode::ShuttingDown, "the node has stopped");
+        self.commands.send(Command::Search { method, search }).await.map_err(stopped)
+    }
+
     /// The peers that the node knows.
     pub(crate) async fn peers(&self, connected_only: bool) -> Result<Vec<Peer>, QueueError> {
         self.ask(|reply| Command::Peers { connected_only, reply }).await
+    }
+
+    /// How the connections stand.
+    pub(crate) async fn transport_status(&self) -> Result<TransportStatus, QueueError> {
+        self.ask(|reply| Command::Transport { reply }).await
     }
 
     /// Takes the ticket's secret and peer; the connection follows.
@@ -144,12 +193,13 @@ impl Directory {
         }
     }
 
-    pub(crate) fn task_types(&self) -> Vec<String> {
-        self.lock().task_types.clone()
+    /// What this node's own workers can be given to do.
+    pub(crate) fn tools(&self) -> Vec<ToolOffer> {
+        self.lock().tools.clone()
     }
 
-    pub(super) fn set_task_types(&self, task_types: Vec<String>) {
-        self.lock().task_types = task_types;
+    pub(super) fn set_tools(&self, tools: Vec<ToolOffer>) {
+        self.lock().tools = tools;
     }
 
     pub(crate) fn secret(&self) -> MeshSecret {

@@ -13,16 +13,17 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    NodeFiles,
-    behaviour::{Behaviour, Opened},
     connections::Connection,
     directory::{Command, Directory, LoopEnds},
+    finding::Finding,
     limits::REPORTS_MAX,
     link::Report,
+    net::{Net, NetEvent},
     peers::{Peers, Waiter},
+    refusals::Refusals,
     transport::with_peer,
 };
-use crate::TaskQueue;
+use crate::{TaskQueue, api::Method, discovery::announcement_of};
 
 /// The one loop that owns the swarm. Everything that changes the node's connections happens here, one event at a time.
 ///
@@ -33,17 +34,18 @@ use crate::TaskQueue;
 ///   alarm (redials, saving) ─────┘
 /// ```
 pub(super) struct NodeLoop {
-    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Net>,
     pub(super) listeners: Vec<ListenerId>,
     pub(super) ends: LoopEnds,
     pub(super) directory: Arc<Directory>,
-    pub(super) files: Arc<dyn NodeFiles>,
     /// Answers the peers; none for a client.
     pub(super) service: Option<Arc<dyn TaskQueue>>,
     /// Drawn at each start.
     pub(super) instance: String,
     pub(super) peers: Peers,
     pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) finding: Finding,
+    pub(super) refusals: Refusals,
     reports: mpsc::Receiver<Report>,
     /// Every link holds a clone.
     pub(super) reports_tx: mpsc::Sender<Report>,
@@ -62,33 +64,33 @@ pub(super) struct Stopping {
 
 /// What a loop is made of, besides what it makes itself.
 pub(super) struct Parts {
-    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Net>,
     pub(super) ends: LoopEnds,
     pub(super) directory: Arc<Directory>,
-    pub(super) files: Arc<dyn NodeFiles>,
     pub(super) service: Option<Arc<dyn TaskQueue>>,
     pub(super) instance: String,
 }
 
 impl NodeLoop {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, ends, directory, files, service, instance } = parts;
+        let Parts { swarm, ends, directory, service, instance } = parts;
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
         let mut peers = Peers::default();
         // A client dials only whom it is told to.
         if service.is_some() {
-            peers.load(files.load_peers(), directory.peer_id, directory.runtime.now());
+            peers.load(directory.files.load_peers(), directory.peer_id, directory.runtime.now());
         }
         Self {
             swarm,
             listeners: Vec::new(),
             ends,
             directory,
-            files,
             service,
             instance,
             peers,
             connections: HashMap::new(),
+            finding: Finding::default(),
+            refusals: Refusals::default(),
             reports,
             reports_tx,
             save_at: None,
@@ -136,9 +138,10 @@ impl NodeLoop {
         [self.peers.next_due(), self.save_at].into_iter().flatten().fold(far, Instant::min)
     }
 
-    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<Opened>) {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<NetEvent>) {
         match event {
-            SwarmEvent::Behaviour(opened) => self.on_opened(opened),
+            SwarmEvent::Behaviour(NetEvent::Links(opened)) => self.on_opened(opened),
+            SwarmEvent::Behaviour(NetEvent::Mdns(event)) => self.on_mdns(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
@@ -151,6 +154,7 @@ impl NodeLoop {
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
+                self.refusals.count_incoming(&error);
             }
             SwarmEvent::NewListenAddr { .. }
             | SwarmEvent::ExpiredListenAddr { .. }
@@ -165,6 +169,12 @@ impl NodeLoop {
         let addresses = self.swarm.listeners().cloned().map(|address| with_peer(address, own));
         let mut addresses: Vec<Multiaddr> = addresses.collect();
         addresses.sort_unstable();
+        let is_announcing = self.service.is_some() && self.directory.discovery.is_on(Method::AnnounceFile);
+        if let Some(announcement) = announcement_of(own, &addresses).filter(|_| is_announcing)
+            && let Err(error) = self.directory.files.announce(&announcement)
+        {
+            tracing::warn!(%error, "failed to write the announce file");
+        }
         self.ends.addresses.send_replace(addresses);
     }
 
@@ -174,6 +184,8 @@ impl NodeLoop {
                 self.on_connect(peer, addresses, Waiter { patience, reply });
             }
             Command::Peers { connected_only, reply } => drop(reply.send(self.peers.list(connected_only))),
+            Command::Transport { reply } => drop(reply.send(self.transport_status())),
+            Command::Search { method, search } => self.on_search(method, search),
             Command::Join { ticket, reply } => drop(reply.send(self.join(&ticket))),
             Command::Shutdown { reply } => self.on_shutdown(reply),
         }

@@ -33,6 +33,9 @@ pub enum NodeError {
     /// The identity could not be used for encryption.
     #[error("failed to set the encryption up")]
     Noise(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The local network cannot be listened to.
+    #[error("failed to set up mDNS on the local network: switch it off, or let this program use multicast")]
+    Mdns(#[source] io::Error),
     /// The operating system has no randomness to give.
     #[error("failed to draw a random number")]
     Random(#[source] getrandom::Error),

@@ -39,6 +39,20 @@ pub trait NodeFiles: Send + Sync + fmt::Debug {
     ///
     /// The operating system's error. The node then does not join.
     fn save_secret(&self, secret: &MeshSecret) -> io::Result<()>;
+
+    /// Tells the other programs of this machine where the node is, in the text of an announce file.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error. The node logs it and goes on.
+    fn announce(&self, _announcement: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The announce files of this machine, each with its place, the newest first.
+    fn announcements(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 /// Keeps nothing: for clients and tests.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     QueueError, TaskQueue,
-    api::{Check, Target},
+    api::{Check, Target, ToolOffer},
     carrier::RemoteQueue,
     node::Patience,
 };
@@ -69,9 +69,9 @@ impl NodeHandle {
         Ok(queue)
     }
 
-    /// What `status` says of the task types that this node's own workers take.
-    pub fn set_task_types(&self, task_types: Vec<String>) {
-        self.directory.set_task_types(task_types);
+    /// What this node's own workers can be given to do: `list_tools` answers it, and `status` names the task types.
+    pub fn set_tools(&self, tools: Vec<ToolOffer>) {
+        self.directory.set_tools(tools);
     }
 
     /// Stops: tells every peer, lets what is under way end for up to a second, then closes every connection.

@@ -17,8 +17,20 @@ pub(super) const PER_PROVEN_PEER_MAX: usize = 64;
 /// Connections that are being set up, each way.
 pub(super) const PENDING_MAX: usize = 64;
 
-/// Streams of one connection. This protocol uses one.
-pub(super) const STREAMS_MAX: usize = 16;
+/// Streams of one connection. This protocol uses one; those of discovery, some short ones; a relay, one for each circuit.
+pub(super) const STREAMS_MAX: usize = 64;
+
+/// What a peer may send on one QUIC stream before it is read: the window that a frame of a megabyte fills on a long path.
+pub(super) const QUIC_STREAM_BYTES: u32 = 2 * 1024 * 1024;
+
+/// The same for all streams of a QUIC connection.
+pub(super) const QUIC_CONNECTION_BYTES: u32 = 4 * 1024 * 1024;
+
+/// A QUIC connection is kept open by a packet this often: address translators forget what is silent for half a minute.
+pub(super) const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// A QUIC connection on which nothing comes for this long is dead: as long as the session's own pulse allows.
+pub(super) const QUIC_IDLE: Duration = Duration::from_secs(30);
 
 /// One attempt at one address, encryption included.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,3 +73,9 @@ pub(super) const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long a listener may take to say where it listens.
 pub(super) const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Peers that discovery has come up with and that have not proved themselves. The local network decides how many there are.
+pub(super) const FOUND_MAX: usize = 256;
+
+/// The local network is asked for peers this often, in case a packet was lost.
+pub(super) const MDNS_QUERY_EVERY: Duration = Duration::from_secs(60);

@@ -16,7 +16,7 @@ impl NodeLoop {
     /// Takes the ticket's secret and peer, after the secret has been kept.
     pub(super) fn join(&mut self, ticket: &Ticket) -> Result<(), QueueError> {
         if *ticket.secret() != self.directory.secret() {
-            self.files.save_secret(ticket.secret()).map_err(|error| unsaved(&error))?;
+            self.directory.files.save_secret(ticket.secret()).map_err(|error| unsaved(&error))?;
             self.directory.set_secret(ticket.secret().clone());
             self.leave_old_mesh();
         }
@@ -31,7 +31,7 @@ impl NodeLoop {
 
     /// Closes what stands on the old secret. Peers that have joined the new mesh are found again at once.
     fn leave_old_mesh(&mut self) {
-        self.swarm.behaviour_mut().admission.forget_proofs();
+        self.swarm.behaviour_mut().links.admission.forget_proofs();
         let connections: Vec<(ConnectionId, _)> =
             self.connections.iter().map(|(id, connection)| (*id, connection.peer)).collect();
         for (connection, peer) in connections {
@@ -74,7 +74,7 @@ impl NodeLoop {
 
     pub(super) fn save(&mut self) {
         self.save_at = None;
-        if let Err(error) = self.files.save_peers(&self.peers.known()) {
+        if let Err(error) = self.directory.files.save_peers(&self.peers.known()) {
             tracing::warn!(%error, "failed to save the peers");
         }
     }

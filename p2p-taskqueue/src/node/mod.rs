@@ -1,7 +1,6 @@
 //! The node: one loop that owns the libp2p swarm, the sessions with its peers, and the handle to it.
 
 mod admission;
-mod behaviour;
 mod config;
 mod connections;
 mod dialling;
@@ -9,12 +8,16 @@ mod directory;
 mod driver;
 mod error;
 mod files;
+mod finding;
 mod handle;
 pub(crate) mod limits;
 mod link;
+mod links;
 mod membership;
+mod net;
 mod peers;
 mod redial;
+mod refusals;
 mod start;
 mod transport;
 

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::{
     KnownPeer,
-    limits::{PEERS_MAX, WAITERS_MAX},
+    limits::{FOUND_MAX, PEERS_MAX, WAITERS_MAX},
     redial::Redial,
     transport::without_peer,
 };
@@ -35,6 +35,8 @@ pub(super) struct Entry {
     pub(super) attempt: Option<ConnectionId>,
     /// Whether it is dialled again when it is not connected, and remembered: it was joined or has proved itself.
     pub(super) is_kept: bool,
+    /// Whether a way of finding peers says that it is there: then it is dialled.
+    is_found: bool,
     last_seen: Option<f64>,
     version: Option<String>,
     last_dial: Option<DialOutcome>,
@@ -72,6 +74,7 @@ impl Entry {
             redial: Redial::at_once(now),
             attempt: None,
             is_kept: false,
+            is_found: false,
             last_seen: None,
             version: None,
             last_dial: None,
@@ -160,15 +163,37 @@ impl Peers {
         self.entries.get_mut(peer)
     }
 
-    /// The peer's entry, a new one if need be. At the bound the peer that was last heard of the longest ago makes room.
+    /// The peer's entry, a new one if need be. At the bound the peer that was last heard of the longest ago makes room, one
+    /// that never proved itself before one that has.
     pub(super) fn entry(&mut self, peer: PeerId, now: Instant) -> &mut Entry {
         if self.entries.len() >= PEERS_MAX && !self.entries.contains_key(&peer) {
             let idle = self.entries.iter().filter(|(_, entry)| !entry.is_needed());
             let last_seen = |entry: &Entry| entry.last_seen.unwrap_or(0.0);
-            let oldest = idle.min_by(|(_, a), (_, b)| last_seen(a).total_cmp(&last_seen(b))).map(|(peer, _)| *peer);
+            let by_worth = |a: &Entry, b: &Entry| a.is_kept.cmp(&b.is_kept).then(last_seen(a).total_cmp(&last_seen(b)));
+            let oldest = idle.min_by(|(_, a), (_, b)| by_worth(a, b)).map(|(peer, _)| *peer);
             oldest.map(|peer| self.entries.remove(&peer));
         }
         self.entries.entry(peer).or_insert_with(|| Entry::new(now))
+    }
+
+    /// A way of finding peers says that the peer is there. Beyond the bound strangers are left out.
+    pub(super) fn found(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        let found = self.entries.values().filter(|entry| entry.is_found && !entry.is_kept).count();
+        if addresses.is_empty() || (found >= FOUND_MAX && !self.entries.contains_key(&peer)) {
+            return;
+        }
+        let entry = self.entry(peer, now);
+        entry.is_found = true;
+        if entry.learn(addresses) {
+            entry.redial.hasten(now);
+        }
+    }
+
+    /// It says so no longer.
+    pub(super) fn lost_sight(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.entries.get_mut(peer) {
+            entry.is_found = false;
+        }
     }
 
     /// Takes the peers of the last run.
@@ -234,7 +259,7 @@ impl Peers {
 
 impl Entry {
     fn wants_dial(&mut self) -> bool {
-        let is_wanted = self.is_kept || self.has_waiters();
+        let is_wanted = self.is_kept || self.is_found || self.has_waiters();
         is_wanted && self.sessions.is_empty() && self.attempt.is_none() && !self.addresses.is_empty()
     }
 

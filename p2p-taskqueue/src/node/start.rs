@@ -11,10 +11,10 @@ use runtime_bridge::{Runtime, RuntimeExt};
 
 use super::{
     NoFiles, NodeConfig, NodeError, NodeFiles, NodeHandle,
-    behaviour::Behaviour,
     directory::Directory,
     driver::{NodeLoop, Parts},
     limits::{IDLE_TIMEOUT, LISTEN_TIMEOUT},
+    net::Net,
     transport,
 };
 use crate::{
@@ -50,12 +50,12 @@ impl Node {
         if config.serves && config.listen.is_empty() {
             return Err(NodeError::NoListenAddress);
         }
-        let (directory, ends) = Directory::new(&config, Arc::clone(&runtime));
+        let (directory, ends) = Directory::new(&config, files, Arc::clone(&runtime));
         let queue: Arc<dyn TaskQueue> = Arc::new(MeshQueue::new(Arc::clone(&directory), local, routes));
         let service = config.serves.then(|| Arc::clone(&queue));
         let swarm = swarm(&config, &runtime)?;
         let instance = instance()?;
-        let parts = Parts { swarm, ends, directory: Arc::clone(&directory), files, service, instance };
+        let parts = Parts { swarm, ends, directory: Arc::clone(&directory), service, instance };
         let mut node = NodeLoop::new(parts);
         node.listen(&config.listen).await?;
         runtime.spawn(node.run()).detach();
@@ -120,12 +120,12 @@ impl NodeLoop {
     }
 }
 
-fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Swarm<Behaviour>, NodeError> {
-    let transport = transport::build(&config.identity)?;
+fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Swarm<Net>, NodeError> {
+    let (transport, peer_id) = (transport::build(&config.identity)?, config.identity.peer_id());
     let executor = Arc::clone(runtime);
     let swarm_config =
         Config::with_executor(move |job| executor.spawn(job).detach()).with_idle_connection_timeout(IDLE_TIMEOUT);
-    Ok(Swarm::new(transport, Behaviour::default(), config.identity.peer_id(), swarm_config))
+    Ok(Swarm::new(transport, Net::new(peer_id, &config.discovery)?, peer_id, swarm_config))
 }
 
 /// The name of this start.

@@ -8,7 +8,8 @@ use crate::{
     Caller, ErrorCode, Identity, Json, MeshSecret, QueueError, Request, Response, TaskId, TaskQueueExt, TaskStatus,
     Ticket,
     api::{
-        At, Cancel, Claim, Complete, CompletedStatus, Get, Invite, Join, List, Peers, StatusQuery, Submit, Target, Wait,
+        At, Cancel, Claim, Complete, CompletedStatus, Get, Invite, Join, List, Peers, StatusQuery, Submit, Target,
+        ToolOffer, Wait,
     },
     testing::{FakeQueue, FakeRoutes, runtime, soon},
 };
@@ -346,7 +347,8 @@ async fn a_long_poll_does_not_hold_up_others_and_ends_with_the_node() {
 async fn status_says_what_the_node_is_and_with_detail_how_it_stands() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     let (node_a, node_b) = (a.start().await, b.start().await);
-    node_b.set_task_types(vec!["wordcount".to_owned()]);
+    let offer = ToolOffer { name: "wordcount".to_owned(), description: String::new(), input_schema: Json::default() };
+    node_b.set_tools(vec![offer]);
     let query = StatusQuery { detail: true, ..StatusQuery::default() };
     let status = at(&node_a, &address_of(&node_b), query).await.unwrap();
     assert_eq!((status.peer_id, status.addresses), (node_b.peer_id(), node_b.addresses()));

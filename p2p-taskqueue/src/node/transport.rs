@@ -1,48 +1,82 @@
-//! The transports: TCP, encrypted with Noise, multiplexed with Yamux. The only file to change for another one.
+//! The transports: QUIC, and TCP encrypted with Noise and multiplexed with Yamux; names are looked up by DNS. The only file
+//! to change for another one.
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
 };
 
 use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    dns,
     multiaddr::Protocol,
-    noise, tcp, yamux,
+    noise, quic, tcp, yamux,
 };
 
 use super::{
     NodeError,
-    limits::{DIAL_TIMEOUT, STREAMS_MAX},
+    limits::{DIAL_TIMEOUT, QUIC_CONNECTION_BYTES, QUIC_IDLE, QUIC_KEEP_ALIVE, QUIC_STREAM_BYTES, STREAMS_MAX},
 };
 use crate::Identity;
 
+type Connections = Boxed<(PeerId, StreamMuxerBox)>;
+
 /// Builds the transports. To be called in a tokio context, which the sockets need.
-pub(super) fn build(identity: &Identity) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NodeError> {
+pub(super) fn build(identity: &Identity) -> Result<Connections, NodeError> {
+    match dns::tokio::Transport::system(sockets(identity)?) {
+        Ok(named) => Ok(named.boxed()),
+        Err(error) => {
+            tracing::warn!(%error, "this machine is not set up for name lookups: only numeric addresses can be dialled");
+            sockets(identity)
+        }
+    }
+}
+
+fn sockets(identity: &Identity) -> Result<Connections, NodeError> {
+    let tcp = secured(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), identity)?;
+    Ok(quic_transport(identity).or_transport(tcp).map(|either, _| either.into_inner()).boxed())
+}
+
+/// Encrypts and multiplexes what carries bytes only.
+fn secured<T>(sockets: T, identity: &Identity) -> Result<Connections, NodeError>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
     let mut streams = yamux::Config::default();
     streams.set_max_num_streams(STREAMS_MAX);
     let encryption = noise::Config::new(identity.keypair()).map_err(|error| NodeError::Noise(error.into()))?;
-    Ok(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(encryption)
-        .multiplex(streams)
-        .timeout(DIAL_TIMEOUT)
-        .boxed())
+    Ok(sockets.upgrade(Version::V1Lazy).authenticate(encryption).multiplex(streams).timeout(DIAL_TIMEOUT).boxed())
 }
 
-/// Refuses an address where somebody listens already. The transport shares its ports with other sockets of the same user,
-/// so that it would not notice.
+fn quic_transport(identity: &Identity) -> Connections {
+    let mut config = quic::Config::new(identity.keypair());
+    config.handshake_timeout = DIAL_TIMEOUT;
+    config.keep_alive_interval = QUIC_KEEP_ALIVE;
+    config.max_idle_timeout = QUIC_IDLE.as_millis().try_into().unwrap_or(u32::MAX);
+    config.max_concurrent_stream_limit = STREAMS_MAX.try_into().unwrap_or(u32::MAX);
+    config.max_stream_data = QUIC_STREAM_BYTES;
+    config.max_connection_data = QUIC_CONNECTION_BYTES;
+    quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed()
+}
+
+/// Refuses an address where somebody listens already. The transports share their ports with other sockets of the same user,
+/// so that they would not notice.
 pub(super) fn check_free(address: &Multiaddr) -> Result<(), NodeError> {
     let unsupported = || NodeError::UnsupportedAddress { address: address.clone() };
-    let socket = socket_address(address).ok_or_else(unsupported)?;
+    let (socket, kind) = listen_address(address).ok_or_else(unsupported)?;
     if socket.port() == 0 {
         return Ok(());
     }
-    match TcpListener::bind(socket) {
-        Ok(_free) => Ok(()),
-        Err(error) => Err(listen_error(address, error)),
-    }
+    let bound = match kind {
+        Kind::Tcp => TcpListener::bind(socket).map(drop),
+        Kind::Quic => UdpSocket::bind(socket).map(drop),
+    };
+    bound.map_err(|error| listen_error(address, error))
 }
 
 /// Names the address in what the operating system said.
@@ -54,18 +88,26 @@ pub(super) fn listen_error(address: &Multiaddr, source: io::Error) -> NodeError 
     }
 }
 
-/// Where to listen: `/ip4/…/tcp/…` or `/ip6/…/tcp/…`.
-fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Quic,
+}
+
+/// Where to listen: `/ip4/…/tcp/…`, `/ip4/…/udp/…/quic-v1`, and the same with `ip6`.
+fn listen_address(address: &Multiaddr) -> Option<(SocketAddr, Kind)> {
     let mut parts = address.iter();
-    let ip = match parts.next()? {
+    let ip: IpAddr = match parts.next()? {
         Protocol::Ip4(ip) => ip.into(),
         Protocol::Ip6(ip) => ip.into(),
         _ => return None,
     };
-    match (parts.next()?, parts.next()) {
-        (Protocol::Tcp(port), None) => Some(SocketAddr::new(ip, port)),
-        _ => None,
-    }
+    let (port, kind) = match (parts.next()?, parts.next()) {
+        (Protocol::Tcp(port), None) => (port, Kind::Tcp),
+        (Protocol::Udp(port), Some(Protocol::QuicV1)) => (port, Kind::Quic),
+        _ => return None,
+    };
+    parts.next().is_none().then_some((SocketAddr::new(ip, port), kind))
 }
 
 /// Whether the address is of this machine only.
@@ -96,18 +138,29 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_noticed() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        assert!(matches!(check_free(&address), Err(NodeError::AddressInUse { .. })));
-        drop(taken);
-        assert!(check_free(&address).is_ok());
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+        let tcp_address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{tcp_port}").parse().unwrap();
+        let udp_address: Multiaddr = format!("/ip4/127.0.0.1/udp/{udp_port}/quic-v1").parse().unwrap();
+        for address in [&tcp_address, &udp_address] {
+            assert!(matches!(check_free(address), Err(NodeError::AddressInUse { .. })), "{address}");
+        }
+        drop((tcp, udp));
+        for address in [&tcp_address, &udp_address] {
+            assert!(check_free(address).is_ok(), "{address}");
+        }
     }
 
     #[test]
-    fn only_tcp_addresses_can_be_listened_on() {
-        for text in ["/ip4/127.0.0.1/udp/1/quic-v1", "/dns4/example.org/tcp/1", "/ip4/127.0.0.1/tcp/1/ws", "/memory/1"]
-        {
+    fn only_addresses_of_the_transports_can_be_listened_on() {
+        for text in [
+            "/ip4/127.0.0.1/udp/1",
+            "/dns4/example.org/tcp/1",
+            "/ip4/127.0.0.1/tcp/1/ws",
+            "/ip4/127.0.0.1/udp/1/quic-v1/p2p-circuit",
+            "/memory/1",
+        ] {
             let address: Multiaddr = text.parse().unwrap();
             assert!(matches!(check_free(&address), Err(NodeError::UnsupportedAddress { .. })), "{text}");
         }

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use futures::future::join_all;
 use mcp_core::{McpConfig, McpServer};
 use p2p_taskqueue::{
-    Multiaddr, PeerId, TaskQueue,
-    api::Durability,
+    Json, Multiaddr, PeerId, TaskQueue,
+    api::{Durability, ToolOffer},
     carrier::{BridgedQueue, LocalQueue, RouteBook},
     node::{Node, NodeConfig, NodeError, NodeHandle},
     store::{SqliteStore, StoreOptions, TaskStore},
@@ -47,6 +47,14 @@ pub(crate) struct ServerConfig {
 pub(crate) struct WorkerSpec {
     task_type: String,
     command: String,
+}
+
+impl WorkerSpec {
+    /// What peers and agents are told of it. Not the command: it may show more of this machine than its user wants.
+    fn offer(&self) -> ToolOffer {
+        let description = format!("Does tasks of type {} on this machine. Takes any JSON value.", self.task_type);
+        ToolOffer { name: self.task_type.clone(), description, input_schema: Json::default() }
+    }
 }
 
 impl FromStr for WorkerSpec {
@@ -177,7 +185,7 @@ async fn start_p2p(
     Queues { local, routes }: Queues,
     runtime: Arc<dyn Runtime>,
 ) -> Result<P2pSide, Failure> {
-    let task_types: Vec<_> = config.workers.iter().map(|worker| worker.task_type.clone()).collect();
+    let tools = config.workers.iter().map(WorkerSpec::offer).collect();
     let socket = config.data_dir.socket();
     let has = (config.labels, config.session);
     let worker_configs = worker_configs(config.workers, &has, &runtime)?;
@@ -196,7 +204,7 @@ async fn start_p2p(
         start(config.p2p_listen).await
     };
     let node = started.context("--p2p-listen")?;
-    node.set_task_types(task_types);
+    node.set_tools(tools);
     let rpc = RpcServer::bind(&socket, node.queue(), &runtime)?;
     let start_worker = |config| Worker::start(config, node.queue(), node.serving_peers(), &runtime);
     let workers = worker_configs.into_iter().map(start_worker).collect();

@@ -21,7 +21,7 @@ pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/taskmesh/1.0.0
 
 /// Hands the stream of each connection to the node, and keeps connections within their bounds.
 #[derive(Debug, Default)]
-pub(super) struct Behaviour {
+pub(super) struct Links {
     pub(super) admission: Admission,
     /// At most two for each connection.
     opened: VecDeque<Opened>,
@@ -37,7 +37,7 @@ pub(super) struct Opened {
     pub(super) stream: Option<Stream>,
 }
 
-impl NetworkBehaviour for Behaviour {
+impl NetworkBehaviour for Links {
     type ConnectionHandler = Handler;
     type ToSwarm = Opened;
 

@@ -1,0 +1,87 @@
+use serde::{Deserialize, Serialize};
+
+use super::{
+    QueueError,
+    check::{Check, name, seconds},
+    limits::{CALL_TIMEOUT_S_MAX, JSON_BYTES_MAX},
+};
+use crate::task::{Json, TaskId, TaskStatus};
+
+/// Asks a node which tools it offers: what its workers can be given to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListTools {}
+
+impl Check for ListTools {
+    fn check(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+/// The answer to a [`ListTools`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ToolsListed {
+    /// The tools, by name.
+    pub tools: Vec<ToolOffer>,
+}
+
+/// A tool that a node offers. Its name is the task type of its workers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ToolOffer {
+    /// What to call it by: the task type.
+    pub name: String,
+    /// What it does.
+    #[serde(default)]
+    pub description: String,
+    /// A JSON Schema of its arguments, which become the task's payload; null when it takes any.
+    #[serde(default)]
+    pub input_schema: Json,
+}
+
+/// Calls a tool of a node: a durable task of that type, and the wait for its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CallTool {
+    /// Which tool, as `list_tools` names it.
+    pub tool_name: String,
+    /// Its arguments: the task's payload.
+    #[serde(default)]
+    pub args: Json,
+    /// How long to wait for the result, in seconds. The task goes on when the time is up.
+    #[serde(default = "default_timeout_s")]
+    pub timeout_s: f64,
+}
+
+impl Check for CallTool {
+    fn check(&self) -> Result<(), QueueError> {
+        name("tool_name", &self.tool_name)?;
+        let bytes = self.args.len_bytes();
+        if bytes > JSON_BYTES_MAX {
+            return Err(QueueError::over_limit("args", bytes, JSON_BYTES_MAX, "bytes"));
+        }
+        seconds("timeout_s", Some(self.timeout_s), 0.0..=CALL_TIMEOUT_S_MAX)
+    }
+}
+
+/// The answer to a [`CallTool`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ToolCalled {
+    /// The task that did it.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub task_id: TaskId,
+    /// How the task stands. When it has not ended, wait for the task: it goes on.
+    pub status: TaskStatus,
+    /// What it gave, as given; null when it has not completed.
+    #[serde(default)]
+    pub result: Json,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+const fn default_timeout_s() -> f64 {
+    30.0
+}

@@ -1,0 +1,23 @@
+//! How peers are found: a chain of ways, the same for commands, tools and workers, and a trace of what each came to.
+//!
+//! ```text
+//!   explicit ─ address book ─ announce file ─ bootstrap ─ rendezvous ─ Kademlia ─ mDNS
+//!       └──────────┴── addresses ──┴──────────────┴───────────┴───────────┴─────────┘
+//!                           │
+//!                     dial, and the proof of the mesh secret ──▶ a peer, or the reason why not
+//! ```
+//!
+//! A way only comes up with addresses. Whether a peer belongs to the mesh is decided by the handshake, so that a way may be
+//! open to anybody.
+
+mod announce;
+mod chain;
+mod config;
+mod search;
+mod trace;
+
+pub(crate) use announce::announcement_of;
+pub(crate) use chain::{discover, find};
+pub use config::DiscoveryConfig;
+use search::Found;
+pub(crate) use search::Search;

@@ -1,0 +1,68 @@
+//! What the node has refused since it started, counted by reason, for whoever wonders why a peer does not come in.
+
+use std::{collections::BTreeMap, error::Error};
+
+use libp2p::{core::transport::TransportError, swarm::ListenError};
+
+use super::{admission::Full, driver::NodeLoop};
+use crate::{api::TransportStatus, wire::HandshakeError};
+
+/// A count for each reason.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Refusals {
+    pub(super) fn count(&mut self, reason: &'static str) {
+        *self.counts.entry(reason).or_default() += 1;
+    }
+
+    /// A connection that came in and did not come to stand.
+    pub(super) fn count_incoming(&mut self, error: &ListenError) {
+        self.count(match error {
+            ListenError::Denied { cause } => source_of::<Full>(cause).map_or("not_allowed", Full::reason),
+            ListenError::Transport(TransportError::Other(_)) => "no_encryption",
+            ListenError::WrongPeerId { .. } | ListenError::LocalPeerId { .. } => "wrong_peer",
+            ListenError::Aborted | ListenError::Transport(_) => "broken_off",
+        });
+    }
+
+    /// A peer that did not prove that it belongs to the mesh.
+    pub(super) fn count_handshake(&mut self, error: &HandshakeError) {
+        self.count(match error {
+            HandshakeError::OtherMesh => "other_mesh",
+            HandshakeError::Version { .. } => "other_version",
+            HandshakeError::Deadline => "handshake_deadline",
+            HandshakeError::Closed | HandshakeError::Frame(_) => "handshake_broken",
+            HandshakeError::Random(_) => "no_randomness",
+        });
+    }
+}
+
+impl NodeLoop {
+    pub(super) fn transport_status(&self) -> TransportStatus {
+        let admission = &self.swarm.behaviour().links.admission;
+        let sessions = self.connections.values().filter(|connection| connection.session.is_some()).count();
+        let refused = self.refusals.counts.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+        TransportStatus {
+            connections: admission.established_count() as u64,
+            unproven: admission.unproven_count() as u64,
+            pending: admission.pending_count() as u64,
+            sessions: sessions as u64,
+            refused,
+        }
+    }
+}
+
+/// The error of this type among an error's sources.
+fn source_of<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut error = Some(error);
+    while let Some(at) = error {
+        if let Some(found) = at.downcast_ref() {
+            return Some(found);
+        }
+        error = at.source();
+    }
+    None
+}

@@ -1,7 +1,7 @@
 //! The handshake: both ends prove that they know the mesh secret, before any other frame is parsed.
 //!
 //! ```text
-//! both:  hello         versions, features, nonce, serves, software, instance
+//! both:  hello         versions, features, limits, nonce, serves, software, instance
 //! both:  proof         HMAC-SHA256(secret, label, role, both nonces, both peer ids)
 //! both:  introduction  where this node can be dialled; only to a peer whose proof held
 //! ```
@@ -28,6 +28,8 @@ use super::{
         ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE,
         HELLO_TEXT_BYTES_MAX, REFUSAL_LINGER,
     },
+    session::Agreed,
+    terms::{Limits, Terms, features},
 };
 use crate::{ErrorCode, MeshSecret, QueueError};
 
@@ -72,8 +74,8 @@ pub(crate) struct Proven {
     pub(crate) instance: String,
     pub(crate) software: String,
     pub(crate) addresses: Vec<Multiaddr>,
-    /// Holds what the peer sent after the handshake.
-    pub(crate) reader: FrameReader,
+    /// For the session that follows.
+    pub(crate) agreed: Agreed,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +113,8 @@ struct Hello {
     versions: (u16, u16),
     #[serde(default)]
     features: Vec<String>,
+    #[serde(default)]
+    limits: Limits,
     nonce: String,
     serves: bool,
     instance: String,
@@ -188,7 +192,7 @@ where
         instance: short(theirs.instance),
         software: short(theirs.software),
         addresses: readable(&addresses),
-        reader,
+        agreed: Agreed { reader, terms: Terms::new(&theirs.features, theirs.limits) },
     })
 }
 
@@ -214,7 +218,8 @@ async fn part<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
 fn hello(ours: &Ours, nonce: &[u8; NONCE_BYTES]) -> Hello {
     Hello {
         versions: VERSIONS,
-        features: Vec::new(),
+        features: features(),
+        limits: Limits::ours(),
         nonce: HEXLOWER.encode(nonce),
         serves: ours.serves,
         instance: ours.instance.clone(),

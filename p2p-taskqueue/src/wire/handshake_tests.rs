@@ -121,6 +121,7 @@ async fn a_newer_protocol_is_named() {
     let hello = Hello {
         versions: (7, 9),
         features: Vec::new(),
+        limits: Limits::default(),
         nonce,
         serves: true,
         instance: String::new(),

@@ -11,13 +11,18 @@ use super::{
     frame::FrameReader,
     handshake::{HandshakeError, check_versions, receive, send, short, versions, within},
     limits::{FRAME_BYTES_MAX, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE},
-    session::{Driver, Service, Session},
+    session::{Agreed, Driver, Service, Session},
+    terms::{Limits, Terms, features},
 };
 use crate::{Caller, TaskQueue};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LocalHello {
     versions: (u16, u16),
+    #[serde(default)]
+    features: Vec<String>,
+    #[serde(default)]
+    limits: Limits,
     software: String,
 }
 
@@ -50,15 +55,16 @@ pub(crate) async fn open<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let hello = LocalHello { versions: versions(), software: env!("CARGO_PKG_VERSION").to_owned() };
+    let software = env!("CARGO_PKG_VERSION").to_owned();
+    let hello = LocalHello { versions: versions(), features: features(), limits: Limits::ours(), software };
     let exchange = async {
         let mut reader = FrameReader::new(FRAME_BYTES_UNPROVEN);
         send(&mut io, &hello).await?;
         let theirs: LocalHello = receive(&mut io, &mut reader).await?;
         check_versions(theirs.versions, || short(theirs.software))?;
         reader.set_bytes_max(FRAME_BYTES_MAX);
-        Ok(reader)
+        Ok(Agreed { reader, terms: Terms::new(&theirs.features, theirs.limits) })
     };
-    let reader = within(HANDSHAKE_DEADLINE, exchange, &*runtime).await.unwrap_or(Err(HandshakeError::Deadline))?;
-    Ok(Driver::new(io, reader, service, runtime))
+    let agreed = within(HANDSHAKE_DEADLINE, exchange, &*runtime).await.unwrap_or(Err(HandshakeError::Deadline))?;
+    Ok(Driver::new(io, agreed, service, runtime))
 }

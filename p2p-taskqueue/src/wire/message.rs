@@ -4,16 +4,22 @@
 //! so that a request that is not understood is answered and the session lives on. Kinds and fields of a newer peer are
 //! ignored.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{
     frame::{FrameError, put_frame},
-    limits::FRAME_BYTES_MAX,
+    limits::{REFUSAL_TEXT_BYTES_MAX, REQUEST_BYTES_SMALL},
 };
-use crate::{ErrorCode, QueueError, Request, Response};
+use crate::{
+    ErrorCode, Operation as _, QueueError, Request, Response,
+    api::{CacheSet, Complete, Submit, SubmitMany},
+};
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -39,23 +45,28 @@ pub(crate) enum Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// Appends the message as a frame.
-    pub(crate) fn put(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
-        put_frame(out, FRAME_BYTES_MAX, |out| serde_json::to_writer(out, self))
+    /// Appends the message as a frame of at most `bytes_max`, which is what the peer takes.
+    pub(crate) fn put(&self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), FrameError> {
+        put_frame(out, bytes_max, |out| serde_json::to_writer(out, self))
     }
 }
 
-/// Appends the answer to a call; an error in its place when it does not fit into a frame.
-pub(crate) fn put_answer(out: &mut Vec<u8>, id: u64, result: &Result<Response, QueueError>) -> Result<(), FrameError> {
+/// Appends the answer to a call; an error in its place when it does not fit into a frame that the peer takes.
+pub(crate) fn put_answer(
+    out: &mut Vec<u8>,
+    id: u64,
+    result: &Result<Response, QueueError>,
+    bytes_max: usize,
+) -> Result<(), FrameError> {
     let (ok, error) = match result {
         Ok(response) => (Some(response), None),
         Err(error) => (None, Some(error)),
     };
-    match (Outgoing::Answer { id, ok, error }).put(out) {
+    match (Outgoing::Answer { id, ok, error }).put(out, bytes_max) {
         Err(FrameError::TooLong { bytes, bytes_max }) => {
             // The operation is done; what is refused is its answer.
             let error = QueueError::over_limit("answer", bytes, bytes_max, "bytes").with_unknown_outcome();
-            Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out)
+            Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out, bytes_max)
         }
         put => put,
     }
@@ -115,38 +126,102 @@ impl<'a> Incoming<'a> {
 
 /// Reads a request; the error is its answer.
 pub(crate) fn read_request(raw: &RawValue) -> Result<Request, QueueError> {
-    serde_json::from_str(raw.get()).map_err(|error| match operation_name(raw) {
-        // The parser's own word for it: the tags on the wire are its business.
-        Some(name) if error.to_string().starts_with(&format!("unknown variant `{name}`")) => QueueError::new(
-            ErrorCode::Unsupported,
-            format!("the operation {name:?} is not known here: this node may be older than the one that asks"),
-        ),
-        _ => QueueError::new(ErrorCode::InvalidArgument, format!("the request is not understood: {error}")),
+    let text = raw.get();
+    // Parsed, a list of empty things takes many times the room of its text.
+    if text.len() > REQUEST_BYTES_SMALL && !carries_content(raw) {
+        return Err(QueueError::over_limit("request", text.len(), REQUEST_BYTES_SMALL, "bytes"));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let error = error.to_string();
+        match operation_name(raw) {
+            // The parser's own word for it: the tags on the wire are its business.
+            Some(name) if error.starts_with(&format!("unknown variant `{name}`")) => QueueError::new(
+                ErrorCode::Unsupported,
+                format!(
+                    "the operation {:?} is not known here: this node may be older than the one that asks",
+                    brief(&name)
+                ),
+            ),
+            _ => {
+                QueueError::new(ErrorCode::InvalidArgument, format!("the request is not understood: {}", brief(&error)))
+            }
+        }
     })
 }
 
 /// Reads the answer to a call.
 pub(crate) fn read_answer(ok: Option<&RawValue>, error: Option<&RawValue>) -> Result<Response, QueueError> {
-    let foreign =
-        |what: String| QueueError::new(ErrorCode::Internal, format!("the peer's answer is not understood: {what}"));
+    let foreign = |what: &str| {
+        QueueError::new(ErrorCode::Internal, format!("the peer's answer is not understood: {}", brief(what)))
+    };
     match (ok, error) {
-        (Some(ok), None) => serde_json::from_str(ok.get()).map_err(|error| foreign(error.to_string())),
-        (_, Some(error)) => Err(serde_json::from_str(error.get()).unwrap_or_else(|error| foreign(error.to_string()))),
-        (None, None) => Err(foreign("it is empty".to_owned())),
+        (Some(ok), None) => serde_json::from_str(ok.get()).map_err(|error| foreign(&error.to_string())),
+        (_, Some(error)) => Err(serde_json::from_str(error.get()).unwrap_or_else(|error| foreign(&error.to_string()))),
+        (None, None) => Err(foreign("it is empty")),
     }
 }
 
-/// The tag of a request: its only key, or all of it.
-fn operation_name(raw: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Tagged {
-        Bare(String),
-        With(HashMap<String, IgnoredAny>),
+/// Whether the request is one that carries payloads, a result or a value.
+fn carries_content(raw: &RawValue) -> bool {
+    match operation_name(raw).as_deref() {
+        Some(Submit::NAME | SubmitMany::NAME | Complete::NAME | CacheSet::NAME) => true,
+        Some("at") => serde_json::from_str(raw.get()).is_ok_and(|PassedOn { at }| {
+            // A call is passed on once.
+            operation_name(at.request).is_some_and(|name| name != "at") && carries_content(at.request)
+        }),
+        _ => false,
     }
-    match serde_json::from_str(raw.get()).ok()? {
-        Tagged::Bare(name) => Some(name),
-        Tagged::With(map) => map.into_keys().next(),
+}
+
+/// A request within another, not taken apart.
+#[derive(Deserialize)]
+struct PassedOn<'a> {
+    #[serde(borrow)]
+    at: Inner<'a>,
+}
+
+#[derive(Deserialize)]
+struct Inner<'a> {
+    #[serde(borrow)]
+    request: &'a RawValue,
+}
+
+/// The start of a text that a peer has written.
+fn brief(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(REFUSAL_TEXT_BYTES_MAX)).unwrap_or_default()
+}
+
+/// The tag of a request: its first key, or all of it.
+fn operation_name(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok().and_then(|Tag(name)| name)
+}
+
+struct Tag(Option<String>);
+
+impl<'de> Deserialize<'de> for Tag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TagVisitor)
+    }
+}
+
+/// Keeps the tag and nothing else, however much there is.
+struct TagVisitor;
+
+impl<'de> Visitor<'de> for TagVisitor {
+    type Value = Tag;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Tag, E> {
+        Ok(Tag(Some(name.to_owned())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tag, A::Error> {
+        let first = map.next_entry::<String, IgnoredAny>()?;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Tag(first.map(|(name, IgnoredAny)| name)))
     }
 }
 
@@ -164,7 +239,7 @@ mod tests {
     fn what_is_put_is_read() {
         let request = Request::Peers(crate::api::Peers::default());
         let mut out = Vec::new();
-        Outgoing::Call { id: 7, request: &request }.put(&mut out).unwrap();
+        Outgoing::Call { id: 7, request: &request }.put(&mut out, 1_024).unwrap();
         match Incoming::read(&out[4..]).unwrap() {
             Incoming::Call { id: 7, request: raw } => assert_eq!(read_request(raw).unwrap(), request),
             other => panic!("{other:?}"),

@@ -7,9 +7,21 @@ pub(crate) mod limits;
 mod local;
 mod message;
 mod session;
+mod terms;
 
 pub use local::serve_local;
 
 pub(crate) use handshake::{HandshakeError, Ours, Role, prove, within};
 pub(crate) use local::open;
 pub(crate) use session::{Driver, Service, Session, SessionEnd};
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+pub(crate) use {
+    examples::exchanges,
+    frame::FrameReader,
+    message::{Incoming, read_request},
+    session::Agreed,
+    terms::Terms,
+};

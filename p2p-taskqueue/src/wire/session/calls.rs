@@ -21,8 +21,9 @@ use crate::{
     api::{Outcome, Release},
     wire::{
         frame::FrameError,
-        limits::{IN_FLIGHT_MAX, QUEUED_BYTES_MAX, RETRY_AFTER_S},
+        limits::{QUEUED_BYTES_MAX, RETRY_AFTER_S},
         message::{Outgoing, read_answer},
+        terms::Terms,
     },
 };
 
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     /// Wakes the driver when there is something to send or to do.
     driver: AtomicWaker,
     runtime: Arc<dyn Runtime>,
+    /// What the peer takes.
+    terms: Terms,
 }
 
 #[derive(Debug, Default)]
@@ -104,12 +107,13 @@ pub(super) enum Order {
 }
 
 impl Session {
-    pub(super) fn new(runtime: Arc<dyn Runtime>) -> (Self, Arc<Shared>) {
+    pub(super) fn new(runtime: Arc<dyn Runtime>, terms: Terms) -> (Self, Arc<Shared>) {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             next_id: AtomicU64::new(1),
             driver: AtomicWaker::new(),
             runtime,
+            terms,
         });
         (Self { shared: Arc::clone(&shared) }, shared)
     }
@@ -127,7 +131,9 @@ impl Session {
     pub(crate) async fn call(&self, request: &Request, timeout: Duration) -> Answer {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();
-        (Outgoing::Call { id, request }).put(&mut frame).map_err(|error| unsendable(&error))?;
+        (Outgoing::Call { id, request })
+            .put(&mut frame, self.shared.terms.frame_bytes)
+            .map_err(|error| unsendable(&error))?;
         let (reply, answer) = oneshot::channel();
         let call = Call { reply: Some(reply), is_claim: claims(request), end: None };
         self.shared.queue_call(id, frame, call)?;
@@ -145,6 +151,11 @@ impl Session {
                 Err(QueueError::new(ErrorCode::Timeout, message))
             }
         }
+    }
+
+    /// Whether a change that the peer may have made already may be asked again.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.shared.terms.may_repeat
     }
 
     /// Whether new calls can be made.
@@ -206,8 +217,9 @@ impl Shared {
         let mut state = self.lock();
         state.phase.refusal().map_or(Ok(()), Err)?;
         let overloaded = |what| QueueError::new(ErrorCode::Overloaded, what).with_retry_after_s(RETRY_AFTER_S);
-        if state.calls.len() >= IN_FLIGHT_MAX {
-            return Err(overloaded(format!("{IN_FLIGHT_MAX} requests to this peer are in flight")));
+        let in_flight_max = self.terms.in_flight;
+        if state.calls.len() >= in_flight_max {
+            return Err(overloaded(format!("{in_flight_max} requests to this peer are in flight")));
         }
         if state.queued_bytes + frame.len() > QUEUED_BYTES_MAX {
             return Err(overloaded(format!("{} bytes wait for this peer to read them", state.queued_bytes)));
@@ -242,6 +254,10 @@ impl Shared {
             }
             None => {}
         }
+    }
+
+    pub(super) const fn terms(&self) -> Terms {
+        self.terms
     }
 
     pub(super) fn register(&self, cx: &std::task::Context<'_>) {
@@ -280,7 +296,7 @@ impl Shared {
                 }
                 Some(Queued::Cancel { id }) => {
                     if state.calls.contains_key(&id) {
-                        Outgoing::Cancel { id }.put(out)?;
+                        Outgoing::Cancel { id }.put(out, self.terms.frame_bytes)?;
                     }
                 }
                 None => break,
@@ -324,7 +340,7 @@ impl Shared {
         let mut frame = Vec::new();
         let call = Call { reply: None, is_claim: false, end: None };
         let queued = (Outgoing::Call { id, request: &request })
-            .put(&mut frame)
+            .put(&mut frame, self.terms.frame_bytes)
             .map_err(|error| unsendable(&error))
             .and_then(|()| self.queue_call(id, frame, call));
         if let Err(error) = queued {

@@ -15,13 +15,24 @@ use super::{
     writer::WriteBuffer,
 };
 use crate::{
-    ErrorCode, QueueError,
+    ErrorCode, QueueError, Response,
     wire::{
         frame::{FrameError, FrameReader},
-        limits::{FRAMES_PER_TURN, PING_AFTER, SILENT_TICKS_MAX, WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX},
+        limits::{
+            FRAMES_PER_TURN, PING_AFTER, PROGRESS_BYTES_MIN, SILENT_TICKS_MAX, WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX,
+        },
         message::{Incoming, Outgoing, put_answer, read_request},
+        terms::Terms,
     },
 };
+
+/// What a handshake leaves to the session.
+#[derive(Debug)]
+pub(crate) struct Agreed {
+    /// Holds what the peer sent after the handshake.
+    pub(crate) reader: FrameReader,
+    pub(crate) terms: Terms,
+}
 
 /// Owns the stream; a future that ends with the session. Dropping it ends the session.
 #[must_use = "a session does nothing unless its driver is polled"]
@@ -48,7 +59,9 @@ struct Pulse {
     /// Fires every [`PING_AFTER`]: one timer for the session's life, not one for each frame.
     tick: Sleep,
     has_heard: bool,
-    /// Ticks in a row without a frame from the peer.
+    /// What the stream had given at the last tick.
+    read_at_tick: u64,
+    /// Ticks in a row without a frame from the peer, or a good part of a large one.
     silent_ticks: u32,
     /// Ticks in a row in which the peer took nothing of what waits for it.
     stalled_ticks: u32,
@@ -66,14 +79,10 @@ impl<S> Driver<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Starts a session over a stream whose handshake is done; `reader` holds what has come since.
-    pub(crate) fn new(
-        io: S,
-        reader: FrameReader,
-        service: Option<Service>,
-        runtime: Arc<dyn Runtime>,
-    ) -> (Session, Self) {
-        let (session, shared) = Session::new(Arc::clone(&runtime));
+    /// Starts a session over a stream whose handshake is done.
+    pub(crate) fn new(io: S, agreed: Agreed, service: Option<Service>, runtime: Arc<dyn Runtime>) -> (Session, Self) {
+        let Agreed { reader, terms } = agreed;
+        let (session, shared) = Session::new(Arc::clone(&runtime), terms);
         let desk = Desk { shared, writer: WriteBuffer::default(), jobs: Jobs::default(), service, is_draining: false };
         (session, Self { io, reader, desk, pulse: Pulse::new(runtime) })
     }
@@ -194,14 +203,14 @@ impl Desk {
                 Err(RepeatedId) => return Err(SessionEnd::Broken(format!("two requests with the id {id}"))),
             },
         };
-        put_answer(self.writer.frames(), id, &Err(refusal)).map_err(broken)
+        self.answer(id, &Err(refusal))
     }
 
     fn run_jobs(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
         while self.writer.len() < WRITE_BUFFER_HIGH
             && let Poll::Ready((id, outcome)) = self.jobs.poll_answer(cx)
         {
-            put_answer(self.writer.frames(), id, &outcome).map_err(broken)?;
+            self.answer(id, &outcome)?;
         }
         if self.writer.len() >= WRITE_BUFFER_HIGH {
             self.jobs.hold_back();
@@ -219,8 +228,12 @@ impl Desk {
         !self.jobs.is_polled() || self.shared.has_queued()
     }
 
+    fn answer(&mut self, id: u64, outcome: &Result<Response, QueueError>) -> Result<(), SessionEnd> {
+        put_answer(self.writer.frames(), id, outcome, self.shared.terms().frame_bytes).map_err(broken)
+    }
+
     fn put(&mut self, message: &Outgoing<'_>) -> Result<(), SessionEnd> {
-        message.put(self.writer.frames()).map_err(broken)
+        message.put(self.writer.frames(), self.shared.terms().frame_bytes).map_err(broken)
     }
 
     fn start_draining(&mut self) {
@@ -249,7 +262,7 @@ impl fmt::Debug for Desk {
 impl Pulse {
     fn new(runtime: Arc<dyn Runtime>) -> Self {
         let tick = runtime.sleep_until(runtime.now() + PING_AFTER);
-        Self { runtime, tick, has_heard: false, silent_ticks: 0, stalled_ticks: 0, written_at_tick: 0 }
+        Self { runtime, tick, has_heard: false, read_at_tick: 0, silent_ticks: 0, stalled_ticks: 0, written_at_tick: 0 }
     }
 
     fn beat(&mut self, desk: &mut Desk, reader: &mut FrameReader, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
@@ -263,7 +276,8 @@ impl Pulse {
             if self.stalled_ticks >= SILENT_TICKS_MAX {
                 return Err(SessionEnd::Stalled);
             }
-            if std::mem::take(&mut self.has_heard) {
+            let come = reader.bytes_read() - std::mem::replace(&mut self.read_at_tick, reader.bytes_read());
+            if std::mem::take(&mut self.has_heard) || come >= PROGRESS_BYTES_MIN {
                 self.silent_ticks = 0;
                 continue;
             }

@@ -19,7 +19,7 @@ mod jobs;
 mod writer;
 
 pub(crate) use calls::{Session, SessionEnd};
-pub(crate) use driver::Driver;
+pub(crate) use driver::{Agreed, Driver};
 pub(crate) use jobs::Service;
 
 #[cfg(test)]

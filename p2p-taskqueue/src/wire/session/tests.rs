@@ -4,7 +4,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use runtime_bridge::{JobHandle, RuntimeExt};
 
-use super::{Driver, Service, Session, SessionEnd};
+use super::{Agreed, Driver, Service, Session, SessionEnd};
 use crate::{
     Caller, ErrorCode, Operation as _, QueueError, Request, Response, TaskId, TaskQueueExt as _, TaskStatus,
     api::{Claim, ClaimMany, Complete, Get, List, Outcome, StatusQuery, Submit, Wait},
@@ -12,6 +12,7 @@ use crate::{
     wire::{
         frame::FrameReader,
         limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX, PING_AFTER},
+        terms::Terms,
     },
 };
 
@@ -21,9 +22,13 @@ struct End {
     driver: JobHandle<SessionEnd>,
 }
 
+fn agreed() -> Agreed {
+    Agreed { reader: FrameReader::new(FRAME_BYTES_MAX), terms: Terms::default() }
+}
+
 fn end(io: Pipe, service: Option<&Arc<FakeQueue>>) -> End {
     let service = service.map(|queue| Service { queue: Arc::<FakeQueue>::clone(queue), caller: Caller::Local });
-    let (session, driver) = Driver::new(io, FrameReader::new(FRAME_BYTES_MAX), service, runtime());
+    let (session, driver) = Driver::new(io, agreed(), service, runtime());
     End { session, driver: runtime().spawn(driver) }
 }
 
@@ -274,7 +279,7 @@ async fn a_session_that_drains_ends_long_polls_and_lets_the_rest_finish() {
 async fn a_silent_peer_is_asked_for_a_sign_of_life_and_given_up() {
     let clock = ManualRuntime::new();
     let (io, mut peer) = pipe(64 * 1024);
-    let (_session, driver) = Driver::new(io, FrameReader::new(FRAME_BYTES_MAX), None, clock.clone());
+    let (_session, driver) = Driver::new(io, agreed(), None, clock.clone());
     let driver = runtime().spawn(driver);
     for _ in 0..2 {
         clock.advance(PING_AFTER);
@@ -296,7 +301,7 @@ async fn a_silent_peer_is_asked_for_a_sign_of_life_and_given_up() {
 async fn a_peer_that_reads_nothing_is_disconnected() {
     let clock = ManualRuntime::new();
     let (io, mut peer) = pipe(1024);
-    let (session, driver) = Driver::new(io, FrameReader::new(FRAME_BYTES_MAX), None, clock.clone());
+    let (session, driver) = Driver::new(io, agreed(), None, clock.clone());
     let driver = runtime().spawn(driver);
     let call = start(&session, submit(100_000));
     for _ in 0..5 {

@@ -6,6 +6,7 @@ mod local;
 mod mesh;
 mod nothing;
 mod remote;
+mod repeat;
 mod routes;
 mod submitted;
 mod targeted;

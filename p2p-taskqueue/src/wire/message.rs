@@ -268,6 +268,62 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_request_without_content_is_refused_unparsed_when_it_is_large() {
+        let nothing = format!("[{}0]", "0,".repeat(REQUEST_BYTES_SMALL / 2));
+        let refused = |text: String| {
+            let error = read_request(raw(&text)).unwrap_err();
+            assert_eq!((error.code, error.limit), (ErrorCode::LimitExceeded, Some(REQUEST_BYTES_SMALL as u64)));
+        };
+        refused(format!(r#"{{"claim_many":{{"worker_id":"w","x":{nothing}}}}}"#));
+        refused(format!(r#"{{"at":{{"target":{{}},"request":{{"list":{{"x":{nothing}}}}}}}}}"#));
+        refused(format!(r#"{{"at":{{"request":{{"at":{{"request":{{"submit":{nothing}}}}}}}}}}}"#));
+        refused(nothing.clone());
+        refused(format!(r#"{{"teleport":{nothing}}}"#));
+        let submit = format!(r#"{{"submit":{{"task_type":"a","payload":{nothing}}}}}"#);
+        assert!(read_request(raw(&submit)).is_ok());
+        assert!(read_request(raw(&format!(r#"{{"at":{{"target":{{}},"request":{submit}}}}}"#))).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_quotes_little_of_what_it_refuses() {
+        let name = "é".repeat(10_000);
+        for text in [format!(r#"{{"{name}":{{}}}}"#), format!(r#"{{"get":{{"task_id":1,"{name}":1}}}}"#)] {
+            assert!(read_request(raw(&text)).unwrap_err().message.len() < 2 * REFUSAL_TEXT_BYTES_MAX, "{text}");
+        }
+        let status = format!(r#"{{"got":{{"task":{{"status":"{name}"}}}}}}"#);
+        assert!(read_answer(Some(raw(&status)), None).unwrap_err().message.len() < 2 * REFUSAL_TEXT_BYTES_MAX);
+    }
+
+    #[test]
+    fn nesting_is_bounded_wherever_it_is() {
+        let deep = |levels: usize, open: &str, close: &str| format!("{}0{}", open.repeat(levels), close.repeat(levels));
+        let arrays = deep(1_000_000, "[", "]");
+        assert!(matches!(Incoming::read(format!(r#"{{"kind":"ping","x":{arrays}}}"#).as_bytes()), Ok(Incoming::Ping)));
+        for text in [
+            arrays.clone(),
+            format!(r#"{{"submit":{{"task_type":"a","payload":{arrays}}}}}"#),
+            format!(r#"{{"submit":{arrays}}}"#),
+            deep(100_000, r#"{"at":{"target":{},"request":"#, "}}"),
+            deep(1_000, r#"{"at":{"target":{},"request":"#, "}}"),
+        ] {
+            assert!(read_request(raw(&text)).is_err());
+            assert!(read_answer(Some(raw(&text)), None).is_err() && read_answer(None, Some(raw(&text))).is_err());
+        }
+        let levels = crate::api::limits::JSON_DEPTH_MAX;
+        let payload = |levels| format!(r#"{{"submit":{{"task_type":"a","payload":{}}}}}"#, deep(levels, "[", "]"));
+        assert!(read_request(raw(&payload(levels))).is_ok());
+        assert!(read_request(raw(&payload(levels + 1))).is_err());
+        let within_another = format!(r#"{{"at":{{"target":{{}},"request":{}}}}}"#, payload(levels));
+        assert!(read_request(raw(&within_another)).is_ok(), "what a node takes can be passed on to it");
+        let children = format!(
+            r#"{{"task_id":"{}","fence":"1.1","submit":[{{"task_type":"a","payload":{}}}]}}"#,
+            "0".repeat(32),
+            deep(levels, "[", "]")
+        );
+        assert!(read_request(raw(&format!(r#"{{"complete":{children}}}"#))).is_ok());
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

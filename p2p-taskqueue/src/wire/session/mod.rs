@@ -23,4 +23,6 @@ pub(crate) use driver::{Agreed, Driver};
 pub(crate) use jobs::Service;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

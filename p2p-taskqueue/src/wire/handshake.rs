@@ -36,8 +36,8 @@ use crate::{ErrorCode, MeshSecret, QueueError};
 /// The versions of the protocol inside the stream that this build speaks.
 const VERSIONS: (u16, u16) = (1, 1);
 /// Keeps the proof from being taken for another use of the same secret.
-const LABEL: &[u8] = b"taskmesh mesh proof, version 1";
-const NONCE_BYTES: usize = 32;
+pub(super) const LABEL: &[u8] = b"taskmesh mesh proof, version 1";
+pub(super) const NONCE_BYTES: usize = 32;
 
 /// Which end of the connection this node is. Part of the proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +142,9 @@ pub(crate) async fn prove<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let exchanged = within(HANDSHAKE_DEADLINE, exchange(io, ours, peer, role), runtime).await;
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(HandshakeError::Random)?;
+    let exchanged = within(HANDSHAKE_DEADLINE, exchange(io, ours, peer, role, nonce), runtime).await;
     let result = exchanged.unwrap_or(Err(HandshakeError::Deadline));
     if matches!(result, Err(HandshakeError::OtherMesh | HandshakeError::Version { .. })) {
         within(REFUSAL_LINGER, part(io), runtime).await;
@@ -158,12 +160,17 @@ pub(crate) async fn within<T>(span: Duration, future: impl Future<Output = T>, r
     }
 }
 
-async fn exchange<S>(io: &mut S, ours: &Ours, peer: PeerId, role: Role) -> Result<Proven, HandshakeError>
+/// The `nonce` must never have been used.
+pub(super) async fn exchange<S>(
+    io: &mut S,
+    ours: &Ours,
+    peer: PeerId,
+    role: Role,
+    nonce: [u8; NONCE_BYTES],
+) -> Result<Proven, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).map_err(HandshakeError::Random)?;
     let mut reader = FrameReader::new(FRAME_BYTES_UNPROVEN);
     send(io, &hello(ours, &nonce)).await?;
     let theirs: Hello = receive(io, &mut reader).await?;
@@ -245,7 +252,7 @@ fn readable(addresses: &[String]) -> Vec<Multiaddr> {
     short.take(ADDRESSES_MAX).filter_map(|text| Multiaddr::from_str(text).ok()).collect()
 }
 
-fn proof(
+pub(super) fn proof(
     secret: &MeshSecret,
     role: Role,
     nonces: &([u8; NONCE_BYTES], [u8; NONCE_BYTES]),

@@ -18,6 +18,8 @@ pub(crate) use session::{Driver, Service, Session, SessionEnd};
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod protocol_tests;
+#[cfg(test)]
 pub(crate) use {
     examples::exchanges,
     frame::FrameReader,

@@ -83,9 +83,11 @@ impl Sessions for FakePeer {
         match fate {
             Fate::Refused => return Err(QueueError::new(ErrorCode::Unreachable, "nobody is there")),
             Fate::Unsent => drop(far),
-            Fate::Read => runtime().spawn(async move { drop(read(&mut far).await) }).detach(),
+            Fate::Read => {
+                runtime().spawn(async move { drop(read(&mut far).await) }).detach();
+            }
             Fate::Applied => {
-                runtime().spawn(async move { drop(queue.call(&THERE, read(&mut far).await).await) }).detach()
+                runtime().spawn(async move { drop(queue.call(&THERE, read(&mut far).await).await) }).detach();
             }
             Fate::Answers => {
                 let service = Service { queue, caller: THERE };

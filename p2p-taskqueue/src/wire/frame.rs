@@ -80,6 +80,12 @@ impl FrameReader {
         self.bytes_read
     }
 
+    /// What the buffer takes.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) const fn memory(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Gives memory back that a large frame has taken.
     pub(crate) fn shrink(&mut self) {
         if self.start == self.end && self.buffer.len() > READ_BUFFER_BYTES {

@@ -17,13 +17,26 @@ use super::{
 use crate::{Caller, TaskQueue};
 
 #[derive(Debug, Serialize, Deserialize)]
-struct LocalHello {
+pub(super) struct LocalHello {
     versions: (u16, u16),
     #[serde(default)]
     features: Vec<String>,
     #[serde(default)]
     limits: Limits,
     software: String,
+}
+
+impl LocalHello {
+    fn ours() -> Self {
+        let software = env!("CARGO_PKG_VERSION").to_owned();
+        Self { versions: versions(), features: features(), limits: Limits::ours(), software }
+    }
+
+    /// What is agreed with the end that says this.
+    pub(super) fn terms(self) -> Result<Terms, HandshakeError> {
+        check_versions(self.versions, || short(self.software))?;
+        Ok(Terms::new(&self.features, self.limits))
+    }
 }
 
 /// Serves one client of this machine over an open connection, for example a Unix socket whose mode keeps other users out;
@@ -55,15 +68,13 @@ pub(crate) async fn open<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let software = env!("CARGO_PKG_VERSION").to_owned();
-    let hello = LocalHello { versions: versions(), features: features(), limits: Limits::ours(), software };
     let exchange = async {
         let mut reader = FrameReader::new(FRAME_BYTES_UNPROVEN);
-        send(&mut io, &hello).await?;
+        send(&mut io, &LocalHello::ours()).await?;
         let theirs: LocalHello = receive(&mut io, &mut reader).await?;
-        check_versions(theirs.versions, || short(theirs.software))?;
+        let terms = theirs.terms()?;
         reader.set_bytes_max(FRAME_BYTES_MAX);
-        Ok(Agreed { reader, terms: Terms::new(&theirs.features, theirs.limits) })
+        Ok(Agreed { reader, terms })
     };
     let agreed = within(HANDSHAKE_DEADLINE, exchange, &*runtime).await.unwrap_or(Err(HandshakeError::Deadline))?;
     Ok(Driver::new(io, agreed, service, runtime))

@@ -1,7 +1,9 @@
 //! What travels between two nodes, and between a node and the clients of its machine: frames, the handshake, messages, and
-//! the session that both ends run.
+//! the session that both ends run. `PROTOCOL.md` beside the sources says the same to another implementation.
 
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handshake;
 pub(crate) mod limits;
 mod local;

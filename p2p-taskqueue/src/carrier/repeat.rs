@@ -99,7 +99,8 @@ pub(super) async fn ask<S: Sessions>(
         let is_change_lost = lost.is_some() && twice != Twice::Reads;
         let session = match sessions.session(is_change_lost, left()).await {
             Ok(session) => session,
-            Err(error) => return Err(lost.filter(|_| is_change_lost).unwrap_or(error)),
+            // That nobody can be asked again is no answer to what was asked first.
+            Err(error) => return Err(lost.unwrap_or(error)),
         };
         if twice == Twice::Keyed && lost.is_none() && session.may_repeat() {
             key = give_keys(&mut request);

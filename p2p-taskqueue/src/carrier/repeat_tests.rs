@@ -246,10 +246,12 @@ async fn a_refused_repetition_of_a_change_leaves_open_whether_it_was_made() {
     assert_eq!((error.code, error.outcome), (ErrorCode::NotFound, Outcome::Unknown));
     let peer = FakePeer::new(&[Fate::Read, Fate::Refused]);
     lost(peer.ask(echo()).await);
-    // Reading leaves nothing open.
     let peer = FakePeer::new(&[Fate::Read, Fate::Refused]);
-    let error = peer.ask(List::default()).await.unwrap_err();
-    assert_eq!((error.code, error.outcome), (ErrorCode::Unreachable, Outcome::NotApplied));
+    lost(peer.ask(List::default()).await);
+    // Reading leaves nothing open.
+    let peer = FakePeer::new(&[Fate::Read, Fate::Answers]);
+    let error = peer.ask(Get { task_id: TaskId::from_bytes([9; 16]) }).await.unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::NotFound, Outcome::NotApplied));
 }
 
 #[test]

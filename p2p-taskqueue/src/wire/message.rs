@@ -51,13 +51,14 @@ impl Outgoing<'_> {
     }
 }
 
-/// Appends the answer to a call; an error in its place when it does not fit into a frame that the peer takes.
+/// Appends the answer to a call; an error in its place when it does not fit into a frame that the peer takes. Says whether
+/// it did.
 pub(crate) fn put_answer(
     out: &mut Vec<u8>,
     id: u64,
     result: &Result<Response, QueueError>,
     bytes_max: usize,
-) -> Result<(), FrameError> {
+) -> Result<bool, FrameError> {
     let (ok, error) = match result {
         Ok(response) => (Some(response), None),
         Err(error) => (None, Some(error)),
@@ -66,9 +67,9 @@ pub(crate) fn put_answer(
         Err(FrameError::TooLong { bytes, bytes_max }) => {
             // The operation is done; what is refused is its answer.
             let error = QueueError::over_limit("answer", bytes, bytes_max, "bytes").with_unknown_outcome();
-            Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out, bytes_max)
+            Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out, bytes_max).map(|()| false)
         }
-        put => put,
+        put => put.map(|()| true),
     }
 }
 

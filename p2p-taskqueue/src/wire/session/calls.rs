@@ -16,9 +16,10 @@ use runtime_bridge::Runtime;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use super::handed_out::{give_back, handed_out};
 use crate::{
     ErrorCode, QueueError, Request, Response, Task,
-    api::{Outcome, Release},
+    api::Outcome,
     wire::{
         frame::FrameError,
         limits::{QUEUED_BYTES_MAX, RETRY_AFTER_S},
@@ -216,13 +217,13 @@ impl Shared {
     fn queue_call(&self, id: u64, frame: Vec<u8>, call: Call) -> Result<(), QueueError> {
         let mut state = self.lock();
         state.phase.refusal().map_or(Ok(()), Err)?;
-        let overloaded = |what| QueueError::new(ErrorCode::Overloaded, what).with_retry_after_s(RETRY_AFTER_S);
+        let overloaded = |limit, what| Err(QueueError::overloaded(limit, what, RETRY_AFTER_S));
         let in_flight_max = self.terms.in_flight;
         if state.calls.len() >= in_flight_max {
-            return Err(overloaded(format!("{in_flight_max} requests to this peer are in flight")));
+            return overloaded(in_flight_max, "requests in flight to this peer");
         }
         if state.queued_bytes + frame.len() > QUEUED_BYTES_MAX {
-            return Err(overloaded(format!("{} bytes wait for this peer to read them", state.queued_bytes)));
+            return overloaded(QUEUED_BYTES_MAX, "bytes that wait for this peer to read them");
         }
         state.calls.insert(id, call);
         state.queued_bytes += frame.len();
@@ -323,19 +324,14 @@ impl Shared {
             Some(reply) => reply.send(read_answer(ok, error)).err(),
             None => Some(read_answer(ok, error)),
         };
-        match undelivered {
-            Some(Ok(Response::Claimed(claimed))) => claimed.task.iter().for_each(|task| self.give_back(task)),
-            Some(Ok(Response::ClaimedMany(claimed))) => claimed.tasks.iter().for_each(|task| self.give_back(task)),
-            Some(Ok(Response::Completed(completed))) => completed.next.iter().for_each(|task| self.give_back(task)),
-            _ => {}
+        if let Some(Ok(response)) = undelivered {
+            handed_out(&response).iter().for_each(|task| self.give_back(task));
         }
     }
 
-    /// A task was claimed for a caller that has gone: without this it would be nobody's until its lease ends.
+    /// The caller that the task was claimed for has gone.
     fn give_back(&self, task: &Task) {
-        let (task_id, Some(fence)) = (task.task_id, task.fence) else { return };
-        let reason = "its claimant has gone".to_owned();
-        let request = Request::Release(Release { task_id, fence, delay_s: 0.0, reason });
+        let Some(request) = give_back(task, "its claimant has gone") else { return };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();
         let call = Call { reply: None, is_claim: false, end: None };
@@ -344,7 +340,7 @@ impl Shared {
             .map_err(|error| unsendable(&error))
             .and_then(|()| self.queue_call(id, frame, call));
         if let Err(error) = queued {
-            tracing::debug!(%task_id, %error, "a claimed task stays leased until its lease ends");
+            tracing::debug!(task_id = %task.task_id, %error, "a claimed task stays leased until its lease ends");
         }
     }
 

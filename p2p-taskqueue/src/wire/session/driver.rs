@@ -6,21 +6,21 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncWrite};
-use runtime_bridge::{Runtime, Sleep};
+use runtime_bridge::Runtime;
 use serde_json::value::RawValue;
 
 use super::{
     calls::{Order, Session, SessionEnd, Shared},
+    handed_out::{give_back, handed_out},
     jobs::{Jobs, RepeatedId, Service},
+    pulse::Pulse,
     writer::WriteBuffer,
 };
 use crate::{
     ErrorCode, QueueError, Response,
     wire::{
         frame::{FrameError, FrameReader},
-        limits::{
-            FRAMES_PER_TURN, PING_AFTER, PROGRESS_BYTES_MIN, SILENT_TICKS_MAX, WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX,
-        },
+        limits::{FRAMES_PER_TURN, WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX},
         message::{Incoming, Outgoing, put_answer, read_request},
         terms::Terms,
     },
@@ -53,21 +53,6 @@ struct Desk {
     is_draining: bool,
 }
 
-/// Notices that the peer is dead or does not read.
-struct Pulse {
-    runtime: Arc<dyn Runtime>,
-    /// Fires every [`PING_AFTER`]: one timer for the session's life, not one for each frame.
-    tick: Sleep,
-    has_heard: bool,
-    /// What the stream had given at the last tick.
-    read_at_tick: u64,
-    /// Ticks in a row without a frame from the peer, or a good part of a large one.
-    silent_ticks: u32,
-    /// Ticks in a row in which the peer took nothing of what waits for it.
-    stalled_ticks: u32,
-    written_at_tick: u64,
-}
-
 /// Whether a turn ended because there was nothing left to do, or to let others have theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
@@ -88,7 +73,9 @@ where
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, SessionEnd> {
-        self.pulse.beat(&mut self.desk, &mut self.reader, cx)?;
+        if self.pulse.beat(&self.desk.writer, &mut self.reader, cx)? {
+            self.desk.put(&Outgoing::Ping)?;
+        }
         let read = self.read(cx)?;
         self.desk.run_jobs(cx)?;
         let is_written = self.write(cx)?;
@@ -104,7 +91,7 @@ where
         for _ in 0..FRAMES_PER_TURN {
             match self.reader.poll_frame(&mut self.io, cx).map_err(broken)? {
                 Poll::Ready(Some(frame)) => {
-                    self.pulse.has_heard = true;
+                    self.pulse.heard();
                     self.desk.take_message(frame)?;
                 }
                 Poll::Ready(None) => return Err(SessionEnd::ClosedByPeer),
@@ -229,7 +216,13 @@ impl Desk {
     }
 
     fn answer(&mut self, id: u64, outcome: &Result<Response, QueueError>) -> Result<(), SessionEnd> {
-        put_answer(self.writer.frames(), id, outcome, self.shared.terms().frame_bytes).map_err(broken)
+        let fits = put_answer(self.writer.frames(), id, outcome, self.shared.terms().frame_bytes).map_err(broken)?;
+        if let (false, Ok(response), Some(service)) = (fits, outcome, &self.service) {
+            // The peer claimed what it cannot take: others may.
+            let reason = "its claimant does not take frames that long";
+            self.jobs.ask(handed_out(response).iter().filter_map(|task| give_back(task, reason)).collect(), service);
+        }
+        Ok(())
     }
 
     fn put(&mut self, message: &Outgoing<'_>) -> Result<(), SessionEnd> {
@@ -256,38 +249,6 @@ impl Desk {
 impl fmt::Debug for Desk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk").field("jobs", &self.jobs).finish_non_exhaustive()
-    }
-}
-
-impl Pulse {
-    fn new(runtime: Arc<dyn Runtime>) -> Self {
-        let tick = runtime.sleep_until(runtime.now() + PING_AFTER);
-        Self { runtime, tick, has_heard: false, read_at_tick: 0, silent_ticks: 0, stalled_ticks: 0, written_at_tick: 0 }
-    }
-
-    fn beat(&mut self, desk: &mut Desk, reader: &mut FrameReader, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
-        while Pin::new(&mut self.tick).poll(cx).is_ready() {
-            self.tick = self.runtime.sleep_until(self.runtime.now() + PING_AFTER);
-            reader.shrink();
-            let written = desk.writer.written();
-            let is_stalled = !desk.writer.is_empty() && written == self.written_at_tick;
-            self.written_at_tick = written;
-            self.stalled_ticks = if is_stalled { self.stalled_ticks + 1 } else { 0 };
-            if self.stalled_ticks >= SILENT_TICKS_MAX {
-                return Err(SessionEnd::Stalled);
-            }
-            let come = reader.bytes_read() - std::mem::replace(&mut self.read_at_tick, reader.bytes_read());
-            if std::mem::take(&mut self.has_heard) || come >= PROGRESS_BYTES_MIN {
-                self.silent_ticks = 0;
-                continue;
-            }
-            self.silent_ticks += 1;
-            if self.silent_ticks >= SILENT_TICKS_MAX {
-                return Err(SessionEnd::Silent);
-            }
-            desk.put(&Outgoing::Ping)?;
-        }
-        Ok(())
     }
 }
 

@@ -51,6 +51,23 @@ async fn what_the_peer_does_not_take_is_not_sent() {
 }
 
 #[tokio::test]
+async fn a_task_that_its_claimant_does_not_take_is_given_back() {
+    let (io, mut peer) = pipe(1024 * 1024);
+    let queue = FakeQueue::new(PeerId::random());
+    let _small = end_with(io, Some(&queue), SMALL);
+    let task_id = queue.submit(&Caller::Local, submit(FRAME_BYTES_MIN)).await.unwrap().task_id;
+    let claim = serde_json::to_string(&Request::Claim(long_claim())).unwrap();
+    send(&mut peer, &format!(r#"{{"kind":"call","id":5,"request":{claim}}}"#)).await;
+    assert!(receive(&mut peer).await.contains("limit_exceeded"));
+    // Submitted, claimed, released.
+    until_calls(&queue, 3).await;
+    let task = queue.get(&Caller::Local, Get { task_id }).await.unwrap().task;
+    assert_eq!(task.status, crate::TaskStatus::Queued);
+    send(&mut peer, r#"{"kind":"call","id":6,"request":{"status":{}}}"#).await;
+    assert!(receive(&mut peer).await.contains(r#""id":6"#), "nothing is said of the release");
+}
+
+#[tokio::test]
 async fn no_more_is_asked_at_once_than_the_peer_takes() {
     let (io, mut peer) = pipe(64 * 1024);
     let small = end_with(io, None, SMALL);

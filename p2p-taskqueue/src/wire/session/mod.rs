@@ -15,7 +15,9 @@
 
 mod calls;
 mod driver;
+mod handed_out;
 mod jobs;
+mod pulse;
 mod writer;
 
 pub(crate) use calls::{Session, SessionEnd};

@@ -25,4 +25,6 @@ pub use targeted::TargetedQueue;
 #[cfg(test)]
 mod mesh_tests;
 #[cfg(test)]
+mod remote_tests;
+#[cfg(test)]
 mod tests;

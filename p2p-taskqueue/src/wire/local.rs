@@ -27,7 +27,7 @@ pub(super) struct LocalHello {
 }
 
 impl LocalHello {
-    fn ours() -> Self {
+    pub(super) fn ours() -> Self {
         let software = env!("CARGO_PKG_VERSION").to_owned();
         Self { versions: versions(), features: features(), limits: Limits::ours(), software }
     }

@@ -20,8 +20,10 @@ use super::{
         INBOUND_BYTES_MAX, PING_AFTER, PROGRESS_BYTES_MIN, REQUEST_BYTES_SMALL, SILENT_TICKS_MAX, WRITE_BUFFER_HIGH,
         WRITE_BUFFER_MAX,
     },
+    local::LocalHello,
     message::{Incoming, Outgoing, put_answer, read_answer, read_request},
     session::{Driver, Service},
+    terms::Terms,
 };
 use crate::{
     Caller, ErrorCode, MeshSecret, Operation as _, QueueError, Request, Response, TaskQueue,
@@ -275,6 +277,18 @@ fn every_operation_is_written_down_with_an_example_that_parses() {
     }
     let expected: Vec<&str> = Request::NAMES.iter().copied().chain(["at"]).collect();
     assert_eq!(names, expected);
+}
+
+#[test]
+fn the_local_hello_is_that_of_the_code() {
+    let mut hello = serde_json::to_value(LocalHello::ours()).unwrap();
+    hello["software"] = SOFTWARE.into();
+    check_block("local", &format!("{hello}\n"));
+    let terms = |text: &str| serde_json::from_str::<LocalHello>(text).unwrap().terms();
+    assert_eq!(terms(block("local")).unwrap(), Terms { may_repeat: true, ..Terms::default() });
+    // As it was before there were features and limits.
+    assert_eq!(terms(r#"{"versions":[1,1],"software":"0.1.0"}"#).unwrap(), Terms::default());
+    assert!(terms(r#"{"versions":[2,3],"software":"0.1.0"}"#).is_err());
 }
 
 #[test]

@@ -14,10 +14,12 @@ use serde::Serialize;
 
 use super::{
     frame::FrameReader,
-    handshake::{HandshakeError, NONCE_BYTES, Ours, Role, exchange, receive},
+    handshake::{HandshakeError, Ours, exchange, receive},
     limits::FRAME_BYTES_UNPROVEN,
     local::LocalHello,
-    message::{Incoming, read_answer, read_request},
+    message::{Incoming, read_answer},
+    proof::{NONCE_BYTES, Role},
+    request::read_request,
 };
 use crate::{Identity, MeshSecret, Request, Ticket, api::Check as _};
 

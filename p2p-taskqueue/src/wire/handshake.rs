@@ -16,11 +16,10 @@ use futures::{
     AsyncRead, AsyncWrite, AsyncWriteExt,
     future::{Either, select},
 };
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac;
 use libp2p::{Multiaddr, PeerId};
 use runtime_bridge::Runtime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sha2::Sha256;
 
 use super::{
     frame::{FrameError, FrameReader, put_frame},
@@ -28,6 +27,7 @@ use super::{
         ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE,
         HELLO_TEXT_BYTES_MAX, REFUSAL_LINGER,
     },
+    proof::{NONCE_BYTES, Role, proof},
     session::Agreed,
     terms::{Limits, Terms, features},
 };
@@ -35,26 +35,6 @@ use crate::{ErrorCode, MeshSecret, QueueError};
 
 /// The versions of the protocol inside the stream that this build speaks.
 const VERSIONS: (u16, u16) = (1, 1);
-/// Keeps the proof from being taken for another use of the same secret.
-pub(super) const LABEL: &[u8] = b"taskmesh mesh proof, version 1";
-pub(super) const NONCE_BYTES: usize = 32;
-
-/// Which end of the connection this node is. Part of the proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Dialer,
-    Listener,
-}
-
-impl Role {
-    const fn other(self) -> Self {
-        match self {
-            Self::Dialer => Self::Listener,
-            Self::Listener => Self::Dialer,
-        }
-    }
-}
-
 /// What this node says of itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {
@@ -252,29 +232,6 @@ fn readable(addresses: &[String]) -> Vec<Multiaddr> {
     short.take(ADDRESSES_MAX).filter_map(|text| Multiaddr::from_str(text).ok()).collect()
 }
 
-pub(super) fn proof(
-    secret: &MeshSecret,
-    role: Role,
-    nonces: &([u8; NONCE_BYTES], [u8; NONCE_BYTES]),
-    peers: &(PeerId, PeerId),
-) -> Hmac<Sha256> {
-    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length is a key");
-    mac.update(LABEL);
-    mac.update(match role {
-        Role::Dialer => b"dialer..",
-        Role::Listener => b"listener",
-    });
-    mac.update(&nonces.0);
-    mac.update(&nonces.1);
-    // The length of a peer id varies: without it two pairs of ids could read the same.
-    for peer in [peers.0.to_bytes(), peers.1.to_bytes()] {
-        mac.update(&(peer.len() as u64).to_be_bytes());
-        mac.update(&peer);
-    }
-    mac
-}
-
 fn decode<const BYTES: usize>(text: &str) -> Result<[u8; BYTES], FrameError> {
     let bytes = HEXLOWER.decode(text.as_bytes()).ok();
     bytes
@@ -314,6 +271,9 @@ where
     .await
 }
 
+#[cfg(test)]
+#[path = "handshake_hostile_tests.rs"]
+mod hostile_tests;
 #[cfg(test)]
 #[path = "handshake_tests.rs"]
 mod tests;

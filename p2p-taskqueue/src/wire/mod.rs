@@ -8,13 +8,16 @@ mod handshake;
 pub(crate) mod limits;
 mod local;
 mod message;
+mod proof;
+mod request;
 mod session;
 mod terms;
 
 pub use local::serve_local;
 
-pub(crate) use handshake::{HandshakeError, Ours, Role, prove, within};
+pub(crate) use handshake::{HandshakeError, Ours, prove, within};
 pub(crate) use local::open;
+pub(crate) use proof::Role;
 pub(crate) use session::{Driver, Service, Session, SessionEnd};
 
 #[cfg(test)]
@@ -23,9 +26,5 @@ mod examples;
 mod protocol_tests;
 #[cfg(test)]
 pub(crate) use {
-    examples::exchanges,
-    frame::FrameReader,
-    message::{Incoming, read_request},
-    session::Agreed,
-    terms::Terms,
+    examples::exchanges, frame::FrameReader, message::Incoming, request::read_request, session::Agreed, terms::Terms,
 };

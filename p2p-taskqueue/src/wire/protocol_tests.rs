@@ -14,14 +14,16 @@ use sha2::Sha256;
 use super::{
     examples::{exchanges, identity, peers, task_id},
     frame::put_frame,
-    handshake::{LABEL, NONCE_BYTES, Ours, Role, exchange, proof},
+    handshake::{Ours, exchange},
     limits::{
         FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE, IN_FLIGHT_MAX, IN_FLIGHT_MIN,
         INBOUND_BYTES_MAX, PING_AFTER, PROGRESS_BYTES_MIN, REQUEST_BYTES_SMALL, SILENT_TICKS_MAX, WRITE_BUFFER_HIGH,
         WRITE_BUFFER_MAX,
     },
     local::LocalHello,
-    message::{Incoming, Outgoing, put_answer, read_answer, read_request},
+    message::{Incoming, Outgoing, put_answer, read_answer},
+    proof::{LABEL, NONCE_BYTES, Role, proof},
+    request::read_request,
     session::{Driver, Service},
     terms::Terms,
 };

@@ -10,8 +10,9 @@ use runtime_bridge::Runtime;
 use serde_json::value::RawValue;
 
 use super::{
-    calls::{Order, Session, SessionEnd, Shared},
+    calls::{Order, SessionEnd, Shared},
     handed_out::{give_back, handed_out},
+    handle::Session,
     jobs::{Jobs, RepeatedId, Service},
     pulse::Pulse,
     writer::WriteBuffer,
@@ -21,7 +22,8 @@ use crate::{
     wire::{
         frame::{FrameError, FrameReader},
         limits::{FRAMES_PER_TURN, WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX},
-        message::{Incoming, Outgoing, put_answer, read_request},
+        message::{Incoming, Outgoing, put_answer},
+        request::read_request,
         terms::Terms,
     },
 };

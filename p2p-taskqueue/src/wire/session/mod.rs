@@ -16,12 +16,14 @@
 mod calls;
 mod driver;
 mod handed_out;
+mod handle;
 mod jobs;
 mod pulse;
 mod writer;
 
-pub(crate) use calls::{Session, SessionEnd};
+pub(crate) use calls::SessionEnd;
 pub(crate) use driver::{Agreed, Driver};
+pub(crate) use handle::Session;
 pub(crate) use jobs::Service;
 
 #[cfg(test)]

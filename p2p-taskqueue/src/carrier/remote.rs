@@ -22,6 +22,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const RESTART_GRACE: Duration = Duration::from_secs(5);
 
 /// A peer, asked over the session that stands with it; when there is none, it is dialled.
+///
+/// A request whose answer was lost with the connection is asked once more on a new one, where asking twice comes to the same;
+/// a submit without an idempotency key is given one for that. Elsewhere the error is `interrupted`, with an unknown outcome.
 #[derive(Debug, Clone)]
 pub struct RemoteQueue {
     directory: Arc<Directory>,

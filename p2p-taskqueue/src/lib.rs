@@ -37,4 +37,7 @@ pub use libp2p::{Multiaddr, PeerId};
 pub use node::{Node, NodeConfig, NodeHandle};
 pub use task::{Fence, Json, Task, TaskId, TaskStatus};
 pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use wire::fuzzing;
 pub use wire::serve_local;

@@ -6,6 +6,7 @@ mod local;
 mod mesh;
 mod nothing;
 mod remote;
+mod repeat;
 mod routes;
 mod submitted;
 mod targeted;
@@ -23,5 +24,7 @@ pub use targeted::TargetedQueue;
 
 #[cfg(test)]
 mod mesh_tests;
+#[cfg(test)]
+mod remote_tests;
 #[cfg(test)]
 mod tests;

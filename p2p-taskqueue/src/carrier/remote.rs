@@ -3,7 +3,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use libp2p::{Multiaddr, PeerId};
 
-use super::timeout::{seconds, timeout_of};
+use super::{
+    repeat::{self, Sessions},
+    timeout::seconds,
+};
 use crate::{
     Caller, ErrorCode, QueueError, Request, Response, TaskQueue,
     api::{Target, Wait},
@@ -14,10 +17,14 @@ use crate::{
 /// Between two tries of a wait, so that a peer that answers and refuses is not asked without pause.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// A wait for a task whose owner may be restarting right now goes on for this long before it says so.
+/// A wait for a task whose owner may be restarting right now goes on for this long before it says so; so does a change
+/// whose answer was lost.
 const RESTART_GRACE: Duration = Duration::from_secs(5);
 
 /// A peer, asked over the session that stands with it; when there is none, it is dialled.
+///
+/// A request whose answer was lost with the connection is asked once more on a new one, where asking twice comes to the same;
+/// a submit without an idempotency key is given one for that. Elsewhere the error is `interrupted`, with an unknown outcome.
 #[derive(Debug, Clone)]
 pub struct RemoteQueue {
     directory: Arc<Directory>,
@@ -46,20 +53,8 @@ impl RemoteQueue {
         self.directory.reach(self.peer, &self.addresses, patience, timeout).await
     }
 
-    async fn ask(&self, request: &Request) -> Result<Response, QueueError> {
-        let timeout = timeout_of(request);
-        let started = self.directory.runtime.now();
-        let left = || timeout.saturating_sub(self.directory.runtime.now().saturating_duration_since(started));
-        for _ in 0..2 {
-            let connecting = left().min(CONNECT_TIMEOUT);
-            let session = self.connect(Patience::OneAttempt, connecting).await?;
-            match session.call(request, left()).await {
-                // The session ended before the request was sent: another one is worth a try.
-                Err(error) if error.code == ErrorCode::Unreachable && !session.is_open() => {}
-                answer => return answer,
-            }
-        }
-        Err(QueueError::new(ErrorCode::Unreachable, format!("{} closes every connection", self.peer)))
+    async fn ask(&self, request: Request) -> Result<Response, QueueError> {
+        repeat::ask(self, request, &*self.directory.runtime).await
     }
 
     /// Waits, over as many connections as it takes: asking again changes nothing, so an owner that restarts does not end
@@ -69,7 +64,7 @@ impl RemoteQueue {
         let started = runtime.now();
         let whole = seconds(wait.timeout_s);
         let left = |of: Duration| of.saturating_sub(runtime.now().saturating_duration_since(started));
-        let mut session = self.first_session(grace.min(whole)).await?;
+        let mut session = self.first_session(CONNECT_TIMEOUT, grace.min(whole)).await?;
         loop {
             let request = Request::Wait(Wait { timeout_s: left(whole).as_secs_f64(), ..wait.clone() });
             match session.call(&request, left(whole) + LONG_POLL_MARGIN).await {
@@ -81,8 +76,9 @@ impl RemoteQueue {
         }
     }
 
-    async fn first_session(&self, grace: Duration) -> Result<Session, QueueError> {
-        match self.connect(Patience::OneAttempt, CONNECT_TIMEOUT).await {
+    /// A session with a peer that may be restarting: one attempt within the timeout, and for the grace as many as it takes.
+    async fn first_session(&self, timeout: Duration, grace: Duration) -> Result<Session, QueueError> {
+        match self.connect(Patience::OneAttempt, timeout).await {
             Err(error) if error.code == ErrorCode::Unreachable && !grace.is_zero() => {
                 // What the first attempt met says more than that the second one did not come to an end.
                 self.connect(Patience::UntilDropped, grace).await.map_err(|_| error)
@@ -95,8 +91,15 @@ impl RemoteQueue {
     pub(crate) async fn call_owner(&self, request: Request) -> Result<Response, QueueError> {
         match request {
             Request::Wait(wait) => self.wait(wait, RESTART_GRACE).await,
-            request => self.ask(&request).await,
+            request => self.ask(request).await,
         }
+    }
+}
+
+impl Sessions for RemoteQueue {
+    async fn session(&self, waits: bool, within: Duration) -> Result<Session, QueueError> {
+        let grace = if waits { RESTART_GRACE.min(within) } else { Duration::ZERO };
+        self.first_session(CONNECT_TIMEOUT.min(within), grace).await
     }
 }
 
@@ -108,7 +111,7 @@ impl TaskQueue for RemoteQueue {
         }
         match request {
             Request::Wait(wait) => self.wait(wait, Duration::ZERO).await,
-            request => self.ask(&request).await,
+            request => self.ask(request).await,
         }
     }
 }

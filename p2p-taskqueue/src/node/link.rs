@@ -61,7 +61,7 @@ impl Link {
         match prove(&mut self.stream, &self.ours, peer, self.role, &*runtime).await {
             Err(error) => report(News::Refused(error)).await,
             Ok(proven) => {
-                let (session, driver) = Driver::new(self.stream, proven.reader, self.service, runtime);
+                let (session, driver) = Driver::new(self.stream, proven.agreed, self.service, runtime);
                 let proof = Proof {
                     session,
                     serves: proven.serves,

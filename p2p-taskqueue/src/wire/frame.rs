@@ -38,11 +38,19 @@ pub(crate) struct FrameReader {
     start: usize,
     end: usize,
     bytes_max: usize,
+    /// Since the start of the stream.
+    bytes_read: u64,
 }
 
 impl FrameReader {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { buffer: vec![0; READ_BUFFER_BYTES.min(LENGTH_BYTES + bytes_max)], start: 0, end: 0, bytes_max }
+        Self {
+            buffer: vec![0; READ_BUFFER_BYTES.min(LENGTH_BYTES + bytes_max)],
+            start: 0,
+            end: 0,
+            bytes_max,
+            bytes_read: 0,
+        }
     }
 
     /// Changes the cap for the frames that follow.
@@ -67,10 +75,21 @@ impl FrameReader {
         }
     }
 
+    /// How much the stream has given.
+    pub(crate) const fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// What the buffer takes.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) const fn memory(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Gives memory back that a large frame has taken.
     pub(crate) fn shrink(&mut self) {
         if self.start == self.end && self.buffer.len() > READ_BUFFER_BYTES {
-            *self = Self::new(self.bytes_max);
+            *self = Self { bytes_read: self.bytes_read, ..Self::new(self.bytes_max) };
         }
     }
 
@@ -99,6 +118,7 @@ impl FrameReader {
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
         let read = ready!(Pin::new(io).poll_read(cx, room))?;
         self.end = self.buffer.len().min(self.end + read);
+        self.bytes_read += read as u64;
         Poll::Ready(Ok(read))
     }
 

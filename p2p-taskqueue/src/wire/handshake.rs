@@ -1,7 +1,7 @@
 //! The handshake: both ends prove that they know the mesh secret, before any other frame is parsed.
 //!
 //! ```text
-//! both:  hello         versions, features, nonce, serves, software, instance
+//! both:  hello         versions, features, limits, nonce, serves, software, instance
 //! both:  proof         HMAC-SHA256(secret, label, role, both nonces, both peer ids)
 //! both:  introduction  where this node can be dialled; only to a peer whose proof held
 //! ```
@@ -16,11 +16,10 @@ use futures::{
     AsyncRead, AsyncWrite, AsyncWriteExt,
     future::{Either, select},
 };
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac;
 use libp2p::{Multiaddr, PeerId};
 use runtime_bridge::Runtime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sha2::Sha256;
 
 use super::{
     frame::{FrameError, FrameReader, put_frame},
@@ -28,31 +27,14 @@ use super::{
         ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE,
         HELLO_TEXT_BYTES_MAX, REFUSAL_LINGER,
     },
+    proof::{NONCE_BYTES, Role, proof},
+    session::Agreed,
+    terms::{Limits, Terms, features},
 };
 use crate::{ErrorCode, MeshSecret, QueueError};
 
 /// The versions of the protocol inside the stream that this build speaks.
 const VERSIONS: (u16, u16) = (1, 1);
-/// Keeps the proof from being taken for another use of the same secret.
-const LABEL: &[u8] = b"taskmesh mesh proof, version 1";
-const NONCE_BYTES: usize = 32;
-
-/// Which end of the connection this node is. Part of the proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Dialer,
-    Listener,
-}
-
-impl Role {
-    const fn other(self) -> Self {
-        match self {
-            Self::Dialer => Self::Listener,
-            Self::Listener => Self::Dialer,
-        }
-    }
-}
-
 /// What this node says of itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {
@@ -72,8 +54,8 @@ pub(crate) struct Proven {
     pub(crate) instance: String,
     pub(crate) software: String,
     pub(crate) addresses: Vec<Multiaddr>,
-    /// Holds what the peer sent after the handshake.
-    pub(crate) reader: FrameReader,
+    /// For the session that follows.
+    pub(crate) agreed: Agreed,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +93,8 @@ struct Hello {
     versions: (u16, u16),
     #[serde(default)]
     features: Vec<String>,
+    #[serde(default)]
+    limits: Limits,
     nonce: String,
     serves: bool,
     instance: String,
@@ -138,7 +122,9 @@ pub(crate) async fn prove<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let exchanged = within(HANDSHAKE_DEADLINE, exchange(io, ours, peer, role), runtime).await;
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(HandshakeError::Random)?;
+    let exchanged = within(HANDSHAKE_DEADLINE, exchange(io, ours, peer, role, nonce), runtime).await;
     let result = exchanged.unwrap_or(Err(HandshakeError::Deadline));
     if matches!(result, Err(HandshakeError::OtherMesh | HandshakeError::Version { .. })) {
         within(REFUSAL_LINGER, part(io), runtime).await;
@@ -154,12 +140,17 @@ pub(crate) async fn within<T>(span: Duration, future: impl Future<Output = T>, r
     }
 }
 
-async fn exchange<S>(io: &mut S, ours: &Ours, peer: PeerId, role: Role) -> Result<Proven, HandshakeError>
+/// The `nonce` must never have been used.
+pub(super) async fn exchange<S>(
+    io: &mut S,
+    ours: &Ours,
+    peer: PeerId,
+    role: Role,
+    nonce: [u8; NONCE_BYTES],
+) -> Result<Proven, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).map_err(HandshakeError::Random)?;
     let mut reader = FrameReader::new(FRAME_BYTES_UNPROVEN);
     send(io, &hello(ours, &nonce)).await?;
     let theirs: Hello = receive(io, &mut reader).await?;
@@ -188,7 +179,7 @@ where
         instance: short(theirs.instance),
         software: short(theirs.software),
         addresses: readable(&addresses),
-        reader,
+        agreed: Agreed { reader, terms: Terms::new(&theirs.features, theirs.limits) },
     })
 }
 
@@ -214,7 +205,8 @@ async fn part<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
 fn hello(ours: &Ours, nonce: &[u8; NONCE_BYTES]) -> Hello {
     Hello {
         versions: VERSIONS,
-        features: Vec::new(),
+        features: features(),
+        limits: Limits::ours(),
         nonce: HEXLOWER.encode(nonce),
         serves: ours.serves,
         instance: ours.instance.clone(),
@@ -238,29 +230,6 @@ fn introduction(ours: &Ours) -> Introduction {
 fn readable(addresses: &[String]) -> Vec<Multiaddr> {
     let short = addresses.iter().filter(|text| text.len() <= ADDRESS_BYTES_MAX);
     short.take(ADDRESSES_MAX).filter_map(|text| Multiaddr::from_str(text).ok()).collect()
-}
-
-fn proof(
-    secret: &MeshSecret,
-    role: Role,
-    nonces: &([u8; NONCE_BYTES], [u8; NONCE_BYTES]),
-    peers: &(PeerId, PeerId),
-) -> Hmac<Sha256> {
-    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length is a key");
-    mac.update(LABEL);
-    mac.update(match role {
-        Role::Dialer => b"dialer..",
-        Role::Listener => b"listener",
-    });
-    mac.update(&nonces.0);
-    mac.update(&nonces.1);
-    // The length of a peer id varies: without it two pairs of ids could read the same.
-    for peer in [peers.0.to_bytes(), peers.1.to_bytes()] {
-        mac.update(&(peer.len() as u64).to_be_bytes());
-        mac.update(&peer);
-    }
-    mac
 }
 
 fn decode<const BYTES: usize>(text: &str) -> Result<[u8; BYTES], FrameError> {
@@ -302,6 +271,9 @@ where
     .await
 }
 
+#[cfg(test)]
+#[path = "handshake_hostile_tests.rs"]
+mod hostile_tests;
 #[cfg(test)]
 #[path = "handshake_tests.rs"]
 mod tests;

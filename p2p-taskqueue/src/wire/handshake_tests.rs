@@ -1,4 +1,9 @@
-use std::sync::Arc;
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
@@ -8,7 +13,7 @@ use runtime_bridge::RuntimeExt;
 use super::*;
 use crate::testing::{ManualRuntime, Pipe, pipe, runtime, soon};
 
-fn ours(peer_id: PeerId, secret: u8) -> Ours {
+pub(super) fn ours(peer_id: PeerId, secret: u8) -> Ours {
     let addresses = vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()];
     let secret = MeshSecret::from_bytes([secret; 32]);
     Ours { peer_id, secret, serves: true, instance: "i".to_owned(), addresses }
@@ -46,7 +51,7 @@ async fn another_secret_is_told_to_both() {
 }
 
 /// Copies frames both ways and keeps what the first end sent.
-async fn record(mut from: Pipe, mut to: Pipe, log: Arc<std::sync::Mutex<Vec<u8>>>) {
+pub(super) async fn record(mut from: Pipe, mut to: Pipe, log: Arc<std::sync::Mutex<Vec<u8>>>) {
     let (mut there, mut back) = (vec![0; 4096], vec![0; 4096]);
     loop {
         tokio::select! {
@@ -121,6 +126,7 @@ async fn a_newer_protocol_is_named() {
     let hello = Hello {
         versions: (7, 9),
         features: Vec::new(),
+        limits: Limits::default(),
         nonce,
         serves: true,
         instance: String::new(),
@@ -142,6 +148,46 @@ async fn sixteen_long_addresses_fit() {
     assert!(!introduction.addresses.is_empty());
     let (mut a, _b) = pipe(64 * 1024);
     send(&mut a, &introduction).await.unwrap();
+}
+
+/// A connection that takes and gives one byte at a time.
+struct ByteByByte(Pipe);
+
+impl AsyncRead for ByteByByte {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let one = room.len().min(1);
+        Pin::new(&mut self.0).poll_read(cx, &mut room[..one])
+    }
+}
+
+impl AsyncWrite for ByteByByte {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &bytes[..bytes.len().min(1)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_comes_through_one_byte_at_a_time() {
+    let (dialler, listener) = (PeerId::random(), PeerId::random());
+    let (a, b) = pipe(64 * 1024);
+    let (mut a, mut b) = (ByteByByte(a), ByteByByte(b));
+    let (ours_a, ours_b, runtime) = (ours(dialler, 1), ours(listener, 1), runtime());
+    let met = soon(async {
+        tokio::join!(
+            prove(&mut a, &ours_a, listener, Role::Dialer, &*runtime),
+            prove(&mut b, &ours_b, dialler, Role::Listener, &*runtime),
+        )
+    })
+    .await;
+    assert!(met.0.is_ok() && met.1.is_ok(), "{met:?}");
 }
 
 proptest! {

@@ -9,6 +9,16 @@ pub(crate) const FRAME_BYTES_UNPROVEN: usize = 4 * 1024;
 /// records that passes its 512 KiB with one such record, and the records of a wait up to [`WAITED_BYTES_MAX`].
 pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Every end takes frames of this size, whatever it says: room for every message without a payload, and for every refusal.
+pub(crate) const FRAME_BYTES_MIN: usize = 64 * 1024;
+
+/// A request that carries no payload, result or value, as text: the longest lists of types, labels and ids, every character
+/// of them escaped. What is larger is refused before it is taken apart.
+pub(crate) const REQUEST_BYTES_SMALL: usize = 512 * 1024;
+
+/// What is said of a request that is not understood: the parser's message may quote the request at length.
+pub(crate) const REFUSAL_TEXT_BYTES_MAX: usize = 512;
+
 /// The records in one answer to a wait: below [`FRAME_BYTES_MAX`] by more than what surrounds them.
 pub(crate) const WAITED_BYTES_MAX: usize = 6 * 1024 * 1024;
 
@@ -23,6 +33,9 @@ pub(crate) const FRAMES_PER_TURN: usize = 64;
 
 /// Requests in flight on one session, each way. A node with a thousand waiting tools needs no more.
 pub(crate) const IN_FLIGHT_MAX: usize = 1_024;
+
+/// Every end takes this many requests at once, whatever it says: a worker's claims and renewals beside a few questions.
+pub(crate) const IN_FLIGHT_MIN: usize = 16;
 
 /// The request bytes that one peer may have in flight here: sixteen payloads of the largest size.
 pub(crate) const INBOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -52,6 +65,10 @@ pub(crate) const PING_AFTER: Duration = Duration::from_secs(10);
 /// A peer that has been silent, or has read nothing of what waits for it, for this many times [`PING_AFTER`] is dead: half
 /// a minute, in which a congested network recovers, and which a person will wait.
 pub(crate) const SILENT_TICKS_MAX: u32 = 3;
+
+/// A peer in the middle of a large frame counts as heard when this much has come since the last tick: 50 kbit/s, below
+/// which nobody waits for a payload, and which a peer that sends byte by byte does not reach.
+pub(crate) const PROGRESS_BYTES_MIN: u64 = 64 * 1024;
 
 /// A request that says no time of its own.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -11,14 +11,32 @@ use super::{
     frame::FrameReader,
     handshake::{HandshakeError, check_versions, receive, send, short, versions, within},
     limits::{FRAME_BYTES_MAX, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE},
-    session::{Driver, Service, Session},
+    session::{Agreed, Driver, Service, Session},
+    terms::{Limits, Terms, features},
 };
 use crate::{Caller, TaskQueue};
 
 #[derive(Debug, Serialize, Deserialize)]
-struct LocalHello {
+pub(super) struct LocalHello {
     versions: (u16, u16),
+    #[serde(default)]
+    features: Vec<String>,
+    #[serde(default)]
+    limits: Limits,
     software: String,
+}
+
+impl LocalHello {
+    pub(super) fn ours() -> Self {
+        let software = env!("CARGO_PKG_VERSION").to_owned();
+        Self { versions: versions(), features: features(), limits: Limits::ours(), software }
+    }
+
+    /// What is agreed with the end that says this.
+    pub(super) fn terms(self) -> Result<Terms, HandshakeError> {
+        check_versions(self.versions, || short(self.software))?;
+        Ok(Terms::new(&self.features, self.limits))
+    }
 }
 
 /// Serves one client of this machine over an open connection, for example a Unix socket whose mode keeps other users out;
@@ -50,15 +68,14 @@ pub(crate) async fn open<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let hello = LocalHello { versions: versions(), software: env!("CARGO_PKG_VERSION").to_owned() };
     let exchange = async {
         let mut reader = FrameReader::new(FRAME_BYTES_UNPROVEN);
-        send(&mut io, &hello).await?;
+        send(&mut io, &LocalHello::ours()).await?;
         let theirs: LocalHello = receive(&mut io, &mut reader).await?;
-        check_versions(theirs.versions, || short(theirs.software))?;
+        let terms = theirs.terms()?;
         reader.set_bytes_max(FRAME_BYTES_MAX);
-        Ok(reader)
+        Ok(Agreed { reader, terms })
     };
-    let reader = within(HANDSHAKE_DEADLINE, exchange, &*runtime).await.unwrap_or(Err(HandshakeError::Deadline))?;
-    Ok(Driver::new(io, reader, service, runtime))
+    let agreed = within(HANDSHAKE_DEADLINE, exchange, &*runtime).await.unwrap_or(Err(HandshakeError::Deadline))?;
+    Ok(Driver::new(io, agreed, service, runtime))
 }

@@ -4,14 +4,14 @@
 //! so that a request that is not understood is answered and the session lives on. Kinds and fields of a newer peer are
 //! ignored.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
     frame::{FrameError, put_frame},
-    limits::FRAME_BYTES_MAX,
+    request::brief,
 };
 use crate::{ErrorCode, QueueError, Request, Response};
 
@@ -39,25 +39,31 @@ pub(crate) enum Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// Appends the message as a frame.
-    pub(crate) fn put(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
-        put_frame(out, FRAME_BYTES_MAX, |out| serde_json::to_writer(out, self))
+    /// Appends the message as a frame of at most `bytes_max`, which is what the peer takes.
+    pub(crate) fn put(&self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), FrameError> {
+        put_frame(out, bytes_max, |out| serde_json::to_writer(out, self))
     }
 }
 
-/// Appends the answer to a call; an error in its place when it does not fit into a frame.
-pub(crate) fn put_answer(out: &mut Vec<u8>, id: u64, result: &Result<Response, QueueError>) -> Result<(), FrameError> {
+/// Appends the answer to a call; an error in its place when it does not fit into a frame that the peer takes. Says whether
+/// it did.
+pub(crate) fn put_answer(
+    out: &mut Vec<u8>,
+    id: u64,
+    result: &Result<Response, QueueError>,
+    bytes_max: usize,
+) -> Result<bool, FrameError> {
     let (ok, error) = match result {
         Ok(response) => (Some(response), None),
         Err(error) => (None, Some(error)),
     };
-    match (Outgoing::Answer { id, ok, error }).put(out) {
+    match (Outgoing::Answer { id, ok, error }).put(out, bytes_max) {
         Err(FrameError::TooLong { bytes, bytes_max }) => {
             // The operation is done; what is refused is its answer.
             let error = QueueError::over_limit("answer", bytes, bytes_max, "bytes").with_unknown_outcome();
-            Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out)
+            Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out, bytes_max).map(|()| false)
         }
-        put => put,
+        put => put.map(|()| true),
     }
 }
 
@@ -113,40 +119,15 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Reads a request; the error is its answer.
-pub(crate) fn read_request(raw: &RawValue) -> Result<Request, QueueError> {
-    serde_json::from_str(raw.get()).map_err(|error| match operation_name(raw) {
-        // The parser's own word for it: the tags on the wire are its business.
-        Some(name) if error.to_string().starts_with(&format!("unknown variant `{name}`")) => QueueError::new(
-            ErrorCode::Unsupported,
-            format!("the operation {name:?} is not known here: this node may be older than the one that asks"),
-        ),
-        _ => QueueError::new(ErrorCode::InvalidArgument, format!("the request is not understood: {error}")),
-    })
-}
-
 /// Reads the answer to a call.
 pub(crate) fn read_answer(ok: Option<&RawValue>, error: Option<&RawValue>) -> Result<Response, QueueError> {
-    let foreign =
-        |what: String| QueueError::new(ErrorCode::Internal, format!("the peer's answer is not understood: {what}"));
+    let foreign = |what: &str| {
+        QueueError::new(ErrorCode::Internal, format!("the peer's answer is not understood: {}", brief(what)))
+    };
     match (ok, error) {
-        (Some(ok), None) => serde_json::from_str(ok.get()).map_err(|error| foreign(error.to_string())),
-        (_, Some(error)) => Err(serde_json::from_str(error.get()).unwrap_or_else(|error| foreign(error.to_string()))),
-        (None, None) => Err(foreign("it is empty".to_owned())),
-    }
-}
-
-/// The tag of a request: its only key, or all of it.
-fn operation_name(raw: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Tagged {
-        Bare(String),
-        With(HashMap<String, IgnoredAny>),
-    }
-    match serde_json::from_str(raw.get()).ok()? {
-        Tagged::Bare(name) => Some(name),
-        Tagged::With(map) => map.into_keys().next(),
+        (Some(ok), None) => serde_json::from_str(ok.get()).map_err(|error| foreign(&error.to_string())),
+        (_, Some(error)) => Err(serde_json::from_str(error.get()).unwrap_or_else(|error| foreign(&error.to_string()))),
+        (None, None) => Err(foreign("it is empty")),
     }
 }
 
@@ -155,29 +136,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn raw(text: &str) -> &RawValue {
-        serde_json::from_str(text).unwrap()
-    }
+    use crate::wire::request::read_request;
 
     #[test]
     fn what_is_put_is_read() {
         let request = Request::Peers(crate::api::Peers::default());
         let mut out = Vec::new();
-        Outgoing::Call { id: 7, request: &request }.put(&mut out).unwrap();
+        Outgoing::Call { id: 7, request: &request }.put(&mut out, 1_024).unwrap();
         match Incoming::read(&out[4..]).unwrap() {
             Incoming::Call { id: 7, request: raw } => assert_eq!(read_request(raw).unwrap(), request),
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn an_unknown_operation_is_told_from_a_bad_request() {
-        let code = |text: &str| read_request(raw(text)).unwrap_err().code;
-        assert_eq!(code(r#"{"teleport":{"to":"mars"}}"#), ErrorCode::Unsupported);
-        assert_eq!(code(r#""teleport""#), ErrorCode::Unsupported);
-        assert_eq!(code(r#"{"get":{"task_id":"nonsense"}}"#), ErrorCode::InvalidArgument);
-        assert_eq!(code(r#"[1]"#), ErrorCode::InvalidArgument);
     }
 
     #[test]

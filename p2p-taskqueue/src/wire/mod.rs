@@ -1,15 +1,30 @@
 //! What travels between two nodes, and between a node and the clients of its machine: frames, the handshake, messages, and
-//! the session that both ends run.
+//! the session that both ends run. `PROTOCOL.md` beside the sources says the same to another implementation.
 
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handshake;
 pub(crate) mod limits;
 mod local;
 mod message;
+mod proof;
+mod request;
 mod session;
+mod terms;
 
 pub use local::serve_local;
 
-pub(crate) use handshake::{HandshakeError, Ours, Role, prove, within};
+pub(crate) use handshake::{HandshakeError, Ours, prove, within};
 pub(crate) use local::open;
+pub(crate) use proof::Role;
 pub(crate) use session::{Driver, Service, Session, SessionEnd};
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod protocol_tests;
+#[cfg(test)]
+pub(crate) use {
+    examples::exchanges, frame::FrameReader, message::Incoming, request::read_request, session::Agreed, terms::Terms,
+};

@@ -5,28 +5,26 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use futures::{
-    future::{Either, select},
-    task::AtomicWaker,
-};
+use futures::task::AtomicWaker;
 use runtime_bridge::Runtime;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use super::handed_out::{give_back, handed_out};
 use crate::{
-    ErrorCode, QueueError, Request, Response, Task,
-    api::{Outcome, Release},
+    ErrorCode, QueueError, Response, Task,
+    api::Outcome,
     wire::{
         frame::FrameError,
-        limits::{IN_FLIGHT_MAX, QUEUED_BYTES_MAX, RETRY_AFTER_S},
+        limits::{QUEUED_BYTES_MAX, RETRY_AFTER_S},
         message::{Outgoing, read_answer},
+        terms::Terms,
     },
 };
 
-type Answer = Result<Response, QueueError>;
+pub(super) type Answer = Result<Response, QueueError>;
 
 /// Why a session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,31 +41,27 @@ pub(crate) enum SessionEnd {
     ClosedHere,
 }
 
-/// The caller's side of a session. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Session {
-    shared: Arc<Shared>,
-}
-
 /// What callers and the driver share.
 pub(super) struct Shared {
     state: Mutex<State>,
-    next_id: AtomicU64,
+    pub(super) next_id: AtomicU64,
     /// Wakes the driver when there is something to send or to do.
-    driver: AtomicWaker,
-    runtime: Arc<dyn Runtime>,
+    pub(super) driver: AtomicWaker,
+    pub(super) runtime: Arc<dyn Runtime>,
+    /// What the peer takes.
+    pub(super) terms: Terms,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    calls: HashMap<u64, Call>,
+pub(super) struct State {
+    pub(super) calls: HashMap<u64, Call>,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
-    phase: Phase,
+    pub(super) phase: Phase,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Open,
     /// The peer takes no new calls.
@@ -81,16 +75,16 @@ enum Phase {
 
 /// A call that is not answered yet.
 #[derive(Debug)]
-struct Call {
+pub(super) struct Call {
     /// The caller holds the other end; none when it has gone.
-    reply: Option<oneshot::Sender<Answer>>,
-    is_claim: bool,
+    pub(super) reply: Option<oneshot::Sender<Answer>>,
+    pub(super) is_claim: bool,
     /// Where its frame ends in the stream; none while it is queued.
-    end: Option<u64>,
+    pub(super) end: Option<u64>,
 }
 
 #[derive(Debug)]
-enum Queued {
+pub(super) enum Queued {
     Call { id: u64, frame: Vec<u8> },
     Cancel { id: u64 },
 }
@@ -103,114 +97,27 @@ pub(super) enum Order {
     Close,
 }
 
-impl Session {
-    pub(super) fn new(runtime: Arc<dyn Runtime>) -> (Self, Arc<Shared>) {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            next_id: AtomicU64::new(1),
-            driver: AtomicWaker::new(),
-            runtime,
-        });
-        (Self { shared: Arc::clone(&shared) }, shared)
-    }
-
-    /// Asks the peer.
-    ///
-    /// # Errors
-    ///
-    /// The peer's error; `timeout` when it does not answer in time; `interrupted` when the session ends after the request
-    /// was written; `unreachable` when it ends before, so that nothing was asked; `overloaded` when a bound is reached.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future tells the peer to give the request up.
-    pub(crate) async fn call(&self, request: &Request, timeout: Duration) -> Answer {
-        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut frame = Vec::new();
-        (Outgoing::Call { id, request }).put(&mut frame).map_err(|error| unsendable(&error))?;
-        let (reply, answer) = oneshot::channel();
-        let call = Call { reply: Some(reply), is_claim: claims(request), end: None };
-        self.shared.queue_call(id, frame, call)?;
-        let outstanding = Outstanding { shared: &self.shared, id };
-        let deadline = self.shared.runtime.now() + timeout;
-        match select(answer, self.shared.runtime.sleep_until(deadline)).await {
-            Either::Left((answered, _)) => {
-                std::mem::forget(outstanding);
-                // The driver answers every call before it ends.
-                answered.unwrap_or_else(|_| Err(QueueError::new(ErrorCode::Interrupted, "the session ended")))
-            }
-            Either::Right(_) => {
-                drop(outstanding);
-                let message = format!("no answer within {} s", timeout.as_secs_f64());
-                Err(QueueError::new(ErrorCode::Timeout, message))
-            }
-        }
-    }
-
-    /// Whether new calls can be made.
-    pub(crate) fn is_open(&self) -> bool {
-        self.shared.lock().phase == Phase::Open
-    }
-
-    /// Tells the peer that no new calls are welcome, lets what is under way end, then closes.
-    pub(crate) fn drain(&self) {
-        self.advance(Phase::Draining);
-    }
-
-    /// Closes at once.
-    pub(crate) fn close(&self) {
-        self.advance(Phase::Closing);
-    }
-
-    fn advance(&self, to: Phase) {
-        let mut state = self.shared.lock();
-        let is_later = match state.phase {
-            Phase::Open | Phase::PeerLeaves => true,
-            Phase::Draining => to == Phase::Closing,
-            Phase::Closing | Phase::Ended(_) => false,
-        };
-        if is_later {
-            state.phase = to;
-            drop(state);
-            self.shared.driver.wake();
-        }
-    }
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.shared.lock();
-        f.debug_struct("Session").field("phase", &state.phase).field("calls", &state.calls.len()).finish()
-    }
-}
-
-/// A call whose caller waits; dropping it gives the call up.
-struct Outstanding<'a> {
-    shared: &'a Shared,
-    id: u64,
-}
-
-impl Drop for Outstanding<'_> {
-    fn drop(&mut self) {
-        self.shared.give_up(self.id);
-    }
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn new(runtime: Arc<dyn Runtime>, terms: Terms) -> Self {
+        let (state, next_id, driver) = (Mutex::default(), AtomicU64::new(1), AtomicWaker::new());
+        Self { state, next_id, driver, runtime, terms }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock can only come from an allocation; the state is whole between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn queue_call(&self, id: u64, frame: Vec<u8>, call: Call) -> Result<(), QueueError> {
+    pub(super) fn queue_call(&self, id: u64, frame: Vec<u8>, call: Call) -> Result<(), QueueError> {
         let mut state = self.lock();
         state.phase.refusal().map_or(Ok(()), Err)?;
-        let overloaded = |what| QueueError::new(ErrorCode::Overloaded, what).with_retry_after_s(RETRY_AFTER_S);
-        if state.calls.len() >= IN_FLIGHT_MAX {
-            return Err(overloaded(format!("{IN_FLIGHT_MAX} requests to this peer are in flight")));
+        let overloaded = |limit, what| Err(QueueError::overloaded(limit, what, RETRY_AFTER_S));
+        let in_flight_max = self.terms.in_flight;
+        if state.calls.len() >= in_flight_max {
+            return overloaded(in_flight_max, "requests in flight to this peer");
         }
         if state.queued_bytes + frame.len() > QUEUED_BYTES_MAX {
-            return Err(overloaded(format!("{} bytes wait for this peer to read them", state.queued_bytes)));
+            return overloaded(QUEUED_BYTES_MAX, "bytes that wait for this peer to read them");
         }
         state.calls.insert(id, call);
         state.queued_bytes += frame.len();
@@ -229,7 +136,7 @@ impl Shared {
     }
 
     /// The caller has gone: a call that was not sent is forgotten, one that was is called off.
-    fn give_up(&self, id: u64) {
+    pub(super) fn give_up(&self, id: u64) {
         let mut state = self.lock();
         match state.calls.get_mut(&id) {
             Some(Call { end: None, .. }) => {
@@ -242,6 +149,10 @@ impl Shared {
             }
             None => {}
         }
+    }
+
+    pub(super) const fn terms(&self) -> Terms {
+        self.terms
     }
 
     pub(super) fn register(&self, cx: &std::task::Context<'_>) {
@@ -280,7 +191,7 @@ impl Shared {
                 }
                 Some(Queued::Cancel { id }) => {
                     if state.calls.contains_key(&id) {
-                        Outgoing::Cancel { id }.put(out)?;
+                        Outgoing::Cancel { id }.put(out, self.terms.frame_bytes)?;
                     }
                 }
                 None => break,
@@ -307,28 +218,23 @@ impl Shared {
             Some(reply) => reply.send(read_answer(ok, error)).err(),
             None => Some(read_answer(ok, error)),
         };
-        match undelivered {
-            Some(Ok(Response::Claimed(claimed))) => claimed.task.iter().for_each(|task| self.give_back(task)),
-            Some(Ok(Response::ClaimedMany(claimed))) => claimed.tasks.iter().for_each(|task| self.give_back(task)),
-            Some(Ok(Response::Completed(completed))) => completed.next.iter().for_each(|task| self.give_back(task)),
-            _ => {}
+        if let Some(Ok(response)) = undelivered {
+            handed_out(&response).iter().for_each(|task| self.give_back(task));
         }
     }
 
-    /// A task was claimed for a caller that has gone: without this it would be nobody's until its lease ends.
+    /// The caller that the task was claimed for has gone.
     fn give_back(&self, task: &Task) {
-        let (task_id, Some(fence)) = (task.task_id, task.fence) else { return };
-        let reason = "its claimant has gone".to_owned();
-        let request = Request::Release(Release { task_id, fence, delay_s: 0.0, reason });
+        let Some(request) = give_back(task, "its claimant has gone") else { return };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();
         let call = Call { reply: None, is_claim: false, end: None };
         let queued = (Outgoing::Call { id, request: &request })
-            .put(&mut frame)
+            .put(&mut frame, self.terms.frame_bytes)
             .map_err(|error| unsendable(&error))
             .and_then(|()| self.queue_call(id, frame, call));
         if let Err(error) = queued {
-            tracing::debug!(%task_id, %error, "a claimed task stays leased until its lease ends");
+            tracing::debug!(task_id = %task.task_id, %error, "a claimed task stays leased until its lease ends");
         }
     }
 
@@ -372,16 +278,7 @@ impl Phase {
     }
 }
 
-/// Whether the answer may hand tasks out.
-const fn claims(request: &Request) -> bool {
-    match request {
-        Request::Claim(_) | Request::ClaimMany(_) => true,
-        Request::Complete(complete) => complete.claim_next.is_some(),
-        _ => false,
-    }
-}
-
-fn unsendable(error: &FrameError) -> QueueError {
+pub(super) fn unsendable(error: &FrameError) -> QueueError {
     match *error {
         FrameError::TooLong { bytes, bytes_max } => QueueError::over_limit("request", bytes, bytes_max, "bytes"),
         _ => QueueError { outcome: Outcome::NotApplied, ..QueueError::new(ErrorCode::Internal, error.to_string()) },

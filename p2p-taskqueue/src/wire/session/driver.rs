@@ -6,22 +6,35 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncWrite};
-use runtime_bridge::{Runtime, Sleep};
+use runtime_bridge::Runtime;
 use serde_json::value::RawValue;
 
 use super::{
-    calls::{Order, Session, SessionEnd, Shared},
+    calls::{Order, SessionEnd, Shared},
+    handed_out::{give_back, handed_out},
+    handle::Session,
     jobs::{Jobs, RepeatedId, Service},
+    pulse::Pulse,
     writer::WriteBuffer,
 };
 use crate::{
-    ErrorCode, QueueError,
+    ErrorCode, QueueError, Response,
     wire::{
         frame::{FrameError, FrameReader},
-        limits::{FRAMES_PER_TURN, PING_AFTER, SILENT_TICKS_MAX, WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX},
-        message::{Incoming, Outgoing, put_answer, read_request},
+        limits::{FRAMES_PER_TURN, WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX},
+        message::{Incoming, Outgoing, put_answer},
+        request::read_request,
+        terms::Terms,
     },
 };
+
+/// What a handshake leaves to the session.
+#[derive(Debug)]
+pub(crate) struct Agreed {
+    /// Holds what the peer sent after the handshake.
+    pub(crate) reader: FrameReader,
+    pub(crate) terms: Terms,
+}
 
 /// Owns the stream; a future that ends with the session. Dropping it ends the session.
 #[must_use = "a session does nothing unless its driver is polled"]
@@ -42,19 +55,6 @@ struct Desk {
     is_draining: bool,
 }
 
-/// Notices that the peer is dead or does not read.
-struct Pulse {
-    runtime: Arc<dyn Runtime>,
-    /// Fires every [`PING_AFTER`]: one timer for the session's life, not one for each frame.
-    tick: Sleep,
-    has_heard: bool,
-    /// Ticks in a row without a frame from the peer.
-    silent_ticks: u32,
-    /// Ticks in a row in which the peer took nothing of what waits for it.
-    stalled_ticks: u32,
-    written_at_tick: u64,
-}
-
 /// Whether a turn ended because there was nothing left to do, or to let others have theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
@@ -66,20 +66,18 @@ impl<S> Driver<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Starts a session over a stream whose handshake is done; `reader` holds what has come since.
-    pub(crate) fn new(
-        io: S,
-        reader: FrameReader,
-        service: Option<Service>,
-        runtime: Arc<dyn Runtime>,
-    ) -> (Session, Self) {
-        let (session, shared) = Session::new(Arc::clone(&runtime));
+    /// Starts a session over a stream whose handshake is done.
+    pub(crate) fn new(io: S, agreed: Agreed, service: Option<Service>, runtime: Arc<dyn Runtime>) -> (Session, Self) {
+        let Agreed { reader, terms } = agreed;
+        let (session, shared) = Session::new(Arc::clone(&runtime), terms);
         let desk = Desk { shared, writer: WriteBuffer::default(), jobs: Jobs::default(), service, is_draining: false };
         (session, Self { io, reader, desk, pulse: Pulse::new(runtime) })
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, SessionEnd> {
-        self.pulse.beat(&mut self.desk, &mut self.reader, cx)?;
+        if self.pulse.beat(&self.desk.writer, &mut self.reader, cx)? {
+            self.desk.put(&Outgoing::Ping)?;
+        }
         let read = self.read(cx)?;
         self.desk.run_jobs(cx)?;
         let is_written = self.write(cx)?;
@@ -95,7 +93,7 @@ where
         for _ in 0..FRAMES_PER_TURN {
             match self.reader.poll_frame(&mut self.io, cx).map_err(broken)? {
                 Poll::Ready(Some(frame)) => {
-                    self.pulse.has_heard = true;
+                    self.pulse.heard();
                     self.desk.take_message(frame)?;
                 }
                 Poll::Ready(None) => return Err(SessionEnd::ClosedByPeer),
@@ -194,14 +192,14 @@ impl Desk {
                 Err(RepeatedId) => return Err(SessionEnd::Broken(format!("two requests with the id {id}"))),
             },
         };
-        put_answer(self.writer.frames(), id, &Err(refusal)).map_err(broken)
+        self.answer(id, &Err(refusal))
     }
 
     fn run_jobs(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
         while self.writer.len() < WRITE_BUFFER_HIGH
             && let Poll::Ready((id, outcome)) = self.jobs.poll_answer(cx)
         {
-            put_answer(self.writer.frames(), id, &outcome).map_err(broken)?;
+            self.answer(id, &outcome)?;
         }
         if self.writer.len() >= WRITE_BUFFER_HIGH {
             self.jobs.hold_back();
@@ -219,8 +217,18 @@ impl Desk {
         !self.jobs.is_polled() || self.shared.has_queued()
     }
 
+    fn answer(&mut self, id: u64, outcome: &Result<Response, QueueError>) -> Result<(), SessionEnd> {
+        let fits = put_answer(self.writer.frames(), id, outcome, self.shared.terms().frame_bytes).map_err(broken)?;
+        if let (false, Ok(response), Some(service)) = (fits, outcome, &self.service) {
+            // The peer claimed what it cannot take: others may.
+            let reason = "its claimant does not take frames that long";
+            self.jobs.ask(handed_out(response).iter().filter_map(|task| give_back(task, reason)).collect(), service);
+        }
+        Ok(())
+    }
+
     fn put(&mut self, message: &Outgoing<'_>) -> Result<(), SessionEnd> {
-        message.put(self.writer.frames()).map_err(broken)
+        message.put(self.writer.frames(), self.shared.terms().frame_bytes).map_err(broken)
     }
 
     fn start_draining(&mut self) {
@@ -243,37 +251,6 @@ impl Desk {
 impl fmt::Debug for Desk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk").field("jobs", &self.jobs).finish_non_exhaustive()
-    }
-}
-
-impl Pulse {
-    fn new(runtime: Arc<dyn Runtime>) -> Self {
-        let tick = runtime.sleep_until(runtime.now() + PING_AFTER);
-        Self { runtime, tick, has_heard: false, silent_ticks: 0, stalled_ticks: 0, written_at_tick: 0 }
-    }
-
-    fn beat(&mut self, desk: &mut Desk, reader: &mut FrameReader, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
-        while Pin::new(&mut self.tick).poll(cx).is_ready() {
-            self.tick = self.runtime.sleep_until(self.runtime.now() + PING_AFTER);
-            reader.shrink();
-            let written = desk.writer.written();
-            let is_stalled = !desk.writer.is_empty() && written == self.written_at_tick;
-            self.written_at_tick = written;
-            self.stalled_ticks = if is_stalled { self.stalled_ticks + 1 } else { 0 };
-            if self.stalled_ticks >= SILENT_TICKS_MAX {
-                return Err(SessionEnd::Stalled);
-            }
-            if std::mem::take(&mut self.has_heard) {
-                self.silent_ticks = 0;
-                continue;
-            }
-            self.silent_ticks += 1;
-            if self.silent_ticks >= SILENT_TICKS_MAX {
-                return Err(SessionEnd::Silent);
-            }
-            desk.put(&Outgoing::Ping)?;
-        }
-        Ok(())
     }
 }
 

@@ -25,7 +25,8 @@ pub(crate) struct Service {
 }
 
 type Outcome = Result<Response, QueueError>;
-type Job = Pin<Box<dyn Future<Output = (u64, Option<Outcome>)> + Send>>;
+/// None for what nobody waits for.
+type Job = Pin<Box<dyn Future<Output = Option<(u64, Option<Outcome>)>> + Send>>;
 
 /// What a peer has asked and is not answered yet.
 #[derive(Debug, Default)]
@@ -77,10 +78,10 @@ impl Jobs {
         let job = AssertUnwindSafe(async move { queue.call(&caller, request).await }).catch_unwind();
         let (abort, registration) = AbortHandle::new_pair();
         let job = Abortable::new(job, registration).map(move |ended| match ended {
-            Ok(Ok(outcome)) => (id, Some(outcome)),
+            Ok(Ok(outcome)) => Some((id, Some(outcome))),
             // The message of the panic is for the log, which the panic hook writes.
-            Ok(Err(_panic)) => (id, Some(Err(QueueError::new(ErrorCode::Internal, "the operation panicked")))),
-            Err(_aborted) => (id, None),
+            Ok(Err(_panic)) => Some((id, Some(Err(QueueError::new(ErrorCode::Internal, "the operation panicked"))))),
+            Err(_aborted) => Some((id, None)),
         });
         self.running.push(Box::pin(job));
         self.is_polled = false;
@@ -89,15 +90,31 @@ impl Jobs {
         Ok(Ok(()))
     }
 
+    /// Asks these one after the other on the peer's behalf, which hears nothing of it. Counts as one request in flight.
+    pub(super) fn ask(&mut self, requests: Vec<Request>, service: &Service) {
+        if requests.is_empty() {
+            return;
+        }
+        let Service { queue, caller } = service.clone();
+        let job = async move {
+            for request in requests {
+                if let Err(error) = queue.call(&caller, request).await {
+                    tracing::debug!(%error, "a claimed task stays leased until its lease ends");
+                }
+            }
+        };
+        self.running.push(Box::pin(AssertUnwindSafe(job).catch_unwind().map(|_done_or_panicked| None)));
+        self.is_polled = false;
+    }
+
     fn admit(&self, bytes: usize) -> Result<(), QueueError> {
-        let overloaded =
-            |what: String| Err(QueueError::new(ErrorCode::Overloaded, what).with_retry_after_s(RETRY_AFTER_S));
-        if self.entries.len() >= IN_FLIGHT_MAX {
-            return overloaded(format!("{IN_FLIGHT_MAX} requests of this peer are in flight"));
+        let overloaded = |limit, what| Err(QueueError::overloaded(limit, what, RETRY_AFTER_S));
+        if self.running.len() >= IN_FLIGHT_MAX {
+            return overloaded(IN_FLIGHT_MAX, "requests of this peer in flight");
         }
         // A single request that is larger than all may be together does not exist: frames are smaller.
         if self.bytes + bytes > INBOUND_BYTES_MAX {
-            return overloaded(format!("{} bytes of this peer's requests are in flight", self.bytes));
+            return overloaded(INBOUND_BYTES_MAX, "bytes of this peer's requests in flight");
         }
         Ok(())
     }
@@ -119,7 +136,7 @@ impl Jobs {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.running.is_empty()
     }
 
     /// Notes that jobs that are ready were not polled.
@@ -135,9 +152,15 @@ impl Jobs {
     /// The next answer; pending when all jobs wait, and when there are none.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
         self.is_polled = false;
-        let Poll::Ready(Some((id, outcome))) = Pin::new(&mut self.running).poll_next(cx) else {
-            self.is_polled = true;
-            return Poll::Pending;
+        let (id, outcome) = loop {
+            match Pin::new(&mut self.running).poll_next(cx) {
+                Poll::Ready(Some(Some(answer))) => break answer,
+                Poll::Ready(Some(None)) => {}
+                Poll::Ready(None) | Poll::Pending => {
+                    self.is_polled = true;
+                    return Poll::Pending;
+                }
+            }
         };
         let entry = self.entries.remove(&id);
         self.bytes -= entry.as_ref().map_or(0, |entry| entry.bytes);

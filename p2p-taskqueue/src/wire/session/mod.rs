@@ -15,12 +15,18 @@
 
 mod calls;
 mod driver;
+mod handed_out;
+mod handle;
 mod jobs;
+mod pulse;
 mod writer;
 
-pub(crate) use calls::{Session, SessionEnd};
-pub(crate) use driver::Driver;
+pub(crate) use calls::SessionEnd;
+pub(crate) use driver::{Agreed, Driver};
+pub(crate) use handle::Session;
 pub(crate) use jobs::Service;
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use runtime_bridge::{JobHandle, RuntimeExt};
 
-use super::{Driver, Service, Session, SessionEnd};
+use super::{Agreed, Driver, Service, Session, SessionEnd};
 use crate::{
     Caller, ErrorCode, Operation as _, QueueError, Request, Response, TaskId, TaskQueueExt as _, TaskStatus,
     api::{Claim, ClaimMany, Complete, Get, List, Outcome, StatusQuery, Submit, Wait},
@@ -12,47 +12,56 @@ use crate::{
     wire::{
         frame::FrameReader,
         limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX, PING_AFTER},
+        terms::Terms,
     },
 };
 
 /// One end of a session and the job that drives it.
-struct End {
-    session: Session,
-    driver: JobHandle<SessionEnd>,
+pub(super) struct End {
+    pub(super) session: Session,
+    pub(super) driver: JobHandle<SessionEnd>,
 }
 
-fn end(io: Pipe, service: Option<&Arc<FakeQueue>>) -> End {
+pub(super) fn agreed() -> Agreed {
+    Agreed { reader: FrameReader::new(FRAME_BYTES_MAX), terms: Terms::default() }
+}
+
+pub(super) fn end(io: Pipe, service: Option<&Arc<FakeQueue>>) -> End {
+    end_with(io, service, Terms::default())
+}
+
+pub(super) fn end_with(io: Pipe, service: Option<&Arc<FakeQueue>>, terms: Terms) -> End {
     let service = service.map(|queue| Service { queue: Arc::<FakeQueue>::clone(queue), caller: Caller::Local });
-    let (session, driver) = Driver::new(io, FrameReader::new(FRAME_BYTES_MAX), service, runtime());
+    let (session, driver) = Driver::new(io, Agreed { terms, ..agreed() }, service, runtime());
     End { session, driver: runtime().spawn(driver) }
 }
 
 /// A session whose second end is answered by the queue.
-fn pair(pipe_bytes: usize) -> (End, End, Arc<FakeQueue>) {
+pub(super) fn pair(pipe_bytes: usize) -> (End, End, Arc<FakeQueue>) {
     let (a, b) = pipe(pipe_bytes);
     let queue = FakeQueue::new(PeerId::random());
     (end(a, None), end(b, Some(&queue)), queue)
 }
 
-async fn ask(session: &Session, request: impl crate::Operation) -> Result<Response, QueueError> {
+pub(super) async fn ask(session: &Session, request: impl crate::Operation) -> Result<Response, QueueError> {
     soon(session.call(&request.into_request(), DEADLINE)).await
 }
 
 /// Starts a call that waits for a long time.
-fn start(session: &Session, request: impl crate::Operation) -> JobHandle<Result<Response, QueueError>> {
+pub(super) fn start(session: &Session, request: impl crate::Operation) -> JobHandle<Result<Response, QueueError>> {
     let (session, request) = (session.clone(), request.into_request());
     runtime().spawn(async move { session.call(&request, Duration::from_secs(3_600)).await })
 }
 
-async fn until_calls(queue: &FakeQueue, calls: u64) {
+pub(super) async fn until_calls(queue: &FakeQueue, calls: u64) {
     soon(queue.calls.subscribe().wait_for(|(count, _)| *count >= calls)).await.unwrap();
 }
 
-fn long_claim() -> Claim {
+pub(super) fn long_claim() -> Claim {
     Claim { wait_s: 300.0, ..Claim::new("w") }
 }
 
-fn submit(bytes: usize) -> Submit {
+pub(super) fn submit(bytes: usize) -> Submit {
     Submit::new("echo", payload(bytes))
 }
 
@@ -274,7 +283,7 @@ async fn a_session_that_drains_ends_long_polls_and_lets_the_rest_finish() {
 async fn a_silent_peer_is_asked_for_a_sign_of_life_and_given_up() {
     let clock = ManualRuntime::new();
     let (io, mut peer) = pipe(64 * 1024);
-    let (_session, driver) = Driver::new(io, FrameReader::new(FRAME_BYTES_MAX), None, clock.clone());
+    let (_session, driver) = Driver::new(io, agreed(), None, clock.clone());
     let driver = runtime().spawn(driver);
     for _ in 0..2 {
         clock.advance(PING_AFTER);
@@ -296,7 +305,7 @@ async fn a_silent_peer_is_asked_for_a_sign_of_life_and_given_up() {
 async fn a_peer_that_reads_nothing_is_disconnected() {
     let clock = ManualRuntime::new();
     let (io, mut peer) = pipe(1024);
-    let (session, driver) = Driver::new(io, FrameReader::new(FRAME_BYTES_MAX), None, clock.clone());
+    let (session, driver) = Driver::new(io, agreed(), None, clock.clone());
     let driver = runtime().spawn(driver);
     let call = start(&session, submit(100_000));
     for _ in 0..5 {
@@ -332,16 +341,16 @@ async fn requests_of_a_peer_that_does_not_read_are_bounded_in_bytes() {
     assert_eq!(soon(answerer.driver).await.unwrap(), SessionEnd::Stalled);
 }
 
-async fn write(io: &mut Pipe, text: &str) -> std::io::Result<()> {
+pub(super) async fn write(io: &mut Pipe, text: &str) -> std::io::Result<()> {
     io.write_all(&u32::try_from(text.len()).unwrap().to_be_bytes()).await?;
     io.write_all(text.as_bytes()).await
 }
 
-async fn send(io: &mut Pipe, text: &str) {
+pub(super) async fn send(io: &mut Pipe, text: &str) {
     soon(write(io, text)).await.unwrap();
 }
 
-async fn receive(io: &mut Pipe) -> String {
+pub(super) async fn receive(io: &mut Pipe) -> String {
     soon(async {
         let mut length = [0; 4];
         io.read_exact(&mut length).await.unwrap();

@@ -1,0 +1,271 @@
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use futures::AsyncReadExt;
+use libp2p::PeerId;
+use runtime_bridge::RuntimeExt;
+
+use super::*;
+use crate::{
+    Caller, Json, Operation as _, TaskId, TaskQueue, TaskQueueExt as _, TaskStatus,
+    api::{Cancel, Claim, ClaimMany, Complete, Get, List, Outcome, SubmitMany},
+    carrier::LocalQueue,
+    store::{MemoryStore, StoreOptions},
+    testing::{pipe, runtime, soon},
+    wire::{Agreed, Driver, FrameReader, Incoming, Service, Terms, exchanges, limits::FRAME_BYTES_MAX, read_request},
+};
+
+const THERE: Caller = Caller::Local;
+
+/// What becomes of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// There is none.
+    Refused,
+    /// It is gone before a request is sent.
+    Unsent,
+    /// It is gone once the request has been read.
+    Read,
+    /// It is gone once the request has been carried out, before the answer.
+    Applied,
+    /// It answers.
+    Answers,
+}
+
+/// A peer whose sessions end one after the other as they are told to.
+struct FakePeer {
+    queue: Arc<dyn TaskQueue>,
+    fates: Mutex<VecDeque<Fate>>,
+    terms: Terms,
+    /// Whether each session was waited for.
+    waited: Mutex<Vec<bool>>,
+}
+
+impl FakePeer {
+    /// With a real queue behind it.
+    fn new(fates: &[Fate]) -> Self {
+        let owner = PeerId::random();
+        let store = Arc::new(MemoryStore::new(StoreOptions::new(owner)).unwrap());
+        Self {
+            queue: Arc::new(LocalQueue::new(store, owner, runtime())),
+            fates: Mutex::new(fates.iter().copied().collect()),
+            terms: Terms { may_repeat: true, ..Terms::default() },
+            waited: Mutex::default(),
+        }
+    }
+
+    async fn ask(&self, request: impl crate::Operation) -> Result<Response, QueueError> {
+        soon(ask(self, request.into_request(), &*runtime())).await
+    }
+
+    async fn tasks(&self) -> usize {
+        self.queue.list(&THERE, List::default()).await.unwrap().tasks.len()
+    }
+
+    /// A task of this peer that is claimed.
+    async fn claimed(&self) -> Complete {
+        self.queue.submit(&THERE, echo()).await.unwrap();
+        let task = self.queue.claim(&THERE, Claim::new("w")).await.unwrap().task.unwrap();
+        Complete::new(task.task_id, task.fence.unwrap(), Some(Json::from_text("done")))
+    }
+}
+
+impl Sessions for FakePeer {
+    async fn session(&self, waits: bool, _: Duration) -> Result<Session, QueueError> {
+        self.waited.lock().unwrap().push(waits);
+        let fate = self.fates.lock().unwrap().pop_front().expect("no more sessions than are foreseen");
+        // One byte of a request fits where none is to be sent.
+        let (near, mut far) = pipe(if fate == Fate::Unsent { 1 } else { 64 * 1024 });
+        let agreed = |terms| Agreed { reader: FrameReader::new(FRAME_BYTES_MAX), terms };
+        let queue = Arc::clone(&self.queue);
+        match fate {
+            Fate::Refused => return Err(QueueError::new(ErrorCode::Unreachable, "nobody is there")),
+            Fate::Unsent => drop(far),
+            Fate::Read => {
+                runtime().spawn(async move { drop(read(&mut far).await) }).detach();
+            }
+            Fate::Applied => {
+                runtime().spawn(async move { drop(queue.call(&THERE, read(&mut far).await).await) }).detach();
+            }
+            Fate::Answers => {
+                let service = Service { queue, caller: THERE };
+                let (_asks_nothing, driver) = Driver::new(far, agreed(self.terms), Some(service), runtime());
+                runtime().spawn(driver).detach();
+            }
+        }
+        let (session, driver) = Driver::new(near, agreed(self.terms), None, runtime());
+        runtime().spawn(driver).detach();
+        Ok(session)
+    }
+}
+
+async fn read(io: &mut crate::testing::Pipe) -> Request {
+    let mut length = [0; 4];
+    io.read_exact(&mut length).await.unwrap();
+    let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+    io.read_exact(&mut frame).await.unwrap();
+    match Incoming::read(&frame).unwrap() {
+        Incoming::Call { request, .. } => read_request(request).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn echo() -> Submit {
+    Submit::new("echo", Json::null())
+}
+
+/// A claim that does not wait.
+fn at_once(request: Request) -> Request {
+    match request {
+        Request::Claim(claim) => Claim { wait_s: 0.0, ..claim }.into_request(),
+        Request::ClaimMany(many) => ClaimMany { claim: Claim { wait_s: 0.0, ..many.claim }, ..many }.into_request(),
+        request => request,
+    }
+}
+
+fn lost<T: std::fmt::Debug>(answer: Result<T, QueueError>) {
+    let error = answer.unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::Interrupted, Outcome::Unknown));
+}
+
+#[tokio::test]
+async fn every_operation_ends_in_an_answer_or_an_error_whatever_becomes_of_its_sessions() {
+    let fates = [Fate::Refused, Fate::Unsent, Fate::Read, Fate::Applied, Fate::Answers];
+    for (request, _) in exchanges() {
+        let request = at_once(request);
+        for first in fates {
+            for second in fates {
+                let peer = FakePeer::new(&[first, second]);
+                let name = request.name();
+                let answer = soon(ask(&peer, request.clone(), &*runtime())).await;
+                assert!(peer.tasks().await <= 1, "{name} is done twice after {first:?}, {second:?}");
+                // Where nothing can have been applied, no error says that it may have been.
+                let may_be_applied = [first, second].iter().any(|fate| matches!(fate, Fate::Read | Fate::Applied));
+                let is_unknown = matches!(&answer, Err(error) if error.outcome == Outcome::Unknown);
+                assert!(may_be_applied || !is_unknown, "{name} after {first:?}, {second:?}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_submit_whose_answer_is_lost_makes_one_task() {
+    for fate in [Fate::Unsent, Fate::Read, Fate::Applied] {
+        let peer = FakePeer::new(&[fate, Fate::Answers]);
+        let Response::Submitted(submitted) = peer.ask(echo()).await.unwrap() else { panic!() };
+        assert!(!submitted.duplicate, "{fate:?}");
+        assert_eq!(peer.tasks().await, 1, "{fate:?}");
+        assert!(peer.queue.get(&THERE, Get { task_id: submitted.task_id }).await.is_ok());
+        assert_eq!(*peer.waited.lock().unwrap(), [false, fate != Fate::Unsent]);
+    }
+}
+
+#[tokio::test]
+async fn each_of_many_submits_has_a_key_of_its_own() {
+    let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
+    let keyed = Submit { idempotency_key: Some("mine".to_owned()), ..echo() };
+    peer.queue.submit(&THERE, keyed.clone()).await.unwrap();
+    let many = SubmitMany { tasks: vec![echo(), keyed, echo()] };
+    let Response::SubmittedMany(answer) = peer.ask(many).await.unwrap() else { panic!() };
+    let duplicates: Vec<bool> = answer.results.iter().map(|one| one.submitted.as_ref().unwrap().duplicate).collect();
+    // Only the one that the caller has submitted twice.
+    assert_eq!(duplicates, [false, true, false]);
+    assert_eq!(peer.tasks().await, 3);
+}
+
+#[tokio::test]
+async fn a_key_that_the_owner_may_have_forgotten_is_none() {
+    let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
+    let short = Submit { idempotency_key: Some("mine".to_owned()), idempotency_window_s: 1.0, ..echo() };
+    lost(peer.ask(short).await);
+    assert_eq!(peer.tasks().await, 1);
+    let long = Submit { idempotency_key: Some("mine".to_owned()), ..echo() };
+    let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
+    let Response::Submitted(submitted) = peer.ask(long).await.unwrap() else { panic!() };
+    // Whose first submit it was is not known here.
+    assert!(submitted.duplicate);
+}
+
+#[tokio::test]
+async fn a_completion_whose_answer_is_lost_is_acknowledged_as_the_first() {
+    let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
+    let complete = peer.claimed().await;
+    let Response::Completed(completed) = peer.ask(complete).await.unwrap() else { panic!() };
+    assert_eq!((completed.status, completed.repeated), (TaskStatus::Completed, false));
+}
+
+#[tokio::test]
+async fn the_children_of_a_completion_whose_answer_is_lost_are_there_once() {
+    for (fate, repeated) in [(Fate::Applied, true), (Fate::Read, false)] {
+        let peer = FakePeer::new(&[fate, Fate::Answers]);
+        let complete = Complete { submit: vec![echo(), echo()], ..peer.claimed().await };
+        let Response::Completed(completed) = peer.ask(complete).await.unwrap() else { panic!() };
+        // With the ids missing, the answer says why.
+        assert_eq!((completed.repeated, completed.submitted.len()), (repeated, if repeated { 0 } else { 2 }));
+        assert_eq!(peer.tasks().await, 3);
+    }
+}
+
+#[tokio::test]
+async fn what_differs_the_second_time_is_not_repeated() {
+    let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
+    let complete = peer.claimed().await;
+    peer.queue.submit(&THERE, echo()).await.unwrap();
+    lost(peer.ask(Complete { claim_next: Some(Claim::new("w")), ..complete }).await);
+    let peer = FakePeer::new(&[Fate::Read, Fate::Answers]);
+    peer.queue.submit(&THERE, echo()).await.unwrap();
+    lost(peer.ask(Claim::new("w")).await);
+    assert_eq!(peer.fates.lock().unwrap().len(), 1, "the second session is not asked for");
+}
+
+#[tokio::test]
+async fn changes_are_repeated_only_where_both_ends_know_how() {
+    let mut peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
+    peer.terms.may_repeat = false;
+    lost(peer.ask(echo()).await);
+    let tasks = peer.queue.list(&THERE, List::default()).await.unwrap().tasks;
+    lost(
+        FakePeer { fates: Mutex::new([Fate::Read].into()), ..peer }
+            .ask(Cancel { task_id: tasks[0].task_id, reason: String::new() })
+            .await,
+    );
+
+    let mut peer = FakePeer::new(&[Fate::Read, Fate::Answers]);
+    peer.terms.may_repeat = false;
+    assert!(matches!(peer.ask(List::default()).await, Ok(Response::Listed(_))));
+    assert_eq!(*peer.waited.lock().unwrap(), [false, false]);
+}
+
+#[tokio::test]
+async fn a_refused_repetition_of_a_change_leaves_open_whether_it_was_made() {
+    let peer = FakePeer::new(&[Fate::Read, Fate::Answers]);
+    let absent = Cancel { task_id: TaskId::from_bytes([9; 16]), reason: String::new() };
+    let error = peer.ask(absent).await.unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::NotFound, Outcome::Unknown));
+    let peer = FakePeer::new(&[Fate::Read, Fate::Refused]);
+    lost(peer.ask(echo()).await);
+    let peer = FakePeer::new(&[Fate::Read, Fate::Refused]);
+    lost(peer.ask(List::default()).await);
+    // Reading leaves nothing open.
+    let peer = FakePeer::new(&[Fate::Read, Fate::Answers]);
+    let error = peer.ask(Get { task_id: TaskId::from_bytes([9; 16]) }).await.unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::NotFound, Outcome::NotApplied));
+}
+
+#[test]
+fn made_keys_are_short_and_differ() {
+    let mut request = SubmitMany { tasks: vec![echo(); 3] }.into_request();
+    let mut other = echo().into_request();
+    give_keys(&mut request).unwrap();
+    give_keys(&mut other).unwrap();
+    let mut keys: Vec<_> =
+        submits(&request).iter().chain(submits(&other)).map(|one| one.idempotency_key.clone()).collect();
+    assert!(crate::api::Check::check(&request).is_ok());
+    assert_eq!(keys[0].as_ref().unwrap().len(), "auto-0199c1d2e3f4-".len() + 2 * KEY_RANDOM_BYTES + "-0".len());
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 4);
+    assert_eq!(give_keys(&mut request), None);
+}

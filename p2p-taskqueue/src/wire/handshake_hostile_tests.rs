@@ -1,0 +1,198 @@
+//! Peers that prove the wrong thing, or nothing.
+
+use std::sync::Arc;
+
+use futures::AsyncWriteExt;
+use libp2p::PeerId;
+use runtime_bridge::RuntimeExt;
+
+use super::{
+    tests::{ours, record},
+    *,
+};
+use crate::testing::{ManualRuntime, Pipe, pipe, runtime, soon};
+
+/// A peer that knows the secret or does not, and says what it likes.
+struct Raw {
+    io: Pipe,
+    reader: FrameReader,
+    peer_id: PeerId,
+}
+
+/// A listener that is being met by a raw dialler: its result comes when the dialler has done its part.
+fn listener(secret: u8) -> (Raw, runtime_bridge::JobHandle<Result<Proven, HandshakeError>>, PeerId) {
+    let (io, mut far) = pipe(64 * 1024);
+    let (peer_id, listener) = (PeerId::random(), PeerId::random());
+    let ours = ours(listener, secret);
+    let proving = runtime().spawn(async move { prove(&mut far, &ours, peer_id, Role::Listener, &*runtime()).await });
+    (Raw { io, reader: FrameReader::new(FRAME_BYTES_UNPROVEN), peer_id }, proving, listener)
+}
+
+impl Raw {
+    async fn say(&mut self, text: &str) {
+        self.io.write_all(&u32::try_from(text.len()).unwrap().to_be_bytes()).await.unwrap();
+        self.io.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Exchanges hellos; answers the peer's nonce.
+    async fn greet(&mut self, hello: &str) -> [u8; NONCE_BYTES] {
+        self.say(hello).await;
+        let theirs: Hello = receive(&mut self.io, &mut self.reader).await.unwrap();
+        decode(&theirs.nonce).unwrap()
+    }
+
+    /// The proof of this peer, whose nonce is all zero, as the role.
+    async fn prove(&mut self, secret: u8, role: Role, theirs: [u8; NONCE_BYTES], listener: PeerId) {
+        let nonces = ([0; NONCE_BYTES], theirs);
+        let secret = MeshSecret::from_bytes([secret; 32]);
+        let mac = proof(&secret, role, &nonces, &(self.peer_id, listener)).finalize().into_bytes();
+        self.say(&format!(r#"{{"proof":"{}"}}"#, HEXLOWER.encode(&mac))).await;
+    }
+}
+
+/// A hello with what an end of the first days says, and something besides.
+fn old_hello(besides: &str) -> String {
+    let nonce = "00".repeat(NONCE_BYTES);
+    format!(r#"{{"versions":[1,1],"nonce":"{nonce}","serves":true,"instance":"i","software":"0.1.0"{besides}}}"#)
+}
+
+const NOWHERE: &str = r#"{"addresses":[]}"#;
+
+async fn proven_with(hello: &str) -> Proven {
+    let (mut raw, proving, listener) = listener(1);
+    let nonce = raw.greet(hello).await;
+    raw.prove(1, Role::Dialer, nonce, listener).await;
+    raw.say(NOWHERE).await;
+    soon(proving).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_terms_of_a_hello_are_agreed_and_one_without_them_is_accepted() {
+    assert_eq!(proven_with(&old_hello("")).await.agreed.terms, Terms::default());
+    let besides = r#","features":["teleport","repeat"],"limits":{"frame_bytes":100000,"in_flight":0,"x":1},"y":2"#;
+    let terms = proven_with(&old_hello(besides)).await.agreed.terms;
+    assert_eq!((terms.frame_bytes, terms.may_repeat), (100_000, true));
+    assert_eq!(terms.in_flight, crate::wire::limits::IN_FLIGHT_MIN);
+}
+
+#[tokio::test]
+async fn what_comes_right_behind_a_handshake_belongs_to_the_session() {
+    let (mut raw, proving, listener) = listener(1);
+    let nonce = raw.greet(&old_hello("")).await;
+    raw.prove(1, Role::Dialer, nonce, listener).await;
+    raw.say(NOWHERE).await;
+    raw.say(r#"{"kind":"ping"}"#).await;
+    let mut agreed = soon(proving).await.unwrap().unwrap().agreed;
+    let ping = poll_fn(|cx| agreed.reader.poll_frame(&mut raw.io, cx).map(|frame| frame.unwrap().map(<[u8]>::to_vec)));
+    assert_eq!(soon(ping).await.unwrap(), br#"{"kind":"ping"}"#);
+}
+
+#[tokio::test]
+async fn the_proof_of_the_other_role_is_none() {
+    let (mut raw, proving, listener) = listener(1);
+    let nonce = raw.greet(&old_hello("")).await;
+    raw.prove(1, Role::Listener, nonce, listener).await;
+    assert!(matches!(soon(proving).await.unwrap(), Err(HandshakeError::OtherMesh)));
+    // Two ends that both take themselves for the dialler.
+    let (a, b) = (PeerId::random(), PeerId::random());
+    let (mut io_a, mut io_b) = pipe(64 * 1024);
+    let (ours_a, ours_b, runtime) = (ours(a, 1), ours(b, 1), runtime());
+    let met = soon(async {
+        tokio::join!(
+            prove(&mut io_a, &ours_a, b, Role::Dialer, &*runtime),
+            prove(&mut io_b, &ours_b, a, Role::Dialer, &*runtime),
+        )
+    })
+    .await;
+    assert!(matches!(met, (Err(HandshakeError::OtherMesh), Err(HandshakeError::OtherMesh))), "{met:?}");
+}
+
+#[tokio::test]
+async fn a_proof_that_is_passed_on_opens_no_door() {
+    // The one in the middle has no secret, and stands between two that have.
+    let (a, b, middle) = (PeerId::random(), PeerId::random(), PeerId::random());
+    let ((mut io_a, to_a), (to_b, mut io_b)) = (pipe(64 * 1024), pipe(64 * 1024));
+    let passing = runtime().spawn(record(to_a, to_b, Arc::default()));
+    let (ours_a, ours_b, runtime) = (ours(a, 1), ours(b, 1), runtime());
+    let met = soon(async {
+        tokio::join!(
+            prove(&mut io_a, &ours_a, middle, Role::Dialer, &*runtime),
+            prove(&mut io_b, &ours_b, middle, Role::Listener, &*runtime),
+        )
+    })
+    .await;
+    passing.cancel();
+    assert!(matches!(met, (Err(HandshakeError::OtherMesh), Err(HandshakeError::OtherMesh))), "{met:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_parsed_behind_a_wrong_proof() {
+    let (mut raw, proving, listener) = listener(1);
+    let nonce = raw.greet(&old_hello("")).await;
+    raw.prove(2, Role::Dialer, nonce, listener).await;
+    // Parsed, each of these would be another error.
+    raw.io.write_all(&[0xff; 3_000]).await.unwrap();
+    let refused = soon(proving).await.unwrap();
+    assert!(matches!(refused, Err(HandshakeError::OtherMesh)), "{refused:?}");
+    // It has proved itself all the same, and said no more: not where it can be dialled.
+    let Proof { proof: shown } = receive(&mut raw.io, &mut raw.reader).await.unwrap();
+    assert_eq!(shown.len(), 64);
+    let more: Result<serde_json::Value, _> = receive(&mut raw.io, &mut raw.reader).await;
+    assert!(matches!(more, Err(HandshakeError::Closed)), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_session_does_not_begin_without_a_proof() {
+    let call = r#"{"kind":"call","id":1,"request":{"list":{}}}"#;
+    for instead in [call, NOWHERE, r#"{"proof":""}"#, r#"{"proof":"zz"}"#, "{}", "nonsense"] {
+        let (mut raw, proving, _) = listener(1);
+        raw.greet(&old_hello("")).await;
+        raw.say(instead).await;
+        raw.say(NOWHERE).await;
+        let refused = soon(proving).await.unwrap();
+        assert!(matches!(refused, Err(HandshakeError::Frame(FrameError::Malformed(_)))), "{instead}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_frame_that_is_no_hello_or_too_long_is_refused() {
+    let hello = |change: &str, to: &str| old_hello("").replace(change, to);
+    let odd_limits = old_hello(r#","limits":{"frame_bytes":-1}"#);
+    for text in ["[]", "{}", &hello("00", "0g"), &hello("[1,1]", "[1]"), &hello("true", "1"), &odd_limits] {
+        let (mut raw, proving, _) = listener(1);
+        raw.say(text).await;
+        let refused = soon(proving).await.unwrap();
+        assert!(matches!(refused, Err(HandshakeError::Frame(FrameError::Malformed(_)))), "{text}: {refused:?}");
+    }
+    let (mut raw, proving, _) = listener(1);
+    raw.say(&" ".repeat(FRAME_BYTES_UNPROVEN + 1)).await;
+    let refused = soon(proving).await.unwrap();
+    assert!(matches!(refused, Err(HandshakeError::Frame(FrameError::TooLong { .. }))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_never_finished_ends_at_the_deadline() {
+    for steps in 0..3 {
+        let clock = ManualRuntime::new();
+        let (io, mut far) = pipe(64 * 1024);
+        let (peer_id, listener) = (PeerId::random(), PeerId::random());
+        let (ours, timer) = (ours(listener, 1), clock.clone());
+        let proving = runtime().spawn(async move { prove(&mut far, &ours, peer_id, Role::Listener, &*timer).await });
+        let mut raw = Raw { io, reader: FrameReader::new(FRAME_BYTES_UNPROVEN), peer_id };
+        if steps > 0 {
+            let nonce = raw.greet(&old_hello("")).await;
+            if steps > 1 {
+                raw.prove(1, Role::Dialer, nonce, listener).await;
+            }
+        }
+        // A byte now and then wins no time.
+        for byte in [0, 0, 1, 0, b'{'] {
+            clock.when_waiting().await;
+            assert!(!proving.is_finished());
+            raw.io.write_all(&[byte]).await.unwrap();
+            clock.advance(HANDSHAKE_DEADLINE / 5);
+        }
+        let refused = soon(proving).await.unwrap();
+        assert!(matches!(refused, Err(HandshakeError::Deadline)), "after {steps} steps: {refused:?}");
+    }
+}

@@ -1,0 +1,110 @@
+//! The terms of a session: what each end says in its hello that it takes and can do, and what follows for the other.
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MIN, IN_FLIGHT_MAX, IN_FLIGHT_MIN};
+
+/// The optional parts of the protocol that this build knows.
+///
+/// `repeat`: a change that was asked twice comes to the same as once, by its idempotency key or its fence, so that a
+/// request whose answer was lost may be asked again.
+const FEATURES: [&str; 1] = [REPEAT];
+const REPEAT: &str = "repeat";
+
+/// What an end takes, as its hello says it. An end of before there were limits says nothing.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Limits {
+    /// The content of the largest frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    frame_bytes: Option<u64>,
+    /// Requests that are not answered yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_flight: Option<u64>,
+}
+
+/// What this end keeps to towards its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// The content of the largest frame that the peer takes.
+    pub(crate) frame_bytes: usize,
+    /// The requests in flight that the peer takes.
+    pub(crate) in_flight: usize,
+    /// Whether both ends have the feature `repeat`.
+    pub(crate) may_repeat: bool,
+}
+
+impl Limits {
+    /// What this end takes.
+    pub(super) const fn ours() -> Self {
+        Self { frame_bytes: Some(FRAME_BYTES_MAX as u64), in_flight: Some(IN_FLIGHT_MAX as u64) }
+    }
+}
+
+/// What this end can do.
+pub(super) fn features() -> Vec<String> {
+    FEATURES.map(str::to_owned).to_vec()
+}
+
+impl Terms {
+    /// What follows from the peer's hello: features that both ends have, and limits that make sense. One that is not named
+    /// is this build's own, as it is of every end that names none; one below what every end takes is read as that.
+    pub(super) fn new(features: &[String], limits: Limits) -> Self {
+        let agreed = |feature: &str| FEATURES.contains(&feature) && features.iter().any(|theirs| theirs == feature);
+        Self {
+            frame_bytes: within(limits.frame_bytes, FRAME_BYTES_MIN, FRAME_BYTES_MAX),
+            in_flight: within(limits.in_flight, IN_FLIGHT_MIN, IN_FLIGHT_MAX),
+            may_repeat: agreed(REPEAT),
+        }
+    }
+}
+
+impl Default for Terms {
+    /// Towards a peer that names none.
+    fn default() -> Self {
+        Self::new(&[], Limits::default())
+    }
+}
+
+fn within(said: Option<u64>, min: usize, max: usize) -> usize {
+    // Beyond the address space is beyond the largest.
+    said.map_or(max, |said| usize::try_from(said).unwrap_or(max).clamp(min, max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(features: &[&str], limits: &str) -> Terms {
+        let features: Vec<String> = features.iter().map(|&feature| feature.to_owned()).collect();
+        Terms::new(&features, serde_json::from_str(limits).unwrap())
+    }
+
+    #[test]
+    fn limits_that_make_sense_are_kept_to() {
+        let terms = terms(&[], r#"{"frame_bytes":100000,"in_flight":32,"colours":7}"#);
+        assert_eq!((terms.frame_bytes, terms.in_flight), (100_000, 32));
+    }
+
+    #[test]
+    fn limits_that_are_absent_or_make_no_sense_are_read_sanely() {
+        let both = |limits: &str| {
+            let terms = terms(&[], limits);
+            (terms.frame_bytes, terms.in_flight)
+        };
+        assert_eq!(both("{}"), (FRAME_BYTES_MAX, IN_FLIGHT_MAX));
+        assert_eq!(both(r#"{"frame_bytes":null}"#), (FRAME_BYTES_MAX, IN_FLIGHT_MAX));
+        assert_eq!(both(r#"{"frame_bytes":0,"in_flight":0}"#), (FRAME_BYTES_MIN, IN_FLIGHT_MIN));
+        assert_eq!(
+            both(r#"{"frame_bytes":18446744073709551615,"in_flight":9999999}"#),
+            (FRAME_BYTES_MAX, IN_FLIGHT_MAX)
+        );
+    }
+
+    #[test]
+    fn only_what_both_ends_have_is_agreed() {
+        assert!(terms(&["repeat"], "{}").may_repeat);
+        assert!(terms(&["teleport", "repeat", "repeat"], "{}").may_repeat);
+        assert!(!terms(&["teleport", "Repeat", ""], "{}").may_repeat);
+        assert!(!Terms::default().may_repeat);
+    }
+}

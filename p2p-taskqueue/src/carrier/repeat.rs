@@ -42,6 +42,7 @@ const fn twice(request: &Request) -> Twice {
         | Request::StatsQuery(_)
         | Request::StatusQuery(_)
         | Request::Peers(_)
+        | Request::ListTools(_)
         | Request::CacheGet(_)
         | Request::CacheHas(_) => Twice::Reads,
         Request::Submit(_) | Request::SubmitMany(_) => Twice::Keyed,
@@ -70,7 +71,9 @@ const fn twice(request: &Request) -> Twice {
         | Request::Purge(_)
         | Request::CacheDelete(_)
         | Request::Heartbeat(_)
+        | Request::CallTool(_)
         // No peer answers these.
+        | Request::Discover(_)
         | Request::Invite(_)
         | Request::Join(_)
         | Request::At(_) => Twice::Differs,

@@ -7,12 +7,13 @@ use libp2p::PeerId;
 use crate::{
     Fence, Identity, Json, MeshSecret, Operation, Request, Response, Task, TaskId, TaskStatus, Ticket,
     api::{
-        At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored, Cancel,
-        Cancelled, Capabilities, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, Durability, Fail, Failed,
-        Get, GetMany, Got, GotMany, Heard, Heartbeat, Invitation, Invite, Join, Joined, KnownPeer, Limit, Limited,
-        List, Listed, Pause, Paused, Peer, Peers, PeersListed, Purge, Purged, QueueStatus, Release, Released, Renew,
-        Renewed, Resume, Resumed, Retried, Retry, Scheduler, Selection, Stats, StatsQuery, Status, StatusQuery, Submit,
-        SubmitMany, SubmitResult, Submitted, SubmittedMany, Target, TypeStats, VectorClock, Wait, Waited,
+        At, Attempt, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored,
+        CallTool, Cancel, Cancelled, Capabilities, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed,
+        Discover, Discovered, Durability, Fail, Failed, Get, GetMany, Got, GotMany, Heard, Heartbeat, Invitation,
+        Invite, Join, Joined, KnownPeer, Limit, Limited, List, ListTools, Listed, Method, Pause, Paused, Peer, Peers,
+        PeersListed, Purge, Purged, QueueStatus, Release, Released, Renew, Renewed, Resume, Resumed, Retried, Retry,
+        Scheduler, Selection, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, SubmitResult, Submitted,
+        SubmittedMany, Target, ToolCalled, ToolOffer, ToolsListed, TypeStats, VectorClock, Wait, Waited,
     },
     testing::task,
 };
@@ -176,9 +177,25 @@ fn mesh() -> Vec<(Request, Response)> {
         queue: Some(QueueStatus::default()),
         store: None,
         peers: None,
+        transport: None,
         bridge: None,
     };
-    let peer = Peer {
+    let attempt = Attempt {
+        method: Method::Mdns,
+        multiaddr: Some("/ip4/192.0.2.7/tcp/9710".parse().unwrap()),
+        peer_id: Some(dialler),
+        ok: true,
+        code: None,
+        error: None,
+        started_s: 0.5,
+        elapsed_s: 0.25,
+    };
+    let tool = ToolOffer {
+        name: "wordcount".to_owned(),
+        description: "Counts words.".to_owned(),
+        input_schema: Json::parse("{\"type\":\"string\"}".to_owned()).unwrap(),
+    };
+    let peer = || Peer {
         peer_id: dialler,
         connected: true,
         addresses: addresses(),
@@ -195,7 +212,22 @@ fn mesh() -> Vec<(Request, Response)> {
         (StatusQuery { detail: true, ..StatusQuery::default() }.into_request(), Response::Status(status)),
         (
             Peers { connected_only: true }.into_request(),
-            Response::PeersListed(PeersListed { self_peer_id: owner, peers: vec![peer] }),
+            Response::PeersListed(PeersListed { self_peer_id: owner, peers: vec![peer()] }),
+        ),
+        (
+            Discover { peer_id: Some(dialler), timeout_s: 5.0, ..Discover::default() }.into_request(),
+            Response::Discovered(Discovered { peers: vec![peer()], attempts: vec![attempt] }),
+        ),
+        (ListTools {}.into_request(), Response::ToolsListed(ToolsListed { tools: vec![tool] })),
+        (
+            CallTool { tool_name: "wordcount".to_owned(), args: Json::from_text("a b c"), timeout_s: 30.0 }
+                .into_request(),
+            Response::ToolCalled(ToolCalled {
+                task_id: task_id(),
+                status: TaskStatus::Completed,
+                result: Json::parse("{\"words\":3}".to_owned()).unwrap(),
+                error: None,
+            }),
         ),
         (
             Invite {}.into_request(),

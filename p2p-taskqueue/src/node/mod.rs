@@ -33,3 +33,5 @@ pub(crate) use transport::is_loopback;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways_tests;

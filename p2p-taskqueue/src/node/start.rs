@@ -56,7 +56,8 @@ impl Node {
         let swarm = swarm(&config, &runtime)?;
         let instance = instance()?;
         let parts = Parts { swarm, ends, directory: Arc::clone(&directory), service, instance };
-        let mut node = NodeLoop::new(parts);
+        // Boxed: the swarm is large, and the future of every start would be.
+        let mut node = Box::new(NodeLoop::new(parts));
         node.listen(&config.listen).await?;
         runtime.spawn(node.run()).detach();
         Ok(NodeHandle::new(queue, directory))

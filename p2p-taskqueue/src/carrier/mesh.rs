@@ -251,8 +251,7 @@ impl MeshQueue {
                 format!("task {task_id} was waited for without a record"),
             ));
         };
-        let result = task.result.unwrap_or_default();
-        Ok(ToolCalled { task_id, status: task.status, result, error: task.error })
+        Ok(ToolCalled { result: task.result.clone().unwrap_or_default(), task })
     }
 
     fn invite(&self) -> Invitation {

@@ -78,7 +78,7 @@ async fn the_tools_of_a_peer_are_its_workers() {
     assert_eq!(error.code, ErrorCode::NotFound);
     assert!(error.message.contains("echo"), "{error}");
     let called = at(&node_a, &target, call("echo")).await.unwrap();
-    assert_ne!(called.status, TaskStatus::Failed);
+    assert_ne!(called.task.status, TaskStatus::Failed);
     assert_eq!(at(&node_a, &Target::peer(PeerId::random()), ListTools {}).await.unwrap_err().code, ErrorCode::NotFound);
 }
 

@@ -222,10 +222,8 @@ fn ways() -> Vec<(Request, Response)> {
             CallTool { tool_name: "wordcount".to_owned(), args: Json::from_text("a b c"), timeout_s: 30.0 }
                 .into_request(),
             Response::ToolCalled(ToolCalled {
-                task_id: task_id(),
-                status: TaskStatus::Completed,
                 result: Json::parse("{\"words\":3}".to_owned()).unwrap(),
-                error: None,
+                task: record(TaskStatus::Running),
             }),
         ),
     ]

@@ -8,6 +8,7 @@ mod harness;
 mod paused_worker;
 mod queue;
 mod restart;
+mod runtimes;
 mod shutdown;
 mod start;
 mod sync_error;

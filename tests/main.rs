@@ -3,6 +3,7 @@
 mod cli;
 mod crash;
 mod demo;
+mod discover;
 mod disk_full;
 mod harness;
 mod paused_worker;

@@ -131,11 +131,30 @@ impl Node {
         let joined = self.ask(&["join", ticket])?;
         ensure!(joined.get("connected") == Some(&Value::Bool(true)), "not connected: {joined}");
         // This end has the other one's proof; the other one may be about to read this one's.
-        let (us, since) = (self.peer_id()?, Instant::now());
-        while !other.ask(&["peers", "--connected"])?.to_string().contains(&us) {
-            ensure!(since.elapsed() < DEADLINE, "the inviting node does not see its guest");
+        other.sees(self)
+    }
+
+    /// A folder that belongs to this node's mesh and knows no address of anybody.
+    pub(crate) fn guest_folder(&self) -> Result<TempDir> {
+        let folder = tempfile::tempdir()?;
+        let invitation = self.ask(&["invite"])?;
+        let ticket = invitation.get("ticket").and_then(Value::as_str).context("no ticket")?;
+        let joined = taskmesh(folder.path(), &["join", ticket])?;
+        ensure!(joined.code == Some(0), "{joined:?}");
+        std::fs::write(folder.path().join("peers.json"), "[]")?;
+        Ok(folder)
+    }
+
+    /// Waits until a connection to the other one stands, as this one sees it.
+    pub(crate) fn sees(&self, other: &Self) -> Result<()> {
+        let (them, since) = (other.peer_id()?, Instant::now());
+        loop {
+            let peers = self.ask(&["peers", "--connected"])?;
+            if peers.to_string().contains(&them) {
+                return Ok(());
+            }
+            ensure!(since.elapsed() < DEADLINE, "{them} is not connected: {}", self.ask(&["peers"])?);
         }
-        Ok(())
     }
 
     /// Ends the process without a chance to tidy up.

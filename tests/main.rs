@@ -6,6 +6,8 @@ mod demo;
 mod discover;
 mod disk_full;
 mod harness;
+mod line;
+mod namespaces;
 mod paused_worker;
 mod queue;
 mod restart;

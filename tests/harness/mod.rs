@@ -3,6 +3,7 @@
 mod command;
 mod gate;
 mod history;
+mod lan;
 mod mcp;
 mod node;
 mod queue_process;
@@ -12,6 +13,7 @@ mod strace;
 pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use gate::Gate;
 pub(crate) use history::History;
+pub(crate) use lan::Lan;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
 pub(crate) use queue_process::QueueProcess;

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::harness::{Node, taskmesh};
+use crate::harness::{Node, at, taskmesh};
 
 const LOOPBACK: [&str; 2] = ["--p2p-listen", "/ip4/127.0.0.1/tcp/0"];
 
@@ -13,8 +13,8 @@ const NOBODY: &str = "12D3KooWHHzSeKaY8xuZVzkLbKFfvNgPPeKhFBGrMbNzbm5akpqu";
 
 /// The attempts by this way.
 fn attempts(found: &Value, method: &str) -> Vec<Value> {
-    let all = found["attempts"].as_array().cloned().unwrap_or_default();
-    all.into_iter().filter(|attempt| attempt["method"] == method).collect()
+    let all = at(found, "/attempts").as_array().cloned().unwrap_or_default();
+    all.into_iter().filter(|attempt| at(attempt, "/method") == method).collect()
 }
 
 #[test]

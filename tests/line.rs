@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Gate, Node};
+use crate::harness::{Gate, Node, at};
 
 const NODES: usize = 5;
 
@@ -52,14 +52,14 @@ impl Line {
     }
 
     /// Gives a node a task for the worker of another one.
-    fn submit(&self, at: usize, task_type: &str, payload: usize) -> Result<Job> {
-        let submitted = self.node(at)?.ask(&["submit", task_type, "--payload", &payload.to_string()])?;
-        Ok(Job { at, id: submitted["task_id"].as_str().context("no id")?.to_owned(), payload })
+    fn submit(&self, owner: usize, task_type: &str, payload: usize) -> Result<Job> {
+        let submitted = self.node(owner)?.ask(&["submit", task_type, "--payload", &payload.to_string()])?;
+        Ok(Job { owner, id: at(&submitted, "/task_id").as_str().context("no id")?.to_owned(), payload })
     }
 
     fn completed(&self, job: &Job) -> Result<Value> {
-        let task = self.node(job.at)?.ask(&["wait", &job.id, "--timeout", "90"])?["task"].clone();
-        ensure!(task["status"] == "completed", "{task}");
+        let task = at(&self.node(job.owner)?.ask(&["wait", &job.id, "--timeout", "90"])?, "/task").clone();
+        ensure!(at(&task, "/status") == "completed", "{task}");
         Ok(task)
     }
 
@@ -69,7 +69,7 @@ impl Line {
 }
 
 struct Job {
-    at: usize,
+    owner: usize,
     id: String,
     payload: usize,
 }

@@ -9,25 +9,34 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Gate, Lan, Node};
+use crate::harness::{Gate, Lan, Node, at};
 
 /// A session notices a silent end within half a minute; then come redials.
 const PARTED: Duration = Duration::from_secs(120);
-
-/// How often a node is asked while it is waited for.
-const POLL: Duration = Duration::from_millis(200);
 
 fn on_host(lan: &Lan, host: u8, folder: TempDir, arguments: &[&str]) -> Result<Node> {
     Node::start_on(folder, Some(lan.host(host)), &[&["--lan"], arguments].concat())
 }
 
 fn knows(node: &Node, other: &Node, connected: bool) -> Result<()> {
-    let (them, since) = (other.peer_id()?, Instant::now());
-    while node.ask(&["peers", "--connected"])?.to_string().contains(&them) != connected {
-        ensure!(since.elapsed() < PARTED, "connected is not {connected}: {}", node.ask(&["peers"])?);
-        thread::sleep(POLL);
+    let them = other.peer_id()?;
+    let is_so = || Ok(node.ask(&["peers", "--connected"])?.to_string().contains(&them) == connected);
+    until(node, is_so).with_context(|| format!("{them} should be connected: {connected}"))
+}
+
+/// Looks until it is so. Between two looks the node is asked to wait for a task that nobody takes.
+fn until(node: &Node, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    let since = Instant::now();
+    let idle = id(&node.ask(&["submit", "nobody-takes-this"])?)?;
+    while !is_so()? {
+        ensure!(since.elapsed() < PARTED, "not in time: {}", node.ask(&["status", "--detail"])?);
+        node.run(&["wait", &idle, "--timeout", "0.2"])?;
     }
     Ok(())
+}
+
+fn id(submitted: &Value) -> Result<String> {
+    Ok(at(submitted, "/task_id").as_str().context("no id")?.to_owned())
 }
 
 #[test]
@@ -97,11 +106,7 @@ fn part_and_heal(lan: &Lan, set_parted: impl Fn(bool) -> Result<()>) -> Result<(
     set_parted(true)?;
     knows(owner, worker, false)?;
     knows(worker, owner, false)?;
-    let since = Instant::now();
-    while owner.ask(&["get", &held])?["task"]["status"] == "running" {
-        ensure!(since.elapsed() < PARTED, "the lease does not end");
-        thread::sleep(POLL);
-    }
+    until(owner, || Ok(at(&owner.ask(&["get", &held])?, "/task/status") != "running"))?;
     let mut quick: Vec<_> = (0..5).map(|number| job.submit("quick", &number.to_string())).collect::<Result<_>>()?;
     end.write("a late result")?;
     set_parted(false)?;
@@ -109,12 +114,12 @@ fn part_and_heal(lan: &Lan, set_parted: impl Fn(bool) -> Result<()>) -> Result<(
 
     for (number, id) in quick.iter().enumerate() {
         let task = job.completed(id)?;
-        assert_eq!((&task["result"], &task["attempt"]), (&json!(number), &json!(1)), "{task}");
+        assert_eq!((at(&task, "/result"), at(&task, "/attempt")), (&json!(number), &json!(1)), "{task}");
         assert_eq!(job.runs(id)?, 1, "{task}");
     }
     // The first attempt had lost its lease: whatever it came to does not count, and there is no third.
     let task = job.completed(&held)?;
-    assert_eq!((&task["result"], &task["attempt"]), (&json!("second run"), &json!(2)), "{task}");
+    assert_eq!((at(&task, "/result"), at(&task, "/attempt")), (&json!("second run"), &json!(2)), "{task}");
     assert_eq!(job.runs(&held)?, 2);
     Ok(())
 }
@@ -132,7 +137,7 @@ fn a_result_that_is_ready_during_a_short_break_arrives_after_it_and_nothing_runs
     lan.set_cable(2, true)?;
     for (id, result) in [(&held, json!("in time")), (&quick, json!(1))] {
         let task = job.completed(id)?;
-        assert_eq!((&task["result"], &task["attempt"]), (&result, &json!(1)), "{task}");
+        assert_eq!((at(&task, "/result"), at(&task, "/attempt")), (&result, &json!(1)), "{task}");
         assert_eq!(job.runs(id)?, 1, "{task}");
     }
     Ok(())
@@ -168,13 +173,12 @@ impl Job {
     }
 
     fn submit(&self, task_type: &str, text: &str) -> Result<String> {
-        let submitted = self.owner.ask(&["submit", task_type, "--text", text])?;
-        Ok(submitted["task_id"].as_str().context("no id")?.to_owned())
+        id(&self.owner.ask(&["submit", task_type, "--text", text])?)
     }
 
     fn completed(&self, id: &str) -> Result<Value> {
-        let task = self.owner.ask(&["wait", id, "--timeout", "60"])?["task"].clone();
-        ensure!(task["status"] == "completed", "{task}");
+        let task = at(&self.owner.ask(&["wait", id, "--timeout", "60"])?, "/task").clone();
+        ensure!(at(&task, "/status") == "completed", "{task}");
         Ok(task)
     }
 

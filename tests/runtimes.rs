@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::Signal;
 
-use crate::harness::{LICENCE, Node, licence_words};
+use crate::harness::{LICENCE, Node, at, licence_words};
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
@@ -19,15 +19,16 @@ fn two_machines(runtime: &str, listen: &str) -> Result<()> {
     let mut worker = Node::start_at(listen, &["--p2p-runtime", runtime, "--worker", "wordcount=wc -w"])?;
     for node in [&owner, &worker] {
         assert_eq!(node.ready("p2p_runtime")?, runtime);
-        assert_eq!(node.ask(&["status"])?["p2p_runtime"], runtime);
+        assert_eq!(at(&node.ask(&["status"])?, "/p2p_runtime"), runtime);
         assert_eq!(node.address()?.contains("/quic-v1/"), listen == QUIC, "{}", node.address()?);
     }
     worker.join(&owner)?;
 
     let licence = concat!("@", env!("CARGO_MANIFEST_DIR"), "/../LICENSE-APACHE");
     let counted = owner.ask(&["submit", "wordcount", "--text", licence, "--wait"])?;
-    assert_eq!(counted["task"]["result"], licence_words(), "{counted}");
-    assert_eq!((&counted["peer_id"], &counted["task"]["payload"]), (&owner.peer_id()?.into(), &LICENCE.into()));
+    assert_eq!(at(&counted, "/task/result"), licence_words(), "{counted}");
+    assert_eq!(at(&counted, "/task/payload"), LICENCE);
+    assert_eq!(at(&counted, "/peer_id"), &owner.peer_id()?, "the task stays with the node that accepted it");
     let called = owner.run(&["call", "wordcount", "--args", "\"a b c\"", "--peer", &worker.address()?])?;
     assert_eq!((called.code, called.stdout.as_str()), (Some(0), "3\n"), "{called:?}");
 

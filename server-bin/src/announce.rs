@@ -67,7 +67,7 @@ impl AnnounceFiles {
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(folder).map_err(named)?;
     // In the same folder, so that it can take the old one's place; readers are other users' programs, too.
     let mut new = tempfile::Builder::new().prefix(".announce").tempfile_in(folder).map_err(named)?;

@@ -39,7 +39,7 @@ impl Lan {
         ip(&format!("netns add {host}"))?;
         ip(&format!("-n {switch} link add p{number} type veth peer name eth0 netns {host}"))?;
         ip(&format!("-n {switch} link set p{number} master br0 up"))?;
-        ip(&format!("-n {host} addr add {}/24 dev eth0", self.address(number)))?;
+        ip(&format!("-n {host} addr add {}/24 dev eth0", Self::address(number)))?;
         ip(&format!("-n {host} link set lo up"))?;
         ip(&format!("-n {host} link set eth0 up"))?;
         // Rules of a test come before the one that keeps what is for this host.
@@ -56,7 +56,7 @@ impl Lan {
         format!("{}-h{number}", self.name)
     }
 
-    pub(crate) fn address(&self, number: u8) -> String {
+    fn address(number: u8) -> String {
         format!("10.77.0.{number}")
     }
 
@@ -69,7 +69,7 @@ impl Lan {
     /// Makes a host deaf to what another one sends it, silently, or lets it hear again; the other direction stays.
     pub(crate) fn set_deaf(&self, host: u8, to: u8, is_deaf: bool) -> Result<()> {
         let change = if is_deaf { "add" } else { "del" };
-        ip(&format!("-n {} rule {change} pref 10 from {} blackhole", self.host(host), self.address(to)))
+        ip(&format!("-n {} rule {change} pref 10 from {} blackhole", self.host(host), Self::address(to)))
     }
 }
 

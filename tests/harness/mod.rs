@@ -22,6 +22,8 @@ pub(crate) use strace::Strace;
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// How long anything may take that takes milliseconds on an idle machine. Two cores of a busy one are slower.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -37,4 +39,9 @@ pub(crate) const LICENCE: &str = include_str!("../../LICENSE-APACHE");
 /// What `wc -w` says of it: words are what white space separates.
 pub(crate) fn licence_words() -> u64 {
     LICENCE.split_ascii_whitespace().count() as u64
+}
+
+/// What stands at this JSON pointer; null when nothing does.
+pub(crate) fn at<'a>(document: &'a Value, pointer: &str) -> &'a Value {
+    document.pointer(pointer).unwrap_or(&Value::Null)
 }

@@ -63,7 +63,7 @@ fn sought(peer: &str) -> Result<(Option<PeerId>, Option<Multiaddr>), Failure> {
 }
 
 fn method(text: &str) -> Result<Method, String> {
-    let known = || Method::ALL.map(|method| name(method)).join(", ");
+    let known = || Method::ALL.map(name).join(", ");
     serde_json::from_value(text.replace('-', "_").into()).map_err(|_| format!("not one of {}", known()))
 }
 

@@ -114,7 +114,7 @@ fn settings(args: ServeArgs, file: ConfigFile, data_dir: DataDir) -> Result<Serv
             _ if is_lan => Listen::Lan,
             _ => Listen::Loopback,
         },
-        runtime: args.p2p_runtime.or(file.p2p.runtime.map(|runtime| runtime.0)).unwrap_or(Backend::Tokio),
+        runtime: args.p2p_runtime.or_else(|| Some(file.p2p.runtime?.0)).unwrap_or(Backend::Tokio),
         discovery: discovery(&args.bootstrap, file.discovery, is_lan)?,
         announce: AnnounceFiles::of(&announce, &data_dir)?,
         workers: if args.workers.is_empty() { run.collect() } else { workers(&args.workers)? },

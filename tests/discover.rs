@@ -117,8 +117,8 @@ fn a_mistake_in_the_configuration_is_named_with_its_place() -> Result<()> {
         Ok(())
     };
     refused("[p2p]\nlisen = []\n", &["config.toml:2:", "p2p.lisen", "did you mean listen?"])?;
-    refused("[discovery]\nbootstrap = [\"/ip4/127.0.0.1/tcp/1\"]\n", &["bootstrap", "/p2p/PEER_ID"])?;
-    refused("[http]\nlisten = \"0.0.0.0:0\"\n[worker]\nlabels = [\"\"]\n", &["label"])?;
+    refused("[discovery]\nbootstrap = [\"/ip4/127.0.0.1/tcp/1\"]\n", &["config.toml:2:", "bootstrap", "/p2p/PEER_ID"])?;
+    refused("[http]\nlisten = \"0.0.0.0:0\"\n[worker]\nrun = [\"t=cat\"]\nlabels = [\"\"]\n", &["label"])?;
     let missing = taskmesh(folder.path(), &["serve", "--config", "/no/such/file.toml"])?;
     assert!(missing.code == Some(2) && missing.stderr.contains("/no/such/file.toml"), "{missing:?}");
     Ok(())

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     Multiaddr, PeerId,
-    api::{Attempt, Check as _, Discover, Discovered, Method},
+    api::{Attempt, Check as _, Discover, Discovered, Method, Target},
 };
 
 use super::mesh::peers_table;
@@ -57,9 +57,9 @@ fn sought(peer: &str) -> Result<(Option<PeerId>, Option<Multiaddr>), Failure> {
         let form = "neither a peer id nor an address that ends in /p2p/PEER_ID";
         Failure::argument("PEER_ID|MULTIADDR", format!("{peer:?} is {form}"))
     };
-    let address: Multiaddr = peer.parse().map_err(|_| refused())?;
-    let (_, named) = peer.rsplit_once("/p2p/").ok_or_else(refused)?;
-    Ok((Some(named.parse().map_err(|_| refused())?), Some(address)))
+    let target = Target { remote_multiaddr: Some(peer.parse().map_err(|_| refused())?), remote_peer_id: None };
+    let named = target.peer_id().ok_or_else(refused)?;
+    Ok((Some(named), target.remote_multiaddr))
 }
 
 fn method(text: &str) -> Result<Method, String> {

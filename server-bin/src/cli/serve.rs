@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     announce::AnnounceFiles,
-    config::{Address, AnnounceSetting, ConfigFile, DiscoverySection},
+    config::{AnnounceSetting, ConfigFile, DiscoverySection},
     data_dir::DataDir,
     failure::Failure,
     mode::{Listen, Ready, Server, ServerConfig, WorkerSpec},
@@ -105,11 +105,16 @@ fn settings(args: ServeArgs, file: ConfigFile, data_dir: DataDir) -> Result<Serv
     };
     // Now, and not at each claim of a worker that then takes nothing.
     claim.check().map_err(|error| Failure::argument("--label, --session", error))?;
+    let listen = file.p2p.listen.unwrap_or_default().into_iter().map(|address| address.0);
     let run = file.worker.run.unwrap_or_default().into_iter().map(|worker| worker.0);
+    let workers = if args.workers.is_empty() { run.collect() } else { workers(&args.workers)? };
+    if workers.is_empty() && (!claim.labels.is_empty() || claim.session.is_some()) {
+        return Err(Failure::argument("--label, --session", "they are for workers, and there is none: add --worker"));
+    }
     let announce = file.discovery.announce_file.clone().unwrap_or(AnnounceSetting::Off);
     Ok(ServerConfig {
         http: args.http.or(file.http.listen).unwrap_or_else(|| USUAL_HTTP.to_owned()),
-        listen: match addresses("--p2p-listen", &args.p2p_listen, file.p2p.listen)? {
+        listen: match addresses("--p2p-listen", &args.p2p_listen, listen)? {
             listen if !listen.is_empty() => Listen::At(listen),
             _ if is_lan => Listen::Lan,
             _ => Listen::Loopback,
@@ -117,7 +122,7 @@ fn settings(args: ServeArgs, file: ConfigFile, data_dir: DataDir) -> Result<Serv
         runtime: args.p2p_runtime.or_else(|| Some(file.p2p.runtime?.0)).unwrap_or(Backend::Tokio),
         discovery: discovery(&args.bootstrap, file.discovery, is_lan)?,
         announce: AnnounceFiles::of(&announce, &data_dir)?,
-        workers: if args.workers.is_empty() { run.collect() } else { workers(&args.workers)? },
+        workers,
         labels: claim.labels,
         session: claim.session,
         durability: args.durability.or(file.store.durability).unwrap_or(DurabilityArg::Synced).into(),
@@ -128,7 +133,8 @@ fn settings(args: ServeArgs, file: ConfigFile, data_dir: DataDir) -> Result<Serv
 /// How peers are found. A key for a further way is a line here.
 fn discovery(bootstrap: &[String], file: DiscoverySection, is_lan: bool) -> Result<DiscoveryConfig, Failure> {
     let announces = file.announce_file.is_some_and(|setting| setting != AnnounceSetting::Off);
-    let bootstrap = addresses("--bootstrap", bootstrap, file.bootstrap)?;
+    let known = file.bootstrap.unwrap_or_default().into_iter().map(|address| address.0);
+    let bootstrap = addresses("--bootstrap", bootstrap, known)?;
     DiscoveryConfig::default()
         .with_method(Method::Mdns, file.mdns.unwrap_or(is_lan))
         .with_method(Method::AnnounceFile, announces)
@@ -137,9 +143,9 @@ fn discovery(bootstrap: &[String], file: DiscoverySection, is_lan: bool) -> Resu
 }
 
 /// The addresses of an option; without any, those of the file.
-fn addresses(option: &str, given: &[String], file: Option<Vec<Address>>) -> Result<Vec<Multiaddr>, Failure> {
+fn addresses(option: &str, given: &[String], file: impl Iterator<Item = Multiaddr>) -> Result<Vec<Multiaddr>, Failure> {
     if given.is_empty() {
-        return Ok(file.unwrap_or_default().into_iter().map(|address| address.0).collect());
+        return Ok(file.collect());
     }
     let parse = |text: &String| parse_address(text).map_err(|error| Failure::argument(option, error));
     given.iter().map(parse).collect()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use p2p_taskqueue::Multiaddr;
+use p2p_taskqueue::{Multiaddr, api::Target};
 use runtime_bridge::Backend;
 use serde::{Deserialize, Deserializer, de};
 
@@ -53,7 +53,7 @@ pub(crate) struct P2pSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DiscoverySection {
-    pub(crate) bootstrap: Option<Vec<Address>>,
+    pub(crate) bootstrap: Option<Vec<PeerAddress>>,
     pub(crate) mdns: Option<bool>,
     pub(crate) announce_file: Option<AnnounceSetting>,
 }
@@ -77,6 +77,10 @@ pub(crate) struct WorkerSection {
 /// An address, as a person types it.
 #[derive(Debug, Clone)]
 pub(crate) struct Address(pub(crate) Multiaddr);
+
+/// An address that says which peer is meant.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerAddress(pub(crate) Multiaddr);
 
 /// What is written as a text, and refused where it stands when it makes no sense.
 #[derive(Debug, Clone)]
@@ -127,6 +131,17 @@ impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         p2p_taskqueue::node::parse_address(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Address(address) = Address::deserialize(deserializer)?;
+        let target = Target { remote_multiaddr: Some(address.clone()), remote_peer_id: None };
+        match target.peer_id() {
+            Some(_) => Ok(Self(address)),
+            None => Err(de::Error::custom(format_args!("{address} does not end with /p2p/PEER_ID"))),
+        }
     }
 }
 

@@ -39,6 +39,7 @@ fn a_value_that_makes_no_sense_is_named_with_its_line() {
     };
     named("[p2p]\nlan = \"yes\"", &["2: p2p.lan:", "yes"]);
     named("[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\", \"tcp://here\"]", &["2: p2p.listen[1]:", "tcp://here"]);
+    named("[discovery]\nbootstrap = [\"/ip4/192.0.2.7/tcp/1\"]", &["2: discovery.bootstrap[0]:", "/p2p/PEER_ID"]);
     named("[p2p]\nruntime = \"tokyo\"", &["2: p2p.runtime:", "tokyo", "tokio"]);
     named("[discovery]\nannounce_file = \"here.json\"", &["2: discovery.announce_file:", "absolute"]);
     named("[worker]\nrun = [\"wordcount\"]", &["2: worker.run[0]:", "TYPE=COMMAND"]);

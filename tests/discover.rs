@@ -107,6 +107,25 @@ fn a_node_is_found_by_the_file_in_which_it_announces_itself() -> Result<()> {
 }
 
 #[test]
+fn a_node_announces_itself_in_the_usual_place_and_reads_the_reference_s() -> Result<()> {
+    let known = Node::start(&[])?;
+    let folder = known.guest_folder()?;
+    fs::write(folder.path().join("config.toml"), "[discovery]\nannounce_file = true\n")?;
+    let places = folder.path().join("cache");
+    let reference = places.join("ipfs_accelerate_py");
+    fs::create_dir_all(&reference)?;
+    let announcement = json!({ "peer_id": known.peer_id()?, "multiaddr": known.address()? });
+    fs::write(reference.join("task_p2p_announce.json"), announcement.to_string())?;
+
+    let node = Node::start_on(folder, None, &LOOPBACK)?;
+    let own: Value = serde_json::from_slice(&fs::read(places.join("taskmesh").join("announce.json"))?)?;
+    assert_eq!(own, json!({ "peer_id": node.peer_id()?, "multiaddr": node.address()? }));
+    let found = node.ask(&["discover", "--method", "announce_file"])?;
+    assert_eq!(found["peers"][0]["peer_id"], known.peer_id()?, "{found}");
+    Ok(())
+}
+
+#[test]
 fn a_mistake_in_the_configuration_is_named_with_its_place() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let refused = |text: &str, words: &[&str]| -> Result<()> {

@@ -66,6 +66,17 @@ fn hosts_of_one_mesh_find_each_other_by_mdns_and_a_stranger_stays_outside() -> R
 }
 
 #[test]
+fn a_second_node_of_a_host_takes_free_ports_and_is_found() -> Result<()> {
+    let Some(lan) = Lan::new(1)? else { return Ok(()) };
+    let first = on_host(&lan, 1, tempfile::tempdir()?, &[])?;
+    let second = on_host(&lan, 1, first.guest_folder()?, &[])?;
+    let addresses = second.ready("addresses")?.to_string();
+    assert!(!addresses.contains("/9710/"), "{addresses}");
+    assert!(addresses.contains("/tcp/") && addresses.contains("/quic-v1/"), "{addresses}");
+    knows(&first, &second, true)
+}
+
+#[test]
 fn a_host_that_starts_while_its_cable_is_out_is_found_when_it_is_in() -> Result<()> {
     let Some(lan) = Lan::new(2)? else { return Ok(()) };
     let owner = on_host(&lan, 1, tempfile::tempdir()?, &[])?;

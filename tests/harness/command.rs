@@ -37,6 +37,8 @@ pub(crate) fn taskmesh_command_in(namespace: &str, data_dir: &Path) -> Command {
 }
 
 fn on_folder(mut command: Command, data_dir: &Path) -> Command {
+    // What nodes announce to the whole machine stays with the test.
+    command.env("XDG_CACHE_HOME", data_dir.join("cache"));
     command.env("TASKMESH_DATA_DIR", data_dir).env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

@@ -3,11 +3,15 @@
 mod cli;
 mod crash;
 mod demo;
+mod discover;
 mod disk_full;
 mod harness;
+mod line;
+mod namespaces;
 mod paused_worker;
 mod queue;
 mod restart;
+mod runtimes;
 mod shutdown;
 mod start;
 mod sync_error;

@@ -143,6 +143,7 @@ fn malformed_arguments_are_refused_by_name() -> Result<()> {
     refused(&["serve", "--p2p-listen", "tcp://nowhere"], &["--p2p-listen", "tcp://nowhere"])?;
     refused(&["serve", "--http", "0.0.0.0:0"], &["--http", "loopback"])?;
     refused(&["serve", "--http", "here"], &["--http", "HOST:PORT"])?;
+    refused(&["serve", "--label", "gpu"], &["--label", "--worker"])?;
     refused(&["serve", "--worker", "wordcount"], &["--worker", "TYPE=COMMAND"])?;
     refused(&["serve", "--http", "127.0.0.1:0", "--worker", "wordcount=wc 'open"], &["--worker", "quote"])?;
     Ok(())

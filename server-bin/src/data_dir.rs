@@ -14,7 +14,7 @@ use p2p_taskqueue::{
     node::{KnownPeer, NodeFiles},
 };
 
-use crate::failure::Failure;
+use crate::{announce::AnnounceFiles, failure::Failure};
 
 /// A data folder that this process may read, while a node runs on it or not.
 #[derive(Debug, Clone)]
@@ -40,6 +40,11 @@ impl DataDir {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.path.join("taskmesh.sock")
+    }
+
+    /// Where the configuration is looked for when none is named.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
     }
 
     pub(crate) fn store(&self) -> PathBuf {
@@ -156,6 +161,35 @@ impl NodeFiles for DataDir {
 
     fn save_secret(&self, secret: &MeshSecret) -> io::Result<()> {
         self.write_durably("mesh.key", secret.as_bytes())
+    }
+}
+
+/// What a node keeps: the data folder, and the files in which it and others of this machine say where they are.
+#[derive(Debug)]
+pub(crate) struct NodeFolder {
+    pub(crate) dir: DataDir,
+    pub(crate) announce: AnnounceFiles,
+}
+
+impl NodeFiles for NodeFolder {
+    fn load_peers(&self) -> Vec<KnownPeer> {
+        self.dir.load_peers()
+    }
+
+    fn save_peers(&self, peers: &[KnownPeer]) -> io::Result<()> {
+        self.dir.save_peers(peers)
+    }
+
+    fn save_secret(&self, secret: &MeshSecret) -> io::Result<()> {
+        self.dir.save_secret(secret)
+    }
+
+    fn announce(&self, announcement: &str) -> io::Result<()> {
+        self.announce.write(announcement)
+    }
+
+    fn announcements(&self) -> Vec<(String, String)> {
+        self.announce.read()
     }
 }
 

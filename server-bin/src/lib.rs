@@ -2,8 +2,10 @@
 //!
 //! Only this crate reads files, the environment and signals; what it starts is in the other crates.
 
+mod announce;
 mod cli;
 mod client;
+mod config;
 mod data_dir;
 mod failure;
 mod http;

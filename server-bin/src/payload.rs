@@ -43,6 +43,23 @@ impl ValueArgs {
     }
 }
 
+/// The arguments of a tool.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ToolArgs {
+    /// The tool's arguments as JSON: in place, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    args: Option<String>,
+}
+
+impl ToolArgs {
+    pub(crate) fn read(&self) -> Result<Json, Failure> {
+        let Some(source) = &self.args else { return Ok(Json::null()) };
+        let text = read_source("--args", source)?;
+        let hint = "a text is written in quotation marks";
+        Json::parse(text).map_err(|error| Failure::argument("--args", format!("{error}; {hint}")))
+    }
+}
+
 /// Reads the JSON of `option` or the text of `--text`; null when neither is given.
 fn read_either(option: &str, json: Option<&str>, text: Option<&str>) -> Result<Json, Failure> {
     if let Some(source) = json {

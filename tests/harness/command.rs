@@ -22,9 +22,23 @@ impl Answered {
     }
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_taskmesh-under-test");
+
 /// A command on a data folder, not yet started.
 pub(crate) fn taskmesh_command(data_dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_taskmesh-under-test"));
+    on_folder(Command::new(PROGRAM), data_dir)
+}
+
+/// The same in a network namespace: `ip` becomes the program, so that its process id is the program's.
+pub(crate) fn taskmesh_command_in(namespace: &str, data_dir: &Path) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, PROGRAM]);
+    on_folder(command, data_dir)
+}
+
+fn on_folder(mut command: Command, data_dir: &Path) -> Command {
+    // What nodes announce to the whole machine stays with the test.
+    command.env("XDG_CACHE_HOME", data_dir.join("cache"));
     command.env("TASKMESH_DATA_DIR", data_dir).env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

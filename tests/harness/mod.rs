@@ -3,6 +3,7 @@
 mod command;
 mod gate;
 mod history;
+mod lan;
 mod mcp;
 mod node;
 mod queue_process;
@@ -12,6 +13,7 @@ mod strace;
 pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use gate::Gate;
 pub(crate) use history::History;
+pub(crate) use lan::Lan;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
 pub(crate) use queue_process::QueueProcess;
@@ -19,6 +21,8 @@ pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
 
 use std::time::Duration;
+
+use serde_json::Value;
 
 /// How long anything may take that takes milliseconds on an idle machine. Two cores of a busy one are slower.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -35,4 +39,9 @@ pub(crate) const LICENCE: &str = include_str!("../../LICENSE-APACHE");
 /// What `wc -w` says of it: words are what white space separates.
 pub(crate) fn licence_words() -> u64 {
     LICENCE.split_ascii_whitespace().count() as u64
+}
+
+/// What stands at this JSON pointer; null when nothing does.
+pub(crate) fn at<'a>(document: &'a Value, pointer: &str) -> &'a Value {
+    document.pointer(pointer).unwrap_or(&Value::Null)
 }

@@ -14,12 +14,17 @@ use tempfile::TempDir;
 
 use super::{
     DEADLINE,
-    command::{Answered, taskmesh, taskmesh_command},
+    command::{Answered, taskmesh, taskmesh_command, taskmesh_command_in},
 };
+
+/// A free port of this machine.
+const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// A `taskmesh serve` process and its data folder. Dropping it kills the process.
 pub(crate) struct Node {
     folder: TempDir,
+    /// The network namespace that it runs in; the tests' own without one.
+    namespace: Option<String>,
     arguments: Vec<String>,
     process: Option<Process>,
 }
@@ -34,8 +39,18 @@ struct Process {
 impl Node {
     /// Starts a node on a folder of its own and on free ports.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+        Self::start_at(LOOPBACK, arguments)
+    }
+
+    /// Starts a node that listens at this address.
+    pub(crate) fn start_at(listen: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_on(tempfile::tempdir()?, None, &[&["--p2p-listen", listen], arguments].concat())
+    }
+
+    /// Starts a node on a folder that is there, in a network namespace if one is named, with these arguments alone.
+    pub(crate) fn start_on(folder: TempDir, namespace: Option<String>, arguments: &[&str]) -> Result<Self> {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut node = Self { folder: tempfile::tempdir()?, arguments, process: None };
+        let mut node = Self { folder, namespace, arguments, process: None };
         node.start_again()?;
         Ok(node)
     }
@@ -43,9 +58,11 @@ impl Node {
     /// Starts it on the same folder, after its process has ended.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the node runs");
-        let mut command = taskmesh_command(self.folder.path());
-        command.args(["serve", "--json", "--http", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]);
-        command.args(&self.arguments);
+        let mut command = match &self.namespace {
+            Some(namespace) => taskmesh_command_in(namespace, self.folder.path()),
+            None => taskmesh_command(self.folder.path()),
+        };
+        command.args(["serve", "--json", "--http", "127.0.0.1:0"]).args(&self.arguments);
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().context("no standard output")?;
         let mut errors = child.stderr.take().context("no standard error")?;
@@ -114,11 +131,30 @@ impl Node {
         let joined = self.ask(&["join", ticket])?;
         ensure!(joined.get("connected") == Some(&Value::Bool(true)), "not connected: {joined}");
         // This end has the other one's proof; the other one may be about to read this one's.
-        let (us, since) = (self.peer_id()?, Instant::now());
-        while !other.ask(&["peers", "--connected"])?.to_string().contains(&us) {
-            ensure!(since.elapsed() < DEADLINE, "the inviting node does not see its guest");
+        other.sees(self)
+    }
+
+    /// A folder that belongs to this node's mesh and knows no address of anybody.
+    pub(crate) fn guest_folder(&self) -> Result<TempDir> {
+        let folder = tempfile::tempdir()?;
+        let invitation = self.ask(&["invite"])?;
+        let ticket = invitation.get("ticket").and_then(Value::as_str).context("no ticket")?;
+        let joined = taskmesh(folder.path(), &["join", ticket])?;
+        ensure!(joined.code == Some(0), "{joined:?}");
+        std::fs::write(folder.path().join("peers.json"), "[]")?;
+        Ok(folder)
+    }
+
+    /// Waits until a connection to the other one stands, as this one sees it.
+    pub(crate) fn sees(&self, other: &Self) -> Result<()> {
+        let (them, since) = (other.peer_id()?, Instant::now());
+        loop {
+            let peers = self.ask(&["peers", "--connected"])?;
+            if peers.to_string().contains(&them) {
+                return Ok(());
+            }
+            ensure!(since.elapsed() < DEADLINE, "{them} is not connected: {}", self.ask(&["peers"])?);
         }
-        Ok(())
     }
 
     /// Ends the process without a chance to tidy up.

@@ -7,23 +7,25 @@ use std::{
 
 use anyhow::{Context as _, anyhow, ensure};
 use p2p_taskqueue::{
-    PeerId, TaskId,
+    DiscoveryConfig, PeerId, TaskId,
     api::{Durability, Invite, Join, Joined, Submitted, Waited},
 };
 use rmcp::{
     RoleClient, ServiceExt as _, model::CallToolRequestParams, service::RunningService,
     transport::StreamableHttpClientTransport,
 };
+use runtime_bridge::Backend;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::{
+    announce::AnnounceFiles,
     client::with_client,
     data_dir::DataDir,
     failure::Failure,
-    mode::{Server, ServerConfig},
+    mode::{Listen, Server, ServerConfig},
     output::Output,
 };
 
@@ -54,7 +56,10 @@ impl Machine {
         let config = ServerConfig {
             data_dir: DataDir::locate(Some(folder.path()))?,
             http: "127.0.0.1:0".to_owned(),
-            p2p_listen: vec!["/ip4/127.0.0.1/tcp/0".parse().context("the demo's address")?],
+            listen: Listen::At(vec!["/ip4/127.0.0.1/tcp/0".parse().context("the demo's address")?]),
+            runtime: Backend::Tokio,
+            discovery: DiscoveryConfig::default(),
+            announce: AnnounceFiles::default(),
             workers: workers.iter().map(|worker| worker.parse()).collect::<Result<_, _>>()?,
             labels: Vec::new(),
             session: None,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     Multiaddr, Ticket,
-    api::{Durability, Invite, Join, Joined, Peer, Peers, Status, StatusQuery, StoreStatus},
+    api::{Durability, Invite, Join, Joined, Peer, Peers, Status, StatusQuery, StoreStatus, TransportStatus},
 };
 
 use super::PeerArg;
@@ -24,7 +24,7 @@ pub(super) struct JoinArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Also show the queue, the peers and the bridge.
+    /// Also show the queue, the store, the connections, the peers and the bridge.
     #[arg(long)]
     detail: bool,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(super) fn invite(data_dir: DataDir, output: Output) -> Result<ExitCode, Fail
         };
         if invitation.addresses.iter().all(is_loopback) {
             text += "\n\nThis node listens on loopback only, so no other machine can reach it.";
-            text += "\nStart it with --p2p-listen /ip4/0.0.0.0/tcp/9710 and invite again.";
+            text += "\nStart it with --lan (or --p2p-listen) and invite again.";
         }
         text + "\n\nThe ticket holds the mesh secret: pass it on as you would a password."
     });
@@ -100,6 +100,9 @@ fn status_text(status: &Status) -> String {
     if let Some(store) = &status.store {
         rows.push(format!("store     {}", store_text(store)));
     }
+    if let Some(transport) = &status.transport {
+        rows.extend(transport_rows(transport));
+    }
     if let Some(bridge) = &status.bridge {
         rows.push(format!("bridge    {} calls, {} in flight", bridge.calls, bridge.in_flight));
     }
@@ -107,6 +110,16 @@ fn status_text(status: &Status) -> String {
         rows.push(format!("\n{}", peers_table(peers)));
     }
     rows.join("\n")
+}
+
+fn transport_rows(transport: &TransportStatus) -> Vec<String> {
+    let TransportStatus { connections, unproven, pending, sessions, refused } = transport;
+    let refused: Vec<_> =
+        refused.iter().map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
+    vec![
+        format!("network   {connections} connections ({unproven} unproven), {pending} pending, {sessions} sessions"),
+        format!("refused   {}", or_none(&refused)),
+    ]
 }
 
 fn store_text(store: &StoreStatus) -> String {
@@ -130,7 +143,7 @@ pub(super) fn peers(args: PeersArgs, data_dir: DataDir, output: Output) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn peers_table(peers: &[Peer]) -> String {
+pub(super) fn peers_table(peers: &[Peer]) -> String {
     if peers.is_empty() {
         return "no peers: `taskmesh invite` prints a ticket for another machine".to_owned();
     }

@@ -9,12 +9,16 @@ use crate::{data_dir::DataDir, failure::Failure, output::Output};
 mod cache;
 mod care;
 mod demo;
+mod discover;
 mod mesh;
 mod repair;
 mod serve;
 mod submit;
 mod sweep;
 mod tasks;
+mod tools;
+
+pub(crate) use serve::DurabilityArg;
 
 /// Hand work to any of your machines, durably and without a broker.
 #[derive(Debug, Parser)]
@@ -32,6 +36,9 @@ pub(crate) struct Global {
     /// Where this machine keeps its identity, mesh secret and tasks [default: the platform's data folder].
     #[arg(long, global = true, value_name = "DIR", env = "TASKMESH_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Take what the command line does not say from this file [default: config.toml in the data folder, if it is there].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Print one JSON document instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -51,7 +58,7 @@ pub(crate) struct PeerArg {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run this machine's node: the MCP server, the queue, and workers.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Show the whole story on this machine: two nodes, a worker, an MCP client.
     Demo,
     /// Print a ticket with which another machine joins this mesh.
@@ -88,6 +95,12 @@ enum Command {
     Status(mesh::StatusArgs),
     /// Show the peers that a node knows.
     Peers(mesh::PeersArgs),
+    /// Look for peers, and show what each way of finding them came to.
+    Discover(discover::DiscoverArgs),
+    /// List the tools of a node: what its workers can be given to do.
+    Tools(tools::ToolsArgs),
+    /// Call a tool of a node and print its result: a task, and the wait for its end.
+    Call(tools::CallArgs),
 }
 
 impl Cli {
@@ -99,7 +112,7 @@ impl Cli {
     pub(crate) fn run(self, output: Output) -> Result<ExitCode, Failure> {
         let data_dir = || DataDir::locate(self.global.data_dir.as_deref());
         match self.command {
-            Command::Serve(args) => serve::run(&args, data_dir()?, output),
+            Command::Serve(args) => serve::run(*args, data_dir()?, self.global.config.as_deref(), output),
             Command::Demo => demo::run(output),
             Command::Invite => mesh::invite(data_dir()?, output),
             Command::Join(args) => mesh::join(args, data_dir()?, output),
@@ -118,6 +131,9 @@ impl Cli {
             Command::Cache(args) => cache::run(args, data_dir()?, output),
             Command::Status(args) => mesh::status(args, data_dir()?, output),
             Command::Peers(args) => mesh::peers(args, data_dir()?, output),
+            Command::Discover(args) => discover::run(args, data_dir()?, output),
+            Command::Tools(args) => tools::list(args, data_dir()?, output),
+            Command::Call(args) => tools::call(args, data_dir()?, output),
         }
     }
 }

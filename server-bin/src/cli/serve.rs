@@ -1,48 +1,70 @@
 //! `serve`.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use p2p_taskqueue::{
-    api::{Check as _, Claim, Durability},
+    DiscoveryConfig, Multiaddr,
+    api::{Check as _, Claim, Durability, Method},
     node::parse_address,
 };
+use runtime_bridge::Backend;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    announce::AnnounceFiles,
+    config::{AnnounceSetting, ConfigFile, DiscoverySection},
     data_dir::DataDir,
     failure::Failure,
-    mode::{Ready, Server, ServerConfig},
+    mode::{Listen, Ready, Server, ServerConfig, WorkerSpec},
     output::Output,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Where the MCP server listens; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8765")]
-    http: String,
-    /// Where peers can reach this node (repeatable) [default: /ip4/127.0.0.1/tcp/9710, this machine only].
+    /// Where the MCP server listens; port 0 takes a free one [default: 127.0.0.1:8765].
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// Where peers can reach this node, over TCP or QUIC (repeatable) [default: /ip4/127.0.0.1/tcp/9710, this machine
+    /// only].
     #[arg(long, value_name = "MULTIADDR")]
     p2p_listen: Vec<String>,
+    /// Be there for the local network: listen on every interface, TCP and QUIC on port 9710 (or free ones when it is
+    /// taken, or where --p2p-listen says), and find peers by mDNS. Strangers on the network then see that a node is there
+    /// and can connect; they cannot come in without the mesh secret.
+    #[arg(long)]
+    lan: bool,
+    /// Dial this peer at the start and whenever the connection to it is lost: an address ending in /p2p/PEER_ID
+    /// (repeatable).
+    #[arg(long, value_name = "MULTIADDR")]
+    bootstrap: Vec<String>,
+    /// What the node runs on [default: tokio]. async-std is slower.
+    #[arg(long, value_name = "RUNTIME", value_parser = runtime_parser())]
+    p2p_runtime: Option<Backend>,
     /// Take tasks of TYPE and run COMMAND for each: payload on standard input, result on standard output (repeatable).
     #[arg(long = "worker", value_name = "TYPE=COMMAND")]
     workers: Vec<String>,
     /// What this machine has: its workers also take tasks that require it (repeatable).
-    #[arg(long = "label", value_name = "LABEL", requires = "workers")]
+    #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,
     /// Its workers take the tasks of this session beside those of none.
-    #[arg(long, requires = "workers")]
+    #[arg(long)]
     session: Option<String>,
     /// What an acknowledged change has outlived: synced, a power cut; relaxed, the end of this process, and after 50
-    /// milliseconds a power cut, too.
-    #[arg(long, value_enum, default_value_t = DurabilityArg::Synced)]
-    durability: DurabilityArg,
+    /// milliseconds a power cut, too [default: synced].
+    #[arg(long, value_enum)]
+    durability: Option<DurabilityArg>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DurabilityArg {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DurabilityArg {
     Synced,
     Relaxed,
 }
@@ -56,26 +78,82 @@ impl From<DurabilityArg> for Durability {
     }
 }
 
-pub(super) fn run(args: &ServeArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
-    let p2p_listen = args
-        .p2p_listen
-        .iter()
-        .map(|text| parse_address(text).map_err(|error| Failure::argument("--p2p-listen", error)));
-    // Now, and not at each claim of a worker that then takes nothing.
-    let claim = Claim { labels: args.labels.clone(), session: args.session.clone(), ..Claim::new("worker") };
-    claim.check().map_err(|error| Failure::argument("--label, --session", error))?;
-    let config = ServerConfig {
-        data_dir,
-        http: args.http.clone(),
-        p2p_listen: p2p_listen.collect::<Result<_, _>>()?,
-        workers: args.workers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
-        labels: claim.labels,
-        session: claim.session,
-        durability: args.durability.into(),
-    };
+fn runtime_parser() -> impl TypedValueParser<Value = Backend> {
+    PossibleValuesParser::new(Backend::ALL.iter().map(|backend| backend.name())).try_map(|name| name.parse::<Backend>())
+}
+
+pub(super) fn run(
+    args: ServeArgs,
+    data_dir: DataDir,
+    config: Option<&Path>,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let file = ConfigFile::load(config, &data_dir.config())?;
+    let config = settings(args, file, data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
     runtime.block_on(serve(config, output))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the command line says, else what the file says, else what is usual.
+fn settings(args: ServeArgs, file: ConfigFile, data_dir: DataDir) -> Result<ServerConfig, Failure> {
+    let is_lan = args.lan || file.p2p.lan.unwrap_or(false);
+    let claim = Claim {
+        labels: Some(args.labels).filter(|labels| !labels.is_empty()).or(file.worker.labels).unwrap_or_default(),
+        session: args.session.or(file.worker.session),
+        ..Claim::new("worker")
+    };
+    // Now, and not at each claim of a worker that then takes nothing.
+    claim.check().map_err(|error| Failure::argument("--label, --session", error))?;
+    let listen = file.p2p.listen.unwrap_or_default().into_iter().map(|address| address.0);
+    let run = file.worker.run.unwrap_or_default().into_iter().map(|worker| worker.0);
+    let workers = if args.workers.is_empty() { run.collect() } else { workers(&args.workers)? };
+    if workers.is_empty() && (!claim.labels.is_empty() || claim.session.is_some()) {
+        return Err(Failure::argument("--label, --session", "they are for workers, and there is none: add --worker"));
+    }
+    let announce = file.discovery.announce_file.clone().unwrap_or(AnnounceSetting::Off);
+    Ok(ServerConfig {
+        http: args.http.or(file.http.listen).unwrap_or_else(|| USUAL_HTTP.to_owned()),
+        listen: match addresses("--p2p-listen", &args.p2p_listen, listen)? {
+            listen if !listen.is_empty() => Listen::At(listen),
+            _ if is_lan => Listen::Lan,
+            _ => Listen::Loopback,
+        },
+        runtime: args.p2p_runtime.or_else(|| Some(file.p2p.runtime?.0)).unwrap_or(Backend::Tokio),
+        discovery: discovery(&args.bootstrap, file.discovery, is_lan)?,
+        announce: AnnounceFiles::of(&announce, &data_dir)?,
+        workers,
+        labels: claim.labels,
+        session: claim.session,
+        durability: args.durability.or(file.store.durability).unwrap_or(DurabilityArg::Synced).into(),
+        data_dir,
+    })
+}
+
+/// How peers are found. A key for a further way is a line here.
+fn discovery(bootstrap: &[String], file: DiscoverySection, is_lan: bool) -> Result<DiscoveryConfig, Failure> {
+    let announces = file.announce_file.is_some_and(|setting| setting != AnnounceSetting::Off);
+    let known = file.bootstrap.unwrap_or_default().into_iter().map(|address| address.0);
+    let bootstrap = addresses("--bootstrap", bootstrap, known)?;
+    DiscoveryConfig::default()
+        .with_method(Method::Mdns, file.mdns.unwrap_or(is_lan))
+        .with_method(Method::AnnounceFile, announces)
+        .with_bootstrap(bootstrap)
+        .map_err(|error| Failure::argument("--bootstrap", error))
+}
+
+/// The addresses of an option; without any, those of the file.
+fn addresses(option: &str, given: &[String], file: impl Iterator<Item = Multiaddr>) -> Result<Vec<Multiaddr>, Failure> {
+    if given.is_empty() {
+        return Ok(file.collect());
+    }
+    let parse = |text: &String| parse_address(text).map_err(|error| Failure::argument(option, error));
+    given.iter().map(parse).collect()
+}
+
+fn workers(given: &[String]) -> Result<Vec<WorkerSpec>, Failure> {
+    let parse = |text: &String| text.parse().map_err(|error| Failure::argument("--worker", error));
+    given.iter().map(parse).collect()
 }
 
 async fn serve(config: ServerConfig, output: Output) -> Result<(), Failure> {
@@ -83,9 +161,10 @@ async fn serve(config: ServerConfig, output: Output) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for ctrl-c")?;
     let folder = config.data_dir.path().display().to_string();
+    let is_seen = config.discovery.is_on(Method::Mdns);
     let server = Server::start(config).await?;
     let ready = server.ready();
-    output.document(&json!(ready), || welcome(ready, &folder));
+    output.document(&json!(ready), || welcome(ready, &folder, is_seen));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -105,12 +184,13 @@ async fn serve(config: ServerConfig, output: Output) -> Result<(), Failure> {
 }
 
 /// What a person needs next.
-fn welcome(ready: &Ready, folder: &str) -> String {
+fn welcome(ready: &Ready, folder: &str, is_seen: bool) -> String {
     let Ready { http, peer_id, .. } = ready;
     let addresses: Vec<_> = ready.addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join("\n               ");
     let config = json!({ "mcpServers": { "taskmesh": { "type": "http", "url": http } } });
     let version = env!("CARGO_PKG_VERSION");
+    let seen = if is_seen { SEEN } else { "" };
     format!(
         "taskmesh {version} is ready (ctrl-c stops it)
 
@@ -118,7 +198,7 @@ fn welcome(ready: &Ready, folder: &str) -> String {
   peer id      {peer_id}
   reachable at {addresses}
   data folder  {folder}
-
+{seen}
 Give it to your agent (MCP client configuration):
   {config}
 
@@ -132,6 +212,14 @@ Add a second machine:
 "
     )
 }
+
+const USUAL_HTTP: &str = "127.0.0.1:8765";
+
+/// What a node that others can see opens.
+const SEEN: &str = "
+This node shows itself on the local network (mDNS). Strangers there can see it and connect to it;
+they cannot come in, or ask anything, without the mesh secret.
+";
 
 /// A call that any HTTP client can make.
 const CALL: &str =

@@ -1,0 +1,154 @@
+//! Announce files: where this node says where it is, and where others of this machine do.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use etcetera::BaseStrategy as _;
+
+use crate::{config::AnnounceSetting, data_dir::DataDir, failure::Failure};
+
+/// An announcement is a peer id and an address; a file that is larger is something else.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The files that are read for one search.
+const FILES_MAX: usize = 16;
+
+/// This project's place in the user's cache folder, so that two nodes of one user find each other.
+const OWN_PLACE: &str = "taskmesh/announce.json";
+
+/// Where the reference's services announce themselves in the user's cache folder, and for the whole machine.
+const REFERENCE_PLACES: [&str; 2] =
+    ["ipfs_accelerate_py/task_p2p_announce.json", "ipfs_datasets_py/task_p2p_announce.json"];
+const REFERENCE_MACHINE_PLACE: &str = "/var/cache/ipfs-accelerate/task_p2p_announce.json";
+
+/// The announce files that this node writes and reads; none when it was not told to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AnnounceFiles {
+    written: Vec<PathBuf>,
+    read: Vec<PathBuf>,
+}
+
+impl AnnounceFiles {
+    /// Writes the usual file, or the one that was named, beside the one in the data folder.
+    pub(crate) fn of(setting: &AnnounceSetting, data_dir: &DataDir) -> Result<Self, Failure> {
+        let cache = etcetera::choose_base_strategy().map(|folders| folders.cache_dir()).ok();
+        let usual = cache.as_ref().map(|cache| cache.join(OWN_PLACE));
+        let chosen = match (setting, usual.clone()) {
+            (AnnounceSetting::Off, _) => return Ok(Self::default()),
+            (AnnounceSetting::At(path), _) => path.clone(),
+            (AnnounceSetting::On, Some(usual)) => usual,
+            (AnnounceSetting::On, None) => {
+                return Err(Failure::argument("announce_file", "this user has no home folder: name a file"));
+            }
+        };
+        let mut read = vec![chosen.clone()];
+        read.extend(usual.filter(|usual| *usual != chosen));
+        read.extend(cache.iter().flat_map(|cache| REFERENCE_PLACES.map(|place| cache.join(place))));
+        read.push(REFERENCE_MACHINE_PLACE.into());
+        Ok(Self { written: vec![data_dir.path().join("announce.json"), chosen], read })
+    }
+
+    /// Replaces every file as a whole; all are tried, and the first failure is told.
+    pub(crate) fn write(&self, announcement: &str) -> io::Result<()> {
+        self.written.iter().map(|path| replace(path, announcement)).fold(Ok(()), Result::and)
+    }
+
+    /// The files that are there, the newest first. One that cannot be read is left out.
+    pub(crate) fn read(&self) -> Vec<(String, String)> {
+        let mut found: Vec<_> = self.read.iter().take(FILES_MAX).filter_map(|path| read(path)).collect();
+        found.sort_by_key(|(written_at, ..)| std::cmp::Reverse(*written_at));
+        found.into_iter().map(|(_, place, text)| (place, text)).collect()
+    }
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+    fs::create_dir_all(folder).map_err(named)?;
+    // In the same folder, so that it can take the old one's place; readers are other users' programs, too.
+    let mut new = tempfile::Builder::new().prefix(".announce").tempfile_in(folder).map_err(named)?;
+    new.write_all(text.as_bytes()).map_err(named)?;
+    new.as_file().set_permissions(readable()).map_err(named)?;
+    new.as_file().sync_all().map_err(named)?;
+    new.persist(path).map(drop).map_err(|error| named(error.error))
+}
+
+fn readable() -> fs::Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::Permissions::from_mode(0o644)
+}
+
+/// When the file was written, where it is, and what it says.
+fn read(path: &Path) -> Option<(SystemTime, String, String)> {
+    let place = path.display().to_string();
+    let read = || -> io::Result<(SystemTime, String)> {
+        // Not what would hold the node up, such as a named pipe.
+        let described = fs::metadata(path)?;
+        if !described.is_file() || described.len() > FILE_BYTES_MAX {
+            return Err(io::Error::other("not a file of at most 64 KiB"));
+        }
+        let mut text = String::new();
+        File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+        Ok((described.modified()?, text))
+    };
+    match read() {
+        Ok((written_at, text)) => Some((written_at, place, text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::debug!(%place, %error, "an announce file cannot be read");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn files(folder: &Path, names: &[&str]) -> AnnounceFiles {
+        let read = names.iter().map(|name| folder.join(name)).collect();
+        AnnounceFiles { written: vec![folder.join("made").join("own.json")], read }
+    }
+
+    #[test]
+    fn what_is_written_is_whole_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path(), &["made/own.json"]);
+        files.write("first, and longer").unwrap();
+        files.write("second").unwrap();
+        let texts: Vec<_> = files.read().into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["second"]);
+        assert_eq!(fs::read_dir(folder.path().join("made")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_newest_comes_first_and_what_is_missing_or_too_large_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let hour = Duration::from_secs(3_600);
+        for (name, age) in [("old", hour), ("new", Duration::ZERO), ("older", 2 * hour)] {
+            fs::write(folder.path().join(name), name).unwrap();
+            let file = File::options().write(true).open(folder.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        fs::write(folder.path().join("large"), vec![b' '; 65 * 1024]).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        let files = files(folder.path(), &["old", "missing", "large", "folder", "older", "new"]);
+        let texts: Vec<_> = files.read().into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["new", "old", "older"]);
+    }
+
+    #[test]
+    fn a_node_that_was_not_told_to_announces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::locate(Some(folder.path())).unwrap();
+        let files = AnnounceFiles::of(&AnnounceSetting::Off, &data_dir).unwrap();
+        files.write("here").unwrap();
+        assert!(files.read().is_empty() && fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+}

@@ -1,0 +1,67 @@
+//! `tools`, `call`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use p2p_taskqueue::{
+    TaskStatus,
+    api::{CallTool, Check as _, ListTools, ToolCalled, ToolOffer},
+};
+
+use super::PeerArg;
+use crate::{
+    client::with_client,
+    data_dir::DataDir,
+    failure::Failure,
+    output::{Output, result_text, table},
+    payload::ToolArgs,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct ToolsArgs {
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CallArgs {
+    /// Which tool, as `taskmesh tools` names it.
+    tool: String,
+    #[command(flatten)]
+    args: ToolArgs,
+    /// How long to wait for its result, in seconds; its task goes on when the time is up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    timeout: f64,
+    #[command(flatten)]
+    peer: PeerArg,
+}
+
+pub(super) fn list(args: ToolsArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let listed = with_client(data_dir, args.peer.peer, async |client| client.ask(ListTools {}).await)?;
+    output.answer(&listed, || tools_table(&listed.tools));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn call(args: CallArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let call = CallTool { tool_name: args.tool, args: args.args.read()?, timeout_s: args.timeout };
+    call.check().map_err(|error| Failure::argument("TOOL, --args, --timeout", error))?;
+    let called = with_client(data_dir, args.peer.peer, async move |client| client.ask(call).await)?;
+    output.answer(&called, || called_text(&called));
+    Ok(if called.status == TaskStatus::Completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tools_table(tools: &[ToolOffer]) -> String {
+    if tools.is_empty() {
+        return "no tools: a node's workers are its tools (`taskmesh serve --worker TYPE=COMMAND`)".to_owned();
+    }
+    table(["TOOL", "DESCRIPTION"], tools.iter().map(|tool| [tool.name.clone(), tool.description.clone()]))
+}
+
+fn called_text(called: &ToolCalled) -> String {
+    let ToolCalled { task_id, status, result, error } = called;
+    match (status, error) {
+        (TaskStatus::Completed, _) => result_text(Some(result)),
+        (_, Some(error)) => format!("{task_id} {status}: {error}"),
+        (_, None) => format!("{task_id} {status}: `taskmesh wait {task_id}` waits on"),
+    }
+}

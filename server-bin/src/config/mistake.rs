@@ -1,0 +1,48 @@
+//! What is wrong in a configuration file, for the person who wrote it.
+
+use std::fmt;
+
+/// `LINE: KEY: PROBLEM`, to stand behind the file's name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    line: Option<usize>,
+    key: String,
+    problem: String,
+}
+
+impl Mistake {
+    pub(super) fn of(text: &str, key: &str, error: &toml::de::Error) -> Self {
+        let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+        let problem = error.message().trim();
+        // The path of a mistake that is in no key is a dot.
+        let key = if key == "." { String::new() } else { key.to_owned() };
+        Self { line, key, problem: near_key(problem).unwrap_or_else(|| problem.replace('\n', "; ")) }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        write!(f, " {}", self.problem)
+    }
+}
+
+/// Of an unknown key: the nearest one of those that the parser says are known.
+fn near_key(problem: &str) -> Option<String> {
+    let rest = problem.strip_prefix("unknown field ")?;
+    // Texts between backticks: every second part.
+    let mut named = rest.split('`').skip(1).step_by(2);
+    let unknown = named.next()?;
+    let known: Vec<_> = named.collect();
+    let distance = |known: &str| strsim::damerau_levenshtein(unknown, known);
+    let near = known.iter().filter(|known| distance(known) <= known.len() / 3 + 1).min_by_key(|known| distance(known));
+    Some(match near {
+        Some(near) => format!("unknown key; did you mean {near}?"),
+        None => format!("unknown key; known are {}", known.join(", ")),
+    })
+}

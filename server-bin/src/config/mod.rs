@@ -1,0 +1,182 @@
+//! The configuration file: what it may say, and where it says something wrong.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context as _, anyhow};
+use p2p_taskqueue::{Multiaddr, api::Target};
+use runtime_bridge::Backend;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{cli::DurabilityArg, failure::Failure, mode::WorkerSpec};
+
+mod mistake;
+#[cfg(test)]
+mod tests;
+
+/// What a person writes by hand is far below; more is some other file.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// A configuration file. What it does not say is none; the command line wins over what it says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ConfigFile {
+    pub(crate) http: HttpSection,
+    pub(crate) p2p: P2pSection,
+    pub(crate) discovery: DiscoverySection,
+    pub(crate) store: StoreSection,
+    pub(crate) worker: WorkerSection,
+}
+
+/// The MCP server.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HttpSection {
+    pub(crate) listen: Option<String>,
+}
+
+/// The node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct P2pSection {
+    pub(crate) listen: Option<Vec<Address>>,
+    pub(crate) lan: Option<bool>,
+    pub(crate) runtime: Option<Parsed<Backend>>,
+}
+
+/// How peers are found.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DiscoverySection {
+    pub(crate) bootstrap: Option<Vec<PeerAddress>>,
+    pub(crate) mdns: Option<bool>,
+    pub(crate) announce_file: Option<AnnounceSetting>,
+}
+
+/// The tasks of this node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreSection {
+    pub(crate) durability: Option<DurabilityArg>,
+}
+
+/// The workers of this machine.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WorkerSection {
+    pub(crate) run: Option<Vec<Parsed<WorkerSpec>>>,
+    pub(crate) labels: Option<Vec<String>>,
+    pub(crate) session: Option<String>,
+}
+
+/// An address, as a person types it.
+#[derive(Debug, Clone)]
+pub(crate) struct Address(pub(crate) Multiaddr);
+
+/// An address that says which peer is meant.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerAddress(pub(crate) Multiaddr);
+
+/// What is written as a text, and refused where it stands when it makes no sense.
+#[derive(Debug, Clone)]
+pub(crate) struct Parsed<T>(pub(crate) T);
+
+/// Whether, and where, the node says where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AnnounceSetting {
+    Off,
+    /// At the usual place.
+    On,
+    /// At this place.
+    At(PathBuf),
+}
+
+impl ConfigFile {
+    /// Reads the file that was named, or the usual one in the data folder if it is there.
+    pub(crate) fn load(named: Option<&Path>, usual: &Path) -> Result<Self, Failure> {
+        let path = named.unwrap_or(usual);
+        let text = match read(path) {
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            read => read.with_context(|| format!("cannot read the configuration file {}", path.display()))?,
+        };
+        let refused = |mistake| Failure::Configuration(anyhow!("{}:{mistake}", path.display()));
+        Self::parse(&text).map_err(refused)
+    }
+
+    fn parse(text: &str) -> Result<Self, mistake::Mistake> {
+        let document = toml::Deserializer::parse(text).map_err(|error| mistake::Mistake::of(text, "", &error))?;
+        serde_path_to_error::deserialize(document).map_err(|error| {
+            let key = error.path().to_string();
+            mistake::Mistake::of(text, &key, error.inner())
+        })
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let problem = format!("it is over the limit of {FILE_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(text)
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        p2p_taskqueue::node::parse_address(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Address(address) = Address::deserialize(deserializer)?;
+        let target = Target { remote_multiaddr: Some(address.clone()), remote_peer_id: None };
+        match target.peer_id() {
+            Some(_) => Ok(Self(address)),
+            None => Err(de::Error::custom(format_args!("{address} does not end with /p2p/PEER_ID"))),
+        }
+    }
+}
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for AnnounceSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Setting;
+
+        impl de::Visitor<'_> for Setting {
+            type Value = AnnounceSetting;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or the absolute path of a file")
+            }
+
+            fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<AnnounceSetting, E> {
+                Ok(if is_on { AnnounceSetting::On } else { AnnounceSetting::Off })
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<AnnounceSetting, E> {
+                // A node is started from anywhere: a relative path would be another file each time.
+                if Path::new(path).is_absolute() {
+                    Ok(AnnounceSetting::At(path.into()))
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Str(path), &self))
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Setting)
+    }
+}

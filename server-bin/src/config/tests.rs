@@ -1,0 +1,67 @@
+use std::fs;
+
+use super::*;
+
+fn mistake(text: &str) -> String {
+    ConfigFile::parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_file_says_nothing() {
+    let config = ConfigFile::parse("# nothing yet\n").unwrap();
+    assert!(config.http.listen.is_none() && config.p2p.lan.is_none() && config.worker.run.is_none());
+}
+
+#[test]
+fn every_key_of_the_reference_is_read() {
+    let reference = include_str!("../../../docs/reference.md");
+    let example = reference.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let ConfigFile { http, p2p, discovery, store, worker } = ConfigFile::parse(example).unwrap();
+    assert!(http.listen.is_some());
+    assert!(p2p.listen.is_some() && p2p.lan.is_some() && p2p.runtime.is_some());
+    assert!(discovery.bootstrap.is_some() && discovery.mdns.is_some() && discovery.announce_file.is_some());
+    assert!(store.durability.is_some());
+    assert!(worker.run.is_some() && worker.labels.is_some() && worker.session.is_some());
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_right_one() {
+    assert_eq!(mistake("[p2p]\nlan = true\nlisen = []\n"), "3: p2p.lisen: unknown key; did you mean listen?");
+    assert_eq!(mistake("[p2p]\nfrequency = 3\n"), "2: p2p.frequency: unknown key; known are listen, lan, runtime");
+    assert_eq!(mistake("\n[discvery]\n"), "2: discvery: unknown key; did you mean discovery?");
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_named_with_its_line() {
+    let named = |text: &str, words: &[&str]| {
+        let mistake = mistake(text);
+        assert!(words.iter().all(|word| mistake.contains(word)), "{mistake:?} has not all of {words:?}");
+    };
+    named("[p2p]\nlan = \"yes\"", &["2: p2p.lan:", "yes"]);
+    named("[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\", \"tcp://here\"]", &["2: p2p.listen[1]:", "tcp://here"]);
+    named("[discovery]\nbootstrap = [\"/ip4/192.0.2.7/tcp/1\"]", &["2: discovery.bootstrap[0]:", "/p2p/PEER_ID"]);
+    named("[p2p]\nruntime = \"tokyo\"", &["2: p2p.runtime:", "tokyo", "tokio"]);
+    named("[discovery]\nannounce_file = \"here.json\"", &["2: discovery.announce_file:", "absolute"]);
+    named("[worker]\nrun = [\"wordcount\"]", &["2: worker.run[0]:", "TYPE=COMMAND"]);
+    named("[store]\ndurability = \"sync\"", &["2: store.durability", "synced"]);
+    named("[p2p]\nlan = ", &["2:"]);
+    named("[p2p]\nlan = true\nlan = true", &["3:", "duplicate"]);
+}
+
+#[test]
+fn a_file_that_is_named_has_to_be_there_and_the_usual_one_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.toml");
+    assert!(ConfigFile::load(None, &missing).is_ok());
+    let error = ConfigFile::load(Some(&missing), &missing).unwrap_err().to_string();
+    assert!(error.contains("missing.toml"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, "#".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1)).unwrap();
+    let error = ConfigFile::load(None, &path).unwrap_err().to_string();
+    assert!(error.contains("config.toml") && error.contains("limit"), "{error}");
+}

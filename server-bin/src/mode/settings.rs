@@ -1,0 +1,138 @@
+//! What a node and its MCP server are started with.
+
+use std::{str::FromStr, sync::Arc};
+
+use anyhow::{Context as _, anyhow};
+use p2p_taskqueue::{
+    DiscoveryConfig, Json, Multiaddr,
+    api::{Durability, ToolOffer},
+    worker::{CommandHandler, WorkerConfig},
+};
+use runtime_bridge::{Backend, Runtime};
+
+use crate::{announce::AnnounceFiles, data_dir::DataDir, failure::Failure};
+
+/// The usual port, on loopback: nothing is open to others unless asked for.
+const USUAL: [&str; 1] = ["/ip4/127.0.0.1/tcp/9710"];
+const USUAL_FREE: [&str; 1] = ["/ip4/127.0.0.1/tcp/0"];
+
+/// Every interface.
+const LAN: [&str; 2] = ["/ip4/0.0.0.0/tcp/9710", "/ip4/0.0.0.0/udp/9710/quic-v1"];
+const LAN_FREE: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
+
+/// What a node and its MCP server are started with.
+#[derive(Debug)]
+pub(crate) struct ServerConfig {
+    pub(crate) data_dir: DataDir,
+    /// `HOST:PORT`.
+    pub(crate) http: String,
+    pub(crate) listen: Listen,
+    /// What the node runs on.
+    pub(crate) runtime: Backend,
+    pub(crate) discovery: DiscoveryConfig,
+    pub(crate) announce: AnnounceFiles,
+    pub(crate) workers: Vec<WorkerSpec>,
+    /// What the workers of this machine have.
+    pub(crate) labels: Vec<String>,
+    /// The session whose tasks they take beside those of none.
+    pub(crate) session: Option<String>,
+    /// What is known of a change when it is answered.
+    pub(crate) durability: Durability,
+}
+
+/// Where peers can reach the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// The usual port of this machine only, or a free one.
+    Loopback,
+    /// The usual port of every interface, or free ones.
+    Lan,
+    /// These addresses.
+    At(Vec<Multiaddr>),
+}
+
+impl Listen {
+    pub(super) fn addresses(&self) -> Result<Vec<Multiaddr>, Failure> {
+        match self {
+            Self::Loopback => parse_all(&USUAL),
+            Self::Lan => parse_all(&LAN),
+            Self::At(addresses) => Ok(addresses.clone()),
+        }
+    }
+
+    /// Where else to listen when an address is taken; none when its user has named it.
+    pub(super) fn free_addresses(&self) -> Result<Option<Vec<Multiaddr>>, Failure> {
+        Ok(match self {
+            Self::Loopback => Some(parse_all(&USUAL_FREE)?),
+            Self::Lan => Some(parse_all(&LAN_FREE)?),
+            Self::At(_) => None,
+        })
+    }
+}
+
+fn parse_all(texts: &[&str]) -> Result<Vec<Multiaddr>, Failure> {
+    let parse = |text: &&str| text.parse().with_context(|| format!("{text:?} is no address"));
+    Ok(texts.iter().map(parse).collect::<anyhow::Result<_>>()?)
+}
+
+impl ServerConfig {
+    pub(super) fn worker_configs(&self, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
+        let process = std::process::id();
+        let configure = |(index, worker): (usize, &WorkerSpec)| {
+            let handler = CommandHandler::parse(&worker.command, Arc::clone(runtime))
+                .map_err(|error| Failure::argument("--worker", format!("{:?}: {error}", worker.command)))?;
+            let id = format!("{}-{process}-{index}", worker.task_type);
+            let config = WorkerConfig::new(id, worker.task_type.clone(), Arc::new(handler));
+            Ok(WorkerConfig { labels: self.labels.clone(), session: self.session.clone(), ..config })
+        };
+        self.workers.iter().enumerate().map(configure).collect()
+    }
+}
+
+/// `TYPE=COMMAND`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkerSpec {
+    task_type: String,
+    command: String,
+}
+
+impl WorkerSpec {
+    /// What peers and agents are told of it. Not the command: it may show more of this machine than its user wants.
+    pub(super) fn offer(&self) -> ToolOffer {
+        let description = format!("Does tasks of type {} on this machine. Takes any JSON value.", self.task_type);
+        ToolOffer { name: self.task_type.clone(), description, input_schema: Json::default() }
+    }
+}
+
+impl FromStr for WorkerSpec {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let malformed = || anyhow!("{text:?} is not TYPE=COMMAND, such as 'wordcount=wc -w'");
+        let (task_type, command) = text.split_once('=').ok_or_else(malformed)?;
+        if task_type.trim().is_empty() || command.trim().is_empty() {
+            return Err(malformed());
+        }
+        Ok(Self { task_type: task_type.trim().to_owned(), command: command.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_a_type_and_a_command() {
+        let worker: WorkerSpec = "wordcount=wc -w --files0-from=-".parse().unwrap();
+        assert_eq!(worker.task_type, "wordcount");
+        assert_eq!(worker.command, "wc -w --files0-from=-");
+    }
+
+    #[test]
+    fn a_malformed_worker_is_refused_with_an_example() {
+        for text in ["wordcount", "=wc", "wordcount=", ""] {
+            let error = text.parse::<WorkerSpec>().unwrap_err().to_string();
+            assert!(error.contains("TYPE=COMMAND"), "{error}");
+        }
+    }
+}

@@ -13,11 +13,16 @@
 mod announce;
 mod chain;
 mod config;
+pub(crate) mod kademlia;
+mod namespace;
+pub(crate) mod record;
+pub(crate) mod rendezvous;
 mod search;
 mod trace;
 
 pub(crate) use announce::announcement_of;
 pub(crate) use chain::{discover, find};
 pub use config::DiscoveryConfig;
+pub(crate) use namespace::Namespace;
 use search::Found;
 pub(crate) use search::Search;

@@ -16,6 +16,9 @@ use crate::{
     wire::{Ours, Role, Service, Session},
 };
 
+/// What is said of a peer that is no node.
+pub(super) const OTHER_PROTOCOL: &str = "it does not speak this protocol (is it a taskmesh node?)";
+
 /// An established connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -43,8 +46,10 @@ impl NodeLoop {
     pub(super) fn on_opened(&mut self, opened: Opened) {
         let Opened { peer, connection, role, stream } = opened;
         let Some(stream) = stream else {
-            self.refusals.count("other_protocol");
-            self.give_up(connection, &unreachable(peer, "it does not speak this protocol (is it a taskmesh node?)"));
+            if !self.keeps_plain(peer, connection) {
+                self.refusals.count("other_protocol");
+                self.give_up(connection, &unreachable(peer, OTHER_PROTOCOL));
+            }
             return;
         };
         let link = Link {
@@ -117,6 +122,7 @@ impl NodeLoop {
         let standing = Standing { connection, session: proof.session, instance: proof.instance };
         entry.connected(standing, proof.software, unix_now());
         self.sessions_changed(peer);
+        self.can_be_asked(peer);
         if is_news && self.service.is_some() {
             // Without the address a node that is killed now would not find the peer again.
             self.save();
@@ -154,6 +160,9 @@ impl NodeLoop {
         self.attempt_failed(peer, connection, failure);
         let now = self.directory.runtime.now();
         let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if entry.plain.take_if(|plain| *plain == connection).is_some() {
+            entry.redial = Redial::after_loss(now);
+        }
         let before = entry.sessions.len();
         entry.sessions.retain(|standing| standing.connection != connection);
         if entry.sessions.len() < before {

@@ -45,7 +45,8 @@ pub(crate) async fn discover(directory: &Directory, query: Discover) -> Result<D
     // The address over which it was reached is the peer's best one now.
     for attempt in attempts.iter_mut().filter(|attempt| attempt.ok) {
         let reached = peers.iter().find(|peer| Some(peer.peer_id) == attempt.peer_id);
-        attempt.multiaddr = reached.and_then(|peer| peer.addresses.first().cloned()).or(attempt.multiaddr.take());
+        attempt.multiaddr =
+            reached.and_then(|peer| peer.addresses.first().cloned()).or_else(|| attempt.multiaddr.take());
     }
     peers.sort_by_key(|peer| reached.iter().position(|reached| *reached == peer.peer_id));
     peers.truncate(hunt.query.limit.try_into().unwrap_or(usize::MAX));

@@ -161,8 +161,7 @@ mod tests {
     fn a_record_signed_by_another_or_under_a_strange_key_is_not_kept() {
         let (mut table, namespace, now) = (table(), namespace(), Instant::now());
         let (peer, forger) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-        let key = namespace.peer_key(&peer.peer_id());
-        let forged = Record { key: key.clone(), ..signed(&forger, 9) };
+        let forged = Record { key: namespace.peer_key(&peer.peer_id()), ..signed(&forger, 9) };
         assert_eq!(keep(&mut table, &namespace, forged, now), Err(RecordError::Signer));
         let strange = Record { key: namespace.members_key(), ..signed(&peer, 9) };
         assert_eq!(keep(&mut table, &namespace, strange, now), Err(RecordError::Key));

@@ -38,6 +38,9 @@ impl NodeLoop {
         let (remote, role) = (endpoint.get_remote_address().clone(), role_of(endpoint));
         let established = Connection { peer, remote, role, link: None, session: None, is_closed: false };
         self.connections.insert(connection, established);
+        if role == Role::Listener {
+            self.finding.awaits_proof(connection, self.directory.runtime.now());
+        }
         if self.stopping.is_some() {
             self.swarm.close_connection(connection);
         }
@@ -97,7 +100,7 @@ impl NodeLoop {
         // Gone, or the mesh has changed meanwhile.
         let Some(known) = self.connections.get_mut(&connection).filter(|known| known.link.is_some()) else { return };
         known.session = Some(proof.session.clone());
-        self.swarm.behaviour_mut().links.admission.proven(connection, peer);
+        self.swarm.behaviour_mut().proven(peer, connection);
         if self.stopping.is_some() {
             proof.session.drain();
         }
@@ -129,6 +132,11 @@ impl NodeLoop {
         } else {
             self.peers_changed();
         }
+    }
+
+    /// Whether nothing has come by the node's own protocol yet.
+    pub(super) fn is_silent(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|known| known.link.is_none() && known.session.is_none())
     }
 
     /// Ends what the connection carries and closes it.

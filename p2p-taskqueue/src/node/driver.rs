@@ -34,7 +34,8 @@ use crate::{Identity, TaskQueue, api::Method, discovery::announcement_of};
 ///   alarm (redials, saving) ─────┘
 /// ```
 pub(super) struct NodeLoop {
-    pub(super) swarm: Swarm<Net>,
+    /// Boxed, as it is large and the future that starts a node carries it.
+    pub(super) swarm: Box<Swarm<Net>>,
     pub(super) listeners: Vec<ListenerId>,
     pub(super) ends: LoopEnds,
     pub(super) directory: Arc<Directory>,
@@ -64,7 +65,7 @@ pub(super) struct Stopping {
 
 /// What a loop is made of, besides what it makes itself.
 pub(super) struct Parts {
-    pub(super) swarm: Swarm<Net>,
+    pub(super) swarm: Box<Swarm<Net>>,
     pub(super) ends: LoopEnds,
     pub(super) directory: Arc<Directory>,
     pub(super) service: Option<Arc<dyn TaskQueue>>,

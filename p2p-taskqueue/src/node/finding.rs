@@ -1,7 +1,7 @@
 //! The loop's part about finding peers: what the local network and other ways come up with.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,
 };
 
@@ -12,7 +12,7 @@ use super::{
     driver::{NodeLoop, unix_now},
     finding_kademlia::Lookups,
     finding_rendezvous::Points,
-    limits::{FOUND_MAX, SEARCHES_MAX},
+    limits::{FOUND_MAX, IDLE_TIMEOUT, SEARCHES_MAX},
     transport::is_loopback,
 };
 use crate::{
@@ -36,6 +36,8 @@ pub(super) struct Finding {
     pub(super) lookups: Lookups,
     /// The addresses that this node says are its own.
     own: BTreeSet<Multiaddr>,
+    /// The connections that came in a short while ago, in their order, and when they must have begun with the handshake.
+    awaiting: VecDeque<(Instant, ConnectionId)>,
 }
 
 impl NodeLoop {
@@ -81,6 +83,18 @@ impl NodeLoop {
             let now = self.directory.runtime.now();
             self.ask_points_due(now);
             self.publish_due(now);
+            self.close_silent(now);
+        }
+    }
+
+    /// Closes the connections that came in and by which nobody has begun to prove anything: the streams of other protocols
+    /// would keep them open.
+    fn close_silent(&mut self, now: Instant) {
+        while let Some((_, connection)) = self.finding.awaiting.pop_front_if(|(at, _)| *at <= now) {
+            if self.is_silent(connection) {
+                self.refusals.count("silent");
+                self.swarm.close_connection(connection);
+            }
         }
     }
 
@@ -154,12 +168,19 @@ impl Finding {
             points: Points::new(discovery.points()),
             lookups: Lookups::default(),
             own: BTreeSet::new(),
+            awaiting: VecDeque::new(),
         }
+    }
+
+    /// A connection has come in.
+    pub(super) fn awaits_proof(&mut self, connection: ConnectionId, now: Instant) {
+        self.awaiting.push_back((now + IDLE_TIMEOUT, connection));
     }
 
     /// When there is something to do.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        [self.points.next_due(), self.lookups.next_due()].into_iter().flatten().min()
+        let silent = self.awaiting.front().map(|(at, _)| *at);
+        [self.points.next_due(), self.lookups.next_due(), silent].into_iter().flatten().min()
     }
 
     fn listen(&mut self, search: Search) {
@@ -208,6 +229,6 @@ mod tests {
         let [near, far]: [Multiaddr; 2] =
             ["/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1"].map(|text| text.parse().unwrap());
         assert_eq!(worth_telling([&near, &far].into_iter()), BTreeSet::from([far]));
-        assert_eq!(worth_telling([&near].into_iter()), BTreeSet::from([near.clone()]));
+        assert_eq!(worth_telling([near.clone()].iter()), BTreeSet::from([near]));
     }
 }

@@ -50,7 +50,7 @@ impl NodeLoop {
     pub(super) fn search_table(&mut self, search: Search) {
         let namespace = self.namespace();
         self.drop_unheard();
-        let Some(table) = self.swarm.behaviour_mut().kademlia.as_mut() else { return };
+        let Some(table) = self.swarm.behaviour_mut().table() else { return };
         if self.finding.lookups.searches.len() >= SEARCHES_MAX {
             return search.fail(TOO_MANY_SEARCHES);
         }
@@ -67,7 +67,7 @@ impl NodeLoop {
 
     /// Ends the queries of searches that nobody listens to any more.
     fn drop_unheard(&mut self) {
-        let Some(table) = self.swarm.behaviour_mut().kademlia.as_mut() else { return };
+        let Some(table) = self.swarm.behaviour_mut().table() else { return };
         for query in self.finding.lookups.drop_unheard() {
             if let Some(mut query) = table.query_mut(&query) {
                 query.finish();
@@ -82,7 +82,7 @@ impl NodeLoop {
             }
             Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(member) } } => {
                 let namespace = self.namespace();
-                if let Some(table) = self.swarm.behaviour_mut().kademlia.as_mut() {
+                if let Some(table) = self.swarm.behaviour_mut().table() {
                     keep_member(table, &namespace, member);
                 }
             }
@@ -98,7 +98,7 @@ impl NodeLoop {
 
     fn on_put(&mut self, source: PeerId, record: Record) {
         let (namespace, now) = (self.namespace(), Instant::now());
-        let Some(table) = self.swarm.behaviour_mut().kademlia.as_mut() else { return };
+        let Some(table) = self.swarm.behaviour_mut().table() else { return };
         if let Err(error) = keep(table, &namespace, record, now) {
             tracing::debug!(%source, %error, "did not keep a record");
         }
@@ -132,7 +132,7 @@ impl NodeLoop {
 
     fn on_members(&mut self, id: QueryId, members: HashSet<PeerId>) {
         let (namespace, own) = (self.namespace(), self.directory.peer_id);
-        let Some(table) = self.swarm.behaviour_mut().kademlia.as_mut() else { return };
+        let Some(table) = self.swarm.behaviour_mut().table() else { return };
         for member in members.into_iter().filter(|member| *member != own) {
             if self.finding.lookups.is_new(id, member) {
                 let query = table.get_record(namespace.peer_key(&member));
@@ -143,7 +143,7 @@ impl NodeLoop {
 
     /// A peer has proved itself: it may be asked, and keeps a part of the table.
     pub(super) fn route_to(&mut self, peer: PeerId, now: Instant) {
-        let Some(table) = self.swarm.behaviour_mut().kademlia.as_mut() else { return };
+        let Some(table) = self.swarm.behaviour_mut().table() else { return };
         let Some(entry) = self.peers.get(&peer) else { return };
         for address in &entry.addresses {
             table.add_address(&peer, address.clone());
@@ -169,7 +169,7 @@ impl NodeLoop {
         let (namespace, own) = (self.namespace(), self.directory.peer_id);
         let addresses: Vec<_> = self.swarm.external_addresses().cloned().collect();
         let Some(value) = sign(&self.finding.identity, &addresses) else { return };
-        let Some(table) = self.swarm.behaviour_mut().kademlia.as_mut() else { return };
+        let Some(table) = self.swarm.behaviour_mut().table() else { return };
         let record = Record::new(namespace.peer_key(&own), value);
         if let Err(error) = table.put_record(record, Quorum::One) {
             tracing::warn!(%error, "failed to tell the hash table where this node is");
@@ -181,7 +181,7 @@ impl NodeLoop {
 
     pub(super) fn leave_table(&mut self, old: &Namespace) {
         let now = self.directory.runtime.now();
-        if let Some(table) = self.swarm.behaviour_mut().kademlia.as_mut() {
+        if let Some(table) = self.swarm.behaviour_mut().table() {
             leave(table, old);
             self.finding.lookups.publish_soon(now);
         }

@@ -233,12 +233,13 @@ impl Points {
 
     /// A point has answered or will not: the searches that have waited for nothing else are over.
     fn answered(&mut self, peer: PeerId, answer: Result<Cookie, ErrorCode>) {
+        let error = answer.as_ref().err().copied();
         if let Some(point) = self.points.get_mut(&peer) {
             point.asked = point.asked.saturating_sub(1);
-            point.cookie = answer.as_ref().ok().cloned();
+            point.cookie = answer.ok();
         }
         for asking in &mut self.searches {
-            asking.heard(peer, answer.as_ref().err().copied());
+            asking.heard(peer, error);
         }
         for over in self.searches.extract_if(.., |asking| asking.awaited.is_empty()) {
             if let Some(failure) = over.failure.filter(|_| !over.is_answered) {

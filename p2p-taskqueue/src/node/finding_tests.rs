@@ -13,7 +13,7 @@ use runtime_bridge::RuntimeExt;
 use super::{NoFiles, Node, NodeConfig, NodeHandle, transport};
 use crate::{
     Caller, ErrorCode, Identity, MeshSecret, QueueError, TaskQueueExt,
-    api::{At, Discover, Discovered, Invite, Join, List, Method, Target},
+    api::{At, Discover, Discovered, Invite, Join, List, Method, StatusQuery, Target},
     discovery::{DiscoveryConfig, kademlia, rendezvous},
     testing::{FakeQueue, FakeRoutes, runtime, soon},
 };
@@ -271,8 +271,13 @@ async fn answers(node: &NodeHandle) -> (bool, bool) {
 }
 
 #[tokio::test]
-async fn a_node_serves_only_the_ways_that_are_on() {
-    assert_eq!(answers(&start(1, DiscoveryConfig::default()).await).await, (false, false));
-    let both = by(Method::Kademlia).with_rendezvous_server(true);
-    assert_eq!(answers(&start(1, both).await).await, (true, true));
+async fn a_node_serves_only_the_ways_that_are_on_and_no_stranger() {
+    // Where they are on, what members ask is answered: the tests above would fail otherwise.
+    let off = start(1, DiscoveryConfig::default()).await;
+    let on = start(1, by(Method::Kademlia).with_rendezvous_server(true)).await;
+    let (from_off, from_on) = tokio::join!(answers(&off), answers(&on));
+    assert_eq!((from_off, from_on), ((false, false), (false, false)));
+    let query = StatusQuery { detail: true, ..StatusQuery::default() };
+    let status = on.queue().status(LOCAL, query).await.unwrap();
+    assert_eq!(status.transport.unwrap().refused["silent"], 1);
 }

@@ -9,6 +9,7 @@ mod driver;
 mod error;
 mod files;
 mod finding;
+mod finding_gate;
 mod finding_kademlia;
 mod finding_keep;
 mod finding_rendezvous;

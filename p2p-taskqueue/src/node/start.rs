@@ -121,12 +121,12 @@ impl NodeLoop {
     }
 }
 
-fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Swarm<Net>, NodeError> {
+fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Box<Swarm<Net>>, NodeError> {
     let (transport, peer_id) = (transport::build(&config.identity)?, config.identity.peer_id());
     let executor = Arc::clone(runtime);
     let swarm_config =
         Config::with_executor(move |job| executor.spawn(job).detach()).with_idle_connection_timeout(IDLE_TIMEOUT);
-    Ok(Swarm::new(transport, Net::new(config)?, peer_id, swarm_config))
+    Ok(Box::new(Swarm::new(transport, Net::new(config)?, peer_id, swarm_config)))
 }
 
 /// The name of this start.

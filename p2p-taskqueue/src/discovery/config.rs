@@ -126,3 +126,40 @@ pub(super) fn peer_at(address: &Multiaddr) -> Option<PeerId> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorCode;
+
+    fn addresses(count: usize) -> Vec<Multiaddr> {
+        (0..count).map(|_| format!("/ip4/192.0.2.1/tcp/1/p2p/{}", PeerId::random()).parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_peers_of_a_way_that_is_off_are_not_dialled() {
+        let config = DiscoveryConfig::default().with_bootstrap(addresses(1)).unwrap();
+        let config = config.with_rendezvous_points(addresses(2)).unwrap();
+        assert_eq!((config.configured().count(), config.points().len()), (1, 0));
+        let config = config.with_method(Method::Rendezvous, true).with_method(Method::Bootstrap, false);
+        assert_eq!((config.configured().count(), config.points().len()), (2, 2));
+    }
+
+    #[test]
+    fn configured_peers_are_few_and_named() {
+        let points = |addresses| DiscoveryConfig::default().with_rendezvous_points(addresses);
+        assert!(points(addresses(CONFIGURED_MAX)).is_ok());
+        assert_eq!(points(addresses(CONFIGURED_MAX + 1)).unwrap_err().code, ErrorCode::LimitExceeded);
+        let nameless = vec!["/ip4/192.0.2.1/tcp/1".parse().unwrap()];
+        assert_eq!(points(nameless).unwrap_err().code, ErrorCode::InvalidArgument);
+    }
+
+    #[test]
+    fn a_configured_name_takes_the_place_of_the_one_of_the_secret() {
+        let (one, two) = (MeshSecret::from_bytes([1; 32]), MeshSecret::from_bytes([2; 32]));
+        let config = DiscoveryConfig::default();
+        assert_ne!(config.namespace(&one), config.namespace(&two));
+        let config = config.with_namespace("garden").unwrap();
+        assert_eq!(config.namespace(&one), config.namespace(&two));
+    }
+}

@@ -95,8 +95,14 @@ pub(crate) fn keep_member(kademlia: &mut Kademlia, namespace: &Namespace, mut me
     }
 }
 
-/// Forgets everything that was said under another name.
+/// Forgets everything that was said under another name, and whom it was said by.
 pub(crate) fn leave(kademlia: &mut Kademlia, old: &Namespace) {
+    let peers = kademlia
+        .kbuckets()
+        .flat_map(|bucket| bucket.iter().map(|entry| *entry.node.key.preimage()).collect::<Vec<_>>());
+    for peer in peers.collect::<Vec<_>>() {
+        kademlia.remove_peer(&peer);
+    }
     kademlia.stop_providing(&old.members_key());
     let store = kademlia.store_mut();
     let keys: Vec<kad::RecordKey> = store.records().map(|record| record.key.clone()).collect();
@@ -180,7 +186,9 @@ mod tests {
         assert_eq!(table.store_mut().providers(&namespace.members_key()).len(), 1);
         assert_eq!(table.store_mut().providers(&other.members_key()), []);
         keep(&mut table, &namespace, signed(&Identity::generate().unwrap(), 1), Instant::now()).unwrap();
+        table.add_address(&PeerId::random(), "/ip4/192.0.2.1/tcp/1".parse().unwrap());
         leave(&mut table, &namespace);
+        assert_eq!(table.kbuckets().count(), 0);
         assert_eq!(table.store_mut().providers(&namespace.members_key()), []);
         assert_eq!(table.store_mut().records().count(), 0);
     }

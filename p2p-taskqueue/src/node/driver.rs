@@ -166,6 +166,10 @@ impl NodeLoop {
             SwarmEvent::NewListenAddr { .. }
             | SwarmEvent::ExpiredListenAddr { .. }
             | SwarmEvent::ListenerClosed { .. } => self.on_listeners_changed(),
+            // Another role has learned how this node is reached from elsewhere.
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.own_addresses_changed();
+            }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed to accept"),
             _ => {}
         }

@@ -146,10 +146,15 @@ impl NodeLoop {
             self.swarm.add_external_address(new.clone());
         }
         if own != before {
-            let now = self.directory.runtime.now();
-            self.finding.points.register_soon(now);
-            self.publish_soon(now);
+            self.own_addresses_changed();
         }
+    }
+
+    /// What is known of this node elsewhere is out of date.
+    pub(super) fn own_addresses_changed(&mut self) {
+        let now = self.directory.runtime.now();
+        self.finding.points.register_soon(now);
+        self.publish_soon(now);
     }
 }
 
@@ -222,7 +227,27 @@ impl Finding {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc::error::TryRecvError;
+
     use super::*;
+    use crate::discovery::search;
+
+    #[test]
+    fn no_more_searches_are_listened_to_than_there_is_room_for() {
+        let identity = Identity::generate().unwrap();
+        let mut finding = Finding::new(identity, &DiscoveryConfig::default());
+        let mut open: Vec<_> = (0..=SEARCHES_MAX).map(|_| search(None)).collect();
+        let (last, mut findings) = open.pop().unwrap();
+        let (searches, listening): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+        searches.into_iter().for_each(|search| finding.listen(search));
+        finding.listen(last);
+        assert_eq!(findings.try_recv().unwrap(), Err(TOO_MANY_SEARCHES.to_owned()));
+        // Whoever goes makes room.
+        drop(listening);
+        let (next, mut findings) = search(None);
+        finding.listen(next);
+        assert_eq!(findings.try_recv(), Err(TryRecvError::Empty));
+    }
 
     #[test]
     fn loopback_is_told_only_when_there_is_nothing_else() {

@@ -13,7 +13,7 @@ use libp2p::{
 use super::{
     driver::NodeLoop,
     finding::TOO_MANY_SEARCHES,
-    limits::{LOOKUPS_MAX, PUBLISH_AFTER, PUBLISH_EVERY, PUBLISH_PAUSE, SEARCHES_MAX},
+    limits::{LOOKUPS_MAX, PUBLISH_AFTER, PUBLISH_EVERY, PUBLISH_PAUSE, PUBLISH_RETRY, SEARCHES_MAX},
 };
 use crate::discovery::{
     Namespace, Search,
@@ -110,7 +110,10 @@ impl NodeLoop {
             QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
                 self.on_members(id, providers);
             }
-            QueryResult::PutRecord(Err(error)) => tracing::debug!(%error, "nobody keeps this node's record"),
+            QueryResult::PutRecord(Err(error)) => {
+                tracing::debug!(%error, "nobody keeps this node's record");
+                self.finding.lookups.publish_again(self.directory.runtime.now());
+            }
             _ => {}
         }
     }
@@ -196,6 +199,12 @@ impl Lookups {
     fn publish_soon(&mut self, now: Instant) {
         let soon = now + PUBLISH_AFTER;
         let next = self.published.map_or(soon, |published| soon.max(published + PUBLISH_PAUSE));
+        self.publish_at = Some(self.publish_at.map_or(next, |at| at.min(next)));
+    }
+
+    /// Nobody has taken what was published. A new peer is told at once; this is for those that were there and did not answer.
+    fn publish_again(&mut self, now: Instant) {
+        let next = now + PUBLISH_RETRY;
         self.publish_at = Some(self.publish_at.map_or(next, |at| at.min(next)));
     }
 

@@ -102,3 +102,22 @@ impl ConnectionHandler for KeepHandler {
 
     fn on_connection_event(&mut self, _: ConnectionEvent<'_, DeniedUpgrade, DeniedUpgrade>) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_dialled_to_a_configured_peer_is_kept() {
+        let [point, other] = [PeerId::random(), PeerId::random()];
+        let mut keep = Keep::new(HashSet::from([point]));
+        let (id, address) = (ConnectionId::new_unchecked(1), Multiaddr::empty());
+        let mut dialled = |peer| {
+            let (end, port) = (Endpoint::Dialer, PortUse::New);
+            keep.handle_established_outbound_connection(id, peer, &address, end, port).unwrap().connection_keep_alive()
+        };
+        assert_eq!((dialled(point), dialled(other)), (true, false));
+        let inbound = keep.handle_established_inbound_connection(id, point, &address, &address).unwrap();
+        assert!(!inbound.connection_keep_alive());
+    }
+}

@@ -185,10 +185,9 @@ impl NodeLoop {
 
     pub(super) fn leave_points(&mut self, old: &Namespace) {
         let now = self.directory.runtime.now();
-        for point in self.askable_points() {
-            if let (Some(client), Some(old)) = (self.swarm.behaviour_mut().rendezvous.as_mut(), old.at_points()) {
-                client.unregister(old, point);
-            }
+        if let (Some(client), Some(old)) = (self.swarm.behaviour_mut().rendezvous.as_mut(), old.at_points()) {
+            // Those that are not connected too: otherwise the client would register there again under the old name.
+            self.finding.points.points.keys().for_each(|point| client.unregister(old.clone(), *point));
         }
         for (peer, _) in std::mem::take(&mut self.finding.points.registered).peers() {
             self.peers.lost_sight(&peer);
@@ -259,7 +258,7 @@ impl Asking {
         match error {
             None => self.is_answered = true,
             Some(error) => {
-                self.failure = Some(format!("the rendezvous point {peer} did not say who is there: {error:?}"))
+                self.failure = Some(format!("the rendezvous point {peer} did not say who is there: {error:?}"));
             }
         }
     }

@@ -98,5 +98,8 @@ pub(super) const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
 /// This node tells the hash table where it is this often, a quarter of the time for which it is remembered there.
 pub(super) const PUBLISH_EVERY: Duration = Duration::from_secs(30 * 60);
 
+/// What nobody has taken is told again after this.
+pub(super) const PUBLISH_RETRY: Duration = Duration::from_secs(30);
+
 /// The peers whose records one search asks the hash table for.
 pub(super) const LOOKUPS_MAX: usize = 128;

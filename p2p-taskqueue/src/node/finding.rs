@@ -32,6 +32,8 @@ pub(super) struct Finding {
     /// The peers that the local network says are there, and where.
     near: BTreeMap<PeerId, Vec<Multiaddr>>,
     listeners: Vec<Search>,
+    /// Searches that wait for the first connections.
+    deferred: Vec<(Method, Search)>,
     pub(super) points: Points,
     pub(super) lookups: Lookups,
     /// The addresses that this node says are its own.
@@ -41,8 +43,25 @@ pub(super) struct Finding {
 }
 
 impl NodeLoop {
-    /// Serves a search by a way that is on.
+    /// Takes a search by a way that is on. While those who could answer are on their way, right after the start, it waits.
     pub(super) fn on_search(&mut self, method: Method, search: Search) {
+        let has_room = self.finding.deferred.len() < SEARCHES_MAX;
+        if has_room && !self.is_ready(method) && self.peers.are_configured_coming() {
+            self.finding.deferred.push((method, search));
+        } else {
+            self.serve_search(method, search);
+        }
+    }
+
+    fn is_ready(&mut self, method: Method) -> bool {
+        match method {
+            Method::Rendezvous => !self.askable_points().is_empty(),
+            Method::Kademlia => self.is_table_filled(),
+            _ => true,
+        }
+    }
+
+    fn serve_search(&mut self, method: Method, search: Search) {
         match method {
             Method::Mdns => self.finding.listen(search),
             Method::Rendezvous => self.search_points(search),
@@ -84,6 +103,11 @@ impl NodeLoop {
             self.ask_points_due(now);
             self.publish_due(now);
             self.close_silent(now);
+            for (method, search) in std::mem::take(&mut self.finding.deferred) {
+                if !search.is_over() {
+                    self.on_search(method, search);
+                }
+            }
         }
     }
 
@@ -170,6 +194,7 @@ impl Finding {
             identity,
             near: BTreeMap::new(),
             listeners: Vec::new(),
+            deferred: Vec::new(),
             points: Points::new(discovery.points()),
             lookups: Lookups::default(),
             own: BTreeSet::new(),

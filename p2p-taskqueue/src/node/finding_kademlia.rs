@@ -65,6 +65,10 @@ impl NodeLoop {
         self.finding.lookups.open(search, query, wanted);
     }
 
+    pub(super) fn is_table_filled(&mut self) -> bool {
+        self.swarm.behaviour_mut().table().is_some_and(|table| table.kbuckets().next().is_some())
+    }
+
     /// Ends the queries of searches that nobody listens to any more.
     fn drop_unheard(&mut self) {
         let Some(table) = self.swarm.behaviour_mut().table() else { return };

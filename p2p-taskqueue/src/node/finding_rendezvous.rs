@@ -61,6 +61,7 @@ impl NodeLoop {
         if connected.is_empty() {
             return search.fail(self.why_no_point());
         }
+        self.forget_expired(self.directory.runtime.now());
         for (peer, addresses) in self.finding.points.registered.peers() {
             search.tell(peer, addresses);
         }
@@ -78,7 +79,7 @@ impl NodeLoop {
         }
     }
 
-    fn askable_points(&self) -> Vec<PeerId> {
+    pub(super) fn askable_points(&self) -> Vec<PeerId> {
         self.finding.points.points.keys().filter(|point| self.is_askable(point)).copied().collect()
     }
 

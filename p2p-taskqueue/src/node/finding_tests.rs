@@ -14,7 +14,7 @@ use super::{NoFiles, Node, NodeConfig, NodeHandle, transport};
 use crate::{
     Caller, ErrorCode, Identity, MeshSecret, QueueError, TaskQueueExt,
     api::{At, Discover, Discovered, Invite, Join, List, Method, StatusQuery, Target},
-    discovery::{DiscoveryConfig, kademlia, rendezvous},
+    discovery::{DiscoveryConfig, Namespace, kademlia, rendezvous},
     testing::{FakeQueue, FakeRoutes, runtime, soon},
 };
 
@@ -142,6 +142,21 @@ async fn a_peer_is_found_in_the_table() {
     list(&d, c.peer_id()).await.unwrap();
 }
 
+/// Runs a rendezvous server for as long as the future takes; says which connections it has heard of meanwhile.
+async fn served<T>(point: &mut Swarm<server::Behaviour>, future: impl Future<Output = T>) -> (T, Vec<PeerId>) {
+    let (mut future, mut changed) = (std::pin::pin!(future), Vec::new());
+    loop {
+        tokio::select! {
+            event = point.select_next_some() => match event {
+                SwarmEvent::ConnectionEstablished { peer_id, .. }
+                | SwarmEvent::ConnectionClosed { peer_id, .. } => changed.push(peer_id),
+                _ => {}
+            },
+            value = &mut future => return (value, changed),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_mesh_sees_nothing_of_another_at_the_same_point() {
     let identity = Identity::generate().unwrap();
@@ -151,21 +166,14 @@ async fn a_mesh_sees_nothing_of_another_at_the_same_point() {
     let connections = until_registered(&mut point, &[a.peer_id(), c.peer_id()]).await;
     // A point that is no node is dialled once, and stays connected.
     assert_eq!(connections, HashMap::from([(a.peer_id(), 1), (c.peer_id(), 1)]));
-    let running = runtime().spawn(async move {
-        let mut closed = 0;
-        let mut events = point.by_ref().take_until(Box::pin(std::future::pending::<()>()));
-        while let Some(event) = events.next().await {
-            closed += usize::from(matches!(event, SwarmEvent::ConnectionClosed { .. }));
-            assert_eq!(closed, 0);
-        }
-    });
-    let found = discover(&a, None, Method::Rendezvous).await;
+    let (found, changed) = served(&mut point, discover(&a, None, Method::Rendezvous)).await;
     let [attempt] = &*found.attempts else { panic!("{found:?}") };
     assert_eq!((found.peers.len(), attempt.code), (0, Some(ErrorCode::NotFound)), "{attempt:?}");
+    assert_eq!(changed, []);
 
     let d = start(1, meeting_at(&points)).await;
-    until_found(&a, d.peer_id(), Method::Rendezvous).await;
-    assert!(!running.is_finished());
+    let (_, changed) = served(&mut point, until_found(&a, d.peer_id(), Method::Rendezvous)).await;
+    assert_eq!(changed, [d.peer_id()]);
     let listed = a.queue().peers(LOCAL, crate::api::Peers::default()).await.unwrap();
     assert!(listed.peers.iter().all(|peer| peer.peer_id != c.peer_id()));
 }
@@ -189,6 +197,45 @@ async fn a_node_that_joins_another_mesh_is_found_there() {
     let ticket = point.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
     soon(a.queue().join(LOCAL, Join { ticket })).await.unwrap();
     until_found(&c, a.peer_id(), Method::Rendezvous).await;
+}
+
+#[tokio::test]
+async fn a_node_that_joins_another_mesh_leaves_the_name_of_the_old_one() {
+    let identity = Identity::generate().unwrap();
+    let mut point = plain(&identity, rendezvous::server(), anywhere()).await;
+    let (a, c) = (start(1, meeting_at(&[address_of(&point)])).await, start(2, DiscoveryConfig::default()).await);
+    until_registered(&mut point, &[a.peer_id()]).await;
+    let ticket = c.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
+    let queue = a.queue();
+    let joining = runtime().spawn(async move { queue.join(LOCAL, Join { ticket }).await });
+    let [old, new] = [1, 2].map(|secret| Namespace::of(&MeshSecret::from_bytes([secret; 32])).at_points().unwrap());
+    let (mut has_left, mut is_there) = (false, false);
+    let told = async {
+        while !has_left || !is_there {
+            match point.select_next_some().await {
+                SwarmEvent::Behaviour(server::Event::PeerUnregistered { namespace, .. }) => {
+                    has_left |= namespace == old
+                }
+                SwarmEvent::Behaviour(server::Event::PeerRegistered { registration, .. }) => {
+                    is_there |= registration.namespace == new;
+                }
+                _ => {}
+            }
+        }
+    };
+    soon(told).await;
+    soon(joining).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_search_right_after_the_start_waits_for_whom_it_can_ask() {
+    let point = start(1, by(Method::Kademlia).with_rendezvous_server(true)).await;
+    for config in [meeting_at(&point.addresses()), table_by(&point)] {
+        let method = if config.is_on(Method::Kademlia) { Method::Kademlia } else { Method::Rendezvous };
+        let found = discover(&start(1, config).await, Some(PeerId::random()), method).await;
+        let [attempt] = &*found.attempts else { panic!("{found:?}") };
+        assert!(attempt.error.as_ref().unwrap().contains("knows of no such peer"), "{attempt:?}");
+    }
 }
 
 #[tokio::test]

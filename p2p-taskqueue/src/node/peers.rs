@@ -224,6 +224,11 @@ impl Peers {
         }
     }
 
+    /// Whether a peer of the configuration is being dialled.
+    pub(super) fn are_configured_coming(&self) -> bool {
+        self.entries.values().any(|entry| entry.is_configured && entry.attempt.is_some())
+    }
+
     /// What is worth keeping for the next run.
     pub(super) fn known(&self) -> Vec<KnownPeer> {
         let kept = self.entries.iter().filter(|(_, entry)| entry.is_kept);

@@ -5,11 +5,12 @@ use futures::{
     future::{self, BoxFuture},
     stream::{self, BoxStream, FuturesUnordered},
 };
-use libp2p::{PeerId, multiaddr::Protocol};
+use libp2p::PeerId;
 
 use super::{
     Found,
     announce::announced,
+    config::peer_at,
     search::search,
     trace::{Trace, Trying},
 };
@@ -213,10 +214,7 @@ impl Hunt<'_> {
 }
 
 fn found_at(address: &libp2p::Multiaddr) -> Option<Found> {
-    match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(Found { peer, addresses: vec![address.clone()] }),
-        _ => None,
-    }
+    peer_at(address).map(|peer| Found { peer, addresses: vec![address.clone()] })
 }
 
 /// The way's name, as it travels.

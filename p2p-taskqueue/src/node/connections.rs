@@ -16,6 +16,9 @@ use crate::{
     wire::{Ours, Role, Service, Session},
 };
 
+/// What is said of a peer that is no node.
+pub(super) const OTHER_PROTOCOL: &str = "it does not speak this protocol (is it a taskmesh node?)";
+
 /// An established connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -35,6 +38,9 @@ impl NodeLoop {
         let (remote, role) = (endpoint.get_remote_address().clone(), role_of(endpoint));
         let established = Connection { peer, remote, role, link: None, session: None, is_closed: false };
         self.connections.insert(connection, established);
+        if role == Role::Listener {
+            self.finding.awaits_proof(connection, self.directory.runtime.now());
+        }
         if self.stopping.is_some() {
             self.swarm.close_connection(connection);
         }
@@ -43,8 +49,10 @@ impl NodeLoop {
     pub(super) fn on_opened(&mut self, opened: Opened) {
         let Opened { peer, connection, role, stream } = opened;
         let Some(stream) = stream else {
-            self.refusals.count("other_protocol");
-            self.give_up(connection, &unreachable(peer, "it does not speak this protocol (is it a taskmesh node?)"));
+            if !self.keeps_plain(peer, connection) {
+                self.refusals.count("other_protocol");
+                self.give_up(connection, &unreachable(peer, OTHER_PROTOCOL));
+            }
             return;
         };
         let link = Link {
@@ -92,7 +100,7 @@ impl NodeLoop {
         // Gone, or the mesh has changed meanwhile.
         let Some(known) = self.connections.get_mut(&connection).filter(|known| known.link.is_some()) else { return };
         known.session = Some(proof.session.clone());
-        self.swarm.behaviour_mut().links.admission.proven(connection, peer);
+        self.swarm.behaviour_mut().proven(peer, connection);
         if self.stopping.is_some() {
             proof.session.drain();
         }
@@ -117,12 +125,18 @@ impl NodeLoop {
         let standing = Standing { connection, session: proof.session, instance: proof.instance };
         entry.connected(standing, proof.software, unix_now());
         self.sessions_changed(peer);
+        self.can_be_asked(peer);
         if is_news && self.service.is_some() {
             // Without the address a node that is killed now would not find the peer again.
             self.save();
         } else {
             self.peers_changed();
         }
+    }
+
+    /// Whether nothing has come by the node's own protocol yet.
+    pub(super) fn is_silent(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|known| known.link.is_none() && known.session.is_none())
     }
 
     /// Ends what the connection carries and closes it.
@@ -154,6 +168,9 @@ impl NodeLoop {
         self.attempt_failed(peer, connection, failure);
         let now = self.directory.runtime.now();
         let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if entry.plain.take_if(|plain| *plain == connection).is_some() {
+            entry.redial = Redial::after_loss(now);
+        }
         let before = entry.sessions.len();
         entry.sessions.retain(|standing| standing.connection != connection);
         if entry.sessions.len() < before {

@@ -23,7 +23,7 @@ use super::{
     refusals::Refusals,
     transport::with_peer,
 };
-use crate::{TaskQueue, api::Method, discovery::announcement_of};
+use crate::{Identity, TaskQueue, api::Method, discovery::announcement_of};
 
 /// The one loop that owns the swarm. Everything that changes the node's connections happens here, one event at a time.
 ///
@@ -34,7 +34,8 @@ use crate::{TaskQueue, api::Method, discovery::announcement_of};
 ///   alarm (redials, saving) ─────┘
 /// ```
 pub(super) struct NodeLoop {
-    pub(super) swarm: Swarm<Net>,
+    /// Boxed, as it is large and the future that starts a node carries it.
+    pub(super) swarm: Box<Swarm<Net>>,
     pub(super) listeners: Vec<ListenerId>,
     pub(super) ends: LoopEnds,
     pub(super) directory: Arc<Directory>,
@@ -64,22 +65,25 @@ pub(super) struct Stopping {
 
 /// What a loop is made of, besides what it makes itself.
 pub(super) struct Parts {
-    pub(super) swarm: Swarm<Net>,
+    pub(super) swarm: Box<Swarm<Net>>,
     pub(super) ends: LoopEnds,
     pub(super) directory: Arc<Directory>,
     pub(super) service: Option<Arc<dyn TaskQueue>>,
     pub(super) instance: String,
+    pub(super) identity: Identity,
 }
 
 impl NodeLoop {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, ends, directory, service, instance } = parts;
+        let Parts { swarm, ends, directory, service, instance, identity } = parts;
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
         let mut peers = Peers::default();
         // A client dials only whom it is told to.
         if service.is_some() {
             peers.load(directory.files.load_peers(), directory.peer_id, directory.runtime.now());
+            peers.configure(directory.discovery.configured(), directory.peer_id, directory.runtime.now());
         }
+        let finding = Finding::new(identity, &directory.discovery);
         Self {
             swarm,
             listeners: Vec::new(),
@@ -89,7 +93,7 @@ impl NodeLoop {
             instance,
             peers,
             connections: HashMap::new(),
-            finding: Finding::default(),
+            finding,
             refusals: Refusals::default(),
             reports,
             reports_tx,
@@ -103,6 +107,7 @@ impl NodeLoop {
         while !self.is_over() {
             self.dial_due();
             self.save_due();
+            self.find_due();
             let alarm = self.next_alarm();
             let alarm = self.directory.runtime.sleep_until(alarm);
             tokio::select! {
@@ -135,13 +140,15 @@ impl NodeLoop {
         }
         // With nothing to wait for, an hour is as good as any time.
         let far = self.directory.runtime.now() + Duration::from_secs(3_600);
-        [self.peers.next_due(), self.save_at].into_iter().flatten().fold(far, Instant::min)
+        [self.peers.next_due(), self.save_at, self.finding.next_due()].into_iter().flatten().fold(far, Instant::min)
     }
 
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<NetEvent>) {
         match event {
             SwarmEvent::Behaviour(NetEvent::Links(opened)) => self.on_opened(opened),
             SwarmEvent::Behaviour(NetEvent::Mdns(event)) => self.on_mdns(event),
+            SwarmEvent::Behaviour(NetEvent::Rendezvous(event)) => self.on_rendezvous(event),
+            SwarmEvent::Behaviour(NetEvent::Kademlia(event)) => self.on_kademlia(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
@@ -159,12 +166,16 @@ impl NodeLoop {
             SwarmEvent::NewListenAddr { .. }
             | SwarmEvent::ExpiredListenAddr { .. }
             | SwarmEvent::ListenerClosed { .. } => self.on_listeners_changed(),
+            // Another role has learned how this node is reached from elsewhere.
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.own_addresses_changed();
+            }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed to accept"),
             _ => {}
         }
     }
 
-    fn on_listeners_changed(&self) {
+    fn on_listeners_changed(&mut self) {
         let own = self.directory.peer_id;
         let addresses = self.swarm.listeners().cloned().map(|address| with_peer(address, own));
         let mut addresses: Vec<Multiaddr> = addresses.collect();
@@ -176,6 +187,7 @@ impl NodeLoop {
             tracing::warn!(%error, "failed to write the announce file");
         }
         self.ends.addresses.send_replace(addresses);
+        self.addresses_changed();
     }
 
     fn on_command(&mut self, command: Command) {

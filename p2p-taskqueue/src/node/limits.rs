@@ -79,3 +79,27 @@ pub(super) const FOUND_MAX: usize = 256;
 
 /// The local network is asked for peers this often, in case a packet was lost.
 pub(super) const MDNS_QUERY_EVERY: Duration = Duration::from_secs(60);
+
+/// Searches that one way serves at a time: more than the tools of one node ask for.
+pub(super) const SEARCHES_MAX: usize = 64;
+
+/// A rendezvous point is asked for new peers this often.
+pub(super) const POINTS_EVERY: Duration = Duration::from_secs(60);
+
+/// What a rendezvous point has refused or not answered is tried again after this.
+pub(super) const POINTS_RETRY: Duration = Duration::from_secs(5);
+
+/// What this node tells the hash table waits this long: addresses and peers come in groups.
+pub(super) const PUBLISH_AFTER: Duration = Duration::from_millis(200);
+
+/// The numbers of this node's records count seconds: two within one would be the same to those who keep them.
+pub(super) const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
+
+/// This node tells the hash table where it is this often, a quarter of the time for which it is remembered there.
+pub(super) const PUBLISH_EVERY: Duration = Duration::from_secs(30 * 60);
+
+/// What nobody has taken is told again after this.
+pub(super) const PUBLISH_RETRY: Duration = Duration::from_secs(30);
+
+/// The peers whose records one search asks the hash table for.
+pub(super) const LOOKUPS_MAX: usize = 128;

@@ -17,7 +17,9 @@ impl NodeLoop {
     pub(super) fn join(&mut self, ticket: &Ticket) -> Result<(), QueueError> {
         if *ticket.secret() != self.directory.secret() {
             self.directory.files.save_secret(ticket.secret()).map_err(|error| unsaved(&error))?;
+            let old = self.namespace();
             self.directory.set_secret(ticket.secret().clone());
+            self.leave_namespace(&old);
             self.leave_old_mesh();
         }
         let now = self.directory.runtime.now();
@@ -29,13 +31,15 @@ impl NodeLoop {
         Ok(())
     }
 
-    /// Closes what stands on the old secret. Peers that have joined the new mesh are found again at once.
+    /// Closes what stands on the old secret; a point that is no node knows of none. Peers that have joined the new mesh are found again at once.
     fn leave_old_mesh(&mut self) {
         self.swarm.behaviour_mut().links.admission.forget_proofs();
         let connections: Vec<(ConnectionId, _)> =
             self.connections.iter().map(|(id, connection)| (*id, connection.peer)).collect();
         for (connection, peer) in connections {
-            self.give_up(connection, &unreachable(peer, "this node has joined another mesh"));
+            if self.peers.get(&peer).is_none_or(|entry| entry.plain != Some(connection)) {
+                self.give_up(connection, &unreachable(peer, "this node has joined another mesh"));
+            }
         }
         let now = self.directory.runtime.now();
         self.peers.hasten_all(now);

@@ -9,6 +9,10 @@ mod driver;
 mod error;
 mod files;
 mod finding;
+mod finding_gate;
+mod finding_kademlia;
+mod finding_keep;
+mod finding_rendezvous;
 mod handle;
 pub(crate) mod limits;
 mod link;
@@ -31,6 +35,8 @@ pub(crate) use peers::Patience;
 pub use start::Node;
 pub(crate) use transport::is_loopback;
 
+#[cfg(test)]
+mod finding_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -3,25 +3,60 @@
 use std::io;
 
 use libp2p::{
-    PeerId, mdns,
-    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    PeerId, mdns, rendezvous,
+    swarm::{ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use super::{NodeError, limits::MDNS_QUERY_EVERY, links::Links};
-use crate::{api::Method, discovery::DiscoveryConfig};
+use super::{NodeConfig, NodeError, finding_gate::Gated, finding_keep::Keep, limits::MDNS_QUERY_EVERY, links::Links};
+use crate::{
+    api::Method,
+    discovery::{
+        kademlia::{self, Kademlia},
+        rendezvous as points,
+    },
+};
 
 /// The behaviours of a node. What is switched off is not there.
 #[derive(NetworkBehaviour)]
 pub(super) struct Net {
     pub(super) links: Links,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) rendezvous: Toggle<rendezvous::client::Behaviour>,
+    rendezvous_server: Toggle<Gated<rendezvous::server::Behaviour>>,
+    pub(super) kademlia: Toggle<Gated<Kademlia>>,
+    pub(super) keep: Keep,
 }
 
 impl Net {
     /// To be called in a tokio context, which mDNS needs.
-    pub(super) fn new(peer_id: PeerId, discovery: &DiscoveryConfig) -> Result<Self, NodeError> {
+    pub(super) fn new(config: &NodeConfig) -> Result<Self, NodeError> {
+        let NodeConfig { identity, discovery, .. } = config;
+        let peer_id = identity.peer_id();
         let mdns = discovery.is_on(Method::Mdns).then(|| mdns_behaviour(peer_id)).transpose();
-        Ok(Self { links: Links::default(), mdns: mdns.map_err(NodeError::Mdns)?.into() })
+        Ok(Self {
+            links: Links::default(),
+            mdns: mdns.map_err(NodeError::Mdns)?.into(),
+            rendezvous: discovery.is_on(Method::Rendezvous).then(|| points::client(identity)).into(),
+            rendezvous_server: discovery.is_rendezvous_server.then(|| Gated::new(points::server())).into(),
+            kademlia: discovery.is_on(Method::Kademlia).then(|| Gated::new(kademlia::kademlia(peer_id))).into(),
+            keep: Keep::new(discovery.points()),
+        })
+    }
+
+    /// This node's part of the hash table.
+    pub(super) fn table(&mut self) -> Option<&mut Kademlia> {
+        self.kademlia.as_mut().map(|table| &mut table.inner)
+    }
+
+    /// The peer at the other end of this connection has proved that it belongs to the mesh.
+    pub(super) fn proven(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.links.admission.proven(connection, peer);
+        if let Some(server) = self.rendezvous_server.as_mut() {
+            server.open(peer, connection);
+        }
+        if let Some(table) = self.kademlia.as_mut() {
+            table.open(peer, connection);
+        }
     }
 }
 

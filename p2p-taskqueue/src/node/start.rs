@@ -55,7 +55,8 @@ impl Node {
         let service = config.serves.then(|| Arc::clone(&queue));
         let swarm = swarm(&config, &runtime)?;
         let instance = instance()?;
-        let parts = Parts { swarm, ends, directory: Arc::clone(&directory), service, instance };
+        let parts =
+            Parts { swarm, ends, directory: Arc::clone(&directory), service, instance, identity: config.identity };
         // Boxed: the swarm is large, and the future of every start would be.
         let mut node = Box::new(NodeLoop::new(parts));
         node.listen(&config.listen).await?;
@@ -121,12 +122,12 @@ impl NodeLoop {
     }
 }
 
-fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Swarm<Net>, NodeError> {
+fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Box<Swarm<Net>>, NodeError> {
     let (transport, peer_id) = (transport::build(&config.identity)?, config.identity.peer_id());
     let executor = Arc::clone(runtime);
     let swarm_config =
         Config::with_executor(move |job| executor.spawn(job).detach()).with_idle_connection_timeout(IDLE_TIMEOUT);
-    Ok(Swarm::new(transport, Net::new(peer_id, &config.discovery)?, peer_id, swarm_config))
+    Ok(Box::new(Swarm::new(transport, Net::new(config)?, peer_id, swarm_config)))
 }
 
 /// The name of this start.

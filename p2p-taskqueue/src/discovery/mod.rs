@@ -19,5 +19,6 @@ mod trace;
 pub(crate) use announce::announcement_of;
 pub(crate) use chain::{discover, find};
 pub use config::DiscoveryConfig;
+pub(crate) use config::named;
 use search::Found;
 pub(crate) use search::Search;

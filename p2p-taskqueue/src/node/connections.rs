@@ -1,10 +1,13 @@
 //! The loop's part about connections: from the open stream to the end of the session.
 
+use std::time::Instant;
+
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 use runtime_bridge::JobHandle;
 
 use super::{
     driver::{NodeLoop, unix_now},
+    limits::UNPROVEN_TIMEOUT,
     link::{Link, News, Proof, Report},
     links::{Opened, role_of},
     peers::Standing,
@@ -13,6 +16,7 @@ use super::{
 };
 use crate::{
     Caller, ErrorCode, QueueError,
+    api::Method,
     wire::{Ours, Role, Service, Session},
 };
 
@@ -22,6 +26,9 @@ pub(super) struct Connection {
     pub(super) peer: PeerId,
     remote: Multiaddr,
     role: Role,
+    is_relayed: bool,
+    /// When it came to stand.
+    since: Instant,
     /// Serves the connection once its stream is open; dropped, it ends the session.
     link: Option<JobHandle<()>>,
     /// Stands once the peer has proved itself.
@@ -30,10 +37,25 @@ pub(super) struct Connection {
     is_closed: bool,
 }
 
+impl Connection {
+    /// When it is closed, unless it has proved itself by then.
+    fn proof_due(&self) -> Option<Instant> {
+        (self.session.is_none() && !self.is_closed).then(|| self.since + UNPROVEN_TIMEOUT)
+    }
+}
+
 impl NodeLoop {
     pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let (remote, role) = (endpoint.get_remote_address().clone(), role_of(endpoint));
-        let established = Connection { peer, remote, role, link: None, session: None, is_closed: false };
+        let established = Connection {
+            peer,
+            remote: endpoint.get_remote_address().clone(),
+            role: role_of(endpoint),
+            is_relayed: endpoint.is_relayed(),
+            since: self.directory.runtime.now(),
+            link: None,
+            session: None,
+            is_closed: false,
+        };
         self.connections.insert(connection, established);
         if self.stopping.is_some() {
             self.swarm.close_connection(connection);
@@ -68,7 +90,7 @@ impl NodeLoop {
             secret: self.directory.secret(),
             serves: self.service.is_some(),
             instance: self.instance.clone(),
-            addresses: self.swarm.listeners().cloned().collect(),
+            addresses: self.own_addresses(),
         }
     }
 
@@ -99,7 +121,9 @@ impl NodeLoop {
         if !proof.serves {
             return;
         }
-        let is_near = is_loopback(&known.remote);
+        // The first host of a relayed address is the relay's.
+        let is_near = is_loopback(&known.remote) && !known.is_relayed;
+        let is_relayed = known.is_relayed;
         let dialled = (known.role == Role::Dialer).then(|| known.remote.clone());
         let entry = self.peers.entry(peer, self.directory.runtime.now());
         // A loopback address of another machine would lead to this one.
@@ -114,7 +138,7 @@ impl NodeLoop {
         if entry.sessions.is_empty() {
             tracing::info!(%peer, "connected");
         }
-        let standing = Standing { connection, session: proof.session, instance: proof.instance };
+        let standing = Standing { connection, session: proof.session, instance: proof.instance, is_relayed };
         entry.connected(standing, proof.software, unix_now());
         self.sessions_changed(peer);
         if is_news && self.service.is_some() {
@@ -123,6 +147,33 @@ impl NodeLoop {
         } else {
             self.peers_changed();
         }
+    }
+
+    /// Closes connections whose other end has had the time to prove itself. The proof has a deadline of its own; this one is
+    /// for those that never begin with it and keep the connection busy with something else.
+    pub(super) fn close_silent(&mut self) {
+        let now = self.directory.runtime.now();
+        let is_due = |known: &Connection| known.proof_due().is_some_and(|due| due <= now);
+        let silent = self.connections.iter().filter(|(_, known)| is_due(known));
+        let silent: Vec<(ConnectionId, PeerId)> = silent.map(|(id, known)| (*id, known.peer)).collect();
+        if silent.is_empty() || self.serves_strangers() {
+            return;
+        }
+        for (connection, peer) in silent {
+            self.refusals.count("silent");
+            self.give_up(connection, &unreachable(peer, "it did not prove that it belongs to the mesh"));
+        }
+    }
+
+    /// When the next one has had its time.
+    pub(super) fn next_silent(&self) -> Option<Instant> {
+        let due = self.connections.values().filter_map(Connection::proof_due).min();
+        due.filter(|_| !self.serves_strangers())
+    }
+
+    /// Whether a way of finding peers is on that is open to anybody.
+    fn serves_strangers(&self) -> bool {
+        [Method::Kademlia, Method::Rendezvous].into_iter().any(|method| self.directory.discovery.is_on(method))
     }
 
     /// Ends what the connection carries and closes it.

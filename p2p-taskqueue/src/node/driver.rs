@@ -6,7 +6,7 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm,
+    Swarm,
     core::transport::ListenerId,
     swarm::{ConnectionId, SwarmEvent},
 };
@@ -20,8 +20,8 @@ use super::{
     link::Report,
     net::{Net, NetEvent},
     peers::{Peers, Waiter},
+    reach_relays::{Relay, trace},
     refusals::Refusals,
-    transport::with_peer,
 };
 use crate::{TaskQueue, api::Method, discovery::announcement_of};
 
@@ -34,7 +34,8 @@ use crate::{TaskQueue, api::Method, discovery::announcement_of};
 ///   alarm (redials, saving) ─────┘
 /// ```
 pub(super) struct NodeLoop {
-    pub(super) swarm: Swarm<Net>,
+    /// Boxed: it is large.
+    pub(super) swarm: Box<Swarm<Net>>,
     pub(super) listeners: Vec<ListenerId>,
     pub(super) ends: LoopEnds,
     pub(super) directory: Arc<Directory>,
@@ -46,6 +47,7 @@ pub(super) struct NodeLoop {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) finding: Finding,
     pub(super) refusals: Refusals,
+    pub(super) relays: Vec<Relay>,
     reports: mpsc::Receiver<Report>,
     /// Every link holds a clone.
     pub(super) reports_tx: mpsc::Sender<Report>,
@@ -64,7 +66,7 @@ pub(super) struct Stopping {
 
 /// What a loop is made of, besides what it makes itself.
 pub(super) struct Parts {
-    pub(super) swarm: Swarm<Net>,
+    pub(super) swarm: Box<Swarm<Net>>,
     pub(super) ends: LoopEnds,
     pub(super) directory: Arc<Directory>,
     pub(super) service: Option<Arc<dyn TaskQueue>>,
@@ -91,6 +93,7 @@ impl NodeLoop {
             connections: HashMap::new(),
             finding: Finding::default(),
             refusals: Refusals::default(),
+            relays: Vec::new(),
             reports,
             reports_tx,
             save_at: None,
@@ -102,6 +105,8 @@ impl NodeLoop {
     pub(super) async fn run(mut self) {
         while !self.is_over() {
             self.dial_due();
+            self.reserve_due();
+            self.close_silent();
             self.save_due();
             let alarm = self.next_alarm();
             let alarm = self.directory.runtime.sleep_until(alarm);
@@ -135,13 +140,17 @@ impl NodeLoop {
         }
         // With nothing to wait for, an hour is as good as any time.
         let far = self.directory.runtime.now() + Duration::from_secs(3_600);
-        [self.peers.next_due(), self.save_at].into_iter().flatten().fold(far, Instant::min)
+        [self.peers.next_due(), self.next_reservation(), self.next_silent(), self.save_at]
+            .into_iter()
+            .flatten()
+            .fold(far, Instant::min)
     }
 
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<NetEvent>) {
         match event {
             SwarmEvent::Behaviour(NetEvent::Links(opened)) => self.on_opened(opened),
             SwarmEvent::Behaviour(NetEvent::Mdns(event)) => self.on_mdns(event),
+            SwarmEvent::Behaviour(NetEvent::Reach(event)) => trace(&event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
@@ -156,19 +165,19 @@ impl NodeLoop {
                 tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
                 self.refusals.count_incoming(&error);
             }
-            SwarmEvent::NewListenAddr { .. }
-            | SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ListenerClosed { .. } => self.on_listeners_changed(),
+            SwarmEvent::NewListenAddr { listener_id, address } => self.on_listen_address(listener_id, &address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listen_address_gone(&address),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.on_listener_closed(listener_id, reason),
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.on_listeners_changed();
+            }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed to accept"),
             _ => {}
         }
     }
 
-    fn on_listeners_changed(&self) {
-        let own = self.directory.peer_id;
-        let addresses = self.swarm.listeners().cloned().map(|address| with_peer(address, own));
-        let mut addresses: Vec<Multiaddr> = addresses.collect();
-        addresses.sort_unstable();
+    pub(super) fn on_listeners_changed(&self) {
+        let (own, addresses) = (self.directory.peer_id, self.own_addresses());
         let is_announcing = self.service.is_some() && self.directory.discovery.is_on(Method::AnnounceFile);
         if let Some(announcement) = announcement_of(own, &addresses).filter(|_| is_announcing)
             && let Err(error) = self.directory.files.announce(&announcement)

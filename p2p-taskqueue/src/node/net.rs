@@ -3,25 +3,29 @@
 use std::io;
 
 use libp2p::{
-    PeerId, mdns,
+    PeerId, mdns, relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use super::{NodeError, limits::MDNS_QUERY_EVERY, links::Links};
-use crate::{api::Method, discovery::DiscoveryConfig};
+use super::{NodeConfig, NodeError, admission::Admission, limits::MDNS_QUERY_EVERY, links::Links, reach::Reach};
+use crate::api::Method;
 
 /// The behaviours of a node. What is switched off is not there.
 #[derive(NetworkBehaviour)]
 pub(super) struct Net {
     pub(super) links: Links,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    reach: Reach,
 }
 
 impl Net {
     /// To be called in a tokio context, which mDNS needs.
-    pub(super) fn new(peer_id: PeerId, discovery: &DiscoveryConfig) -> Result<Self, NodeError> {
-        let mdns = discovery.is_on(Method::Mdns).then(|| mdns_behaviour(peer_id)).transpose();
-        Ok(Self { links: Links::default(), mdns: mdns.map_err(NodeError::Mdns)?.into() })
+    pub(super) fn new(config: &NodeConfig, relay_client: relay::client::Behaviour) -> Result<Self, NodeError> {
+        let peer_id = config.identity.peer_id();
+        let admission = Admission::new(config);
+        let reach = Reach::new(&config.identity, &config.reach, relay_client, admission.members());
+        let mdns = config.discovery.is_on(Method::Mdns).then(|| mdns_behaviour(peer_id)).transpose();
+        Ok(Self { links: Links::new(admission), mdns: mdns.map_err(NodeError::Mdns)?.into(), reach })
     }
 }
 

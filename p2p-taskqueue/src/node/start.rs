@@ -47,17 +47,18 @@ impl Node {
         files: Arc<dyn NodeFiles>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<NodeHandle, NodeError> {
-        if config.serves && config.listen.is_empty() {
+        if config.serves && config.listen.is_empty() && config.reach.relays.is_empty() {
             return Err(NodeError::NoListenAddress);
         }
         let (directory, ends) = Directory::new(&config, files, Arc::clone(&runtime));
         let queue: Arc<dyn TaskQueue> = Arc::new(MeshQueue::new(Arc::clone(&directory), local, routes));
         let service = config.serves.then(|| Arc::clone(&queue));
-        let swarm = swarm(&config, &runtime)?;
+        let swarm = Box::new(swarm(&config, &runtime)?);
         let instance = instance()?;
         let parts = Parts { swarm, ends, directory: Arc::clone(&directory), service, instance };
         let mut node = NodeLoop::new(parts);
         node.listen(&config.listen).await?;
+        node.keep_relays(&config.reach.relays);
         runtime.spawn(node.run()).detach();
         Ok(NodeHandle::new(queue, directory))
     }
@@ -121,11 +122,11 @@ impl NodeLoop {
 }
 
 fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Swarm<Net>, NodeError> {
-    let (transport, peer_id) = (transport::build(&config.identity)?, config.identity.peer_id());
+    let (transport, relay_client) = transport::build(&config.identity)?;
     let executor = Arc::clone(runtime);
     let swarm_config =
         Config::with_executor(move |job| executor.spawn(job).detach()).with_idle_connection_timeout(IDLE_TIMEOUT);
-    Ok(Swarm::new(transport, Net::new(peer_id, &config.discovery)?, peer_id, swarm_config))
+    Ok(Swarm::new(transport, Net::new(config, relay_client)?, config.identity.peer_id(), swarm_config))
 }
 
 /// The name of this start.

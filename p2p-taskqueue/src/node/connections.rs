@@ -12,7 +12,7 @@ use super::{
     links::{Opened, role_of},
     peers::Standing,
     redial::Redial,
-    transport::is_loopback,
+    transport::{is_loopback, is_relayed_by},
 };
 use crate::{
     Caller, ErrorCode, QueueError,
@@ -35,12 +35,14 @@ pub(super) struct Connection {
     pub(super) session: Option<Session>,
     /// Closed in the middle of the handshake: what the link has read by then says why, and it has yet to report.
     is_closed: bool,
+    /// Told to close: it is gone in a moment.
+    is_given_up: bool,
 }
 
 impl Connection {
     /// When it is closed, unless it has proved itself by then.
     fn proof_due(&self) -> Option<Instant> {
-        (self.session.is_none() && !self.is_closed).then(|| self.since + UNPROVEN_TIMEOUT)
+        (self.session.is_none() && !self.is_closed && !self.is_given_up).then(|| self.since + UNPROVEN_TIMEOUT)
     }
 }
 
@@ -55,6 +57,7 @@ impl NodeLoop {
             link: None,
             session: None,
             is_closed: false,
+            is_given_up: false,
         };
         self.connections.insert(connection, established);
         if self.stopping.is_some() {
@@ -126,8 +129,10 @@ impl NodeLoop {
         let is_relayed = known.is_relayed;
         let dialled = (known.role == Role::Dialer).then(|| known.remote.clone());
         let entry = self.peers.entry(peer, self.directory.runtime.now());
-        // A loopback address of another machine would lead to this one.
-        let said = proof.addresses.into_iter().filter(|address| is_near || !is_loopback(address));
+        let own = self.directory.peer_id;
+        // A loopback address of another machine would lead to this one, as does one through this node as its relay.
+        let is_useful = |address: &Multiaddr| (is_near || !is_loopback(address)) && !is_relayed_by(address, own);
+        let said = proof.addresses.into_iter().filter(is_useful);
         let is_news = entry.learn(dialled.into_iter().chain(said));
         // The peer has started anew: what stands from before is dead, and has not noticed yet.
         for stale in entry.sessions.iter().filter(|standing| standing.instance != proof.instance) {
@@ -199,6 +204,7 @@ impl NodeLoop {
     /// The session of the connection ends; if it was on its way to one, that attempt has failed.
     fn forget(&mut self, connection: ConnectionId, failure: &QueueError) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
+        known.is_given_up = true;
         known.link = None;
         known.session = None;
         let peer = known.peer;

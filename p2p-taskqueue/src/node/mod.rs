@@ -36,6 +36,8 @@ pub use start::Node;
 pub(crate) use transport::is_loopback;
 
 #[cfg(test)]
+mod guard_tests;
+#[cfg(test)]
 mod reach_tests;
 #[cfg(test)]
 mod tests;

@@ -49,8 +49,10 @@ impl Reach {
         members: Members,
     ) -> Self {
         let peer = identity.peer_id();
-        // Both need to know how others see this node, and identify says more to strangers than the node itself does.
-        let needs_identify = config.is_on(Means::Autonat) || config.is_on(Means::HolePunching);
+        // These need to know how others see this node, or to tell others how it sees them. It is off otherwise, since it says
+        // more to strangers than the node itself does.
+        let needs_identify =
+            [Means::Autonat, Means::HolePunching, Means::RelayServer].into_iter().any(|one| config.is_on(one));
         Self {
             relay_client,
             relay_server: config.is_on(Means::RelayServer).then(|| relay_server(peer, members)).into(),

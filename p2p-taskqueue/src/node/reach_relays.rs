@@ -20,6 +20,7 @@ pub(super) struct Relay {
     address: Multiaddr,
     /// Stands from the request for a reservation until it is refused, or the connection to the relay ends.
     listener: Option<ListenerId>,
+    is_reserved: bool,
     /// When to ask for a reservation again.
     redial: Redial,
 }
@@ -28,19 +29,22 @@ impl Relay {
     /// None when the address does not say which peer it leads to.
     pub(super) fn new(address: &Multiaddr, now: Instant) -> Option<Self> {
         let Some(Protocol::P2p(peer)) = address.iter().last() else { return None };
-        Some(Self { peer, address: address.clone(), listener: None, redial: Redial::at_once(now) })
+        Some(Self { peer, address: address.clone(), listener: None, is_reserved: false, redial: Redial::at_once(now) })
     }
 }
 
 impl NodeLoop {
     /// Keeps a connection to every relay, as to a peer that was joined.
     pub(super) fn keep_relays(&mut self, addresses: &[Multiaddr]) {
-        let now = self.directory.runtime.now();
-        self.relays = addresses.iter().filter_map(|address| Relay::new(address, now)).collect();
-        for relay in &self.relays {
+        let (now, own) = (self.directory.runtime.now(), self.directory.peer_id);
+        for relay in addresses.iter().filter_map(|address| Relay::new(address, now)).filter(|relay| relay.peer != own) {
             let entry = self.peers.entry(relay.peer, now);
             entry.learn([relay.address.clone()]);
             entry.is_kept = true;
+            // One reservation at each, however many addresses it has: a second one would end the first.
+            if self.relays.iter().all(|known| known.peer != relay.peer) {
+                self.relays.push(relay);
+            }
         }
     }
 
@@ -74,10 +78,9 @@ impl NodeLoop {
     }
 
     pub(super) fn on_listen_address(&mut self, listener: ListenerId, address: &Multiaddr) {
-        let now = self.directory.runtime.now();
         if let Some(relay) = self.relays.iter_mut().find(|relay| relay.listener == Some(listener)) {
             tracing::info!(relay = %relay.address, "reachable through a relay");
-            relay.redial = Redial::at_once(now);
+            relay.is_reserved = true;
         } else if self.directory.is_relay && !is_relayed(address) {
             // What a relay tells those that reserve: where they can be reached through it.
             self.swarm.add_external_address(address.clone());
@@ -97,7 +100,11 @@ impl NodeLoop {
         let now = self.directory.runtime.now();
         if let Some(relay) = self.relays.iter_mut().find(|relay| relay.listener == Some(listener)) {
             relay.listener = None;
-            relay.redial.failed(now, chance());
+            if std::mem::take(&mut relay.is_reserved) {
+                relay.redial = Redial::after_loss(now);
+            } else {
+                relay.redial.failed(now, chance());
+            }
             match reason {
                 Ok(()) => tracing::debug!(relay = %relay.address, "no longer reachable through a relay"),
                 Err(error) => tracing::warn!(relay = %relay.address, %error, "a relay refused a reservation"),

@@ -31,10 +31,6 @@ impl Machine {
         Self { config: change(NodeConfig::new(identity, MeshSecret::from_bytes([secret; 32]))), queue }
     }
 
-    fn peer_id(&self) -> PeerId {
-        self.config.identity.peer_id()
-    }
-
     async fn start(&self) -> NodeHandle {
         let (queue, routes) = (Arc::clone(&self.queue), Arc::new(FakeRoutes::default()));
         let started = Node::start(self.config.clone(), queue, routes, Arc::new(NoFiles), runtime());
@@ -130,10 +126,14 @@ async fn a_worker_that_listens_nowhere_is_reached_through_a_relay() {
     let circuit = circuit_of(&worker).await;
     assert!(worker.addresses().iter().all(is_circuit), "{:?}", worker.addresses());
     let asker = Machine::new(listening).start().await;
-    let submitted = at(&asker, &to(circuit), Submit::new("echo", Json::null())).await.unwrap();
+    let submitted = at(&asker, &to(circuit.clone()), Submit::new("echo", Json::null())).await.unwrap();
     assert_eq!(submitted.peer_id, worker.peer_id());
     let by_name = Target::peer(worker.peer_id());
     assert_eq!(at(&asker, &by_name, Claim::new("w")).await.unwrap().task.unwrap().task_id, submitted.task_id);
+    // A command-line client comes in the same way.
+    let client = Node::start_client(Identity::generate().unwrap(), MeshSecret::from_bytes([1; 32]), runtime());
+    let client = Box::pin(soon(client)).await.unwrap();
+    at(&client, &to(circuit), Get { task_id: submitted.task_id }).await.unwrap();
     // And the other way, over the same circuit.
     let back = at(&worker, &Target::peer(asker.peer_id()), List::default()).await.unwrap();
     assert_eq!(back.tasks, []);
@@ -190,4 +190,48 @@ async fn a_stranger_gets_no_reservation() {
     assert!(outcome.is_err(), "{outcome:?}");
     assert!(!stranger.addresses().iter().any(is_circuit));
     until_transport(&relay, |status| status.connections == 0).await;
+}
+
+#[tokio::test]
+async fn a_connection_through_a_relay_becomes_a_direct_one() {
+    let relay = Machine::new(relaying).start().await;
+    let punching = |config: NodeConfig| {
+        let reach = ReachConfig::default().with_hole_punching(true).with_relays([address_of(&relay)]).unwrap();
+        listening(config).with_reach(reach)
+    };
+    let (worker, asker) = (Machine::new(punching).start().await, Machine::new(punching).start().await);
+    let (circuit, _) = (circuit_of(&worker).await, circuit_of(&asker).await);
+    at(&asker, &to(circuit), List::default()).await.unwrap();
+    // With the relay, and two with the worker.
+    until_transport(&asker, |status| status.sessions == 3).await;
+    relay.shutdown().await;
+    until_transport(&asker, |status| status.sessions == 1).await;
+    at(&asker, &Target::peer(worker.peer_id()), List::default()).await.unwrap();
+    at(&worker, &Target::peer(asker.peer_id()), List::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_at_which_a_peer_could_dial_back_is_confirmed() {
+    let probing = |config| listening(config).with_reach(ReachConfig::default().with_autonat(true));
+    let (node, peer) = (Machine::new(probing).start().await, Machine::new(probing).start().await);
+    at(&node, &to(address_of(&peer)), List::default()).await.unwrap();
+    // The first session is the one that was asked for; the peer makes the second one when it dials back.
+    until_transport(&node, |status| status.sessions >= 2).await;
+    assert_eq!(node.addresses().len(), 1, "what is confirmed is where it listens: {:?}", node.addresses());
+}
+
+#[tokio::test]
+async fn a_relay_is_asked_for_one_reservation_however_many_addresses_it_has() {
+    let two = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"].map(|address| address.parse().unwrap());
+    let relay = Machine::new(|config| relaying(config).with_listen(two)).start().await;
+    let reach = ReachConfig::default().with_relays(relay.addresses()).unwrap();
+    let worker = Machine::new(|config| config.with_reach(reach)).start().await;
+    let mut addresses = worker.watch_addresses();
+    let circuits = soon(addresses.wait_for(|addresses| addresses.len() == 2)).await.unwrap().clone();
+    let asker = Machine::new(listening).start().await;
+    for circuit in circuits {
+        assert!(is_circuit(&circuit));
+        at(&asker, &to(circuit), List::default()).await.unwrap();
+    }
+    assert_eq!(transport(&worker).await.sessions, 2, "with the relay, and with the one that asked");
 }

@@ -165,6 +165,12 @@ pub(super) fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
+/// Whether it leads through this peer.
+pub(super) fn is_relayed_by(address: &Multiaddr, relay: PeerId) -> bool {
+    let mut before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
+    is_relayed(address) && before.any(|part| part == Protocol::P2p(relay))
+}
+
 /// The address without the peer id at its end.
 pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {

@@ -5,11 +5,12 @@ use futures::{
     future::{self, BoxFuture},
     stream::{self, BoxStream, FuturesUnordered},
 };
-use libp2p::{PeerId, multiaddr::Protocol};
+use libp2p::PeerId;
 
 use super::{
     Found,
     announce::announced,
+    config::peer_at,
     search::search,
     trace::{Trace, Trying},
 };
@@ -44,7 +45,8 @@ pub(crate) async fn discover(directory: &Directory, query: Discover) -> Result<D
     // The address over which it was reached is the peer's best one now.
     for attempt in attempts.iter_mut().filter(|attempt| attempt.ok) {
         let reached = peers.iter().find(|peer| Some(peer.peer_id) == attempt.peer_id);
-        attempt.multiaddr = reached.and_then(|peer| peer.addresses.first().cloned()).or(attempt.multiaddr.take());
+        attempt.multiaddr =
+            reached.and_then(|peer| peer.addresses.first().cloned()).or_else(|| attempt.multiaddr.take());
     }
     peers.sort_by_key(|peer| reached.iter().position(|reached| *reached == peer.peer_id));
     peers.truncate(hunt.query.limit.try_into().unwrap_or(usize::MAX));
@@ -212,10 +214,7 @@ impl Hunt<'_> {
 }
 
 fn found_at(address: &libp2p::Multiaddr) -> Option<Found> {
-    match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(Found { peer, addresses: vec![address.clone()] }),
-        _ => None,
-    }
+    peer_at(address).map(|peer| Found { peer, addresses: vec![address.clone()] })
 }
 
 /// The way's name, as it travels.

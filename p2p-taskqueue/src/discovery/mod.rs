@@ -8,11 +8,16 @@
 //! ```
 //!
 //! A way only comes up with addresses. Whether a peer belongs to the mesh is decided by the handshake, so that a way may be
-//! open to anybody.
+//! open to anybody. Rendezvous and the hash table use a [name](Namespace) that follows from the mesh secret, so that only
+//! members know what to ask for; what they hear about a peer is signed by that peer.
 
 mod announce;
 mod chain;
 mod config;
+pub(crate) mod kademlia;
+mod namespace;
+pub(crate) mod record;
+pub(crate) mod rendezvous;
 mod search;
 mod trace;
 
@@ -20,5 +25,8 @@ pub(crate) use announce::announcement_of;
 pub(crate) use chain::{discover, find};
 pub use config::DiscoveryConfig;
 pub(crate) use config::named;
+pub(crate) use namespace::Namespace;
 use search::Found;
 pub(crate) use search::Search;
+#[cfg(test)]
+pub(crate) use search::search;

@@ -36,6 +36,11 @@ impl Search {
         }
     }
 
+    /// The one peer that is looked for; all are without it.
+    pub(crate) const fn wanted(&self) -> Option<PeerId> {
+        self.wanted
+    }
+
     /// Ends the search, saying why nothing more can come of it.
     pub(crate) fn fail(self, reason: impl Into<String>) {
         drop(self.found.try_send(Err(reason.into())));

@@ -1,13 +1,10 @@
 //! The loop's part about connections: from the open stream to the end of the session.
 
-use std::time::Instant;
-
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 use runtime_bridge::JobHandle;
 
 use super::{
     driver::{NodeLoop, unix_now},
-    limits::UNPROVEN_TIMEOUT,
     link::{Link, News, Proof, Report},
     links::{Opened, role_of},
     peers::Standing,
@@ -16,9 +13,11 @@ use super::{
 };
 use crate::{
     Caller, ErrorCode, QueueError,
-    api::Method,
     wire::{Ours, Role, Service, Session},
 };
+
+/// What is said of a peer that is no node.
+pub(super) const OTHER_PROTOCOL: &str = "it does not speak this protocol (is it a taskmesh node?)";
 
 /// An established connection.
 #[derive(Debug)]
@@ -27,39 +26,30 @@ pub(super) struct Connection {
     remote: Multiaddr,
     role: Role,
     is_relayed: bool,
-    /// When it came to stand.
-    since: Instant,
     /// Serves the connection once its stream is open; dropped, it ends the session.
     link: Option<JobHandle<()>>,
     /// Stands once the peer has proved itself.
     pub(super) session: Option<Session>,
     /// Closed in the middle of the handshake: what the link has read by then says why, and it has yet to report.
     is_closed: bool,
-    /// Told to close: it is gone in a moment.
-    is_given_up: bool,
-}
-
-impl Connection {
-    /// When it is closed, unless it has proved itself by then.
-    fn proof_due(&self) -> Option<Instant> {
-        (self.session.is_none() && !self.is_closed && !self.is_given_up).then(|| self.since + UNPROVEN_TIMEOUT)
-    }
 }
 
 impl NodeLoop {
     pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let role = role_of(endpoint);
         let established = Connection {
             peer,
             remote: endpoint.get_remote_address().clone(),
-            role: role_of(endpoint),
+            role,
             is_relayed: endpoint.is_relayed(),
-            since: self.directory.runtime.now(),
             link: None,
             session: None,
             is_closed: false,
-            is_given_up: false,
         };
         self.connections.insert(connection, established);
+        if role == Role::Listener {
+            self.finding.awaits_proof(connection, self.directory.runtime.now());
+        }
         if self.stopping.is_some() {
             self.swarm.close_connection(connection);
         }
@@ -68,8 +58,10 @@ impl NodeLoop {
     pub(super) fn on_opened(&mut self, opened: Opened) {
         let Opened { peer, connection, role, stream } = opened;
         let Some(stream) = stream else {
-            self.refusals.count("other_protocol");
-            self.give_up(connection, &unreachable(peer, "it does not speak this protocol (is it a taskmesh node?)"));
+            if !self.keeps_plain(peer, connection) {
+                self.refusals.count("other_protocol");
+                self.give_up(connection, &unreachable(peer, OTHER_PROTOCOL));
+            }
             return;
         };
         let link = Link {
@@ -117,7 +109,7 @@ impl NodeLoop {
         // Gone, or the mesh has changed meanwhile.
         let Some(known) = self.connections.get_mut(&connection).filter(|known| known.link.is_some()) else { return };
         known.session = Some(proof.session.clone());
-        self.swarm.behaviour_mut().links.admission.proven(connection, peer);
+        self.swarm.behaviour_mut().proven(peer, connection);
         if self.stopping.is_some() {
             proof.session.drain();
         }
@@ -146,6 +138,7 @@ impl NodeLoop {
         let standing = Standing { connection, session: proof.session, instance: proof.instance, is_relayed };
         entry.connected(standing, proof.software, unix_now());
         self.sessions_changed(peer);
+        self.can_be_asked(peer);
         if is_news && self.service.is_some() {
             // Without the address a node that is killed now would not find the peer again.
             self.save();
@@ -154,31 +147,9 @@ impl NodeLoop {
         }
     }
 
-    /// Closes connections whose other end has had the time to prove itself. The proof has a deadline of its own; this one is
-    /// for those that never begin with it and keep the connection busy with something else.
-    pub(super) fn close_silent(&mut self) {
-        let now = self.directory.runtime.now();
-        let is_due = |known: &Connection| known.proof_due().is_some_and(|due| due <= now);
-        let silent = self.connections.iter().filter(|(_, known)| is_due(known));
-        let silent: Vec<(ConnectionId, PeerId)> = silent.map(|(id, known)| (*id, known.peer)).collect();
-        if silent.is_empty() || self.serves_strangers() {
-            return;
-        }
-        for (connection, peer) in silent {
-            self.refusals.count("silent");
-            self.give_up(connection, &unreachable(peer, "it did not prove that it belongs to the mesh"));
-        }
-    }
-
-    /// When the next one has had its time.
-    pub(super) fn next_silent(&self) -> Option<Instant> {
-        let due = self.connections.values().filter_map(Connection::proof_due).min();
-        due.filter(|_| !self.serves_strangers())
-    }
-
-    /// Whether a way of finding peers is on that is open to anybody.
-    fn serves_strangers(&self) -> bool {
-        [Method::Kademlia, Method::Rendezvous].into_iter().any(|method| self.directory.discovery.is_on(method))
+    /// Whether nothing has come by the node's own protocol yet.
+    pub(super) fn is_silent(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|known| known.link.is_none() && known.session.is_none())
     }
 
     /// Ends what the connection carries and closes it.
@@ -204,13 +175,15 @@ impl NodeLoop {
     /// The session of the connection ends; if it was on its way to one, that attempt has failed.
     fn forget(&mut self, connection: ConnectionId, failure: &QueueError) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
-        known.is_given_up = true;
         known.link = None;
         known.session = None;
         let peer = known.peer;
         self.attempt_failed(peer, connection, failure);
         let now = self.directory.runtime.now();
         let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if entry.plain.take_if(|plain| *plain == connection).is_some() {
+            entry.redial = Redial::after_loss(now);
+        }
         let before = entry.sessions.len();
         entry.sessions.retain(|standing| standing.connection != connection);
         if entry.sessions.len() < before {

@@ -12,7 +12,7 @@ use libp2p::{
 
 use super::{
     admission::Unwelcome,
-    connections::unreachable,
+    connections::{OTHER_PROTOCOL, unreachable},
     driver::{NodeLoop, unix_now},
     peers::{Patience, Waiter},
     refusals::{cause_of, source_of},
@@ -40,6 +40,10 @@ impl NodeLoop {
         entry.learn(addresses);
         if let Some(session) = entry.open_session() {
             let _gone = waiter.reply.send(Ok(session.clone()));
+            return;
+        }
+        if entry.plain.is_some() {
+            let _gone = waiter.reply.send(Err(unreachable(peer, OTHER_PROTOCOL)));
             return;
         }
         // Somebody asks now: the impatient do not wait for the next redial.
@@ -76,9 +80,9 @@ impl NodeLoop {
 
     pub(super) fn on_dial_error(&mut self, peer: PeerId, connection: ConnectionId, error: &DialError) {
         if let (DialError::WrongPeerId { address, .. }, Some(entry)) = (error, self.peers.get_mut(&peer)) {
-            // Somebody else lives there now.
+            // Somebody else lives there now. What a person has configured is tried all the same.
             let address = without_peer(address.clone());
-            entry.addresses.retain(|known| *known != address);
+            entry.addresses.retain(|known| *known != address || entry.is_configured);
         }
         self.attempt_failed(peer, connection, &failure(peer, error));
     }

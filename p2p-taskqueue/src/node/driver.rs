@@ -23,7 +23,7 @@ use super::{
     reach_relays::{Relay, trace},
     refusals::Refusals,
 };
-use crate::{TaskQueue, api::Method, discovery::announcement_of};
+use crate::{Identity, TaskQueue, api::Method, discovery::announcement_of};
 
 /// The one loop that owns the swarm. Everything that changes the node's connections happens here, one event at a time.
 ///
@@ -34,7 +34,7 @@ use crate::{TaskQueue, api::Method, discovery::announcement_of};
 ///   alarm (redials, saving) ─────┘
 /// ```
 pub(super) struct NodeLoop {
-    /// Boxed: it is large.
+    /// Boxed, as it is large and the future that starts a node carries it.
     pub(super) swarm: Box<Swarm<Net>>,
     pub(super) listeners: Vec<ListenerId>,
     pub(super) ends: LoopEnds,
@@ -71,17 +71,20 @@ pub(super) struct Parts {
     pub(super) directory: Arc<Directory>,
     pub(super) service: Option<Arc<dyn TaskQueue>>,
     pub(super) instance: String,
+    pub(super) identity: Identity,
 }
 
 impl NodeLoop {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, ends, directory, service, instance } = parts;
+        let Parts { swarm, ends, directory, service, instance, identity } = parts;
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
         let mut peers = Peers::default();
         // A client dials only whom it is told to.
         if service.is_some() {
             peers.load(directory.files.load_peers(), directory.peer_id, directory.runtime.now());
+            peers.configure(directory.discovery.configured(), directory.peer_id, directory.runtime.now());
         }
+        let finding = Finding::new(identity, &directory.discovery);
         Self {
             swarm,
             listeners: Vec::new(),
@@ -91,7 +94,7 @@ impl NodeLoop {
             instance,
             peers,
             connections: HashMap::new(),
-            finding: Finding::default(),
+            finding,
             refusals: Refusals::default(),
             relays: Vec::new(),
             reports,
@@ -106,8 +109,8 @@ impl NodeLoop {
         while !self.is_over() {
             self.dial_due();
             self.reserve_due();
-            self.close_silent();
             self.save_due();
+            self.find_due();
             let alarm = self.next_alarm();
             let alarm = self.directory.runtime.sleep_until(alarm);
             tokio::select! {
@@ -140,10 +143,8 @@ impl NodeLoop {
         }
         // With nothing to wait for, an hour is as good as any time.
         let far = self.directory.runtime.now() + Duration::from_secs(3_600);
-        [self.peers.next_due(), self.next_reservation(), self.next_silent(), self.save_at]
-            .into_iter()
-            .flatten()
-            .fold(far, Instant::min)
+        let due = [self.peers.next_due(), self.next_reservation(), self.save_at, self.finding.next_due()];
+        due.into_iter().flatten().fold(far, Instant::min)
     }
 
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<NetEvent>) {
@@ -151,6 +152,8 @@ impl NodeLoop {
             SwarmEvent::Behaviour(NetEvent::Links(opened)) => self.on_opened(opened),
             SwarmEvent::Behaviour(NetEvent::Mdns(event)) => self.on_mdns(event),
             SwarmEvent::Behaviour(NetEvent::Reach(event)) => trace(&event),
+            SwarmEvent::Behaviour(NetEvent::Rendezvous(event)) => self.on_rendezvous(event),
+            SwarmEvent::Behaviour(NetEvent::Kademlia(event)) => self.on_kademlia(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
@@ -168,15 +171,17 @@ impl NodeLoop {
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_listen_address(listener_id, &address),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listen_address_gone(&address),
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.on_listener_closed(listener_id, reason),
+            // Another role has learned how this node is reached from elsewhere.
             SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
                 self.on_listeners_changed();
+                self.own_addresses_changed();
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed to accept"),
             _ => {}
         }
     }
 
-    pub(super) fn on_listeners_changed(&self) {
+    pub(super) fn on_listeners_changed(&mut self) {
         let (own, addresses) = (self.directory.peer_id, self.own_addresses());
         let is_announcing = self.service.is_some() && self.directory.discovery.is_on(Method::AnnounceFile);
         if let Some(announcement) = announcement_of(own, &addresses).filter(|_| is_announcing)
@@ -185,6 +190,7 @@ impl NodeLoop {
             tracing::warn!(%error, "failed to write the announce file");
         }
         self.ends.addresses.send_replace(addresses);
+        self.addresses_changed();
     }
 
     fn on_command(&mut self, command: Command) {

@@ -42,10 +42,6 @@ pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection without a stream is closed after this.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection whose other end has not proved itself is closed after this, whatever else it talks about: twice what the
-/// proof may take.
-pub(super) const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// From the dial to the proof; covers a dial whose first addresses do not answer.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -114,3 +110,27 @@ pub(super) const RELAY_CIRCUIT_DURATION: Duration = Duration::from_secs(24 * 3_6
 /// What a circuit may carry in its life: sixteen thousand results of the largest size, or a day at 190 kB/s. It ends a flood
 /// that nobody watches, and costs a new connection otherwise.
 pub(super) const RELAY_CIRCUIT_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+
+/// Searches that one way serves at a time: more than the tools of one node ask for.
+pub(super) const SEARCHES_MAX: usize = 64;
+
+/// A rendezvous point is asked for new peers this often.
+pub(super) const POINTS_EVERY: Duration = Duration::from_secs(60);
+
+/// What a rendezvous point has refused or not answered is tried again after this.
+pub(super) const POINTS_RETRY: Duration = Duration::from_secs(5);
+
+/// What this node tells the hash table waits this long: addresses and peers come in groups.
+pub(super) const PUBLISH_AFTER: Duration = Duration::from_millis(200);
+
+/// The numbers of this node's records count seconds: two within one would be the same to those who keep them.
+pub(super) const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
+
+/// This node tells the hash table where it is this often, a quarter of the time for which it is remembered there.
+pub(super) const PUBLISH_EVERY: Duration = Duration::from_secs(30 * 60);
+
+/// What nobody has taken is told again after this.
+pub(super) const PUBLISH_RETRY: Duration = Duration::from_secs(30);
+
+/// The peers whose records one search asks the hash table for.
+pub(super) const LOOKUPS_MAX: usize = 128;

@@ -17,7 +17,9 @@ impl NodeLoop {
     pub(super) fn join(&mut self, ticket: &Ticket) -> Result<(), QueueError> {
         if *ticket.secret() != self.directory.secret() {
             self.directory.files.save_secret(ticket.secret()).map_err(|error| unsaved(&error))?;
+            let old = self.namespace();
             self.directory.set_secret(ticket.secret().clone());
+            self.leave_namespace(&old);
             self.leave_old_mesh();
         }
         let now = self.directory.runtime.now();

@@ -9,6 +9,10 @@ mod driver;
 mod error;
 mod files;
 mod finding;
+mod finding_gate;
+mod finding_kademlia;
+mod finding_keep;
+mod finding_rendezvous;
 mod handle;
 pub(crate) mod limits;
 mod link;
@@ -35,6 +39,8 @@ pub use reach_config::ReachConfig;
 pub use start::Node;
 pub(crate) use transport::is_loopback;
 
+#[cfg(test)]
+mod finding_tests;
 #[cfg(test)]
 mod guard_tests;
 #[cfg(test)]

@@ -35,8 +35,12 @@ pub(super) struct Entry {
     pub(super) attempt: Option<ConnectionId>,
     /// Whether it is dialled again when it is not connected, and remembered: it was joined or has proved itself.
     pub(super) is_kept: bool,
+    /// Whether the configuration names it: then it is dialled again too, and forgotten with the configuration.
+    pub(super) is_configured: bool,
     /// Whether a way of finding peers says that it is there: then it is dialled.
     is_found: bool,
+    /// The connection that stands without a session: the peer serves a role by the configuration and no more.
+    pub(super) plain: Option<ConnectionId>,
     last_seen: Option<f64>,
     version: Option<String>,
     last_dial: Option<DialOutcome>,
@@ -76,7 +80,9 @@ impl Entry {
             redial: Redial::at_once(now),
             attempt: None,
             is_kept: false,
+            is_configured: false,
             is_found: false,
+            plain: None,
             last_seen: None,
             version: None,
             last_dial: None,
@@ -159,7 +165,8 @@ impl Entry {
     }
 
     fn is_needed(&self) -> bool {
-        !self.sessions.is_empty() || self.attempt.is_some() || !self.waiters.is_empty()
+        let stands = !self.sessions.is_empty() || self.plain.is_some();
+        stands || self.is_configured || self.attempt.is_some() || !self.waiters.is_empty()
     }
 }
 
@@ -217,6 +224,15 @@ impl Peers {
         }
     }
 
+    /// Takes the peers of the configuration.
+    pub(super) fn configure(&mut self, peers: impl Iterator<Item = (PeerId, Multiaddr)>, own: PeerId, now: Instant) {
+        for (peer, address) in peers.filter(|(peer, _)| *peer != own) {
+            let entry = self.entry(peer, now);
+            entry.learn([address]);
+            entry.is_configured = true;
+        }
+    }
+
     /// What is worth keeping for the next run.
     pub(super) fn known(&self) -> Vec<KnownPeer> {
         let kept = self.entries.iter().filter(|(_, entry)| entry.is_kept);
@@ -268,8 +284,9 @@ impl Peers {
 
 impl Entry {
     fn wants_dial(&mut self) -> bool {
-        let is_wanted = self.is_kept || self.is_found || self.has_waiters();
-        is_wanted && self.sessions.is_empty() && self.attempt.is_none() && !self.addresses.is_empty()
+        let is_wanted = self.is_kept || self.is_configured || self.is_found || self.has_waiters();
+        let stands = !self.sessions.is_empty() || self.plain.is_some();
+        is_wanted && !stands && self.attempt.is_none() && !self.addresses.is_empty()
     }
 
     fn to_peer(&self, peer_id: PeerId) -> Peer {

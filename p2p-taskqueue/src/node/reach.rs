@@ -7,13 +7,14 @@ use libp2p::{
     Multiaddr, PeerId,
     autonat::v2 as autonat,
     dcutr, identify, relay,
-    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    swarm::{ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
     upnp,
 };
 
 use super::{
     ReachConfig,
     admission::Members,
+    finding_gate::Gated,
     limits::{
         RELAY_CIRCUIT_BYTES, RELAY_CIRCUIT_DURATION, RELAY_CIRCUITS_MAX, RELAY_CIRCUITS_PER_PEER_MAX,
         RELAY_RESERVATION, RELAY_RESERVATIONS_MAX, RELAY_RESERVATIONS_PER_PEER_MAX,
@@ -32,10 +33,10 @@ const IDENTIFY_PROTOCOL: &str = "taskmesh/1";
 #[derive(NetworkBehaviour)]
 pub(super) struct Reach {
     relay_client: relay::client::Behaviour,
-    relay_server: Toggle<relay::Behaviour>,
+    relay_server: Toggle<Gated<relay::Behaviour>>,
     identify: Toggle<identify::Behaviour>,
     autonat_client: Toggle<autonat::client::Behaviour>,
-    autonat_server: Toggle<autonat::server::Behaviour>,
+    autonat_server: Toggle<Gated<autonat::server::Behaviour>>,
     hole_punching: Toggle<dcutr::Behaviour>,
     upnp: Toggle<upnp::tokio::Behaviour>,
 }
@@ -55,12 +56,25 @@ impl Reach {
             [Means::Autonat, Means::HolePunching, Means::RelayServer].into_iter().any(|one| config.is_on(one));
         Self {
             relay_client,
-            relay_server: config.is_on(Means::RelayServer).then(|| relay_server(peer, members)).into(),
+            relay_server: config.is_on(Means::RelayServer).then(|| Gated::new(relay_server(peer, members))).into(),
             identify: needs_identify.then(|| identify_behaviour(identity)).into(),
             autonat_client: config.is_on(Means::Autonat).then(autonat::client::Behaviour::default).into(),
-            autonat_server: config.is_on(Means::Autonat).then(autonat::server::Behaviour::default).into(),
+            autonat_server: config
+                .is_on(Means::Autonat)
+                .then(|| Gated::new(autonat::server::Behaviour::default()))
+                .into(),
             hole_punching: config.is_on(Means::HolePunching).then(|| dcutr::Behaviour::new(peer)).into(),
             upnp: config.is_on(Means::Upnp).then(upnp::tokio::Behaviour::default).into(),
+        }
+    }
+
+    /// The peer at the other end of this connection has proved that it belongs to the mesh.
+    pub(super) fn proven(&mut self, peer: PeerId, connection: ConnectionId) {
+        if let Some(relay) = self.relay_server.as_mut() {
+            relay.open(peer, connection);
+        }
+        if let Some(server) = self.autonat_server.as_mut() {
+            server.open(peer, connection);
         }
     }
 }
@@ -73,8 +87,7 @@ fn identify_behaviour(identity: &Identity) -> identify::Behaviour {
     identify::Behaviour::new(config)
 }
 
-/// A relay for members. Whoever asks for a circuit need not have proved itself yet, since asking follows so closely upon
-/// connecting; the circuit ends with its connection, which the proof must follow.
+/// A relay for members. What is asked of it is read after the proof; a reservation checks once more that it was given.
 fn relay_server(peer: PeerId, members: Members) -> relay::Behaviour {
     let only_members = move |peer: PeerId, _: &Multiaddr, _: Instant| members.contains(&peer);
     let config = relay::Config {

@@ -40,7 +40,7 @@ impl NodeLoop {
         for relay in addresses.iter().filter_map(|address| Relay::new(address, now)).filter(|relay| relay.peer != own) {
             let entry = self.peers.entry(relay.peer, now);
             entry.learn([relay.address.clone()]);
-            entry.is_kept = true;
+            entry.is_configured = true;
             // One reservation at each, however many addresses it has: a second one would end the first.
             if self.relays.iter().all(|known| known.peer != relay.peer) {
                 self.relays.push(relay);

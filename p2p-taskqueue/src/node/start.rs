@@ -53,9 +53,10 @@ impl Node {
         let (directory, ends) = Directory::new(&config, files, Arc::clone(&runtime));
         let queue: Arc<dyn TaskQueue> = Arc::new(MeshQueue::new(Arc::clone(&directory), local, routes));
         let service = config.serves.then(|| Arc::clone(&queue));
-        let swarm = Box::new(swarm(&config, &runtime)?);
+        let swarm = swarm(&config, &runtime)?;
         let instance = instance()?;
-        let parts = Parts { swarm, ends, directory: Arc::clone(&directory), service, instance };
+        let parts =
+            Parts { swarm, ends, directory: Arc::clone(&directory), service, instance, identity: config.identity };
         let mut node = NodeLoop::new(parts);
         node.listen(&config.listen).await?;
         node.keep_relays(&config.reach.relays);
@@ -121,12 +122,12 @@ impl NodeLoop {
     }
 }
 
-fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Swarm<Net>, NodeError> {
+fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Box<Swarm<Net>>, NodeError> {
     let (transport, relay_client) = transport::build(&config.identity)?;
     let executor = Arc::clone(runtime);
     let swarm_config =
         Config::with_executor(move |job| executor.spawn(job).detach()).with_idle_connection_timeout(IDLE_TIMEOUT);
-    Ok(Swarm::new(transport, Net::new(config, relay_client)?, config.identity.peer_id(), swarm_config))
+    Ok(Box::new(Swarm::new(transport, Net::new(config, relay_client)?, config.identity.peer_id(), swarm_config)))
 }
 
 /// The name of this start.

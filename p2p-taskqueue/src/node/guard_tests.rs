@@ -166,7 +166,7 @@ async fn dribble(mut peer: TcpStream, said_at_once: &[u8], then: &[u8]) -> Durat
                 break;
             }
             // What is tested is a peer that takes its time.
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            runtime().sleep_until(Instant::now() + Duration::from_millis(200)).await;
         }
         if then.is_empty() {
             std::future::pending::<()>().await;

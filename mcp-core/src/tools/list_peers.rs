@@ -1,7 +1,7 @@
 use futures::{StreamExt, stream};
 use p2p_taskqueue::{
     QueueError,
-    api::{Capabilities, Peer, Peers, StatusQuery, Target, limits::CALL_TIMEOUT_S_MAX},
+    api::{Capabilities, Check as _, Discover, Method, Peer, Peers, StatusQuery, Target, limits::CALL_TIMEOUT_S_MAX},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,15 @@ pub(super) struct ListPeers {
     /// How long each of them may take to say so, in seconds.
     #[serde(default = "default_capabilities_timeout_s")]
     capabilities_timeout_s: f64,
+    /// First look for peers that are not connected. Only the local node does; another one answers what it knows.
+    #[serde(default = "default_discover")]
+    discover: bool,
+    /// How long to look, in seconds.
+    #[serde(default = "default_discovery_timeout_s")]
+    discovery_timeout_s: f64,
+    /// Only in these ways; without any in all that are switched on.
+    #[serde(default)]
+    discovery_methods: Vec<Method>,
     /// How many peers at the most.
     #[serde(default = "default_limit")]
     limit: u32,
@@ -56,10 +65,15 @@ impl Verb for ListPeers {
             let message = format_args!("must be from 0 to {CALL_TIMEOUT_S_MAX}");
             return Err(QueueError::invalid("capabilities_timeout_s", message));
         }
+        read.search().check()?;
         Ok(read)
     }
 
     async fn run(self, calls: &Calls, target: Target) -> Result<PeersFound, QueueError> {
+        if self.discover && target.is_local() {
+            // What it finds is connected then, and listed. A node that cannot look now still knows what it knows.
+            let _looked = calls.ask(Target::default(), self.search()).await;
+        }
         let listed = calls.ask(target, Peers { connected_only: self.connected_only }).await?;
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let peers: Vec<_> = stream::iter(listed.peers.into_iter().take(limit))
@@ -72,6 +86,11 @@ impl Verb for ListPeers {
 }
 
 impl ListPeers {
+    fn search(&self) -> Discover {
+        let methods = self.discovery_methods.clone();
+        Discover { methods, timeout_s: self.discovery_timeout_s, ..Discover::default() }
+    }
+
     async fn describe(&self, calls: &Calls, peer: Peer) -> PeerFound {
         let mut capabilities = None;
         if self.include_capabilities && peer.connected {
@@ -84,6 +103,15 @@ impl ListPeers {
 
 const fn default_capabilities_timeout_s() -> f64 {
     5.0
+}
+
+const fn default_discover() -> bool {
+    true
+}
+
+/// Enough for the local network to answer.
+const fn default_discovery_timeout_s() -> f64 {
+    1.5
 }
 
 const fn default_limit() -> u32 {

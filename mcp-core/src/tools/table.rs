@@ -82,7 +82,8 @@ fn for_nodes() -> Vec<Tool> {
         ),
         Tool::of::<ListPeers>("list_peers", "List peers", Hints::READS).with_ignored(LIST_PEERS_IGNORED).described(
             "Answers the machines of the mesh that a node knows: peer_id, addresses, whether connected, when last seen (Unix \
-             seconds), and with include_capabilities:true the task types that each connected one takes. Use it to find a \
+             seconds), and with include_capabilities:true the task types that each connected one takes. First looks for \
+             peers, for up to discovery_timeout_s seconds; discover:false answers at once what is known. Use it to find a \
              remote_peer_id for the other tools.",
         ),
         Tool::of::<Discover>("p2p_taskqueue_discover", "Look for peers", Hints::ACTS).described(
@@ -98,9 +99,9 @@ fn for_nodes() -> Vec<Tool> {
         ),
         Tool::of::<CallTool>("p2p_taskqueue_call_tool", "Call a node's tool", Hints::STARTS_WORK).described(
             "Has a node's own worker do something: tool_name as p2p_taskqueue_list_tools names it, args as its input_schema \
-             says. It runs as a durable task of that node. Answers task_id, status, and result or error. When status is \
-             queued or running the time (timeout_s, in seconds) was up and the task goes on: call p2p_taskqueue_wait_task \
-             with task_id and the same target, do not call the tool again.",
+             says. It runs as a durable task of that node. Answers result, and task (its record, with status and error). When \
+             its status is queued or running the time (timeout_s, in seconds) was up and the task goes on: call \
+             p2p_taskqueue_wait_task with its task_id and the same target, do not call the tool again.",
         ),
         Tool::of::<Heartbeat>("p2p_taskqueue_heartbeat", "Give a sign of life", Hints::ACTS).described(
             "For schedulers: tells a node that the peer called peer_id is alive, with its vector clock if it has one, and \
@@ -235,9 +236,4 @@ const CLAIM_IGNORED: &[Named] = &[
 
 const CACHE_IGNORED: &[Named] = &[("timeout_s", "Has no effect: the cache answers at once.")];
 
-const LIST_PEERS_IGNORED: &[Named] = &[
-    ("capabilities_detail", "Has no effect."),
-    ("discover", "Has no effect: the node looks for peers by itself, all the time."),
-    ("discovery_timeout_s", "Has no effect."),
-    ("discovery_methods", "Has no effect."),
-];
+const LIST_PEERS_IGNORED: &[Named] = &[("capabilities_detail", "Has no effect.")];

@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn ask() -> Body {
-    Body::from(call("list_peers", json!({})).to_string())
+    Body::from(call("list_peers", json!({ "discover": false })).to_string())
 }
 
 /// A refusal names the code as tools do.

@@ -75,7 +75,7 @@ async fn a_body_that_does_not_come_is_given_up() {
 #[tokio::test]
 async fn requests_over_the_bound_are_told_to_come_back() {
     let client = Client::with_config(FakeQueue::holding(), McpConfig::default().with_requests_max(1));
-    let (first, second) = (wait(), call("list_peers", json!({})));
+    let (first, second) = (wait(), call("list_peers", json!({ "discover": false })));
     {
         let mut pending = pin!(client.legacy(&first));
         until_held(&client, &mut pending).await;

@@ -105,6 +105,7 @@ async fn tools_say_what_they_may_do() {
         "p2p_taskqueue_list_tasks",
         "p2p_taskqueue_status",
         "list_peers",
+        "p2p_taskqueue_list_tools",
         "p2p_taskqueue_stats",
         "p2p_taskqueue_cache_get",
         "p2p_taskqueue_cache_has",
@@ -112,7 +113,13 @@ async fn tools_say_what_they_may_do() {
     assert_eq!(hinted("readOnlyHint"), reads);
     let undoes = ["p2p_taskqueue_cancel_task", "p2p_taskqueue_purge", "p2p_taskqueue_cache_delete"];
     assert_eq!(hinted("destructiveHint"), undoes);
-    let starts = ["run_task", "p2p_taskqueue_submit", "p2p_taskqueue_submit_many", "p2p_taskqueue_retry_task"];
+    let starts = [
+        "run_task",
+        "p2p_taskqueue_submit",
+        "p2p_taskqueue_submit_many",
+        "p2p_taskqueue_call_tool",
+        "p2p_taskqueue_retry_task",
+    ];
     assert_eq!(hinted("openWorldHint"), starts);
     for tool in &tools {
         assert!(tool["title"].is_string() && tool["description"].as_str().unwrap().len() > 100, "{tool}");
@@ -141,4 +148,4 @@ async fn a_call_without_arguments_has_none() {
     }
 }
 
-const TOOLS: usize = 27;
+const TOOLS: usize = 30;

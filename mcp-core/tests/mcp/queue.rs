@@ -125,6 +125,10 @@ impl FakeQueue {
             Request::SubmitMany(many) => {
                 Response::SubmittedMany(SubmittedMany { results: self.submit_many(many.tasks) })
             }
+            Request::CallTool(call) => {
+                let task = self.task(TaskId::from_bytes([7; 16]), &call.tool_name, call.args);
+                Response::ToolCalled(ToolCalled { result: Json::null(), task })
+            }
             Request::Claim(_) => Response::Claimed(Claimed { task: self.claim() }),
             Request::ClaimMany(_) => Response::ClaimedMany(ClaimedMany { tasks: self.claim().into_iter().collect() }),
             Request::Renew(_) => {
@@ -235,12 +239,6 @@ fn answer_without_tasks(request: &Request) -> Result<Response, QueueError> {
         Request::CacheDelete(_) => Response::CacheDeleted(CacheDeleted { deleted: true }),
         Request::Discover(_) => Response::Discovered(Discovered { peers: Vec::new(), attempts: Vec::new() }),
         Request::ListTools(_) => Response::ToolsListed(ToolsListed { tools: Vec::new() }),
-        Request::CallTool(_) => Response::ToolCalled(ToolCalled {
-            task_id: TaskId::from_bytes([7; 16]),
-            status: TaskStatus::Completed,
-            result: Json::null(),
-            error: None,
-        }),
         Request::Heartbeat(beat) => Response::Heard(Heard { scheduler: scheduler(&beat.peer_id) }),
         other => return Err(QueueError::new(ErrorCode::Unsupported, other.name())),
     })

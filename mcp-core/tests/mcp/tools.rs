@@ -23,6 +23,9 @@ fn calls(id: TaskId) -> Vec<(&'static str, Value)> {
         ("p2p_taskqueue_cancel_task", json!({ "task_id": id, "reason": "not needed" })),
         ("p2p_taskqueue_status", json!({ "detail": true })),
         ("list_peers", json!({ "include_capabilities": true })),
+        ("p2p_taskqueue_discover", json!({ "methods": ["mdns", "kademlia"], "timeout_s": 2 })),
+        ("p2p_taskqueue_list_tools", json!({})),
+        ("p2p_taskqueue_call_tool", json!({ "tool_name": "wordcount", "args": { "text": "a b" }, "timeout_s": 5 })),
         ("p2p_taskqueue_heartbeat", json!({ "peer_id": "anyone", "clock": { "vector": { "anyone": 3 } } })),
         ("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "supported_task_types": ["wordcount"] })),
         ("p2p_taskqueue_claim_many", json!({ "worker_id": "w", "max_tasks": 8, "wait_s": 0 })),
@@ -213,6 +216,12 @@ async fn list_peers_answers_as_many_as_asked_and_what_they_can_do() {
     assert_eq!((&answer["count"], answer["peers"].as_array().unwrap().len()), (&json!(1), 1));
     assert_eq!(answer["peers"][0]["capabilities"]["task_types"], json!(["wordcount"]));
     assert_eq!(client.done("list_peers", json!({ "limit": 0 })).await["peers"], json!([]));
-    let plain = client.done("list_peers", json!({})).await;
+    let asked = client.queue.asked();
+    let plain = client.done("list_peers", json!({ "discover": false })).await;
     assert_eq!(plain["peers"][0].get("capabilities"), None);
+    assert_eq!(client.queue.asked(), asked + 1, "nobody is looked for");
+    client.done("list_peers", json!({ "discovery_methods": ["mdns", "rendezvous", "dht"] })).await;
+    assert_eq!(client.queue.asked(), asked + 3);
+    let error = client.refused("list_peers", json!({ "discovery_timeout_s": -1 })).await;
+    assert_eq!(error["code"], "invalid_argument");
 }

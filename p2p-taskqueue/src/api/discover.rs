@@ -23,7 +23,7 @@ pub enum Method {
     Bootstrap,
     /// The rendezvous points of the configuration.
     Rendezvous,
-    /// The distributed hash table of the mesh.
+    /// The distributed hash table of the mesh; `dht` is understood as well.
     #[serde(alias = "dht")]
     Kademlia,
     /// The local network.

@@ -15,6 +15,11 @@ use crate::task::{Json, TaskId};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Submit {
+    /// The task's id, drawn at random by the node that passes the submit on: the same submit with the same id is the same
+    /// task, so that a lost answer costs nothing. Left out, the owner draws one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub task_id: Option<TaskId>,
     /// What kind of work it is; workers claim by it.
     pub task_type: String,
     /// Which model it asks for.
@@ -92,6 +97,7 @@ impl Submit {
     #[must_use]
     pub fn new(task_type: impl Into<String>, payload: Json) -> Self {
         Self {
+            task_id: None,
             task_type: task_type.into(),
             model_name: String::new(),
             payload,

@@ -5,7 +5,7 @@ use super::{
     check::{Check, name, seconds},
     limits::{CALL_TIMEOUT_S_MAX, JSON_BYTES_MAX},
 };
-use crate::task::{Json, TaskId, TaskStatus};
+use crate::task::{Json, Task};
 
 /// Asks a node which tools it offers: what its workers can be given to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,17 +69,11 @@ impl Check for CallTool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ToolCalled {
-    /// The task that did it.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub task_id: TaskId,
-    /// How the task stands. When it has not ended, wait for the task: it goes on.
-    pub status: TaskStatus,
-    /// What it gave, as given; null when it has not completed.
+    /// What it gave, as given; null when the task has not completed.
     #[serde(default)]
     pub result: Json,
-    /// Why it failed.
-    #[serde(default)]
-    pub error: Option<String>,
+    /// The task that did it: its status, and its error if it failed. When it has not ended, it goes on: wait for it.
+    pub task: Task,
 }
 
 const fn default_timeout_s() -> f64 {

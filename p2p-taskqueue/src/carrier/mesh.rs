@@ -12,7 +12,11 @@ use crate::{
     },
     discovery,
     heartbeat::{Heartbeats, Moment},
-    node::{Directory, Patience, is_loopback, limits::JOIN_TIMEOUT, unix_now},
+    node::{
+        Directory, Patience, is_loopback,
+        limits::{CONNECT_TIMEOUT, JOIN_TIMEOUT},
+        unix_now,
+    },
 };
 
 /// The queue of the whole mesh, as one node sees it: the node's own tasks, and by a target, or by what it remembers, those
@@ -38,9 +42,21 @@ impl MeshQueue {
             return self.here(caller, *request).await;
         }
         let remote = self.remote(&target)?;
+        let (mut request, owner) = (*request, remote.peer_id());
+        let drawn = submitted::draw_ids(&mut request);
         let asked_for = submitted::count(&request);
-        let response = remote.call(caller, *request).await?;
-        self.remember_all(submitted::ids(&response, asked_for), remote.peer_id()).await?;
+        if !drawn.is_empty() {
+            // Nothing is noted of a peer that is not there.
+            remote.connect(Patience::OneAttempt, CONNECT_TIMEOUT).await?;
+        }
+        // Side by side: each waits for a disk.
+        let notes = self.remember_all(drawn.clone(), owner);
+        let (response, noted) = futures::future::join(remote.call(caller, request), notes).await;
+        let response = response?;
+        noted?;
+        // Those that an earlier submit has made, and children.
+        let others = submitted::ids(&response, asked_for).into_iter().filter(|task| !drawn.contains(task)).collect();
+        self.remember_all(others, owner).await?;
         Ok(response)
     }
 
@@ -235,8 +251,7 @@ impl MeshQueue {
                 format!("task {task_id} was waited for without a record"),
             ));
         };
-        let result = task.result.unwrap_or_default();
-        Ok(ToolCalled { task_id, status: task.status, result, error: task.error })
+        Ok(ToolCalled { result: task.result.clone().unwrap_or_default(), task })
     }
 
     fn invite(&self) -> Invitation {

@@ -1,11 +1,10 @@
 //! What is asked again when the answer may have been lost, and how.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use data_encoding::HEXLOWER;
 use runtime_bridge::Runtime;
 
-use super::timeout::timeout_of;
+use super::{submitted, timeout::timeout_of};
 use crate::{
     ErrorCode, QueueError, Request, Response,
     api::{Submit, SubmitResult, Submitted},
@@ -26,8 +25,8 @@ enum Twice {
     Reads,
     /// The second time finds what the first has left, and leaves it so.
     Same,
-    /// As [`Same`](Self::Same), as long as every task has an idempotency key.
-    Keyed,
+    /// As [`Same`](Self::Same), as long as every task is known again, by its id or an idempotency key.
+    Known,
     /// Something else.
     Differs,
 }
@@ -45,7 +44,7 @@ const fn twice(request: &Request) -> Twice {
         | Request::ListTools(_)
         | Request::CacheGet(_)
         | Request::CacheHas(_) => Twice::Reads,
-        Request::Submit(_) | Request::SubmitMany(_) => Twice::Keyed,
+        Request::Submit(_) | Request::SubmitMany(_) => Twice::Known,
         // A completion and its children are one transaction under one fence: whoever repeats it adds no child. A task that
         // it claimed besides would be lost until its lease ends.
         Request::Complete(complete) => {
@@ -95,7 +94,7 @@ pub(super) async fn ask<S: Sessions>(
     let timeout = timeout_of(&request);
     let started = runtime.now();
     let left = || timeout.saturating_sub(runtime.now().saturating_duration_since(started));
-    let mut key = None;
+    submitted::draw_ids(&mut request);
     // What became of a request that may have been applied.
     let mut lost: Option<QueueError> = None;
     for _ in 0..SESSIONS_MAX {
@@ -105,11 +104,8 @@ pub(super) async fn ask<S: Sessions>(
             // That nobody can be asked again is no answer to what was asked first.
             Err(error) => return Err(lost.unwrap_or(error)),
         };
-        if twice == Twice::Keyed && lost.is_none() && session.may_repeat() {
-            key = give_keys(&mut request);
-        }
         match session.call(&request, left()).await {
-            Ok(response) if lost.is_some() => return Ok(as_asked_once(response, &request, key.as_deref())),
+            Ok(response) if lost.is_some() => return Ok(as_asked_once(response, &request)),
             Ok(response) => return Ok(response),
             Err(error) if !session.is_open() && error.code == ErrorCode::Unreachable => {}
             Err(error) if !session.is_open() && is_repeatable(&error, &request, &session) => lost = Some(error),
@@ -125,15 +121,17 @@ fn is_repeatable(error: &QueueError, request: &Request, session: &Session) -> bo
     let may_change_twice = match twice(request) {
         Twice::Reads => true,
         Twice::Same => session.may_repeat(),
-        Twice::Keyed => session.may_repeat() && submits(request).iter().all(is_keyed),
+        Twice::Known => session.may_repeat() && submits(request).iter().all(is_known_again),
         Twice::Differs => false,
     };
     may_change_twice && error.code == ErrorCode::Interrupted
 }
 
-/// Whether the owner still knows the key when the request comes again.
-fn is_keyed(submit: &Submit) -> bool {
-    submit.idempotency_key.is_some() && submit.idempotency_window_s >= KEY_WINDOW.as_secs_f64()
+/// Whether the owner still knows the task when the request comes again.
+fn is_known_again(submit: &Submit) -> bool {
+    let window = REPEAT_WINDOW.as_secs_f64();
+    let by_key = submit.idempotency_key.is_some() && submit.idempotency_window_s >= window;
+    by_key || (submit.task_id.is_some() && submit.result_ttl_s >= window)
 }
 
 fn submits(request: &Request) -> &[Submit] {
@@ -144,40 +142,14 @@ fn submits(request: &Request) -> &[Submit] {
     }
 }
 
-fn submits_mut(request: &mut Request) -> &mut [Submit] {
-    match request {
-        Request::Submit(submit) => std::slice::from_mut(submit),
-        Request::SubmitMany(many) => &mut many.tasks,
-        _ => &mut [],
-    }
-}
-
-/// Gives every task that has no idempotency key one of its own; answers how those begin. None when there is nothing to
-/// give, or no randomness: the request is then not repeated.
-fn give_keys(request: &mut Request) -> Option<String> {
-    let without = |submit: &&mut Submit| submit.idempotency_key.is_none();
-    let mut without = submits_mut(request).iter_mut().filter(without).enumerate().peekable();
-    without.peek()?;
-    let mut random = [0; KEY_RANDOM_BYTES];
-    getrandom::fill(&mut random).ok()?;
-    // The time first: keys that follow each other then lie together in the owner's table, where they are put and removed.
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let start = format!("auto-{millis:012x}-{}", HEXLOWER.encode(&random));
-    for (at, submit) in without {
-        submit.idempotency_key = Some(format!("{start}-{at}"));
-        submit.idempotency_window_s = KEY_WINDOW.as_secs_f64();
-    }
-    Some(start)
-}
-
 /// The answer to a repetition, without what only says that it is one.
-fn as_asked_once(mut response: Response, request: &Request, key: Option<&str>) -> Response {
+fn as_asked_once(mut response: Response, request: &Request) -> Response {
     match (&mut response, request) {
-        (Response::Submitted(submitted), Request::Submit(submit)) => forget_duplicate(submitted, submit, key),
+        (Response::Submitted(submitted), Request::Submit(submit)) => forget_duplicate(submitted, submit),
         (Response::SubmittedMany(answer), Request::SubmitMany(many)) => {
             let submitted = answer.results.iter_mut().map(|SubmitResult { submitted, .. }| submitted);
             for (submitted, submit) in submitted.zip(&many.tasks) {
-                submitted.iter_mut().for_each(|submitted| forget_duplicate(submitted, submit, key));
+                submitted.iter_mut().for_each(|submitted| forget_duplicate(submitted, submit));
             }
         }
         (Response::Completed(completed), Request::Complete(complete)) if complete.submit.is_empty() => {
@@ -188,11 +160,9 @@ fn as_asked_once(mut response: Response, request: &Request, key: Option<&str>) -
     response
 }
 
-/// A key that was made here is known to nobody else: what has it already is the request whose answer was lost.
-fn forget_duplicate(submitted: &mut Submitted, submit: &Submit, made: Option<&str>) {
-    if let (Some(key), Some(made)) = (&submit.idempotency_key, made)
-        && key.starts_with(made)
-    {
+/// The node has drawn the id itself: what has it already is the request whose answer was lost.
+fn forget_duplicate(submitted: &mut Submitted, submit: &Submit) {
+    if submit.task_id == Some(submitted.task_id) {
         submitted.duplicate = false;
     }
 }
@@ -200,12 +170,8 @@ fn forget_duplicate(submitted: &mut Submitted, submit: &Submit, made: Option<&st
 /// A request is asked on this many sessions: one that ended meanwhile and a new one.
 const SESSIONS_MAX: usize = 2;
 
-/// How long the owner remembers a key that was made here: twice the time in which the request can come again. Each costs
-/// a row there for so long.
-const KEY_WINDOW: Duration = REQUEST_TIMEOUT.saturating_mul(2);
-
-/// Nobody guesses one, and no two are the same.
-const KEY_RANDOM_BYTES: usize = 16;
+/// How long the owner must know a task again: twice the time in which the request can come again.
+const REPEAT_WINDOW: Duration = REQUEST_TIMEOUT.saturating_mul(2);
 
 #[cfg(test)]
 #[path = "repeat_tests.rs"]

@@ -163,7 +163,7 @@ async fn a_submit_whose_answer_is_lost_makes_one_task() {
 }
 
 #[tokio::test]
-async fn each_of_many_submits_has_a_key_of_its_own() {
+async fn each_of_many_submits_is_known_again() {
     let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
     let keyed = Submit { idempotency_key: Some("mine".to_owned()), ..echo() };
     peer.queue.submit(&THERE, keyed.clone()).await.unwrap();
@@ -176,16 +176,14 @@ async fn each_of_many_submits_has_a_key_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_owner_may_have_forgotten_is_none() {
+async fn a_task_whose_record_may_be_gone_is_not_submitted_again() {
     let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
-    let short = Submit { idempotency_key: Some("mine".to_owned()), idempotency_window_s: 1.0, ..echo() };
-    lost(peer.ask(short).await);
+    lost(peer.ask(Submit { result_ttl_s: 1.0, ..echo() }).await);
     assert_eq!(peer.tasks().await, 1);
-    let long = Submit { idempotency_key: Some("mine".to_owned()), ..echo() };
+    let keyed = Submit { idempotency_key: Some("mine".to_owned()), result_ttl_s: 1.0, ..echo() };
     let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
-    let Response::Submitted(submitted) = peer.ask(long).await.unwrap() else { panic!() };
-    // Whose first submit it was is not known here.
-    assert!(submitted.duplicate);
+    let Response::Submitted(submitted) = peer.ask(keyed).await.unwrap() else { panic!() };
+    assert!(!submitted.duplicate, "the id tells that it was this very submit");
 }
 
 #[tokio::test]
@@ -255,17 +253,13 @@ async fn a_refused_repetition_of_a_change_leaves_open_whether_it_was_made() {
 }
 
 #[test]
-fn made_keys_are_short_and_differ() {
-    let mut request = SubmitMany { tasks: vec![echo(); 3] }.into_request();
-    let mut other = echo().into_request();
-    give_keys(&mut request).unwrap();
-    give_keys(&mut other).unwrap();
-    let mut keys: Vec<_> =
-        submits(&request).iter().chain(submits(&other)).map(|one| one.idempotency_key.clone()).collect();
-    assert!(crate::api::Check::check(&request).is_ok());
-    assert_eq!(keys[0].as_ref().unwrap().len(), "auto-0199c1d2e3f4-".len() + 2 * KEY_RANDOM_BYTES + "-0".len());
-    keys.sort();
-    keys.dedup();
-    assert_eq!(keys.len(), 4);
-    assert_eq!(give_keys(&mut request), None);
+fn drawn_ids_differ_and_stay() {
+    let given = Submit { task_id: Some(TaskId::from_bytes([7; 16])), ..echo() };
+    let mut request = SubmitMany { tasks: vec![echo(), given, echo()] }.into_request();
+    let drawn = submitted::draw_ids(&mut request);
+    assert_eq!(drawn.len(), 3);
+    assert_eq!(drawn[1], TaskId::from_bytes([7; 16]));
+    assert!(drawn[0] != drawn[2]);
+    assert_eq!(submitted::draw_ids(&mut request), drawn);
+    assert_eq!(submitted::draw_ids(&mut List::default().into_request()), []);
 }

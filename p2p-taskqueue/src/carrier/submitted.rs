@@ -1,6 +1,18 @@
 //! Which tasks a request has queued, for whoever passes it on and notes where they are.
 
-use crate::{Request, Response, TaskId};
+use crate::{Request, Response, TaskId, api::Submit};
+
+/// Draws an id for every task that the request asks to queue and that has none; says which ids the tasks may have. Without
+/// randomness a task stays without, and its owner draws one.
+pub(super) fn draw_ids(request: &mut Request) -> Vec<TaskId> {
+    let submits: &mut [Submit] = match request {
+        Request::Submit(submit) => std::slice::from_mut(submit),
+        Request::SubmitMany(many) => &mut many.tasks,
+        _ => &mut [],
+    };
+    submits.iter_mut().for_each(|submit| submit.task_id = submit.task_id.or_else(|| TaskId::random().ok()));
+    submits.iter().filter_map(|submit| submit.task_id).collect()
+}
 
 /// How many tasks the request asks to queue.
 pub(super) fn count(request: &Request) -> usize {

@@ -28,7 +28,7 @@ pub(crate) struct Idempotency {
     pub(crate) scope: String,
     /// The submitter's key.
     pub(crate) key: String,
-    /// Of everything that the submit asks for but the key and its window.
+    /// Of everything that the submit asks for but the key, its window and the task's id.
     pub(crate) content: [u8; 32],
     /// Until when the key is remembered.
     pub(crate) expires_at: Wall,
@@ -135,10 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn every_argument_but_key_and_window_is_content() {
+    fn every_argument_but_key_window_and_id_is_content() {
         let content = |change: fn(&mut Submit)| admitted(change).idempotency.unwrap().content;
         let plain = content(|_| {});
         assert_eq!(plain, content(|submit| submit.idempotency_window_s = 1.0));
+        assert_eq!(plain, content(|submit| submit.task_id = Some(TaskId::from_bytes([3; 16]))));
         assert_eq!(plain, content(|submit| submit.idempotency_key = Some("other".to_owned())));
         let changes: [fn(&mut Submit); 17] = [
             |submit| submit.task_type.push('x'),

@@ -105,7 +105,7 @@ impl NodeLoop {
     }
 
     /// Runs until it is told to stop.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         while !self.is_over() {
             self.dial_due();
             self.reserve_due();
@@ -123,7 +123,7 @@ impl NodeLoop {
         if self.save_at.is_some() {
             self.save();
         }
-        let Self { swarm, connections, stopping, .. } = self;
+        let Self { swarm, connections, stopping, .. } = *self;
         drop(connections);
         drop(swarm);
         for reply in stopping.into_iter().flat_map(|stopping| stopping.replies) {

@@ -47,3 +47,5 @@ mod guard_tests;
 mod reach_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways_tests;

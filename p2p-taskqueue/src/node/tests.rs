@@ -14,10 +14,10 @@ use crate::{
     testing::{FakeQueue, FakeRoutes, runtime, soon},
 };
 
-const LOCAL: &Caller = &Caller::Local;
+pub(super) const LOCAL: &Caller = &Caller::Local;
 
 /// What stays when a node is started again.
-struct Machine {
+pub(super) struct Machine {
     identity: Identity,
     secret: MeshSecret,
     queue: Arc<FakeQueue>,
@@ -26,29 +26,29 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(secret: u8) -> Self {
+    pub(super) fn new(secret: u8) -> Self {
         let identity = Identity::generate().unwrap();
         let queue = FakeQueue::new(identity.peer_id());
         let secret = MeshSecret::from_bytes([secret; 32]);
         Self { identity, secret, queue, routes: Arc::default(), files: Arc::new(NoFiles) }
     }
 
-    async fn start(&self) -> NodeHandle {
+    pub(super) async fn start(&self) -> NodeHandle {
         self.start_at("/ip4/127.0.0.1/tcp/0".parse().unwrap()).await.unwrap()
     }
 
-    async fn start_at(&self, address: Multiaddr) -> Result<NodeHandle, NodeError> {
+    pub(super) async fn start_at(&self, address: Multiaddr) -> Result<NodeHandle, NodeError> {
         let config = NodeConfig::new(self.identity.clone(), self.secret.clone()).with_listen([address]);
         let (queue, routes) = (Arc::clone(&self.queue), Arc::clone(&self.routes));
         soon(Node::start(config, queue, routes, Arc::clone(&self.files), runtime())).await
     }
 }
 
-fn address_of(node: &NodeHandle) -> Target {
+pub(super) fn address_of(node: &NodeHandle) -> Target {
     Target { remote_multiaddr: node.addresses().first().cloned(), remote_peer_id: None }
 }
 
-async fn at<O>(node: &NodeHandle, target: &Target, operation: O) -> Result<O::Answer, QueueError>
+pub(super) async fn at<O>(node: &NodeHandle, target: &Target, operation: O) -> Result<O::Answer, QueueError>
 where
     O: crate::Operation,
 {
@@ -57,12 +57,12 @@ where
     Ok(O::answer(response).unwrap())
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, QueueError>) -> ErrorCode {
+pub(super) fn code<T: std::fmt::Debug>(result: Result<T, QueueError>) -> ErrorCode {
     result.unwrap_err().code
 }
 
 /// Waits until `node` can or cannot ask `peer`.
-async fn until_serving(node: &NodeHandle, peer: PeerId, serves: bool) {
+pub(super) async fn until_serving(node: &NodeHandle, peer: PeerId, serves: bool) {
     let mut serving = node.serving_peers();
     soon(serving.wait_for(|peers| peers.contains(&peer) == serves)).await.unwrap();
 }
@@ -367,8 +367,8 @@ async fn what_a_user_can_get_wrong_at_the_start_is_named() {
     let taken = super::transport::without_peer(node.addresses().remove(0));
     let error = Machine::new(1).start_at(taken.clone()).await.unwrap_err();
     assert!(matches!(&error, NodeError::AddressInUse { address } if *address == taken), "{error}");
-    let quic: Multiaddr = "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap();
-    assert!(matches!(machine.start_at(quic).await, Err(NodeError::UnsupportedAddress { .. })));
+    let web: Multiaddr = "/ip4/127.0.0.1/tcp/0/ws".parse().unwrap();
+    assert!(matches!(machine.start_at(web).await, Err(NodeError::UnsupportedAddress { .. })));
     let config = NodeConfig::new(machine.identity.clone(), machine.secret.clone());
     let (queue, routes) = (Arc::clone(&machine.queue), Arc::clone(&machine.routes));
     let nowhere = Node::start(config, queue, routes, Arc::new(NoFiles), runtime()).await;

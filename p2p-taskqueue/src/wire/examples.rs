@@ -40,6 +40,8 @@ pub(crate) fn exchanges() -> Vec<(Request, Response)> {
     all.extend(care());
     all.extend(cache());
     all.extend(mesh());
+    all.extend(ways());
+    all.extend(tickets());
     let inner = Get { task_id: task_id() }.into_request();
     all.push((At::request(Target::peer(peers().1), inner), Response::Got(Got { task: record(TaskStatus::Queued) })));
     all
@@ -155,7 +157,7 @@ fn cache() -> Vec<(Request, Response)> {
 }
 
 fn mesh() -> Vec<(Request, Response)> {
-    let (dialler, owner) = peers();
+    let owner = peers().1;
     let addresses = || vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()];
     let clock = Json::parse("{\"vector\":{\"a\":2}}".to_owned()).unwrap();
     let heard = Scheduler {
@@ -180,6 +182,21 @@ fn mesh() -> Vec<(Request, Response)> {
         transport: None,
         bridge: None,
     };
+    vec![
+        (
+            Heartbeat { peer_id: "a".to_owned(), clock: Some(clock) }.into_request(),
+            Response::Heard(Heard { scheduler: heard }),
+        ),
+        (StatusQuery { detail: true, ..StatusQuery::default() }.into_request(), Response::Status(status)),
+        (
+            Peers { connected_only: true }.into_request(),
+            Response::PeersListed(PeersListed { self_peer_id: owner, peers: vec![peer()] }),
+        ),
+    ]
+}
+
+fn ways() -> Vec<(Request, Response)> {
+    let dialler = peers().0;
     let attempt = Attempt {
         method: Method::Mdns,
         multiaddr: Some("/ip4/192.0.2.7/tcp/9710".parse().unwrap()),
@@ -195,25 +212,7 @@ fn mesh() -> Vec<(Request, Response)> {
         description: "Counts words.".to_owned(),
         input_schema: Json::parse("{\"type\":\"string\"}".to_owned()).unwrap(),
     };
-    let peer = || Peer {
-        peer_id: dialler,
-        connected: true,
-        addresses: addresses(),
-        last_seen: Some(1_760_000_000.5),
-        version: Some("0.1.0".to_owned()),
-        last_dial: None,
-    };
-    let ticket = || Ticket::new(owner, addresses(), MeshSecret::from_bytes([7; 32])).to_text();
     vec![
-        (
-            Heartbeat { peer_id: "a".to_owned(), clock: Some(clock) }.into_request(),
-            Response::Heard(Heard { scheduler: heard }),
-        ),
-        (StatusQuery { detail: true, ..StatusQuery::default() }.into_request(), Response::Status(status)),
-        (
-            Peers { connected_only: true }.into_request(),
-            Response::PeersListed(PeersListed { self_peer_id: owner, peers: vec![peer()] }),
-        ),
         (
             Discover { peer_id: Some(dialler), timeout_s: 5.0, ..Discover::default() }.into_request(),
             Response::Discovered(Discovered { peers: vec![peer()], attempts: vec![attempt] }),
@@ -223,12 +222,18 @@ fn mesh() -> Vec<(Request, Response)> {
             CallTool { tool_name: "wordcount".to_owned(), args: Json::from_text("a b c"), timeout_s: 30.0 }
                 .into_request(),
             Response::ToolCalled(ToolCalled {
-                task_id: task_id(),
-                status: TaskStatus::Completed,
                 result: Json::parse("{\"words\":3}".to_owned()).unwrap(),
-                error: None,
+                task: record(TaskStatus::Running),
             }),
         ),
+    ]
+}
+
+fn tickets() -> Vec<(Request, Response)> {
+    let owner = peers().1;
+    let addresses = || vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()];
+    let ticket = || Ticket::new(owner, addresses(), MeshSecret::from_bytes([7; 32])).to_text();
+    vec![
         (
             Invite {}.into_request(),
             Response::Invitation(Invitation { ticket: ticket(), peer_id: owner, addresses: addresses() }),
@@ -238,6 +243,17 @@ fn mesh() -> Vec<(Request, Response)> {
             Response::Joined(Joined { peer_id: owner, connected: true, error: None }),
         ),
     ]
+}
+
+fn peer() -> Peer {
+    Peer {
+        peer_id: peers().0,
+        connected: true,
+        addresses: vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()],
+        last_seen: Some(1_760_000_000.5),
+        version: Some("0.1.0".to_owned()),
+        last_dial: None,
+    }
 }
 
 fn submit() -> Submit {

@@ -29,3 +29,23 @@ pub(in crate::store) async fn t7_repeats_in_one_batch_make_one_task(rig: Rig) ->
     assert!(all.iter().all(|submission| submission.task_id == all[0].task_id));
     Ok(())
 }
+
+pub(in crate::store) async fn t7_an_id_answers_the_first_task_or_a_conflict(rig: Rig) -> TestResult {
+    let id = TaskId::from_bytes([0x5a; 16]);
+    let named = |text: &str| Submit { task_id: Some(id), ..Submit::new("echo", Json::from_text(text)) };
+    let first = rig.submit_as(named("a")).await?;
+    assert_eq!((first.task_id, first.duplicate), (id, false));
+    assert!(rig.submit_as(named("a")).await?.duplicate);
+    for other in [named("b"), Submit { priority: 9, ..named("a") }] {
+        assert_eq!(code(rig.submit_as(other).await), ErrorCode::Conflict);
+    }
+    let all = (0..20).map(|_| rig.submit_as(Submit { task_id: Some(TaskId::from_bytes([0x5b; 16])), ..named("a") }));
+    let all: Vec<Submitted> = futures::future::join_all(all).await.into_iter().collect::<Result<_, _>>()?;
+    assert_eq!(all.iter().filter(|submission| !submission.duplicate).count(), 1);
+    let rig = rig.reopened();
+    assert!(rig.submit_as(named("a")).await?.duplicate);
+    rig.store.cancel(&ME, Cancel { task_id: id, reason: String::new() }).await?;
+    let again = rig.submit_as(named("a")).await?;
+    assert_eq!((again.task_id, again.duplicate), (id, true), "also when it has ended");
+    Ok(())
+}

@@ -147,7 +147,8 @@ macro_rules! conformance {
     ($rig:expr) => {
         crate::store::conformance::conformance! { $rig;
             order: t6_order_is_priority_then_time_then_acceptance t6_what_a_worker_may_not_take_hides_nothing delayed_tasks_come_when_the_wall_clock_says;
-            keys: t7_a_key_answers_the_first_task_or_a_conflict t7_repeats_in_one_batch_make_one_task;
+            keys: t7_a_key_answers_the_first_task_or_a_conflict t7_repeats_in_one_batch_make_one_task
+                t7_an_id_answers_the_first_task_or_a_conflict;
             lease: t2_a_task_has_one_holder t3_a_fence_that_is_not_current_changes_nothing t4_a_dead_worker_costs_its_task_its_attempts t4_a_lease_ends_when_nothing_else_happens t5_setting_the_wall_clock_ends_no_lease t8_a_restart_keeps_what_was_acknowledged;
             ends: t5_setting_the_wall_clock_removes_no_result_and_no_key t11_results_are_removed_after_their_time cancelling_is_at_once_or_by_the_worker a_failed_attempt_waits_for_its_backoff;
             polls: a_long_poll_is_woken_by_whatever_makes_a_task_claimable a_dropped_long_poll_loses_no_task waiting_claims_are_served_in_turn_and_by_what_they_take;

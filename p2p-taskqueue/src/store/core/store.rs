@@ -199,9 +199,10 @@ impl Core {
 
     /// Makes a submit ready for the writer.
     fn prepare(&self, caller: &Caller, submit: Submit) -> Result<Prepared, QueueError> {
-        let id = TaskId::random()
-            .map_err(|error| QueueError::new(ErrorCode::Internal, format!("no random task id: {error}")))?;
-        Ok(engine::admit(caller.scope(), submit, id, self.opened.now()).into())
+        let named = submit.task_id;
+        let id = named.map_or_else(TaskId::random, Ok);
+        let id = id.map_err(|error| QueueError::new(ErrorCode::Internal, format!("no random task id: {error}")))?;
+        Ok(Prepared::new(engine::admit(caller.scope(), submit, id, self.opened.now()), named.is_some()))
     }
 
     fn prepare_all(&self, caller: &Caller, submits: Vec<Submit>) -> Result<Vec<Prepared>, QueueError> {

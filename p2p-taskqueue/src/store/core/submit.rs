@@ -7,7 +7,7 @@ use super::{
 use crate::{
     QueueError,
     api::ErrorCode,
-    engine::{self, Admission, Idempotency, Live, Phase},
+    engine::{self, Admission, Idempotency, Live, Phase, Spec},
     store::backend::{KeyRow, TaskRow},
     task::TaskId,
 };
@@ -19,15 +19,17 @@ pub(super) struct Prepared {
     live: Live,
     kind: Arc<Kind>,
     idempotency: Option<Idempotency>,
+    /// Whether the submitter has drawn the id, and may come again with it.
+    is_named: bool,
 }
 
-impl From<Admission> for Prepared {
-    fn from(admission: Admission) -> Self {
+impl Prepared {
+    pub(super) fn new(admission: Admission, is_named: bool) -> Self {
         let Admission { spec, live, payload, idempotency } = admission;
         let kind = Arc::new(Kind::of(&spec));
         let (ready_at, not_before) = (live.ready_at, live.not_before);
         let row = TaskRow { seq: 0, spec, ready_at, not_before, payload: payload.into_text() };
-        Self { row, live, kind, idempotency }
+        Self { row, live, kind, idempotency, is_named }
     }
 }
 
@@ -124,8 +126,27 @@ impl Plan {
     }
 }
 
-/// The task of an earlier submit with the same key (clause T7).
+/// The task of an earlier submit with the same key or the same id (clause T7).
 fn first_submit(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId>, Halt> {
+    match first_of_key(turn, prepared)? {
+        None if prepared.is_named => first_of_id(turn, prepared),
+        first => Ok(first),
+    }
+}
+
+fn first_of_id(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId>, Halt> {
+    let ours = &prepared.row;
+    let Some(seq) = turn.rows.seq_of(ours.spec.id)? else { return Ok(None) };
+    let Some(theirs) = turn.rows.task(seq)? else { return Ok(None) };
+    // The time of a delay counts from each submit: it is no sign of another task.
+    let spec = Spec { created_at: theirs.spec.created_at, ..ours.spec.clone() };
+    if spec == theirs.spec && ours.payload == theirs.payload {
+        return Ok(Some(spec.id));
+    }
+    Err(QueueError::new(ErrorCode::Conflict, format!("task {} is there already, with other content", spec.id)).into())
+}
+
+fn first_of_key(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId>, Halt> {
     let Some(idempotency) = &prepared.idempotency else { return Ok(None) };
     let known = turn.rows.key(&idempotency.scope, &idempotency.key)?;
     match known.filter(|known| known.expires_at > turn.now.steady) {

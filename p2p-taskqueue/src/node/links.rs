@@ -215,3 +215,17 @@ impl ConnectionHandler for Handler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_ends_that_dialled_each_other_one_acts_as_the_listener() {
+        let role = |role_override| {
+            let address = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+            role_of(&ConnectedPoint::Dialer { address, role_override, port_use: PortUse::Reuse })
+        };
+        assert_eq!((role(Endpoint::Dialer), role(Endpoint::Listener)), (Role::Dialer, Role::Listener));
+    }
+}

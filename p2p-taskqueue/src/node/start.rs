@@ -57,7 +57,8 @@ impl Node {
         let instance = instance()?;
         let parts =
             Parts { swarm, ends, directory: Arc::clone(&directory), service, instance, identity: config.identity };
-        let mut node = NodeLoop::new(parts);
+        // Boxed: the future of every start would be large.
+        let mut node = Box::new(NodeLoop::new(parts));
         node.listen(&config.listen).await?;
         node.keep_relays(&config.reach.relays);
         runtime.spawn(node.run()).detach();

@@ -34,7 +34,7 @@ pub use api::{Caller, ErrorCode, Operation, QueueError, Request, Response, TaskQ
 pub use discovery::DiscoveryConfig;
 pub use identity::{Identity, MeshSecret};
 pub use libp2p::{Multiaddr, PeerId};
-pub use node::{Node, NodeConfig, NodeHandle};
+pub use node::{ConnectionLimits, Node, NodeConfig, NodeHandle, ReachConfig};
 pub use task::{Fence, Json, Task, TaskId, TaskStatus};
 pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
 #[cfg(any(test, fuzzing))]

@@ -24,6 +24,7 @@ mod trace;
 pub(crate) use announce::announcement_of;
 pub(crate) use chain::{discover, find};
 pub use config::DiscoveryConfig;
+pub(crate) use config::named;
 pub(crate) use namespace::Namespace;
 use search::Found;
 pub(crate) use search::Search;

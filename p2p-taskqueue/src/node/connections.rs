@@ -9,7 +9,7 @@ use super::{
     links::{Opened, role_of},
     peers::Standing,
     redial::Redial,
-    transport::is_loopback,
+    transport::{is_loopback, is_relayed_by},
 };
 use crate::{
     Caller, ErrorCode, QueueError,
@@ -25,6 +25,7 @@ pub(super) struct Connection {
     pub(super) peer: PeerId,
     remote: Multiaddr,
     role: Role,
+    is_relayed: bool,
     /// Serves the connection once its stream is open; dropped, it ends the session.
     link: Option<JobHandle<()>>,
     /// Stands once the peer has proved itself.
@@ -35,8 +36,16 @@ pub(super) struct Connection {
 
 impl NodeLoop {
     pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let (remote, role) = (endpoint.get_remote_address().clone(), role_of(endpoint));
-        let established = Connection { peer, remote, role, link: None, session: None, is_closed: false };
+        let role = role_of(endpoint);
+        let established = Connection {
+            peer,
+            remote: endpoint.get_remote_address().clone(),
+            role,
+            is_relayed: endpoint.is_relayed(),
+            link: None,
+            session: None,
+            is_closed: false,
+        };
         self.connections.insert(connection, established);
         if role == Role::Listener {
             self.finding.awaits_proof(connection, self.directory.runtime.now());
@@ -76,7 +85,7 @@ impl NodeLoop {
             secret: self.directory.secret(),
             serves: self.service.is_some(),
             instance: self.instance.clone(),
-            addresses: self.swarm.listeners().cloned().collect(),
+            addresses: self.own_addresses(),
         }
     }
 
@@ -107,11 +116,15 @@ impl NodeLoop {
         if !proof.serves {
             return;
         }
-        let is_near = is_loopback(&known.remote);
+        // The first host of a relayed address is the relay's.
+        let is_near = is_loopback(&known.remote) && !known.is_relayed;
+        let is_relayed = known.is_relayed;
         let dialled = (known.role == Role::Dialer).then(|| known.remote.clone());
         let entry = self.peers.entry(peer, self.directory.runtime.now());
-        // A loopback address of another machine would lead to this one.
-        let said = proof.addresses.into_iter().filter(|address| is_near || !is_loopback(address));
+        let own = self.directory.peer_id;
+        // A loopback address of another machine would lead to this one, as does one through this node as its relay.
+        let is_useful = |address: &Multiaddr| (is_near || !is_loopback(address)) && !is_relayed_by(address, own);
+        let said = proof.addresses.into_iter().filter(is_useful);
         let is_news = entry.learn(dialled.into_iter().chain(said));
         // The peer has started anew: what stands from before is dead, and has not noticed yet.
         for stale in entry.sessions.iter().filter(|standing| standing.instance != proof.instance) {
@@ -122,7 +135,7 @@ impl NodeLoop {
         if entry.sessions.is_empty() {
             tracing::info!(%peer, "connected");
         }
-        let standing = Standing { connection, session: proof.session, instance: proof.instance };
+        let standing = Standing { connection, session: proof.session, instance: proof.instance, is_relayed };
         entry.connected(standing, proof.software, unix_now());
         self.sessions_changed(peer);
         self.can_be_asked(peer);

@@ -11,9 +11,11 @@ use libp2p::{
 };
 
 use super::{
+    admission::Unwelcome,
     connections::{OTHER_PROTOCOL, unreachable},
     driver::{NodeLoop, unix_now},
     peers::{Patience, Waiter},
+    refusals::{cause_of, source_of},
     transport::without_peer,
 };
 use crate::{ErrorCode, QueueError};
@@ -82,7 +84,7 @@ impl NodeLoop {
             let address = without_peer(address.clone());
             entry.addresses.retain(|known| *known != address || entry.is_configured);
         }
-        self.attempt_failed(peer, connection, &unreachable(peer, reason(error)));
+        self.attempt_failed(peer, connection, &failure(peer, error));
     }
 
     /// If the connection was that of the attempt under way, the attempt is over, and the next one is set.
@@ -107,6 +109,16 @@ fn unknown(peer: PeerId) -> QueueError {
         "{peer} is not known here: give its address (/ip4/…/tcp/…/p2p/{peer}), or join its mesh with a ticket from it"
     );
     QueueError::new(ErrorCode::NotFound, message)
+}
+
+fn failure(peer: PeerId, error: &DialError) -> QueueError {
+    match error {
+        DialError::Denied { cause } if source_of::<Unwelcome>(cause).is_some() => {
+            let message = format!("this node's configuration forbids connections with {peer}: {}", root_cause(cause));
+            QueueError::new(ErrorCode::Forbidden, message)
+        }
+        _ => unreachable(peer, reason(error)),
+    }
 }
 
 fn reason(error: &DialError) -> String {
@@ -135,18 +147,14 @@ fn cause(error: &TransportError<io::Error>) -> String {
 /// What is at the bottom: the layers above only say through which layer it came.
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
-    loop {
-        // An `io::Error` shows what it wraps but is not its source's parent.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        match wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source()) {
-            Some(inner) => error = inner,
-            None => return error.to_string(),
-        }
+    while let Some(inner) = cause_of(error) {
+        error = inner;
     }
+    error.to_string()
 }
 
 /// A number from 0 to 1.
-fn chance() -> f64 {
+pub(super) fn chance() -> f64 {
     // Without randomness every node waits equally long, which is a nuisance and no more.
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }

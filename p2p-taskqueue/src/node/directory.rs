@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use runtime_bridge::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{NodeConfig, NodeFiles, peers::Patience};
+use super::{NodeConfig, NodeFiles, peers::Patience, reach_config::Means};
 use crate::{
     ErrorCode, MeshSecret, QueueError, Ticket,
     api::{Method, Peer, ToolOffer, TransportStatus},
@@ -25,6 +25,8 @@ pub(crate) struct Directory {
     pub(crate) started: Instant,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) discovery: DiscoveryConfig,
+    /// Whether others are reached through this node.
+    pub(super) is_relay: bool,
     pub(crate) files: Arc<dyn NodeFiles>,
     /// The loop sends where it listens.
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
@@ -100,6 +102,7 @@ impl Directory {
             started: runtime.now(),
             runtime,
             discovery: config.discovery.clone(),
+            is_relay: config.reach.is_on(Means::RelayServer),
             files,
             addresses: addresses_rx,
             serving: serving_rx,

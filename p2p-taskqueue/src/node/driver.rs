@@ -6,7 +6,7 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm,
+    Swarm,
     core::transport::ListenerId,
     swarm::{ConnectionId, SwarmEvent},
 };
@@ -20,8 +20,8 @@ use super::{
     link::Report,
     net::{Net, NetEvent},
     peers::{Peers, Waiter},
+    reach_relays::{Relay, trace},
     refusals::Refusals,
-    transport::with_peer,
 };
 use crate::{Identity, TaskQueue, api::Method, discovery::announcement_of};
 
@@ -47,6 +47,7 @@ pub(super) struct NodeLoop {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) finding: Finding,
     pub(super) refusals: Refusals,
+    pub(super) relays: Vec<Relay>,
     reports: mpsc::Receiver<Report>,
     /// Every link holds a clone.
     pub(super) reports_tx: mpsc::Sender<Report>,
@@ -95,6 +96,7 @@ impl NodeLoop {
             connections: HashMap::new(),
             finding,
             refusals: Refusals::default(),
+            relays: Vec::new(),
             reports,
             reports_tx,
             save_at: None,
@@ -106,6 +108,7 @@ impl NodeLoop {
     pub(super) async fn run(mut self: Box<Self>) {
         while !self.is_over() {
             self.dial_due();
+            self.reserve_due();
             self.save_due();
             self.find_due();
             let alarm = self.next_alarm();
@@ -140,13 +143,15 @@ impl NodeLoop {
         }
         // With nothing to wait for, an hour is as good as any time.
         let far = self.directory.runtime.now() + Duration::from_secs(3_600);
-        [self.peers.next_due(), self.save_at, self.finding.next_due()].into_iter().flatten().fold(far, Instant::min)
+        let due = [self.peers.next_due(), self.next_reservation(), self.save_at, self.finding.next_due()];
+        due.into_iter().flatten().fold(far, Instant::min)
     }
 
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<NetEvent>) {
         match event {
             SwarmEvent::Behaviour(NetEvent::Links(opened)) => self.on_opened(opened),
             SwarmEvent::Behaviour(NetEvent::Mdns(event)) => self.on_mdns(event),
+            SwarmEvent::Behaviour(NetEvent::Reach(event)) => trace(&event),
             SwarmEvent::Behaviour(NetEvent::Rendezvous(event)) => self.on_rendezvous(event),
             SwarmEvent::Behaviour(NetEvent::Kademlia(event)) => self.on_kademlia(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
@@ -163,11 +168,12 @@ impl NodeLoop {
                 tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
                 self.refusals.count_incoming(&error);
             }
-            SwarmEvent::NewListenAddr { .. }
-            | SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ListenerClosed { .. } => self.on_listeners_changed(),
+            SwarmEvent::NewListenAddr { listener_id, address } => self.on_listen_address(listener_id, &address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listen_address_gone(&address),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.on_listener_closed(listener_id, reason),
             // Another role has learned how this node is reached from elsewhere.
             SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.on_listeners_changed();
                 self.own_addresses_changed();
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed to accept"),
@@ -175,11 +181,8 @@ impl NodeLoop {
         }
     }
 
-    fn on_listeners_changed(&mut self) {
-        let own = self.directory.peer_id;
-        let addresses = self.swarm.listeners().cloned().map(|address| with_peer(address, own));
-        let mut addresses: Vec<Multiaddr> = addresses.collect();
-        addresses.sort_unstable();
+    pub(super) fn on_listeners_changed(&mut self) {
+        let (own, addresses) = (self.directory.peer_id, self.own_addresses());
         let is_announcing = self.service.is_some() && self.directory.discovery.is_on(Method::AnnounceFile);
         if let Some(announcement) = announcement_of(own, &addresses).filter(|_| is_announcing)
             && let Err(error) = self.directory.files.announce(&announcement)

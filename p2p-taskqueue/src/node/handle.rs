@@ -46,6 +46,12 @@ impl NodeHandle {
         self.directory.addresses.borrow().clone()
     }
 
+    /// The same, and every change of it: relays and routers add addresses later.
+    #[must_use]
+    pub fn watch_addresses(&self) -> watch::Receiver<Vec<Multiaddr>> {
+        self.directory.addresses.clone()
+    }
+
     /// The peers that can be asked over a standing connection, and every change of them.
     #[must_use]
     pub fn serving_peers(&self) -> watch::Receiver<Vec<PeerId>> {

@@ -8,6 +8,10 @@ pub(super) const CONNECTIONS_MAX: usize = 512;
 /// Connections of peers that have not proved that they belong to the mesh: they must leave room for those that do.
 pub(super) const UNPROVEN_MAX: usize = 128;
 
+/// Connections from one address that are being set up or whose other end has not proved itself. A second machine behind the
+/// same address, with a few clients of its own, has room.
+pub(super) const PER_UNKNOWN_ADDRESS_MAX: usize = 8;
+
 /// Connections of one peer that has never proved anything.
 pub(super) const PER_UNKNOWN_PEER_MAX: usize = 8;
 
@@ -79,6 +83,33 @@ pub(super) const FOUND_MAX: usize = 256;
 
 /// The local network is asked for peers this often, in case a packet was lost.
 pub(super) const MDNS_QUERY_EVERY: Duration = Duration::from_secs(60);
+
+/// The peer ids of an allow or a deny list: as many as a node remembers.
+pub(super) const LISTED_PEERS_MAX: usize = PEERS_MAX;
+
+/// Nodes that are reached through this one. Each costs an entry and a renewal in an hour; the connections are bounded besides.
+pub(super) const RELAY_RESERVATIONS_MAX: usize = 256;
+
+/// Reservations of one node: it has one, and for a moment a second one while an old connection has not been noticed to be
+/// dead.
+pub(super) const RELAY_RESERVATIONS_PER_PEER_MAX: usize = 4;
+
+/// A reservation is renewed before this ends; a node that is gone for good is forgotten after it.
+pub(super) const RELAY_RESERVATION: Duration = Duration::from_secs(3_600);
+
+/// Circuits in all: every node of a mesh of some tens with every other one. Each costs two buffers of some kilobytes.
+pub(super) const RELAY_CIRCUITS_MAX: usize = 512;
+
+/// Circuits that one node has asked for or is at the other end of: below the streams of one connection, which carries them
+/// all.
+pub(super) const RELAY_CIRCUITS_PER_PEER_MAX: usize = 48;
+
+/// A circuit is for work that goes on all day, for members only; when it is cut, its ends connect anew.
+pub(super) const RELAY_CIRCUIT_DURATION: Duration = Duration::from_secs(24 * 3_600);
+
+/// What a circuit may carry in its life: sixteen thousand results of the largest size, or a day at 190 kB/s. It ends a flood
+/// that nobody watches, and costs a new connection otherwise.
+pub(super) const RELAY_CIRCUIT_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 
 /// Searches that one way serves at a time: more than the tools of one node ask for.
 pub(super) const SEARCHES_MAX: usize = 64;

@@ -20,7 +20,7 @@ use crate::wire::Role;
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/taskmesh/1.0.0");
 
 /// Hands the stream of each connection to the node, and keeps connections within their bounds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Links {
     pub(super) admission: Admission,
     /// At most two for each connection.
@@ -37,6 +37,12 @@ pub(super) struct Opened {
     pub(super) stream: Option<Stream>,
 }
 
+impl Links {
+    pub(super) const fn new(admission: Admission) -> Self {
+        Self { admission, opened: VecDeque::new() }
+    }
+}
+
 impl NetworkBehaviour for Links {
     type ConnectionHandler = Handler;
     type ToSwarm = Opened;
@@ -45,19 +51,19 @@ impl NetworkBehaviour for Links {
         &mut self,
         connection: ConnectionId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        from: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.admission.inbound(connection).map_err(ConnectionDenied::new)
+        self.admission.inbound(connection, from).map_err(ConnectionDenied::new)
     }
 
     fn handle_pending_outbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: Option<PeerId>,
+        peer: Option<PeerId>,
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.admission.outbound(connection).map_err(ConnectionDenied::new)?;
+        self.admission.outbound(connection, peer)?;
         Ok(Vec::new())
     }
 
@@ -68,7 +74,7 @@ impl NetworkBehaviour for Links {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        self.admission.check(connection, peer).map_err(ConnectionDenied::new)?;
+        self.admission.check(connection, peer)?;
         Ok(Handler::new(Role::Listener))
     }
 
@@ -77,16 +83,19 @@ impl NetworkBehaviour for Links {
         connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: Endpoint,
+        role: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        self.admission.check(connection, peer).map_err(ConnectionDenied::new)?;
-        Ok(Handler::new(Role::Dialer))
+        self.admission.check(connection, peer)?;
+        Ok(Handler::new(role_at(role)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(event) => self.admission.established(event.connection_id, event.peer_id),
+            FromSwarm::ConnectionEstablished(event) => {
+                let from = event.endpoint.is_listener().then(|| event.endpoint.get_remote_address());
+                self.admission.established(event.connection_id, event.peer_id, from);
+            }
             FromSwarm::ConnectionClosed(event) => self.admission.closed(event.connection_id),
             FromSwarm::DialFailure(event) => self.admission.settled(event.connection_id),
             FromSwarm::ListenFailure(event) => self.admission.settled(event.connection_id),
@@ -107,7 +116,18 @@ impl NetworkBehaviour for Links {
 
 /// Which end of an established connection this node is.
 pub(super) fn role_of(endpoint: &ConnectedPoint) -> Role {
-    if endpoint.is_dialer() { Role::Dialer } else { Role::Listener }
+    match endpoint {
+        ConnectedPoint::Dialer { role_override, .. } => role_at(*role_override),
+        ConnectedPoint::Listener { .. } => Role::Listener,
+    }
+}
+
+/// Both ends of a hole-punched connection have dialled; one of them has agreed to act as the listener.
+const fn role_at(role: Endpoint) -> Role {
+    match role {
+        Endpoint::Dialer => Role::Dialer,
+        Endpoint::Listener => Role::Listener,
+    }
 }
 
 /// Opens or accepts the one stream of a connection.
@@ -193,5 +213,19 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::DialUpgradeError(_) => self.took(Role::Dialer, None),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_ends_that_dialled_each_other_one_acts_as_the_listener() {
+        let role = |role_override| {
+            let address = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+            role_of(&ConnectedPoint::Dialer { address, role_override, port_use: PortUse::Reuse })
+        };
+        assert_eq!((role(Endpoint::Dialer), role(Endpoint::Listener)), (Role::Dialer, Role::Listener));
     }
 }

@@ -20,23 +20,31 @@ mod links;
 mod membership;
 mod net;
 mod peers;
+mod reach;
+mod reach_config;
+mod reach_relays;
 mod redial;
 mod refusals;
 mod start;
 mod transport;
 
-pub use config::NodeConfig;
+pub use config::{ConnectionLimits, NodeConfig};
 pub(crate) use directory::Directory;
 pub(crate) use driver::unix_now;
 pub use error::{NodeError, ParseAddressError, parse_address};
 pub use files::{KnownPeer, NoFiles, NodeFiles};
 pub use handle::NodeHandle;
 pub(crate) use peers::Patience;
+pub use reach_config::ReachConfig;
 pub use start::Node;
 pub(crate) use transport::is_loopback;
 
 #[cfg(test)]
 mod finding_tests;
+#[cfg(test)]
+mod guard_tests;
+#[cfg(test)]
+mod reach_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -3,11 +3,14 @@
 use std::io;
 
 use libp2p::{
-    PeerId, mdns, rendezvous,
+    PeerId, mdns, relay, rendezvous,
     swarm::{ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use super::{NodeConfig, NodeError, finding_gate::Gated, finding_keep::Keep, limits::MDNS_QUERY_EVERY, links::Links};
+use super::{
+    NodeConfig, NodeError, admission::Admission, finding_gate::Gated, finding_keep::Keep, limits::MDNS_QUERY_EVERY,
+    links::Links, reach::Reach,
+};
 use crate::{
     api::Method,
     discovery::{
@@ -25,21 +28,25 @@ pub(super) struct Net {
     rendezvous_server: Toggle<Gated<rendezvous::server::Behaviour>>,
     pub(super) kademlia: Toggle<Gated<Kademlia>>,
     pub(super) keep: Keep,
+    reach: Reach,
 }
 
 impl Net {
     /// To be called in a tokio context, which mDNS needs.
-    pub(super) fn new(config: &NodeConfig) -> Result<Self, NodeError> {
+    pub(super) fn new(config: &NodeConfig, relay_client: relay::client::Behaviour) -> Result<Self, NodeError> {
         let NodeConfig { identity, discovery, .. } = config;
         let peer_id = identity.peer_id();
+        let admission = Admission::new(config);
+        let reach = Reach::new(identity, &config.reach, relay_client, admission.members());
         let mdns = discovery.is_on(Method::Mdns).then(|| mdns_behaviour(peer_id)).transpose();
         Ok(Self {
-            links: Links::default(),
+            links: Links::new(admission),
             mdns: mdns.map_err(NodeError::Mdns)?.into(),
             rendezvous: discovery.is_on(Method::Rendezvous).then(|| points::client(identity)).into(),
             rendezvous_server: discovery.is_rendezvous_server.then(|| Gated::new(points::server())).into(),
             kademlia: discovery.is_on(Method::Kademlia).then(|| Gated::new(kademlia::kademlia(peer_id))).into(),
             keep: Keep::new(discovery.points()),
+            reach,
         })
     }
 
@@ -51,6 +58,7 @@ impl Net {
     /// The peer at the other end of this connection has proved that it belongs to the mesh.
     pub(super) fn proven(&mut self, peer: PeerId, connection: ConnectionId) {
         self.links.admission.proven(connection, peer);
+        self.reach.proven(peer, connection);
         if let Some(server) = self.rendezvous_server.as_mut() {
             server.open(peer, connection);
         }

@@ -28,7 +28,7 @@ pub(super) struct Peers {
 pub(super) struct Entry {
     /// The best first.
     pub(super) addresses: Vec<Multiaddr>,
-    /// The sessions over which it can be asked.
+    /// The sessions over which it can be asked, those through a relay last.
     pub(super) sessions: Vec<Standing>,
     pub(super) redial: Redial,
     /// The connection of the attempt that is under way, from the dial to the proof.
@@ -54,6 +54,8 @@ pub(super) struct Standing {
     pub(super) session: Session,
     /// The peer's start that it belongs to.
     pub(super) instance: String,
+    /// Whether it goes through a relay.
+    pub(super) is_relayed: bool,
 }
 
 /// Whether a caller hears of the first failed attempt or waits for one that succeeds.
@@ -86,6 +88,11 @@ impl Entry {
             last_dial: None,
             waiters: Vec::new(),
         }
+    }
+
+    /// Whether a session stands that does not go through a relay.
+    pub(super) fn has_direct_session(&self) -> bool {
+        self.sessions.iter().any(|standing| !standing.is_relayed)
     }
 
     /// A session that takes calls.
@@ -135,6 +142,8 @@ impl Entry {
         self.last_dial = None;
         self.saw(unix_now);
         self.sessions.push(standing);
+        // Stable: those of a kind stay in the order in which they came.
+        self.sessions.sort_by_key(|standing| standing.is_relayed);
     }
 
     pub(super) const fn saw(&mut self, unix_now: f64) {

@@ -1,10 +1,14 @@
 //! What the node has refused since it started, counted by reason, for whoever wonders why a peer does not come in.
 
-use std::{collections::BTreeMap, error::Error};
+use std::{collections::BTreeMap, error::Error, io, iter};
 
 use libp2p::{core::transport::TransportError, swarm::ListenError};
 
-use super::{admission::Full, driver::NodeLoop};
+use super::{
+    admission::{Full, Unwelcome},
+    driver::NodeLoop,
+    transport::TooSlow,
+};
 use crate::{api::TransportStatus, wire::HandshakeError};
 
 /// A count for each reason.
@@ -21,8 +25,14 @@ impl Refusals {
     /// A connection that came in and did not come to stand.
     pub(super) fn count_incoming(&mut self, error: &ListenError) {
         self.count(match error {
-            ListenError::Denied { cause } => source_of::<Full>(cause).map_or("not_allowed", Full::reason),
-            ListenError::Transport(TransportError::Other(_)) => "no_encryption",
+            ListenError::Denied { cause } => {
+                let unwelcome = source_of::<Unwelcome>(cause).map(|unwelcome| unwelcome.reason());
+                unwelcome.or_else(|| source_of::<Full>(cause).map(Full::reason)).unwrap_or("not_allowed")
+            }
+            ListenError::Transport(TransportError::Other(error)) => match source_of::<TooSlow>(error) {
+                Some(TooSlow) => "encryption_deadline",
+                None => "no_encryption",
+            },
             ListenError::WrongPeerId { .. } | ListenError::LocalPeerId { .. } => "wrong_peer",
             ListenError::Aborted | ListenError::Transport(_) => "broken_off",
         });
@@ -56,13 +66,13 @@ impl NodeLoop {
 }
 
 /// The error of this type among an error's sources.
-fn source_of<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut error = Some(error);
-    while let Some(at) = error {
-        if let Some(found) = at.downcast_ref() {
-            return Some(found);
-        }
-        error = at.source();
-    }
-    None
+pub(super) fn source_of<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    iter::successors(Some(error), |error| cause_of(*error)).find_map(|error| error.downcast_ref())
+}
+
+/// What an error was caused by.
+pub(super) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    // An `io::Error` shows what it wraps but is not its source's parent.
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
 }

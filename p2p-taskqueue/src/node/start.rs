@@ -47,7 +47,7 @@ impl Node {
         files: Arc<dyn NodeFiles>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<NodeHandle, NodeError> {
-        if config.serves && config.listen.is_empty() {
+        if config.serves && config.listen.is_empty() && config.reach.relays.is_empty() {
             return Err(NodeError::NoListenAddress);
         }
         let (directory, ends) = Directory::new(&config, files, Arc::clone(&runtime));
@@ -60,6 +60,7 @@ impl Node {
         // Boxed: the swarm is large, and the future of every start would be.
         let mut node = Box::new(NodeLoop::new(parts));
         node.listen(&config.listen).await?;
+        node.keep_relays(&config.reach.relays);
         runtime.spawn(node.run()).detach();
         Ok(NodeHandle::new(queue, directory))
     }
@@ -123,11 +124,11 @@ impl NodeLoop {
 }
 
 fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Box<Swarm<Net>>, NodeError> {
-    let (transport, peer_id) = (transport::build(&config.identity)?, config.identity.peer_id());
+    let (transport, relay_client) = transport::build(&config.identity)?;
     let executor = Arc::clone(runtime);
     let swarm_config =
         Config::with_executor(move |job| executor.spawn(job).detach()).with_idle_connection_timeout(IDLE_TIMEOUT);
-    Ok(Box::new(Swarm::new(transport, Net::new(config)?, peer_id, swarm_config)))
+    Ok(Box::new(Swarm::new(transport, Net::new(config, relay_client)?, config.identity.peer_id(), swarm_config)))
 }
 
 /// The name of this start.

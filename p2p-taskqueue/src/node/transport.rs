@@ -8,10 +8,14 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Transport,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, timeout::TransportTimeoutError},
+        upgrade::Version,
+    },
     dns,
     multiaddr::Protocol,
-    noise, quic, tcp, yamux,
+    noise, quic, relay, tcp, yamux,
 };
 
 use super::{
@@ -22,8 +26,16 @@ use crate::Identity;
 
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// Builds the transports. To be called in a tokio context, which the sockets need.
-pub(super) fn build(identity: &Identity) -> Result<Connections, NodeError> {
+/// Builds the transports, and what the relayed one needs of the swarm. To be called in a tokio context, which the sockets
+/// need.
+pub(super) fn build(identity: &Identity) -> Result<(Connections, relay::client::Behaviour), NodeError> {
+    // A relayed address is not looked up as a whole: its relay is dialled like any peer, by the transports beside.
+    let (circuits, client) = relay::client::new(identity.peer_id());
+    let connections = secured(circuits, identity)?.or_transport(named(identity)?);
+    Ok((connections.map(|either, _| either.into_inner()).boxed(), client))
+}
+
+fn named(identity: &Identity) -> Result<Connections, NodeError> {
     match dns::tokio::Transport::system(sockets(identity)?) {
         Ok(named) => Ok(named.boxed()),
         Err(error) => {
@@ -38,6 +50,23 @@ fn sockets(identity: &Identity) -> Result<Connections, NodeError> {
     Ok(quic_transport(identity).or_transport(tcp).map(|either, _| either.into_inner()).boxed())
 }
 
+/// The other end did not agree on the encryption in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no encrypted connection within {} s", DIAL_TIMEOUT.as_secs())]
+pub(super) struct TooSlow;
+
+/// Carries [`TooSlow`] through the transports around: each may leave out the error that it wraps, but not that one's source.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to set a connection up")]
+struct SetUp(#[source] TooSlow);
+
+fn in_time<E: std::error::Error + Send + Sync + 'static>(error: TransportTimeoutError<E>) -> io::Error {
+    match error {
+        TransportTimeoutError::Timeout => io::Error::other(SetUp(TooSlow)),
+        other => io::Error::other(other),
+    }
+}
+
 /// Encrypts and multiplexes what carries bytes only.
 fn secured<T>(sockets: T, identity: &Identity) -> Result<Connections, NodeError>
 where
@@ -50,7 +79,14 @@ where
     let mut streams = yamux::Config::default();
     streams.set_max_num_streams(STREAMS_MAX);
     let encryption = noise::Config::new(identity.keypair()).map_err(|error| NodeError::Noise(error.into()))?;
-    Ok(sockets.upgrade(Version::V1Lazy).authenticate(encryption).multiplex(streams).timeout(DIAL_TIMEOUT).boxed())
+    Ok(sockets
+        .upgrade(Version::V1Lazy)
+        .authenticate(encryption)
+        .multiplex(streams)
+        .timeout(DIAL_TIMEOUT)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map_err(in_time)
+        .boxed())
 }
 
 fn quic_transport(identity: &Identity) -> Connections {
@@ -112,11 +148,27 @@ fn listen_address(address: &Multiaddr) -> Option<(SocketAddr, Kind)> {
 
 /// Whether the address is of this machine only.
 pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
-        _ => false,
+    ip_of(address).is_some_and(|ip| ip.is_loopback())
+}
+
+/// The host that the address begins with; none when it begins with a name or with a peer.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.to_canonical()),
+        _ => None,
     }
+}
+
+/// Whether the address leads through a relay.
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Whether it leads through this peer.
+pub(super) fn is_relayed_by(address: &Multiaddr, relay: PeerId) -> bool {
+    let mut before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
+    is_relayed(address) && before.any(|part| part == Protocol::P2p(relay))
 }
 
 /// The address without the peer id at its end.

@@ -214,7 +214,7 @@ async fn a_node_that_joins_another_mesh_leaves_the_name_of_the_old_one() {
         while !has_left || !is_there {
             match point.select_next_some().await {
                 SwarmEvent::Behaviour(server::Event::PeerUnregistered { namespace, .. }) => {
-                    has_left |= namespace == old
+                    has_left |= namespace == old;
                 }
                 SwarmEvent::Behaviour(server::Event::PeerRegistered { registration, .. }) => {
                     is_there |= registration.namespace == new;

@@ -96,7 +96,7 @@ impl Ends {
     }
 
     /// There and back on a stream that stands.
-    pub(crate) fn echo(&self) -> Result<Latency, Error> {
+    fn echo(&self) -> Result<Latency, Error> {
         let (place, opener) = (self.place(), self.opener.clone());
         let stream = place.run(async move { opener.open().await })??;
         let stream = Arc::new(tokio::sync::Mutex::new(stream));

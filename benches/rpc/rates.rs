@@ -23,14 +23,11 @@ pub(crate) fn measure(lines: &Lines, goals: &mut Vec<Goal>) -> Result<(), Error>
     }
     let rates = rates_in_turns(&list)?;
     println!("\n{:<28} {:>10} {:>10} {:>10}", "a second, taking turns", "median", "least", "most");
-    for ((name, _), [middle, least, most]) in list.iter().zip(&rates) {
-        println!("{name:<28} {middle:>10.0} {least:>10.0} {most:>10.0}");
+    for ((name, _), rates) in list.iter().zip(&rates) {
+        println!("{name:<28} {:>10.0} {:>10.0} {:>10.0}", rates.median(), rates.least(), rates.most());
     }
-    let median = |wanted: &str| {
-        let found = list.iter().zip(&rates).find(|((name, _), _)| name == wanted);
-        found.map(|(_, [middle, ..])| *middle)
-    };
-    let ratio = |what: &str, against: &str| median(what).zip(median(against)).map(|(what, against)| what / against);
+    let of = |wanted: &str| list.iter().zip(&rates).find(|((name, _), _)| name == wanted).map(|(_, rates)| rates);
+    let ratio = |what: &str, against: &str| of(what).zip(of(against)).map(|(what, against)| what.over(against));
     for (what, candidate, against, must) in [
         ("64 status in flight / a stream for each request", "in_flight/status", "in_flight/stream_each", 3.0),
         ("submits of 16 clients / in process", "submit/remote/16", "submit/in_process/16", 0.7),

@@ -33,16 +33,42 @@ pub(crate) fn times_in_turns(candidates: &[(String, Latency)]) -> Result<Vec<Tim
     Ok(times)
 }
 
-/// The median of what every candidate did a second, the least and the most.
-pub(crate) fn rates_in_turns(candidates: &[(String, Rate)]) -> Result<Vec<[f64; 3]>, Error> {
-    let mut rates: Vec<Vec<f64>> = candidates.iter().map(|_| Vec::new()).collect();
+/// What a candidate did a second, in each round.
+#[derive(Debug, Default)]
+pub(crate) struct Rates(Vec<f64>);
+
+impl Rates {
+    pub(crate) fn median(&self) -> f64 {
+        middle(self.0.clone())
+    }
+
+    pub(crate) fn least(&self) -> f64 {
+        self.0.iter().copied().fold(f64::NAN, f64::min)
+    }
+
+    pub(crate) fn most(&self) -> f64 {
+        self.0.iter().copied().fold(f64::NAN, f64::max)
+    }
+
+    /// The median of what was measured against each other in one round: the machine was in the same mood.
+    pub(crate) fn over(&self, other: &Self) -> f64 {
+        middle(self.0.iter().zip(&other.0).map(|(this, other)| this / other).collect())
+    }
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The rates of every candidate.
+pub(crate) fn rates_in_turns(candidates: &[(String, Rate)]) -> Result<Vec<Rates>, Error> {
+    let mut rates: Vec<Rates> = candidates.iter().map(|_| Rates::default()).collect();
     for _ in 0..COUNTED_TURNS {
         for ((name, candidate), rates) in candidates.iter().zip(&mut rates) {
             let rate = candidate(WARM_UP).and_then(|_| candidate(TURN));
-            rates.push(rate.map_err(|error| format!("{name}: {error}"))?);
+            rates.0.push(rate.map_err(|error| format!("{name}: {error}"))?);
         }
     }
-    rates.iter_mut().for_each(|rates| rates.sort_unstable_by(f64::total_cmp));
-    let at = |rates: &[f64], index: usize| rates.get(index).copied().unwrap_or(f64::NAN);
-    Ok(rates.iter().map(|rates| [COUNTED_TURNS / 2, 0, COUNTED_TURNS - 1].map(|index| at(rates, index))).collect())
+    Ok(rates)
 }

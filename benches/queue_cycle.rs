@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "the tables")]
 
 mod queue;
+mod report;
 
 use queue::{Bench, Error, Lines, deep, rates, wake};
 

@@ -2,13 +2,8 @@
 
 pub(crate) mod deep;
 mod floor;
-mod goal;
 pub(crate) mod rates;
-mod times;
 pub(crate) mod wake;
-
-pub(crate) use goal::Goal;
-pub(crate) use times::Times;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,6 +20,8 @@ use runtime_bridge::TokioRuntime;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
+pub(crate) use crate::report::{Goal, Lines, Times};
+
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Queue = Arc<dyn TaskQueue>;
 
@@ -33,21 +30,6 @@ pub(crate) const ME: Caller = Caller::Local;
 
 /// A payload's size as JSON, in bytes.
 const PAYLOAD_BYTES: usize = 256;
-
-/// Which lines were asked for.
-#[derive(Debug)]
-pub(crate) struct Lines(Vec<String>);
-
-impl Lines {
-    /// Those that one of the arguments is part of; all without such an argument.
-    pub(crate) fn new(arguments: Vec<String>) -> Self {
-        Self(arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect())
-    }
-
-    pub(crate) fn want(&self, name: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|part| name.contains(part))
-    }
-}
 
 /// Where everything runs: clients on a tokio with two workers, files in a folder that goes with this.
 #[derive(Debug)]

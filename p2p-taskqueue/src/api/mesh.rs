@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,7 @@ impl Check for StatusQuery {
 pub struct Status {
     /// Who answers.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[serde(with = "crate::api::peer_text")]
     pub peer_id: PeerId,
     /// The node's version.
     pub version: String,
@@ -80,8 +81,8 @@ pub struct Capabilities {
     #[serde(default)]
     pub task_types: Vec<String>,
     /// The operations that it answers.
-    #[serde(default)]
-    pub operations: Vec<String>,
+    #[serde(default, deserialize_with = "super::known_names::deserialize")]
+    pub operations: Vec<Cow<'static, str>>,
 }
 
 /// How many tasks stand where.

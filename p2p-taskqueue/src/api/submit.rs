@@ -229,6 +229,7 @@ pub struct Submitted {
     pub task_id: TaskId,
     /// The peer that keeps the task.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[serde(with = "crate::api::peer_text")]
     pub peer_id: PeerId,
     /// Whether the idempotency key had been seen.
     #[serde(default)]

@@ -79,7 +79,7 @@ impl LocalQueue {
     async fn answer_status(&self, query: StatusQuery) -> Result<Status, QueueError> {
         let queue = if query.detail { Some(self.queue_status().await?) } else { None };
         let of_node = |name: &&str| NODE_OPERATIONS.contains(name);
-        let operations = Request::NAMES.iter().filter(|name| !of_node(name)).map(|name| (*name).to_owned()).collect();
+        let operations = Request::NAMES.iter().filter(|name| !of_node(name)).map(|name| (*name).into()).collect();
         Ok(Status {
             peer_id: self.owner,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -110,8 +110,9 @@ impl TaskQueue for LocalQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         request.check()?;
         match request {
-            Request::Wait(wait) => self.answer_wait(caller, wait).await.map(Response::Waited),
-            Request::StatusQuery(query) => self.answer_status(query).await.map(Response::Status),
+            // Boxed: every request would hold the larger of these futures.
+            Request::Wait(wait) => Box::pin(self.answer_wait(caller, wait)).await.map(Response::Waited),
+            Request::StatusQuery(query) => Box::pin(self.answer_status(query)).await.map(Response::Status),
             request if NODE_OPERATIONS.contains(&request.name()) => {
                 let message = format!("{}: only a node answers this, not the queue behind it", request.name());
                 Err(QueueError::new(ErrorCode::Unsupported, message))

@@ -39,7 +39,7 @@ impl MeshQueue {
     async fn at(&self, caller: &Caller, at: At) -> Result<Response, QueueError> {
         let At { target, request } = at;
         if target.peer_id().is_none_or(|peer| peer == self.directory.peer_id) {
-            return self.here(caller, *request).await;
+            return Box::pin(self.here(caller, *request)).await;
         }
         let remote = self.remote(&target)?;
         let (mut request, owner) = (*request, remote.peer_id());
@@ -79,12 +79,15 @@ impl MeshQueue {
         RemoteQueue::new(Arc::clone(&self.directory), target)
     }
 
-    /// Asks this node.
+    /// Asks this node. What is seldom asked is boxed: every request would hold the largest of these futures.
     async fn here(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         match request {
             // A call is passed on once.
             Request::At(_) => Err(QueueError::invalid("target", "a call is passed on once")),
-            Request::StatusQuery(query) => Ok(Response::Status(self.status(caller, query).await?)),
+            Request::StatusQuery(query) if query.detail => {
+                Ok(Response::Status(Box::pin(self.detailed_status(caller, query)).await?))
+            }
+            Request::StatusQuery(_) => Ok(Response::Status(self.status())),
             Request::Peers(query) => {
                 let peers = self.directory.peers(query.connected_only).await?;
                 Ok(Response::PeersListed(PeersListed { self_peer_id: self.directory.peer_id, peers }))
@@ -95,15 +98,15 @@ impl MeshQueue {
                 Ok(Response::Discovered(Box::pin(discovery::discover(&self.directory, query)).await?))
             }
             Request::ListTools(_) => Ok(Response::ToolsListed(ToolsListed { tools: self.directory.tools() })),
-            Request::CallTool(call) => Ok(Response::ToolCalled(self.call_tool(caller, call).await?)),
+            Request::CallTool(call) => Ok(Response::ToolCalled(Box::pin(self.call_tool(caller, call)).await?)),
             Request::Invite(_) => local_only(caller, "invite").map(|()| Response::Invitation(self.invite())),
             Request::Join(join) => {
                 local_only(caller, "join")?;
-                Ok(Response::Joined(self.join(&join.ticket).await?))
+                Ok(Response::Joined(Box::pin(self.join(&join.ticket)).await?))
             }
             Request::Heartbeat(heartbeat) => Ok(Response::Heard(self.hear(&heartbeat)?)),
-            Request::Wait(wait) => self.wait(caller, wait).await,
-            Request::GetMany(get) => self.get_many(caller, get).await,
+            Request::Wait(wait) => Box::pin(self.wait(caller, wait)).await,
+            Request::GetMany(get) => Box::pin(self.get_many(caller, get)).await,
             Request::Get(get) => self.own_or_routed(caller, get.task_id, Request::Get(get)).await,
             Request::Cancel(cancel) => self.own_or_routed(caller, cancel.task_id, Request::Cancel(cancel)).await,
             request => {
@@ -118,7 +121,7 @@ impl MeshQueue {
     async fn own_or_routed(&self, caller: &Caller, task: TaskId, request: Request) -> Result<Response, QueueError> {
         match self.local.call(caller, request.clone()).await {
             Err(absent) if absent.code == ErrorCode::NotFound && caller.is_local() => match self.owner(task).await? {
-                Some(owner) => owner.call_owner(request).await,
+                Some(owner) => Box::pin(owner.call_owner(request)).await,
                 None => Err(absent),
             },
             answer => answer,
@@ -202,22 +205,22 @@ impl MeshQueue {
         self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).hear(heartbeat, now)
     }
 
-    async fn status(&self, caller: &Caller, query: StatusQuery) -> Result<Status, QueueError> {
-        let (queue, store, peers, transport) = if query.detail {
-            let (queue, store) = match self.local.call(caller, Request::StatusQuery(query)).await {
-                Ok(Response::Status(status)) => (status.queue, status.store),
-                Err(error) if error.code != ErrorCode::Unsupported => return Err(error),
-                _ => (None, None),
-            };
-            let transport = self.directory.transport_status().await?;
-            (queue, store, Some(self.directory.peers(false).await?), Some(transport))
-        } else {
-            (None, None, None, None)
+    async fn detailed_status(&self, caller: &Caller, query: StatusQuery) -> Result<Status, QueueError> {
+        let (queue, store) = match self.local.call(caller, Request::StatusQuery(query)).await {
+            Ok(Response::Status(status)) => (status.queue, status.store),
+            Err(error) if error.code != ErrorCode::Unsupported => return Err(error),
+            _ => (None, None),
         };
+        let transport = Some(self.directory.transport_status().await?);
+        let peers = Some(self.directory.peers(false).await?);
+        Ok(Status { queue, store, peers, transport, ..self.status() })
+    }
+
+    fn status(&self) -> Status {
         let directory = &self.directory;
         let task_types = directory.tools().into_iter().map(|tool| tool.name).collect();
-        let operations = Request::NAMES.iter().map(|name| (*name).to_owned()).collect();
-        Ok(Status {
+        let operations = Request::NAMES.iter().map(|name| (*name).into()).collect();
+        Status {
             peer_id: directory.peer_id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: directory.mode.clone(),
@@ -225,12 +228,12 @@ impl MeshQueue {
             uptime_s: directory.runtime.now().saturating_duration_since(directory.started).as_secs_f64(),
             capabilities: Capabilities { task_types, operations },
             addresses: directory.addresses.borrow().clone(),
-            queue,
-            store,
-            peers,
-            transport,
+            queue: None,
+            store: None,
+            peers: None,
+            transport: None,
             bridge: None,
-        })
+        }
     }
 
     /// Has one of this node's own workers do something, as a durable task.
@@ -283,7 +286,7 @@ impl TaskQueue for MeshQueue {
         match request {
             Request::At(at) => {
                 local_only(caller, "at")?;
-                self.at(caller, at).await
+                Box::pin(self.at(caller, at)).await
             }
             request => self.here(caller, request).await,
         }

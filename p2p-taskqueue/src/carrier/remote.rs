@@ -98,8 +98,12 @@ impl RemoteQueue {
 
 impl Sessions for RemoteQueue {
     async fn session(&self, waits: bool, within: Duration) -> Result<Session, QueueError> {
+        if let Some(session) = self.directory.standing(self.peer) {
+            return Ok(session);
+        }
         let grace = if waits { RESTART_GRACE.min(within) } else { Duration::ZERO };
-        self.first_session(CONNECT_TIMEOUT.min(within), grace).await
+        // Boxed: it is large, and every request would hold it.
+        Box::pin(self.first_session(CONNECT_TIMEOUT.min(within), grace)).await
     }
 }
 
@@ -110,7 +114,7 @@ impl TaskQueue for RemoteQueue {
             return Err(QueueError::new(ErrorCode::Forbidden, "a peer's call is not passed on to another peer"));
         }
         match request {
-            Request::Wait(wait) => self.wait(wait, Duration::ZERO).await,
+            Request::Wait(wait) => Box::pin(self.wait(wait, Duration::ZERO)).await,
             request => self.ask(request).await,
         }
     }

@@ -117,6 +117,11 @@ impl Directory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A session that stands.
+    pub(crate) fn standing(&self, peer: PeerId) -> Option<Session> {
+        self.lock().sessions.get(&peer).and_then(|all| all.iter().find(|one| one.is_open()).cloned())
+    }
+
     /// A session with the peer: one that stands, or else one that the loop makes within the timeout.
     pub(crate) async fn session_with(
         &self,
@@ -125,8 +130,7 @@ impl Directory {
         patience: Patience,
         timeout: Duration,
     ) -> Result<Session, QueueError> {
-        let standing = self.lock().sessions.get(&peer).and_then(|all| all.iter().find(|one| one.is_open()).cloned());
-        if let Some(session) = standing {
+        if let Some(session) = self.standing(peer) {
             return Ok(session);
         }
         let asked = self.ask(|reply| Command::Connect { peer, addresses: addresses.to_vec(), patience, reply });

@@ -58,6 +58,7 @@ pub struct Task {
     pub after: Vec<TaskId>,
     /// The peer that keeps it.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[serde(with = "crate::api::peer_text")]
     pub owner: PeerId,
     /// Failed with no attempts left, or permanently.
     #[serde(default)]

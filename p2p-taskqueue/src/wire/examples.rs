@@ -174,7 +174,7 @@ fn mesh() -> Vec<(Request, Response)> {
         mode: "bridge".to_owned(),
         p2p_runtime: "tokio".to_owned(),
         uptime_s: 12.5,
-        capabilities: Capabilities { task_types: vec!["wordcount".to_owned()], operations: vec!["submit".to_owned()] },
+        capabilities: Capabilities { task_types: vec!["wordcount".to_owned()], operations: vec!["submit".into()] },
         addresses: addresses(),
         queue: Some(QueueStatus::default()),
         store: None,

@@ -1,0 +1,9 @@
+//! How a benchmark that prints its own tables tells what it has measured.
+
+mod goal;
+mod lines;
+mod times;
+
+pub(crate) use goal::Goal;
+pub(crate) use lines::Lines;
+pub(crate) use times::Times;

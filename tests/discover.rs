@@ -172,7 +172,7 @@ fn a_call_whose_time_is_up_names_the_task_that_goes_on() -> Result<()> {
     let called = node.run(&["call", "slow", "--timeout", "0.1", "--json"])?;
     assert_eq!(called.code, Some(1), "{called:?}");
     let called = called.json()?;
-    let id = called["task_id"].as_str().with_context(|| called.to_string())?;
+    let id = called["task"]["task_id"].as_str().with_context(|| called.to_string())?;
     gate.write("done")?;
     assert_eq!(node.ask(&["wait", id])?["task"]["result"], "done");
     Ok(())

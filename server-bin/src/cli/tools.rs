@@ -47,7 +47,7 @@ pub(super) fn call(args: CallArgs, data_dir: DataDir, output: Output) -> Result<
     call.check().map_err(|error| Failure::argument("TOOL, --args, --timeout", error))?;
     let called = with_client(data_dir, args.peer.peer, async move |client| client.ask(call).await)?;
     output.answer(&called, || called_text(&called));
-    Ok(if called.status == TaskStatus::Completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if called.task.status == TaskStatus::Completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tools_table(tools: &[ToolOffer]) -> String {
@@ -58,8 +58,9 @@ fn tools_table(tools: &[ToolOffer]) -> String {
 }
 
 fn called_text(called: &ToolCalled) -> String {
-    let ToolCalled { task_id, status, result, error } = called;
-    match (status, error) {
+    let ToolCalled { result, task } = called;
+    let (task_id, status) = (task.task_id, task.status);
+    match (status, &task.error) {
         (TaskStatus::Completed, _) => result_text(Some(result)),
         (_, Some(error)) => format!("{task_id} {status}: {error}"),
         (_, None) => format!("{task_id} {status}: `taskmesh wait {task_id}` waits on"),

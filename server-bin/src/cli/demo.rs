@@ -1,13 +1,14 @@
 //! `demo`: the whole story on loopback, with real parts.
 
 use std::{
+    collections::BTreeSet,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow, ensure};
 use p2p_taskqueue::{
-    DiscoveryConfig, PeerId, TaskId,
+    DiscoveryConfig, PeerId, ReachConfig, TaskId,
     api::{Durability, Invite, Join, Joined, Submitted, Waited},
 };
 use rmcp::{
@@ -59,6 +60,9 @@ impl Machine {
             listen: Listen::At(vec!["/ip4/127.0.0.1/tcp/0".parse().context("the demo's address")?]),
             runtime: Backend::Tokio,
             discovery: DiscoveryConfig::default(),
+            reach: ReachConfig::default(),
+            admitted: None,
+            denied: BTreeSet::new(),
             announce: AnnounceFiles::default(),
             workers: workers.iter().map(|worker| worker.parse()).collect::<Result<_, _>>()?,
             labels: Vec::new(),

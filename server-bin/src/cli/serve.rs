@@ -1,6 +1,6 @@
 //! `serve`.
 
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{
@@ -8,7 +8,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use p2p_taskqueue::{
-    DiscoveryConfig, Multiaddr,
+    DiscoveryConfig, Multiaddr, PeerId, ReachConfig,
     api::{Check as _, Claim, Durability, Method},
     node::parse_address,
 };
@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     announce::AnnounceFiles,
-    config::{AnnounceSetting, ConfigFile, DiscoverySection},
+    config::{AnnounceSetting, ConfigFile, DiscoverySection, Parsed, ReachSection},
     data_dir::DataDir,
     failure::Failure,
     mode::{Listen, Ready, Server, ServerConfig, WorkerSpec},
@@ -121,6 +121,9 @@ fn settings(args: ServeArgs, file: ConfigFile, data_dir: DataDir) -> Result<Serv
         },
         runtime: args.p2p_runtime.or_else(|| Some(file.p2p.runtime?.0)).unwrap_or(Backend::Tokio),
         discovery: discovery(&args.bootstrap, file.discovery, is_lan)?,
+        reach: reach(file.reach)?,
+        admitted: file.p2p.allow.map(peers),
+        denied: file.p2p.deny.map(peers).unwrap_or_default(),
         announce: AnnounceFiles::of(&announce, &data_dir)?,
         workers,
         labels: claim.labels,
@@ -135,11 +138,36 @@ fn discovery(bootstrap: &[String], file: DiscoverySection, is_lan: bool) -> Resu
     let announces = file.announce_file.is_some_and(|setting| setting != AnnounceSetting::Off);
     let known = file.bootstrap.unwrap_or_default().into_iter().map(|address| address.0);
     let bootstrap = addresses("--bootstrap", bootstrap, known)?;
-    DiscoveryConfig::default()
+    let points: Vec<Multiaddr> = file.rendezvous.unwrap_or_default().into_iter().map(|address| address.0).collect();
+    let config = DiscoveryConfig::default()
         .with_method(Method::Mdns, file.mdns.unwrap_or(is_lan))
         .with_method(Method::AnnounceFile, announces)
+        .with_method(Method::Rendezvous, !points.is_empty())
+        .with_method(Method::Kademlia, file.kademlia.unwrap_or(false))
+        .with_rendezvous_server(file.rendezvous_server.unwrap_or(false))
         .with_bootstrap(bootstrap)
-        .map_err(|error| Failure::argument("--bootstrap", error))
+        .map_err(|error| Failure::argument("--bootstrap", error))?
+        .with_rendezvous_points(points)
+        .map_err(|error| Failure::argument("discovery.rendezvous", error))?;
+    match file.namespace {
+        Some(name) => config.with_namespace(name).map_err(|error| Failure::argument("discovery.namespace", error)),
+        None => Ok(config),
+    }
+}
+
+/// How the node is reached from networks that cannot dial it.
+fn reach(file: ReachSection) -> Result<ReachConfig, Failure> {
+    ReachConfig::default()
+        .with_relay_server(file.relay_server.unwrap_or(false))
+        .with_autonat(file.autonat.unwrap_or(false))
+        .with_hole_punching(file.hole_punching.unwrap_or(false))
+        .with_upnp(file.upnp.unwrap_or(false))
+        .with_relays(file.relays.unwrap_or_default().into_iter().map(|address| address.0))
+        .map_err(|error| Failure::argument("reach.relays", error))
+}
+
+fn peers(named: Vec<Parsed<PeerId>>) -> BTreeSet<PeerId> {
+    named.into_iter().map(|peer| peer.0).collect()
 }
 
 /// The addresses of an option; without any, those of the file.

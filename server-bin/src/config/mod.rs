@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use p2p_taskqueue::{Multiaddr, api::Target};
+use p2p_taskqueue::{Multiaddr, PeerId, api::Target};
 use runtime_bridge::Backend;
 use serde::{Deserialize, Deserializer, de};
 
@@ -29,6 +29,7 @@ pub(crate) struct ConfigFile {
     pub(crate) http: HttpSection,
     pub(crate) p2p: P2pSection,
     pub(crate) discovery: DiscoverySection,
+    pub(crate) reach: ReachSection,
     pub(crate) store: StoreSection,
     pub(crate) worker: WorkerSection,
 }
@@ -47,6 +48,8 @@ pub(crate) struct P2pSection {
     pub(crate) listen: Option<Vec<Address>>,
     pub(crate) lan: Option<bool>,
     pub(crate) runtime: Option<Parsed<Backend>>,
+    pub(crate) allow: Option<Vec<Parsed<PeerId>>>,
+    pub(crate) deny: Option<Vec<Parsed<PeerId>>>,
 }
 
 /// How peers are found.
@@ -56,6 +59,21 @@ pub(crate) struct DiscoverySection {
     pub(crate) bootstrap: Option<Vec<PeerAddress>>,
     pub(crate) mdns: Option<bool>,
     pub(crate) announce_file: Option<AnnounceSetting>,
+    pub(crate) rendezvous: Option<Vec<PeerAddress>>,
+    pub(crate) rendezvous_server: Option<bool>,
+    pub(crate) kademlia: Option<bool>,
+    pub(crate) namespace: Option<String>,
+}
+
+/// How the node is reached from networks that cannot dial it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ReachSection {
+    pub(crate) relays: Option<Vec<PeerAddress>>,
+    pub(crate) relay_server: Option<bool>,
+    pub(crate) autonat: Option<bool>,
+    pub(crate) hole_punching: Option<bool>,
+    pub(crate) upnp: Option<bool>,
 }
 
 /// The tasks of this node.

@@ -16,10 +16,15 @@ fn an_empty_file_says_nothing() {
 fn every_key_of_the_reference_is_read() {
     let reference = include_str!("../../../docs/reference.md");
     let example = reference.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let ConfigFile { http, p2p, discovery, store, worker } = ConfigFile::parse(example).unwrap();
+    let ConfigFile { http, p2p, discovery, reach, store, worker } = ConfigFile::parse(example).unwrap();
     assert!(http.listen.is_some());
     assert!(p2p.listen.is_some() && p2p.lan.is_some() && p2p.runtime.is_some());
     assert!(discovery.bootstrap.is_some() && discovery.mdns.is_some() && discovery.announce_file.is_some());
+    assert!(p2p.allow.is_some() && p2p.deny.is_some());
+    assert!(discovery.rendezvous.is_some() && discovery.rendezvous_server.is_some());
+    assert!(discovery.kademlia.is_some() && discovery.namespace.is_some());
+    assert!(reach.relays.is_some() && reach.relay_server.is_some() && reach.autonat.is_some());
+    assert!(reach.hole_punching.is_some() && reach.upnp.is_some());
     assert!(store.durability.is_some());
     assert!(worker.run.is_some() && worker.labels.is_some() && worker.session.is_some());
 }
@@ -27,7 +32,10 @@ fn every_key_of_the_reference_is_read() {
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_right_one() {
     assert_eq!(mistake("[p2p]\nlan = true\nlisen = []\n"), "3: p2p.lisen: unknown key; did you mean listen?");
-    assert_eq!(mistake("[p2p]\nfrequency = 3\n"), "2: p2p.frequency: unknown key; known are listen, lan, runtime");
+    assert_eq!(
+        mistake("[p2p]\nfrequency = 3\n"),
+        "2: p2p.frequency: unknown key; known are listen, lan, runtime, allow, deny"
+    );
     assert_eq!(mistake("\n[discvery]\n"), "2: discvery: unknown key; did you mean discovery?");
 }
 

@@ -77,7 +77,11 @@ impl Server {
         let node = NodeConfig::new(identity, locked.mesh_secret_or_new()?)
             .with_mode(MODE)
             .with_p2p_runtime(backend.name())
-            .with_discovery(config.discovery.clone());
+            .with_discovery(config.discovery.clone())
+            .with_reach(config.reach.clone())
+            .with_allowed_peers(config.admitted.clone())
+            .and_then(|node| node.with_denied_peers(config.denied.clone()))
+            .map_err(|error| Failure::argument("p2p.allow, p2p.deny", error))?;
         let queues = Queues { local: Arc::new(local), routes: Arc::<SqliteStore>::clone(&store) };
         // Boxed: it holds whatever the start of a node holds.
         let start = Box::pin(start_p2p(config, node, queues, thread.runtime()));

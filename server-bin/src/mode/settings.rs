@@ -1,10 +1,10 @@
 //! What a node and its MCP server are started with.
 
-use std::{str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use p2p_taskqueue::{
-    DiscoveryConfig, Json, Multiaddr,
+    DiscoveryConfig, Json, Multiaddr, PeerId, ReachConfig,
     api::{Durability, ToolOffer},
     worker::{CommandHandler, WorkerConfig},
 };
@@ -30,6 +30,10 @@ pub(crate) struct ServerConfig {
     /// What the node runs on.
     pub(crate) runtime: Backend,
     pub(crate) discovery: DiscoveryConfig,
+    pub(crate) reach: ReachConfig,
+    /// The only peers that may come in; all when there is no list.
+    pub(crate) admitted: Option<BTreeSet<PeerId>>,
+    pub(crate) denied: BTreeSet<PeerId>,
     pub(crate) announce: AnnounceFiles,
     pub(crate) workers: Vec<WorkerSpec>,
     /// What the workers of this machine have.

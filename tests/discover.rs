@@ -1,11 +1,11 @@
 //! Finding peers, and the configuration of how they are found.
 
-use std::fs;
+use std::{fs, time::Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::harness::{Node, at, taskmesh};
+use crate::harness::{DEADLINE, Node, at, taskmesh};
 
 const LOOPBACK: [&str; 2] = ["--p2p-listen", "/ip4/127.0.0.1/tcp/0"];
 
@@ -61,21 +61,55 @@ fn a_configured_peer_is_found_and_the_command_line_wins_over_the_file() -> Resul
     let node = Node::start_on(folder, None, &["--p2p-runtime", "tokio"])?;
     assert_eq!(node.ready("p2p_runtime")?, "tokio");
     assert!(node.address()?.contains("/quic-v1/"), "{}", node.address()?);
-    node.ask(&["discover", "--method", "bootstrap"])?;
-    known.sees(&node)?;
+    node.sees(&known)?;
     let shouted = known.run(&["submit", "shout", "--text", "hello", "--wait"])?;
     assert_eq!(shouted.stdout, "HELLO\n", "{shouted:?}");
     Ok(())
 }
 
 #[test]
-fn a_bootstrap_peer_of_the_command_line_is_found() -> Result<()> {
+fn a_bootstrap_peer_of_the_command_line_is_dialled_at_the_start() -> Result<()> {
     let known = Node::start(&[])?;
     let address = known.address()?;
     let node = Node::start_on(known.guest_folder()?, None, &[&LOOPBACK[..], &["--bootstrap", &address]].concat())?;
+    node.sees(&known)?;
     let found = node.ask(&["discover", "--method", "bootstrap"])?;
     assert_eq!(attempts(&found, "bootstrap")[0]["ok"], true, "{found}");
-    known.sees(&node)?;
+    Ok(())
+}
+
+#[test]
+fn nodes_that_know_only_a_point_find_and_reach_each_other_through_it() -> Result<()> {
+    let ways = "[discovery]\nkademlia = true\nrendezvous_server = true\n[reach]\nrelay_server = true\n";
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("config.toml"), ways)?;
+    let point = Node::start_on(folder, None, &LOOPBACK)?;
+    let address = point.address()?;
+    let guest = || -> Result<Node> {
+        let folder = point.guest_folder()?;
+        let ways = format!(
+            "[discovery]\nkademlia = true\nbootstrap = [{address:?}]\nrendezvous = [{address:?}]\n\
+             [reach]\nrelays = [{address:?}]\n[worker]\nrun = [\"shout=tr a-z A-Z\"]\n"
+        );
+        fs::write(folder.path().join("config.toml"), ways)?;
+        Node::start_on(folder, None, &LOOPBACK)
+    };
+    let (a, b) = (guest()?, guest()?);
+    point.sees(&a)?;
+    point.sees(&b)?;
+    let wanted = b.peer_id()?;
+    for method in ["rendezvous", "kademlia"] {
+        let since = Instant::now();
+        // B may be about to leave its addresses there.
+        while a.run(&["discover", &wanted, "--method", method])?.code != Some(0) {
+            ensure!(since.elapsed() < DEADLINE, "B is not found by {method}");
+        }
+    }
+    let through_relay = b.ask(&["status"])?["addresses"].to_string();
+    assert!(through_relay.contains("/p2p-circuit"), "{through_relay}");
+    let shouted =
+        a.run(&["call", "shout", "--args", "\"hello\"", "--peer", &format!("{address}/p2p-circuit/p2p/{wanted}")])?;
+    assert_eq!(shouted.stdout, "HELLO\n", "{shouted:?}");
     Ok(())
 }
 

@@ -224,3 +224,16 @@ fn status_counts_connections_and_refusals() -> Result<()> {
     assert!(!row("refused").ends_with("none"), "{text}");
     Ok(())
 }
+
+#[test]
+fn a_peer_without_a_known_address_is_asked_through_the_running_node() -> Result<()> {
+    let (here, there) = (Node::start(&[])?, Node::start(&[])?);
+    there.join(&here)?;
+    // As of a peer that dialled this node and cannot be dialled.
+    fs::remove_file(here.folder().join("peers.json"))?;
+    let peer = there.peer_id()?;
+    assert_eq!(here.ask(&["status", "--peer", &peer])?["peer_id"], peer);
+    let nobody = here.run(&["status", "--peer", NOBODY])?;
+    assert!(nobody.code != Some(0) && nobody.stderr.contains(NOBODY), "{nobody:?}");
+    Ok(())
+}

@@ -93,6 +93,13 @@ async fn connect(data_dir: &DataDir, runtime: Arc<dyn Runtime>) -> Result<Client
 
 async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Result<Client, Failure> {
     let targets = targets(data_dir, peer)?;
+    if let (true, Ok(peer_id)) = (targets.is_empty(), peer.parse())
+        && let Ok(Client { queue, .. }) = connect(data_dir, Arc::clone(&runtime)).await
+    {
+        // The node may hold a connection that the peer made, or know a way to find it.
+        let queue = TargetedQueue::new(queue, Target::peer(peer_id));
+        return Ok(Client { queue: Arc::new(queue), _node: None });
+    }
     let (Some(identity), Some(secret)) = (data_dir.identity()?, data_dir.mesh_secret()?) else {
         let problem = format!(
             "the data folder {} belongs to no mesh yet: run `taskmesh join TICKET` first",

@@ -39,6 +39,7 @@ pub(crate) async fn discover(directory: &Directory, query: Discover) -> Result<D
     let timeout = Duration::try_from_secs_f64(query.timeout_s).unwrap_or_default();
     let hunt = Hunt { directory, trace: Trace::new(directory.runtime.now()), query, timeout };
     hunt.run().await;
+    hunt.note_cut_off();
     let (reached, mut attempts) = hunt.trace.into_parts();
     let mut peers = directory.peers(true).await?;
     peers.retain(|peer| reached.contains(&peer.peer_id));
@@ -119,7 +120,25 @@ impl Hunt<'_> {
         self.timeout.saturating_sub(self.trace.elapsed(self.directory.runtime.now()))
     }
 
+    /// Says of the ways that were still looking when the time was up that they were.
+    fn note_cut_off(&self) {
+        if self.is_done() {
+            return;
+        }
+        let error = QueueError::new(ErrorCode::Timeout, "it was still looking when the time was up");
+        for (method, since) in self.trace.cut_off() {
+            let trying = Trying { method, peer: self.query.peer_id, address: None, since };
+            self.trace.ended(trying, self.directory.runtime.now(), Err(&error));
+        }
+    }
+
     async fn try_method(&self, method: Method) {
+        self.trace.began(method, self.directory.runtime.now());
+        self.look_by(method).await;
+        self.trace.finished(method);
+    }
+
+    async fn look_by(&self, method: Method) {
         let since = self.directory.runtime.now();
         let fruitless = |error: &QueueError| {
             let trying = Trying { method, peer: self.query.peer_id, address: None, since };

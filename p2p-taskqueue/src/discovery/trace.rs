@@ -25,6 +25,8 @@ struct State {
     attempts: Vec<Attempt>,
     /// In the order in which they were reached.
     reached: Vec<PeerId>,
+    /// The ways that have begun and not ended.
+    running: Vec<(Method, Instant)>,
 }
 
 /// Something that is being tried.
@@ -44,6 +46,21 @@ impl Trace {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that can panic runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A way of finding peers begins.
+    pub(super) fn began(&self, method: Method, now: Instant) {
+        self.lock().running.push((method, now));
+    }
+
+    /// It has no more to say.
+    pub(super) fn finished(&self, method: Method) {
+        self.lock().running.retain(|(running, _)| *running != method);
+    }
+
+    /// The ways that were cut off, and when each had begun.
+    pub(super) fn cut_off(&self) -> Vec<(Method, Instant)> {
+        self.lock().running.clone()
     }
 
     /// Notes what an attempt came to.
@@ -88,5 +105,20 @@ impl Trace {
 
     pub(super) fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_that_has_not_ended_is_cut_off() {
+        let now = Instant::now();
+        let trace = Trace::new(now);
+        trace.began(Method::AddressBook, now);
+        trace.began(Method::Mdns, now);
+        trace.finished(Method::AddressBook);
+        assert_eq!(trace.cut_off(), [(Method::Mdns, now)]);
     }
 }

@@ -161,7 +161,7 @@ pub struct Complete {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Tasks to queue in the same transaction: all of them or, when one is refused, none, and the task stays as it was.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "super::bounded::submits")]
     pub submit: Vec<Submit>,
     /// Also claims the next task. Its `wait_s` holds the answer back, not the completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]

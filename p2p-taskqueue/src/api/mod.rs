@@ -3,6 +3,7 @@
 //! A new operation is a struct for its arguments, a struct for its answer, and one line in `operation.rs`; every carrier
 //! then has it.
 
+mod bounded;
 mod cache;
 mod caller;
 mod check;

@@ -178,6 +178,7 @@ pub(super) fn check_all(field: &str, submits: &[Submit], beside: usize) -> Resul
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SubmitMany {
     /// The tasks; together up to 4 MiB of payloads.
+    #[serde(deserialize_with = "super::bounded::submits")]
     pub tasks: Vec<Submit>,
 }
 

@@ -41,6 +41,20 @@ impl Method {
         Self::Kademlia,
         Self::Mdns,
     ];
+
+    /// The name that requests and answers carry.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Explicit => "explicit",
+            Self::AddressBook => "address_book",
+            Self::AnnounceFile => "announce_file",
+            Self::Bootstrap => "bootstrap",
+            Self::Rendezvous => "rendezvous",
+            Self::Kademlia => "kademlia",
+            Self::Mdns => "mdns",
+        }
+    }
 }
 
 /// Looks for peers, by every way that is switched on, and says what each attempt came to.
@@ -134,4 +148,16 @@ const fn default_timeout_s() -> f64 {
 
 const fn default_limit() -> u32 {
     50
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_are_written_as_named() {
+        for way in Method::ALL {
+            assert_eq!(serde_json::to_value(way).unwrap(), way.as_str());
+        }
+    }
 }

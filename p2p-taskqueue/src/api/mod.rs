@@ -38,5 +38,6 @@ pub use mesh::{
 pub use operation::{Operation, Request, Response, TaskQueue, TaskQueueExt};
 pub use read::{Get, GetMany, Got, GotMany, List, Listed, Order, Stats, StatsQuery, TypeStats, Wait, Waited};
 pub use submit::{Durability, OnParentFailure, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany};
+pub(crate) use target::peer_of;
 pub use target::{At, Target};
 pub use tools::{CallTool, ListTools, ToolCalled, ToolOffer, ToolsListed};

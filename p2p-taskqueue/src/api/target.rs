@@ -61,7 +61,8 @@ pub struct At {
     pub request: Box<Request>,
 }
 
-fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+/// The peer that an address names at its end.
+pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
         _ => None,

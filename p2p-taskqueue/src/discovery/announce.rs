@@ -1,10 +1,10 @@
 //! The announce file: a node says where it is in a file that other programs of the machine read. Its form is the
 //! reference's: a JSON object with `peer_id` and `multiaddr`, one address.
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
-use crate::node::is_loopback;
+use crate::{api::peer_of, node::is_loopback};
 
 /// The content of an announce file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +23,7 @@ pub(crate) fn announcement_of(peer: PeerId, addresses: &[Multiaddr]) -> Option<S
 pub(crate) fn announced(text: &str) -> Result<(PeerId, Multiaddr), String> {
     let Announcement { peer_id, multiaddr } = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let address: Multiaddr = multiaddr.parse().map_err(|_| format!("{multiaddr:?} is not an address"))?;
-    let named = match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => peer_id.parse().ok(),
-    };
+    let named = peer_of(&address).or_else(|| peer_id.parse().ok());
     named.map(|peer| (peer, address)).ok_or_else(|| "it does not say which peer it is".to_owned())
 }
 

@@ -10,13 +10,12 @@ use libp2p::PeerId;
 use super::{
     Found,
     announce::announced,
-    config::peer_at,
     search::search,
     trace::{Trace, Trying},
 };
 use crate::{
     ErrorCode, QueueError,
-    api::{Discover, Discovered, Method},
+    api::{Discover, Discovered, Method, peer_of},
     node::{Directory, Patience, limits::CONNECT_TIMEOUT},
     wire::Session,
 };
@@ -67,7 +66,7 @@ pub(crate) async fn find(
     if methods.is_empty() || timeout.is_zero() {
         return Err(missing);
     }
-    let names: Vec<_> = methods.iter().map(|method| name(*method)).collect();
+    let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
     let query =
         Discover { peer_id: Some(peer), methods, timeout_s: timeout.as_secs_f64(), limit: 1, ..Discover::default() };
     if discover(directory, query).await?.peers.is_empty() {
@@ -145,7 +144,7 @@ impl Hunt<'_> {
             self.trace.ended(trying, self.directory.runtime.now(), Err(error));
         };
         if !self.directory.discovery.is_on(method) {
-            let message = format!("{} is switched off", name(method));
+            let message = format!("{} is switched off", method.as_str());
             return fruitless(&QueueError::new(ErrorCode::Unsupported, message));
         }
         let candidates = match self.candidates(method).await {
@@ -233,10 +232,5 @@ impl Hunt<'_> {
 }
 
 fn found_at(address: &libp2p::Multiaddr) -> Option<Found> {
-    peer_at(address).map(|peer| Found { peer, addresses: vec![address.clone()] })
-}
-
-/// The way's name, as it travels.
-fn name(method: Method) -> String {
-    serde_json::to_value(method).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
+    peer_of(address).map(|peer| Found { peer, addresses: vec![address.clone()] })
 }

@@ -1,9 +1,12 @@
 use std::collections::{BTreeSet, HashSet};
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 
 use super::namespace::Namespace;
-use crate::{MeshSecret, QueueError, api::Method};
+use crate::{
+    MeshSecret, QueueError,
+    api::{Method, peer_of},
+};
 
 /// The peers that a configuration may name: each is dialled, and dialled again, for as long as the node runs.
 const CONFIGURED_MAX: usize = 64;
@@ -90,13 +93,13 @@ impl DiscoveryConfig {
     pub(crate) fn configured(&self) -> impl Iterator<Item = (PeerId, Multiaddr)> {
         let of = |method, addresses: &Vec<_>| if self.is_on(method) { addresses.clone() } else { Vec::new() };
         let addresses = [of(Method::Bootstrap, &self.bootstrap), of(Method::Rendezvous, &self.rendezvous_points)];
-        addresses.into_iter().flatten().filter_map(|address| Some((peer_at(&address)?, address)))
+        addresses.into_iter().flatten().filter_map(|address| Some((peer_of(&address)?, address)))
     }
 
     /// The peers that serve a way of finding peers, whether or not they are nodes of the mesh.
     pub(crate) fn points(&self) -> HashSet<PeerId> {
         let points = self.rendezvous_points.iter().filter(|_| self.is_on(Method::Rendezvous));
-        points.filter_map(peer_at).collect()
+        points.filter_map(peer_of).collect()
     }
 
     /// Whether the way is on.
@@ -112,18 +115,10 @@ pub(crate) fn named(field: &str, addresses: impl IntoIterator<Item = Multiaddr>)
     if addresses.len() > CONFIGURED_MAX {
         return Err(QueueError::over_limit(field, addresses.len(), CONFIGURED_MAX, "addresses"));
     }
-    let nameless = addresses.iter().find(|address| peer_at(address).is_none());
+    let nameless = addresses.iter().find(|address| peer_of(address).is_none());
     match nameless {
         Some(address) => Err(QueueError::invalid(field, format_args!("{address} does not end with /p2p/PEER_ID"))),
         None => Ok(addresses),
-    }
-}
-
-/// The peer that an address names at its end.
-pub(super) fn peer_at(address: &Multiaddr) -> Option<PeerId> {
-    match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => None,
     }
 }
 

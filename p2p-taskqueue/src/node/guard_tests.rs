@@ -14,14 +14,15 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{ConnectionLimits, NoFiles, Node, NodeConfig, NodeHandle};
+use super::{
+    ConnectionLimits, NoFiles, Node, NodeConfig, NodeHandle,
+    tests::{LOCAL, transport, until_transport},
+};
 use crate::{
-    Caller, ErrorCode, Identity, MeshSecret, QueueError, TaskQueueExt,
-    api::{At, List, StatusQuery, Target, TransportStatus},
+    ErrorCode, Identity, MeshSecret, QueueError,
+    api::{At, List, Target, TransportStatus},
     testing::{FakeQueue, FakeRoutes, ManualRuntime, runtime, soon},
 };
-
-const LOCAL: &Caller = &Caller::Local;
 
 /// What a peer that offers no encryption says first.
 const PLAINTEXT: &[u8] = b"\x13/multistream/1.0.0\n\x11/plaintext/2.0.0\n";
@@ -52,21 +53,6 @@ async fn ask(node: &NodeHandle, peer: &NodeHandle) -> Result<(), QueueError> {
     let target = Target { remote_multiaddr: Some(address_of(peer)), remote_peer_id: None };
     let request = At::request(target, crate::Request::List(List::default()));
     soon(node.queue().call(LOCAL, request)).await.map(drop)
-}
-
-async fn transport(node: &NodeHandle) -> TransportStatus {
-    let query = StatusQuery { detail: true, ..StatusQuery::default() };
-    soon(node.queue().status(LOCAL, query)).await.unwrap().transport.unwrap()
-}
-
-/// Waits until the node's own account of its connections is so.
-async fn until_transport(node: &NodeHandle, is_so: impl Fn(&TransportStatus) -> bool) {
-    let becomes_so = async {
-        while !is_so(&transport(node).await) {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(becomes_so).await;
 }
 
 fn refused(status: &TransportStatus, reason: &str) -> u64 {

@@ -11,6 +11,7 @@ use super::{
     redial::Redial,
     transport::{is_relayed, with_peer},
 };
+use crate::api::peer_of;
 
 /// A relay through which this node is to be reached.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(super) struct Relay {
 impl Relay {
     /// None when the address does not say which peer it leads to.
     pub(super) fn new(address: &Multiaddr, now: Instant) -> Option<Self> {
-        let Some(Protocol::P2p(peer)) = address.iter().last() else { return None };
+        let peer = peer_of(address)?;
         Some(Self { peer, address: address.clone(), listener: None, is_reserved: false, redial: Redial::at_once(now) })
     }
 }

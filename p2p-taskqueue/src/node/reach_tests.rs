@@ -5,14 +5,15 @@ use std::sync::Arc;
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, multiaddr::Protocol, swarm::SwarmEvent};
 
-use super::{NoFiles, Node, NodeConfig, NodeHandle, ReachConfig};
+use super::{
+    NoFiles, Node, NodeConfig, NodeHandle, ReachConfig,
+    tests::{LOCAL, transport, until_transport},
+};
 use crate::{
     Caller, ErrorCode, Identity, Json, MeshSecret, Operation, QueueError, TaskQueueExt,
-    api::{At, Claim, Get, Invite, Join, List, StatusQuery, Submit, Target, TransportStatus},
+    api::{At, Claim, Get, Invite, Join, List, Submit, Target},
     testing::{FakeQueue, FakeRoutes, runtime, soon},
 };
-
-const LOCAL: &Caller = &Caller::Local;
 
 /// What stays when a node is started again.
 struct Machine {
@@ -86,21 +87,6 @@ async fn circuit_of(node: &NodeHandle) -> Multiaddr {
 
 fn is_circuit(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
-}
-
-async fn transport(node: &NodeHandle) -> TransportStatus {
-    let query = StatusQuery { detail: true, ..StatusQuery::default() };
-    soon(node.queue().status(LOCAL, query)).await.unwrap().transport.unwrap()
-}
-
-/// Waits until the node's own account of its connections is so.
-async fn until_transport(node: &NodeHandle, is_so: impl Fn(&TransportStatus) -> bool) {
-    let becomes_so = async {
-        while !is_so(&transport(node).await) {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(becomes_so).await;
 }
 
 /// Asks for a reservation and for nothing else; where it then listens, or why it does not.

@@ -9,7 +9,7 @@ use crate::{
     Ticket,
     api::{
         At, Cancel, Claim, Complete, CompletedStatus, Get, Invite, Join, List, Peers, StatusQuery, Submit, Target,
-        ToolOffer, Wait,
+        ToolOffer, TransportStatus, Wait,
     },
     testing::{FakeQueue, FakeRoutes, runtime, soon},
 };
@@ -59,6 +59,22 @@ where
 
 pub(super) fn code<T: std::fmt::Debug>(result: Result<T, QueueError>) -> ErrorCode {
     result.unwrap_err().code
+}
+
+/// The node's own account of its connections.
+pub(super) async fn transport(node: &NodeHandle) -> TransportStatus {
+    let query = StatusQuery { detail: true, ..StatusQuery::default() };
+    soon(node.queue().status(LOCAL, query)).await.unwrap().transport.unwrap()
+}
+
+/// Waits until the node's own account of its connections is so.
+pub(super) async fn until_transport(node: &NodeHandle, is_so: impl Fn(&TransportStatus) -> bool) {
+    let becomes_so = async {
+        while !is_so(&transport(node).await) {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(becomes_so).await;
 }
 
 /// Waits until `node` can or cannot ask `peer`.

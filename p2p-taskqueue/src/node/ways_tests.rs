@@ -88,15 +88,6 @@ async fn what_was_refused_is_counted() {
     let (node_a, node_b) = (a.start().await, b.start().await);
     let refused = at(&node_b, &address_of(&node_a), StatusQuery::default()).await;
     assert_eq!(code(refused), ErrorCode::Unauthorized);
-    let detail = StatusQuery { detail: true, ..StatusQuery::default() };
-    let since = std::time::Instant::now();
-    loop {
-        // This end has seen the other's proof, or is about to.
-        let transport = node_a.queue().status(LOCAL, detail).await.unwrap().transport.unwrap();
-        if transport.refused.get("other_mesh") == Some(&1) {
-            break;
-        }
-        assert!(since.elapsed() < crate::testing::DEADLINE, "{transport:?}");
-        tokio::task::yield_now().await;
-    }
+    // This end has seen the other's proof, or is about to.
+    until_transport(&node_a, |status| status.refused.get("other_mesh") == Some(&1)).await;
 }

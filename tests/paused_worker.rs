@@ -94,7 +94,7 @@ fn a_worker_that_comes_back_after_its_lease_can_do_nothing_else_with_its_fence()
     let mut overtaken = Overtaken::new("same", "same")?;
     overtaken.refusal()?;
     let (task_id, fence, before) = (overtaken.task.task_id, overtaken.stale, overtaken.record()?);
-    let renew = Renew { task_id, fence, lease_s: 60.0, progress: Some(1.0), status_message: None };
+    let renew = Renew { progress: Some(1.0), ..Renew::new(task_id, fence, 60.0) };
     let fail = Fail { task_id, fence, error: "too late".to_owned(), retryable: false, delay_s: None };
     let release = Release { task_id, fence, delay_s: 0.0, reason: "too late".to_owned() };
     let paused = &mut overtaken.paused;

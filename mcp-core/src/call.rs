@@ -7,7 +7,7 @@ use p2p_taskqueue::{
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use crate::McpConfig;
+use crate::{McpConfig, principal::Principal};
 
 /// The way of every tool to the queue: each call has a time limit, those that wait have a bound of their own and end at
 /// the shutdown.
@@ -30,7 +30,7 @@ impl Calls {
         }
     }
 
-    /// Asks the target one operation.
+    /// Asks the target one operation, in the name of the principal.
     ///
     /// # Errors
     ///
@@ -40,8 +40,15 @@ impl Calls {
     /// # Cancel safety
     ///
     /// As [`TaskQueue::call`], whose future is dropped with this one.
-    pub(crate) async fn ask<O: Operation>(&self, target: Target, operation: O) -> Result<O::Answer, QueueError> {
-        let request = At::request(target, operation.into_request());
+    pub(crate) async fn ask<O: Operation>(
+        &self,
+        principal: &Principal,
+        target: Target,
+        operation: O,
+    ) -> Result<O::Answer, QueueError> {
+        let mut request = operation.into_request();
+        principal.sign(&mut request);
+        let request = At::request(target, request);
         let wait = wait_of(&request);
         let _permit = self.permit(wait)?;
         let limit = self.timeout.saturating_add(wait).saturating_add(patience_of(&request));
@@ -61,6 +68,24 @@ impl Calls {
             QueueError::new(ErrorCode::Overloaded, "too many calls wait already: ask without waiting, or later")
                 .with_retry_after_s(RETRY_AFTER_S)
         })
+    }
+}
+
+/// One client's way to the queue, for the time of one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    calls: &'a Calls,
+    principal: &'a Principal,
+}
+
+impl<'a> Asker<'a> {
+    pub(crate) const fn new(calls: &'a Calls, principal: &'a Principal) -> Self {
+        Self { calls, principal }
+    }
+
+    /// As [`Calls::ask`], in this client's name.
+    pub(crate) async fn ask<O: Operation>(self, target: Target, operation: O) -> Result<O::Answer, QueueError> {
+        self.calls.ask(self.principal, target, operation).await
     }
 }
 

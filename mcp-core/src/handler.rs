@@ -14,9 +14,10 @@ use tracing::{Instrument, field::Empty};
 
 use crate::{
     McpConfig,
-    call::Calls,
+    call::{Asker, Calls},
     error::rpc_error,
     http::RawArguments,
+    principal::Principal,
     tools::{Answer, Tool, table},
 };
 
@@ -45,8 +46,9 @@ impl Handler {
 
     /// Answers until the client goes away: rmcp itself lets a handler run on.
     async fn answer(&self, tool: &Tool, arguments: &[u8], context: &RequestContext<RoleServer>) -> Answer {
+        let principal = principal(context);
         tokio::select! {
-            answer = tool.call(&self.0.calls, arguments) => answer,
+            answer = tool.call(Asker::new(&self.0.calls, &principal), arguments) => answer,
             () = context.ct.cancelled() => {
                 Answer::refused(&QueueError::new(ErrorCode::Interrupted, "the client went away"))
             }
@@ -96,6 +98,12 @@ impl ServerHandler for Handler {
         span.record("outcome", answer.outcome);
         Ok(CallToolResponse::Complete(result(answer)))
     }
+}
+
+/// Who asks, as the checks before rmcp found out; nobody in particular over a transport that has none.
+fn principal(context: &RequestContext<RoleServer>) -> Principal {
+    let parts = context.extensions.get::<Parts>();
+    parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
 }
 
 /// The arguments as the client wrote them; over a transport that does not keep them, as rmcp read them.

@@ -20,6 +20,7 @@
 //! | `tools` | the table of tools, their schemas, arguments and answers |
 //! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
 //! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies, health |
+//! | `principal` | who asks |
 //! | `error` | the single mapping of errors to JSON-RPC codes and HTTP statuses |
 
 mod call;
@@ -27,6 +28,7 @@ mod config;
 mod error;
 mod handler;
 mod http;
+mod principal;
 mod server;
 mod tools;
 

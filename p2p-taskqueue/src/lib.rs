@@ -35,7 +35,7 @@ pub use discovery::DiscoveryConfig;
 pub use identity::{Identity, MeshSecret};
 pub use libp2p::{Multiaddr, PeerId};
 pub use node::{ConnectionLimits, Node, NodeConfig, NodeHandle, ReachConfig};
-pub use task::{Fence, Json, Task, TaskId, TaskStatus};
+pub use task::{FailedBy, Fence, Json, Task, TaskId, TaskStatus};
 pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -116,7 +116,7 @@ impl Client {
     }
 
     async fn renew(&self, task: &Task, fence: Fence) -> Result<()> {
-        let renew = Renew { task_id: task.task_id, fence, lease_s: LEASE_S, progress: Some(0.5), status_message: None };
+        let renew = Renew { progress: Some(0.5), ..Renew::new(task.task_id, fence, LEASE_S) };
         match refused(self.queue.renew(&Caller::Local, renew).await)? {
             Some(_) => say(&Said::Renewed(task.task_id, fence)),
             None => Ok(()),

@@ -19,6 +19,7 @@ use crate::{
     McpConfig,
     call::{RETRY_AFTER_S, shutting_down},
     error::Refusal,
+    principal::Principal,
 };
 
 /// The bounds and checks that every request to `/mcp` passes before rmcp sees it.
@@ -72,7 +73,7 @@ impl Gate {
     async fn pass(&self, mut request: Request, next: Next) -> Result<Response, Refusal> {
         let _room = self.room()?;
         self.check_site(request.uri(), request.headers())?;
-        self.check_token(request.headers())?;
+        let principal = self.principal(request.headers())?;
         accept::widen(request.headers_mut());
         if request.method() != Method::POST {
             return Ok(next.run(request).await);
@@ -81,6 +82,7 @@ impl Gate {
         let (bytes, _room) = self.bodies.read(&parts.headers, body).await?;
         let (arguments, rest) = body::take_arguments(&bytes)?;
         parts.extensions.insert(arguments);
+        parts.extensions.insert(principal);
         // The body may have become shorter; rmcp reads it to its end and needs no length.
         parts.headers.remove(header::CONTENT_LENGTH);
         Ok(next.run(Request::from_parts(parts, Body::from(rest))).await)
@@ -110,11 +112,12 @@ impl Gate {
         Ok(())
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.config.bearer_token else { return Ok(()) };
+    /// Who asks, by the token that they show.
+    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        let Some(token) = &self.config.bearer_token else { return Ok(Principal::default()) };
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         if shown.is_some_and(|shown| token.matches(shown)) {
-            return Ok(());
+            return Ok(Principal::named(TOKEN_HOLDER));
         }
         Err(QueueError::new(ErrorCode::Unauthorized, "show the bearer token of this server").into())
     }
@@ -142,3 +145,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 const SCHEME: &[u8] = b"bearer ";
+
+/// What whoever shows the one token is called.
+const TOKEN_HOLDER: &str = "client";

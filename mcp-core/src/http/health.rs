@@ -11,7 +11,7 @@ use p2p_taskqueue::{
 };
 
 use super::Gate;
-use crate::call::Calls;
+use crate::{call::Calls, principal::Principal};
 
 /// Answers while the process does.
 pub(crate) async fn health() -> Response {
@@ -33,7 +33,7 @@ pub(crate) async fn ready(State((gate, calls)): State<(Arc<Gate>, Arc<Calls>)>) 
 async fn probe(gate: &Gate, calls: &Calls) -> Result<(), QueueError> {
     let _room = gate.room()?;
     let query = StatusQuery { timeout_s: READY_TIMEOUT.as_secs_f64(), detail: false };
-    tokio::time::timeout(READY_TIMEOUT, calls.ask(Target::default(), query))
+    tokio::time::timeout(READY_TIMEOUT, calls.ask(&Principal::default(), Target::default(), query))
         .await
         .map_err(|_| QueueError::new(ErrorCode::Timeout, "the queue did not answer"))?
         .map(|_| ())

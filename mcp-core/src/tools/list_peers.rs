@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{arguments::Arguments, verb::Verb};
-use crate::call::Calls;
+use crate::call::Asker;
 
 /// Asks which peers a node knows and, if wanted, what each can do.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -69,15 +69,15 @@ impl Verb for ListPeers {
         Ok(read)
     }
 
-    async fn run(self, calls: &Calls, target: Target) -> Result<PeersFound, QueueError> {
+    async fn run(self, asker: Asker<'_>, target: Target) -> Result<PeersFound, QueueError> {
         if self.discover && target.is_local() {
             // What it finds is connected then, and listed. A node that cannot look now still knows what it knows.
-            let _looked = calls.ask(Target::default(), self.search()).await;
+            let _looked = asker.ask(Target::default(), self.search()).await;
         }
-        let listed = calls.ask(target, Peers { connected_only: self.connected_only }).await?;
+        let listed = asker.ask(target, Peers { connected_only: self.connected_only }).await?;
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let peers: Vec<_> = stream::iter(listed.peers.into_iter().take(limit))
-            .map(|peer| self.describe(calls, peer))
+            .map(|peer| self.describe(asker, peer))
             .buffered(ASKED_AT_ONCE)
             .collect()
             .await;
@@ -91,11 +91,11 @@ impl ListPeers {
         Discover { methods, timeout_s: self.discovery_timeout_s, ..Discover::default() }
     }
 
-    async fn describe(&self, calls: &Calls, peer: Peer) -> PeerFound {
+    async fn describe(&self, asker: Asker<'_>, peer: Peer) -> PeerFound {
         let mut capabilities = None;
         if self.include_capabilities && peer.connected {
             let query = StatusQuery { timeout_s: self.capabilities_timeout_s, detail: false };
-            capabilities = calls.ask(Target::peer(peer.peer_id), query).await.ok().map(|status| status.capabilities);
+            capabilities = asker.ask(Target::peer(peer.peer_id), query).await.ok().map(|status| status.capabilities);
         }
         PeerFound { peer, capabilities }
     }

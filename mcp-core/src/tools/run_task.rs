@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{arguments::Arguments, verb::Verb};
-use crate::call::Calls;
+use crate::call::Asker;
 
 /// Submits a task and waits for its end.
 #[derive(Debug, JsonSchema)]
@@ -39,10 +39,10 @@ impl Verb for RunTask {
         Ok(Self { submit: arguments.into_type()?, timeout_s })
     }
 
-    async fn run(self, calls: &Calls, target: Target) -> Result<Ran, QueueError> {
-        let submitted = calls.ask(target.clone(), self.submit).await?;
+    async fn run(self, asker: Asker<'_>, target: Target) -> Result<Ran, QueueError> {
+        let submitted = asker.ask(target.clone(), self.submit).await?;
         let wait = Wait::one(submitted.task_id, self.timeout_s);
-        let waited = calls.ask(target, wait).await.map_err(|error| submitted_but(&submitted, error))?;
+        let waited = asker.ask(target, wait).await.map_err(|error| submitted_but(&submitted, error))?;
         Ok(Ran { task: waited.task, done: waited.done })
     }
 }

@@ -1,7 +1,7 @@
 use p2p_taskqueue::api::{
-    CacheDelete, CacheGet, CacheHas, CacheSet, CallTool, Cancel, Claim, ClaimMany, Complete, Discover, Fail, Get,
-    GetMany, Heartbeat, Limit, List, ListTools, Pause, Purge, Release, Renew, Resume, Retry, StatsQuery, StatusQuery,
-    Submit, SubmitMany, Wait,
+    Answer, CacheDelete, CacheGet, CacheHas, CacheSet, CallTool, Cancel, Claim, ClaimMany, Complete, Discover, Fail,
+    Get, GetMany, Heartbeat, Limit, List, ListTools, Pause, Purge, Release, Renew, Resume, Retry, StatsQuery,
+    StatusQuery, Submit, SubmitMany, Wait,
 };
 
 use super::{
@@ -68,6 +68,12 @@ fn for_submitters() -> Vec<Tool> {
             "Calls a task off. A queued task is cancelled at once (cancelled:true). The worker of a running task is told to \
              stop (cancel_requested:true), and a result that it delivers first still counts. already_finished when the task \
              had ended.",
+        ),
+        Tool::of::<Answer>("p2p_taskqueue_answer_task", "Answer a worker's question", Hints::SETTLES).described(
+            "Answers what the worker of a running task asks for, which the task's input_requests show by key. input_responses \
+             has an answer for each key, or for some: for a form {\"action\":\"accept\",\"content\":{…}} as its \
+             requestedSchema says, or {\"action\":\"decline\"}. Ask the user; do not make answers up. Keys that are answered \
+             or unknown are ignored; accepted says how many counted.",
         ),
     ]
 }

@@ -10,7 +10,7 @@ use super::{
     schema::{self, Alias, Inputs, Named, Object},
     verb::Verb,
 };
-use crate::call::Calls;
+use crate::call::Asker;
 
 /// A tool: what clients are told about it, and what it does.
 pub(crate) struct Tool {
@@ -25,7 +25,7 @@ pub(crate) struct Tool {
 }
 
 /// Reads the arguments as the verb's own and does it.
-type Run = for<'a> fn(&'a Calls, Arguments<'a>) -> BoxFuture<'a, Result<Answer, QueueError>>;
+type Run = for<'a> fn(Asker<'a>, Arguments<'a>) -> BoxFuture<'a, Result<Answer, QueueError>>;
 
 /// What a client may assume of a tool before it asks its user.
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +71,10 @@ impl Tool {
     /// # Cancel safety
     ///
     /// Dropping the future drops the queue's call: its answer is given up, not what it may have done.
-    pub(crate) async fn call(&self, calls: &Calls, arguments: &[u8]) -> Answer {
+    pub(crate) async fn call(&self, asker: Asker<'_>, arguments: &[u8]) -> Answer {
         let arguments = Arguments::parse(arguments).and_then(|arguments| arguments.normalize(&self.inputs));
         let answer = match arguments {
-            Ok(arguments) => (self.run)(calls, arguments).await,
+            Ok(arguments) => (self.run)(asker, arguments).await,
             Err(error) => Err(error),
         };
         answer.unwrap_or_else(|error| Answer::refused(&error))
@@ -87,10 +87,10 @@ impl fmt::Debug for Tool {
     }
 }
 
-fn run<'a, V: Verb>(calls: &'a Calls, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Answer, QueueError>> {
+fn run<'a, V: Verb>(asker: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Answer, QueueError>> {
     Box::pin(async move {
         let target = arguments.take_target()?;
-        let answer = V::read(arguments)?.run(calls, target).await?;
+        let answer = V::read(arguments)?.run(asker, target).await?;
         Answer::done(&answer)
     })
 }

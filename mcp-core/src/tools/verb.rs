@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::arguments::Arguments;
-use crate::call::Calls;
+use crate::call::Asker;
 
 /// What a tool does: an operation of the queue, or a few of them together.
 pub(super) trait Verb: JsonSchema + Send + Sized {
@@ -20,7 +20,7 @@ pub(super) trait Verb: JsonSchema + Send + Sized {
     fn read(arguments: Arguments<'_>) -> Result<Self, QueueError>;
 
     /// Does it at the target.
-    fn run(self, calls: &Calls, target: Target) -> impl Future<Output = Result<Self::Answer, QueueError>> + Send;
+    fn run(self, asker: Asker<'_>, target: Target) -> impl Future<Output = Result<Self::Answer, QueueError>> + Send;
 }
 
 impl<O> Verb for O
@@ -34,7 +34,7 @@ where
         arguments.into_type()
     }
 
-    fn run(self, calls: &Calls, target: Target) -> impl Future<Output = Result<Self::Answer, QueueError>> + Send {
-        calls.ask(target, self)
+    async fn run(self, asker: Asker<'_>, target: Target) -> Result<Self::Answer, QueueError> {
+        asker.ask(target, self).await
     }
 }

@@ -148,4 +148,4 @@ async fn a_call_without_arguments_has_none() {
     }
 }
 
-const TOOLS: usize = 30;
+const TOOLS: usize = 31;

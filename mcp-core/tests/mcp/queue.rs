@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use p2p_taskqueue::{
     Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
     api::{
-        At, BridgeStatus, CacheDeleted, CacheGot, CacheHad, CacheStored, Cancelled, Capabilities, Check, Claimed,
-        ClaimedMany, Complete, Completed, Discovered, Durability, Failed, Got, GotMany, Heard, KnownPeer, Limited,
-        Listed, Paused, Peer, PeersListed, Purged, QueueStatus, Released, Renewed, Resumed, Retried, Scheduler, Stats,
-        Status, Submit, SubmitResult, Submitted, SubmittedMany, ToolCalled, ToolsListed, TypeStats, VectorClock,
-        Waited,
+        Answered, At, BridgeStatus, CacheDeleted, CacheGot, CacheHad, CacheStored, Cancelled, Capabilities, Check,
+        Claimed, ClaimedMany, Complete, Completed, Discovered, Durability, Failed, Got, GotMany, Heard, KnownPeer,
+        Limited, Listed, Paused, Peer, PeersListed, Purged, QueueStatus, Released, Renewed, Resumed, Retried,
+        Scheduler, Stats, Status, Submit, SubmitResult, Submitted, SubmittedMany, ToolCalled, ToolsListed, TypeStats,
+        VectorClock, Waited,
     },
 };
 use tokio::sync::Notify;
@@ -104,6 +104,10 @@ impl FakeQueue {
             status_message: None,
             result: Some(Json::from_value(&42).unwrap()),
             error: None,
+            failed_by: None,
+            input_requests: BTreeMap::new(),
+            submitter: None,
+            result_ttl_s: 86_400.0,
             labels: Vec::new(),
             session: None,
             after: Vec::new(),
@@ -131,9 +135,7 @@ impl FakeQueue {
             }
             Request::Claim(_) => Response::Claimed(Claimed { task: self.claim() }),
             Request::ClaimMany(_) => Response::ClaimedMany(ClaimedMany { tasks: self.claim().into_iter().collect() }),
-            Request::Renew(_) => {
-                Response::Renewed(Renewed { lease_until: 300.5, cancel_requested: false, deadline: None })
-            }
+            Request::Renew(_) => Response::Renewed(Renewed { lease_until: 300.5, ..Renewed::default() }),
             Request::Complete(complete) => Response::Completed(self.complete(complete)),
             Request::Fail(_) => Response::Failed(Failed { status: TaskStatus::Queued, attempt: 1 }),
             Request::Release(_) => Response::Released(Released { status: TaskStatus::Queued }),
@@ -142,6 +144,7 @@ impl FakeQueue {
                 cancel_requested: false,
                 status: TaskStatus::Cancelled,
             }),
+            Request::Answer(_) => Response::Answered(Answered { accepted: 1, open: 0, status: TaskStatus::Running }),
             Request::GetMany(get) => Response::GotMany(self.get_many(get.task_ids)),
             Request::Get(get) => Response::Got(Got { task: self.find(get.task_id)? }),
             Request::Wait(wait) => {

@@ -21,6 +21,10 @@ fn calls(id: TaskId) -> Vec<(&'static str, Value)> {
         ("p2p_taskqueue_get_tasks", json!({ "task_ids": [id, "0".repeat(32)] })),
         ("p2p_taskqueue_list_tasks", json!({ "status": "completed", "order": "newest" })),
         ("p2p_taskqueue_cancel_task", json!({ "task_id": id, "reason": "not needed" })),
+        (
+            "p2p_taskqueue_answer_task",
+            json!({ "task_id": id, "input_responses": { "go-on": { "action": "accept", "content": {} } } }),
+        ),
         ("p2p_taskqueue_status", json!({ "detail": true })),
         ("list_peers", json!({ "include_capabilities": true })),
         ("p2p_taskqueue_discover", json!({ "methods": ["mdns", "kademlia"], "timeout_s": 2 })),

@@ -1,10 +1,13 @@
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::RangeInclusive,
+};
 
 use super::{
     QueueError,
-    limits::{NAME_BYTES_MAX, TASK_TYPES_MAX, WAIT_IDS_MAX},
+    limits::{INPUTS_BYTES_MAX, INPUTS_MAX, NAME_BYTES_MAX, TASK_TYPES_MAX, WAIT_IDS_MAX},
 };
-use crate::task::TaskId;
+use crate::task::{Json, TaskId};
 
 /// Arguments that know their own bounds.
 ///
@@ -61,6 +64,19 @@ pub(super) fn ids(field: &str, ids: &[TaskId]) -> Result<(), QueueError> {
 
 pub(super) fn task_types(field: &str, values: &[String]) -> Result<(), QueueError> {
     labels(field, values, TASK_TYPES_MAX)
+}
+
+/// What a worker asks for, or the answers.
+pub(super) fn inputs(field: &str, values: &BTreeMap<String, Json>) -> Result<(), QueueError> {
+    if values.len() > INPUTS_MAX {
+        return Err(QueueError::over_limit(field, values.len(), INPUTS_MAX, "keys"));
+    }
+    values.keys().try_for_each(|key| name(field, key))?;
+    let bytes = values.iter().map(|(key, value)| key.len() + value.len_bytes()).sum();
+    if bytes > INPUTS_BYTES_MAX {
+        return Err(QueueError::over_limit(field, bytes, INPUTS_BYTES_MAX, "bytes"));
+    }
+    Ok(())
 }
 
 pub(super) fn seconds(field: &str, value: Option<f64>, range: RangeInclusive<f64>) -> Result<(), QueueError> {

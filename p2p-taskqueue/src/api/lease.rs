@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::submit::check_all;
 use super::{
     QueueError, Submit,
-    check::{Check, labels, name, seconds, task_types, text},
+    check::{Check, inputs, labels, name, seconds, task_types, text},
     limits::{
         CLAIM_WAIT_S_MAX, CLAIMS_MAX, ERROR_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, LEASE_S_RANGE, MESSAGE_BYTES_MAX,
         SPAN_S_MAX,
@@ -120,18 +122,50 @@ pub struct Renew {
     /// A sentence for whoever waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_message: Option<String>,
+    /// What the worker asks whoever waits for: a request for each key, and a key for one question only. A form to fill in
+    /// is `{"method":"elicitation/create","params":{"message":…,"requestedSchema":{…}}}`. The record shows those that are
+    /// not answered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input_requests: BTreeMap<String, Json>,
+    /// Answer only when there is something to tell the worker, or after so many seconds; less than `lease_s`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wait_s: f64,
+}
+
+impl Renew {
+    /// Extends the lease, and says nothing of the work.
+    #[must_use]
+    pub const fn new(task_id: TaskId, fence: Fence, lease_s: f64) -> Self {
+        Self {
+            task_id,
+            fence,
+            lease_s,
+            progress: None,
+            status_message: None,
+            input_requests: BTreeMap::new(),
+            wait_s: 0.0,
+        }
+    }
 }
 
 impl Check for Renew {
     fn check(&self) -> Result<(), QueueError> {
         seconds("lease_s", Some(self.lease_s), LEASE_S_RANGE)?;
         seconds("progress", self.progress, 0.0..=1.0)?;
+        seconds("wait_s", Some(self.wait_s), 0.0..=CLAIM_WAIT_S_MAX)?;
+        if self.wait_s >= self.lease_s {
+            return Err(QueueError::invalid(
+                "wait_s",
+                "must be less than lease_s, else the lease ends during the wait",
+            ));
+        }
+        inputs("input_requests", &self.input_requests)?;
         self.status_message.iter().try_for_each(|message| text("status_message", message, MESSAGE_BYTES_MAX))
     }
 }
 
 /// The answer to a [`Renew`].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Renewed {
     /// When the lease now ends.
@@ -141,6 +175,9 @@ pub struct Renewed {
     pub cancel_requested: bool,
     /// When the task is given up.
     pub deadline: Option<f64>,
+    /// The answers that there are to what this renewal asks for, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input_responses: BTreeMap<String, Json>,
 }
 
 /// Ends a task that the caller holds.
@@ -325,4 +362,9 @@ const fn default_max_tasks() -> u32 {
 
 const fn default_true() -> bool {
     true
+}
+/// As serde asks for it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
 }

@@ -22,6 +22,12 @@ pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// A worker's error text: the last 4 KiB of its standard error and the sentence before it.
 pub const ERROR_BYTES_MAX: usize = 8 * 1024;
 
+/// Questions that the worker of a task may ask: more than a person answers.
+pub const INPUTS_MAX: usize = 32;
+
+/// The questions of one task, or their answers, in bytes of JSON text: they are kept with the running task.
+pub const INPUTS_BYTES_MAX: usize = 64 * 1024;
+
 /// An idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 

@@ -3,6 +3,7 @@
 //! A new operation is a struct for its arguments, a struct for its answer, and one line in `operation.rs`; every carrier
 //! then has it.
 
+mod answer;
 mod bounded;
 mod cache;
 mod caller;
@@ -21,6 +22,7 @@ mod submit;
 mod target;
 mod tools;
 
+pub use answer::{Answer, Answered};
 pub use cache::{CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored};
 pub use caller::Caller;
 pub use check::Check;
@@ -37,6 +39,7 @@ pub use mesh::{
 };
 pub use operation::{Operation, Request, Response, TaskQueue, TaskQueueExt};
 pub use read::{Get, GetMany, Got, GotMany, List, Listed, Order, Stats, StatsQuery, TypeStats, Wait, Waited};
+pub(crate) use submit::default_day_s;
 pub use submit::{Durability, OnParentFailure, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany};
 pub(crate) use target::peer_of;
 pub use target::{At, Target};

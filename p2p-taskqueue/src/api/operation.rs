@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored, CallTool, Caller,
-    Cancel, Cancelled, Check, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, Discover, Discovered,
-    ErrorCode, Fail, Failed, Get, GetMany, Got, GotMany, Heard, Heartbeat, Invitation, Invite, Join, Joined, Limit,
-    Limited, List, ListTools, Listed, Pause, Paused, Peers, PeersListed, Purge, Purged, QueueError, Release, Released,
-    Renew, Renewed, Resume, Resumed, Retried, Retry, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany,
-    Submitted, SubmittedMany, Target, ToolCalled, ToolsListed, Wait, Waited,
+    Answer, Answered, At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored,
+    CallTool, Caller, Cancel, Cancelled, Check, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, Discover,
+    Discovered, ErrorCode, Fail, Failed, Get, GetMany, Got, GotMany, Heard, Heartbeat, Invitation, Invite, Join,
+    Joined, Limit, Limited, List, ListTools, Listed, Pause, Paused, Peers, PeersListed, Purge, Purged, QueueError,
+    Release, Released, Renew, Renewed, Resume, Resumed, Retried, Retry, Stats, StatsQuery, Status, StatusQuery, Submit,
+    SubmitMany, Submitted, SubmittedMany, Target, ToolCalled, ToolsListed, Wait, Waited,
 };
 
 /// Something that answers operations: the queue in this process, a peer, another process, another runtime.
@@ -179,6 +179,8 @@ operations! {
     "release" release: Release => Released;
     /// Call a task off.
     "cancel" cancel: Cancel => Cancelled;
+    /// Answer what a task's worker asks for.
+    "answer" answer: Answer => Answered;
     /// Read one record.
     "get" get: Get => Got;
     /// Read several records.
@@ -234,6 +236,7 @@ impl Request {
             Self::Claim(claim) => claim.wait_s,
             Self::ClaimMany(many) => many.claim.wait_s,
             Self::Complete(complete) => complete.claim_next.as_ref().map_or(0.0, |claim| claim.wait_s),
+            Self::Renew(renew) => renew.wait_s,
             Self::Wait(wait) => wait.timeout_s,
             Self::Discover(discover) => discover.timeout_s,
             Self::CallTool(call) => call.timeout_s,

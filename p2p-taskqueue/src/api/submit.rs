@@ -20,6 +20,11 @@ pub struct Submit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(skip))]
     pub task_id: Option<TaskId>,
+    /// Who submits it, as the server that let them in calls them: shown in the record, and part of the scope of
+    /// `idempotency_key`. No proof of anything by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub submitter: Option<String>,
     /// What kind of work it is; workers claim by it.
     pub task_type: String,
     /// Which model it asks for.
@@ -98,6 +103,7 @@ impl Submit {
     pub fn new(task_type: impl Into<String>, payload: Json) -> Self {
         Self {
             task_id: None,
+            submitter: None,
             task_type: task_type.into(),
             model_name: String::new(),
             payload,
@@ -124,6 +130,7 @@ impl Submit {
 impl Check for Submit {
     fn check(&self) -> Result<(), QueueError> {
         name("task_type", &self.task_type)?;
+        self.submitter.iter().try_for_each(|submitter| name("submitter", submitter))?;
         text("model_name", &self.model_name, NAME_BYTES_MAX)?;
         if self.payload.len_bytes() > JSON_BYTES_MAX {
             return Err(QueueError::over_limit("payload", self.payload.len_bytes(), JSON_BYTES_MAX, "bytes"));
@@ -265,7 +272,7 @@ const fn default_backoff_s() -> f64 {
     1.0
 }
 
-const fn default_day_s() -> f64 {
+pub(crate) const fn default_day_s() -> f64 {
     86_400.0
 }
 

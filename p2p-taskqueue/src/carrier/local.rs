@@ -262,7 +262,7 @@ mod tests {
         assert_eq!((claimed.payload, claimed.owner), (payload, submitted.peer_id));
         assert_eq!(queue.claim(&ME, Claim::new("w2")).await?.task, None);
         let fence = claimed.fence.ok_or("no fence")?;
-        let renew = Renew { task_id: id, fence, lease_s: 60.0, progress: Some(0.5), status_message: None };
+        let renew = Renew { progress: Some(0.5), ..Renew::new(id, fence, 60.0) };
         assert!(!queue.renew(&ME, renew).await?.cancel_requested);
         assert_eq!(queue.get(&ME, Get { task_id: id }).await?.task.progress, Some(0.5));
         let fail = Fail { task_id: id, fence, error: "once more".to_owned(), retryable: true, delay_s: Some(0.0) };

@@ -109,6 +109,7 @@ impl MeshQueue {
             Request::GetMany(get) => Box::pin(self.get_many(caller, get)).await,
             Request::Get(get) => self.own_or_routed(caller, get.task_id, Request::Get(get)).await,
             Request::Cancel(cancel) => self.own_or_routed(caller, cancel.task_id, Request::Cancel(cancel)).await,
+            Request::Answer(answer) => self.own_or_routed(caller, answer.task_id, Request::Answer(answer)).await,
             request => {
                 let answer = self.local.call(caller, request).await?;
                 waits::check_size(&answer)?;

@@ -57,6 +57,7 @@ const fn twice(request: &Request) -> Twice {
         // These set something to a value, or extend a lease from now on.
         Request::Renew(_)
         | Request::Cancel(_)
+        | Request::Answer(_)
         | Request::Pause(_)
         | Request::Resume(_)
         | Request::Limit(_)

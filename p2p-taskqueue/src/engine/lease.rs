@@ -50,6 +50,7 @@ pub(crate) fn renew(
         lease_until: lease_until.as_secs(),
         cancel_requested: live.cancel.is_some(),
         deadline: live.deadline.map(Wall::as_secs),
+        ..Renewed::default()
     };
     let live = Live {
         lease_s: request.lease_s,

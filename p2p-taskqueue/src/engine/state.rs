@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use libp2p::PeerId;
 
 use super::Wall;
@@ -232,7 +234,12 @@ impl Record {
             status_message,
             result,
             error,
+            // Until the store keeps them.
+            failed_by: None,
+            input_requests: BTreeMap::new(),
+            submitter: None,
             labels: spec.labels,
+            result_ttl_s: spec.terms.result_ttl_s,
             session: spec.session,
             after: spec.after,
             owner,

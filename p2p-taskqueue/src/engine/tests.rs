@@ -119,8 +119,7 @@ impl World {
                 return None;
             }
             Event::Renew { fence: number, lease_s } => {
-                let request =
-                    Renew { task_id: ID, fence: fence(number), lease_s, progress: None, status_message: None };
+                let request = Renew::new(ID, fence(number), lease_s);
                 renew(standing, lease_end, &request, now).map(|(live, _)| {
                     self.lease_end = Some(now.monotonic + Duration::from_secs_f64(lease_s));
                     Step::Stay(live)
@@ -264,13 +263,7 @@ fn a_running_task_is_called_off_by_its_worker_or_its_lease_but_a_completion_wins
         let mut world = claimed(3);
         world.apply(&Event::Cancel);
         assert_eq!(world.standing.status(), TaskStatus::Running);
-        let request = Renew {
-            task_id: ID,
-            fence: Fence { epoch: 1, counter: 0 },
-            lease_s: 10.0,
-            progress: None,
-            status_message: None,
-        };
+        let request = Renew::new(ID, Fence { epoch: 1, counter: 0 }, 10.0);
         let (_, renewed) = renew(world.standing.clone(), world.lease_end, &request, world.now).unwrap();
         assert!(renewed.cancel_requested);
         world.apply(&event);

@@ -9,5 +9,5 @@ mod status;
 pub use fence::{Fence, ParseFenceError};
 pub use id::{ParseTaskIdError, TaskId};
 pub use json::{Json, JsonError};
-pub use record::Task;
+pub use record::{FailedBy, Task};
 pub use status::{TaskStatus, UnknownStatus};

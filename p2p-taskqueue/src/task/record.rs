@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
@@ -48,9 +50,21 @@ pub struct Task {
     pub result: Option<Json>,
     /// The last failure's text.
     pub error: Option<String>,
+    /// Who ended it as failed; none unless it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_by: Option<FailedBy>,
+    /// What its worker asks for and nobody has answered, by key; see `answer`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input_requests: BTreeMap<String, Json>,
+    /// Who submitted it, as the server that let them in calls them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitter: Option<String>,
     /// What the submitter marked it with, for listing.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// How long the record is kept after the task's end, in seconds.
+    #[serde(default = "crate::api::default_day_s")]
+    pub result_ttl_s: f64,
     /// The session that it belongs to.
     pub session: Option<String>,
     /// The tasks that it comes after.
@@ -66,4 +80,15 @@ pub struct Task {
     /// The proof of the lease: only in the answer to the claim that took it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
+}
+
+/// Who ended a task as failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum FailedBy {
+    /// Its worker said so: the work was done and did not succeed.
+    Worker,
+    /// The queue gave it up: its deadline passed, its worker vanished, or a task that it comes after failed.
+    Queue,
 }

@@ -7,13 +7,13 @@ use libp2p::PeerId;
 use crate::{
     Fence, Identity, Json, MeshSecret, Operation, Request, Response, Task, TaskId, TaskStatus, Ticket,
     api::{
-        At, Attempt, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored,
-        CallTool, Cancel, Cancelled, Capabilities, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed,
-        Discover, Discovered, Durability, Fail, Failed, Get, GetMany, Got, GotMany, Heard, Heartbeat, Invitation,
-        Invite, Join, Joined, KnownPeer, Limit, Limited, List, ListTools, Listed, Method, Pause, Paused, Peer, Peers,
-        PeersListed, Purge, Purged, QueueStatus, Release, Released, Renew, Renewed, Resume, Resumed, Retried, Retry,
-        Scheduler, Selection, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, SubmitResult, Submitted,
-        SubmittedMany, Target, ToolCalled, ToolOffer, ToolsListed, TypeStats, VectorClock, Wait, Waited,
+        Answer, Answered, At, Attempt, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet,
+        CacheStored, CallTool, Cancel, Cancelled, Capabilities, Claim, ClaimMany, Claimed, ClaimedMany, Complete,
+        Completed, Discover, Discovered, Durability, Fail, Failed, Get, GetMany, Got, GotMany, Heard, Heartbeat,
+        Invitation, Invite, Join, Joined, KnownPeer, Limit, Limited, List, ListTools, Listed, Method, Pause, Paused,
+        Peer, Peers, PeersListed, Purge, Purged, QueueStatus, Release, Released, Renew, Renewed, Resume, Resumed,
+        Retried, Retry, Scheduler, Selection, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, SubmitResult,
+        Submitted, SubmittedMany, Target, ToolCalled, ToolOffer, ToolsListed, TypeStats, VectorClock, Wait, Waited,
     },
     testing::task,
 };
@@ -54,7 +54,20 @@ fn tasks() -> Vec<(Request, Response)> {
     let running = || record(TaskStatus::Running);
     let claim = || Claim { supported_task_types: vec!["wordcount".to_owned()], wait_s: 20.0, ..Claim::new("worker-1") };
     let result = Some(Json::parse("{\"words\":3}".to_owned()).unwrap());
-    let renew = Renew { task_id, fence, lease_s: 300.0, progress: Some(0.5), status_message: Some("half".to_owned()) };
+    let question = Json::parse(
+        r#"{"method":"elicitation/create","params":{"message":"Go on?","requestedSchema":{"type":"object"}}}"#
+            .to_owned(),
+    );
+    let key = || "go-on".to_owned();
+    let renew = Renew {
+        progress: Some(0.5),
+        status_message: Some("half".to_owned()),
+        input_requests: BTreeMap::from([(key(), question.unwrap())]),
+        wait_s: 100.0,
+        ..Renew::new(task_id, fence, 300.0)
+    };
+    let reply = || Json::parse(r#"{"action":"accept","content":{}}"#.to_owned()).unwrap();
+    let input_responses = || BTreeMap::from([(key(), reply())]);
     vec![
         (submit().into_request(), Response::Submitted(submitted())),
         (
@@ -68,7 +81,11 @@ fn tasks() -> Vec<(Request, Response)> {
         ),
         (
             renew.into_request(),
-            Response::Renewed(Renewed { lease_until: 1_760_000_300.5, cancel_requested: false, deadline: None }),
+            Response::Renewed(Renewed {
+                lease_until: 1_760_000_300.5,
+                input_responses: input_responses(),
+                ..Renewed::default()
+            }),
         ),
         (
             Complete { submit: vec![submit()], ..Complete::new(task_id, fence, result) }.into_request(),
@@ -91,6 +108,10 @@ fn tasks() -> Vec<(Request, Response)> {
         (
             Cancel { task_id, reason }.into_request(),
             Response::Cancelled(Cancelled { cancelled: true, cancel_requested: false, status: TaskStatus::Cancelled }),
+        ),
+        (
+            Answer { task_id, input_responses: input_responses() }.into_request(),
+            Response::Answered(Answered { accepted: 1, open: 0, status: TaskStatus::Running }),
         ),
     ]
 }

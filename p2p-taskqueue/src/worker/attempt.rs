@@ -88,13 +88,7 @@ impl Attempt<'_> {
     }
 
     async fn renew_until_told(&self, task: &Task, fence: Fence) -> Reason {
-        let renewal = Renew {
-            task_id: task.task_id,
-            fence,
-            lease_s: self.lease.as_secs_f64(),
-            progress: None,
-            status_message: None,
-        };
+        let renewal = Renew::new(task.task_id, fence, self.lease.as_secs_f64());
         loop {
             self.runtime.sleep_until(self.runtime.now() + self.lease / RENEWALS_PER_LEASE).await;
             match self.owner.renew(&Caller::Local, renewal.clone()).await {

@@ -54,7 +54,7 @@ impl Rig {
         self.clock.advance(Duration::from_secs_f64(seconds));
         // Any change has to wait its turn behind the timer.
         let (task_id, fence) = (TaskId::from_bytes([0; 16]), Fence { epoch: 0, counter: 0 });
-        let probe = Renew { task_id, fence, lease_s: 1.0, progress: None, status_message: None };
+        let probe = Renew::new(task_id, fence, 1.0);
         assert_eq!(code(soon(self.store.renew(&ME, probe)).await), ErrorCode::NotFound);
     }
 
@@ -127,7 +127,7 @@ fn release(leased: &Task, delay_s: f64) -> Release {
 
 fn renew(leased: &Task, lease_s: f64) -> Renew {
     let (task_id, fence) = (leased.task_id, fence(leased));
-    Renew { task_id, fence, lease_s, progress: None, status_message: None }
+    Renew::new(task_id, fence, lease_s)
 }
 
 fn id(task: &Task) -> TaskId {

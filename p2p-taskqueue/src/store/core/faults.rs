@@ -91,7 +91,7 @@ impl Client {
         }
         if let Some(task) = self.claim().await {
             let (id, fence) = (task.task_id, task.fence.unwrap());
-            let renew = Renew { task_id: id, fence, lease_s: 1_000.0, progress: Some(0.5), status_message: None };
+            let renew = Renew { progress: Some(0.5), ..Renew::new(id, fence, 1_000.0) };
             drop(soon(self.core.renew(&ME, renew)).await);
             let child = Submit::new("child", Json::null());
             let complete = Complete { submit: vec![child], ..Complete::new(id, fence, Some(Json::from_text("r"))) };
@@ -204,13 +204,7 @@ async fn a_full_disk_at_any_write_commit_or_sync_loses_nothing() -> Result<(), B
 
 /// Until the store has synced so often; a test fails when it does not.
 async fn synced(core: &Core, plan: &Plan, times: usize) {
-    let unknown = Renew {
-        task_id: TaskId::from_bytes([0; 16]),
-        fence: Fence { epoch: 0, counter: 0 },
-        lease_s: 1.0,
-        progress: None,
-        status_message: None,
-    };
+    let unknown = Renew::new(TaskId::from_bytes([0; 16]), Fence { epoch: 0, counter: 0 }, 1.0);
     for _ in 0..1_000 {
         if plan.syncs() >= times {
             return;

@@ -155,8 +155,10 @@ impl World {
     ) -> Result<TaskId, Violation> {
         let (task_id, fence) = held;
         let status_message = progress.map(|progress| format!("at {progress}"));
-        let answer =
-            self.ask(Who::Owner, Renew { task_id, fence, lease_s, progress, status_message: status_message.clone() });
+        let answer = self.ask(
+            Who::Owner,
+            Renew { progress, status_message: status_message.clone(), ..Renew::new(task_id, fence, lease_s) },
+        );
         let Some(at) = self.is_applied(held, &answer)? else { return Ok(task_id) };
         self.queue.renew(at, lease_s, progress, status_message);
         if let Ok(renewed) = answer {

@@ -302,7 +302,7 @@ const fn reads_first(request: &Request) -> bool {
 /// A change that comes to nothing, once it has waited for its turn.
 fn probe() -> Request {
     let (task_id, fence) = (UNKNOWN, FOREIGN);
-    Request::Renew(Renew { task_id, fence, lease_s: 1.0, progress: None, status_message: None })
+    Request::Renew(Renew::new(task_id, fence, 1.0))
 }
 
 fn claim_of(want: &Want) -> Claim {

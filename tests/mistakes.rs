@@ -16,6 +16,9 @@ const STATUS: &str = "p2p_taskqueue_status";
 /// One more than the contract allows for a payload.
 const TOO_MANY_BYTES: usize = 1024 * 1024 + 1;
 
+/// One more than the contract allows for a request's body.
+const TOO_LONG_BODY: usize = 4 * 1024 * 1024 + 1;
+
 /// A client's mistakes that a tool answers with, and what its answer says of each: the code and a word.
 fn mistakes() -> Result<Vec<(&'static str, Value, &'static str, &'static str)>> {
     let unknown = TaskId::random()?;
@@ -61,21 +64,21 @@ fn a_wrong_argument_is_answered_with_what_is_wrong_about_it() -> Result<()> {
 }
 
 #[test]
-fn a_machine_that_is_not_there_is_said_to_be_unreachable_and_soon() -> Result<()> {
+fn a_machine_that_is_not_there_is_said_to_be_unknown_or_unreachable_and_soon() -> Result<()> {
     let node = Node::start(&[])?;
     let somebody = PeerId::random();
     let nowhere = format!("/ip4/127.0.0.1/tcp/1/p2p/{somebody}");
     for era in Era::BOTH {
-        for target in [json!({ "remote_peer_id": somebody.to_string() }), json!({ "remote_multiaddr": nowhere })] {
-            for (tool, more) in [(STATUS, json!({})), ("list_peers", json!({})), ("p2p_taskqueue_stats", json!({}))] {
-                let mut arguments = target.clone();
-                if let (Some(arguments), Value::Object(more)) = (arguments.as_object_mut(), more) {
-                    arguments.extend(more);
-                }
+        for (target, code, retryable) in [
+            (json!({ "remote_peer_id": somebody.to_string() }), "not_found", false),
+            (json!({ "remote_multiaddr": nowhere }), "unreachable", true),
+        ] {
+            for tool in [STATUS, "p2p_taskqueue_stats", "p2p_taskqueue_list_tools"] {
                 let since = Instant::now();
-                let answer = era.call(tool, arguments).ask(node.http()?)?.structured()?;
-                assert_eq!(answer["error"]["code"], "unreachable", "{tool}: {answer}");
-                assert_eq!(answer["error"]["retryable"], true, "{tool}: {answer}");
+                let answer = era.call(tool, target.clone()).ask(node.http()?)?.structured()?;
+                let error = &answer["error"];
+                assert_eq!((&error["code"], &error["retryable"]), (&json!(code), &json!(retryable)), "{tool}: {answer}");
+                assert_eq!(error["outcome"], "not_applied", "{tool}: {answer}");
                 assert!(since.elapsed() < UNREACHABLE_WITHIN, "{tool} took {:?}", since.elapsed());
             }
         }
@@ -110,7 +113,7 @@ fn what_is_no_request_is_refused_before_it_is_read() -> Result<()> {
             let reply = with(body).ask(node.http()?)?;
             assert_eq!((reply.status, &reply.message()?["error"]["code"]), (400, &json!(code)), "{body}: {reply:?}");
         }
-        let huge = with(&format!("{:width$}", "{}", width = 4 * 1024 * 1024 + 1)).ask(node.http()?)?;
+        let huge = with(&" ".repeat(TOO_LONG_BODY)).ask(node.http()?)?;
         assert_eq!((huge.status, &huge.message()?["error"]["data"]["code"]), (413, &json!("limit_exceeded")), "{huge:?}");
         for kind in ["text/plain", "application/x-www-form-urlencoded"] {
             let reply = era.call(STATUS, json!({})).with("content-type", kind).ask(node.http()?)?;
@@ -148,7 +151,7 @@ fn deep_nesting_is_refused_and_kept_out_of_the_queue() -> Result<()> {
 /// The calls that the node is working on, as its status counts them.
 fn in_flight(node: &Node) -> Result<u64> {
     let status = Era::Modern.call(STATUS, json!({ "detail": true })).ask(node.http()?)?.structured()?;
-    at(&status, "/detail/bridge/in_flight").as_u64().with_context(|| format!("no count of calls: {status}"))
+    at(&status, "/bridge/in_flight").as_u64().with_context(|| format!("no count of calls: {status}"))
 }
 
 /// Asks until as many calls are under way.

@@ -66,18 +66,22 @@ fn a_wrong_argument_is_answered_with_what_is_wrong_about_it() -> Result<()> {
 #[test]
 fn a_machine_that_is_not_there_is_said_to_be_unknown_or_unreachable_and_soon() -> Result<()> {
     let node = Node::start(&[])?;
-    let somebody = PeerId::random();
-    let nowhere = format!("/ip4/127.0.0.1/tcp/1/p2p/{somebody}");
     for era in Era::BOTH {
+        // A node knows by its id whoever's address it was once given.
+        let (stranger, nowhere) = (PeerId::random(), format!("/ip4/127.0.0.1/tcp/1/p2p/{}", PeerId::random()));
         for (target, code, retryable) in [
-            (json!({ "remote_peer_id": somebody.to_string() }), "not_found", false),
+            (json!({ "remote_peer_id": stranger.to_string() }), "not_found", false),
             (json!({ "remote_multiaddr": nowhere }), "unreachable", true),
         ] {
             for tool in [STATUS, "p2p_taskqueue_stats", "p2p_taskqueue_list_tools"] {
                 let since = Instant::now();
                 let answer = era.call(tool, target.clone()).ask(node.http()?)?.structured()?;
                 let error = &answer["error"];
-                assert_eq!((&error["code"], &error["retryable"]), (&json!(code), &json!(retryable)), "{tool}: {answer}");
+                assert_eq!(
+                    (&error["code"], &error["retryable"]),
+                    (&json!(code), &json!(retryable)),
+                    "{tool}: {answer}"
+                );
                 assert_eq!(error["outcome"], "not_applied", "{tool}: {answer}");
                 assert!(since.elapsed() < UNREACHABLE_WITHIN, "{tool} took {:?}", since.elapsed());
             }
@@ -114,7 +118,11 @@ fn what_is_no_request_is_refused_before_it_is_read() -> Result<()> {
             assert_eq!((reply.status, &reply.message()?["error"]["code"]), (400, &json!(code)), "{body}: {reply:?}");
         }
         let huge = with(&" ".repeat(TOO_LONG_BODY)).ask(node.http()?)?;
-        assert_eq!((huge.status, &huge.message()?["error"]["data"]["code"]), (413, &json!("limit_exceeded")), "{huge:?}");
+        assert_eq!(
+            (huge.status, &huge.message()?["error"]["data"]["code"]),
+            (413, &json!("limit_exceeded")),
+            "{huge:?}"
+        );
         for kind in ["text/plain", "application/x-www-form-urlencoded"] {
             let reply = era.call(STATUS, json!({})).with("content-type", kind).ask(node.http()?)?;
             assert_eq!(reply.status, 415, "{kind}: {reply:?}");
@@ -195,7 +203,8 @@ fn a_page_of_another_site_is_served_nothing() -> Result<()> {
     let node = Node::start(&[])?;
     let evil = "https://evil.example";
     let from = |request: Request, origin: &str| -> Result<Reply> {
-        let request = request.with("origin", origin).with("sec-fetch-mode", "cors").with("sec-fetch-site", "cross-site");
+        let request =
+            request.with("origin", origin).with("sec-fetch-mode", "cors").with("sec-fetch-site", "cross-site");
         let reply = request.ask(node.http()?)?;
         assert_eq!(reply.headers_of("access-control-"), [""; 0], "{reply:?}");
         Ok(reply)

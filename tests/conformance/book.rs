@@ -41,9 +41,7 @@ fn fill(value: &Value, arguments: &JsonObject) -> Value {
     match value {
         Value::String(text) => fill_text(text, arguments).into(),
         Value::Array(items) => items.iter().map(|item| fill(item, arguments)).collect(),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), fill(value, arguments))).collect()
-        }
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), fill(value, arguments))).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }

@@ -73,8 +73,11 @@ fn answerable(requests: &InputRequests, client: &ClientCapabilities) -> Result<I
         InputRequest::ListRoots(_) => client.roots.is_some(),
         _ => false,
     };
-    let answerable: InputRequests =
-        requests.iter().filter(|(_, request)| can(request)).map(|(key, request)| (key.clone(), request.clone())).collect();
+    let answerable: InputRequests = requests
+        .iter()
+        .filter(|(_, request)| can(request))
+        .map(|(key, request)| (key.clone(), request.clone()))
+        .collect();
     if answerable.is_empty() {
         let required = ClientCapabilities::builder().enable_elicitation().build();
         return Err(ErrorData::missing_required_client_capability(required));

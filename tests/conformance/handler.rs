@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
+use mcp_core::stack::{self, DurableTasks};
+use p2p_taskqueue::api::Submit;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, CompleteRequestParams,
-        CompleteResult, CompletionInfo, ContentBlock, GetPromptRequestParams, GetPromptResponse, Implementation,
-        JsonObject, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel,
-        LoggingMessageNotificationParam, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
-        ReadResourceResponse, ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
-        SubscriptionFilter, Tool, UnsubscribeRequestParams,
+        CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ClientCapabilities,
+        CompleteRequestParams, CompleteResult, CompletionInfo, ContentBlock, GetPromptRequestParams, GetPromptResponse,
+        GetTaskParams, GetTaskResult, Implementation, JsonObject, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, LoggingLevel, LoggingMessageNotificationParam, PaginatedRequestParams,
+        ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+        SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
+        UpdateTaskParams,
     },
     service::{RequestContext, SubscriptionContext},
 };
@@ -22,6 +25,7 @@ use tokio::sync::broadcast;
 use crate::{
     book::{Book, expansion, fill_text, filled},
     dialogue::{Seal, Turn},
+    jobs,
 };
 
 /// The suite's server.
@@ -32,6 +36,7 @@ pub(crate) struct Fixture(Arc<Shared>);
 struct Shared {
     book: Book,
     seal: Seal,
+    tasks: DurableTasks,
     /// Sent to by the tools that trigger a change, received by every open subscription.
     changes: broadcast::Sender<Change>,
 }
@@ -45,9 +50,9 @@ enum Change {
 type Context = RequestContext<RoleServer>;
 
 impl Fixture {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(tasks: DurableTasks) -> Result<Self> {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
-        Ok(Self(Arc::new(Shared { book: Book::open()?, seal: Seal::new()?, changes })))
+        Ok(Self(Arc::new(Shared { book: Book::open()?, seal: Seal::new()?, tasks, changes })))
     }
 
     /// A tool that answers from the book.
@@ -56,6 +61,15 @@ impl Fixture {
             Some(result) => fixture(result, arguments),
             None => Err(ErrorData::invalid_params(format!("unknown tool {name}"), None)),
         }
+    }
+
+    /// A tool that is a task.
+    async fn submit(&self, submit: Submit, context: &Context) -> Result<CallToolResponse, ErrorData> {
+        if jobs::needs_handle(&submit.task_type) && !DurableTasks::declared(context) {
+            let required = ClientCapabilities::builder().enable_tasks().build();
+            return Err(ErrorData::missing_required_client_capability(required));
+        }
+        self.0.tasks.run(submit, WAIT_S, context).await
     }
 
     fn changed(&self, change: Change) -> CallToolResult {
@@ -76,6 +90,7 @@ impl ServerHandler for Fixture {
             .enable_resources_subscribe()
             .enable_tools()
             .enable_tool_list_changed()
+            .enable_tasks()
             .build();
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("conformance-fixture", env!("CARGO_PKG_VERSION")))
@@ -90,15 +105,21 @@ impl ServerHandler for Fixture {
     }
 
     async fn call_tool(&self, request: CallToolRequestParams, context: Context) -> Result<CallToolResponse, ErrorData> {
-        let arguments = request.arguments.clone().unwrap_or_default();
+        let mut arguments = stack::arguments(&request, &context)?;
         let name = request.name.as_ref();
         if let Some(dialogue) = self.0.book.dialogues.get(name) {
             let client = context.client_capabilities().unwrap_or_default();
             let (responses, state) = (request.input_responses.as_ref(), request.request_state.as_deref());
-            return Ok(match dialogue.turn(&self.0.seal, name, &client, responses, state)? {
-                Turn::Ask(ask) => ask.into(),
-                Turn::Told(told) => text(&fill_text(&dialogue.answer, &told)).into(),
-            });
+            match dialogue.turn(&self.0.seal, name, &client, responses, state)? {
+                Turn::Ask(ask) => return Ok(ask.into()),
+                Turn::Told(told) => arguments = told,
+            }
+        }
+        if let Some(submit) = jobs::submit(name, &arguments) {
+            return self.submit(submit, &context).await;
+        }
+        if let Some(dialogue) = self.0.book.dialogues.get(name) {
+            return Ok(text(&fill_text(&dialogue.answer, &arguments)).into());
         }
         let result = match name {
             "test_tool_with_progress" => progressing(&context).await,
@@ -111,7 +132,23 @@ impl ServerHandler for Fixture {
         Ok(result.into())
     }
 
-    async fn list_prompts(&self, _: Option<PaginatedRequestParams>, _: Context) -> Result<ListPromptsResult, ErrorData> {
+    async fn get_task(&self, request: GetTaskParams, context: Context) -> Result<GetTaskResult, ErrorData> {
+        self.0.tasks.get(request, &context).await
+    }
+
+    async fn update_task(&self, request: UpdateTaskParams, context: Context) -> Result<(), ErrorData> {
+        self.0.tasks.update(request, &context).await
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, context: Context) -> Result<(), ErrorData> {
+        self.0.tasks.cancel(request, &context).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: Context,
+    ) -> Result<ListPromptsResult, ErrorData> {
         Ok(ListPromptsResult::with_all_items(self.0.book.prompts.clone()))
     }
 
@@ -242,13 +279,16 @@ fn sampling(context: &Context) -> Result<CallToolResult, ErrorData> {
     Err(ErrorData::missing_required_client_capability(required))
 }
 
-pub(crate) fn text(text: &str) -> CallToolResult {
+fn text(text: &str) -> CallToolResult {
     CallToolResult::success(vec![ContentBlock::text(text)])
 }
 
 fn fixture<T: DeserializeOwned>(result: &Value, arguments: &JsonObject) -> Result<T, ErrorData> {
     filled(result, arguments).map_err(|error| ErrorData::internal_error(error.to_string(), None))
 }
+
+/// How long a client that follows no tasks waits for one.
+const WAIT_S: f64 = 60.0;
 
 /// As the suite has it: long enough to tell the notifications apart.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -192,7 +192,8 @@ impl Reply {
     /// The JSON-RPC message: the body, or the last event of a stream.
     pub(crate) fn message(&self) -> Result<Value> {
         let events = self.body.lines().filter_map(|line| line.strip_prefix("data:"));
-        let text = if self.header("content-type") == Some("text/event-stream") { events.last() } else { Some(&*self.body) };
+        let text =
+            if self.header("content-type") == Some("text/event-stream") { events.last() } else { Some(&*self.body) };
         serde_json::from_str(text.unwrap_or_default()).with_context(|| format!("no message: {self:?}"))
     }
 

@@ -6,7 +6,9 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
-        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool as RpcTool, ToolAnnotations,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool as RpcTool,
+        ToolAnnotations,
     },
     service::RequestContext,
 };
@@ -18,6 +20,7 @@ use crate::{
     error::rpc_error,
     http::RawArguments,
     principal::Principal,
+    resources,
     tools::{Answer, Tool, table},
 };
 
@@ -38,7 +41,7 @@ impl Handler {
     pub(crate) fn new(calls: Arc<Calls>, config: &McpConfig) -> Self {
         let tools = table();
         let listed = tools.iter().map(listed).collect();
-        let info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let info = ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().build())
             .with_server_info(Implementation::new(&config.name, &config.version))
             .with_instructions(&config.instructions);
         Self(Arc::new(Shared { calls, tools, listed, info }))
@@ -70,6 +73,34 @@ impl ServerHandler for Handler {
         result.ttl_ms = Some(LIST_TTL_MS);
         result.cache_scope = Some(CacheScope::Private);
         Ok(result)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let principal = principal(&context);
+        let cursor = request.and_then(|request| request.cursor);
+        resources::list(Asker::new(&self.0.calls, &principal), cursor).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let principal = principal(&context);
+        let read = resources::read(Asker::new(&self.0.calls, &principal), &request.uri).await?;
+        Ok(ReadResourceResponse::Complete(read))
     }
 
     fn get_tool(&self, name: &str) -> Option<RpcTool> {

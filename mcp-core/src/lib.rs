@@ -18,6 +18,7 @@
 //! | `server` | the queue and the configuration made a router |
 //! | `handler` | rmcp's server handler: the only place that speaks rmcp's types |
 //! | `tools` | the table of tools, their schemas, arguments and answers |
+//! | `resources` | a task and its result, the node, its peers, to be read |
 //! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
 //! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies, health |
 //! | `principal` | who asks |
@@ -29,6 +30,7 @@ mod error;
 mod handler;
 mod http;
 mod principal;
+mod resources;
 mod server;
 mod tools;
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod arguments;
+mod docker;
 mod list_peers;
 mod run_task;
 mod schema;

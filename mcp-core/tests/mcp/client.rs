@@ -102,3 +102,18 @@ pub(crate) fn legacy() -> Builder {
 pub(crate) fn call(tool: &str, arguments: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
 }
+
+pub(crate) const MODERN: &str = "2026-07-28";
+
+/// A request of a client of 2026-07-28, which brings all that the server must know of it.
+pub(crate) fn modern(method: &str, name: Option<&str>, mut params: Value) -> Request<Body> {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+    });
+    let message = json!({ "jsonrpc": "2.0", "id": "a", "method": method, "params": params });
+    let request = post().header("mcp-protocol-version", MODERN).header("mcp-method", method);
+    let request = name.into_iter().fold(request, |request, name| request.header("mcp-name", name));
+    request.body(Body::from(message.to_string())).unwrap()
+}

@@ -14,5 +14,6 @@ mod limits;
 mod nested;
 mod protocol;
 mod queue;
+mod resources;
 mod schema;
 mod tools;

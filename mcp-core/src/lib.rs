@@ -29,6 +29,7 @@ mod config;
 mod error;
 mod handler;
 mod http;
+mod mesh_tools;
 mod principal;
 mod resources;
 mod server;

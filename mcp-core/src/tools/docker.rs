@@ -72,7 +72,7 @@ enum Words {
     #[default]
     None,
     Line(String),
-    Words(Vec<String>),
+    List(Vec<String>),
 }
 
 impl Words {

@@ -11,5 +11,8 @@ mod tool;
 mod verb;
 
 pub(crate) use answer::Answer;
+pub(crate) use arguments::Arguments;
+pub(crate) use run_task::run_task_output;
+pub(crate) use schema::{Inputs, Object};
 pub(crate) use table::table;
 pub(crate) use tool::{Hints, Tool};

@@ -1,3 +1,5 @@
+use std::sync::{Arc, LazyLock};
+
 use p2p_taskqueue::{
     QueueError, Task,
     api::{Outcome, Submit, Submitted, Target, Wait, limits::WAIT_S_MAX},
@@ -5,7 +7,11 @@ use p2p_taskqueue::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{arguments::Arguments, verb::Verb};
+use super::{
+    arguments::Arguments,
+    schema::{self, Object},
+    verb::Verb,
+};
 use crate::call::Asker;
 
 /// Submits a task and waits for its end.
@@ -60,4 +66,10 @@ fn submitted_but(submitted: &Submitted, mut error: QueueError) -> QueueError {
 /// As long as a wait's.
 const fn default_timeout_s() -> f64 {
     60.0
+}
+
+/// The schema of what is answered of a task that was run.
+pub(crate) fn run_task_output() -> Arc<Object> {
+    static OUTPUT: LazyLock<Arc<Object>> = LazyLock::new(schema::output::<Ran>);
+    Arc::clone(&OUTPUT)
 }

@@ -2,7 +2,7 @@ use axum::{
     body::Body,
     http::{StatusCode, header},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     client::{Client, MODERN, call, modern, post},

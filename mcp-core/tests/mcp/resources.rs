@@ -6,12 +6,12 @@ use crate::{
     queue::FakeQueue,
 };
 
-fn ask(method: &str, params: Value) -> Value {
+fn ask(method: &str, params: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })
 }
 
 async fn read(client: &Client, uri: &str) -> Value {
-    client.legacy(&ask("resources/read", json!({ "uri": uri }))).await.json()
+    client.legacy(&ask("resources/read", &json!({ "uri": uri }))).await.json()
 }
 
 fn text(read: &Value) -> &str {
@@ -22,18 +22,18 @@ fn text(read: &Value) -> &str {
 async fn a_client_lists_the_node_its_peers_and_the_tasks() {
     let client = Client::new(FakeQueue::new());
     let id = client.queue.put(Json::null());
-    let listed = client.legacy(&ask("resources/list", json!({}))).await.result();
+    let listed = client.legacy(&ask("resources/list", &json!({}))).await.result();
     let uris: Vec<_> = listed["resources"].as_array().unwrap().iter().map(|one| one["uri"].clone()).collect();
     assert_eq!(uris, [json!("taskmesh://node"), json!("taskmesh://peers"), json!(format!("taskmesh://tasks/{id}"))]);
     // The fixed places come on the first page only.
-    let next = client.legacy(&ask("resources/list", json!({ "cursor": "c" }))).await.result();
+    let next = client.legacy(&ask("resources/list", &json!({ "cursor": "c" }))).await.result();
     assert_eq!(next["resources"].as_array().unwrap().len(), 1, "{next}");
 }
 
 #[tokio::test]
 async fn the_templates_name_a_task_and_its_result() {
     let client = Client::new(FakeQueue::new());
-    let listed = client.legacy(&ask("resources/templates/list", json!({}))).await.result();
+    let listed = client.legacy(&ask("resources/templates/list", &json!({}))).await.result();
     let templates = listed["resourceTemplates"].as_array().unwrap();
     let forms: Vec<_> = templates.iter().map(|one| one["uriTemplate"].as_str().unwrap()).collect();
     assert_eq!(forms, ["taskmesh://tasks/{id}", "taskmesh://tasks/{id}/result"]);

@@ -12,7 +12,7 @@ mod verb;
 
 pub(crate) use answer::Answer;
 pub(crate) use arguments::Arguments;
-pub(crate) use run_task::run_task_output;
+pub(crate) use run_task::{default_timeout_s, ran, run_task_output};
 pub(crate) use schema::{Inputs, Object};
 pub(crate) use table::table;
-pub(crate) use tool::{Hints, Tool};
+pub(crate) use tool::{Called, Hints, Tool};

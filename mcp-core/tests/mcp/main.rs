@@ -11,6 +11,7 @@ mod arguments;
 mod client;
 mod http;
 mod limits;
+mod mesh_tools;
 mod nested;
 mod protocol;
 mod queue;

@@ -40,10 +40,11 @@ async fn a_client_of_2026_07_28_discovers_lists_and_calls() {
     let client = Client::new(FakeQueue::new());
     let discovered = client.send(modern("server/discover", None, json!({}))).await.result();
     assert!(discovered["supportedVersions"].as_array().unwrap().contains(&json!(MODERN)), "{discovered}");
-    assert_eq!(discovered["capabilities"], json!({ "resources": {}, "tools": {} }));
+    let extensions = json!({ "io.modelcontextprotocol/tasks": {} });
+    assert_eq!(discovered["capabilities"], json!({ "extensions": extensions, "resources": {}, "tools": {} }));
     let listed = client.send(modern("tools/list", None, json!({}))).await.result();
     assert_eq!(listed["tools"].as_array().unwrap().len(), TOOLS);
-    assert_eq!((&listed["resultType"], &listed["ttlMs"]), (&json!("complete"), &json!(300_000)));
+    assert_eq!((&listed["resultType"], &listed["ttlMs"]), (&json!("complete"), &json!(2_000)));
     let name = "p2p_taskqueue_submit";
     let arguments = json!({ "task_type": "t", "payload": [1, { "a": "b" }] });
     let reply = client.send(modern("tools/call", Some(name), json!({ "name": name, "arguments": arguments }))).await;
@@ -119,7 +120,7 @@ async fn what_does_not_exist_is_a_protocol_error() {
     let reply = client.legacy(&call("p2p_taskqueue_dance", json!({}))).await.json();
     assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(7), &json!(-32602)), "{reply}");
     assert!(reply["error"]["message"].as_str().unwrap().contains("p2p_taskqueue_dance"));
-    for method in ["resources/subscribe", "prompts/list", "tasks/get", "dance"] {
+    for method in ["resources/subscribe", "prompts/list", "tasks/list", "dance"] {
         let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "taskId": "x" } });
         let reply = client.legacy(&message).await.json();
         assert_eq!(reply["error"]["code"], -32601, "{method}: {reply}");

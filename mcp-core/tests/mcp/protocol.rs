@@ -5,23 +5,13 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, call, post},
+    client::{self, Client, MODERN, call, post},
     queue::FakeQueue,
 };
 
-const MODERN: &str = "2026-07-28";
-
-/// A request of a client of 2026-07-28, which brings all that the server must know of it.
-fn modern(method: &str, name: Option<&str>, mut params: Value) -> Request<Body> {
-    params["_meta"] = json!({
-        "io.modelcontextprotocol/protocolVersion": MODERN,
-        "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-    });
-    let message = json!({ "jsonrpc": "2.0", "id": "a", "method": method, "params": params });
-    let request = post().header("mcp-protocol-version", MODERN).header("mcp-method", method);
-    let request = name.into_iter().fold(request, |request, name| request.header("mcp-name", name));
-    request.body(Body::from(message.to_string())).unwrap()
+/// A request of a client of 2026-07-28 that can do nothing beyond.
+fn modern(method: &str, name: Option<&str>, params: Value) -> Request<Body> {
+    client::modern(method, name, params, &json!({}))
 }
 
 #[tokio::test]
@@ -55,7 +45,8 @@ async fn a_client_of_2026_07_28_discovers_lists_and_calls() {
     let client = Client::new(FakeQueue::new());
     let discovered = client.send(modern("server/discover", None, json!({}))).await.result();
     assert!(discovered["supportedVersions"].as_array().unwrap().contains(&json!(MODERN)), "{discovered}");
-    assert_eq!(discovered["capabilities"], json!({ "tools": {} }));
+    let extensions = json!({ "io.modelcontextprotocol/tasks": {} });
+    assert_eq!(discovered["capabilities"], json!({ "tools": {}, "extensions": extensions }));
     let listed = client.send(modern("tools/list", None, json!({}))).await.result();
     assert_eq!(listed["tools"].as_array().unwrap().len(), TOOLS);
     assert_eq!((&listed["resultType"], &listed["ttlMs"]), (&json!("complete"), &json!(300_000)));
@@ -132,7 +123,7 @@ async fn what_does_not_exist_is_a_protocol_error() {
     let reply = client.legacy(&call("p2p_taskqueue_dance", json!({}))).await.json();
     assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(7), &json!(-32602)), "{reply}");
     assert!(reply["error"]["message"].as_str().unwrap().contains("p2p_taskqueue_dance"));
-    for method in ["resources/list", "prompts/list", "tasks/get", "dance"] {
+    for method in ["resources/list", "prompts/list", "tasks/result", "tasks/list", "dance"] {
         let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "taskId": "x" } });
         let reply = client.legacy(&message).await.json();
         assert_eq!(reply["error"]["code"], -32601, "{method}: {reply}");

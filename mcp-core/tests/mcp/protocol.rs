@@ -5,7 +5,7 @@ use axum::{
 use serde_json::json;
 
 use crate::{
-    client::{Client, MODERN, call, modern, post},
+    client::{Client, MODERN, call, modern_plain as modern, post},
     queue::FakeQueue,
 };
 
@@ -120,7 +120,7 @@ async fn what_does_not_exist_is_a_protocol_error() {
     let reply = client.legacy(&call("p2p_taskqueue_dance", json!({}))).await.json();
     assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(7), &json!(-32602)), "{reply}");
     assert!(reply["error"]["message"].as_str().unwrap().contains("p2p_taskqueue_dance"));
-    for method in ["resources/subscribe", "prompts/list", "tasks/list", "dance"] {
+    for method in ["resources/subscribe", "prompts/list", "tasks/result", "tasks/list", "dance"] {
         let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "taskId": "x" } });
         let reply = client.legacy(&message).await.json();
         assert_eq!(reply["error"]["code"], -32601, "{method}: {reply}");

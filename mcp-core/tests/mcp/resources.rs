@@ -2,7 +2,7 @@ use p2p_taskqueue::{Json, TaskId};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, modern},
+    client::{Client, modern_plain as modern},
     queue::FakeQueue,
 };
 

@@ -5,7 +5,7 @@ use libp2p::PeerId;
 use super::Wall;
 use crate::{
     api::OnParentFailure,
-    task::{Fence, Json, Task, TaskId, TaskStatus},
+    task::{FailedBy, Fence, Json, Task, TaskId, TaskStatus},
 };
 
 /// What the submit fixed for the task's whole life.
@@ -13,6 +13,8 @@ use crate::{
 pub struct Spec {
     /// Its identity.
     pub id: TaskId,
+    /// Who submitted it, as the server that let them in calls them.
+    pub submitter: Option<String>,
     /// What kind of work it is.
     pub task_type: String,
     /// Which model it asks for.
@@ -162,6 +164,8 @@ pub struct Ended {
     pub error: Option<String>,
     /// Failed with no attempts left, or permanently.
     pub dead: bool,
+    /// Who ended it as failed; not known of tasks that an earlier version ended.
+    pub failed_by: Option<FailedBy>,
 }
 
 /// A task's changing part.
@@ -214,6 +218,7 @@ impl Record {
             status_message,
             error,
             dead,
+            failed_by,
         } = standing.into();
         Task {
             task_id: spec.id,
@@ -234,10 +239,10 @@ impl Record {
             status_message,
             result,
             error,
+            failed_by,
             // Until the store keeps them.
-            failed_by: None,
             input_requests: BTreeMap::new(),
-            submitter: None,
+            submitter: spec.submitter,
             labels: spec.labels,
             result_ttl_s: spec.terms.result_ttl_s,
             session: spec.session,
@@ -261,6 +266,7 @@ struct Shown {
     status_message: Option<String>,
     error: Option<String>,
     dead: bool,
+    failed_by: Option<FailedBy>,
 }
 
 impl From<Standing> for Shown {
@@ -277,6 +283,7 @@ impl From<Standing> for Shown {
                 status_message: live.status_message,
                 error: live.error,
                 dead: false,
+                failed_by: None,
             },
             Standing::Ended(ended) => Self {
                 updated_at: ended.at,
@@ -289,6 +296,7 @@ impl From<Standing> for Shown {
                 status_message: ended.status_message,
                 error: ended.error,
                 dead: ended.dead,
+                failed_by: ended.failed_by,
             },
         }
     }

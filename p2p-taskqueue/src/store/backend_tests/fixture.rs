@@ -100,6 +100,7 @@ pub(super) fn task(seq: Seq) -> TaskRow {
     let number = u8::try_from(seq).expect("tests have few tasks");
     let spec = Spec {
         id: id(number),
+        submitter: None,
         task_type: "echo".to_owned(),
         model_name: String::new(),
         priority: 5,
@@ -182,6 +183,7 @@ pub(super) fn ended(status: TaskStatus, at_s: f64) -> Ended {
         status_message: None,
         error: None,
         dead: false,
+        failed_by: None,
     }
 }
 

@@ -98,10 +98,10 @@ fn shown(task: &Task, owner: crate::PeerId, record: &Record) -> Record {
             Text::Is(text) => Some(text.clone()),
             _ => None,
         },
+        failed_by: task.failed_by,
         // What the store does not keep yet.
-        failed_by: record.failed_by,
         input_requests: record.input_requests.clone(),
-        submitter: record.submitter.clone(),
+        submitter: submit.submitter,
         labels: submit.labels,
         result_ttl_s: submit.result_ttl_s,
         session: submit.session,

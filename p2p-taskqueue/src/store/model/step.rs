@@ -92,6 +92,7 @@ pub(super) struct Draft {
     pub(super) deadline_s: Option<f64>,
     /// A key and its window.
     pub(super) key: Option<(&'static str, f64)>,
+    pub(super) submitter: Option<&'static str>,
     pub(super) requires: bool,
     pub(super) label: bool,
     pub(super) pin_to: Option<Who>,
@@ -238,6 +239,7 @@ fn draft() -> BoxedStrategy<Draft> {
         option::weighted(0.1, who()),
         option::weighted(0.15, select(SESSIONS.to_vec())),
         option::weighted(0.25, select(CONCURRENCY_KEYS.to_vec())),
+        option::weighted(0.3, select(vec!["laptop", "phone"])),
     );
     let terms = (
         option::weighted(0.15, select(vec![3.0, 20.0, 200.0])),
@@ -251,7 +253,7 @@ fn draft() -> BoxedStrategy<Draft> {
     );
     (place, terms)
         .prop_map(|(place, terms)| {
-            let (kind, priority, wait, requires, label, pin_to, session, concurrency_key) = place;
+            let (kind, priority, wait, requires, label, pin_to, session, concurrency_key, submitter) = place;
             let (deadline_s, key, after, policy, max_attempts, backoff_s, result_ttl_s, payload) = terms;
             Draft {
                 kind,
@@ -259,6 +261,7 @@ fn draft() -> BoxedStrategy<Draft> {
                 wait,
                 deadline_s,
                 key,
+                submitter,
                 requires,
                 label,
                 pin_to,

@@ -1,7 +1,7 @@
 //! A task of the model: what a reader of the documents would expect of it.
 
 use crate::{
-    Fence, Json, TaskId, TaskStatus,
+    FailedBy, Fence, Json, TaskId, TaskStatus,
     api::{OnParentFailure, Submit},
 };
 
@@ -99,6 +99,7 @@ pub(super) struct Task {
     pub(super) ended_at: Micros,
     pub(super) removed_at: Micros,
     pub(super) dead: bool,
+    pub(super) failed_by: Option<FailedBy>,
     pub(super) updated_at: Micros,
     /// When something happened to it that may count as a change or not.
     pub(super) touched_at: Option<Micros>,

@@ -269,6 +269,7 @@ impl World {
             backoff_s: draft.backoff_s,
             idempotency_key: draft.key.map(|(key, _)| key.to_owned()),
             idempotency_window_s: draft.key.map_or(86_400.0, |(_, window_s)| window_s),
+            submitter: draft.submitter.map(str::to_owned),
             labels: if draft.label { vec!["l".to_owned(), "m".to_owned()] } else { Vec::new() },
             requires: if draft.requires { vec!["gpu".to_owned()] } else { Vec::new() },
             pin_to: draft.pin_to.map(|who| self.peer(who)),

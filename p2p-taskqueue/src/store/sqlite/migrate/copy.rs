@@ -188,7 +188,7 @@ fn usable<T>(read: Result<T, RowError>) -> rusqlite::Result<Option<T>> {
 
 const DAMAGED_TASK: &str = "
 INSERT OR IGNORE INTO task SELECT seq, id, task_type, model_name, priority, created_at, created_at, NULL, NULL, labels,
-  requires, session, pin_to, NULL, 0, NULL, max_attempts, backoff_s, result_ttl_s, -1, payload
+  requires, session, pin_to, NULL, 0, NULL, max_attempts, backoff_s, result_ttl_s, -1, payload, NULL
 FROM old_task WHERE seq = ?";
 const DAMAGED_LIVE: &str = "
 INSERT OR IGNORE INTO live SELECT ~seq, id, phase, ready_at, not_before, NULL, 0, attempt, fence_epoch, fence_counter,

@@ -156,6 +156,7 @@ async fn write_the_fixture() -> TestResult {
         Submit { deadline_s: Some(5_000.0), priority: 2, ..text("with a deadline") },
         Submit { after: vec![parent], on_parent_failure: OnParentFailure::Run, ..text("after another") },
         Submit { concurrency_key: Some("k".to_owned()), ..text("with a key") },
+        Submit { submitter: Some("laptop".to_owned()), ..text("of a submitter") },
     ];
     for submit in new {
         soon(store.submit(&ME, Submit { task_type: "new".to_owned(), ..submit })).await?;

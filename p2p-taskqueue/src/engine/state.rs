@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use libp2p::PeerId;
 
-use super::Wall;
+use super::{Inputs, Wall};
 use crate::{
     api::OnParentFailure,
     task::{FailedBy, Fence, Json, Task, TaskId, TaskStatus},
@@ -98,6 +98,8 @@ pub struct Live {
     pub status_message: Option<String>,
     /// The last failure's text.
     pub error: Option<String>,
+    /// What its worker asks and was answered. Shared: a task is copied with each change.
+    pub inputs: Option<Arc<Inputs>>,
     /// When it last changed.
     pub updated_at: Wall,
     /// How attempts and retention go.
@@ -122,6 +124,7 @@ impl Live {
             progress: None,
             status_message: None,
             error: None,
+            inputs: None,
             updated_at,
             terms,
         }
@@ -202,6 +205,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// Bytes of what its worker asks and was answered.
+    #[must_use]
+    pub fn inputs_bytes(&self) -> usize {
+        match &self.standing {
+            Standing::Live(Live { inputs: Some(inputs), .. }) => inputs.bytes(),
+            _ => 0,
+        }
+    }
+
     /// The record that operations answer, for a store that `owner` keeps.
     #[must_use]
     pub fn into_task(self, owner: PeerId) -> Task {
@@ -219,6 +231,7 @@ impl Record {
             error,
             dead,
             failed_by,
+            input_requests,
         } = standing.into();
         Task {
             task_id: spec.id,
@@ -240,8 +253,7 @@ impl Record {
             result,
             error,
             failed_by,
-            // Until the store keeps them.
-            input_requests: BTreeMap::new(),
+            input_requests,
             submitter: spec.submitter,
             labels: spec.labels,
             result_ttl_s: spec.terms.result_ttl_s,
@@ -267,6 +279,7 @@ struct Shown {
     error: Option<String>,
     dead: bool,
     failed_by: Option<FailedBy>,
+    input_requests: BTreeMap<String, Json>,
 }
 
 impl From<Standing> for Shown {
@@ -284,6 +297,7 @@ impl From<Standing> for Shown {
                 error: live.error,
                 dead: false,
                 failed_by: None,
+                input_requests: live.inputs.map(Arc::unwrap_or_clone).map(Inputs::into_open).unwrap_or_default(),
             },
             Standing::Ended(ended) => Self {
                 updated_at: ended.at,
@@ -297,6 +311,7 @@ impl From<Standing> for Shown {
                 error: ended.error,
                 dead: ended.dead,
                 failed_by: ended.failed_by,
+                input_requests: BTreeMap::new(),
             },
         }
     }

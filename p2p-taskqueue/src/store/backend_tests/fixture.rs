@@ -1,11 +1,11 @@
 //! Tasks that are put through their life by hand.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use crate::{
     PeerId,
     api::OnParentFailure,
-    engine::{Ended, Lane, Live, Phase, Spec, Terms, Wall},
+    engine::{Ended, Inputs, Lane, Live, Phase, Spec, Terms, Wall},
     store::{CacheRow, Fault, Page, Place, Rows, Seq, TaskRow, Timer},
     task::{Fence, Json, TaskId, TaskStatus},
 };
@@ -167,6 +167,12 @@ pub(super) fn running(row: &TaskRow, counter: u64) -> Live {
         updated_at: at(8.0),
         ..row.fresh()
     }
+}
+
+/// Questions and answers: texts by key.
+pub(super) fn inputs(open: &[(&str, &str)], answers: &[(&str, &str)]) -> Arc<Inputs> {
+    let texts = |of: &[(&str, &str)]| of.iter().map(|(key, text)| ((*key).to_owned(), Json::from_text(text))).collect();
+    Arc::new(Inputs::new(texts(open), texts(answers)))
 }
 
 pub(super) fn ended(status: TaskStatus, at_s: f64) -> Ended {

@@ -5,8 +5,8 @@ use std::{cmp::Reverse, error::Error};
 use super::{
     Rig, TestResult,
     fixture::{
-        ODD_TEXTS, TIMERS, accept, at, cache_row, commit, end, ended, id, lane, lanes, leave, place, running, seqs,
-        start, task,
+        ODD_TEXTS, TIMERS, accept, at, cache_row, commit, end, ended, id, inputs, lane, lanes, leave, place, running,
+        seqs, start, task,
     },
     snapshot::photograph,
 };
@@ -71,6 +71,7 @@ pub(crate) fn odd_texts_are_kept(rig: Rig) -> TestResult {
             cancel: Some(text.clone()),
             status_message: Some(text.clone()),
             error: Some(text.clone()),
+            inputs: Some(inputs(&[(&text, &text)], &[("x", &text)])),
             ..running(&row, 1)
         };
         let key = KeyRow { content: [7; 32], id: row.spec.id, expires_at: at(1.0) };
@@ -133,6 +134,7 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
         progress: Some(0.1),
         status_message: Some(String::new()),
         error: Some("e".to_owned()),
+        inputs: Some(inputs(&[("q", "?"), ("", "")], &[("a", "!")])),
         ..running(&row, u64::MAX)
     };
     commit(&mut *rows, |rows| leave(rows, &row))?;

@@ -1,13 +1,16 @@
 //! What becomes of the model's tasks that are claimed.
 
-use std::{cmp::Reverse, collections::VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, VecDeque},
+};
 
 use super::{
     queue::Queue,
     task::{State, Task, Text, micros},
 };
 use crate::{
-    FailedBy, Fence, PeerId, TaskId, TaskStatus,
+    FailedBy, Fence, Json, PeerId, TaskId, TaskStatus,
     api::{Claim, Complete, CompletedStatus, ErrorCode, Submit},
 };
 
@@ -88,6 +91,30 @@ impl Queue {
         task.progress = progress.or(task.progress);
         task.status_message = message.or_else(|| task.status_message.clone());
         (task.updated_at, task.changed) = (wall, Some("renew"));
+    }
+
+    /// A question that a renewal asks, unless its key was used before; the answer that there is.
+    pub(super) fn ask(&mut self, at: usize, key: &str, question: &Json) -> Option<Json> {
+        let task = &mut self.tasks[at];
+        if !task.answers.contains_key(key) {
+            task.open.entry(key.to_owned()).or_insert_with(|| question.clone());
+        }
+        task.answers.get(key).cloned()
+    }
+
+    /// Answers what is open; how many that were.
+    pub(super) fn answer(&mut self, at: usize, responses: &BTreeMap<String, Json>) -> usize {
+        let wall = self.wall;
+        let task = &mut self.tasks[at];
+        let mut accepted = 0;
+        for (key, response) in responses {
+            if task.open.remove(key).is_some() {
+                task.answers.insert(key.clone(), response.clone());
+                (task.updated_at, task.changed) = (wall, Some("answer"));
+                accepted += 1;
+            }
+        }
+        accepted
     }
 
     /// Whether this completion was acknowledged before.
@@ -223,6 +250,7 @@ impl Queue {
         (task.ended_at, task.removed_at) = (wall, steady + micros(task.submit.result_ttl_s));
         (task.updated_at, task.changed) = (wall, Some(clause));
         task.waits_for.clear();
+        task.open.clear();
     }
 }
 

@@ -190,6 +190,8 @@ impl Queue {
             progress: None,
             status_message: None,
             error: Text::None,
+            open: BTreeMap::new(),
+            answers: BTreeMap::new(),
             result: None,
             ended_at: 0,
             removed_at: 0,
@@ -264,6 +266,7 @@ impl Queue {
             task.not_before = Some(range.0);
         }
         (task.lease_until, task.updated_at, task.changed) = (None, wall, Some(clause));
+        task.open.clear();
         self.queue(at);
     }
 
@@ -280,6 +283,7 @@ impl Queue {
         (task.attempt, task.dead, task.failed_by) = (0, false, None);
         (task.not_before, task.backoff, task.ready_at) = (None, None, wall);
         (task.worker, task.cancel, task.progress, task.status_message, task.result) = (None, None, None, None, None);
+        task.answers.clear();
         task.deadline = task.submit.deadline_s.map(|deadline_s| steady + micros(deadline_s));
         (task.waits_for, task.updated_at, task.changed) = (waits_for, wall, Some("retry"));
         self.queue(at);

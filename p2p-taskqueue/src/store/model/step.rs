@@ -20,6 +20,10 @@ pub(super) enum Step {
     Claim(Who, Want),
     ClaimMany(Who, Want, u32),
     Renew(Hold, f64, Option<f64>),
+    /// A renewal that asks this of this key.
+    Ask(Hold, &'static str, u8),
+    /// These keys are answered with this.
+    Answer(Pick, Vec<&'static str>, u8),
     Complete(Hold, CompletedStatus, Option<u8>, Vec<Draft>, Option<Want>),
     /// With or without another attempt, perhaps with a delay of its own.
     Fail(Hold, bool, Option<f64>),
@@ -184,6 +188,9 @@ fn lease() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (hold(), lease_s(), option::of(select(vec![0.0, 0.5, 1.0])))
             .prop_map(|(hold, lease_s, progress)| Step::Renew(hold, lease_s, progress)),
+        2 => (hold(), select(INPUT_KEYS.to_vec()), 0_u8..3).prop_map(|(hold, key, question)| Step::Ask(hold, key, question)),
+        2 => (running(), prop::sample::subsequence(INPUT_KEYS.to_vec(), 1..=2), 10_u8..13)
+            .prop_map(|(task, keys, response)| Step::Answer(task, keys, response)),
         4 => (hold(), prop::bool::weighted(0.7), option::weighted(0.3, select(vec![0.0, 2.0, 50.0])))
             .prop_map(|(hold, retryable, delay_s)| Step::Fail(hold, retryable, delay_s)),
         2 => (hold(), select(vec![0.0, 0.0, 2.0, 50.0])).prop_map(|(hold, delay_s)| Step::Release(hold, delay_s)),
@@ -330,6 +337,10 @@ fn pick() -> impl Strategy<Value = Pick> {
     ]
 }
 
+fn running() -> impl Strategy<Value = Pick> {
+    prop_oneof![8 => (0_usize..64).prop_map(Pick::Running), 1 => pick()]
+}
+
 fn parent() -> impl Strategy<Value = Pick> {
     prop_oneof![
         12 => (0_usize..64).prop_map(Pick::Any),
@@ -360,4 +371,6 @@ fn kinds() -> impl Strategy<Value = Vec<Kind>> {
 
 pub(super) const KINDS: [Kind; 3] = ["a", "b", "c"];
 const SESSIONS: [&str; 2] = ["s", "t"];
+/// What workers ask by.
+const INPUT_KEYS: [&str; 3] = ["q", "r", "s"];
 const CONCURRENCY_KEYS: [&str; 2] = ["k", "l"];

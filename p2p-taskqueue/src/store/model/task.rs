@@ -1,5 +1,7 @@
 //! A task of the model: what a reader of the documents would expect of it.
 
+use std::collections::BTreeMap;
+
 use crate::{
     FailedBy, Fence, Json, TaskId, TaskStatus,
     api::{OnParentFailure, Submit},
@@ -95,6 +97,9 @@ pub(super) struct Task {
     pub(super) progress: Option<f64>,
     pub(super) status_message: Option<String>,
     pub(super) error: Text,
+    /// What the attempt that runs asks, and nobody has answered.
+    pub(super) open: BTreeMap<String, Json>,
+    pub(super) answers: BTreeMap<String, Json>,
     pub(super) result: Option<Json>,
     pub(super) ended_at: Micros,
     pub(super) removed_at: Micros,

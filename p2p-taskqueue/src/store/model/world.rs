@@ -106,6 +106,8 @@ impl World {
             Step::Claim(who, want) => self.claim(*who, &claim_of(want)).map(|()| None),
             Step::ClaimMany(who, want, count) => self.claim_many(*who, &claim_of(want), *count).map(|()| None),
             Step::Renew(hold, lease_s, progress) => self.renew(self.held(*hold), *lease_s, *progress).map(Some),
+            Step::Ask(hold, key, question) => self.question(self.held(*hold), key, *question).map(Some),
+            Step::Answer(task, keys, response) => self.answer(self.pick(*task), keys, *response).map(Some),
             Step::Complete(hold, status, result, children, next) => {
                 let children = children.iter().map(|draft| self.submit_of(draft)).collect();
                 let next = next.as_ref().map(claim_of);

@@ -34,7 +34,7 @@ CREATE TABLE live (
   deadline INTEGER, waiting INTEGER NOT NULL, attempt INTEGER NOT NULL, fence_epoch INTEGER, fence_counter INTEGER,
   worker TEXT, lease_s REAL NOT NULL, lease_until INTEGER, cancel TEXT, progress REAL, status_message TEXT, error TEXT,
   updated_at INTEGER NOT NULL, max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
-  crc INTEGER NOT NULL
+  crc INTEGER NOT NULL, inputs TEXT
 ) STRICT;
 
 CREATE TABLE finished (

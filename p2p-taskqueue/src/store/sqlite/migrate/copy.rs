@@ -193,7 +193,7 @@ FROM old_task WHERE seq = ?";
 const DAMAGED_LIVE: &str = "
 INSERT OR IGNORE INTO live SELECT ~seq, id, phase, ready_at, not_before, NULL, 0, attempt, fence_epoch, fence_counter,
   worker, lease_s, lease_until, cancel, progress, status_message, error, updated_at, max_attempts, backoff_s,
-  result_ttl_s, -1
+  result_ttl_s, -1, NULL
 FROM old_live WHERE seq = ?";
 const DAMAGED_FINISHED: &str = "
 INSERT OR IGNORE INTO finished SELECT seq, id, status, at, expires_at, not_before, NULL, attempt, fence_epoch,

@@ -32,6 +32,7 @@ const FIRST_VERSION: i64 = 1;
 /// What version 3 has more than version 2. The rows stay as they are: a column that is not there reads as nothing.
 const WIDEN: &str = "
 ALTER TABLE task ADD COLUMN submitter TEXT;
+ALTER TABLE live ADD COLUMN inputs TEXT;
 ";
 
 /// Makes room for the new tables.

@@ -73,6 +73,7 @@ pub(super) fn read_live(row: &Row<'_>) -> Result<(TaskId, Live), RowError> {
         progress: columns.take()?,
         status_message: columns.take()?,
         error: columns.take()?,
+        inputs: None,
         updated_at: columns.wall()?,
         terms: columns.terms()?,
     };

@@ -1,6 +1,7 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
 mod cli;
+mod clients;
 mod crash;
 mod demo;
 mod discover;

@@ -126,3 +126,8 @@ pub(crate) fn call(tool: &str, arguments: Value) -> Value {
 }
 
 pub(crate) const MODERN: &str = "2026-07-28";
+
+/// A request of a client of 2026-07-28 that can do nothing beyond.
+pub(crate) fn modern_plain(method: &str, name: Option<&str>, params: Value) -> Request<Body> {
+    modern(method, name, params, &json!({}))
+}

@@ -13,8 +13,8 @@ use p2p_taskqueue::{
         Answered, At, BridgeStatus, CacheDeleted, CacheGot, CacheHad, CacheStored, Cancelled, Capabilities, Check,
         Claimed, ClaimedMany, Complete, Completed, Discovered, Durability, Failed, Got, GotMany, Heard, KnownPeer,
         Limited, Listed, Paused, Peer, PeersListed, Purged, QueueStatus, Released, Renewed, Resumed, Retried,
-        Scheduler, Stats, Status, Submit, SubmitResult, Submitted, SubmittedMany, ToolCalled, ToolsListed, TypeStats,
-        VectorClock, Waited,
+        Scheduler, Stats, Status, Submit, SubmitResult, Submitted, SubmittedMany, ToolCalled, ToolOffer, ToolsListed,
+        TypeStats, VectorClock, Waited,
     },
 };
 use tokio::sync::Notify;
@@ -27,6 +27,8 @@ pub(crate) struct FakeQueue {
     tasks: Mutex<BTreeMap<TaskId, Task>>,
     refusal: Option<QueueError>,
     wait_refusal: Option<QueueError>,
+    /// What its neighbour offers; the local node offers nothing.
+    offers: Vec<ToolOffer>,
     read_refusal: Option<QueueError>,
     change_refusal: Option<QueueError>,
     /// Waits and claims that wait never end by themselves.
@@ -47,6 +49,7 @@ impl FakeQueue {
             tasks: Mutex::default(),
             refusal: None,
             wait_refusal: None,
+            offers: Vec::new(),
             read_refusal: None,
             change_refusal: None,
             holds: false,
@@ -65,6 +68,11 @@ impl FakeQueue {
     /// Refuses waits only.
     pub(crate) fn refusing_waits(self, error: QueueError) -> Self {
         Self { wait_refusal: Some(error), ..self }
+    }
+
+    /// With a neighbour whose workers offer this.
+    pub(crate) fn beside(offers: Vec<ToolOffer>) -> Self {
+        Self { offers, ..Self::new() }
     }
 
     /// Refuses to read single records only.
@@ -163,6 +171,9 @@ impl FakeQueue {
 
     fn answer(&self, request: Request) -> Result<Response, QueueError> {
         Ok(match request {
+            Request::At(At { request, .. }) if matches!(*request, Request::ListTools(_)) => {
+                Response::ToolsListed(ToolsListed { tools: self.offers.clone() })
+            }
             Request::At(At { request, .. }) => return self.answer(*request),
             Request::Submit(submit) => Response::Submitted(self.submit(submit)),
             Request::SubmitMany(many) => {

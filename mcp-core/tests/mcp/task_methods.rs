@@ -238,7 +238,7 @@ async fn a_client_of_the_old_revisions_is_not_told_of_the_extension() {
         "capabilities": follower(),
     });
     let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params });
-    assert_eq!(client.legacy(&message).await.result()["capabilities"], json!({ "tools": {} }));
+    assert_eq!(client.legacy(&message).await.result()["capabilities"], json!({ "resources": {}, "tools": {} }));
     let reply = client.send(legacy().body(call("run_task", json!({ "task_type": "t" })).to_string().into()).unwrap());
     assert_eq!(reply.await.result()["structuredContent"]["done"], true);
 }

@@ -5,6 +5,7 @@ mod daemon;
 mod local;
 mod mesh;
 mod nothing;
+mod nudges;
 mod remote;
 mod repeat;
 mod routes;

@@ -9,6 +9,7 @@
 
 mod arguments;
 mod client;
+mod durable;
 mod http;
 mod limits;
 mod mesh_tools;

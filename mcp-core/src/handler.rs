@@ -17,6 +17,7 @@ use crate::{
     call::{Asker, Calls},
     error::rpc_error,
     http::RawArguments,
+    metrics::{CallNote, OTHER},
     principal::Principal,
     tools::{Answer, Tool, table},
 };
@@ -81,7 +82,9 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        let note = note(&context);
         let Some(tool) = self.0.tools.iter().find(|tool| tool.name == request.name) else {
+            note.write(OTHER, ErrorCode::NotFound.as_str());
             let message = format!("unknown tool {}", request.name);
             return Err(rpc_error(&QueueError::new(ErrorCode::NotFound, message)));
         };
@@ -96,12 +99,19 @@ impl ServerHandler for Handler {
         let raw = raw_arguments(&request, &context)?;
         let answer = self.answer(tool, &raw, &context).instrument(span.clone()).await;
         span.record("outcome", answer.outcome);
+        note.write(tool.name, answer.outcome);
         Ok(CallToolResponse::Complete(result(answer)))
     }
 }
 
 /// Who asks, as the checks before rmcp found out; nobody in particular over a transport that has none.
 fn principal(context: &RequestContext<RoleServer>) -> Principal {
+    let parts = context.extensions.get::<Parts>();
+    parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
+}
+
+/// Where to say how a call ended; over a transport that counts nothing, nobody reads it.
+fn note(context: &RequestContext<RoleServer>) -> CallNote {
     let parts = context.extensions.get::<Parts>();
     parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
 }

@@ -19,7 +19,8 @@
 //! | `handler` | rmcp's server handler: the only place that speaks rmcp's types |
 //! | `tools` | the table of tools, their schemas, arguments and answers |
 //! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
-//! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies, health |
+//! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies; health and metrics |
+//! | `metrics` | what is counted |
 //! | `principal` | who asks |
 //! | `error` | the single mapping of errors to JSON-RPC codes and HTTP statuses |
 
@@ -28,6 +29,7 @@ mod config;
 mod error;
 mod handler;
 mod http;
+mod metrics;
 mod principal;
 mod server;
 mod tools;

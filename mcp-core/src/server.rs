@@ -10,7 +10,7 @@ use crate::{
     McpConfig,
     call::Calls,
     handler::Handler,
-    http::{Gate, admit, health, ready},
+    http::{Gate, Probes, Scrapes, admit, healthz, metrics, readyz},
 };
 
 /// The MCP server over a queue.
@@ -35,20 +35,23 @@ impl McpServer {
     /// | path | |
     /// |---|---|
     /// | `POST /mcp` | MCP over Streamable HTTP, behind the host, origin and token checks and all bounds |
-    /// | `GET /health` | 200 while the process answers; no checks, says nothing more |
-    /// | `GET /ready` | 200 when the queue answers, 503 when it does not or the server is stopping |
+    /// | `GET /healthz` | 200 while the process answers; no checks, says nothing more |
+    /// | `GET /readyz` | 200 when the queue answers, 503 when it does not or the server is stopping; no checks |
+    /// | `GET /metrics` | what Prometheus reads, behind the same checks of host, origin and token |
     ///
     /// It must be polled within a tokio runtime with time enabled. Left to the binder, for they belong to the
     /// connection: `TCP_NODELAY`, without which an answer may be held back for 40 ms; the time limit for the request's
     /// head (hyper's `header_read_timeout`, which needs hyper's timer set); the number of connections.
     pub fn router(&self) -> Router {
         let gate = middleware::from_fn_with_state(Arc::clone(&self.gate), admit);
-        let probed = (Arc::clone(&self.gate), Arc::clone(&self.calls));
+        let probes = Arc::new(Probes::new(Arc::clone(&self.gate), Arc::clone(&self.calls)));
+        let scrapes = Arc::new(Scrapes::new(Arc::clone(&self.gate), Arc::clone(&self.calls)));
         Router::new()
             .route_service("/mcp", self.mcp())
             .route_layer(gate)
-            .route("/health", routing::get(health))
-            .route("/ready", routing::get(ready).with_state(probed))
+            .route("/healthz", routing::get(healthz))
+            .route("/readyz", routing::get(readyz).with_state(probes))
+            .route("/metrics", routing::get(metrics).with_state(scrapes))
     }
 
     fn mcp(&self) -> StreamableHttpService<Handler, NeverSessionManager> {

@@ -9,8 +9,10 @@
 
 mod arguments;
 mod client;
+mod clients;
 mod http;
 mod limits;
+mod metrics;
 mod nested;
 mod protocol;
 mod queue;

@@ -29,6 +29,8 @@ pub(crate) struct FakeQueue {
     wait_refusal: Option<QueueError>,
     /// Waits and claims that wait never end by themselves.
     holds: bool,
+    /// Nothing is answered.
+    is_silent: bool,
     /// Told each time when one of those starts, and when it is dropped.
     pub(crate) held: Notify,
     pub(crate) dropped: Notify,
@@ -44,6 +46,7 @@ impl FakeQueue {
             refusal: None,
             wait_refusal: None,
             holds: false,
+            is_silent: false,
             held: Notify::new(),
             dropped: Notify::new(),
             holding: AtomicUsize::new(0),
@@ -63,6 +66,11 @@ impl FakeQueue {
     /// Lets waits wait for ever.
     pub(crate) fn holding() -> Self {
         Self { holds: true, ..Self::new() }
+    }
+
+    /// Answers nothing.
+    pub(crate) fn silent() -> Self {
+        Self { is_silent: true, ..Self::new() }
     }
 
     /// What was asked last.
@@ -205,7 +213,8 @@ impl FakeQueue {
             uptime_s: 0.5,
             capabilities: Capabilities { task_types: vec!["wordcount".to_owned()], operations: Vec::new() },
             addresses: vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()],
-            queue: detail.then(QueueStatus::default),
+            queue: detail
+                .then(|| QueueStatus { totals: BTreeMap::from([("queued".to_owned(), 1)]), ..QueueStatus::default() }),
             store: None,
             peers: detail.then(|| vec![self.neighbour()]),
             transport: None,
@@ -272,7 +281,7 @@ impl TaskQueue for FakeQueue {
         assert_eq!(*caller, Caller::Local);
         self.requests.lock().unwrap().push(request.clone());
         request.check()?;
-        if self.holds && request.wait_s() > 0.0 {
+        if self.is_silent || self.holds && request.wait_s() > 0.0 {
             let _held = Held::new(self);
             return std::future::pending().await;
         }

@@ -23,9 +23,15 @@ const LAN_FREE: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]
 /// What a node and its MCP server are started with.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
-    pub(crate) data_dir: DataDir,
     /// `HOST:PORT`.
     pub(crate) http: String,
+    pub(crate) node: NodeSettings,
+}
+
+/// What a node is started with.
+#[derive(Debug)]
+pub(crate) struct NodeSettings {
+    pub(crate) data_dir: DataDir,
     pub(crate) listen: Listen,
     /// What the node runs on.
     pub(crate) runtime: Backend,
@@ -79,7 +85,7 @@ fn parse_all(texts: &[&str]) -> Result<Vec<Multiaddr>, Failure> {
     Ok(texts.iter().map(parse).collect::<anyhow::Result<_>>()?)
 }
 
-impl ServerConfig {
+impl NodeSettings {
     pub(super) fn worker_configs(&self, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
         let process = std::process::id();
         let configure = |(index, worker): (usize, &WorkerSpec)| {

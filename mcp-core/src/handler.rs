@@ -5,8 +5,9 @@ use p2p_taskqueue::{ErrorCode, QueueError};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
-        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool as RpcTool, ToolAnnotations,
+        CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult,
+        Implementation, InitializeRequestParams, InitializeResult, ListToolsResult, PaginatedRequestParams,
+        ServerCapabilities, ServerConfig, Tool as RpcTool, ToolAnnotations, UpdateTaskParams,
     },
     service::RequestContext,
 };
@@ -19,7 +20,8 @@ use crate::{
     http::RawArguments,
     metrics::{CallNote, OTHER},
     principal::Principal,
-    tools::{Answer, Tool, table},
+    tasks::{DurableTasks, Reply, until_gone},
+    tools::{Called, Tool, ran, table},
 };
 
 /// What rmcp asks for each request. Cheap to clone: rmcp takes one for each.
@@ -29,6 +31,7 @@ pub(crate) struct Handler(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     calls: Arc<Calls>,
+    tasks: DurableTasks,
     tools: Vec<Tool>,
     /// The tools as clients see them.
     listed: Vec<RpcTool>,
@@ -39,27 +42,41 @@ impl Handler {
     pub(crate) fn new(calls: Arc<Calls>, config: &McpConfig) -> Self {
         let tools = table();
         let listed = tools.iter().map(listed).collect();
-        let info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let tasks = DurableTasks::new(Arc::clone(&calls), |task, done| ran(task, done).into());
+        let info = ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
             .with_server_info(Implementation::new(&config.name, &config.version))
             .with_instructions(&config.instructions);
-        Self(Arc::new(Shared { calls, tools, listed, info }))
+        Self(Arc::new(Shared { calls, tasks, tools, listed, info }))
     }
 
-    /// Answers until the client goes away: rmcp itself lets a handler run on.
-    async fn answer(&self, tool: &Tool, arguments: &[u8], context: &RequestContext<RoleServer>) -> Answer {
+    async fn answer(&self, tool: &Tool, arguments: &[u8], context: &RequestContext<RoleServer>) -> Reply {
         let principal = principal(context);
-        tokio::select! {
-            answer = tool.call(Asker::new(&self.0.calls, &principal), arguments) => answer,
-            () = context.ct.cancelled() => {
-                Answer::refused(&QueueError::new(ErrorCode::Interrupted, "the client went away"))
+        let asker = Asker::new(&self.0.calls, &principal);
+        let answering = async {
+            match tool.call(asker, arguments).await {
+                Called::Answered(answer) => answer.into(),
+                Called::Work(work) => self.0.tasks.run(*work, asker, context).await,
             }
-        }
+        };
+        until_gone(context, answering).await.unwrap_or_else(|error| Reply::refused(&error))
     }
 }
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
         self.0.info.clone()
+    }
+
+    /// As rmcp's own, but for the Tasks extension: it is no part of the revisions that begin this way.
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut result = self.negotiate_initialize(&request)?;
+        result.capabilities.extensions = None;
+        Ok(result)
     }
 
     async fn list_tools(
@@ -97,15 +114,39 @@ impl ServerHandler for Handler {
             outcome = Empty,
         );
         let raw = raw_arguments(&request, &context)?;
-        let answer = self.answer(tool, &raw, &context).instrument(span.clone()).await;
-        span.record("outcome", answer.outcome);
-        note.write(tool.name, answer.outcome);
-        Ok(CallToolResponse::Complete(result(answer)))
+        let reply = self.answer(tool, &raw, &context).instrument(span.clone()).await;
+        span.record("outcome", reply.outcome);
+        note.write(tool.name, reply.outcome);
+        Ok(reply.response)
+    }
+
+    async fn get_task(
+        &self,
+        params: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.0.tasks.get(params, &context).await
+    }
+
+    async fn update_task(
+        &self,
+        params: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.0.tasks.update(params, &context).await
+    }
+
+    async fn cancel_task(
+        &self,
+        params: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.0.tasks.cancel(params, &context).await
     }
 }
 
 /// Who asks, as the checks before rmcp found out; nobody in particular over a transport that has none.
-fn principal(context: &RequestContext<RoleServer>) -> Principal {
+pub(crate) fn principal(context: &RequestContext<RoleServer>) -> Principal {
     let parts = context.extensions.get::<Parts>();
     parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
 }
@@ -117,7 +158,10 @@ fn note(context: &RequestContext<RoleServer>) -> CallNote {
 }
 
 /// The arguments as the client wrote them; over a transport that does not keep them, as rmcp read them.
-fn raw_arguments(request: &CallToolRequestParams, context: &RequestContext<RoleServer>) -> Result<Bytes, ErrorData> {
+pub(crate) fn raw_arguments(
+    request: &CallToolRequestParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<Bytes, ErrorData> {
     let parts = context.extensions.get::<Parts>();
     if let Some(RawArguments(raw)) = parts.and_then(|parts| parts.extensions.get()) {
         return Ok(raw.clone());
@@ -125,14 +169,6 @@ fn raw_arguments(request: &CallToolRequestParams, context: &RequestContext<RoleS
     let Some(arguments) = &request.arguments else { return Ok(Bytes::from_static(b"{}")) };
     let text = serde_json::to_vec(arguments).map_err(|error| rpc_error(&QueueError::invalid("arguments", error)))?;
     Ok(text.into())
-}
-
-fn result(answer: Answer) -> CallToolResult {
-    let mut result = CallToolResult::success(Vec::new());
-    result.is_error = Some(!answer.is_ok());
-    result.content = vec![ContentBlock::text(answer.text)];
-    result.structured_content = Some(answer.structured);
-    result
 }
 
 fn listed(tool: &Tool) -> RpcTool {

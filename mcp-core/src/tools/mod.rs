@@ -10,5 +10,6 @@ mod tool;
 mod verb;
 
 pub(crate) use answer::Answer;
+pub(crate) use run_task::ran;
 pub(crate) use table::table;
-pub(crate) use tool::{Hints, Tool};
+pub(crate) use tool::{Called, Hints, Tool};

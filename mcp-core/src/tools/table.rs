@@ -26,12 +26,14 @@ pub(crate) fn table() -> Vec<Tool> {
 /// To have work done, and to see how it stands.
 fn for_submitters() -> Vec<Tool> {
     vec![
-        Tool::of::<RunTask>("run_task", "Run a task and wait for it", Hints::STARTS_WORK).with_peer_alias().described(
-            "Submits a task and waits for its result: the shortest way to have work done on one of the user's machines. \
-             Takes what p2p_taskqueue_submit takes, and timeout_s. Answers task (its status, result or error) and done. \
-             With done:false the time was up and the task goes on: call p2p_taskqueue_wait_task with its task_id, do not \
-             submit it again.",
-        ),
+        Tool::of_work::<RunTask>("run_task", "Run a task and wait for it", Hints::STARTS_WORK)
+            .with_peer_alias()
+            .described(
+                "Submits a task and waits for its result: the shortest way to have work done on one of the user's machines. \
+                 Takes what p2p_taskqueue_submit takes, and timeout_s. Answers task (its status, result or error) and done. \
+                 With done:false the time was up and the task goes on: call p2p_taskqueue_wait_task with its task_id, do \
+                 not submit it again.",
+            ),
         Tool::of::<Submit>("p2p_taskqueue_submit", "Submit a task", Hints::STARTS_WORK).with_peer_alias().described(
             "Queues a task and answers its task_id at once, as soon as it is on stable storage. Use it when the result is \
              not needed now, and p2p_taskqueue_wait_task or p2p_taskqueue_get_task later; use run_task to wait in the same \

@@ -9,9 +9,11 @@
 
 mod arguments;
 mod client;
+mod clients;
 mod http;
 mod limits;
 mod mesh_tools;
+mod metrics;
 mod nested;
 mod progress;
 mod protocol;

@@ -2,6 +2,7 @@
 
 mod bridged;
 mod daemon;
+mod inline;
 mod local;
 mod mesh;
 mod nothing;
@@ -15,6 +16,7 @@ mod waits;
 
 pub use bridged::BridgedQueue;
 pub use daemon::DaemonQueue;
+pub use inline::InlineQueue;
 pub use local::LocalQueue;
 pub use mesh::MeshQueue;
 pub(crate) use nothing::Nothing;

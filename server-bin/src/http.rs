@@ -54,6 +54,11 @@ impl HttpListener {
         format!("http://{}/mcp", self.address)
     }
 
+    /// The same listener on the tokio runtime that the caller is in, which may be another than that of the bind.
+    pub(crate) fn moved_here(self) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::from_std(self.listener.into_std()?)?, ..self })
+    }
+
     /// Serves until it is told to stop.
     pub(crate) fn serve(self, router: Router) -> HttpServer {
         let (stop, stopping) = watch::channel(false);

@@ -9,10 +9,12 @@
 
 mod arguments;
 mod client;
+mod clients;
 mod durable;
 mod http;
 mod limits;
 mod mesh_tools;
+mod metrics;
 mod nested;
 mod progress;
 mod protocol;

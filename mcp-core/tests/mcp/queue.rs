@@ -35,6 +35,8 @@ pub(crate) struct FakeQueue {
     holds: bool,
     /// Ends one of those.
     pub(crate) let_go: Notify,
+    /// Nothing is answered.
+    is_silent: bool,
     /// Told each time when one of those starts, and when it is dropped.
     pub(crate) held: Notify,
     pub(crate) dropped: Notify,
@@ -54,6 +56,7 @@ impl FakeQueue {
             change_refusal: None,
             holds: false,
             let_go: Notify::new(),
+            is_silent: false,
             held: Notify::new(),
             dropped: Notify::new(),
             holding: AtomicUsize::new(0),
@@ -88,6 +91,11 @@ impl FakeQueue {
     /// Lets waits wait until they are let go.
     pub(crate) fn holding() -> Self {
         Self { holds: true, ..Self::new() }
+    }
+
+    /// Answers nothing.
+    pub(crate) fn silent() -> Self {
+        Self { is_silent: true, ..Self::new() }
     }
 
     /// What was asked last.
@@ -256,7 +264,8 @@ impl FakeQueue {
             uptime_s: 0.5,
             capabilities: Capabilities { task_types: vec!["wordcount".to_owned()], operations: Vec::new() },
             addresses: vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()],
-            queue: detail.then(QueueStatus::default),
+            queue: detail
+                .then(|| QueueStatus { totals: BTreeMap::from([("queued".to_owned(), 1)]), ..QueueStatus::default() }),
             store: None,
             peers: detail.then(|| vec![self.neighbour()]),
             transport: None,
@@ -323,7 +332,7 @@ impl TaskQueue for FakeQueue {
         assert_eq!(*caller, Caller::Local);
         self.requests.lock().unwrap().push(request.clone());
         request.check()?;
-        if self.holds && request.wait_s() > 0.0 {
+        if self.is_silent || self.holds && request.wait_s() > 0.0 {
             let _held = Held::new(self);
             self.let_go.notified().await;
         }

@@ -11,14 +11,16 @@ mod care;
 mod demo;
 mod discover;
 mod mesh;
+mod node;
 mod repair;
+mod running;
 mod serve;
 mod submit;
 mod sweep;
 mod tasks;
 mod tools;
 
-pub(crate) use serve::DurabilityArg;
+pub(crate) use node::DurabilityArg;
 
 /// Hand work to any of your machines, durably and without a broker.
 #[derive(Debug, Parser)]

@@ -13,7 +13,11 @@ use p2p_taskqueue::{Multiaddr, PeerId, api::Target};
 use runtime_bridge::Backend;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{cli::DurabilityArg, failure::Failure, mode::WorkerSpec};
+use crate::{
+    cli::DurabilityArg,
+    failure::Failure,
+    mode::{Mode, WorkerSpec},
+};
 
 mod mistake;
 #[cfg(test)]
@@ -26,12 +30,20 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ConfigFile {
+    pub(crate) server: ServerSection,
     pub(crate) http: HttpSection,
     pub(crate) p2p: P2pSection,
     pub(crate) discovery: DiscoverySection,
     pub(crate) reach: ReachSection,
     pub(crate) store: StoreSection,
     pub(crate) worker: WorkerSection,
+}
+
+/// The process.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerSection {
+    pub(crate) mode: Option<Mode>,
 }
 
 /// The MCP server.

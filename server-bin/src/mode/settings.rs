@@ -26,9 +26,15 @@ const SCHEMA_BYTES_MAX: usize = 32 * 1024;
 /// What a node and its MCP server are started with.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
-    pub(crate) data_dir: DataDir,
     /// `HOST:PORT`.
     pub(crate) http: String,
+    pub(crate) node: NodeSettings,
+}
+
+/// What a node is started with.
+#[derive(Debug)]
+pub(crate) struct NodeSettings {
+    pub(crate) data_dir: DataDir,
     pub(crate) listen: Listen,
     /// What the node runs on.
     pub(crate) runtime: Backend,
@@ -82,7 +88,7 @@ fn parse_all(texts: &[&str]) -> Result<Vec<Multiaddr>, Failure> {
     Ok(texts.iter().map(parse).collect::<anyhow::Result<_>>()?)
 }
 
-impl ServerConfig {
+impl NodeSettings {
     pub(super) fn worker_configs(&self, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
         let process = std::process::id();
         let configure = |(index, worker): (usize, &WorkerSpec)| {

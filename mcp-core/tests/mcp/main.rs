@@ -8,6 +8,7 @@
 )]
 
 mod arguments;
+mod canned;
 mod client;
 mod clients;
 mod durable;

@@ -10,7 +10,7 @@ mod queue_process;
 mod small_disk;
 mod strace;
 
-pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
+pub(crate) use command::{Answered, PROGRAM, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use gate::Gate;
 pub(crate) use history::History;
 pub(crate) use lan::Lan;

@@ -10,7 +10,7 @@ use p2p_taskqueue::{
 };
 use runtime_bridge::{Backend, Runtime};
 
-use crate::{announce::AnnounceFiles, data_dir::DataDir, failure::Failure};
+use crate::{announce::AnnounceFiles, config::HttpConfig, data_dir::DataDir, failure::Failure};
 
 /// The usual port, on loopback: nothing is open to others unless asked for.
 const USUAL: [&str; 1] = ["/ip4/127.0.0.1/tcp/9710"];
@@ -23,8 +23,7 @@ const LAN_FREE: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]
 /// What a node and its MCP server are started with.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
-    /// `HOST:PORT`.
-    pub(crate) http: String,
+    pub(crate) http: HttpConfig,
     pub(crate) node: NodeSettings,
 }
 

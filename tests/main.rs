@@ -1,6 +1,7 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
 mod cli;
+mod clients;
 mod crash;
 mod demo;
 mod discover;
@@ -10,6 +11,8 @@ mod http_door;
 mod http_drain;
 mod http_memory;
 mod line;
+mod mesh_tools;
+mod mistakes;
 mod modes;
 mod namespaces;
 mod paused_worker;

@@ -246,7 +246,11 @@ pass remote_peer_id (from list_peers) or remote_multiaddr.
 p2p_taskqueue_retry_task queues them again.
 9. Every answer has ok. With ok:false, error.code says what happened, error.retryable whether the same call may work \
 later (after error.retry_after_s), and error.outcome whether it may have been applied.
-10. Durations are in seconds (names end in _s), points in time in Unix seconds.";
+10. Tools after the built-in ones in tools/list are what workers on the user's machines offer; calling one runs it there, as \
+run_task with that task_type would.
+11. When a task's input_requests is not empty, its worker asks the user something: ask the user, then \
+p2p_taskqueue_answer_task.
+12. Durations are in seconds (names end in _s), points in time in Unix seconds.";
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,7 @@
 //! | `server` | the queue and the configuration made a router |
 //! | `handler` | rmcp's server handler |
 //! | `tools` | the table of tools, their schemas, arguments and answers |
+//! | `resources` | a task and its result, the node, its peers, to be read |
 //! | `tasks` | tool calls that are durable tasks: handles, `tasks/*`, progress |
 //! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
 //! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies; health and metrics |
@@ -32,8 +33,10 @@ mod config;
 mod error;
 mod handler;
 mod http;
+mod mesh_tools;
 mod metrics;
 mod principal;
+mod resources;
 mod server;
 #[cfg(feature = "fixtures")]
 #[doc(hidden)]

@@ -8,6 +8,7 @@ mod lan;
 mod mcp;
 mod node;
 mod queue_process;
+mod raw_http;
 mod small_disk;
 mod strace;
 
@@ -19,6 +20,7 @@ pub(crate) use lan::Lan;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
 pub(crate) use queue_process::QueueProcess;
+pub(crate) use raw_http::{Era, ID, Reply, Request};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
 

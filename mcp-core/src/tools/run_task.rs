@@ -1,3 +1,5 @@
+use std::sync::{Arc, LazyLock};
+
 use p2p_taskqueue::{
     QueueError, Task, TaskStatus,
     api::{Submit, Target, limits::WAIT_S_MAX},
@@ -5,7 +7,12 @@ use p2p_taskqueue::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Answer, arguments::Arguments, verb::Job};
+use super::{
+    Answer,
+    arguments::Arguments,
+    schema::{self, Object},
+    verb::Job,
+};
 use crate::tasks::Work;
 
 /// Submits a task and waits for its end.
@@ -20,7 +27,7 @@ pub(super) struct RunTask {
 
 /// The answer to a [`RunTask`].
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Ran {
+struct Ran {
     /// The record; at the timeout as it stands.
     task: Task,
     /// Whether the task has ended; its `status` says how.
@@ -58,6 +65,12 @@ pub(crate) fn ran(task: Task, done: bool) -> Answer {
 }
 
 /// As long as a wait's.
-const fn default_timeout_s() -> f64 {
+pub(crate) const fn default_timeout_s() -> f64 {
     60.0
+}
+
+/// The schema of what is answered of a task that was run.
+pub(crate) fn run_task_output() -> Arc<Object> {
+    static OUTPUT: LazyLock<Arc<Object>> = LazyLock::new(schema::output::<Ran>);
+    Arc::clone(&OUTPUT)
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     answer::Answer,
     arguments::{Arguments, MULTIADDR, PEER, PEER_ALIAS},
-    run_task::Ran,
+    run_task::run_task_output,
     schema::{self, Alias, Inputs, Named, Object},
     verb::{Job, Verb},
 };
@@ -86,7 +86,7 @@ impl Tool {
             aliases: &[],
             ignored: &[],
             input: schema::input::<J>,
-            output: schema::output::<Ran>,
+            output: run_task_output,
             run: read_work::<J>,
         }
     }

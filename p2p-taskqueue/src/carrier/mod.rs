@@ -6,6 +6,7 @@ mod inline;
 mod local;
 mod mesh;
 mod nothing;
+mod nudges;
 mod remote;
 mod repeat;
 mod routes;

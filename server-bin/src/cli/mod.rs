@@ -11,6 +11,7 @@ mod cache;
 mod care;
 mod demo;
 mod discover;
+mod http;
 mod mesh;
 mod node;
 mod repair;

@@ -10,7 +10,12 @@ use p2p_taskqueue::{
 };
 use runtime_bridge::{Backend, Runtime};
 
-use crate::{announce::AnnounceFiles, config::WorkerTool, data_dir::DataDir, failure::Failure};
+use crate::{
+    announce::AnnounceFiles,
+    config::{HttpConfig, WorkerTool},
+    data_dir::DataDir,
+    failure::Failure,
+};
 
 /// The usual port, on loopback: nothing is open to others unless asked for.
 const USUAL: [&str; 1] = ["/ip4/127.0.0.1/tcp/9710"];
@@ -26,8 +31,7 @@ const SCHEMA_BYTES_MAX: usize = 32 * 1024;
 /// What a node and its MCP server are started with.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
-    /// `HOST:PORT`.
-    pub(crate) http: String,
+    pub(crate) http: HttpConfig,
     pub(crate) node: NodeSettings,
 }
 

@@ -1,5 +1,6 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
+mod asking;
 mod cli;
 mod clients;
 mod crash;
@@ -7,8 +8,13 @@ mod demo;
 mod discover;
 mod disk_full;
 mod harness;
+mod http_door;
+mod http_drain;
+mod http_memory;
 mod line;
+mod mesh_tools;
 mod mistakes;
+mod modes;
 mod namespaces;
 mod paused_worker;
 mod queue;

@@ -20,6 +20,7 @@ use crate::{
     error::rpc_error,
     http::RawArguments,
     mesh_tools::{FRESH, MeshTools},
+    metrics::{CallNote, OTHER},
     principal::Principal,
     resources,
     tasks::{DurableTasks, Reply, Work, until_gone},
@@ -75,6 +76,12 @@ impl Handler {
             Called::Answered(answer) => answer.into(),
             Called::Work(work) => self.0.tasks.run(*work, asker, context).await,
         })
+    }
+
+    /// What traces and metrics call the tool: names of others would be without bound.
+    fn label(&self, name: &str) -> &'static str {
+        let own = self.0.tools.iter().find(|tool| tool.name == name).map(|tool| tool.name);
+        own.unwrap_or_else(|| if self.0.mesh_tools.known(name).is_some() { MESH } else { OTHER })
     }
 
     async fn call_mesh(&self, asker: Asker<'_>, name: &str, arguments: &[u8]) -> Result<Called, ErrorData> {
@@ -162,10 +169,12 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        let note = note(&context);
+        let label = self.label(&request.name);
         let span = tracing::info_span!(
             "tools/call",
-            otel.name = %format_args!("tools/call {}", request.name),
-            tool = %request.name,
+            otel.name = %format_args!("tools/call {label}"),
+            tool = label,
             request_id = %context.id,
             traceparent = context.meta.get_traceparent(),
             outcome = Empty,
@@ -173,9 +182,11 @@ impl ServerHandler for Handler {
         let raw = raw_arguments(&request, &context)?;
         let answering = until_gone(&context, self.answer(&request.name, &raw, &context));
         let answered = answering.instrument(span.clone()).await;
-        let reply = answered.unwrap_or_else(|error| Ok(Reply::refused(&error)))?;
-        span.record("outcome", reply.outcome);
-        Ok(reply.response)
+        let reply = answered.unwrap_or_else(|error| Ok(Reply::refused(&error)));
+        let outcome = reply.as_ref().map_or(ErrorCode::NotFound.as_str(), |reply| reply.outcome);
+        span.record("outcome", outcome);
+        note.write(label, outcome);
+        reply.map(|reply| reply.response)
     }
 
     async fn get_task(
@@ -209,6 +220,12 @@ pub(crate) fn principal(context: &RequestContext<RoleServer>) -> Principal {
     parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
 }
 
+/// Where to say how a call ended; over a transport that counts nothing, nobody reads it.
+fn note(context: &RequestContext<RoleServer>) -> CallNote {
+    let parts = context.extensions.get::<Parts>();
+    parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
+}
+
 /// The arguments as the client wrote them; over a transport that does not keep them, as rmcp read them.
 pub(crate) fn raw_arguments(
     request: &CallToolRequestParams,
@@ -235,3 +252,6 @@ fn listed(tool: &Tool) -> RpcTool {
         .with_raw_output_schema(Arc::clone(&tool.output))
         .with_annotations(annotations)
 }
+
+/// What the tools of the mesh are counted as.
+const MESH: &str = "mesh";

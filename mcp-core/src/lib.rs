@@ -21,7 +21,8 @@
 //! | `resources` | a task and its result, the node, its peers, to be read |
 //! | `tasks` | tool calls that are durable tasks: handles, `tasks/*`, progress |
 //! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
-//! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies, health |
+//! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies; health and metrics |
+//! | `metrics` | what is counted |
 //! | `principal` | who asks |
 //! | `error` | the single mapping of errors to JSON-RPC codes and HTTP statuses |
 //!
@@ -33,6 +34,7 @@ mod error;
 mod handler;
 mod http;
 mod mesh_tools;
+mod metrics;
 mod principal;
 mod resources;
 mod server;

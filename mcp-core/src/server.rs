@@ -13,7 +13,7 @@ use crate::{
     McpConfig,
     call::Calls,
     handler::Handler,
-    http::{Gate, admit, health, ready},
+    http::{Gate, Probes, Scrapes, admit, healthz, metrics, readyz},
 };
 
 /// The MCP server over a queue.
@@ -38,8 +38,9 @@ impl McpServer {
     /// | path | |
     /// |---|---|
     /// | `POST /mcp` | MCP over Streamable HTTP, behind the host, origin and token checks and all bounds |
-    /// | `GET /health` | 200 while the process answers; no checks, says nothing more |
-    /// | `GET /ready` | 200 when the queue answers, 503 when it does not or the server is stopping |
+    /// | `GET /healthz` | 200 while the process answers; no checks, says nothing more |
+    /// | `GET /readyz` | 200 when the queue answers, 503 when it does not or the server is stopping; no checks |
+    /// | `GET /metrics` | what Prometheus reads, behind the same checks of host, origin and token |
     ///
     /// It must be polled within a tokio runtime with time enabled. Left to the binder, for they belong to the
     /// connection: `TCP_NODELAY`, without which an answer may be held back for 40 ms; the time limit for the request's
@@ -51,13 +52,15 @@ impl McpServer {
 
 /// Any handler of rmcp's behind the checks and bounds, and what stands beside it.
 pub(crate) fn router<H: ServerHandler + Clone>(handler: H, gate: &Arc<Gate>, calls: &Arc<Calls>) -> Router {
-    let probed = (Arc::clone(gate), Arc::clone(calls));
+    let probes = Arc::new(Probes::new(Arc::clone(gate), Arc::clone(calls)));
+    let scrapes = Arc::new(Scrapes::new(Arc::clone(gate), Arc::clone(calls)));
     let gate = middleware::from_fn_with_state(Arc::clone(gate), admit);
     Router::new()
         .route_service("/mcp", mcp(handler))
         .route_layer(gate)
-        .route("/health", routing::get(health))
-        .route("/ready", routing::get(ready).with_state(probed))
+        .route("/healthz", routing::get(healthz))
+        .route("/readyz", routing::get(readyz).with_state(probes))
+        .route("/metrics", routing::get(metrics).with_state(scrapes))
 }
 
 fn mcp<H: ServerHandler + Clone>(handler: H) -> StreamableHttpService<H, NeverSessionManager> {

@@ -31,6 +31,10 @@ impl RpcServer {
         let accepting = runtime.spawn(accept(listener, queue, Arc::clone(runtime)));
         Ok(Self { path: path.to_owned(), _accepting: accepting })
     }
+
+    pub(crate) fn address(&self) -> String {
+        format!("unix:{}", self.path.display())
+    }
 }
 
 impl Drop for RpcServer {

@@ -3,6 +3,7 @@
 mod command;
 mod gate;
 mod history;
+mod http;
 mod lan;
 mod mcp;
 mod node;
@@ -11,9 +12,10 @@ mod raw_http;
 mod small_disk;
 mod strace;
 
-pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
+pub(crate) use command::{Answered, PROGRAM, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use gate::Gate;
 pub(crate) use history::History;
+pub(crate) use http::{HttpConnection, HttpReply};
 pub(crate) use lan::Lan;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;

@@ -62,7 +62,10 @@ impl Node {
             Some(namespace) => taskmesh_command_in(namespace, self.folder.path()),
             None => taskmesh_command(self.folder.path()),
         };
-        command.args(["serve", "--json", "--http", "127.0.0.1:0"]).args(&self.arguments);
+        command.args(["serve", "--json"]).args(&self.arguments);
+        if !self.arguments.iter().any(|argument| argument == "--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().context("no standard output")?;
         let mut errors = child.stderr.take().context("no standard error")?;
@@ -110,6 +113,11 @@ impl Node {
     pub(crate) fn address(&self) -> Result<String> {
         let first = self.ready("addresses")?.get(0).and_then(Value::as_str);
         Ok(first.context("no address")?.to_owned())
+    }
+
+    /// The process, for what the operating system says of it.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the node does not run")?.child.id())
     }
 
     /// Runs a command on the node's folder.

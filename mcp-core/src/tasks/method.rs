@@ -65,7 +65,8 @@ impl DurableTasks {
             }
             let answer = Answer { task_id: task.task_id, input_responses };
             let asker = Asker::new(&self.calls, &principal);
-            asker.ask(Target::default(), answer).await.map(|_| ()).or_else(acknowledge)
+            let answered = asker.ask(Target::default(), answer).await;
+            answered.map(|_| ()).or_else(|error| acknowledge(&error))
         };
         until_gone(context, answering).await.map_err(|error| rpc_error(&error))?
     }
@@ -89,7 +90,8 @@ impl DurableTasks {
             }
             let cancel = Cancel { task_id: task.task_id, reason: REASON.to_owned() };
             let asker = Asker::new(&self.calls, &principal);
-            asker.ask(Target::default(), cancel).await.map(|_| ()).or_else(acknowledge)
+            let cancelled = asker.ask(Target::default(), cancel).await;
+            cancelled.map(|_| ()).or_else(|error| acknowledge(&error))
         };
         until_gone(context, cancelling).await.map_err(|error| rpc_error(&error))?
     }
@@ -103,7 +105,7 @@ impl DurableTasks {
     async fn of_client(&self, task_id: &str, principal: &Principal) -> Result<Task, ErrorData> {
         let task_id: TaskId = task_id.parse().map_err(|_| unknown_task())?;
         let got = Asker::new(&self.calls, principal).ask(Target::default(), Get { task_id }).await;
-        let task = got.map_err(refusal)?.task;
+        let task = got.map_err(|error| refusal(&error))?.task;
         if task.submitter.as_deref() == principal.name() { Ok(task) } else { Err(unknown_task()) }
     }
 }
@@ -114,12 +116,12 @@ fn check_era<M: ConstString>(context: &RequestContext<RoleServer>) -> Result<(),
 }
 
 /// A task that has ended meanwhile is neither answered nor called off, and that is fine.
-fn acknowledge(error: QueueError) -> Result<(), ErrorData> {
+fn acknowledge(error: &QueueError) -> Result<(), ErrorData> {
     if error.code == ErrorCode::AlreadyFinished { Ok(()) } else { Err(refusal(error)) }
 }
 
-fn refusal(error: QueueError) -> ErrorData {
-    if error.code == ErrorCode::NotFound { unknown_task() } else { rpc_error(&error) }
+fn refusal(error: &QueueError) -> ErrorData {
+    if error.code == ErrorCode::NotFound { unknown_task() } else { rpc_error(error) }
 }
 
 fn unknown_task() -> ErrorData {

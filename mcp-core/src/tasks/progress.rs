@@ -9,6 +9,7 @@ use rmcp::{
     model::{ProgressNotificationParam, ProgressToken},
     service::RequestContext,
 };
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::call::Asker;
 
@@ -26,9 +27,11 @@ pub(super) async fn wait(
     let mut end = pin!(asker.ask(target.clone(), wait));
     let (Some(token), Some(task_id)) = (context.meta.get_progress_token(), task_id) else { return end.await };
     let mut told = Told::new(token);
+    let mut looks = tokio::time::interval_at(Instant::now() + LOOKS_EVERY, LOOKS_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let look = async {
-            tokio::time::sleep(LOOKS_EVERY).await;
+            looks.tick().await;
             asker.ask(target.clone(), Get { task_id }).await
         };
         let looked = tokio::select! {

@@ -83,7 +83,7 @@ async fn requests_over_the_bound_are_told_to_come_back() {
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(reply.headers[header::RETRY_AFTER], "1");
         assert_eq!(reply.json()["error"]["data"]["code"], "overloaded");
-        let health = client.send(Request::get("/health").body(Body::empty()).unwrap()).await;
+        let health = client.send(Request::get("/healthz").body(Body::empty()).unwrap()).await;
         assert_eq!(health.status, StatusCode::OK);
     }
     assert_eq!(client.legacy(&second).await.status, StatusCode::OK);

@@ -8,10 +8,14 @@
 )]
 
 mod arguments;
+mod canned;
 mod client;
+mod clients;
+mod durable;
 mod http;
 mod limits;
 mod mesh_tools;
+mod metrics;
 mod nested;
 mod progress;
 mod protocol;

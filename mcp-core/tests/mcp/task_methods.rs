@@ -47,7 +47,7 @@ async fn cancel(client: &Client, id: TaskId) -> Reply {
 
 /// As a server that asks for a token knows who shows it.
 fn with_token() -> McpConfig {
-    McpConfig::default().with_bearer_token(BearerToken::new(TOKEN))
+    McpConfig::default().with_client("client", BearerToken::new(TOKEN))
 }
 
 #[tokio::test]

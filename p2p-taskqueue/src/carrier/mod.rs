@@ -2,6 +2,7 @@
 
 mod bridged;
 mod daemon;
+mod inline;
 mod local;
 mod mesh;
 mod nothing;
@@ -16,6 +17,7 @@ mod waits;
 
 pub use bridged::BridgedQueue;
 pub use daemon::DaemonQueue;
+pub use inline::InlineQueue;
 pub use local::LocalQueue;
 pub use mesh::MeshQueue;
 pub(crate) use nothing::Nothing;

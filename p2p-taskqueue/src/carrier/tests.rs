@@ -3,7 +3,7 @@ use std::sync::Arc;
 use libp2p::PeerId;
 use runtime_bridge::{Backend, ExecutorThread, JobHandle, RuntimeExt, ThreadConfig};
 
-use super::{BridgedQueue, DaemonQueue};
+use super::{BridgedQueue, DaemonQueue, InlineQueue};
 use crate::{
     Caller, ErrorCode, Json, QueueError, TaskQueue, TaskQueueExt, TaskStatus,
     api::{Claim, Claimed, Get, List, Outcome, StatusQuery, Submit, Wait},
@@ -92,4 +92,32 @@ async fn a_bridged_queue_answers_from_the_executor_thread_and_says_so() {
     let stopped = BridgedQueue::new(thread.bridge(), inner as Arc<dyn TaskQueue>);
     soon(thread.shutdown(std::time::Duration::from_secs(2))).await.unwrap();
     assert_eq!(stopped.list(LOCAL, List::default()).await.unwrap_err().code, ErrorCode::ShuttingDown);
+}
+
+#[tokio::test]
+async fn an_inline_queue_counts_and_says_where_it_is_asked() {
+    let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
+    let inner = FakeQueue::new(PeerId::random());
+    let inline = InlineQueue::new(thread.bridge(), Arc::<FakeQueue>::clone(&inner) as Arc<dyn TaskQueue>);
+    let query = || StatusQuery { detail: true, ..StatusQuery::default() };
+    let here = inline.status(LOCAL, query()).await.unwrap().bridge.unwrap();
+    assert_eq!((here.inline, here.calls, here.in_flight), (false, 1, 0));
+    let there = inline.clone();
+    let there = thread.bridge().run_in_p2p(async move { there.status(LOCAL, query()).await }).await.unwrap();
+    assert!(there.unwrap().bridge.unwrap().inline);
+    assert!(inline.status(LOCAL, StatusQuery::default()).await.unwrap().bridge.is_none());
+
+    let error = inline.submit(LOCAL, Submit::new("panic", Json::null())).await.unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::Internal, Outcome::Unknown));
+    let polling = inline.clone();
+    let claim = Claim { wait_s: 60.0, ..Claim::new("w") };
+    let polling = runtime().spawn(async move { polling.claim(LOCAL, claim).await });
+    soon(inner.calls.subscribe().wait_for(|(count, _)| *count == 5)).await.unwrap();
+    let seen = inline.status(LOCAL, query()).await.unwrap().bridge.unwrap();
+    assert_eq!((seen.in_flight, seen.cancelled, seen.panicked), (1, 0, 1));
+    drop(polling);
+    // Dropped on its runtime, which is this thread's.
+    tokio::task::yield_now().await;
+    let gone = inline.status(LOCAL, query()).await.unwrap().bridge.unwrap();
+    assert_eq!((gone.in_flight, gone.cancelled), (0, 1));
 }

@@ -24,9 +24,10 @@ use tokio::runtime::Runtime;
 use crate::{
     announce::AnnounceFiles,
     client::with_client,
+    config::HttpConfig,
     data_dir::DataDir,
     failure::Failure,
-    mode::{Listen, Server, ServerConfig},
+    mode::{Listen, NodeSettings, Server, ServerConfig},
     output::Output,
 };
 
@@ -54,9 +55,8 @@ struct Machine {
 impl Machine {
     fn start(runtime: &Runtime, workers: &[&str]) -> Result<Self, Failure> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let config = ServerConfig {
+        let node = NodeSettings {
             data_dir: DataDir::locate(Some(folder.path()))?,
-            http: "127.0.0.1:0".to_owned(),
             listen: Listen::At(vec!["/ip4/127.0.0.1/tcp/0".parse().context("the demo's address")?]),
             runtime: Backend::Tokio,
             discovery: DiscoveryConfig::default(),
@@ -69,7 +69,12 @@ impl Machine {
             session: None,
             durability: Durability::Synced,
         };
-        Ok(Self { server: runtime.block_on(Server::start(config))?, folder })
+        let config = ServerConfig { http: HttpConfig::at("127.0.0.1:0"), node };
+        Ok(Self { server: runtime.block_on(Server::bridge(config))?, folder })
+    }
+
+    fn http(&self) -> &str {
+        self.server.ready().http.as_deref().unwrap_or_default()
     }
 
     fn peer_id(&self) -> PeerId {
@@ -109,8 +114,7 @@ pub(super) fn run(output: Output) -> Result<ExitCode, Failure> {
 }
 
 fn describe(machine: &Machine) -> String {
-    let ready = machine.server.ready();
-    format!("{}, MCP on {}", ready.peer_id, ready.http)
+    format!("{}, MCP on {}", machine.peer_id(), machine.http())
 }
 
 /// Brings the second node into the first one's mesh, as two people with a terminal each would.
@@ -133,7 +137,7 @@ fn join(inviting: &Machine, joining: &Machine, story: &mut Story) -> Result<(), 
 /// Lets an MCP client of the first node have a text's words counted by the second one.
 async fn count_words(laptop: &Machine, server: PeerId, story: &mut Story) -> anyhow::Result<u64> {
     let since = Instant::now();
-    let transport = StreamableHttpClientTransport::from_uri(laptop.server.ready().http.as_str());
+    let transport = StreamableHttpClientTransport::from_uri(laptop.http());
     let client = ().serve(transport).await.context("the MCP client cannot connect")?;
     let tools = client.list_all_tools().await.context("tools/list")?;
     story.tell(&format!("MCP client of the first node: {} tools", tools.len()), since);

@@ -1,85 +1,34 @@
 //! `serve`.
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{mem, path::Path, process::ExitCode};
 
-use anyhow::Context as _;
-use clap::{
-    Args, ValueEnum,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
-use p2p_taskqueue::{
-    DiscoveryConfig, Multiaddr, PeerId, ReachConfig,
-    api::{Check as _, Claim, Durability, Method},
-    node::parse_address,
-};
-use runtime_bridge::Backend;
-use serde::Deserialize;
+use clap::Args;
+use p2p_taskqueue::api::Method;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::{
+    http::HttpArgs,
+    node::{self, NodeArgs},
+    running::{self, Threads},
+};
 use crate::{
-    announce::AnnounceFiles,
-    config::{AnnounceSetting, ConfigFile, DiscoverySection, Parsed, ReachSection},
+    config::{ConfigFile, HttpConfig},
     data_dir::DataDir,
+    descriptors,
     failure::Failure,
-    mode::{Listen, Ready, Server, ServerConfig, WorkerSpec},
+    mode::{Mode, Ready, Server, ServerConfig},
     output::Output,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Where the MCP server listens; port 0 takes a free one [default: 127.0.0.1:8765].
-    #[arg(long, value_name = "HOST:PORT")]
-    http: Option<String>,
-    /// Where peers can reach this node, over TCP or QUIC (repeatable) [default: /ip4/127.0.0.1/tcp/9710, this machine
-    /// only].
-    #[arg(long, value_name = "MULTIADDR")]
-    p2p_listen: Vec<String>,
-    /// Be there for the local network: listen on every interface, TCP and QUIC on port 9710 (or free ones when it is
-    /// taken, or where --p2p-listen says), and find peers by mDNS. Strangers on the network then see that a node is there
-    /// and can connect; they cannot come in without the mesh secret.
-    #[arg(long)]
-    lan: bool,
-    /// Dial this peer at the start and whenever the connection to it is lost: an address ending in /p2p/PEER_ID
-    /// (repeatable).
-    #[arg(long, value_name = "MULTIADDR")]
-    bootstrap: Vec<String>,
-    /// What the node runs on [default: tokio]. async-std is slower.
-    #[arg(long, value_name = "RUNTIME", value_parser = runtime_parser())]
-    p2p_runtime: Option<Backend>,
-    /// Take tasks of TYPE and run COMMAND for each: payload on standard input, result on standard output (repeatable).
-    #[arg(long = "worker", value_name = "TYPE=COMMAND")]
-    workers: Vec<String>,
-    /// What this machine has: its workers also take tasks that require it (repeatable).
-    #[arg(long = "label", value_name = "LABEL")]
-    labels: Vec<String>,
-    /// Its workers take the tasks of this session beside those of none.
-    #[arg(long)]
-    session: Option<String>,
-    /// What an acknowledged change has outlived: synced, a power cut; relaxed, the end of this process, and after 50
-    /// milliseconds a power cut, too [default: synced].
+    #[command(flatten)]
+    http: HttpArgs,
+    /// Where the MCP server and the node run [default: bridge].
     #[arg(long, value_enum)]
-    durability: Option<DurabilityArg>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum DurabilityArg {
-    Synced,
-    Relaxed,
-}
-
-impl From<DurabilityArg> for Durability {
-    fn from(argument: DurabilityArg) -> Self {
-        match argument {
-            DurabilityArg::Synced => Self::Synced,
-            DurabilityArg::Relaxed => Self::Relaxed,
-        }
-    }
-}
-
-fn runtime_parser() -> impl TypedValueParser<Value = Backend> {
-    PossibleValuesParser::new(Backend::ALL.iter().map(|backend| backend.name())).try_map(|name| name.parse::<Backend>())
+    mode: Option<Mode>,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 pub(super) fn run(
@@ -88,137 +37,34 @@ pub(super) fn run(
     config: Option<&Path>,
     output: Output,
 ) -> Result<ExitCode, Failure> {
-    let file = ConfigFile::load(config, &data_dir.config())?;
-    let config = settings(args, file, data_dir)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
-    runtime.block_on(serve(config, output))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What the command line says, else what the file says, else what is usual.
-fn settings(args: ServeArgs, file: ConfigFile, data_dir: DataDir) -> Result<ServerConfig, Failure> {
-    let is_lan = args.lan || file.p2p.lan.unwrap_or(false);
-    let claim = Claim {
-        labels: Some(args.labels).filter(|labels| !labels.is_empty()).or(file.worker.labels).unwrap_or_default(),
-        session: args.session.or(file.worker.session),
-        ..Claim::new("worker")
-    };
-    // Now, and not at each claim of a worker that then takes nothing.
-    claim.check().map_err(|error| Failure::argument("--label, --session", error))?;
-    let listen = file.p2p.listen.unwrap_or_default().into_iter().map(|address| address.0);
-    let run = file.worker.run.unwrap_or_default().into_iter().map(|worker| worker.0);
-    let tools = file.worker.tool.unwrap_or_default().into_iter().map(WorkerSpec::try_from);
-    let tools = tools.collect::<anyhow::Result<Vec<_>>>().map_err(|error| Failure::argument("worker.tool", error))?;
-    let workers = if args.workers.is_empty() { run.chain(tools).collect() } else { workers(&args.workers)? };
-    if workers.is_empty() && (!claim.labels.is_empty() || claim.session.is_some()) {
-        return Err(Failure::argument("--label, --session", "they are for workers, and there is none: add --worker"));
+    let mut file = ConfigFile::load(config, &data_dir.config())?;
+    let http = HttpConfig::new(args.http.into(), mem::take(&mut file.http))?;
+    let mode = args.mode.or(file.server.mode).unwrap_or(Mode::Bridge);
+    let node = node::settings(args.node, file, data_dir)?;
+    let folder = node.data_dir.path().display().to_string();
+    let is_seen = node.discovery.is_on(Method::Mdns);
+    let shown = if http.has_token() { Some(TOKEN) } else { None };
+    let welcome = |ready: &Ready| welcome(ready, &folder, is_seen, shown);
+    descriptors::allow_more();
+    let config = ServerConfig { http, node };
+    match mode {
+        Mode::Bridge => running::run(Threads::Many, Server::bridge(config), welcome, output),
+        Mode::Native => running::run(Threads::One, Server::native(config), welcome, output),
     }
-    let announce = file.discovery.announce_file.clone().unwrap_or(AnnounceSetting::Off);
-    Ok(ServerConfig {
-        http: args.http.or(file.http.listen).unwrap_or_else(|| USUAL_HTTP.to_owned()),
-        listen: match addresses("--p2p-listen", &args.p2p_listen, listen)? {
-            listen if !listen.is_empty() => Listen::At(listen),
-            _ if is_lan => Listen::Lan,
-            _ => Listen::Loopback,
-        },
-        runtime: args.p2p_runtime.or_else(|| Some(file.p2p.runtime?.0)).unwrap_or(Backend::Tokio),
-        discovery: discovery(&args.bootstrap, file.discovery, is_lan)?,
-        reach: reach(file.reach)?,
-        admitted: file.p2p.allow.map(peers),
-        denied: file.p2p.deny.map(peers).unwrap_or_default(),
-        announce: AnnounceFiles::of(&announce, &data_dir)?,
-        workers,
-        labels: claim.labels,
-        session: claim.session,
-        durability: args.durability.or(file.store.durability).unwrap_or(DurabilityArg::Synced).into(),
-        data_dir,
-    })
-}
-
-/// How peers are found. A key for a further way is a line here.
-fn discovery(bootstrap: &[String], file: DiscoverySection, is_lan: bool) -> Result<DiscoveryConfig, Failure> {
-    let announces = file.announce_file.is_some_and(|setting| setting != AnnounceSetting::Off);
-    let known = file.bootstrap.unwrap_or_default().into_iter().map(|address| address.0);
-    let bootstrap = addresses("--bootstrap", bootstrap, known)?;
-    let points: Vec<Multiaddr> = file.rendezvous.unwrap_or_default().into_iter().map(|address| address.0).collect();
-    let config = DiscoveryConfig::default()
-        .with_method(Method::Mdns, file.mdns.unwrap_or(is_lan))
-        .with_method(Method::AnnounceFile, announces)
-        .with_method(Method::Rendezvous, !points.is_empty())
-        .with_method(Method::Kademlia, file.kademlia.unwrap_or(false))
-        .with_rendezvous_server(file.rendezvous_server.unwrap_or(false))
-        .with_bootstrap(bootstrap)
-        .map_err(|error| Failure::argument("--bootstrap", error))?
-        .with_rendezvous_points(points)
-        .map_err(|error| Failure::argument("discovery.rendezvous", error))?;
-    match file.namespace {
-        Some(name) => config.with_namespace(name).map_err(|error| Failure::argument("discovery.namespace", error)),
-        None => Ok(config),
-    }
-}
-
-/// How the node is reached from networks that cannot dial it.
-fn reach(file: ReachSection) -> Result<ReachConfig, Failure> {
-    ReachConfig::default()
-        .with_relay_server(file.relay_server.unwrap_or(false))
-        .with_autonat(file.autonat.unwrap_or(false))
-        .with_hole_punching(file.hole_punching.unwrap_or(false))
-        .with_upnp(file.upnp.unwrap_or(false))
-        .with_relays(file.relays.unwrap_or_default().into_iter().map(|address| address.0))
-        .map_err(|error| Failure::argument("reach.relays", error))
-}
-
-fn peers(named: Vec<Parsed<PeerId>>) -> BTreeSet<PeerId> {
-    named.into_iter().map(|peer| peer.0).collect()
-}
-
-/// The addresses of an option; without any, those of the file.
-fn addresses(option: &str, given: &[String], file: impl Iterator<Item = Multiaddr>) -> Result<Vec<Multiaddr>, Failure> {
-    if given.is_empty() {
-        return Ok(file.collect());
-    }
-    let parse = |text: &String| parse_address(text).map_err(|error| Failure::argument(option, error));
-    given.iter().map(parse).collect()
-}
-
-fn workers(given: &[String]) -> Result<Vec<WorkerSpec>, Failure> {
-    let parse = |text: &String| text.parse().map_err(|error| Failure::argument("--worker", error));
-    given.iter().map(parse).collect()
-}
-
-async fn serve(config: ServerConfig, output: Output) -> Result<(), Failure> {
-    // Before the ready line: whoever reads it may send the signal at once.
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for ctrl-c")?;
-    let folder = config.data_dir.path().display().to_string();
-    let is_seen = config.discovery.is_on(Method::Mdns);
-    let server = Server::start(config).await?;
-    let ready = server.ready();
-    output.document(&json!(ready), || welcome(ready, &folder, is_seen));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping");
-    let again = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    tokio::select! {
-        () = server.shutdown() => {}
-        () = again => tracing::warn!("stopping at once: tasks that were running are done again after their leases"),
-    }
-    Ok(())
 }
 
 /// What a person needs next.
-fn welcome(ready: &Ready, folder: &str, is_seen: bool) -> String {
+fn welcome(ready: &Ready, folder: &str, is_seen: bool, shown: Option<&str>) -> String {
     let Ready { http, peer_id, .. } = ready;
+    let http = http.as_deref().unwrap_or_default();
     let addresses: Vec<_> = ready.addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join("\n               ");
-    let config = json!({ "mcpServers": { "taskmesh": { "type": "http", "url": http } } });
+    let mut entry = json!({ "type": "http", "url": http });
+    if let (Some(shown), Some(entry)) = (shown, entry.as_object_mut()) {
+        entry.insert("headers".to_owned(), json!({ "Authorization": shown }));
+    }
+    let config = json!({ "mcpServers": { "taskmesh": entry } });
+    let header = shown.map_or_else(String::new, |shown| format!(" -H 'Authorization: {shown}'"));
     let version = env!("CARGO_PKG_VERSION");
     let seen = if is_seen { SEEN } else { "" };
     format!(
@@ -233,7 +79,7 @@ Give it to your agent (MCP client configuration):
   {config}
 
 Try it:
-  curl -s {http} -H 'Content-Type: application/json' -d '{CALL}'
+  curl -s {http}{header} -H 'Content-Type: application/json' -d '{CALL}'
 
 Add a second machine:
   taskmesh invite                     on this one: prints a ticket
@@ -243,7 +89,8 @@ Add a second machine:
     )
 }
 
-const USUAL_HTTP: &str = "127.0.0.1:8765";
+/// What a client shows where a token is asked for; the token itself is not printed.
+const TOKEN: &str = "Bearer TOKEN";
 
 /// What a node that others can see opens.
 const SEEN: &str = "

@@ -13,11 +13,18 @@ use p2p_taskqueue::{Multiaddr, PeerId, api::Target};
 use runtime_bridge::Backend;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{cli::DurabilityArg, failure::Failure, mode::WorkerSpec};
+use crate::{
+    cli::DurabilityArg,
+    failure::Failure,
+    mode::{Mode, WorkerSpec},
+};
 
+mod http;
 mod mistake;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use http::{HttpConfig, HttpGiven, HttpSection};
 
 /// What a person writes by hand is far below; more is some other file.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -26,6 +33,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ConfigFile {
+    pub(crate) server: ServerSection,
     pub(crate) http: HttpSection,
     pub(crate) p2p: P2pSection,
     pub(crate) discovery: DiscoverySection,
@@ -34,11 +42,11 @@ pub(crate) struct ConfigFile {
     pub(crate) worker: WorkerSection,
 }
 
-/// The MCP server.
+/// The process.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct HttpSection {
-    pub(crate) listen: Option<String>,
+pub(crate) struct ServerSection {
+    pub(crate) mode: Option<Mode>,
 }
 
 /// The node.

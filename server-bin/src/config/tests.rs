@@ -16,8 +16,8 @@ fn an_empty_file_says_nothing() {
 fn every_key_of_the_reference_is_read() {
     let reference = include_str!("../../../docs/reference.md");
     let example = reference.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let ConfigFile { http, p2p, discovery, reach, store, worker } = ConfigFile::parse(example).unwrap();
-    assert!(http.listen.is_some());
+    let ConfigFile { server, http, p2p, discovery, reach, store, worker } = ConfigFile::parse(example).unwrap();
+    assert!(server.mode.is_some() && http.listen.is_some());
     assert!(p2p.listen.is_some() && p2p.lan.is_some() && p2p.runtime.is_some());
     assert!(discovery.bootstrap.is_some() && discovery.mdns.is_some() && discovery.announce_file.is_some());
     assert!(p2p.allow.is_some() && p2p.deny.is_some());
@@ -54,7 +54,11 @@ fn a_value_that_makes_no_sense_is_named_with_its_line() {
     named("[discovery]\nannounce_file = \"here.json\"", &["2: discovery.announce_file:", "absolute"]);
     named("[worker]\nrun = [\"wordcount\"]", &["2: worker.run[0]:", "TYPE=COMMAND"]);
     named("[[worker.tool]]\nname = \"a\"\ncommand = \"b\"\nschema = {}", &["schema", "unknown key"]);
+    named("[server]\nmode = \"daemon\"", &["2: server.mode", "bridge", "native"]);
     named("[store]\ndurability = \"sync\"", &["2: store.durability", "synced"]);
+    named("[http]\nrequests_max = 0", &["2: http.requests_max:", "nonzero"]);
+    named("[http]\nbody_timeout_s = -1", &["2: http.body_timeout_s:", "seconds"]);
+    named("[http]\ntoken_file = \"token\"", &["2: http.token_file:", "absolute"]);
     named("[p2p]\nlan = ", &["2:"]);
     named("[p2p]\nlan = true\nlan = true", &["3:", "duplicate"]);
 }

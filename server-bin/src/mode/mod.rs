@@ -1,7 +1,25 @@
-//! How the HTTP side and the p2p side are joined: one file per mode.
+//! How the HTTP side and the p2p side are joined: one file per mode, which says what runs where. The sides themselves are
+//! the same in all of them.
 
 mod bridge;
+mod front;
+mod native;
+mod node;
+mod server;
 mod settings;
 
-pub(crate) use bridge::{Ready, Server};
-pub(crate) use settings::{Listen, ServerConfig, WorkerSpec};
+use clap::ValueEnum;
+use serde::Deserialize;
+
+pub(crate) use server::{Ready, Server};
+pub(crate) use settings::{Listen, NodeSettings, ServerConfig, WorkerSpec};
+
+/// Where the MCP server and the node run, when one process has both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// The MCP server on threads of its own, the node on its executor thread; calls cross between them.
+    Bridge,
+    /// Both on the executor thread.
+    Native,
+}

@@ -10,7 +10,12 @@ use p2p_taskqueue::{
 };
 use runtime_bridge::{Backend, Runtime};
 
-use crate::{announce::AnnounceFiles, config::WorkerTool, data_dir::DataDir, failure::Failure};
+use crate::{
+    announce::AnnounceFiles,
+    config::{HttpConfig, WorkerTool},
+    data_dir::DataDir,
+    failure::Failure,
+};
 
 /// The usual port, on loopback: nothing is open to others unless asked for.
 const USUAL: [&str; 1] = ["/ip4/127.0.0.1/tcp/9710"];
@@ -26,9 +31,14 @@ const SCHEMA_BYTES_MAX: usize = 32 * 1024;
 /// What a node and its MCP server are started with.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
+    pub(crate) http: HttpConfig,
+    pub(crate) node: NodeSettings,
+}
+
+/// What a node is started with.
+#[derive(Debug)]
+pub(crate) struct NodeSettings {
     pub(crate) data_dir: DataDir,
-    /// `HOST:PORT`.
-    pub(crate) http: String,
     pub(crate) listen: Listen,
     /// What the node runs on.
     pub(crate) runtime: Backend,
@@ -82,12 +92,15 @@ fn parse_all(texts: &[&str]) -> Result<Vec<Multiaddr>, Failure> {
     Ok(texts.iter().map(parse).collect::<anyhow::Result<_>>()?)
 }
 
-impl ServerConfig {
+impl NodeSettings {
     pub(super) fn worker_configs(&self, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
         let process = std::process::id();
+        // A command may change its folder.
+        let data_dir = std::path::absolute(self.data_dir.path()).context("the data folder has no path")?;
         let configure = |(index, worker): (usize, &WorkerSpec)| {
             let handler = CommandHandler::parse(&worker.command, Arc::clone(runtime))
                 .map_err(|error| Failure::argument("--worker", format!("{:?}: {error}", worker.command)))?;
+            let handler = handler.with_env("TASKMESH_DATA_DIR", &data_dir);
             let id = format!("{}-{process}-{index}", worker.task_type);
             let config = WorkerConfig::new(id, worker.task_type.clone(), Arc::new(handler));
             Ok(WorkerConfig { labels: self.labels.clone(), session: self.session.clone(), ..config })

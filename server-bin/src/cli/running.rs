@@ -1,0 +1,81 @@
+//! What `serve` and `daemon` do alike: start, say so, run until a signal, end in order.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{
+    failure::Failure,
+    mode::{Ready, Server},
+    output::Output,
+};
+
+/// Which tokio runtime the main thread drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Threads {
+    /// As many as there are cores: MCP is served on them.
+    Many,
+    /// This one: it only waits for signals.
+    One,
+}
+
+/// Runs what `start` starts until it is told to stop.
+pub(super) fn run(
+    threads: Threads,
+    start: impl Future<Output = Result<Server, Failure>>,
+    welcome: impl FnOnce(&Ready) -> String,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let mut builder = match threads {
+        Threads::Many => Builder::new_multi_thread(),
+        Threads::One => Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build().context("cannot start tokio")?;
+    runtime.block_on(until_stopped(start, welcome, output))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn until_stopped(
+    start: impl Future<Output = Result<Server, Failure>>,
+    welcome: impl FnOnce(&Ready) -> String,
+    output: Output,
+) -> Result<(), Failure> {
+    // Before the ready line: whoever reads it may send the signal at once.
+    let mut stop = Stop::listen()?;
+    let server = Box::pin(start).await?;
+    let ready = server.ready();
+    output.document(&json!(ready), || welcome(ready));
+    stop.asked().await;
+    tracing::info!("stopping");
+    tokio::select! {
+        () = server.shutdown() => {}
+        () = stop.asked() => tracing::warn!("stopping at once: tasks that were running are done again after their leases"),
+    }
+    Ok(())
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for ctrl-c")?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The node's side: store, node, RPC and workers, on an executor thread.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use futures::future::join_all;
+use p2p_taskqueue::{
+    Multiaddr, TaskQueue,
+    carrier::{LocalQueue, RouteBook},
+    node::{Node, NodeConfig, NodeError, NodeFiles, NodeHandle},
+    store::{SqliteStore, StoreOptions, TaskStore},
+    worker::Worker,
+};
+use runtime_bridge::{Bridge, ExecutorThread, Runtime, ThreadConfig};
+use tokio::time::timeout;
+
+use super::{NodeSettings, Ready, WorkerSpec};
+use crate::{
+    data_dir::{LockedDir, NodeFolder},
+    failure::Failure,
+    rpc::RpcServer,
+};
+
+/// A node with its store, RPC and workers, and the thread that they run on.
+#[derive(Debug)]
+pub(super) struct NodeSide {
+    mode: &'static str,
+    p2p_runtime: &'static str,
+    p2p: P2pSide,
+    thread: ExecutorThread,
+    store: Arc<SqliteStore>,
+    /// Held to the end: nobody else may open the store before.
+    _locked: LockedDir,
+}
+
+/// What lives on the executor thread.
+#[derive(Debug)]
+struct P2pSide {
+    node: NodeHandle,
+    rpc: RpcServer,
+    workers: Vec<Worker>,
+}
+
+impl NodeSide {
+    /// Starts everything, or nothing: what was started is ended when a later part fails.
+    pub(super) async fn start(settings: NodeSettings, locked: LockedDir, mode: &'static str) -> Result<Self, Failure> {
+        let identity = locked.identity_or_new()?;
+        let options = StoreOptions::new(identity.peer_id()).with_durability(settings.durability);
+        let store = SqliteStore::open(&settings.data_dir.store(), options).map_err(anyhow::Error::from)?;
+        let store = Arc::new(store);
+        let backend = settings.runtime;
+        let thread = ExecutorThread::start(backend, ThreadConfig::default().with_name("taskmesh-p2p"))
+            .context("cannot start the executor thread")?;
+
+        let local: Arc<dyn TaskStore> = Arc::<SqliteStore>::clone(&store);
+        let local = LocalQueue::new(local, identity.peer_id(), thread.runtime());
+        let node = NodeConfig::new(identity, locked.mesh_secret_or_new()?)
+            .with_mode(mode)
+            .with_p2p_runtime(backend.name())
+            .with_discovery(settings.discovery.clone())
+            .with_reach(settings.reach.clone())
+            .with_allowed_peers(settings.admitted.clone())
+            .and_then(|node| node.with_denied_peers(settings.denied.clone()))
+            .map_err(|error| Failure::argument("p2p.allow, p2p.deny", error))?;
+        let queues = Queues { local: Arc::new(local), routes: Arc::<SqliteStore>::clone(&store) };
+        // Boxed: it holds whatever the start of a node holds.
+        let start = Box::pin(P2pSide::start(settings, node, queues, thread.runtime()));
+        let p2p = thread.bridge().run_in_p2p(start).await.context("the executor thread failed")??;
+        Ok(Self { mode, p2p_runtime: backend.name(), p2p, thread, store, _locked: locked })
+    }
+
+    /// The way onto the executor thread.
+    pub(super) fn bridge(&self) -> Bridge {
+        self.thread.bridge()
+    }
+
+    /// The node as seen from the executor thread.
+    pub(super) fn queue(&self) -> Arc<dyn TaskQueue> {
+        self.p2p.node.queue()
+    }
+
+    /// What there is to say of it, with the address of the MCP server if there is one.
+    pub(super) fn ready(&self, http: Option<&str>) -> Ready {
+        Ready {
+            event: Ready::EVENT,
+            http: http.map(str::to_owned),
+            peer_id: self.p2p.node.peer_id(),
+            addresses: self.p2p.node.addresses(),
+            rpc: vec![self.p2p.rpc.address()],
+            mode: self.mode,
+            p2p_runtime: self.p2p_runtime.to_owned(),
+        }
+    }
+
+    /// Ends everything in order; `front` is what takes calls besides, and ends while the workers do.
+    pub(super) async fn shutdown(self, front: impl Future<Output = ()>) {
+        // The lock goes last, when nobody uses the folder any more.
+        let Self { p2p: P2pSide { node, rpc, workers }, thread, store, _locked, .. } = self;
+        let bridge = thread.bridge();
+        let quiesce = bridge.run_in_p2p(async move {
+            drop(rpc);
+            join_all(workers.into_iter().map(Worker::shutdown)).await;
+        });
+        let (quiet, ()) = futures::join!(timeout(WORKERS_STOP, quiesce), front);
+        let parted = timeout(NODE_STOP, bridge.run_in_p2p(async move { node.shutdown().await })).await;
+        if quiet.is_err() || parted.is_err() {
+            tracing::info!("not everything ended in time and is cut off");
+        }
+        match thread.shutdown(EXECUTOR_STOP).await {
+            Ok(report) => tracing::debug!(cut_off = report.cut_off, "the executor thread has ended"),
+            Err(error) => tracing::warn!(%error, "the executor thread did not end in order"),
+        }
+        store.close();
+    }
+}
+
+/// What the node keeps and knows of tasks.
+struct Queues {
+    local: Arc<dyn TaskQueue>,
+    routes: Arc<dyn RouteBook>,
+}
+
+impl P2pSide {
+    async fn start(
+        settings: NodeSettings,
+        node: NodeConfig,
+        Queues { local, routes }: Queues,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Self, Failure> {
+        let tools = settings.workers.iter().map(WorkerSpec::offer).collect();
+        let socket = settings.data_dir.socket();
+        let worker_configs = settings.worker_configs(&runtime)?;
+        let files = Arc::new(NodeFolder { dir: settings.data_dir, announce: settings.announce });
+        let start = |listen: Vec<Multiaddr>| {
+            let (local, routes) = (Arc::clone(&local), Arc::clone(&routes));
+            let files: Arc<dyn NodeFiles> = Arc::<NodeFolder>::clone(&files);
+            Node::start(node.clone().with_listen(listen), local, routes, files, Arc::clone(&runtime))
+        };
+        let started = match (start(settings.listen.addresses()?).await, settings.listen.free_addresses()?) {
+            // A second node on this machine, which is not an error of its user.
+            (Err(NodeError::AddressInUse { .. }), Some(free)) => start(free).await,
+            (started, _) => started,
+        };
+        let node = started.context("--p2p-listen")?;
+        node.set_tools(tools);
+        let rpc = RpcServer::bind(&socket, node.queue(), &runtime)?;
+        let start_worker = |config| Worker::start(config, node.queue(), node.serving_peers(), &runtime);
+        let workers = worker_configs.into_iter().map(start_worker).collect();
+        Ok(Self { node, rpc, workers })
+    }
+}
+
+/// A shutdown has two seconds in all. Workers need the most of them: half a second for a command that does not want to
+/// end, and what its report takes. HTTP drains meanwhile.
+const WORKERS_STOP: Duration = Duration::from_millis(1_000);
+const NODE_STOP: Duration = Duration::from_millis(400);
+const EXECUTOR_STOP: Duration = Duration::from_millis(200);

@@ -1,0 +1,56 @@
+//! What runs in this process, whichever mode put it together: it is announced and ended alike.
+
+use p2p_taskqueue::{Multiaddr, PeerId};
+use serde::Serialize;
+
+use super::{front::Front, node::NodeSide};
+
+/// The line that says that everything runs.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Ready {
+    pub(super) event: &'static str,
+    /// None without an MCP server.
+    pub(crate) http: Option<String>,
+    pub(crate) peer_id: PeerId,
+    pub(crate) addresses: Vec<Multiaddr>,
+    /// Where the node can be asked, or is.
+    pub(crate) rpc: Vec<String>,
+    pub(crate) mode: &'static str,
+    pub(crate) p2p_runtime: String,
+}
+
+impl Ready {
+    pub(super) const EVENT: &str = "ready";
+}
+
+/// An MCP server, a node, or both.
+#[derive(Debug)]
+pub(crate) struct Server {
+    ready: Ready,
+    front: Option<Front>,
+    node: Option<NodeSide>,
+}
+
+impl Server {
+    pub(super) const fn new(ready: Ready, front: Option<Front>, node: Option<NodeSide>) -> Self {
+        Self { ready, front, node }
+    }
+
+    pub(crate) const fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Ends everything in order within two seconds: what takes calls first, what they need last. A task that a worker
+    /// holds goes back to its owner; a request that is still under way is cut off.
+    pub(crate) async fn shutdown(self) {
+        let front = async {
+            if let Some(front) = self.front {
+                front.shutdown().await;
+            }
+        };
+        match self.node {
+            Some(node) => node.shutdown(front).await,
+            None => front.await,
+        }
+    }
+}

@@ -8,7 +8,7 @@ mod lan;
 mod mcp;
 mod node;
 mod queue_process;
-mod raw_http;
+mod request;
 mod small_disk;
 mod strace;
 
@@ -20,7 +20,7 @@ pub(crate) use lan::Lan;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
 pub(crate) use queue_process::QueueProcess;
-pub(crate) use raw_http::{Era, ID, Reply, Request};
+pub(crate) use request::{Era, ID, Request};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod crash;
+mod daemon;
 mod demo;
 mod discover;
 mod disk_full;

@@ -19,7 +19,11 @@ async fn native(runtime: &str, is_inline: bool) -> Result<()> {
 
     let client = McpClient::connect(node.http()?).await?;
     let status = client.ask("p2p_taskqueue_status", json!({ "detail": true })).await?;
-    assert_eq!((at(&status, "/mode"), at(&status, "/bridge/inline")), (&"native".into(), &is_inline.into()), "{status}");
+    assert_eq!(
+        (at(&status, "/mode"), at(&status, "/bridge/inline")),
+        (&"native".into(), &is_inline.into()),
+        "{status}"
+    );
     let ran = client.ask("run_task", json!({ "task_type": "wordcount", "payload": "a b c" })).await?;
     assert_eq!(at(&ran, "/task/result"), 3, "{ran}");
 

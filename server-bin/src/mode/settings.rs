@@ -10,7 +10,7 @@ use p2p_taskqueue::{
 };
 use runtime_bridge::{Backend, Runtime};
 
-use crate::{announce::AnnounceFiles, data_dir::DataDir, failure::Failure};
+use crate::{announce::AnnounceFiles, data_dir::DataDir, failure::Failure, rpc::RpcAddress};
 
 /// The usual port, on loopback: nothing is open to others unless asked for.
 const USUAL: [&str; 1] = ["/ip4/127.0.0.1/tcp/9710"];
@@ -32,6 +32,8 @@ pub(crate) struct ServerConfig {
 #[derive(Debug)]
 pub(crate) struct NodeSettings {
     pub(crate) data_dir: DataDir,
+    /// Where other processes of this machine ask the node.
+    pub(crate) rpc: Vec<RpcAddress>,
     pub(crate) listen: Listen,
     /// What the node runs on.
     pub(crate) runtime: Backend,

@@ -1,86 +1,62 @@
-//! The Unix socket in the data folder, over which this machine's clients ask the node.
+//! The Unix socket: whoever may open the file may ask.
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
+    os::unix::{fs::FileTypeExt as _, net::UnixStream},
+    path::Path,
 };
 
-use anyhow::Context as _;
-use p2p_taskqueue::{TaskQueue, serve_local};
-use runtime_bridge::{JobHandle, Runtime, RuntimeExt as _};
+use anyhow::{Context as _, anyhow};
 use rustix::{fs::Mode, process::umask};
-use tokio::{net::UnixListener, sync::Semaphore};
-use tokio_util::compat::TokioAsyncReadCompatExt as _;
+use tokio::net::UnixListener;
 
 use crate::failure::Failure;
 
-/// The node's side of the socket. Dropping it closes the socket and every connection on it.
-#[derive(Debug)]
-pub(crate) struct RpcServer {
-    path: PathBuf,
-    /// Dropping the handle ends the accept loop, and that the connections.
-    _accepting: JobHandle<()>,
-}
-
-impl RpcServer {
-    /// Listens on the socket. Called on the executor thread, with the data folder locked: a socket that is there is of a
-    /// node that was killed.
-    pub(crate) fn bind(path: &Path, queue: Arc<dyn TaskQueue>, runtime: &Arc<dyn Runtime>) -> Result<Self, Failure> {
-        let listener = listen(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-        let accepting = runtime.spawn(accept(listener, queue, Arc::clone(runtime)));
-        Ok(Self { path: path.to_owned(), _accepting: accepting })
-    }
-
-    pub(crate) fn address(&self) -> String {
-        format!("unix:{}", self.path.display())
-    }
-}
-
-impl Drop for RpcServer {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(%error, "the socket was gone already");
-        }
-    }
-}
-
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+/// Listens on the socket. One that is there is taken over if nobody listens on it: its node was killed.
+pub(super) fn listen(path: &Path) -> Result<UnixListener, Failure> {
+    clear(path)?;
     // The folder may be open to others: the socket must not be, from its first moment.
     let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
     let listener = UnixListener::bind(path);
     umask(before);
-    listener
+    Ok(listener.with_context(|| format!("cannot listen on {}", path.display()))?)
 }
 
-async fn accept(listener: UnixListener, queue: Arc<dyn TaskQueue>, runtime: Arc<dyn Runtime>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut sessions: Vec<JobHandle<()>> = Vec::new();
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let serve = serve_local(stream.compat(), Arc::clone(&queue), Arc::clone(&runtime));
-                sessions.retain(|session| !session.is_finished());
-                sessions.push(runtime.spawn(async move {
-                    serve.await;
-                    drop(place);
-                }));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a client on the socket");
-                runtime.sleep_until(runtime.now() + ACCEPT_PAUSE).await;
-            }
+fn clear(path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(anyhow!(error).context(format!("cannot look at {shown}")).into()),
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(anyhow!("{shown} is there and is no socket: name another path").into());
         }
+        Ok(_) => {}
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(anyhow!("{shown} is in use by another program: stop that one, or name another path").into());
+    }
+    Ok(fs::remove_file(path).with_context(|| format!("cannot remove {shown}, whose node is gone"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_taken_over_only_from_the_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rpc.sock");
+        let held = listen(&path).unwrap();
+        let error = listen(&path).unwrap_err().to_string();
+        assert!(error.contains("in use") && error.contains("rpc.sock"), "{error}");
+        drop(held);
+        assert!(path.exists());
+        drop(listen(&path).unwrap());
+
+        let file = folder.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        let error = listen(&file).unwrap_err().to_string();
+        assert!(error.contains("no socket"), "{error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     }
 }
-
-/// This machine's own commands and programs; each holds two file descriptors.
-const CONNECTIONS_MAX: usize = 256;
-
-/// Out of file descriptors: some will be free in a moment.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);

@@ -8,6 +8,7 @@ mod discover;
 mod disk_full;
 mod harness;
 mod line;
+mod mesh_tools;
 mod modes;
 mod namespaces;
 mod paused_worker;

@@ -4,10 +4,13 @@ use p2p_taskqueue::{
     Caller, ErrorCode, Operation, QueueError, Request, TaskQueue,
     api::{At, Target, limits::WAIT_S_MAX},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::{McpConfig, principal::Principal};
+use crate::{
+    McpConfig,
+    principal::{Principal, Share},
+};
 
 /// The way of every tool to the queue: each call has a time limit, those that wait have a bound of their own and end at
 /// the shutdown.
@@ -16,7 +19,7 @@ pub(crate) struct Calls {
     queue: Arc<dyn TaskQueue>,
     timeout: Duration,
     /// Held by each call while it waits, so that waiting calls leave room for the others.
-    waiting: Semaphore,
+    waiting: Share,
     shutdown: CancellationToken,
 }
 
@@ -25,7 +28,7 @@ impl Calls {
         Self {
             queue,
             timeout: config.call_timeout,
-            waiting: Semaphore::new(config.waiting_calls_max.min(Semaphore::MAX_PERMITS)),
+            waiting: Share::new(config.waiting_calls_max),
             shutdown: config.shutdown.clone(),
         }
     }
@@ -50,7 +53,7 @@ impl Calls {
         principal.sign(&mut request);
         let request = At::request(target, request);
         let wait = wait_of(&request);
-        let _permit = self.permit(wait)?;
+        let _places = if wait.is_zero() { None } else { Some(self.places(principal)?) };
         let limit = self.timeout.saturating_add(wait).saturating_add(patience_of(&request));
         let call = tokio::time::timeout(limit, self.queue.call(&Caller::Local, request));
         let response = tokio::select! {
@@ -60,14 +63,18 @@ impl Calls {
         O::answer(response)
     }
 
-    fn permit(&self, wait: Duration) -> Result<Option<SemaphorePermit<'_>>, QueueError> {
-        if wait.is_zero() {
-            return Ok(None);
-        }
-        self.waiting.try_acquire().map(Some).map_err(|_| {
-            QueueError::new(ErrorCode::Overloaded, "too many calls wait already: ask without waiting, or later")
-                .with_retry_after_s(RETRY_AFTER_S)
-        })
+    /// A place among the client's waits and one among all.
+    fn places(
+        &self,
+        principal: &Principal,
+    ) -> Result<(Option<OwnedSemaphorePermit>, OwnedSemaphorePermit), QueueError> {
+        let own = principal.wait()?;
+        Ok((own, self.waiting.take("too many calls wait already: ask without waiting, or later")?))
+    }
+
+    /// How many calls wait at this moment.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.taken()
     }
 }
 

@@ -1,7 +1,9 @@
 use std::{fmt, time::Duration};
 
-use subtle::ConstantTimeEq;
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+
+use crate::http::{is_host, is_origin};
 
 /// What the binder of the server may set. The defaults are right for a server that listens on loopback only.
 ///
@@ -10,17 +12,20 @@ use tokio_util::sync::CancellationToken;
 /// let config = McpConfig::default()
 ///     .with_allowed_hosts(["queue.example:8765"])
 ///     .with_allowed_origins(["https://console.example"])
-///     .with_bearer_token(BearerToken::new("a long random text"));
+///     .with_client("laptop", BearerToken::new("a long random text"))
+///     .with_client("phone", BearerToken::new("another one"));
 /// ```
 #[derive(Debug, Clone)]
 pub struct McpConfig {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
-    pub(crate) bearer_token: Option<BearerToken>,
+    pub(crate) clients: Vec<(Box<str>, BearerToken)>,
     pub(crate) body_bytes_max: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) requests_max: usize,
     pub(crate) waiting_calls_max: usize,
+    pub(crate) requests_per_client_max: usize,
+    pub(crate) waits_per_client_max: usize,
     pub(crate) call_timeout: Duration,
     /// The binder holds the other end and cancels it when the server is to stop.
     pub(crate) shutdown: CancellationToken,
@@ -44,10 +49,13 @@ impl McpConfig {
         Self { allowed_origins: origins.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// Asks every request to `/mcp` for `Authorization: Bearer TOKEN`. By default there is no token.
+    /// Adds a client: from now on every request shows `Authorization: Bearer TOKEN` with the token of one of them, whose
+    /// name its tasks then carry as their submitter. By default no token is asked for. Of two clients with the same
+    /// token it is the later one.
     #[must_use]
-    pub fn with_bearer_token(self, token: BearerToken) -> Self {
-        Self { bearer_token: Some(token), ..self }
+    pub fn with_client(mut self, name: impl Into<Box<str>>, token: BearerToken) -> Self {
+        self.clients.push((name.into(), token));
+        self
     }
 
     /// The largest request body, in bytes.
@@ -74,17 +82,37 @@ impl McpConfig {
         Self { waiting_calls_max, ..self }
     }
 
+    /// How many of the requests may be of one client, so that it cannot take the room of the others. Without tokens there
+    /// are no others to tell it from, and this bounds nothing.
+    #[must_use]
+    pub fn with_requests_per_client_max(self, requests_per_client_max: usize) -> Self {
+        Self { requests_per_client_max, ..self }
+    }
+
+    /// How many of the calls that wait may be of one client.
+    #[must_use]
+    pub fn with_waits_per_client_max(self, waits_per_client_max: usize) -> Self {
+        Self { waits_per_client_max, ..self }
+    }
+
     /// How long the queue may take for an answer, on top of what the call itself asked to wait.
     #[must_use]
     pub fn with_call_timeout(self, call_timeout: Duration) -> Self {
         Self { call_timeout, ..self }
     }
 
-    /// The token that stops the server: `/ready` turns to 503, new requests are refused and waiting calls are answered
+    /// The token that stops the server: `/readyz` turns to 503, new requests are refused and waiting calls are answered
     /// with `shutting_down`, while calls that are being worked on run to their end.
     #[must_use]
     pub fn with_shutdown(self, shutdown: CancellationToken) -> Self {
         Self { shutdown, ..self }
+    }
+
+    /// The allowed hosts and origins that cannot be read; each would allow nothing.
+    #[must_use]
+    pub fn unreadable_sites(&self) -> Vec<&str> {
+        let hosts = self.allowed_hosts.iter().filter(|text| !is_host(text));
+        hosts.chain(self.allowed_origins.iter().filter(|text| !is_origin(text))).map(String::as_str).collect()
     }
 
     /// What the server calls itself to its clients.
@@ -105,11 +133,13 @@ impl Default for McpConfig {
         Self {
             allowed_hosts: LOOPBACK_HOSTS.map(str::to_owned).to_vec(),
             allowed_origins: LOOPBACK_ORIGINS.map(str::to_owned).to_vec(),
-            bearer_token: None,
+            clients: Vec::new(),
             body_bytes_max: BODY_BYTES_MAX,
             body_timeout: BODY_TIMEOUT,
             requests_max: REQUESTS_MAX,
             waiting_calls_max: WAITING_CALLS_MAX,
+            requests_per_client_max: REQUESTS_PER_CLIENT_MAX,
+            waits_per_client_max: WAITS_PER_CLIENT_MAX,
             call_timeout: CALL_TIMEOUT,
             shutdown: CancellationToken::new(),
             name: NAME.to_owned(),
@@ -119,26 +149,45 @@ impl Default for McpConfig {
     }
 }
 
-/// A secret that clients show; it is not printed and compared in constant time.
+/// A secret that clients show. Only its digest is kept, so that it can neither be printed nor found in memory.
 #[derive(Clone)]
-pub struct BearerToken(Box<str>);
+pub struct BearerToken(Option<TokenDigest>);
 
 impl BearerToken {
     /// Takes the token's text. An empty one matches nothing, so that a token that was forgotten opens no door.
     #[must_use]
-    pub fn new(token: impl Into<Box<str>>) -> Self {
-        Self(token.into())
+    pub fn new(token: &str) -> Self {
+        Self((!token.is_empty()).then(|| TokenDigest::of(token.as_bytes())))
     }
 
-    /// Whether the text is the token. Its length may show in the time that this takes, its content does not.
-    pub(crate) fn matches(&self, shown: &[u8]) -> bool {
-        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(shown))
+    pub(crate) fn digest(&self) -> Option<TokenDigest> {
+        self.0.clone()
     }
 }
 
 impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BearerToken(..)")
+    }
+}
+
+/// What tokens are compared by: all of them have the same length.
+#[derive(Clone)]
+pub(crate) struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    pub(crate) fn of(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(..)")
     }
 }
 
@@ -165,6 +214,13 @@ const REQUESTS_MAX: usize = 4_096;
 /// Leaves a quarter of the requests for calls that are answered at once.
 const WAITING_CALLS_MAX: usize = 3_072;
 
+/// Two clients that take all they may leave the same for everybody else.
+const REQUESTS_PER_CLIENT_MAX: usize = 1_536;
+
+/// The thousand waits that the contract has pending, and some; a third of the client's requests is left for calls that are
+/// answered at once.
+const WAITS_PER_CLIENT_MAX: usize = 1_024;
+
 /// Above the queue's own 30 s for a request and 5 s for each address that it dials, so that its more telling error comes
 /// first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -190,7 +246,11 @@ pass remote_peer_id (from list_peers) or remote_multiaddr.
 p2p_taskqueue_retry_task queues them again.
 9. Every answer has ok. With ok:false, error.code says what happened, error.retryable whether the same call may work \
 later (after error.retry_after_s), and error.outcome whether it may have been applied.
-10. Durations are in seconds (names end in _s), points in time in Unix seconds.";
+10. Tools after the built-in ones in tools/list are what workers on the user's machines offer; calling one runs it there, as \
+run_task with that task_type would.
+11. When a task's input_requests is not empty, its worker asks the user something: ask the user, then \
+p2p_taskqueue_answer_task.
+12. Durations are in seconds (names end in _s), points in time in Unix seconds.";
 
 #[cfg(test)]
 mod tests {
@@ -198,17 +258,18 @@ mod tests {
 
     #[test]
     fn a_token_is_not_printed() {
-        let config = McpConfig::default().with_bearer_token(BearerToken::new("hunter2"));
-        assert!(!format!("{config:?}").contains("hunter2"));
+        let config = McpConfig::default().with_client("laptop", BearerToken::new("hunter2"));
+        let shown = format!("{config:?}");
+        assert!(shown.contains("laptop") && !shown.contains("hunter2"), "{shown}");
+        // Nor its digest, by which a weak one could be guessed.
+        assert!(shown.contains("BearerToken(..)"), "{shown}");
     }
 
     #[test]
-    fn only_the_same_token_matches() {
-        let token = BearerToken::new("secret");
-        assert!(token.matches(b"secret"));
-        for other in ["", "secre", "secret ", "Secret"] {
-            assert!(!token.matches(other.as_bytes()), "{other:?}");
-        }
-        assert!(!BearerToken::new("").matches(b""));
+    fn hosts_and_origins_that_cannot_be_read_are_named() {
+        let config = McpConfig::default();
+        assert!(config.unreadable_sites().is_empty());
+        let config = config.with_allowed_hosts(["queue.example", "a b"]).with_allowed_origins(["https://x", "nowhere"]);
+        assert_eq!(config.unreadable_sites(), ["a b", "nowhere"]);
     }
 }

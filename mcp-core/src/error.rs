@@ -48,6 +48,11 @@ impl Refusal {
         Self { id: id.map(ToOwned::to_owned), ..self }
     }
 
+    /// The code of the record.
+    pub(crate) fn code(&self) -> &'static str {
+        self.error.code.as_str()
+    }
+
     pub(crate) fn into_response(self) -> Response<Body> {
         let body = json!({
             "jsonrpc": "2.0",

@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
 use axum::{body::Bytes, http::request::Parts};
-use p2p_taskqueue::{ErrorCode, QueueError};
+use p2p_taskqueue::{ErrorCode, QueueError, api::Target};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
-        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool as RpcTool, ToolAnnotations,
+        CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult,
+        Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult, ListResourcesResult,
+        ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+        ServerConfig, Tool as RpcTool, ToolAnnotations, UpdateTaskParams,
     },
     service::RequestContext,
 };
@@ -17,8 +19,12 @@ use crate::{
     call::{Asker, Calls},
     error::rpc_error,
     http::RawArguments,
+    mesh_tools::{FRESH, MeshTools},
+    metrics::{CallNote, OTHER},
     principal::Principal,
-    tools::{Answer, Tool, table},
+    resources,
+    tasks::{DurableTasks, Reply, Work, until_gone},
+    tools::{Answer, Called, Tool, default_timeout_s, ran, table},
 };
 
 /// What rmcp asks for each request. Cheap to clone: rmcp takes one for each.
@@ -28,6 +34,8 @@ pub(crate) struct Handler(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     calls: Arc<Calls>,
+    tasks: DurableTasks,
+    mesh_tools: MeshTools,
     tools: Vec<Tool>,
     /// The tools as clients see them.
     listed: Vec<RpcTool>,
@@ -38,21 +46,56 @@ impl Handler {
     pub(crate) fn new(calls: Arc<Calls>, config: &McpConfig) -> Self {
         let tools = table();
         let listed = tools.iter().map(listed).collect();
-        let info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let tasks = DurableTasks::new(Arc::clone(&calls), |task, done| ran(task, done).into());
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().enable_tasks().build();
+        let info = ServerConfig::new(capabilities)
             .with_server_info(Implementation::new(&config.name, &config.version))
             .with_instructions(&config.instructions);
-        Self(Arc::new(Shared { calls, tools, listed, info }))
+        let mesh_tools = MeshTools::new(tools.iter().map(|tool| tool.name).collect());
+        Self(Arc::new(Shared { calls, tasks, mesh_tools, tools, listed, info }))
     }
 
-    /// Answers until the client goes away: rmcp itself lets a handler run on.
-    async fn answer(&self, tool: &Tool, arguments: &[u8], context: &RequestContext<RoleServer>) -> Answer {
+    /// Calls a tool of this server's own, or one of the mesh.
+    ///
+    /// # Errors
+    ///
+    /// Nobody has a tool of this name.
+    async fn answer(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Reply, ErrorData> {
         let principal = principal(context);
-        tokio::select! {
-            answer = tool.call(Asker::new(&self.0.calls, &principal), arguments) => answer,
-            () = context.ct.cancelled() => {
-                Answer::refused(&QueueError::new(ErrorCode::Interrupted, "the client went away"))
+        let asker = Asker::new(&self.0.calls, &principal);
+        let called = match self.0.tools.iter().find(|tool| tool.name == name) {
+            Some(tool) => tool.call(asker, arguments).await,
+            None => self.call_mesh(asker, name, arguments).await?,
+        };
+        Ok(match called {
+            Called::Answered(answer) => answer.into(),
+            Called::Work(work) => self.0.tasks.run(*work, asker, context).await,
+        })
+    }
+
+    /// What traces and metrics call the tool: names of others would be without bound.
+    fn label(&self, name: &str) -> &'static str {
+        let own = self.0.tools.iter().find(|tool| tool.name == name).map(|tool| tool.name);
+        own.unwrap_or_else(|| if self.0.mesh_tools.known(name).is_some() { MESH } else { OTHER })
+    }
+
+    async fn call_mesh(&self, asker: Asker<'_>, name: &str, arguments: &[u8]) -> Result<Called, ErrorData> {
+        let Some(tool) = self.0.mesh_tools.find(asker, name).await else {
+            let message = format!("unknown tool {name}: tools/list names those of this server and of the mesh");
+            return Err(rpc_error(&QueueError::new(ErrorCode::NotFound, message)));
+        };
+        Ok(match tool.submit(arguments) {
+            Ok(submit) => {
+                let (target, timeout_s) = (Target::default(), default_timeout_s());
+                Called::Work(Box::new(Work { submit, target, timeout_s }))
             }
-        }
+            Err(error) => Called::Answered(Answer::refused(&error)),
+        })
     }
 }
 
@@ -61,19 +104,64 @@ impl ServerHandler for Handler {
         self.0.info.clone()
     }
 
+    /// As rmcp's own, but for the Tasks extension: it is no part of the revisions that begin this way.
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut result = self.negotiate_initialize(&request)?;
+        result.capabilities.extensions = None;
+        Ok(result)
+    }
+
     async fn list_tools(
         &self,
         _: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let mut result = ListToolsResult::with_all_items(self.0.listed.clone());
-        result.ttl_ms = Some(LIST_TTL_MS);
+        let principal = principal(&context);
+        let mesh_tools = self.0.mesh_tools.look(Asker::new(&self.0.calls, &principal)).await;
+        let mut tools = self.0.listed.clone();
+        tools.extend(mesh_tools.iter().map(|tool| tool.listed().clone()));
+        let mut result = ListToolsResult::with_all_items(tools);
+        result.ttl_ms = Some(u64::try_from(FRESH.as_millis()).unwrap_or(u64::MAX));
         result.cache_scope = Some(CacheScope::Private);
         Ok(result)
     }
 
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let principal = principal(&context);
+        let cursor = request.and_then(|request| request.cursor);
+        resources::list(Asker::new(&self.0.calls, &principal), cursor).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let principal = principal(&context);
+        let read = resources::read(Asker::new(&self.0.calls, &principal), &request.uri).await?;
+        Ok(ReadResourceResponse::Complete(read))
+    }
+
     fn get_tool(&self, name: &str) -> Option<RpcTool> {
-        self.0.listed.iter().find(|tool| tool.name == name).cloned()
+        let own = self.0.listed.iter().find(|tool| tool.name == name).cloned();
+        own.or_else(|| Some(self.0.mesh_tools.known(name)?.listed().clone()))
     }
 
     async fn call_tool(
@@ -81,33 +169,68 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let Some(tool) = self.0.tools.iter().find(|tool| tool.name == request.name) else {
-            let message = format!("unknown tool {}", request.name);
-            return Err(rpc_error(&QueueError::new(ErrorCode::NotFound, message)));
-        };
+        let note = note(&context);
+        let label = self.label(&request.name);
         let span = tracing::info_span!(
             "tools/call",
-            otel.name = %format_args!("tools/call {}", tool.name),
-            tool = tool.name,
+            otel.name = %format_args!("tools/call {label}"),
+            tool = label,
             request_id = %context.id,
             traceparent = context.meta.get_traceparent(),
             outcome = Empty,
         );
         let raw = raw_arguments(&request, &context)?;
-        let answer = self.answer(tool, &raw, &context).instrument(span.clone()).await;
-        span.record("outcome", answer.outcome);
-        Ok(CallToolResponse::Complete(result(answer)))
+        let answering = until_gone(&context, self.answer(&request.name, &raw, &context));
+        let answered = answering.instrument(span.clone()).await;
+        let reply = answered.unwrap_or_else(|error| Ok(Reply::refused(&error)));
+        let outcome = reply.as_ref().map_or(ErrorCode::NotFound.as_str(), |reply| reply.outcome);
+        span.record("outcome", outcome);
+        note.write(label, outcome);
+        reply.map(|reply| reply.response)
+    }
+
+    async fn get_task(
+        &self,
+        params: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.0.tasks.get(params, &context).await
+    }
+
+    async fn update_task(
+        &self,
+        params: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.0.tasks.update(params, &context).await
+    }
+
+    async fn cancel_task(
+        &self,
+        params: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.0.tasks.cancel(params, &context).await
     }
 }
 
 /// Who asks, as the checks before rmcp found out; nobody in particular over a transport that has none.
-fn principal(context: &RequestContext<RoleServer>) -> Principal {
+pub(crate) fn principal(context: &RequestContext<RoleServer>) -> Principal {
+    let parts = context.extensions.get::<Parts>();
+    parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
+}
+
+/// Where to say how a call ended; over a transport that counts nothing, nobody reads it.
+fn note(context: &RequestContext<RoleServer>) -> CallNote {
     let parts = context.extensions.get::<Parts>();
     parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
 }
 
 /// The arguments as the client wrote them; over a transport that does not keep them, as rmcp read them.
-fn raw_arguments(request: &CallToolRequestParams, context: &RequestContext<RoleServer>) -> Result<Bytes, ErrorData> {
+pub(crate) fn raw_arguments(
+    request: &CallToolRequestParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<Bytes, ErrorData> {
     let parts = context.extensions.get::<Parts>();
     if let Some(RawArguments(raw)) = parts.and_then(|parts| parts.extensions.get()) {
         return Ok(raw.clone());
@@ -115,14 +238,6 @@ fn raw_arguments(request: &CallToolRequestParams, context: &RequestContext<RoleS
     let Some(arguments) = &request.arguments else { return Ok(Bytes::from_static(b"{}")) };
     let text = serde_json::to_vec(arguments).map_err(|error| rpc_error(&QueueError::invalid("arguments", error)))?;
     Ok(text.into())
-}
-
-fn result(answer: Answer) -> CallToolResult {
-    let mut result = CallToolResult::success(Vec::new());
-    result.is_error = Some(!answer.is_ok());
-    result.content = vec![ContentBlock::text(answer.text)];
-    result.structured_content = Some(answer.structured);
-    result
 }
 
 fn listed(tool: &Tool) -> RpcTool {
@@ -138,5 +253,5 @@ fn listed(tool: &Tool) -> RpcTool {
         .with_annotations(annotations)
 }
 
-/// The list changes only with the program: long enough to spare clients the asking, short enough after an update.
-const LIST_TTL_MS: u64 = 300_000;
+/// What the tools of the mesh are counted as.
+const MESH: &str = "mesh";

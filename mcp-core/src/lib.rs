@@ -16,20 +16,32 @@
 //! |---|---|
 //! | `config` | what the binder may set |
 //! | `server` | the queue and the configuration made a router |
-//! | `handler` | rmcp's server handler: the only place that speaks rmcp's types |
+//! | `handler` | rmcp's server handler |
 //! | `tools` | the table of tools, their schemas, arguments and answers |
+//! | `resources` | a task and its result, the node, its peers, to be read |
+//! | `tasks` | tool calls that are durable tasks: handles, `tasks/*`, progress |
 //! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
-//! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies, health |
+//! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies; health and metrics |
+//! | `metrics` | what is counted |
 //! | `principal` | who asks |
 //! | `error` | the single mapping of errors to JSON-RPC codes and HTTP statuses |
+//!
+//! Only `handler`, `tasks`, `error` and `server` know rmcp's types.
 
 mod call;
 mod config;
 mod error;
 mod handler;
 mod http;
+mod mesh_tools;
+mod metrics;
 mod principal;
+mod resources;
 mod server;
+#[cfg(feature = "fixtures")]
+#[doc(hidden)]
+pub mod stack;
+mod tasks;
 mod tools;
 
 pub use config::{BearerToken, McpConfig};

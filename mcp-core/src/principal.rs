@@ -1,22 +1,62 @@
 use std::sync::Arc;
 
-use p2p_taskqueue::{Request, api::Submit};
+use p2p_taskqueue::{ErrorCode, QueueError, Request, api::Submit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Who asks: the name that goes with the token that was shown. Nobody in particular when the server asks for no token.
+use crate::call::RETRY_AFTER_S;
+
+/// Who asks: the client whose token was shown. Nobody in particular when the server asks for no token.
 ///
 /// The checks before rmcp put it into the extensions of the HTTP request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Principal(Option<Arc<str>>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Principal(Option<Arc<Client>>);
+
+/// A client and its share of the server, so that it cannot take everybody's.
+#[derive(Debug)]
+struct Client {
+    name: Box<str>,
+    /// Held by each of its requests until it is answered.
+    requests: Share,
+    /// Held by each of its calls that waits.
+    waits: Share,
+}
 
 impl Principal {
-    /// The one of this name.
-    pub(crate) fn named(name: impl Into<Arc<str>>) -> Self {
-        Self(Some(name.into()))
+    /// The one of this name, with so many requests and so many waits at once.
+    pub(crate) fn sharing(name: impl Into<Box<str>>, requests_max: usize, waits_max: usize) -> Self {
+        Self(Some(Arc::new(Client {
+            name: name.into(),
+            requests: Share::new(requests_max),
+            waits: Share::new(waits_max),
+        })))
     }
 
     /// Its name, as tasks carry it.
     pub(crate) fn name(&self) -> Option<&str> {
-        self.0.as_deref()
+        self.0.as_ref().map(|client| &*client.name)
+    }
+
+    /// Room for one more request of this client. Nobody in particular has no share: the server's own bound is theirs.
+    ///
+    /// # Errors
+    ///
+    /// `overloaded` when the client's share is used up.
+    pub(crate) fn request(&self) -> Result<Option<OwnedSemaphorePermit>, QueueError> {
+        let take = |client: &Arc<Client>| client.requests.take("this client has too many requests at once");
+        self.0.as_ref().map(take).transpose()
+    }
+
+    /// Room for one more wait of this client, as [`request`](Self::request).
+    pub(crate) fn wait(&self) -> Result<Option<OwnedSemaphorePermit>, QueueError> {
+        let take = |client: &Arc<Client>| {
+            client.waits.take("too many calls of this client wait already: ask without waiting, or later")
+        };
+        self.0.as_ref().map(take).transpose()
+    }
+
+    /// How many requests and how many waits it has at this moment.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        self.0.as_ref().map_or((0, 0), |client| (client.requests.taken(), client.waits.taken()))
     }
 
     /// Writes into every task that the request submits whose it is.
@@ -31,6 +71,36 @@ impl Principal {
     }
 }
 
+/// A number of places that can be counted.
+#[derive(Debug)]
+pub(crate) struct Share {
+    places: Arc<Semaphore>,
+    max: usize,
+}
+
+impl Share {
+    pub(crate) fn new(max: usize) -> Self {
+        let max = max.min(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(max)), max }
+    }
+
+    /// One place, until what is given is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `overloaded`, with this message, when all are taken.
+    pub(crate) fn take(&self, message: &str) -> Result<OwnedSemaphorePermit, QueueError> {
+        Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(RETRY_AFTER_S))
+    }
+
+    /// How many places are taken at this moment.
+    pub(crate) fn taken(&self) -> usize {
+        self.max.saturating_sub(self.places.available_permits())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use p2p_taskqueue::{Json, Operation, api::SubmitMany};
@@ -40,11 +110,30 @@ mod tests {
     #[test]
     fn a_task_carries_the_name_of_whoever_submits_it_and_no_other() {
         let forged = Submit { submitter: Some("somebody".to_owned()), ..Submit::new("wordcount", Json::null()) };
-        for (principal, name) in [(Principal::named("laptop"), Some("laptop")), (Principal::default(), None)] {
+        for (principal, name) in [(Principal::sharing("laptop", 1, 1), Some("laptop")), (Principal::default(), None)] {
             let mut request = SubmitMany { tasks: vec![forged.clone()] }.into_request();
             principal.sign(&mut request);
             let Request::SubmitMany(many) = request else { panic!("{request:?}") };
             assert_eq!(many.tasks[0].submitter.as_deref(), name);
         }
+    }
+
+    #[test]
+    fn a_share_is_used_up_and_given_back() {
+        let client = Principal::sharing("laptop", 2, 1);
+        let held = (client.request().unwrap(), client.clone().request().unwrap(), client.wait().unwrap());
+        assert_eq!(client.load(), (2, 1));
+        for error in [client.request().unwrap_err(), client.wait().unwrap_err()] {
+            assert_eq!((error.code, error.retry_after_s), (ErrorCode::Overloaded, Some(RETRY_AFTER_S)));
+        }
+        drop(held);
+        assert_eq!(client.load(), (0, 0));
+        assert!(client.request().is_ok() && client.wait().is_ok());
+    }
+
+    #[test]
+    fn nobody_in_particular_has_no_share() {
+        assert!(Principal::default().request().unwrap().is_none());
+        assert!(Principal::default().wait().unwrap().is_none());
     }
 }

@@ -2,15 +2,18 @@ use std::{fmt, sync::Arc};
 
 use axum::{Router, middleware, routing};
 use p2p_taskqueue::TaskQueue;
-use rmcp::transport::streamable_http_server::{
-    StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
+use rmcp::{
+    ServerHandler,
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
+    },
 };
 
 use crate::{
     McpConfig,
     call::Calls,
     handler::Handler,
-    http::{Gate, admit, health, ready},
+    http::{Gate, Probes, Scrapes, admit, healthz, metrics, readyz},
 };
 
 /// The MCP server over a queue.
@@ -35,34 +38,41 @@ impl McpServer {
     /// | path | |
     /// |---|---|
     /// | `POST /mcp` | MCP over Streamable HTTP, behind the host, origin and token checks and all bounds |
-    /// | `GET /health` | 200 while the process answers; no checks, says nothing more |
-    /// | `GET /ready` | 200 when the queue answers, 503 when it does not or the server is stopping |
+    /// | `GET /healthz` | 200 while the process answers; no checks, says nothing more |
+    /// | `GET /readyz` | 200 when the queue answers, 503 when it does not or the server is stopping; no checks |
+    /// | `GET /metrics` | what Prometheus reads, behind the same checks of host, origin and token |
     ///
     /// It must be polled within a tokio runtime with time enabled. Left to the binder, for they belong to the
     /// connection: `TCP_NODELAY`, without which an answer may be held back for 40 ms; the time limit for the request's
     /// head (hyper's `header_read_timeout`, which needs hyper's timer set); the number of connections.
     pub fn router(&self) -> Router {
-        let gate = middleware::from_fn_with_state(Arc::clone(&self.gate), admit);
-        let probed = (Arc::clone(&self.gate), Arc::clone(&self.calls));
-        Router::new()
-            .route_service("/mcp", self.mcp())
-            .route_layer(gate)
-            .route("/health", routing::get(health))
-            .route("/ready", routing::get(ready).with_state(probed))
+        router(self.handler.clone(), &self.gate, &self.calls)
     }
+}
 
-    fn mcp(&self) -> StreamableHttpService<Handler, NeverSessionManager> {
-        // The gate has made the checks of host, origin and size, with answers in JSON. The token of the shutdown is not
-        // given on either: rmcp would answer the calls in flight with an error instead of letting them end.
-        let config = StreamableHttpServerConfig::default()
-            .disable_allowed_hosts()
-            .disable_allowed_origins()
-            .with_max_request_body_bytes(usize::MAX)
-            .with_legacy_session_mode(false)
-            .with_json_response(true);
-        let handler = self.handler.clone();
-        StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config)
-    }
+/// Any handler of rmcp's behind the checks and bounds, and what stands beside it.
+pub(crate) fn router<H: ServerHandler + Clone>(handler: H, gate: &Arc<Gate>, calls: &Arc<Calls>) -> Router {
+    let probes = Arc::new(Probes::new(Arc::clone(gate), Arc::clone(calls)));
+    let scrapes = Arc::new(Scrapes::new(Arc::clone(gate), Arc::clone(calls)));
+    let gate = middleware::from_fn_with_state(Arc::clone(gate), admit);
+    Router::new()
+        .route_service("/mcp", mcp(handler))
+        .route_layer(gate)
+        .route("/healthz", routing::get(healthz))
+        .route("/readyz", routing::get(readyz).with_state(probes))
+        .route("/metrics", routing::get(metrics).with_state(scrapes))
+}
+
+fn mcp<H: ServerHandler + Clone>(handler: H) -> StreamableHttpService<H, NeverSessionManager> {
+    // The gate has made the checks of host, origin and size, with answers in JSON. The token of the shutdown is not given
+    // on either: rmcp would answer the calls in flight with an error instead of letting them end.
+    let config = StreamableHttpServerConfig::default()
+        .disable_allowed_hosts()
+        .disable_allowed_origins()
+        .with_max_request_body_bytes(usize::MAX)
+        .with_legacy_session_mode(false)
+        .with_json_response(true);
+    StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config)
 }
 
 impl fmt::Debug for McpServer {

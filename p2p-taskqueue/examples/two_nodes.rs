@@ -15,7 +15,7 @@ use p2p_taskqueue::{
     carrier::LocalQueue,
     node::NoFiles,
     store::{SqliteStore, StoreOptions},
-    worker::{Handler, Outcome, Stop, Worker, WorkerConfig},
+    worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
 };
 use runtime_bridge::{Runtime, TokioRuntime};
 
@@ -27,7 +27,7 @@ struct WordCount;
 
 #[async_trait]
 impl Handler for WordCount {
-    async fn run(&self, task: &Task, _: Stop) -> Outcome {
+    async fn run(&self, task: &Task, _: Contact) -> Outcome {
         let failed = |error: String| Outcome::Failed { error, retryable: false };
         match task.payload.to::<String>() {
             Ok(text) => Json::from_value(&text.split_whitespace().count())

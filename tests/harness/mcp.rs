@@ -17,6 +17,13 @@ impl McpClient {
         Ok(self.0.list_all_tools().await?.into_iter().map(|tool| tool.name.into_owned()).collect())
     }
 
+    /// What the client is told of a tool.
+    pub(crate) async fn description(&self, tool: &str) -> Result<String> {
+        let tools = self.0.list_all_tools().await?;
+        let found = tools.into_iter().find(|listed| listed.name == tool).and_then(|listed| listed.description);
+        Ok(found.with_context(|| format!("no description of {tool}"))?.into_owned())
+    }
+
     /// Calls a tool for its structured answer, whether `ok` or not.
     pub(crate) async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value> {
         let Value::Object(arguments) = arguments else { anyhow::bail!("arguments are an object") };

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,10 +8,13 @@ use futures::StreamExt;
 use p2p_taskqueue::{ErrorCode, QueueError, api::Outcome};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::gate::overloaded;
-use crate::error::Refusal;
+use crate::{
+    error::Refusal,
+    metrics::{TOOLS_CALL, method_label},
+};
 
 /// The bounds under which request bodies are read.
 #[derive(Debug)]
@@ -19,13 +22,13 @@ pub(super) struct Bodies {
     bytes_max: usize,
     timeout: Duration,
     /// Room for all bodies together, in KiB; held by each until its request is answered.
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 impl Bodies {
     pub(super) fn new(bytes_max: usize, timeout: Duration) -> Self {
         let room = ALL_BYTES_MAX.max(bytes_max).div_ceil(KIB);
-        Self { bytes_max, timeout, room: Semaphore::new(room.min(Semaphore::MAX_PERMITS)) }
+        Self { bytes_max, timeout, room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))) }
     }
 
     /// Reads a body to its end.
@@ -42,7 +45,7 @@ impl Bodies {
         &self,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         self.check_len(declared.unwrap_or_default())?;
         tokio::time::timeout(self.timeout, self.collect(body)).await.unwrap_or_else(|_| {
@@ -53,9 +56,9 @@ impl Bodies {
         })
     }
 
-    async fn collect(&self, body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
+    async fn collect(&self, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
         let (mut first, mut whole, mut bytes_len) = (Bytes::new(), Vec::new(), 0);
-        let mut held: Option<SemaphorePermit<'_>> = None;
+        let mut held: Option<OwnedSemaphorePermit> = None;
         let mut stream = body.into_data_stream();
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| {
@@ -64,8 +67,9 @@ impl Bodies {
             })?;
             bytes_len += chunk.len();
             self.check_len(bytes_len)?;
-            let more = bytes_len.div_ceil(KIB) - held.as_ref().map_or(0, SemaphorePermit::num_permits);
-            let more = u32::try_from(more).ok().and_then(|more| self.room.try_acquire_many(more).ok());
+            let more = bytes_len.div_ceil(KIB) - held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let more =
+                u32::try_from(more).ok().and_then(|more| Arc::clone(&self.room).try_acquire_many_owned(more).ok());
             let more = more.ok_or_else(|| overloaded("too many bytes of requests at once"))?;
             match &mut held {
                 Some(held) => held.merge(more),
@@ -97,19 +101,29 @@ impl Bodies {
 #[derive(Debug, Clone)]
 pub(crate) struct RawArguments(pub(crate) Bytes);
 
-/// Takes the arguments out of a tool call's body; what remains is the same message without them.
+/// A message in its parts.
+pub(super) struct Taken {
+    pub(super) arguments: RawArguments,
+    /// The same message without them.
+    pub(super) rest: Bytes,
+    /// Its method where that is one of MCP's.
+    pub(super) method: &'static str,
+}
+
+/// Takes the arguments out of a tool call's body.
 ///
 /// # Errors
 ///
 /// A refusal when the body is no JSON-RPC message or the call names no tool or has arguments that are no object.
-pub(super) fn take_arguments(body: &Bytes) -> Result<(RawArguments, Bytes), Refusal> {
+pub(super) fn take_arguments(body: &Bytes) -> Result<Taken, Refusal> {
     let message: Message<'_> = serde_json::from_slice(body)
         .map_err(|error| if error.is_data() { Refusal::not_a_message(error) } else { Refusal::malformed(error) })?;
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(Refusal::not_a_message("send the messages of a batch one by one"));
     }
-    let none = || (RawArguments(Bytes::from_static(b"{}")), body.clone());
-    if message.method.as_deref() != Some("tools/call") {
+    let method = method_label(message.method.as_deref());
+    let none = || Taken { arguments: RawArguments(Bytes::from_static(b"{}")), rest: body.clone(), method };
+    if method != TOOLS_CALL {
         return Ok(none());
     }
     // As rmcp answers parameters that it refuses; of these it would say only that it knows no such message.
@@ -125,7 +139,7 @@ pub(super) fn take_arguments(body: &Bytes) -> Result<(RawArguments, Bytes), Refu
     let start = arguments.as_ptr().addr() - body.as_ptr().addr();
     let (before, after) = (body.get(..start), body.get(start + arguments.len()..));
     let rest = [before.unwrap_or_default(), b"{}", after.unwrap_or_default()].concat();
-    Ok((RawArguments(arguments), rest.into()))
+    Ok(Taken { arguments: RawArguments(arguments), rest: rest.into(), method })
 }
 
 /// As much of a message as is needed; everything else is rmcp's to judge.
@@ -157,7 +171,8 @@ mod tests {
     use super::*;
 
     fn take(body: &str) -> (String, String) {
-        let (RawArguments(arguments), rest) = take_arguments(&Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let taken = take_arguments(&Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let Taken { arguments: RawArguments(arguments), rest, .. } = taken;
         (String::from_utf8(arguments.to_vec()).unwrap(), String::from_utf8(rest.to_vec()).unwrap())
     }
 
@@ -183,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_bodies_together_are_bounded() {
-        let bodies = Bodies { bytes_max: 4 * KIB, timeout: Duration::from_secs(30), room: Semaphore::new(3) };
+        let bodies = Bodies { bytes_max: 4 * KIB, timeout: Duration::from_secs(30), room: Arc::new(Semaphore::new(3)) };
         let body = || Body::from(vec![b'x'; 2 * KIB]);
         let headers = HeaderMap::new();
         let first = bodies.read(&headers, body()).await;

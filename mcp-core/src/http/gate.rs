@@ -8,18 +8,21 @@ use axum::{
     response::Response,
 };
 use p2p_taskqueue::{ErrorCode, QueueError};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     accept,
     body::{self, Bodies},
+    clients::Clients,
     site::{Hosts, Origins},
+    underway::Underway,
 };
 use crate::{
     McpConfig,
     call::{RETRY_AFTER_S, shutting_down},
     error::Refusal,
-    principal::Principal,
+    metrics::Metrics,
+    principal::{Principal, Share},
 };
 
 /// The bounds and checks that every request to `/mcp` passes before rmcp sees it.
@@ -27,9 +30,18 @@ pub(crate) struct Gate {
     config: McpConfig,
     hosts: Hosts,
     origins: Origins,
+    clients: Clients,
     bodies: Bodies,
     /// Held by each request until it is answered.
-    requests: Semaphore,
+    requests: Share,
+    metrics: Arc<Metrics>,
+}
+
+/// How many requests are not answered yet.
+pub(super) struct Load {
+    pub(super) requests: usize,
+    /// Of each client: its name, its requests, its waits.
+    pub(super) clients: Vec<(String, usize, usize)>,
 }
 
 /// Lets a request through to rmcp, or answers it.
@@ -38,13 +50,16 @@ pub(crate) struct Gate {
 ///
 /// Dropping the future drops rmcp's, which cancels the handler.
 pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match gate.pass(request, next).await {
+    let mut underway = Underway::new(Arc::clone(&gate.metrics));
+    let response = match gate.pass(request, next, &mut underway).await {
         Ok(response) => response,
         Err(refusal) => {
             tracing::debug!(?refusal, "request refused");
+            underway.refused(refusal.code());
             refusal.into_response()
         }
-    }
+    };
+    underway.answer(response)
 }
 
 impl Gate {
@@ -53,7 +68,9 @@ impl Gate {
             hosts: Hosts::new(&config.allowed_hosts),
             origins: Origins::new(&config.allowed_origins),
             bodies: Bodies::new(config.body_bytes_max, config.body_timeout),
-            requests: Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS)),
+            clients: Clients::new(&config),
+            requests: Share::new(config.requests_max),
+            metrics: Arc::new(Metrics::new()),
             config,
         }
     }
@@ -63,29 +80,54 @@ impl Gate {
     /// # Errors
     ///
     /// `shutting_down` when the server stops, `overloaded` when there is no room.
-    pub(super) fn room(&self) -> Result<SemaphorePermit<'_>, QueueError> {
+    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, QueueError> {
         if self.config.shutdown.is_cancelled() {
             return Err(shutting_down());
         }
-        self.requests.try_acquire().map_err(|_| overloaded("too many requests at once"))
+        self.requests.take("too many requests at once")
     }
 
-    async fn pass(&self, mut request: Request, next: Next) -> Result<Response, Refusal> {
-        let _room = self.room()?;
+    /// Who asks.
+    ///
+    /// # Errors
+    ///
+    /// A refusal when the host or the origin is not served, or no token is shown where one is asked for.
+    pub(super) fn check(&self, request: &Request) -> Result<Principal, Refusal> {
         self.check_site(request.uri(), request.headers())?;
-        let principal = self.principal(request.headers())?;
+        let shown = request.headers().get(header::AUTHORIZATION);
+        Ok(self.clients.who(shown.map(|value| value.as_bytes()))?)
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(super) fn load(&self) -> Load {
+        let client = |principal: &Principal| {
+            let (requests, waits) = principal.load();
+            (principal.name().unwrap_or_default().to_owned(), requests, waits)
+        };
+        Load { requests: self.requests.taken(), clients: self.clients.all().map(client).collect() }
+    }
+
+    async fn pass(&self, mut request: Request, next: Next, underway: &mut Underway) -> Result<Response, Refusal> {
+        underway.hold(self.room()?);
+        let principal = self.check(&request)?;
+        underway.hold(principal.request()?);
         accept::widen(request.headers_mut());
         if request.method() != Method::POST {
             return Ok(next.run(request).await);
         }
         let (mut parts, body) = request.into_parts();
-        let (bytes, _room) = self.bodies.read(&parts.headers, body).await?;
-        let (arguments, rest) = body::take_arguments(&bytes)?;
-        parts.extensions.insert(arguments);
+        let (bytes, room) = self.bodies.read(&parts.headers, body).await?;
+        underway.hold(room);
+        let taken = body::take_arguments(&bytes)?;
+        parts.extensions.insert(taken.arguments);
+        parts.extensions.insert(underway.is(taken.method));
         parts.extensions.insert(principal);
         // The body may have become shorter; rmcp reads it to its end and needs no length.
         parts.headers.remove(header::CONTENT_LENGTH);
-        Ok(next.run(Request::from_parts(parts, Body::from(rest))).await)
+        Ok(next.run(Request::from_parts(parts, Body::from(taken.rest))).await)
     }
 
     /// Refuses what a page of another site may have made a browser send, directly or by a name that it bound to this
@@ -111,16 +153,6 @@ impl Gate {
         }
         Ok(())
     }
-
-    /// Who asks, by the token that they show.
-    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        let Some(token) = &self.config.bearer_token else { return Ok(Principal::default()) };
-        let shown = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-        if shown.is_some_and(|shown| token.matches(shown)) {
-            return Ok(Principal::named(TOKEN_HOLDER));
-        }
-        Err(QueueError::new(ErrorCode::Unauthorized, "show the bearer token of this server").into())
-    }
 }
 
 impl fmt::Debug for Gate {
@@ -137,14 +169,3 @@ pub(super) fn overloaded(message: &str) -> QueueError {
 fn forbidden(message: &str) -> QueueError {
     QueueError::new(ErrorCode::Forbidden, message)
 }
-
-/// The token of `Bearer TOKEN`; the scheme is case-insensitive.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
-}
-
-const SCHEME: &[u8] = b"bearer ";
-
-/// What whoever shows the one token is called.
-const TOKEN_HOLDER: &str = "client";

@@ -1,11 +1,16 @@
-//! What stands before rmcp: each file one reason to turn a request away.
+//! What stands before rmcp: each file one reason to turn a request away; and what is told apart from it.
 
 mod accept;
 mod body;
+mod clients;
 mod gate;
 mod health;
+mod scrape;
 mod site;
+mod underway;
 
 pub(crate) use body::RawArguments;
 pub(crate) use gate::{Gate, admit};
-pub(crate) use health::{health, ready};
+pub(crate) use health::{Probes, healthz, readyz};
+pub(crate) use scrape::{Scrapes, metrics};
+pub(crate) use site::{is_host, is_origin};

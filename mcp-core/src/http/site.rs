@@ -16,6 +16,16 @@ impl Hosts {
     }
 }
 
+/// Whether a configured host can be read.
+pub(crate) fn is_host(text: &str) -> bool {
+    Place::parse(text).is_some()
+}
+
+/// Whether a configured origin can be read.
+pub(crate) fn is_origin(text: &str) -> bool {
+    Origin::parse(text).is_some()
+}
+
 /// The origins that are served, read once from their configured texts.
 #[derive(Debug)]
 pub(super) struct Origins(Vec<Origin>);

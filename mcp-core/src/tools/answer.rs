@@ -5,8 +5,10 @@ use serde_json::Value;
 /// A tool's answer in the two forms that clients read.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// `ok`, or the code of the error.
+    /// `ok`, or the code of the error; `failed` or `cancelled` when that is how the task ended that it was about.
     pub(crate) outcome: &'static str,
+    /// Whether the model should take it for a failure.
+    pub(crate) is_error: bool,
     /// The answer as compact JSON; numbers stand in it as the worker or submitter wrote them.
     pub(crate) text: String,
     /// The same as a value; its numbers are those of 64 bits.
@@ -23,17 +25,18 @@ impl Answer {
         let (text, structured) = both(&Done { ok: true, answer }).map_err(|error| {
             QueueError::new(ErrorCode::LimitExceeded, format!("the answer cannot be written as JSON: {error}"))
         })?;
-        Ok(Self { outcome: OK, text, structured })
+        Ok(Self { outcome: OK, is_error: false, text, structured })
     }
 
     /// The answer `{"ok":false,"error":…}`.
     pub(crate) fn refused(error: &QueueError) -> Self {
         let (text, structured) = both(&Refused { ok: false, error }).unwrap_or_default();
-        Self { outcome: error.code.as_str(), text, structured }
+        Self { outcome: error.code.as_str(), is_error: true, text, structured }
     }
 
-    pub(crate) fn is_ok(&self) -> bool {
-        self.outcome == OK
+    /// The same answer, about a task that came to nothing.
+    pub(super) fn with_failure(self, outcome: &'static str) -> Self {
+        Self { outcome, is_error: true, ..self }
     }
 }
 

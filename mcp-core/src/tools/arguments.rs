@@ -11,7 +11,7 @@ use super::schema::{Form, Inputs};
 
 /// The arguments of one call by name, each still the text that the client sent, so that a payload is passed on as given.
 #[derive(Debug)]
-pub(super) struct Arguments<'a>(BTreeMap<String, Cow<'a, RawValue>>);
+pub(crate) struct Arguments<'a>(BTreeMap<String, Cow<'a, RawValue>>);
 
 impl<'a> Arguments<'a> {
     /// Takes a JSON object apart.
@@ -19,7 +19,7 @@ impl<'a> Arguments<'a> {
     /// # Errors
     ///
     /// `invalid_argument` when the text is no JSON object.
-    pub(super) fn parse(object: &'a [u8]) -> Result<Self, QueueError> {
+    pub(crate) fn parse(object: &'a [u8]) -> Result<Self, QueueError> {
         let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(object)
             .map_err(|error| QueueError::invalid("arguments", format_args!("must be a JSON object: {error}")))?;
         Ok(Self(fields.into_iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect()))
@@ -30,7 +30,7 @@ impl<'a> Arguments<'a> {
     /// # Errors
     ///
     /// `invalid_argument`, naming the argument that is unknown, missing or given twice.
-    pub(super) fn normalize(self, inputs: &Inputs) -> Result<Self, QueueError> {
+    pub(crate) fn normalize(self, inputs: &Inputs) -> Result<Self, QueueError> {
         let mut normal: BTreeMap<String, Cow<'a, RawValue>> = BTreeMap::new();
         // Names before their aliases, so that a contradiction is blamed on the alias.
         let (aliases, names): (Vec<_>, Vec<_>) =
@@ -67,7 +67,7 @@ impl<'a> Arguments<'a> {
     /// # Errors
     ///
     /// `invalid_argument` when it does not fit the type.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, QueueError> {
+    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, QueueError> {
         let value = self.0.remove(name);
         value.map(|value| T::deserialize(&*value).map_err(|error| invalid(name, &error))).transpose()
     }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod arguments;
+mod docker;
 mod list_peers;
 mod run_task;
 mod schema;
@@ -10,5 +11,8 @@ mod tool;
 mod verb;
 
 pub(crate) use answer::Answer;
+pub(crate) use arguments::Arguments;
+pub(crate) use run_task::{default_timeout_s, ran, run_task_output};
+pub(crate) use schema::{Inputs, Object};
 pub(crate) use table::table;
-pub(crate) use tool::{Hints, Tool};
+pub(crate) use tool::{Called, Hints, Tool};

@@ -1,12 +1,19 @@
+use std::sync::{Arc, LazyLock};
+
 use p2p_taskqueue::{
-    QueueError, Task,
-    api::{Outcome, Submit, Submitted, Target, Wait, limits::WAIT_S_MAX},
+    QueueError, Task, TaskStatus,
+    api::{Submit, Target, limits::WAIT_S_MAX},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{arguments::Arguments, verb::Verb};
-use crate::call::Asker;
+use super::{
+    Answer,
+    arguments::Arguments,
+    schema::{self, Object},
+    verb::Job,
+};
+use crate::tasks::Work;
 
 /// Submits a task and waits for its end.
 #[derive(Debug, JsonSchema)]
@@ -20,16 +27,14 @@ pub(super) struct RunTask {
 
 /// The answer to a [`RunTask`].
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Ran {
+struct Ran {
     /// The record; at the timeout as it stands.
-    task: Option<Task>,
+    task: Task,
     /// Whether the task has ended; its `status` says how.
     done: bool,
 }
 
-impl Verb for RunTask {
-    type Answer = Ran;
-
+impl Job for RunTask {
     fn read(mut arguments: Arguments<'_>) -> Result<Self, QueueError> {
         let timeout_s = arguments.take("timeout_s")?.unwrap_or_else(default_timeout_s);
         // Before anything is submitted: the queue itself sees the wait only after the submit.
@@ -39,25 +44,33 @@ impl Verb for RunTask {
         Ok(Self { submit: arguments.into_type()?, timeout_s })
     }
 
-    async fn run(self, asker: Asker<'_>, target: Target) -> Result<Ran, QueueError> {
-        let submitted = asker.ask(target.clone(), self.submit).await?;
-        let wait = Wait::one(submitted.task_id, self.timeout_s);
-        let waited = asker.ask(target, wait).await.map_err(|error| submitted_but(&submitted, error))?;
-        Ok(Ran { task: waited.task, done: waited.done })
+    fn at(self, target: Target) -> Work {
+        Work { submit: self.submit, target, timeout_s: self.timeout_s }
     }
 }
 
-/// The task is there although its end is not known: whoever reads the error must not submit it again.
-fn submitted_but(submitted: &Submitted, mut error: QueueError) -> QueueError {
-    error.message = format!(
-        "task {} was submitted, but waiting for it failed: {}; go on with p2p_taskqueue_wait_task",
-        submitted.task_id, error.message
-    );
-    error.outcome = Outcome::Unknown;
-    error
+/// What is answered of a task that was run. That the call was done is `ok`; a task that came to nothing is an error
+/// nevertheless, for that is what the model asked for.
+pub(crate) fn ran(task: Task, done: bool) -> Answer {
+    let failure = match task.status {
+        TaskStatus::Failed => Some("failed"),
+        TaskStatus::Cancelled => Some("cancelled"),
+        _ => None,
+    };
+    match (Answer::done(&Ran { task, done }), failure) {
+        (Ok(answer), Some(outcome)) => answer.with_failure(outcome),
+        (Ok(answer), None) => answer,
+        (Err(error), _) => Answer::refused(&error),
+    }
 }
 
 /// As long as a wait's.
-const fn default_timeout_s() -> f64 {
+pub(crate) const fn default_timeout_s() -> f64 {
     60.0
+}
+
+/// The schema of what is answered of a task that was run.
+pub(crate) fn run_task_output() -> Arc<Object> {
+    static OUTPUT: LazyLock<Arc<Object>> = LazyLock::new(schema::output::<Ran>);
+    Arc::clone(&OUTPUT)
 }

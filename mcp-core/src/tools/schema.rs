@@ -5,11 +5,11 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transfor
 use serde_json::{Map, Value, json};
 
 /// The object that a JSON Schema is.
-pub(super) type Object = Map<String, Value>;
+pub(crate) type Object = Map<String, Value>;
 
 /// One argument of a tool.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(crate) struct Input {
     name: String,
     pub(super) form: Form,
     pub(super) required: bool,
@@ -17,7 +17,7 @@ pub(super) struct Input {
 
 /// What an argument looks like, as far as leniency goes.
 #[derive(Debug)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// A text.
     Text,
     /// A list of texts.
@@ -36,16 +36,16 @@ pub(super) enum Form {
 
 /// The arguments of a tool: what its input schema says, made for checking calls.
 #[derive(Debug)]
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     inputs: Vec<Input>,
     aliases: Vec<Alias>,
 }
 
 /// Another name of an argument, and the argument's own.
-pub(super) type Alias = (&'static str, &'static str);
+pub(crate) type Alias = (&'static str, &'static str);
 
 impl Inputs {
-    pub(super) fn new(schema: &Object, ignored: &[Named], aliases: Vec<Alias>) -> Self {
+    pub(crate) fn new(schema: &Object, ignored: &[Named], aliases: Vec<Alias>) -> Self {
         let required: Vec<&str> = strings(schema.get("required"));
         let inputs = properties(schema)
             .map(|(name, property)| Input {
@@ -97,7 +97,7 @@ impl Form {
 }
 
 /// An argument's name and what it is for.
-pub(super) type Named = (&'static str, &'static str);
+pub(crate) type Named = (&'static str, &'static str);
 
 /// The schema of a tool's arguments: an object with nothing but what is named.
 pub(super) fn input<T: JsonSchema>() -> Object {

@@ -6,6 +6,7 @@ use p2p_taskqueue::api::{
 
 use super::{
     Hints, Tool,
+    docker::{DockerGithub, DockerHub},
     list_peers::ListPeers,
     run_task::RunTask,
     schema::{Alias, Named},
@@ -26,12 +27,14 @@ pub(crate) fn table() -> Vec<Tool> {
 /// To have work done, and to see how it stands.
 fn for_submitters() -> Vec<Tool> {
     vec![
-        Tool::of::<RunTask>("run_task", "Run a task and wait for it", Hints::STARTS_WORK).with_peer_alias().described(
-            "Submits a task and waits for its result: the shortest way to have work done on one of the user's machines. \
-             Takes what p2p_taskqueue_submit takes, and timeout_s. Answers task (its status, result or error) and done. \
-             With done:false the time was up and the task goes on: call p2p_taskqueue_wait_task with its task_id, do not \
-             submit it again.",
-        ),
+        Tool::of_work::<RunTask>("run_task", "Run a task and wait for it", Hints::STARTS_WORK)
+            .with_peer_alias()
+            .described(
+                "Submits a task and waits for its result: the shortest way to have work done on one of the user's machines. \
+                 Takes what p2p_taskqueue_submit takes, and timeout_s. Answers task (its status, result or error) and done. \
+                 With done:false the time was up and the task goes on: call p2p_taskqueue_wait_task with its task_id, do \
+                 not submit it again.",
+            ),
         Tool::of::<Submit>("p2p_taskqueue_submit", "Submit a task", Hints::STARTS_WORK).with_peer_alias().described(
             "Queues a task and answers its task_id at once, as soon as it is on stable storage. Use it when the result is \
              not needed now, and p2p_taskqueue_wait_task or p2p_taskqueue_get_task later; use run_task to wait in the same \
@@ -108,6 +111,17 @@ fn for_nodes() -> Vec<Tool> {
              says. It runs as a durable task of that node. Answers result, and task (its record, with status and error). When \
              its status is queued or running the time (timeout_s, in seconds) was up and the task goes on: call \
              p2p_taskqueue_wait_task with its task_id and the same target, do not call the tool again.",
+        ),
+        Tool::of::<DockerHub>("p2p_taskqueue_submit_docker_hub", "Queue a container", Hints::STARTS_WORK).described(
+            "Queues a task of type docker.execute: run a published image in a container, with command, entrypoint, environment \
+             and volumes, and in extra what else the worker understands. Answers task_id at once; p2p_taskqueue_wait_task has \
+             the result. Only for meshes with a worker for docker.execute (see capabilities in list_peers): without one the \
+             task stays queued.",
+        ),
+        Tool::of::<DockerGithub>("p2p_taskqueue_submit_docker_github", "Queue a build", Hints::STARTS_WORK).described(
+            "Queues a task of type docker.github: build the image of a repository (repo_url, branch, dockerfile_path, \
+             context_path, build_args) and run it, as p2p_taskqueue_submit_docker_hub does. Answers task_id at once. Only for \
+             meshes with a worker for docker.github.",
         ),
         Tool::of::<Heartbeat>("p2p_taskqueue_heartbeat", "Give a sign of life", Hints::ACTS).described(
             "For schedulers: tells a node that the peer called peer_id is alive, with its vector clock if it has one, and \

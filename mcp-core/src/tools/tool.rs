@@ -1,16 +1,17 @@
 use std::{fmt, sync::Arc};
 
-use futures::future::BoxFuture;
+use futures::future::{self, BoxFuture};
 use p2p_taskqueue::QueueError;
 use serde_json::json;
 
 use super::{
     answer::Answer,
     arguments::{Arguments, MULTIADDR, PEER, PEER_ALIAS},
+    run_task::run_task_output,
     schema::{self, Alias, Inputs, Named, Object},
-    verb::Verb,
+    verb::{Job, Verb},
 };
-use crate::call::Asker;
+use crate::{call::Asker, tasks::Work};
 
 /// A tool: what clients are told about it, and what it does.
 pub(crate) struct Tool {
@@ -24,8 +25,17 @@ pub(crate) struct Tool {
     run: Run,
 }
 
-/// Reads the arguments as the verb's own and does it.
-type Run = for<'a> fn(Asker<'a>, Arguments<'a>) -> BoxFuture<'a, Result<Answer, QueueError>>;
+/// Reads the arguments as the verb's own and does it, or says what is to be done.
+type Run = for<'a> fn(Asker<'a>, Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>>;
+
+/// What a call of a tool has come to.
+#[derive(Debug)]
+pub(crate) enum Called {
+    /// It is done.
+    Answered(Answer),
+    /// A task is to be submitted, and its end is the answer.
+    Work(Box<Work>),
+}
 
 /// What a client may assume of a tool before it asks its user.
 #[derive(Debug, Clone, Copy)]
@@ -66,18 +76,33 @@ impl Tool {
         }
     }
 
+    /// A row for a tool that submits one task, whose end is the answer.
+    pub(super) const fn of_work<J: Job>(name: &'static str, title: &'static str, hints: Hints) -> Row {
+        Row {
+            name,
+            title,
+            hints,
+            peer_alias: false,
+            aliases: &[],
+            ignored: &[],
+            input: schema::input::<J>,
+            output: run_task_output,
+            run: read_work::<J>,
+        }
+    }
+
     /// Calls the tool with its arguments, a JSON object.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the queue's call: its answer is given up, not what it may have done.
-    pub(crate) async fn call(&self, asker: Asker<'_>, arguments: &[u8]) -> Answer {
+    pub(crate) async fn call(&self, asker: Asker<'_>, arguments: &[u8]) -> Called {
         let arguments = Arguments::parse(arguments).and_then(|arguments| arguments.normalize(&self.inputs));
-        let answer = match arguments {
+        let called = match arguments {
             Ok(arguments) => (self.run)(asker, arguments).await,
             Err(error) => Err(error),
         };
-        answer.unwrap_or_else(|error| Answer::refused(&error))
+        called.unwrap_or_else(|error| Called::Answered(Answer::refused(&error)))
     }
 }
 
@@ -87,12 +112,18 @@ impl fmt::Debug for Tool {
     }
 }
 
-fn run<'a, V: Verb>(asker: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Answer, QueueError>> {
+fn run<'a, V: Verb>(asker: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>> {
     Box::pin(async move {
         let target = arguments.take_target()?;
         let answer = V::read(arguments)?.run(asker, target).await?;
-        Answer::done(&answer)
+        Answer::done(&answer).map(Called::Answered)
     })
+}
+
+fn read_work<'a, J: Job>(_: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>> {
+    let target = arguments.take_target();
+    let work = target.and_then(|target| Ok(J::read(arguments)?.at(target)));
+    Box::pin(future::ready(work.map(|work| Called::Work(Box::new(work)))))
 }
 
 /// A tool as the table writes it down.

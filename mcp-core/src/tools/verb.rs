@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::arguments::Arguments;
-use crate::call::Asker;
+use crate::{call::Asker, tasks::Work};
 
 /// What a tool does: an operation of the queue, or a few of them together.
 pub(super) trait Verb: JsonSchema + Send + Sized {
@@ -21,6 +21,19 @@ pub(super) trait Verb: JsonSchema + Send + Sized {
 
     /// Does it at the target.
     fn run(self, asker: Asker<'_>, target: Target) -> impl Future<Output = Result<Self::Answer, QueueError>> + Send;
+}
+
+/// What a tool does that submits one task, whose end is the answer.
+pub(super) trait Job: JsonSchema + Sized {
+    /// Reads the arguments that are left when those of the target are gone.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument`, naming the argument.
+    fn read(arguments: Arguments<'_>) -> Result<Self, QueueError>;
+
+    /// The work that it comes to at the target.
+    fn at(self, target: Target) -> Work;
 }
 
 impl<O> Verb for O

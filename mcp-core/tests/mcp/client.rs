@@ -31,7 +31,12 @@ impl Client {
     }
 
     pub(crate) fn with_config(queue: FakeQueue, config: McpConfig) -> Self {
-        let queue = Arc::new(queue);
+        Self::over(&Arc::new(queue), config)
+    }
+
+    /// A client of another server over the same queue.
+    pub(crate) fn over(queue: &Arc<FakeQueue>, config: McpConfig) -> Self {
+        let queue = Arc::clone(queue);
         Self { router: McpServer::new(queue.clone(), config).router(), queue }
     }
 
@@ -94,6 +99,23 @@ pub(crate) fn post() -> Builder {
         .header(header::ACCEPT, "application/json, text/event-stream")
 }
 
+/// A request of a client of 2026-07-28, which brings all that the server must know of it.
+pub(crate) fn modern(method: &str, name: Option<&str>, mut params: Value, capabilities: &Value) -> Request<Body> {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+    });
+    match params.get_mut("_meta").and_then(Value::as_object_mut) {
+        Some(own) => own.extend(meta.as_object().unwrap().clone()),
+        None => params["_meta"] = meta,
+    }
+    let message = json!({ "jsonrpc": "2.0", "id": "a", "method": method, "params": params });
+    let request = post().header("mcp-protocol-version", MODERN).header("mcp-method", method);
+    let request = name.into_iter().fold(request, |request, name| request.header("mcp-name", name));
+    request.body(Body::from(message.to_string())).unwrap()
+}
+
 pub(crate) fn legacy() -> Builder {
     post().header("mcp-protocol-version", "2025-11-25")
 }
@@ -101,4 +123,11 @@ pub(crate) fn legacy() -> Builder {
 #[expect(clippy::needless_pass_by_value, reason = "every call site makes the value in place")]
 pub(crate) fn call(tool: &str, arguments: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
+}
+
+pub(crate) const MODERN: &str = "2026-07-28";
+
+/// A request of a client of 2026-07-28 that can do nothing beyond.
+pub(crate) fn modern_plain(method: &str, name: Option<&str>, params: Value) -> Request<Body> {
+    modern(method, name, params, &json!({}))
 }

@@ -83,7 +83,7 @@ async fn a_second_origin_does_not_slip_through() {
 
 #[tokio::test]
 async fn with_a_token_only_those_who_show_it_are_served() {
-    let config = McpConfig::default().with_bearer_token(BearerToken::new("sesame"));
+    let config = McpConfig::default().with_client("laptop", BearerToken::new("sesame"));
     let client = Client::with_config(FakeQueue::new(), config);
     for shown in ["Bearer sesame", "bearer sesame", "Bearer  sesame"] {
         assert_eq!(with_header(&client, header::AUTHORIZATION, shown).await.status, StatusCode::OK, "{shown}");
@@ -179,17 +179,17 @@ async fn probe(client: &Client, path: &str) -> (StatusCode, Value) {
 
 #[tokio::test]
 async fn health_asks_nobody_and_ready_asks_the_queue() {
-    let config = || McpConfig::default().with_bearer_token(BearerToken::new("sesame"));
+    let config = || McpConfig::default().with_client("laptop", BearerToken::new("sesame"));
     let well = Client::with_config(FakeQueue::new(), config());
-    assert_eq!(probe(&well, "/health").await, (StatusCode::OK, json!({ "ok": true })));
+    assert_eq!(probe(&well, "/healthz").await, (StatusCode::OK, json!({ "ok": true })));
     assert_eq!(well.queue.asked(), 0);
-    assert_eq!(probe(&well, "/ready").await, (StatusCode::OK, json!({ "ok": true })));
+    assert_eq!(probe(&well, "/readyz").await, (StatusCode::OK, json!({ "ok": true })));
     assert_eq!(well.queue.asked(), 1);
     let error = QueueError::new(ErrorCode::StorageError, "the disk at /secret broke");
     let ill = Client::with_config(FakeQueue::refusing(error), config());
-    assert_eq!(probe(&ill, "/health").await.0, StatusCode::OK);
+    assert_eq!(probe(&ill, "/healthz").await.0, StatusCode::OK);
     let said = json!({ "ok": false, "error": { "code": "storage_error" } });
-    assert_eq!(probe(&ill, "/ready").await, (StatusCode::SERVICE_UNAVAILABLE, said));
+    assert_eq!(probe(&ill, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, said));
 }
 
 #[tokio::test]
@@ -197,8 +197,8 @@ async fn a_stopping_server_is_not_ready_and_takes_nothing_more() {
     let shutdown = CancellationToken::new();
     let client = Client::with_config(FakeQueue::new(), McpConfig::default().with_shutdown(shutdown.clone()));
     shutdown.cancel();
-    assert_eq!(probe(&client, "/health").await.0, StatusCode::OK);
-    assert_eq!(probe(&client, "/ready").await.1["error"]["code"], "shutting_down");
+    assert_eq!(probe(&client, "/healthz").await.0, StatusCode::OK);
+    assert_eq!(probe(&client, "/readyz").await.1["error"]["code"], "shutting_down");
     let reply = client.send(legacy().body(ask()).unwrap()).await;
     refused(&reply, StatusCode::SERVICE_UNAVAILABLE, "shutting_down");
     assert!(reply.headers.contains_key(header::RETRY_AFTER));

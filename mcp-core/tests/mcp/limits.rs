@@ -83,7 +83,7 @@ async fn requests_over_the_bound_are_told_to_come_back() {
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(reply.headers[header::RETRY_AFTER], "1");
         assert_eq!(reply.json()["error"]["data"]["code"], "overloaded");
-        let health = client.send(Request::get("/health").body(Body::empty()).unwrap()).await;
+        let health = client.send(Request::get("/healthz").body(Body::empty()).unwrap()).await;
         assert_eq!(health.status, StatusCode::OK);
     }
     assert_eq!(client.legacy(&second).await.status, StatusCode::OK);
@@ -132,7 +132,8 @@ async fn a_thousand_waits_do_not_hold_the_others_up() {
 #[tokio::test]
 async fn a_client_that_goes_away_cancels_its_call() {
     let client = Client::new(FakeQueue::holding());
-    for request in [wait(), call("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "wait_s": 60 }))] {
+    let run = call("run_task", json!({ "task_type": "t", "timeout_s": 60 }));
+    for request in [wait(), run, call("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "wait_s": 60 }))] {
         {
             let mut pending = pin!(client.legacy(&request));
             until_held(&client, &mut pending).await;

@@ -9,10 +9,17 @@
 
 mod arguments;
 mod client;
+mod clients;
 mod http;
 mod limits;
+mod mesh_tools;
+mod metrics;
 mod nested;
+mod progress;
 mod protocol;
 mod queue;
+mod resources;
 mod schema;
+mod task_methods;
+mod task_states;
 mod tools;

@@ -1,28 +1,13 @@
 use axum::{
     body::Body,
-    http::{Request, StatusCode, header},
+    http::{StatusCode, header},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    client::{Client, call, post},
+    client::{Client, MODERN, call, modern_plain as modern, post},
     queue::FakeQueue,
 };
-
-const MODERN: &str = "2026-07-28";
-
-/// A request of a client of 2026-07-28, which brings all that the server must know of it.
-fn modern(method: &str, name: Option<&str>, mut params: Value) -> Request<Body> {
-    params["_meta"] = json!({
-        "io.modelcontextprotocol/protocolVersion": MODERN,
-        "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-    });
-    let message = json!({ "jsonrpc": "2.0", "id": "a", "method": method, "params": params });
-    let request = post().header("mcp-protocol-version", MODERN).header("mcp-method", method);
-    let request = name.into_iter().fold(request, |request, name| request.header("mcp-name", name));
-    request.body(Body::from(message.to_string())).unwrap()
-}
 
 #[tokio::test]
 async fn a_client_of_2025_11_25_initializes_lists_and_calls() {
@@ -38,7 +23,7 @@ async fn a_client_of_2025_11_25_initializes_lists_and_calls() {
         assert_eq!(result["protocolVersion"], version);
         assert_eq!(result["serverInfo"]["name"], "taskmesh");
         assert_eq!(result["serverInfo"]["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(result["capabilities"], json!({ "tools": {} }));
+        assert_eq!(result["capabilities"], json!({ "resources": {}, "tools": {} }));
         assert!(result["instructions"].as_str().unwrap().contains("run_task"));
     }
     let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
@@ -55,10 +40,11 @@ async fn a_client_of_2026_07_28_discovers_lists_and_calls() {
     let client = Client::new(FakeQueue::new());
     let discovered = client.send(modern("server/discover", None, json!({}))).await.result();
     assert!(discovered["supportedVersions"].as_array().unwrap().contains(&json!(MODERN)), "{discovered}");
-    assert_eq!(discovered["capabilities"], json!({ "tools": {} }));
+    let extensions = json!({ "io.modelcontextprotocol/tasks": {} });
+    assert_eq!(discovered["capabilities"], json!({ "extensions": extensions, "resources": {}, "tools": {} }));
     let listed = client.send(modern("tools/list", None, json!({}))).await.result();
     assert_eq!(listed["tools"].as_array().unwrap().len(), TOOLS);
-    assert_eq!((&listed["resultType"], &listed["ttlMs"]), (&json!("complete"), &json!(300_000)));
+    assert_eq!((&listed["resultType"], &listed["ttlMs"]), (&json!("complete"), &json!(2_000)));
     let name = "p2p_taskqueue_submit";
     let arguments = json!({ "task_type": "t", "payload": [1, { "a": "b" }] });
     let reply = client.send(modern("tools/call", Some(name), json!({ "name": name, "arguments": arguments }))).await;
@@ -118,6 +104,8 @@ async fn tools_say_what_they_may_do() {
         "p2p_taskqueue_submit",
         "p2p_taskqueue_submit_many",
         "p2p_taskqueue_call_tool",
+        "p2p_taskqueue_submit_docker_hub",
+        "p2p_taskqueue_submit_docker_github",
         "p2p_taskqueue_retry_task",
     ];
     assert_eq!(hinted("openWorldHint"), starts);
@@ -132,7 +120,7 @@ async fn what_does_not_exist_is_a_protocol_error() {
     let reply = client.legacy(&call("p2p_taskqueue_dance", json!({}))).await.json();
     assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(7), &json!(-32602)), "{reply}");
     assert!(reply["error"]["message"].as_str().unwrap().contains("p2p_taskqueue_dance"));
-    for method in ["resources/list", "prompts/list", "tasks/get", "dance"] {
+    for method in ["resources/subscribe", "prompts/list", "tasks/result", "tasks/list", "dance"] {
         let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "taskId": "x" } });
         let reply = client.legacy(&message).await.json();
         assert_eq!(reply["error"]["code"], -32601, "{method}: {reply}");
@@ -148,4 +136,4 @@ async fn a_call_without_arguments_has_none() {
     }
 }
 
-const TOOLS: usize = 31;
+const TOOLS: usize = 33;

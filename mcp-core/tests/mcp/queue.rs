@@ -13,8 +13,8 @@ use p2p_taskqueue::{
         Answered, At, BridgeStatus, CacheDeleted, CacheGot, CacheHad, CacheStored, Cancelled, Capabilities, Check,
         Claimed, ClaimedMany, Complete, Completed, Discovered, Durability, Failed, Got, GotMany, Heard, KnownPeer,
         Limited, Listed, Paused, Peer, PeersListed, Purged, QueueStatus, Released, Renewed, Resumed, Retried,
-        Scheduler, Stats, Status, Submit, SubmitResult, Submitted, SubmittedMany, ToolCalled, ToolsListed, TypeStats,
-        VectorClock, Waited,
+        Scheduler, Stats, Status, Submit, SubmitResult, Submitted, SubmittedMany, ToolCalled, ToolOffer, ToolsListed,
+        TypeStats, VectorClock, Waited,
     },
 };
 use tokio::sync::Notify;
@@ -27,8 +27,16 @@ pub(crate) struct FakeQueue {
     tasks: Mutex<BTreeMap<TaskId, Task>>,
     refusal: Option<QueueError>,
     wait_refusal: Option<QueueError>,
+    /// What its neighbour offers; the local node offers nothing.
+    offers: Vec<ToolOffer>,
+    read_refusal: Option<QueueError>,
+    change_refusal: Option<QueueError>,
     /// Waits and claims that wait never end by themselves.
     holds: bool,
+    /// Ends one of those.
+    pub(crate) let_go: Notify,
+    /// Nothing is answered.
+    is_silent: bool,
     /// Told each time when one of those starts, and when it is dropped.
     pub(crate) held: Notify,
     pub(crate) dropped: Notify,
@@ -43,7 +51,12 @@ impl FakeQueue {
             tasks: Mutex::default(),
             refusal: None,
             wait_refusal: None,
+            offers: Vec::new(),
+            read_refusal: None,
+            change_refusal: None,
             holds: false,
+            let_go: Notify::new(),
+            is_silent: false,
             held: Notify::new(),
             dropped: Notify::new(),
             holding: AtomicUsize::new(0),
@@ -60,9 +73,29 @@ impl FakeQueue {
         Self { wait_refusal: Some(error), ..self }
     }
 
-    /// Lets waits wait for ever.
+    /// With a neighbour whose workers offer this.
+    pub(crate) fn beside(offers: Vec<ToolOffer>) -> Self {
+        Self { offers, ..Self::new() }
+    }
+
+    /// Refuses to read single records only.
+    pub(crate) fn refusing_reads(self, error: QueueError) -> Self {
+        Self { read_refusal: Some(error), ..self }
+    }
+
+    /// Refuses to cancel and to take answers only.
+    pub(crate) fn refusing_changes(self, error: QueueError) -> Self {
+        Self { change_refusal: Some(error), ..self }
+    }
+
+    /// Lets waits wait until they are let go.
     pub(crate) fn holding() -> Self {
         Self { holds: true, ..Self::new() }
+    }
+
+    /// Answers nothing.
+    pub(crate) fn silent() -> Self {
+        Self { is_silent: true, ..Self::new() }
     }
 
     /// What was asked last.
@@ -78,6 +111,28 @@ impl FakeQueue {
         let id = TaskId::random().unwrap();
         self.tasks.lock().unwrap().insert(id, self.task(id, "wordcount", payload));
         id
+    }
+
+    /// Puts a task that is changed as given.
+    pub(crate) fn put_as(&self, change: impl FnOnce(&mut Task)) -> TaskId {
+        let id = self.put(Json::null());
+        self.change(id, change);
+        id
+    }
+
+    pub(crate) fn change(&self, id: TaskId, change: impl FnOnce(&mut Task)) {
+        change(self.tasks.lock().unwrap().get_mut(&id).expect("no such task"));
+    }
+
+    pub(crate) fn record(&self, id: TaskId) -> Task {
+        self.find(id).unwrap()
+    }
+
+    /// The only task.
+    pub(crate) fn only(&self) -> TaskId {
+        let tasks = self.tasks.lock().unwrap();
+        assert_eq!(tasks.len(), 1);
+        *tasks.keys().next().unwrap()
     }
 
     pub(crate) fn fence() -> Fence {
@@ -124,6 +179,9 @@ impl FakeQueue {
 
     fn answer(&self, request: Request) -> Result<Response, QueueError> {
         Ok(match request {
+            Request::At(At { request, .. }) if matches!(*request, Request::ListTools(_)) => {
+                Response::ToolsListed(ToolsListed { tools: self.offers.clone() })
+            }
             Request::At(At { request, .. }) => return self.answer(*request),
             Request::Submit(submit) => Response::Submitted(self.submit(submit)),
             Request::SubmitMany(many) => {
@@ -168,6 +226,7 @@ impl FakeQueue {
     fn submit(&self, submit: Submit) -> Submitted {
         let task_id = TaskId::random().unwrap();
         let task = self.task(task_id, &submit.task_type, submit.payload);
+        let task = Task { submitter: submit.submitter, ..task };
         self.tasks.lock().unwrap().insert(task_id, task);
         Submitted { task_id, peer_id: self.peer, duplicate: false, durability: Durability::Synced }
     }
@@ -205,7 +264,8 @@ impl FakeQueue {
             uptime_s: 0.5,
             capabilities: Capabilities { task_types: vec!["wordcount".to_owned()], operations: Vec::new() },
             addresses: vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()],
-            queue: detail.then(QueueStatus::default),
+            queue: detail
+                .then(|| QueueStatus { totals: BTreeMap::from([("queued".to_owned(), 1)]), ..QueueStatus::default() }),
             store: None,
             peers: detail.then(|| vec![self.neighbour()]),
             transport: None,
@@ -272,11 +332,16 @@ impl TaskQueue for FakeQueue {
         assert_eq!(*caller, Caller::Local);
         self.requests.lock().unwrap().push(request.clone());
         request.check()?;
-        if self.holds && request.wait_s() > 0.0 {
+        if self.is_silent || self.holds && request.wait_s() > 0.0 {
             let _held = Held::new(self);
-            return std::future::pending().await;
+            self.let_go.notified().await;
         }
-        let refusal = if matches!(request, Request::Wait(_)) { &self.wait_refusal } else { &None };
+        let refusal = match request {
+            Request::Wait(_) => &self.wait_refusal,
+            Request::Get(_) => &self.read_refusal,
+            Request::Cancel(_) | Request::Answer(_) => &self.change_refusal,
+            _ => &None,
+        };
         match self.refusal.as_ref().or(refusal.as_ref()) {
             Some(error) => Err(error.clone()),
             None => self.answer(request),

@@ -30,6 +30,14 @@ fn calls(id: TaskId) -> Vec<(&'static str, Value)> {
         ("p2p_taskqueue_discover", json!({ "methods": ["mdns", "kademlia"], "timeout_s": 2 })),
         ("p2p_taskqueue_list_tools", json!({})),
         ("p2p_taskqueue_call_tool", json!({ "tool_name": "wordcount", "args": { "text": "a b" }, "timeout_s": 5 })),
+        (
+            "p2p_taskqueue_submit_docker_hub",
+            json!({ "image": "alpine:3", "command": ["echo", "hi"], "environment": { "A": "1" }, "extra": { "timeout": 9 } }),
+        ),
+        (
+            "p2p_taskqueue_submit_docker_github",
+            json!({ "repo_url": "https://github.com/owner/name", "build_args": { "A": "1" }, "command": "make test" }),
+        ),
         ("p2p_taskqueue_heartbeat", json!({ "peer_id": "anyone", "clock": { "vector": { "anyone": 3 } } })),
         ("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "supported_task_types": ["wordcount"] })),
         ("p2p_taskqueue_claim_many", json!({ "worker_id": "w", "max_tasks": 8, "wait_s": 0 })),
@@ -228,4 +236,21 @@ async fn list_peers_answers_as_many_as_asked_and_what_they_can_do() {
     assert_eq!(client.queue.asked(), asked + 3);
     let error = client.refused("list_peers", json!({ "discovery_timeout_s": -1 })).await;
     assert_eq!(error["code"], "invalid_argument");
+}
+
+#[tokio::test]
+async fn a_container_is_a_task_of_the_type_that_workers_know() {
+    let client = Client::new(FakeQueue::new());
+    let arguments = json!({
+        "image": "alpine:3", "command": "echo hi", "volumes": { "/a": "/b" },
+        "extra": { "timeout": 9, "image": "another" },
+    });
+    client.done("p2p_taskqueue_submit_docker_hub", arguments).await;
+    let Request::Submit(submit) = client.queue.last() else { panic!("not a submit") };
+    assert_eq!(submit.task_type, "docker.execute");
+    let payload: Value = submit.payload.to().unwrap();
+    let expected = json!({ "image": "alpine:3", "command": "echo hi", "volumes": { "/a": "/b" }, "timeout": 9 });
+    assert_eq!(payload, expected);
+    let error = client.refused("p2p_taskqueue_submit_docker_hub", json!({ "image": "a", "command": 7 })).await;
+    assert_eq!((&error["code"], &error["field"]), (&json!("invalid_argument"), &json!("command")), "{error}");
 }

@@ -8,9 +8,13 @@ use async_trait::async_trait;
 use futures::future;
 use runtime_bridge::Runtime;
 
+use super::nudges::Nudges;
 use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskQueue, TaskQueueExt as _,
-    api::{Capabilities, Check, ErrorCode, GetMany, QueueStatus, StatsQuery, Status, StatusQuery, Wait, Waited},
+    api::{
+        Answer, Cancel, Capabilities, Check, ErrorCode, GetMany, QueueStatus, Renew, Renewed, StatsQuery, Status,
+        StatusQuery, Wait, Waited,
+    },
     store::TaskStore,
     task::{Task, TaskId},
 };
@@ -25,6 +29,8 @@ pub struct LocalQueue {
     /// Only for the end of waits; the store has its own timer.
     runtime: Arc<dyn Runtime>,
     started: Instant,
+    /// The renewals that wait here.
+    nudges: Nudges,
 }
 
 impl LocalQueue {
@@ -32,7 +38,7 @@ impl LocalQueue {
     #[must_use]
     pub fn new(store: Arc<dyn TaskStore>, owner: PeerId, runtime: Arc<dyn Runtime>) -> Self {
         let started = runtime.now();
-        Self { store, owner, runtime, started }
+        Self { store, owner, runtime, started, nudges: Nudges::default() }
     }
 
     /// Counts the tasks.
@@ -76,6 +82,44 @@ impl LocalQueue {
         Ok(waited(tasks, one, done))
     }
 
+    /// Renews at once; then waits, if it may, until there is something to tell the worker, and renews again.
+    ///
+    /// Whatever is dropped on the way, the first renewal stands and nothing waits any more.
+    async fn answer_renewal(&self, caller: &Caller, renew: Renew) -> Result<Renewed, QueueError> {
+        if renew.wait_s <= 0.0 {
+            return self.store.renew(caller, renew).await;
+        }
+        // Registered before the first look: news in between is noticed by the one or the other.
+        let nudge = self.nudges.expect(renew.task_id)?;
+        let end = self.store.watch(&[renew.task_id])?;
+        let wait = Duration::try_from_secs_f64(renew.wait_s).unwrap_or(Duration::ZERO);
+        let mut over = pin!(self.runtime.sleep_until(self.runtime.now() + wait));
+        // What the worker said of its progress is stored once: another renewal may say more meanwhile.
+        let again = Renew { progress: None, status_message: None, ..renew.clone() };
+        let mut renewed = self.store.renew(caller, renew).await?;
+        while !renewed.cancel_requested && renewed.input_responses.is_empty() {
+            let is_over = tokio::select! {
+                () = nudge.told() => false,
+                () = end.done() => false,
+                () = &mut over => true,
+            };
+            renewed = self.store.renew(caller, again.clone()).await?;
+            if is_over {
+                break;
+            }
+        }
+        Ok(renewed)
+    }
+
+    /// Makes a change that a worker is to hear of.
+    async fn change_and_tell(&self, caller: &Caller, task: TaskId, request: Request) -> Result<Response, QueueError> {
+        let answer = self.store.call(caller, request).await;
+        if answer.is_ok() {
+            self.nudges.tell(task);
+        }
+        answer
+    }
+
     async fn answer_status(&self, query: StatusQuery) -> Result<Status, QueueError> {
         let queue = if query.detail { Some(self.queue_status().await?) } else { None };
         let of_node = |name: &&str| NODE_OPERATIONS.contains(name);
@@ -112,6 +156,10 @@ impl TaskQueue for LocalQueue {
         match request {
             // Boxed: every request would hold the larger of these futures.
             Request::Wait(wait) => Box::pin(self.answer_wait(caller, wait)).await.map(Response::Waited),
+            Request::Renew(renew) => Box::pin(self.answer_renewal(caller, renew)).await.map(Response::Renewed),
+            Request::Cancel(Cancel { task_id, .. }) | Request::Answer(Answer { task_id, .. }) => {
+                self.change_and_tell(caller, task_id, request).await
+            }
             Request::StatusQuery(query) => Box::pin(self.answer_status(query)).await.map(Response::Status),
             request if NODE_OPERATIONS.contains(&request.name()) => {
                 let message = format!("{}: only a node answers this, not the queue behind it", request.name());
@@ -131,156 +179,5 @@ const NODE_OPERATIONS: [&str; 8] =
     ["peers", "discover", "list_tools", "call_tool", "invite", "join", "at", "peer.heartbeat"];
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-    use runtime_bridge::TokioRuntime;
-
-    use super::*;
-    use crate::{
-        Json, TaskQueueExt, TaskStatus,
-        api::{Claim, Complete, Fail, Get, Peers, Release, Renew, Submit},
-        store::{MemoryStore, StoreOptions},
-    };
-
-    type TestResult = Result<(), Box<dyn std::error::Error>>;
-    const ME: Caller = Caller::Local;
-
-    fn queue() -> Result<LocalQueue, Box<dyn std::error::Error>> {
-        let owner = PeerId::random();
-        let store = MemoryStore::new(StoreOptions::new(owner))?;
-        let runtime = TokioRuntime::new(tokio::runtime::Handle::current());
-        Ok(LocalQueue::new(Arc::new(store), owner, Arc::new(runtime)))
-    }
-
-    async fn submit(queue: &LocalQueue) -> Result<TaskId, QueueError> {
-        Ok(queue.submit(&ME, Submit::new("echo", Json::null())).await?.task_id)
-    }
-
-    async fn claim(queue: &LocalQueue) -> Result<(TaskId, Complete), Box<dyn std::error::Error>> {
-        let task = queue.claim(&ME, Claim::new("w")).await?.task.ok_or("no task")?;
-        let fence = task.fence.ok_or("no fence")?;
-        let complete = Complete::new(task.task_id, fence, None);
-        Ok((task.task_id, complete))
-    }
-
-    async fn soon<T>(future: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(20), future).await.expect("an answer in time")
-    }
-
-    #[tokio::test]
-    async fn a_wait_ends_with_the_last_of_its_tasks() -> TestResult {
-        let queue = queue()?;
-        let ids = vec![submit(&queue).await?, submit(&queue).await?];
-        let (first, end_first) = claim(&queue).await?;
-        let (_, end_second) = claim(&queue).await?;
-        let wait = Wait { task_id: None, task_ids: ids.clone(), timeout_s: 100.0 };
-        let mut waiting = Box::pin(queue.wait(&ME, wait));
-        let mut one = Box::pin(queue.wait(&ME, Wait::one(first, 100.0)));
-        assert!((&mut waiting).now_or_never().is_none() && (&mut one).now_or_never().is_none());
-        queue.complete(&ME, end_first).await?;
-        assert!(soon(one).await?.done);
-        assert!((&mut waiting).now_or_never().is_none());
-        queue.complete(&ME, end_second).await?;
-        let waited = soon(waiting).await?;
-        assert!(waited.done && waited.task.is_none());
-        let tasks = waited.tasks.ok_or("no tasks")?;
-        assert_eq!(tasks.iter().map(|task| task.task_id).collect::<Vec<_>>(), ids);
-        assert!(tasks.iter().all(|task| task.status == TaskStatus::Completed));
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn at_the_timeout_the_record_is_as_it_stands() -> TestResult {
-        let queue = queue()?;
-        let id = submit(&queue).await?;
-        for timeout_s in [0.0, 0.01] {
-            let waited = soon(queue.wait(&ME, Wait::one(id, timeout_s))).await?;
-            assert!(!waited.done);
-            assert_eq!(waited.task.ok_or("no task")?.status, TaskStatus::Queued);
-        }
-        let unknown = TaskId::from_bytes([1; 16]);
-        assert_eq!(soon(queue.wait(&ME, Wait::one(unknown, 9.0))).await.unwrap_err().code, ErrorCode::NotFound);
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn a_long_poll_without_a_task_ends_with_none() -> TestResult {
-        let queue = queue()?;
-        let claim = Claim { wait_s: 0.01, ..Claim::new("w") };
-        assert_eq!(soon(queue.claim(&ME, claim)).await?.task, None);
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn a_thousand_waits_are_all_woken_and_hold_nobody_up() -> TestResult {
-        let queue = queue()?;
-        let id = submit(&queue).await?;
-        let (_, end) = claim(&queue).await?;
-        let mut waits = future::join_all((0..1_000).map(|_| queue.wait(&ME, Wait::one(id, 100.0))));
-        assert!((&mut waits).now_or_never().is_none());
-        soon(queue.get(&ME, Get { task_id: id })).await?;
-        soon(queue.complete(&ME, end)).await?;
-        for waited in soon(waits).await {
-            assert!(waited?.done);
-        }
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn waiting_claims_are_bounded() -> TestResult {
-        let queue = queue()?;
-        let claim = || queue.claim(&ME, Claim { wait_s: 100.0, ..Claim::new("w") });
-        let waiting: Vec<_> = (0..16_384).map(|_| claim()).collect();
-        let mut waiting = future::join_all(waiting);
-        assert!((&mut waiting).now_or_never().is_none());
-        assert_eq!(soon(claim()).await.unwrap_err().code, ErrorCode::Overloaded);
-        drop(waiting);
-        let id = submit(&queue).await?;
-        assert_eq!(soon(claim()).await?.task.ok_or("no task")?.task_id, id);
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn bounds_are_checked_and_what_is_the_nodes_is_refused() -> TestResult {
-        let queue = queue()?;
-        let submit = Submit { priority: 11, ..Submit::new("echo", Json::null()) };
-        assert_eq!(queue.submit(&ME, submit).await.unwrap_err().code, ErrorCode::InvalidArgument);
-        assert_eq!(queue.peers(&ME, Peers::default()).await.unwrap_err().code, ErrorCode::Unsupported);
-        let status = queue.status(&ME, StatusQuery { detail: true, ..StatusQuery::default() }).await?;
-        assert_eq!(status.queue.ok_or("no detail")?.totals["queued"], 0);
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn a_task_runs_from_submit_to_result() -> TestResult {
-        let queue = queue()?;
-        let payload = Json::parse(r#"{"text":"a b c","n":1.50}"#.to_owned())?;
-        let submitted = queue.submit(&ME, Submit::new("wordcount", payload.clone())).await?;
-        let id = submitted.task_id;
-        let claimed = queue.claim(&ME, Claim::new("w1")).await?.task.ok_or("no task")?;
-        assert_eq!((claimed.task_id, claimed.status, claimed.attempt), (id, TaskStatus::Running, 1));
-        assert_eq!((claimed.payload, claimed.owner), (payload, submitted.peer_id));
-        assert_eq!(queue.claim(&ME, Claim::new("w2")).await?.task, None);
-        let fence = claimed.fence.ok_or("no fence")?;
-        let renew = Renew { progress: Some(0.5), ..Renew::new(id, fence, 60.0) };
-        assert!(!queue.renew(&ME, renew).await?.cancel_requested);
-        assert_eq!(queue.get(&ME, Get { task_id: id }).await?.task.progress, Some(0.5));
-        let fail = Fail { task_id: id, fence, error: "once more".to_owned(), retryable: true, delay_s: Some(0.0) };
-        assert_eq!(queue.fail(&ME, fail).await?.status, TaskStatus::Queued);
-        let again = queue.claim(&ME, Claim::new("w1")).await?.task.ok_or("no task")?;
-        let fence = again.fence.ok_or("no fence")?;
-        let release = Release { task_id: id, fence, delay_s: 0.0, reason: String::new() };
-        queue.release(&ME, release).await?;
-        let last = queue.claim(&ME, Claim::new("w1")).await?.task.ok_or("no task")?;
-        assert_eq!((last.attempt, last.error.as_deref()), (2, Some("once more")));
-        let fence = last.fence.ok_or("no fence")?;
-        let result = Some(Json::parse("3".to_owned())?);
-        let complete = Complete::new(id, fence, result.clone());
-        assert!(!queue.complete(&ME, complete.clone()).await?.repeated);
-        assert!(queue.complete(&ME, complete).await?.repeated);
-        let waited = queue.wait(&ME, Wait::one(id, 5.0)).await?;
-        assert!(waited.done);
-        assert_eq!(waited.task.ok_or("no task")?.result, result);
-        Ok(())
-    }
-}
+#[path = "local_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@ mod inline;
 mod local;
 mod mesh;
 mod nothing;
+mod nudges;
 mod reconnect;
 mod remote;
 mod repeat;

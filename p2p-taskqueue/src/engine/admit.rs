@@ -28,7 +28,7 @@ pub(crate) struct Idempotency {
     pub(crate) scope: String,
     /// The submitter's key.
     pub(crate) key: String,
-    /// Of everything that the submit asks for but the key, its window and the task's id.
+    /// Of everything that the submit asks for but the key, its window, the task's id, and who submits it.
     pub(crate) content: [u8; 32],
     /// Until when the key is remembered.
     pub(crate) expires_at: Wall,
@@ -37,7 +37,7 @@ pub(crate) struct Idempotency {
 /// Makes the task of a submit, whose arguments have been checked.
 pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admission {
     let idempotency = submit.idempotency_key.as_ref().map(|key| Idempotency {
-        scope,
+        scope: scope_of(scope, submit.submitter.as_deref()),
         key: key.clone(),
         content: content_hash(&submit),
         expires_at: now.steady.after(submit.idempotency_window_s),
@@ -57,6 +57,7 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
     };
     let spec = Spec {
         id,
+        submitter: submit.submitter,
         task_type: submit.task_type,
         model_name: submit.model_name,
         priority: submit.priority,
@@ -72,6 +73,15 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         terms,
     };
     Admission { spec, live, payload: submit.payload, idempotency }
+}
+
+/// Keys of two submitters do not meet. No caller's scope has a space in it, so that none is taken for another with a
+/// submitter.
+fn scope_of(caller: String, submitter: Option<&str>) -> String {
+    match submitter {
+        Some(submitter) => format!("{caller} {submitter}"),
+        None => caller,
+    }
 }
 
 /// Field by field, each with its name and length, so that the hash of the same content stays the same when a later
@@ -132,6 +142,24 @@ mod tests {
         let past = admitted(|submit| submit.not_before = Some(1.0));
         assert_eq!((past.live.phase, past.live.ready_at), (Phase::Ready, NOW.wall));
         assert_eq!(past.live.not_before, Some(Wall::from_secs(1.0)));
+    }
+
+    #[test]
+    fn the_scope_of_a_key_is_the_caller_and_the_submitter() {
+        let scope = |caller: &str, submitter: Option<&str>| {
+            let submit = Submit {
+                idempotency_key: Some("k".to_owned()),
+                submitter: submitter.map(str::to_owned),
+                ..Submit::new("echo", Json::null())
+            };
+            admit(caller.to_owned(), submit, TaskId::from_bytes([1; 16]), NOW).idempotency.unwrap().scope
+        };
+        assert_eq!(scope("local", None), "local");
+        let scopes =
+            [scope("local", None), scope("local", Some("a")), scope("local", Some("b")), scope("p", Some("a"))];
+        for (at, one) in scopes.iter().enumerate() {
+            assert!(!scopes[..at].contains(one), "{one} is two scopes");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use super::{Ended, Live, Now, Phase, Spec, Step, finish, lease::requeued};
 use crate::{
     api::OnParentFailure,
-    task::{TaskId, TaskStatus},
+    task::{FailedBy, TaskId, TaskStatus},
 };
 
 /// Holds a task back until so many others have ended (clause T10). None is no reason to wait.
@@ -29,7 +29,7 @@ pub(crate) fn parent_failed(live: Live, parent: TaskId, ended: &Ended, now: Now)
     let how = if ended.status == TaskStatus::Cancelled { "was called off" } else { "failed" };
     let why = ended.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     let error = format!("task {parent}, which it comes after, {how}{why}");
-    finish::ended(live, TaskStatus::Failed, Some(clipped(error)), true, now)
+    finish::failed(live, clipped(error), FailedBy::Queue, now)
 }
 
 /// Queues a dead letter again as if it were new; the fence stays, so that the next one differs from it.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{Cancel, Complete, CompletedStatus, Fail, QueueError},
-    task::{Json, TaskStatus},
+    task::{FailedBy, Json, TaskStatus},
 };
 
 /// What becomes of a task.
@@ -57,8 +57,8 @@ pub(crate) fn complete(
         };
     }
     let live = held(standing, lease_end, request.task_id, request.fence, now)?;
-    let dead = status == TaskStatus::Failed;
-    Ok(Completion::End(ended(live, status, request.error.clone(), dead, now)))
+    let failed_by = (status == TaskStatus::Failed).then_some(FailedBy::Worker);
+    Ok(Completion::End(ended(live, status, request.error.clone(), failed_by, now)))
 }
 
 /// Ends an attempt that did not work: the task waits for the next one, or is dead. `chance` (0 up to 1) decides the jitter.
@@ -78,7 +78,7 @@ pub(crate) fn fail(
         return Ok(cancelled(live, Some(request.error.clone()), now));
     }
     if !request.retryable || !has_attempts_left(&live) {
-        return Ok(Step::End(ended(live, TaskStatus::Failed, Some(request.error.clone()), true, now)));
+        return Ok(Step::End(failed(live, request.error.clone(), FailedBy::Worker, now)));
     }
     let wait_s = request.delay_s.unwrap_or_else(|| backoff_s(live.terms, live.attempt, chance));
     Ok(retried(Live { error: Some(request.error.clone()), ..live }, wait_s, now))
@@ -121,7 +121,7 @@ pub(crate) fn expire(live: Live, chance: f64, now: Now) -> Step {
         }
         _ => format!("the lease expired after {attempts}"),
     };
-    Step::End(ended(live, TaskStatus::Failed, Some(error), true, now))
+    Step::End(failed(live, error, FailedBy::Queue, now))
 }
 
 /// Gives a task up whose deadline has passed, whatever it is doing.
@@ -130,14 +130,14 @@ pub(crate) fn give_up(live: Live, now: Now) -> Ended {
         Some(last) => format!("the deadline has passed; the last error was: {last}"),
         None => "the deadline has passed".to_owned(),
     };
-    ended(live, TaskStatus::Failed, Some(error), true, now)
+    failed(live, error, FailedBy::Queue, now)
 }
 
 /// Ends a task as cancelled, with the reason that was given, else with the worker's own text.
 pub(super) fn cancelled(live: Live, text: Option<String>, now: Now) -> Step {
     let reason = live.cancel.clone().filter(|reason| !reason.is_empty());
     let error = reason.or(text).or_else(|| live.error.clone());
-    Step::End(ended(live, TaskStatus::Cancelled, error, false, now))
+    Step::End(ended(live, TaskStatus::Cancelled, error, None, now))
 }
 
 const fn has_attempts_left(live: &Live) -> bool {
@@ -150,7 +150,12 @@ fn retried(live: Live, wait_s: f64, now: Now) -> Step {
     Step::Stay(requeued(Live { ready_at, not_before, ..live }, now))
 }
 
-pub(super) fn ended(live: Live, status: TaskStatus, error: Option<String>, dead: bool, now: Now) -> Ended {
+/// Ends a task as failed, with no attempt left to it.
+pub(super) fn failed(live: Live, error: String, by: FailedBy, now: Now) -> Ended {
+    ended(live, TaskStatus::Failed, Some(error), Some(by), now)
+}
+
+fn ended(live: Live, status: TaskStatus, error: Option<String>, failed_by: Option<FailedBy>, now: Now) -> Ended {
     Ended {
         status,
         at: now.wall,
@@ -163,6 +168,7 @@ pub(super) fn ended(live: Live, status: TaskStatus, error: Option<String>, dead:
         progress: live.progress,
         status_message: live.status_message,
         error,
-        dead,
+        dead: failed_by.is_some(),
+        failed_by,
     }
 }

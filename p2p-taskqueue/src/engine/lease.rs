@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Live, Now, Phase, Standing, Step, Wall, finish::cancelled};
+use super::{Live, Now, Phase, Standing, Step, Wall, finish::cancelled, inputs};
 use crate::{
     api::{ErrorCode, QueueError, Release, Renew, Renewed},
     task::{Fence, TaskId, TaskStatus},
@@ -33,11 +33,12 @@ pub(crate) fn grant(live: &Live, grant: Grant, now: Now) -> Live {
     }
 }
 
-/// Extends the lease, notes the progress, and says whether the worker should stop.
+/// Extends the lease, notes the progress and what the worker asks, and says whether it should stop and what it was
+/// answered.
 ///
 /// # Errors
 ///
-/// `already_finished` or `stale_fence`.
+/// `already_finished` or `stale_fence`; `limit_exceeded` when it has asked too much.
 pub(crate) fn renew(
     standing: Standing,
     lease_end: Option<Duration>,
@@ -46,17 +47,19 @@ pub(crate) fn renew(
 ) -> Result<(Live, Renewed), QueueError> {
     let live = held(standing, lease_end, request.task_id, request.fence, now)?;
     let lease_until = now.wall.after(request.lease_s);
+    let inputs = inputs::asked(live.inputs, &request.input_requests)?;
     let renewed = Renewed {
         lease_until: lease_until.as_secs(),
         cancel_requested: live.cancel.is_some(),
         deadline: live.deadline.map(Wall::as_secs),
-        ..Renewed::default()
+        input_responses: inputs::responses(inputs.as_deref(), &request.input_requests),
     };
     let live = Live {
         lease_s: request.lease_s,
         lease_until: Some(lease_until),
         progress: request.progress.or(live.progress),
         status_message: request.status_message.clone().or(live.status_message),
+        inputs,
         updated_at: now.wall,
         ..live
     };
@@ -93,7 +96,8 @@ pub(crate) fn give_back(standing: Standing, id: TaskId, fence: Fence, now: Now) 
         return Some(cancelled(live, None, now));
     }
     // It was claimable when it was claimed, whatever the wall clock says by now.
-    Some(Step::Stay(Live { phase: Phase::Ready, lease_until: None, updated_at: now.wall, ..live }))
+    let inputs = inputs::closed(live.inputs);
+    Some(Step::Stay(Live { phase: Phase::Ready, lease_until: None, inputs, updated_at: now.wall, ..live }))
 }
 
 fn uncounted(live: Live) -> Live {
@@ -102,9 +106,11 @@ fn uncounted(live: Live) -> Live {
 
 /// Puts a task back in line for its `ready_at`.
 pub(super) fn requeued(live: Live, now: Now) -> Live {
+    let inputs = inputs::closed(live.inputs);
     Live {
         phase: if live.ready_at > now.wall { Phase::Delayed } else { Phase::Ready },
         lease_until: None,
+        inputs,
         updated_at: now.wall,
         ..live
     }

@@ -8,6 +8,7 @@
 //! | `admit` | what a submit becomes; whether a repeat is the same submit |
 //! | `lane` | whether a worker may take a task |
 //! | `lease` | claim, renew, release; whose fence is good |
+//! | `inputs` | what a worker asks, and what it was answered |
 //! | `finish` | complete, fail, cancel, the end of a lease, the deadline |
 //! | `depend` | tasks that come after others; dead letters that are queued again |
 //! | `backoff` | how long a failed attempt waits |
@@ -16,6 +17,7 @@ mod admit;
 mod backoff;
 mod depend;
 mod finish;
+mod inputs;
 mod lane;
 mod lease;
 mod state;
@@ -24,6 +26,8 @@ mod time;
 pub(crate) use admit::{Admission, Idempotency, admit};
 pub(crate) use depend::{block, parent_ended, parent_failed, retry};
 pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail, give_up};
+pub use inputs::Inputs;
+pub(crate) use inputs::answer;
 pub(crate) use lane::{Claimant, Lane};
 pub(crate) use lease::{Grant, give_back, grant, release, renew};
 pub use state::{Ended, Live, Phase, Record, Spec, Standing, Terms};

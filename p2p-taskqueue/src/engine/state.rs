@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use libp2p::PeerId;
 
-use super::Wall;
+use super::{Inputs, Wall};
 use crate::{
     api::OnParentFailure,
-    task::{Fence, Json, Task, TaskId, TaskStatus},
+    task::{FailedBy, Fence, Json, Task, TaskId, TaskStatus},
 };
 
 /// What the submit fixed for the task's whole life.
@@ -13,6 +13,8 @@ use crate::{
 pub struct Spec {
     /// Its identity.
     pub id: TaskId,
+    /// Who submitted it, as the server that let them in calls them.
+    pub submitter: Option<String>,
     /// What kind of work it is.
     pub task_type: String,
     /// Which model it asks for.
@@ -96,6 +98,8 @@ pub struct Live {
     pub status_message: Option<String>,
     /// The last failure's text.
     pub error: Option<String>,
+    /// What its worker asks and was answered. Shared: a task is copied with each change.
+    pub inputs: Option<Arc<Inputs>>,
     /// When it last changed.
     pub updated_at: Wall,
     /// How attempts and retention go.
@@ -120,6 +124,7 @@ impl Live {
             progress: None,
             status_message: None,
             error: None,
+            inputs: None,
             updated_at,
             terms,
         }
@@ -162,6 +167,8 @@ pub struct Ended {
     pub error: Option<String>,
     /// Failed with no attempts left, or permanently.
     pub dead: bool,
+    /// Who ended it as failed; not known of tasks that an earlier version ended.
+    pub failed_by: Option<FailedBy>,
 }
 
 /// A task's changing part.
@@ -198,6 +205,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// Bytes of what its worker asks and was answered.
+    #[must_use]
+    pub fn inputs_bytes(&self) -> usize {
+        match &self.standing {
+            Standing::Live(Live { inputs: Some(inputs), .. }) => inputs.bytes(),
+            _ => 0,
+        }
+    }
+
     /// The record that operations answer, for a store that `owner` keeps.
     #[must_use]
     pub fn into_task(self, owner: PeerId) -> Task {
@@ -214,6 +230,8 @@ impl Record {
             status_message,
             error,
             dead,
+            failed_by,
+            input_requests,
         } = standing.into();
         Task {
             task_id: spec.id,
@@ -234,10 +252,9 @@ impl Record {
             status_message,
             result,
             error,
-            // Until the store keeps them.
-            failed_by: None,
-            input_requests: BTreeMap::new(),
-            submitter: None,
+            failed_by,
+            input_requests,
+            submitter: spec.submitter,
             labels: spec.labels,
             result_ttl_s: spec.terms.result_ttl_s,
             session: spec.session,
@@ -261,6 +278,8 @@ struct Shown {
     status_message: Option<String>,
     error: Option<String>,
     dead: bool,
+    failed_by: Option<FailedBy>,
+    input_requests: BTreeMap<String, Json>,
 }
 
 impl From<Standing> for Shown {
@@ -277,6 +296,8 @@ impl From<Standing> for Shown {
                 status_message: live.status_message,
                 error: live.error,
                 dead: false,
+                failed_by: None,
+                input_requests: live.inputs.map(Arc::unwrap_or_clone).map(Inputs::into_open).unwrap_or_default(),
             },
             Standing::Ended(ended) => Self {
                 updated_at: ended.at,
@@ -289,6 +310,8 @@ impl From<Standing> for Shown {
                 status_message: ended.status_message,
                 error: ended.error,
                 dead: ended.dead,
+                failed_by: ended.failed_by,
+                input_requests: BTreeMap::new(),
             },
         }
     }

@@ -1,12 +1,12 @@
 //! The life of a task as a whole: whatever is asked in whatever order, the clauses hold.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    api::{Cancel, Complete, CompletedStatus, ErrorCode, Fail, QueueError, Release, Renew, Submit},
+    api::{Answer, Cancel, Complete, CompletedStatus, ErrorCode, Fail, QueueError, Release, Renew, Submit},
     task::{Fence, Json, TaskId, TaskStatus},
 };
 
@@ -15,6 +15,8 @@ use crate::{
 enum Event {
     Claim { lease_s: f64 },
     Renew { fence: u64, lease_s: f64 },
+    Ask { fence: u64, key: &'static str },
+    Answer { key: &'static str },
     Complete { fence: u64, status: CompletedStatus, result: u8 },
     Fail { fence: u64, retryable: bool },
     Release { fence: u64, delay_s: f64 },
@@ -29,6 +31,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (1.0..50.0).prop_map(|lease_s| Event::Claim { lease_s }),
         1 => (fence.clone(), 1.0..50.0).prop_map(|(fence, lease_s)| Event::Renew { fence, lease_s }),
+        1 => (fence.clone(), key()).prop_map(|(fence, key)| Event::Ask { fence, key }),
+        1 => key().prop_map(|key| Event::Answer { key }),
         1 => (fence.clone(), status, 0_u8..2).prop_map(|(fence, status, result)| Event::Complete { fence, status, result }),
         2 => (fence.clone(), any::<bool>()).prop_map(|(fence, retryable)| Event::Fail { fence, retryable }),
         1 => (fence.clone(), 0.0..20.0).prop_map(|(fence, delay_s)| Event::Release { fence, delay_s }),
@@ -36,6 +40,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Cancel),
         3 => (0.0..40.0).prop_map(|seconds| Event::Pass { seconds }),
     ]
+}
+
+fn key() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec!["q", "r"])
 }
 
 /// A store of one task, with what a judge needs to know beside it.
@@ -112,6 +120,13 @@ impl World {
                 }
                 return None;
             }
+            Event::Answer { key } => {
+                let input_responses = BTreeMap::from([(key.to_owned(), Json::from_text(key))]);
+                if let Ok((Some(live), _)) = answer(standing, &Answer { task_id: ID, input_responses }, now) {
+                    self.standing = Standing::Live(live);
+                }
+                return None;
+            }
             Event::GiveBack { fence: number } => {
                 if let Some(step) = give_back(standing, ID, fence(number), now) {
                     self.take(step);
@@ -122,6 +137,14 @@ impl World {
                 let request = Renew::new(ID, fence(number), lease_s);
                 renew(standing, lease_end, &request, now).map(|(live, _)| {
                     self.lease_end = Some(now.monotonic + Duration::from_secs_f64(lease_s));
+                    Step::Stay(live)
+                })
+            }
+            Event::Ask { fence: number, key } => {
+                let input_requests = BTreeMap::from([(key.to_owned(), Json::null())]);
+                let request = Renew { input_requests, ..Renew::new(ID, fence(number), 20.0) };
+                renew(standing, lease_end, &request, now).map(|(live, _)| {
+                    self.lease_end = Some(now.monotonic + Duration::from_secs_f64(20.0));
                     Step::Stay(live)
                 })
             }
@@ -154,11 +177,12 @@ impl Event {
     const fn fence(&self) -> Option<u64> {
         match self {
             Self::Renew { fence, .. }
+            | Self::Ask { fence, .. }
             | Self::Complete { fence, .. }
             | Self::Fail { fence, .. }
             | Self::Release { fence, .. }
             | Self::GiveBack { fence } => Some(*fence),
-            Self::Claim { .. } | Self::Cancel | Self::Pass { .. } => None,
+            Self::Claim { .. } | Self::Cancel | Self::Answer { .. } | Self::Pass { .. } => None,
         }
     }
 }
@@ -198,6 +222,13 @@ proptest! {
             if let Standing::Live(live) = &world.standing {
                 prop_assert!(max_attempts == 0 || live.attempt <= max_attempts);
                 prop_assert_eq!(world.lease_end.is_some(), live.phase == Phase::Running);
+                let open = live.inputs.as_ref().map_or(0, |inputs| inputs.open().len());
+                prop_assert!(open == 0 || live.phase == Phase::Running, "what nobody waits for is asked: {live:?}");
+                if let Standing::Live(Live { inputs: Some(inputs), .. }) = &before.0 {
+                    // An answer is never taken back or replaced while the task lives.
+                    let (was, is) = (inputs.answers(), live.inputs.as_ref().map(|inputs| inputs.answers().clone()));
+                    prop_assert!(was.iter().all(|(key, answer)| is.as_ref().and_then(|is| is.get(key)) == Some(answer)));
+                }
             }
         }
     }

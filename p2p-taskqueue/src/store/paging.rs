@@ -94,7 +94,8 @@ const fn prefix(order: Order) -> &'static str {
 
 /// About how large the record is when it is answered.
 fn record_bytes(record: &Record) -> usize {
-    RECORD_BYTES_AROUND + record.payload.len_bytes() + record.result.as_ref().map_or(0, Json::len_bytes)
+    let result = record.result.as_ref().map_or(0, Json::len_bytes);
+    RECORD_BYTES_AROUND + record.payload.len_bytes() + result + record.inputs_bytes()
 }
 
 /// What one answer may hold in memory.

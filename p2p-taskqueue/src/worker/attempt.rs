@@ -4,10 +4,13 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use runtime_bridge::Runtime;
 use tokio::sync::watch;
 
-use super::{Handler, Outcome, Stop};
+use super::{
+    Contact, Handler, Outcome, Source,
+    renewals::{Lost, Renewals},
+};
 use crate::{
-    Caller, ErrorCode, Fence, QueueError, Request, Task, TaskQueue, TaskQueueExt as _,
-    api::{Complete, Fail, Operation as _, Release, Renew},
+    Caller, Fence, Request, Task, TaskQueue,
+    api::{Complete, Fail, Operation as _, Release},
 };
 
 /// One attempt at one task, from the claim to the owner's answer to how it ended.
@@ -16,7 +19,8 @@ pub(super) struct Attempt<'a> {
     pub(super) owner: &'a dyn TaskQueue,
     pub(super) handler: &'a dyn Handler,
     pub(super) runtime: &'a Arc<dyn Runtime>,
-    pub(super) lease: Duration,
+    /// Where the task comes from, and for how long it is lent.
+    pub(super) source: Source,
     /// The pool holds the sender; true when the node stops.
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -24,19 +28,26 @@ pub(super) struct Attempt<'a> {
 /// Why a handler was told to stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reason {
-    CancelRequested,
-    LeaseLost,
+    Lost(Lost),
     NodeStops,
 }
 
 impl Attempt<'_> {
     /// Runs the handler under a renewed lease; says what to report, if anything.
     pub(super) async fn run(&self, task: &Task, fence: Fence) -> Option<Request> {
-        let (stop, stopped) = Stop::channel();
-        let mut work = self.handler.run(task, stopped);
+        let (stop, contact, told) = Contact::new(self.source);
+        let renewals = Renewals {
+            owner: self.owner,
+            runtime: self.runtime,
+            lease: self.source.lease,
+            task_id: task.task_id,
+            fence,
+            told: &told,
+        };
+        let mut work = self.handler.run(task, contact);
         let reason = tokio::select! {
             outcome = &mut work => return report(task, fence, outcome, None),
-            reason = self.watch(task, fence) => reason,
+            reason = self.watch(&renewals) => reason,
         };
         stop.send_replace(true);
         let grace = self.runtime.sleep_until(self.runtime.now() + STOP_GRACE);
@@ -79,28 +90,11 @@ impl Attempt<'_> {
     }
 
     /// Renews the lease until there is a reason to stop.
-    async fn watch(&self, task: &Task, fence: Fence) -> Reason {
+    async fn watch(&self, renewals: &Renewals<'_>) -> Reason {
         let mut stopping = self.stopping.clone();
         tokio::select! {
-            reason = self.renew_until_told(task, fence) => reason,
+            lost = renewals.until_lost() => Reason::Lost(lost),
             _ = stopping.wait_for(|stopping| *stopping) => Reason::NodeStops,
-        }
-    }
-
-    async fn renew_until_told(&self, task: &Task, fence: Fence) -> Reason {
-        let renewal = Renew::new(task.task_id, fence, self.lease.as_secs_f64());
-        loop {
-            self.runtime.sleep_until(self.runtime.now() + self.lease / RENEWALS_PER_LEASE).await;
-            match self.owner.renew(&Caller::Local, renewal.clone()).await {
-                Ok(renewed) if renewed.cancel_requested => return Reason::CancelRequested,
-                Ok(_) => {}
-                Err(error) if is_lost(&error) => {
-                    tracing::warn!(task_id = %task.task_id, code = error.code.as_str(), "the lease is lost");
-                    return Reason::LeaseLost;
-                }
-                // The owner may be restarting: the work may still count when it is back.
-                Err(error) => tracing::debug!(task_id = %task.task_id, %error, "the lease could not be renewed"),
-            }
         }
     }
 }
@@ -120,32 +114,22 @@ pub(super) fn retry_pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-fn is_lost(error: &QueueError) -> bool {
-    matches!(
-        error.code,
-        ErrorCode::StaleFence | ErrorCode::NotFound | ErrorCode::AlreadyFinished | ErrorCode::WrongState
-    )
-}
-
 fn report(task: &Task, fence: Fence, outcome: Outcome, reason: Option<Reason>) -> Option<Request> {
     let task_id = task.task_id;
     let fail = |error: String, retryable| Fail { task_id, fence, error, retryable, delay_s: None }.into_request();
     match (outcome, reason) {
         (Outcome::Done(result), _) => Some(Complete::new(task_id, fence, Some(result)).into_request()),
         (Outcome::Failed { error, retryable }, _) => Some(fail(error, retryable)),
-        (Outcome::Stopped, Some(Reason::CancelRequested)) => {
+        (Outcome::Stopped, Some(Reason::Lost(Lost::CancelRequested))) => {
             Some(fail("called off while it was running".to_owned(), false))
         }
-        (Outcome::Stopped, Some(Reason::LeaseLost)) => None,
+        (Outcome::Stopped, Some(Reason::Lost(Lost::LeaseLost))) => None,
         (Outcome::Stopped, Some(Reason::NodeStops) | None) => {
             let reason = "the worker's node is stopping".to_owned();
             Some(Release { task_id, fence, delay_s: 0.0, reason }.into_request())
         }
     }
 }
-
-/// Two renewals may be lost before the lease is.
-const RENEWALS_PER_LEASE: u32 = 3;
 
 /// Short enough that a peer which is back after a restart is asked within a breath.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);

@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsString,
     io,
     os::unix::process::ExitStatusExt as _,
     process::{ExitStatus, Stdio},
@@ -14,14 +15,18 @@ use tokio::{
     process::{Child, ChildStdin, Command},
 };
 
-use super::{Handler, Outcome, Stop};
+use super::{Contact, Handler, Outcome, Source};
 use crate::{Json, Task, api::limits::JSON_BYTES_MAX};
 
 /// Runs a command for each task: the payload on its standard input, the result from its standard output.
 ///
 /// A payload that is a JSON string is given as its text, any other as compact JSON. The output is the result: parsed when
 /// the whole of it is one JSON value, else as a string without its final newline. A command that exits with another code
-/// than 0 has failed; the error has the code and the end of its standard error. `TASKMESH_TASK_ID` is in its environment.
+/// than 0 has failed; the error has the code and the end of its standard error.
+///
+/// Its environment says what it works on, for a program that renews the lease with word of its progress, or with a
+/// question: `TASKMESH_TASK_ID`, `TASKMESH_ATTEMPT`, `TASKMESH_FENCE`, `TASKMESH_LEASE_S`, and `TASKMESH_OWNER`, the peer
+/// that keeps the task, unless it is the local node; besides what [`with_env`](Self::with_env) has given it.
 ///
 /// The command runs in a process group of its own, which is ended as a whole when the task is called off. It needs a
 /// tokio context, which the executor thread gives to whatever runs on it.
@@ -29,6 +34,7 @@ use crate::{Json, Task, api::limits::JSON_BYTES_MAX};
 pub struct CommandHandler {
     program: String,
     arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
     /// For the time between asking a command to end and ending it.
     runtime: Arc<dyn Runtime>,
 }
@@ -42,13 +48,30 @@ impl CommandHandler {
     pub fn parse(line: &str, runtime: Arc<dyn Runtime>) -> Result<Self, ParseCommandError> {
         let mut words = shell_words::split(line).map_err(|_| ParseCommandError::OpenQuote)?.into_iter();
         let program = words.next().filter(|word| !word.is_empty()).ok_or(ParseCommandError::Empty)?;
-        Ok(Self { program, arguments: words.collect(), runtime })
+        Ok(Self { program, arguments: words.collect(), environment: Vec::new(), runtime })
     }
 
-    fn spawn(&self, task: &Task) -> io::Result<Child> {
-        Command::new(&self.program)
+    /// Gives the command an environment variable besides.
+    #[must_use]
+    pub fn with_env(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    fn spawn(&self, task: &Task, source: Source) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        // Not that of a command which this one may be running in.
+        for name in ["TASKMESH_FENCE", "TASKMESH_OWNER"] {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(task.fence.map(|fence| ("TASKMESH_FENCE", fence.to_string())));
+        command.envs(source.owner.map(|owner| ("TASKMESH_OWNER", owner.to_string())));
+        command
             .args(&self.arguments)
             .env("TASKMESH_TASK_ID", task.task_id.to_string())
+            .env("TASKMESH_ATTEMPT", task.attempt.to_string())
+            .env("TASKMESH_LEASE_S", source.lease.as_secs_f64().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -83,15 +106,15 @@ impl CommandHandler {
 
 #[async_trait]
 impl Handler for CommandHandler {
-    async fn run(&self, task: &Task, mut stop: Stop) -> Outcome {
-        let mut child = match self.spawn(task) {
+    async fn run(&self, task: &Task, mut contact: Contact) -> Outcome {
+        let mut child = match self.spawn(task, contact.source()) {
             Ok(child) => child,
             Err(error) => return failed(format!("could not start {}: {error}", self.program)),
         };
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let finished = tokio::select! {
             finished = converse(&mut child, input(&task.payload)) => Some(finished),
-            () = stop.requested() => None,
+            () = contact.stop_requested() => None,
         };
         match finished {
             Some(Ok(conversation)) => self.outcome(&conversation),

@@ -5,17 +5,19 @@ use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
 use super::*;
 use crate::{PeerId, api::Submit, testing::task};
 
-/// Runs a command for a payload on an executor thread; `stop` decides when it is told to stop, if ever.
-fn run_until(line: &str, payload: &str, stop: Stop) -> Outcome {
+const SOURCE: Source = Source { owner: None, lease: Duration::from_millis(1500) };
+
+/// Runs a command for a payload on an executor thread; `contact` decides when it is told to stop, if ever.
+fn run_until(line: &str, payload: &str, contact: Contact) -> Outcome {
     let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
     let handler = CommandHandler::parse(line, thread.runtime()).unwrap();
     let task = task(PeerId::random(), Submit::new("t", Json::parse(payload.to_owned()).unwrap()));
-    thread.bridge().run_in_p2p_blocking(async move { handler.run(&task, stop).await }).unwrap()
+    thread.bridge().run_in_p2p_blocking(async move { handler.run(&task, contact).await }).unwrap()
 }
 
 fn run(line: &str, payload: &str) -> Outcome {
-    let (_sender, stop) = Stop::channel();
-    run_until(line, payload, stop)
+    let (_sender, contact, _told) = Contact::new(SOURCE);
+    run_until(line, payload, contact)
 }
 
 fn done(json: &str) -> Outcome {
@@ -77,7 +79,7 @@ fn a_stop_ends_the_command_and_what_it_started() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     // The grandchild ignores SIGTERM and holds the pipe open; the pipe ends when it has been killed.
     let script = format!("sh -c \"(trap '' TERM; exec 9>{0}; echo up >&9; sleep 1000) & sleep 1000\"", pipe.display());
-    let (sender, stop) = Stop::channel();
+    let (sender, contact, _told) = Contact::new(SOURCE);
     let reader = std::thread::spawn(move || {
         let mut reader = io::BufReader::new(std::fs::File::open(pipe).unwrap());
         let mut line = String::new();
@@ -86,6 +88,28 @@ fn a_stop_ends_the_command_and_what_it_started() {
         io::Read::read_to_string(&mut reader, &mut line).unwrap();
         line
     });
-    assert_eq!(run_until(&script, "null", stop), Outcome::Stopped);
+    assert_eq!(run_until(&script, "null", contact), Outcome::Stopped);
     assert_eq!(reader.join().unwrap(), "up\n");
+}
+
+#[test]
+fn the_environment_says_what_the_command_works_on() {
+    let owner = PeerId::random();
+    let (_sender, contact, _told) = Contact::new(Source { owner: Some(owner), ..SOURCE });
+    let names = ["TASK_ID", "ATTEMPT", "FENCE", "OWNER", "LEASE_S", "DATA_DIR"].map(|name| format!("$TASKMESH_{name}"));
+    let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
+    let line = format!("sh -c 'echo {}'", names.join(" "));
+    let handler = CommandHandler::parse(&line, thread.runtime()).unwrap().with_env("TASKMESH_DATA_DIR", "/some/folder");
+    let mut task = task(owner, Submit::new("t", Json::null()));
+    (task.attempt, task.fence) = (2, Some(crate::Fence { epoch: 1, counter: 7 }));
+    let expected = [
+        task.task_id.to_string(),
+        "2".to_owned(),
+        task.fence.unwrap().to_string(),
+        owner.to_string(),
+        "1.5".to_owned(),
+        "/some/folder".to_owned(),
+    ];
+    let outcome = thread.bridge().run_in_p2p_blocking(async move { handler.run(&task, contact).await }).unwrap();
+    assert_eq!(outcome, Outcome::Done(Json::from_text(&expected.join(" "))));
 }

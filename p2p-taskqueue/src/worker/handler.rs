@@ -1,20 +1,19 @@
 use std::fmt;
 
-use async_trait::async_trait;
-use tokio::sync::watch;
-
+use super::Contact;
 use crate::{Json, Task};
+use async_trait::async_trait;
 
 /// What a worker does with a task.
 #[async_trait]
 pub trait Handler: Send + Sync + fmt::Debug {
-    /// Works on one task until it is done, has failed, or `stop` says to stop.
+    /// Works on one task until it is done, has failed, or the contact says to stop.
     ///
     /// # Cancel safety
     ///
-    /// The worker does not drop the future before it has ended or ignored `stop` for the worker's grace period; dropping
-    /// it must end the work.
-    async fn run(&self, task: &Task, stop: Stop) -> Outcome;
+    /// The worker does not drop the future before it has ended or gone on for the worker's grace period after a stop;
+    /// dropping it must end the work.
+    async fn run(&self, task: &Task, contact: Contact) -> Outcome;
 }
 
 /// How an attempt ended.
@@ -32,28 +31,4 @@ pub enum Outcome {
     },
     /// It stopped because it was told to.
     Stopped,
-}
-
-/// Tells a handler that its work is no longer wanted: the task was called off, its lease was lost, or the node stops.
-#[derive(Debug, Clone)]
-pub struct Stop {
-    /// The attempt holds the sender; a sender that is gone means stop, too.
-    stopped: watch::Receiver<bool>,
-}
-
-impl Stop {
-    pub(super) fn channel() -> (watch::Sender<bool>, Self) {
-        let (sender, stopped) = watch::channel(false);
-        (sender, Self { stopped })
-    }
-
-    /// Completes when the work is to stop.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub async fn requested(&mut self) {
-        // An error means that the sender is gone, which is a stop as well.
-        drop(self.stopped.wait_for(|stopped| *stopped).await);
-    }
 }

@@ -5,7 +5,7 @@ use runtime_bridge::{JobHandle, Runtime, RuntimeExt as _};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Handler,
+    Handler, Source,
     attempt::{Attempt, pause, retry_pauses},
 };
 use crate::{
@@ -136,7 +136,7 @@ impl Pool {
                 None => return,
                 Some(Ok(Some(task))) => {
                     pauses = retry_pauses();
-                    self.work_on(&source, task).await;
+                    self.work_on(peer, &source, task).await;
                 }
                 Some(Ok(None)) => pauses = retry_pauses(),
                 Some(Err(error)) => {
@@ -169,7 +169,7 @@ impl Pool {
         Ok(source.claim(&Caller::Local, claim).await?.task)
     }
 
-    async fn work_on(&self, source: &TargetedQueue, task: Task) {
+    async fn work_on(&self, peer: Option<PeerId>, source: &TargetedQueue, task: Task) {
         let Some(fence) = task.fence else {
             tracing::error!(task_id = %task.task_id, "a claim was answered without a fence");
             return;
@@ -178,7 +178,7 @@ impl Pool {
             owner: source,
             handler: &*self.config.handler,
             runtime: &self.runtime,
-            lease: self.config.lease,
+            source: Source { owner: peer, lease: self.config.lease },
             stopping: self.stopping.clone(),
         };
         // Two sources may answer at once: what there is no slot for goes back untouched, for another worker.

@@ -87,7 +87,9 @@ pub(super) fn settings(args: NodeArgs, file: ConfigFile, data_dir: DataDir) -> R
     claim.check().map_err(|error| Failure::argument("--label, --session", error))?;
     let listen = file.p2p.listen.unwrap_or_default().into_iter().map(|address| address.0);
     let run = file.worker.run.unwrap_or_default().into_iter().map(|worker| worker.0);
-    let workers = if args.workers.is_empty() { run.collect() } else { workers(&args.workers)? };
+    let tools = file.worker.tool.unwrap_or_default().into_iter().map(WorkerSpec::try_from);
+    let tools = tools.collect::<anyhow::Result<Vec<_>>>().map_err(|error| Failure::argument("worker.tool", error))?;
+    let workers = if args.workers.is_empty() { run.chain(tools).collect() } else { workers(&args.workers)? };
     if workers.is_empty() && (!claim.labels.is_empty() || claim.session.is_some()) {
         return Err(Failure::argument("--label, --session", "they are for workers, and there is none: add --worker"));
     }

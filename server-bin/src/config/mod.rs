@@ -100,8 +100,21 @@ pub(crate) struct StoreSection {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct WorkerSection {
     pub(crate) run: Option<Vec<Parsed<WorkerSpec>>>,
+    /// Those that say more of themselves, as agents see it.
+    pub(crate) tool: Option<Vec<WorkerTool>>,
     pub(crate) labels: Option<Vec<String>>,
     pub(crate) session: Option<String>,
+}
+
+/// A worker, and how agents are told to use it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorkerTool {
+    pub(crate) name: String,
+    pub(crate) command: String,
+    pub(crate) description: Option<String>,
+    /// A JSON Schema of the payload.
+    pub(crate) input_schema: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// An address, as a person types it.

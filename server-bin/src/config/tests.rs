@@ -27,6 +27,8 @@ fn every_key_of_the_reference_is_read() {
     assert!(reach.hole_punching.is_some() && reach.upnp.is_some());
     assert!(store.durability.is_some());
     assert!(worker.run.is_some() && worker.labels.is_some() && worker.session.is_some());
+    let tool = worker.tool.unwrap().remove(0);
+    assert!(tool.description.is_some() && tool.input_schema.is_some());
 }
 
 #[test]
@@ -51,6 +53,7 @@ fn a_value_that_makes_no_sense_is_named_with_its_line() {
     named("[p2p]\nruntime = \"tokyo\"", &["2: p2p.runtime:", "tokyo", "tokio"]);
     named("[discovery]\nannounce_file = \"here.json\"", &["2: discovery.announce_file:", "absolute"]);
     named("[worker]\nrun = [\"wordcount\"]", &["2: worker.run[0]:", "TYPE=COMMAND"]);
+    named("[[worker.tool]]\nname = \"a\"\ncommand = \"b\"\nschema = {}", &["schema", "unknown key"]);
     named("[server]\nmode = \"daemon\"", &["2: server.mode", "bridge", "native"]);
     named("[store]\ndurability = \"sync\"", &["2: store.durability", "synced"]);
     named("[p2p]\nlan = ", &["2:"]);

@@ -10,7 +10,7 @@ use p2p_taskqueue::{
 };
 use runtime_bridge::{Backend, Runtime};
 
-use crate::{announce::AnnounceFiles, data_dir::DataDir, failure::Failure, rpc::RpcAddress};
+use crate::{announce::AnnounceFiles, config::WorkerTool, data_dir::DataDir, failure::Failure, rpc::RpcAddress};
 
 /// The usual port, on loopback: nothing is open to others unless asked for.
 const USUAL: [&str; 1] = ["/ip4/127.0.0.1/tcp/9710"];
@@ -19,6 +19,9 @@ const USUAL_FREE: [&str; 1] = ["/ip4/127.0.0.1/tcp/0"];
 /// Every interface.
 const LAN: [&str; 2] = ["/ip4/0.0.0.0/tcp/9710", "/ip4/0.0.0.0/udp/9710/quic-v1"];
 const LAN_FREE: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
+
+/// As much as servers of the mesh list to agents.
+const SCHEMA_BYTES_MAX: usize = 32 * 1024;
 
 /// What a node and its MCP server are started with.
 #[derive(Debug)]
@@ -106,13 +109,33 @@ impl NodeSettings {
 pub(crate) struct WorkerSpec {
     task_type: String,
     command: String,
+    /// What agents are told; a general sentence when its user says nothing.
+    description: Option<String>,
+    input_schema: Json,
 }
 
 impl WorkerSpec {
     /// What peers and agents are told of it. Not the command: it may show more of this machine than its user wants.
     pub(super) fn offer(&self) -> ToolOffer {
-        let description = format!("Does tasks of type {} on this machine. Takes any JSON value.", self.task_type);
-        ToolOffer { name: self.task_type.clone(), description, input_schema: Json::default() }
+        let usual = || format!("Does tasks of type {} on this machine. Takes any JSON value.", self.task_type);
+        let description = self.description.clone().unwrap_or_else(usual);
+        ToolOffer { name: self.task_type.clone(), description, input_schema: self.input_schema.clone() }
+    }
+}
+
+impl TryFrom<WorkerTool> for WorkerSpec {
+    type Error = anyhow::Error;
+
+    fn try_from(tool: WorkerTool) -> anyhow::Result<Self> {
+        let WorkerTool { name, command, description, input_schema } = tool;
+        if name.trim().is_empty() || command.trim().is_empty() {
+            return Err(anyhow!("a tool needs a name and a command"));
+        }
+        let input_schema = input_schema.map(|schema| Json::from_value(&schema)).transpose()?.unwrap_or_default();
+        if input_schema.len_bytes() > SCHEMA_BYTES_MAX {
+            return Err(anyhow!("{name}: its input_schema is over the limit of {SCHEMA_BYTES_MAX} bytes"));
+        }
+        Ok(Self { task_type: name.trim().to_owned(), command, description, input_schema })
     }
 }
 
@@ -125,7 +148,8 @@ impl FromStr for WorkerSpec {
         if task_type.trim().is_empty() || command.trim().is_empty() {
             return Err(malformed());
         }
-        Ok(Self { task_type: task_type.trim().to_owned(), command: command.to_owned() })
+        let (task_type, command) = (task_type.trim().to_owned(), command.to_owned());
+        Ok(Self { task_type, command, description: None, input_schema: Json::default() })
     }
 }
 

@@ -1,11 +1,11 @@
 //! Tasks that are put through their life by hand.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use crate::{
     PeerId,
     api::OnParentFailure,
-    engine::{Ended, Lane, Live, Phase, Spec, Terms, Wall},
+    engine::{Ended, Inputs, Lane, Live, Phase, Spec, Terms, Wall},
     store::{CacheRow, Fault, Page, Place, Rows, Seq, TaskRow, Timer},
     task::{Fence, Json, TaskId, TaskStatus},
 };
@@ -100,6 +100,7 @@ pub(super) fn task(seq: Seq) -> TaskRow {
     let number = u8::try_from(seq).expect("tests have few tasks");
     let spec = Spec {
         id: id(number),
+        submitter: None,
         task_type: "echo".to_owned(),
         model_name: String::new(),
         priority: 5,
@@ -168,6 +169,12 @@ pub(super) fn running(row: &TaskRow, counter: u64) -> Live {
     }
 }
 
+/// Questions and answers: texts by key.
+pub(super) fn inputs(open: &[(&str, &str)], answers: &[(&str, &str)]) -> Arc<Inputs> {
+    let texts = |of: &[(&str, &str)]| of.iter().map(|(key, text)| ((*key).to_owned(), Json::from_text(text))).collect();
+    Arc::new(Inputs::new(texts(open), texts(answers)))
+}
+
 pub(super) fn ended(status: TaskStatus, at_s: f64) -> Ended {
     Ended {
         status,
@@ -182,6 +189,7 @@ pub(super) fn ended(status: TaskStatus, at_s: f64) -> Ended {
         status_message: None,
         error: None,
         dead: false,
+        failed_by: None,
     }
 }
 

@@ -5,8 +5,8 @@ use std::{cmp::Reverse, error::Error};
 use super::{
     Rig, TestResult,
     fixture::{
-        ODD_TEXTS, TIMERS, accept, at, cache_row, commit, end, ended, id, lane, lanes, leave, place, running, seqs,
-        start, task,
+        ODD_TEXTS, TIMERS, accept, at, cache_row, commit, end, ended, id, inputs, lane, lanes, leave, place, running,
+        seqs, start, task,
     },
     snapshot::photograph,
 };
@@ -15,7 +15,7 @@ use crate::{
     api::{List, OnParentFailure, limits::JSON_BYTES_MAX},
     engine::{Ended, Live, Phase, Spec, Standing, Terms},
     store::{CacheRow, KeyRow, Meta, Place, Reads, Rows, TaskRow, Timer, TypeRow},
-    task::{Json, TaskStatus},
+    task::{FailedBy, Json, TaskStatus},
 };
 
 pub(crate) fn a_task_is_kept_to_the_letter(rig: Rig) -> TestResult {
@@ -23,6 +23,7 @@ pub(crate) fn a_task_is_kept_to_the_letter(rig: Rig) -> TestResult {
     let plain = task(1);
     let mut full = task(2);
     full.spec = Spec {
+        submitter: Some("laptop".to_owned()),
         model_name: "m".to_owned(),
         priority: 10,
         created_at: at(0.000_001),
@@ -56,6 +57,7 @@ pub(crate) fn odd_texts_are_kept(rig: Rig) -> TestResult {
         let (text, mut row) = (text.to_owned(), task(seq));
         row.spec = Spec {
             task_type: text.clone(),
+            submitter: Some(text.clone()),
             model_name: text.clone(),
             labels: vec![text.clone(), "x".to_owned()],
             requires: vec![text.clone()],
@@ -69,6 +71,7 @@ pub(crate) fn odd_texts_are_kept(rig: Rig) -> TestResult {
             cancel: Some(text.clone()),
             status_message: Some(text.clone()),
             error: Some(text.clone()),
+            inputs: Some(inputs(&[(&text, &text)], &[("x", &text)])),
             ..running(&row, 1)
         };
         let key = KeyRow { content: [7; 32], id: row.spec.id, expires_at: at(1.0) };
@@ -131,6 +134,7 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
         progress: Some(0.1),
         status_message: Some(String::new()),
         error: Some("e".to_owned()),
+        inputs: Some(inputs(&[("q", "?"), ("", "")], &[("a", "!")])),
         ..running(&row, u64::MAX)
     };
     commit(&mut *rows, |rows| leave(rows, &row))?;
@@ -154,7 +158,9 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
         ..ended(TaskStatus::Cancelled, 7.0)
     };
     let null = Json::null();
-    for (ended, result) in [(bare, None), (full, Some(&null))] {
+    let dead = |by| Ended { dead: true, failed_by: by, ..bare.clone() };
+    let dead = [None, Some(FailedBy::Worker), Some(FailedBy::Queue)].map(dead).map(|dead| (dead, None));
+    for (ended, result) in [(bare.clone(), None), (full, Some(&null))].into_iter().chain(dead) {
         commit(&mut *rows, |rows| rows.insert_ended(1, id(1), &ended, result))?;
         assert_eq!(rows.ended(1)?, Some((ended.clone(), result.cloned())));
         assert_eq!(standing(&mut *reads)?, Standing::Ended(ended));

@@ -72,3 +72,32 @@ pub(in crate::store) async fn a_failed_attempt_waits_for_its_backoff(rig: Rig) -
     assert!(ended.dead);
     Ok(())
 }
+
+pub(in crate::store) async fn a_failed_task_says_whether_its_worker_or_the_queue_ended_it(rig: Rig) -> TestResult {
+    let once = |task_type: &str| Submit { max_attempts: 1, ..Submit::new(task_type, Json::null()) };
+    let mut tasks = Vec::new();
+    for by in 0..4 {
+        let task = rig.submit_as(once("echo")).await?.task_id;
+        let leased = rig.claim_now().await?;
+        match by {
+            0 => _ = rig.store.fail(&ME, fail(&leased)).await?,
+            1 => {
+                let complete = Complete { status: CompletedStatus::Failed, ..complete(&leased, "r") };
+                rig.store.complete(&ME, complete).await?;
+            }
+            2 => rig.pass(301.0).await,
+            _ => _ = rig.store.complete(&ME, complete(&leased, "r")).await?,
+        }
+        tasks.push(task);
+    }
+    tasks.push(rig.submit_as(Submit { after: vec![tasks[0]], ..once("echo") }).await?.task_id);
+    tasks.push(rig.submit_as(Submit { deadline_s: Some(10.0), ..once("echo") }).await?.task_id);
+    rig.pass(11.0).await;
+    let rig = rig.reopened();
+    let (worker, queue) = (Some(FailedBy::Worker), Some(FailedBy::Queue));
+    for (at, failed_by) in [worker, worker, queue, None, queue, queue].into_iter().enumerate() {
+        let task = rig.get(tasks[at]).await?;
+        assert_eq!((task.failed_by, task.dead), (failed_by, failed_by.is_some()), "task {at}: {task:?}");
+    }
+    Ok(())
+}

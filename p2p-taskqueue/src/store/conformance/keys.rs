@@ -49,3 +49,35 @@ pub(in crate::store) async fn t7_an_id_answers_the_first_task_or_a_conflict(rig:
     assert_eq!((again.task_id, again.duplicate), (id, true), "also when it has ended");
     Ok(())
 }
+
+pub(in crate::store) async fn t7_keys_and_ids_of_two_submitters_do_not_meet(rig: Rig) -> TestResult {
+    let by = |submitter: Option<&str>, text: &str| Submit {
+        idempotency_key: Some("k".to_owned()),
+        submitter: submitter.map(str::to_owned),
+        ..Submit::new("echo", Json::from_text(text))
+    };
+    let submitters = [None, Some("laptop"), Some("phone")];
+    let mut firsts = Vec::new();
+    for submitter in submitters {
+        let first = rig.submit_as(by(submitter, submitter.unwrap_or_default())).await?;
+        assert!(!first.duplicate, "{submitter:?}");
+        firsts.push(first.task_id);
+    }
+    let rig = rig.reopened();
+    for (submitter, first) in submitters.into_iter().zip(&firsts) {
+        let again = rig.submit_as(by(submitter, submitter.unwrap_or_default())).await?;
+        assert_eq!((again.task_id, again.duplicate), (*first, true), "{submitter:?}");
+        assert_eq!(rig.get(*first).await?.submitter.as_deref(), submitter);
+    }
+    // Also among the tasks of one request.
+    rig.claim_now().await?;
+    let leased = rig.claim_now().await?;
+    let submit = vec![by(Some("a"), "a"), by(Some("b"), "b")];
+    let completed = rig.store.complete(&ME, Complete { submit, ..complete(&leased, "r") }).await?;
+    assert_eq!(completed.submitted.len(), 2);
+    let named =
+        |submitter: &str| Submit { task_id: Some(firsts[1]), idempotency_key: None, ..by(Some(submitter), "laptop") };
+    assert!(rig.submit_as(named("laptop")).await?.duplicate);
+    assert_eq!(code(rig.submit_as(named("phone")).await), ErrorCode::Conflict);
+    Ok(())
+}

@@ -8,19 +8,20 @@ use super::{ManualClock, TaskStore};
 use crate::{
     Caller, PeerId, QueueError, TaskQueueExt as _,
     api::{
-        CacheDelete, CacheGet, CacheGot, CacheHas, CacheSet, Cancel, Claim, ClaimMany, Complete, ErrorCode, Fail, Get,
-        GetMany, Limit, List, OnParentFailure, Order, Pause, Purge, Release, Renew, Resume, Retry, Selection, Stats,
-        StatsQuery, Submit, SubmitMany, Submitted,
+        CacheDelete, CacheGet, CacheGot, CacheHas, CacheSet, Cancel, Claim, ClaimMany, Complete, CompletedStatus,
+        ErrorCode, Fail, Get, GetMany, Limit, List, OnParentFailure, Order, Pause, Purge, Release, Renew, Resume,
+        Retry, Selection, Stats, StatsQuery, Submit, SubmitMany, Submitted,
         limits::{CLAIMED_BYTES_MAX, JSON_BYTES_MAX, LIST_PAGE_BYTES},
     },
     engine::Wall,
-    task::{Fence, Json, Task, TaskId, TaskStatus},
+    task::{FailedBy, Fence, Json, Task, TaskId, TaskStatus},
 };
 
 pub(super) mod cached;
 pub(super) mod ends;
 pub(super) mod flow;
 pub(super) mod gates;
+pub(super) mod inputs;
 pub(super) mod keys;
 pub(super) mod lease;
 pub(super) mod many;
@@ -148,9 +149,12 @@ macro_rules! conformance {
         crate::store::conformance::conformance! { $rig;
             order: t6_order_is_priority_then_time_then_acceptance t6_what_a_worker_may_not_take_hides_nothing delayed_tasks_come_when_the_wall_clock_says;
             keys: t7_a_key_answers_the_first_task_or_a_conflict t7_repeats_in_one_batch_make_one_task
-                t7_an_id_answers_the_first_task_or_a_conflict;
+                t7_an_id_answers_the_first_task_or_a_conflict t7_keys_and_ids_of_two_submitters_do_not_meet;
+            inputs: a_question_is_answered_and_its_worker_is_told an_answer_outlives_the_attempt_and_a_question_does_not
+                what_a_task_asks_in_all_is_bounded;
             lease: t2_a_task_has_one_holder t3_a_fence_that_is_not_current_changes_nothing t4_a_dead_worker_costs_its_task_its_attempts t4_a_lease_ends_when_nothing_else_happens t5_setting_the_wall_clock_ends_no_lease t8_a_restart_keeps_what_was_acknowledged;
-            ends: t5_setting_the_wall_clock_removes_no_result_and_no_key t11_results_are_removed_after_their_time cancelling_is_at_once_or_by_the_worker a_failed_attempt_waits_for_its_backoff;
+            ends: t5_setting_the_wall_clock_removes_no_result_and_no_key t11_results_are_removed_after_their_time cancelling_is_at_once_or_by_the_worker a_failed_attempt_waits_for_its_backoff
+                a_failed_task_says_whether_its_worker_or_the_queue_ended_it;
             polls: a_long_poll_is_woken_by_whatever_makes_a_task_claimable a_dropped_long_poll_loses_no_task waiting_claims_are_served_in_turn_and_by_what_they_take;
             reads: pages_are_stable_while_tasks_come lists_are_filtered_and_bounded_in_bytes the_status_counts_and_knows_the_longest_wait a_closed_store_turns_everybody_away;
             flow: t10_a_task_comes_after_all_that_it_names t10_a_failed_parent_fails_what_comes_after_it t10_nothing_comes_after_what_is_not_there a_deadline_ends_a_task_wherever_it_stands t5_setting_the_wall_clock_moves_no_deadline;

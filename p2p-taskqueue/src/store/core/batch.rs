@@ -71,6 +71,7 @@ impl Run<'_, '_> {
             Work::Fail(request) => finish::fail(turn, request).map(Done::from),
             Work::Release(request) => finish::release(turn, request).map(Done::from),
             Work::Cancel(request) => finish::cancel(turn, request).map(Done::from),
+            Work::Answer(request) => finish::answer(turn, request).map(Done::from),
             Work::Retry(ids) => manage::retry(turn, ids),
             Work::Purge(ids) => manage::purge(turn, ids),
             Work::Pause(request) => manage::pause(turn, request).map(Done::from),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     QueueError, Response,
-    api::{Cancel, Cancelled, Completed, Fail, Failed, Release, Released, Renew},
+    api::{Answer, Cancel, Cancelled, Completed, Fail, Failed, Release, Released, Renew},
     engine::{self, Completion, Step},
     task::{TaskId, TaskStatus},
 };
@@ -94,6 +94,16 @@ pub(super) fn cancel(turn: &mut Turn<'_>, request: &Cancel) -> Result<Response, 
     }
     let cancelled = status == TaskStatus::Cancelled;
     Ok(Response::Cancelled(Cancelled { cancelled, cancel_requested: !cancelled, status }))
+}
+
+pub(super) fn answer(turn: &mut Turn<'_>, request: &Answer) -> Result<Response, Halt> {
+    let (standing, _, item) = turn.find(request.task_id)?.split();
+    let (live, answered) = engine::answer(standing, request, turn.now)?;
+    if let Some(live) = live {
+        // Only running tasks have open questions: the lease stays as it is.
+        turn.note(living(item, request.task_id)?, live, None)?;
+    }
+    Ok(Response::Answered(answered))
 }
 
 fn living(item: Option<Item>, id: TaskId) -> Result<Item, QueueError> {

@@ -371,6 +371,7 @@ impl TaskQueue for Core {
             Request::Fail(request) => self.change(Work::Fail(request)).await,
             Request::Release(request) => self.change(Work::Release(request)).await,
             Request::Cancel(request) => self.change(Work::Cancel(request)).await,
+            Request::Answer(request) => self.change(Work::Answer(request)).await,
             Request::Get(get) => self.get_one(get.task_id).await.map(Response::Got),
             Request::GetMany(get) => self.get(get.task_ids).await.map(Response::GotMany),
             Request::List(query) => {

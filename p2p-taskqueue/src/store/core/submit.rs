@@ -50,10 +50,13 @@ pub(super) fn submit(turn: &mut Turn<'_>, prepared: &mut Prepared) -> Result<Sub
 /// Queues all tasks, or none and says which one is to blame.
 pub(super) fn submit_all(turn: &mut Turn<'_>, prepared: &mut [Prepared], field: &str) -> Result<Vec<TaskId>, Halt> {
     let mut plans = Vec::with_capacity(prepared.len());
-    let mut keys: HashMap<&str, &[u8; 32]> = HashMap::new();
+    let mut keys: HashMap<(&str, &str), &[u8; 32]> = HashMap::new();
     for (at, one) in prepared.iter().enumerate() {
         let plan = Plan::of(turn, one).and_then(|plan| {
-            let repeated = one.idempotency.as_ref().and_then(|one| keys.insert(&one.key, &one.content).zip(Some(one)));
+            let repeated = one
+                .idempotency
+                .as_ref()
+                .and_then(|one| keys.insert((&one.scope, &one.key), &one.content).zip(Some(one)));
             match repeated {
                 Some((content, one)) if *content != one.content => Err(conflict("in the same request").into()),
                 _ => Ok(plan),

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     mem,
     sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
     time::Duration,
@@ -73,6 +74,7 @@ pub(super) enum Work {
     Fail(Fail),
     Release(Release),
     Cancel(crate::api::Cancel),
+    Answer(crate::api::Answer),
     Retry(Vec<TaskId>),
     Purge(Vec<TaskId>),
     Pause(Pause),
@@ -88,9 +90,14 @@ pub(super) enum Work {
 
 impl Work {
     /// Whether its answer may only be given once the change is on stable storage. A claim or a renewal that is lost only
-    /// makes the task claimable again, and no fence is issued twice (clause T2); a cache may forget.
-    pub(super) const fn needs_sync(&self) -> bool {
-        !matches!(self, Self::Claim(_) | Self::Renew(_) | Self::CacheSet(_) | Self::CacheDelete(_) | Self::CacheUsed(_))
+    /// makes the task claimable again, and no fence is issued twice (clause T2); a cache may forget. But what a worker asks is
+    /// shown to people, and an answer that it was given must not be another one after a crash.
+    pub(super) fn needs_sync(&self) -> bool {
+        match self {
+            Self::Claim(_) | Self::CacheSet(_) | Self::CacheDelete(_) | Self::CacheUsed(_) => false,
+            Self::Renew(renew) => !renew.input_requests.is_empty(),
+            _ => true,
+        }
     }
 
     /// Whether it asks for room that a full disk does not have.
@@ -112,6 +119,8 @@ impl Work {
             Self::SubmitMany(submits) => payloads(submits),
             Self::Complete(work) => payloads(&work.children) + work.request.result.as_ref().map_or(0, Json::len_bytes),
             Self::CacheSet(set) => set.value.len_bytes(),
+            Self::Renew(renew) => bytes_of(&renew.input_requests),
+            Self::Answer(answer) => bytes_of(&answer.input_responses),
             _ => 0,
         };
         content + size_of::<Command>()
@@ -157,6 +166,10 @@ pub(super) struct CompleteWork {
     pub(super) request: Complete,
     pub(super) children: Vec<Prepared>,
     pub(super) claim: Option<ClaimWork>,
+}
+
+fn bytes_of(inputs: &BTreeMap<String, Json>) -> usize {
+    inputs.iter().map(|(key, value)| key.len() + value.len_bytes()).sum()
 }
 
 /// What was done.

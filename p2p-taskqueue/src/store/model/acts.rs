@@ -130,7 +130,7 @@ impl World {
     }
 
     /// Whether a mutation with this fence goes through; `Err` when the answer does not fit.
-    fn is_applied<T: std::fmt::Debug>(
+    pub(super) fn is_applied<T: std::fmt::Debug>(
         &mut self,
         (id, fence): (TaskId, Fence),
         answer: &Result<T, QueueError>,

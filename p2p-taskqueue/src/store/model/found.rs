@@ -51,6 +51,7 @@ const fn plain() -> Draft {
         wait: Wait::None,
         deadline_s: None,
         key: None,
+        submitter: None,
         requires: false,
         label: false,
         pin_to: None,

@@ -1,13 +1,16 @@
 //! What becomes of the model's tasks that are claimed.
 
-use std::{cmp::Reverse, collections::VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, VecDeque},
+};
 
 use super::{
     queue::Queue,
     task::{State, Task, Text, micros},
 };
 use crate::{
-    Fence, PeerId, TaskId, TaskStatus,
+    FailedBy, Fence, Json, PeerId, TaskId, TaskStatus,
     api::{Claim, Complete, CompletedStatus, ErrorCode, Submit},
 };
 
@@ -90,6 +93,30 @@ impl Queue {
         (task.updated_at, task.changed) = (wall, Some("renew"));
     }
 
+    /// A question that a renewal asks, unless its key was used before; the answer that there is.
+    pub(super) fn ask(&mut self, at: usize, key: &str, question: &Json) -> Option<Json> {
+        let task = &mut self.tasks[at];
+        if !task.answers.contains_key(key) {
+            task.open.entry(key.to_owned()).or_insert_with(|| question.clone());
+        }
+        task.answers.get(key).cloned()
+    }
+
+    /// Answers what is open; how many that were.
+    pub(super) fn answer(&mut self, at: usize, responses: &BTreeMap<String, Json>) -> usize {
+        let wall = self.wall;
+        let task = &mut self.tasks[at];
+        let mut accepted = 0;
+        for (key, response) in responses {
+            if task.open.remove(key).is_some() {
+                task.answers.insert(key.clone(), response.clone());
+                (task.updated_at, task.changed) = (wall, Some("answer"));
+                accepted += 1;
+            }
+        }
+        accepted
+    }
+
     /// Whether this completion was acknowledged before.
     pub(super) fn is_repeated(&self, at: usize, complete: &Complete) -> bool {
         let task = &self.tasks[at];
@@ -103,7 +130,8 @@ impl Queue {
         let status = ended_by(complete);
         self.tasks[at].result = complete.result.clone();
         let error = complete.error.clone().map_or(Text::None, Text::Is);
-        self.end(at, status, error, status == TaskStatus::Failed, "complete");
+        let failed_by = (status == TaskStatus::Failed).then_some(FailedBy::Worker);
+        self.end(at, status, error, failed_by, "complete");
     }
 
     pub(super) fn fail(&mut self, at: usize, error: &str, retryable: bool, delay_s: Option<f64>) {
@@ -115,7 +143,7 @@ impl Queue {
             self.tasks[at].error = error;
             self.requeue(at, range, "fail");
         } else {
-            self.end(at, TaskStatus::Failed, error, true, "fail");
+            self.end(at, TaskStatus::Failed, error, Some(FailedBy::Worker), "fail");
         }
     }
 
@@ -153,7 +181,7 @@ impl Queue {
         } else {
             let last = last.into_iter().filter(|last| !last.contains("lease expired"));
             let error = Text::Tells(last.chain(["lease".to_owned()]).collect());
-            self.end(at, TaskStatus::Failed, error, true, "T4");
+            self.end(at, TaskStatus::Failed, error, Some(FailedBy::Queue), "T4");
         }
     }
 
@@ -165,12 +193,19 @@ impl Queue {
             Some("") | None => text,
             Some(reason) => Text::Is(reason.to_owned()),
         };
-        self.end(at, TaskStatus::Cancelled, error, false, clause);
+        self.end(at, TaskStatus::Cancelled, error, None, clause);
     }
 
     /// Ends a task, and tells those that come after it (clause T10).
-    pub(super) fn end(&mut self, at: usize, status: TaskStatus, error: Text, dead: bool, clause: &'static str) {
-        self.end_alone(at, status, error, dead, clause);
+    pub(super) fn end(
+        &mut self,
+        at: usize,
+        status: TaskStatus,
+        error: Text,
+        failed_by: Option<FailedBy>,
+        clause: &'static str,
+    ) {
+        self.end_alone(at, status, error, failed_by, clause);
         let mut to_tell = VecDeque::from([at]);
         while let Some(parent) = to_tell.pop_front() {
             let (id, status) = (self.tasks[parent].id, self.tasks[parent].status());
@@ -181,7 +216,7 @@ impl Queue {
                 if self.tasks[at].runs_after(status) {
                     self.unblock(at, id);
                 } else {
-                    self.end_alone(at, TaskStatus::Failed, self.reason(&[parent]), true, "T10");
+                    self.end_alone(at, TaskStatus::Failed, self.reason(&[parent]), Some(FailedBy::Queue), "T10");
                     to_tell.push_back(at);
                 }
             }
@@ -200,14 +235,22 @@ impl Queue {
         }
     }
 
-    fn end_alone(&mut self, at: usize, status: TaskStatus, error: Text, dead: bool, clause: &'static str) {
+    fn end_alone(
+        &mut self,
+        at: usize,
+        status: TaskStatus,
+        error: Text,
+        failed_by: Option<FailedBy>,
+        clause: &'static str,
+    ) {
         let (wall, steady) = (self.wall, self.steady());
         let task = &mut self.tasks[at];
         task.state = State::Ended(status);
-        (task.error, task.dead, task.lease_until) = (error, dead, None);
+        (task.error, task.dead, task.failed_by, task.lease_until) = (error, failed_by.is_some(), failed_by, None);
         (task.ended_at, task.removed_at) = (wall, steady + micros(task.submit.result_ttl_s));
         (task.updated_at, task.changed) = (wall, Some(clause));
         task.waits_for.clear();
+        task.open.clear();
     }
 }
 

@@ -56,7 +56,7 @@ impl World {
         if task.touched_at.is_some_and(|touched_at| touched_at == micros(record.updated_at)) {
             task.updated_at = micros(record.updated_at);
         }
-        let expected = shown(task, owner, record);
+        let expected = shown(task, owner);
         hold!(clause, *record == expected, "task {} has {}", task.id, differences(record, &expected));
         task.changed = None;
         Ok(())
@@ -74,7 +74,7 @@ fn differences(observed: &Record, expected: &Record) -> String {
 }
 
 /// The record that the model expects.
-fn shown(task: &Task, owner: crate::PeerId, record: &Record) -> Record {
+fn shown(task: &Task, owner: crate::PeerId) -> Record {
     let submit = task.submit.clone();
     Record {
         task_id: task.id,
@@ -98,10 +98,9 @@ fn shown(task: &Task, owner: crate::PeerId, record: &Record) -> Record {
             Text::Is(text) => Some(text.clone()),
             _ => None,
         },
-        // What the store does not keep yet.
-        failed_by: record.failed_by,
-        input_requests: record.input_requests.clone(),
-        submitter: record.submitter.clone(),
+        failed_by: task.failed_by,
+        input_requests: task.open.clone(),
+        submitter: submit.submitter,
         labels: submit.labels,
         result_ttl_s: submit.result_ttl_s,
         session: submit.session,

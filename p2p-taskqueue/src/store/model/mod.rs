@@ -6,7 +6,7 @@
 //! | `step` | what happens in a history, and how histories are drawn |
 //! | `task`, `queue`, `life` | the model: a list of tasks, and loops over it |
 //! | `world` | a store and its model side by side, and time |
-//! | `acts`, `manage` | the operations: asked of the store, compared with the model, done to the model |
+//! | `acts`, `inputs`, `manage` | the operations: asked of the store, compared with the model, done to the model |
 //! | `look` | what the store holds after each step |
 //! | `found` | the shortest histories of what was found like this |
 //!
@@ -15,6 +15,7 @@
 
 mod acts;
 mod found;
+mod inputs;
 mod life;
 mod look;
 mod manage;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::task::{Micros, State, Task, Text, micros};
 use crate::{
-    Json, TaskId, TaskStatus,
+    FailedBy, Json, TaskId, TaskStatus,
     api::{ErrorCode, Selection, Submit},
 };
 
@@ -96,7 +96,7 @@ impl Queue {
             // Another one's end may have ended it meanwhile.
             if is_live(&self.tasks[at]) {
                 let text = self.tasks[at].error.parts().into_iter().chain(["deadline".to_owned()]).collect();
-                self.end(at, TaskStatus::Failed, Text::Tells(text), true, "deadline");
+                self.end(at, TaskStatus::Failed, Text::Tells(text), Some(FailedBy::Queue), "deadline");
             }
         }
         for at in self.each(|task| (task.state == State::Delayed && task.ready_at <= wall).then_some(task.ready_at)) {
@@ -136,9 +136,10 @@ impl Queue {
 
     pub(super) fn judge(&self, scope: &str, submit: &Submit) -> Judged {
         let steady = self.steady();
-        let known = self.keys.iter().find(|known| {
-            known.scope == scope && known.content.idempotency_key == submit.idempotency_key && known.expires_at > steady
-        });
+        let known = self
+            .keys
+            .iter()
+            .find(|known| known.scope == scope && has_same_key(&known.content, submit) && known.expires_at > steady);
         if let Some(known) = known.filter(|known| content(&known.content) == content(submit)) {
             return Judged::Duplicate(known.id);
         }
@@ -161,7 +162,7 @@ impl Queue {
         let (wall, steady) = (self.wall, self.steady());
         if submit.idempotency_key.is_some() {
             let expires_at = steady + micros(submit.idempotency_window_s);
-            self.keys.retain(|known| known.scope != scope || known.content.idempotency_key != submit.idempotency_key);
+            self.keys.retain(|known| known.scope != scope || !has_same_key(&known.content, &submit));
             self.keys.push(Key { scope: scope.to_owned(), content: submit.clone(), id, expires_at });
         }
         let not_before = match submit.delay_s {
@@ -189,10 +190,13 @@ impl Queue {
             progress: None,
             status_message: None,
             error: Text::None,
+            open: BTreeMap::new(),
+            answers: BTreeMap::new(),
             result: None,
             ended_at: 0,
             removed_at: 0,
             dead: false,
+            failed_by: None,
             updated_at: wall,
             touched_at: None,
             changed: Some("submit"),
@@ -205,7 +209,7 @@ impl Queue {
             if waits_for.is_empty() {
                 self.place(self.tasks[at].ready_at);
             }
-            self.end(at, TaskStatus::Failed, self.reason(&failed), true, "T10");
+            self.end(at, TaskStatus::Failed, self.reason(&failed), Some(FailedBy::Queue), "T10");
         } else {
             self.tasks[at].waits_for = waits_for;
             self.queue(at);
@@ -262,6 +266,7 @@ impl Queue {
             task.not_before = Some(range.0);
         }
         (task.lease_until, task.updated_at, task.changed) = (None, wall, Some(clause));
+        task.open.clear();
         self.queue(at);
     }
 
@@ -275,8 +280,10 @@ impl Queue {
         }
         let (wall, steady) = (self.wall, self.steady());
         let task = &mut self.tasks[at];
-        (task.attempt, task.dead, task.not_before, task.backoff, task.ready_at) = (0, false, None, None, wall);
+        (task.attempt, task.dead, task.failed_by) = (0, false, None);
+        (task.not_before, task.backoff, task.ready_at) = (None, None, wall);
         (task.worker, task.cancel, task.progress, task.status_message, task.result) = (None, None, None, None, None);
+        task.answers.clear();
         task.deadline = task.submit.deadline_s.map(|deadline_s| steady + micros(deadline_s));
         (task.waits_for, task.updated_at, task.changed) = (waits_for, wall, Some("retry"));
         self.queue(at);
@@ -319,6 +326,11 @@ pub(super) fn passes(submit: &Submit, types: &[String], session: Option<&String>
     (types.is_empty() || types.contains(&submit.task_type))
         && session.is_none_or(|session| submit.session.as_ref() == Some(session))
         && label.is_none_or(|label| submit.labels.contains(label))
+}
+
+/// Keys of two submitters do not meet.
+fn has_same_key(one: &Submit, other: &Submit) -> bool {
+    one.idempotency_key == other.idempotency_key && one.submitter == other.submitter
 }
 
 /// Everything that a submit asks for but the key and its window.

@@ -20,6 +20,10 @@ pub(super) enum Step {
     Claim(Who, Want),
     ClaimMany(Who, Want, u32),
     Renew(Hold, f64, Option<f64>),
+    /// A renewal that asks this of this key.
+    Ask(Hold, &'static str, u8),
+    /// These keys are answered with this.
+    Answer(Pick, Vec<&'static str>, u8),
     Complete(Hold, CompletedStatus, Option<u8>, Vec<Draft>, Option<Want>),
     /// With or without another attempt, perhaps with a delay of its own.
     Fail(Hold, bool, Option<f64>),
@@ -92,6 +96,7 @@ pub(super) struct Draft {
     pub(super) deadline_s: Option<f64>,
     /// A key and its window.
     pub(super) key: Option<(&'static str, f64)>,
+    pub(super) submitter: Option<&'static str>,
     pub(super) requires: bool,
     pub(super) label: bool,
     pub(super) pin_to: Option<Who>,
@@ -183,6 +188,9 @@ fn lease() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (hold(), lease_s(), option::of(select(vec![0.0, 0.5, 1.0])))
             .prop_map(|(hold, lease_s, progress)| Step::Renew(hold, lease_s, progress)),
+        2 => (hold(), select(INPUT_KEYS.to_vec()), 0_u8..3).prop_map(|(hold, key, question)| Step::Ask(hold, key, question)),
+        2 => (running(), prop::sample::subsequence(INPUT_KEYS.to_vec(), 1..=2), 10_u8..13)
+            .prop_map(|(task, keys, response)| Step::Answer(task, keys, response)),
         4 => (hold(), prop::bool::weighted(0.7), option::weighted(0.3, select(vec![0.0, 2.0, 50.0])))
             .prop_map(|(hold, retryable, delay_s)| Step::Fail(hold, retryable, delay_s)),
         2 => (hold(), select(vec![0.0, 0.0, 2.0, 50.0])).prop_map(|(hold, delay_s)| Step::Release(hold, delay_s)),
@@ -238,6 +246,7 @@ fn draft() -> BoxedStrategy<Draft> {
         option::weighted(0.1, who()),
         option::weighted(0.15, select(SESSIONS.to_vec())),
         option::weighted(0.25, select(CONCURRENCY_KEYS.to_vec())),
+        option::weighted(0.3, select(vec!["laptop", "phone"])),
     );
     let terms = (
         option::weighted(0.15, select(vec![3.0, 20.0, 200.0])),
@@ -251,7 +260,7 @@ fn draft() -> BoxedStrategy<Draft> {
     );
     (place, terms)
         .prop_map(|(place, terms)| {
-            let (kind, priority, wait, requires, label, pin_to, session, concurrency_key) = place;
+            let (kind, priority, wait, requires, label, pin_to, session, concurrency_key, submitter) = place;
             let (deadline_s, key, after, policy, max_attempts, backoff_s, result_ttl_s, payload) = terms;
             Draft {
                 kind,
@@ -259,6 +268,7 @@ fn draft() -> BoxedStrategy<Draft> {
                 wait,
                 deadline_s,
                 key,
+                submitter,
                 requires,
                 label,
                 pin_to,
@@ -327,6 +337,10 @@ fn pick() -> impl Strategy<Value = Pick> {
     ]
 }
 
+fn running() -> impl Strategy<Value = Pick> {
+    prop_oneof![8 => (0_usize..64).prop_map(Pick::Running), 1 => pick()]
+}
+
 fn parent() -> impl Strategy<Value = Pick> {
     prop_oneof![
         12 => (0_usize..64).prop_map(Pick::Any),
@@ -357,4 +371,6 @@ fn kinds() -> impl Strategy<Value = Vec<Kind>> {
 
 pub(super) const KINDS: [Kind; 3] = ["a", "b", "c"];
 const SESSIONS: [&str; 2] = ["s", "t"];
+/// What workers ask by.
+const INPUT_KEYS: [&str; 3] = ["q", "r", "s"];
 const CONCURRENCY_KEYS: [&str; 2] = ["k", "l"];

@@ -1,7 +1,9 @@
 //! A task of the model: what a reader of the documents would expect of it.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    Fence, Json, TaskId, TaskStatus,
+    FailedBy, Fence, Json, TaskId, TaskStatus,
     api::{OnParentFailure, Submit},
 };
 
@@ -95,10 +97,14 @@ pub(super) struct Task {
     pub(super) progress: Option<f64>,
     pub(super) status_message: Option<String>,
     pub(super) error: Text,
+    /// What the attempt that runs asks, and nobody has answered.
+    pub(super) open: BTreeMap<String, Json>,
+    pub(super) answers: BTreeMap<String, Json>,
     pub(super) result: Option<Json>,
     pub(super) ended_at: Micros,
     pub(super) removed_at: Micros,
     pub(super) dead: bool,
+    pub(super) failed_by: Option<FailedBy>,
     pub(super) updated_at: Micros,
     /// When something happened to it that may count as a change or not.
     pub(super) touched_at: Option<Micros>,

@@ -106,6 +106,8 @@ impl World {
             Step::Claim(who, want) => self.claim(*who, &claim_of(want)).map(|()| None),
             Step::ClaimMany(who, want, count) => self.claim_many(*who, &claim_of(want), *count).map(|()| None),
             Step::Renew(hold, lease_s, progress) => self.renew(self.held(*hold), *lease_s, *progress).map(Some),
+            Step::Ask(hold, key, question) => self.question(self.held(*hold), key, *question).map(Some),
+            Step::Answer(task, keys, response) => self.answer(self.pick(*task), keys, *response).map(Some),
             Step::Complete(hold, status, result, children, next) => {
                 let children = children.iter().map(|draft| self.submit_of(draft)).collect();
                 let next = next.as_ref().map(claim_of);
@@ -269,6 +271,7 @@ impl World {
             backoff_s: draft.backoff_s,
             idempotency_key: draft.key.map(|(key, _)| key.to_owned()),
             idempotency_window_s: draft.key.map_or(86_400.0, |(_, window_s)| window_s),
+            submitter: draft.submitter.map(str::to_owned),
             labels: if draft.label { vec!["l".to_owned(), "m".to_owned()] } else { Vec::new() },
             requires: if draft.requires { vec!["gpu".to_owned()] } else { Vec::new() },
             pin_to: draft.pin_to.map(|who| self.peer(who)),

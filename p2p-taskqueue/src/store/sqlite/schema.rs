@@ -5,7 +5,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use super::{fault::opening, files::private_file, log, migrate, note};
 use crate::store::StoreError;
 
-/// The tables of schema version 2.
+/// The tables of schema version 3. What a version adds stands last, so that a migrated table is the same as a new one.
 ///
 /// A submit writes `task` and `line`, a claim moves the place in `line` to a row of `live`, and the end moves that to
 /// `finished`: two or three trees each, and all but the index on `task.id` are written at one end. `seq`, the order of
@@ -25,7 +25,7 @@ CREATE TABLE task (
   deadline_s REAL, labels TEXT, requires TEXT, session TEXT, pin_to BLOB, after BLOB,
   run_anyway INTEGER NOT NULL, concurrency_key TEXT,
   max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
-  crc INTEGER NOT NULL, payload TEXT NOT NULL
+  crc INTEGER NOT NULL, payload TEXT NOT NULL, submitter TEXT
 ) STRICT;
 CREATE UNIQUE INDEX task_id ON task (id);
 
@@ -34,7 +34,7 @@ CREATE TABLE live (
   deadline INTEGER, waiting INTEGER NOT NULL, attempt INTEGER NOT NULL, fence_epoch INTEGER, fence_counter INTEGER,
   worker TEXT, lease_s REAL NOT NULL, lease_until INTEGER, cancel TEXT, progress REAL, status_message TEXT, error TEXT,
   updated_at INTEGER NOT NULL, max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
-  crc INTEGER NOT NULL
+  crc INTEGER NOT NULL, inputs TEXT
 ) STRICT;
 
 CREATE TABLE finished (
@@ -125,9 +125,9 @@ pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(StoreError::Newer { path: path.to_owned(), found, supported: SCHEMA_VERSION })
         }
-        (APPLICATION_ID, migrate::FROM_VERSION) => {
+        (APPLICATION_ID, found) if migrate::OLD_VERSIONS.contains(&found) => {
             log_ahead(&connection).map_err(failed)?;
-            migrate::migrate(&connection).map_err(failed)
+            migrate::migrate(&connection, found).map_err(failed)
         }
         _ => Err(StoreError::NotAStore { path: path.to_owned() }),
     }
@@ -203,7 +203,7 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 const APPLICATION_ID: i64 = 0x746d_7368;
 
 /// Raised by every change of the tables; each released version opens here.
-pub(super) const SCHEMA_VERSION: i64 = 2;
+pub(super) const SCHEMA_VERSION: i64 = 3;
 
 /// Only a program that is not ours (a shell, a backup) can hold the file: wait a moment, then say so.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);

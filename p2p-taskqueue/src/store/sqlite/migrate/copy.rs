@@ -188,12 +188,12 @@ fn usable<T>(read: Result<T, RowError>) -> rusqlite::Result<Option<T>> {
 
 const DAMAGED_TASK: &str = "
 INSERT OR IGNORE INTO task SELECT seq, id, task_type, model_name, priority, created_at, created_at, NULL, NULL, labels,
-  requires, session, pin_to, NULL, 0, NULL, max_attempts, backoff_s, result_ttl_s, -1, payload
+  requires, session, pin_to, NULL, 0, NULL, max_attempts, backoff_s, result_ttl_s, -1, payload, NULL
 FROM old_task WHERE seq = ?";
 const DAMAGED_LIVE: &str = "
 INSERT OR IGNORE INTO live SELECT ~seq, id, phase, ready_at, not_before, NULL, 0, attempt, fence_epoch, fence_counter,
   worker, lease_s, lease_until, cancel, progress, status_message, error, updated_at, max_attempts, backoff_s,
-  result_ttl_s, -1
+  result_ttl_s, -1, NULL
 FROM old_live WHERE seq = ?";
 const DAMAGED_FINISHED: &str = "
 INSERT OR IGNORE INTO finished SELECT seq, id, status, at, expires_at, not_before, NULL, attempt, fence_epoch,

@@ -7,20 +7,33 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::schema;
 
-/// The version that is migrated.
-pub(super) const FROM_VERSION: i64 = 1;
+/// The versions that are migrated.
+pub(super) const OLD_VERSIONS: [i64; 2] = [FIRST_VERSION, 2];
 
-/// Brings the tables of schema version 1 to the current ones, all in one transaction: it is done, or the file is as it
-/// was. Everything is kept: leases, keys, routes, and rows that are damaged, which stay so.
-pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+/// Brings the tables of an old version to the current ones, all in one transaction: it is done, or the file is as it was.
+/// Everything is kept: leases, keys, routes, and rows that are damaged, which stay so.
+pub(super) fn migrate(connection: &Connection, found: i64) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    transaction.execute_batch(SET_ASIDE)?;
-    transaction.execute_batch(schema::TABLES)?;
-    copy::everything(&transaction)?;
-    transaction.execute_batch(REMOVE)?;
+    if found == FIRST_VERSION {
+        transaction.execute_batch(SET_ASIDE)?;
+        transaction.execute_batch(schema::TABLES)?;
+        copy::everything(&transaction)?;
+        transaction.execute_batch(REMOVE)?;
+    } else {
+        transaction.execute_batch(WIDEN)?;
+    }
     schema::mark(&transaction)?;
     transaction.commit()
 }
+
+/// Its tables are other ones; those of version 2 only lack columns.
+const FIRST_VERSION: i64 = 1;
+
+/// What version 3 has more than version 2. The rows stay as they are: a column that is not there reads as nothing.
+const WIDEN: &str = "
+ALTER TABLE task ADD COLUMN submitter TEXT;
+ALTER TABLE live ADD COLUMN inputs TEXT;
+";
 
 /// Makes room for the new tables.
 const SET_ASIDE: &str = "

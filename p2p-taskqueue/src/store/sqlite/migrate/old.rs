@@ -22,6 +22,7 @@ pub(super) fn read_task(row: &Row<'_>) -> Result<(Spec, String), RowError> {
     let _deadline: Option<i64> = columns.take()?;
     let spec = Spec {
         id,
+        submitter: None,
         task_type,
         model_name,
         priority,
@@ -72,6 +73,7 @@ pub(super) fn read_live(row: &Row<'_>) -> Result<(TaskId, Live), RowError> {
         progress: columns.take()?,
         status_message: columns.take()?,
         error: columns.take()?,
+        inputs: None,
         updated_at: columns.wall()?,
         terms: columns.terms()?,
     };
@@ -105,6 +107,7 @@ pub(super) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<String>
         status_message: columns.take()?,
         error: columns.take()?,
         dead: columns.take()?,
+        failed_by: None,
     };
     let stored: i64 = columns.take()?;
     let result: Option<String> = columns.take()?;

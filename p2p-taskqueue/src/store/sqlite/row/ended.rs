@@ -4,14 +4,14 @@ use super::{Checksum, Columns, RowError, columns::fence_columns};
 use crate::{
     engine::{Ended, Wall},
     store::Seq,
-    task::{Json, TaskId, TaskStatus},
+    task::{FailedBy, Json, TaskId, TaskStatus},
 };
 
 /// Reads a row of `finished`: whose it is, how that task ended, and its result.
 pub(crate) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<Json>), RowError> {
     let mut columns = Columns::new(row);
     let (seq, id) = (columns.take()?, columns.id()?);
-    let ended = Ended {
+    let mut ended = Ended {
         status: match columns.take::<i64>()? {
             STATUS_COMPLETED => TaskStatus::Completed,
             STATUS_FAILED => TaskStatus::Failed,
@@ -28,7 +28,15 @@ pub(crate) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<Json>),
         progress: columns.take()?,
         status_message: columns.take()?,
         error: columns.take()?,
-        dead: columns.take()?,
+        dead: false,
+        failed_by: None,
+    };
+    (ended.dead, ended.failed_by) = match columns.take::<i64>()? {
+        NOT_DEAD => (false, None),
+        DEAD => (true, None),
+        FAILED_BY_WORKER => (true, Some(FailedBy::Worker)),
+        FAILED_BY_QUEUE => (true, Some(FailedBy::Queue)),
+        _ => return Err(RowError::Damaged),
     };
     let sum = columns.sum()?;
     let result = columns.json_if_any()?;
@@ -60,7 +68,7 @@ pub(crate) fn insert_ended(
     statement.raw_bind_parameter(12, ended.progress)?;
     statement.raw_bind_parameter(13, &ended.status_message)?;
     statement.raw_bind_parameter(14, &ended.error)?;
-    statement.raw_bind_parameter(15, ended.dead)?;
+    statement.raw_bind_parameter(15, death_number(ended))?;
     statement.raw_bind_parameter(16, ended_sum(seq, id, ended, result))?;
     statement.raw_bind_parameter(17, result.map(Json::get))?;
     statement.raw_execute()?;
@@ -72,7 +80,7 @@ fn ended_sum(seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> u32 
     sum.int(seq).bytes(Some(id.as_bytes())).int(status_number(ended.status).unwrap_or(-1));
     sum.wall(ended.at).wall(ended.expires_at).wall_if_any(ended.not_before).wall_if_any(ended.deadline);
     sum.int(ended.attempt).fence(ended.fence).text_if_any(ended.worker.as_ref()).real_if_any(ended.progress);
-    sum.text_if_any(ended.status_message.as_ref()).text_if_any(ended.error.as_ref()).int(ended.dead);
+    sum.text_if_any(ended.status_message.as_ref()).text_if_any(ended.error.as_ref()).int(death_number(ended));
     sum.finish_with(result.map(Json::get))
 }
 
@@ -85,6 +93,22 @@ pub(crate) const fn status_number(status: TaskStatus) -> Option<i64> {
         TaskStatus::Cancelled => Some(STATUS_CANCELLED),
     }
 }
+
+/// The number that says whether a task is dead, and by whom, if that is known.
+const fn death_number(ended: &Ended) -> i64 {
+    match (ended.dead, ended.failed_by) {
+        (false, _) => NOT_DEAD,
+        (true, None) => DEAD,
+        (true, Some(FailedBy::Worker)) => FAILED_BY_WORKER,
+        (true, Some(FailedBy::Queue)) => FAILED_BY_QUEUE,
+    }
+}
+
+const NOT_DEAD: i64 = 0;
+/// Before version 3 nobody noted by whom.
+const DEAD: i64 = 1;
+const FAILED_BY_WORKER: i64 = 2;
+const FAILED_BY_QUEUE: i64 = 3;
 
 const STATUS_COMPLETED: i64 = 3;
 const STATUS_FAILED: i64 = 4;

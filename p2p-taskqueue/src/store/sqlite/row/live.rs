@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use rusqlite::{Connection, Row};
 
 use super::{
@@ -40,7 +42,7 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
         _ => return Err(RowError::Damaged),
     };
     let seq = if key < 0 { !key } else { key };
-    let live = Live {
+    let mut live = Live {
         phase,
         ready_at: columns.wall()?,
         not_before: columns.wall_if_any()?,
@@ -55,18 +57,26 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
         progress: columns.take()?,
         status_message: columns.take()?,
         error: columns.take()?,
+        inputs: None,
         updated_at: columns.wall()?,
         terms: columns.terms()?,
     };
-    columns.checked(live_sum(seq, id, &live))?;
-    if key == live_key(seq, phase) { Ok(LiveRow { seq, id, live }) } else { Err(RowError::Damaged) }
+    let sum = columns.sum()?;
+    let inputs: Option<String> = columns.take()?;
+    let is_sound = sum == i64::from(live_sum(seq, id, &live, inputs.as_deref())) && key == live_key(seq, phase);
+    if let Some(text) = inputs.filter(|_| is_sound) {
+        live.inputs = Some(Arc::new(serde_json::from_str(&text).map_err(|_| RowError::Damaged)?));
+    }
+    if is_sound { Ok(LiveRow { seq, id, live }) } else { Err(RowError::Damaged) }
 }
 
 /// Writes a row of `live` in place of one with the same key.
 pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Live) -> rusqlite::Result<()> {
     let (fence_epoch, fence_counter) = fence_columns(live.fence);
+    // Texts can always be written as JSON.
+    let inputs = live.inputs.as_deref().and_then(|inputs| serde_json::to_string(inputs).ok());
     let mut statement =
-        connection.prepare_cached("REPLACE INTO live VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+        connection.prepare_cached("REPLACE INTO live VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
     statement.raw_bind_parameter(1, live_key(seq, live.phase))?;
     statement.raw_bind_parameter(2, id.as_bytes().as_slice())?;
     statement.raw_bind_parameter(3, phase_number(live.phase))?;
@@ -88,12 +98,13 @@ pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Liv
     statement.raw_bind_parameter(19, live.terms.max_attempts)?;
     statement.raw_bind_parameter(20, live.terms.backoff_s)?;
     statement.raw_bind_parameter(21, live.terms.result_ttl_s)?;
-    statement.raw_bind_parameter(22, live_sum(seq, id, live))?;
+    statement.raw_bind_parameter(22, live_sum(seq, id, live, inputs.as_deref()))?;
+    statement.raw_bind_parameter(23, inputs)?;
     statement.raw_execute()?;
     Ok(())
 }
 
-fn live_sum(seq: Seq, id: TaskId, live: &Live) -> u32 {
+fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> u32 {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).int(phase_number(live.phase)).wall(live.ready_at);
     sum.wall_if_any(live.not_before).wall_if_any(live.deadline).int(live.waiting).int(live.attempt);
@@ -101,6 +112,8 @@ fn live_sum(seq: Seq, id: TaskId, live: &Live) -> u32 {
     sum.text_if_any(live.cancel.as_ref()).real_if_any(live.progress).text_if_any(live.status_message.as_ref());
     sum.text_if_any(live.error.as_ref()).wall(live.updated_at);
     feed_terms(&mut sum, live.terms);
+    // Rows of version 2 have none, and their checksums stay good.
+    inputs.into_iter().for_each(|inputs| _ = sum.text(inputs));
     sum.finish()
 }
 

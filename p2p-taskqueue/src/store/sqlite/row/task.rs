@@ -16,8 +16,9 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
     let id = columns.id()?;
     let (task_type, model_name, priority) = (columns.take()?, columns.take()?, columns.take()?);
     let (created_at, ready_at, not_before) = (columns.wall()?, columns.wall()?, columns.wall_if_any()?);
-    let spec = Spec {
+    let mut spec = Spec {
         id,
+        submitter: None,
         task_type,
         model_name,
         priority,
@@ -33,7 +34,9 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
         terms: columns.terms()?,
     };
     let sum = columns.sum()?;
-    let row = TaskRow { seq, spec, ready_at, not_before, payload: columns.take()? };
+    let payload = columns.take()?;
+    spec.submitter = columns.take()?;
+    let row = TaskRow { seq, spec, ready_at, not_before, payload };
     if sum == i64::from(task_sum(&row)) { Ok(row) } else { Err(RowError::Damaged) }
 }
 
@@ -41,7 +44,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
 pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::Result<()> {
     let spec = &row.spec;
     let mut statement =
-        connection.prepare_cached("INSERT INTO task VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+        connection.prepare_cached("INSERT INTO task VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
     statement.raw_bind_parameter(1, row.seq)?;
     statement.raw_bind_parameter(2, spec.id.as_bytes().as_slice())?;
     statement.raw_bind_parameter(3, &spec.task_type)?;
@@ -63,6 +66,7 @@ pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::R
     statement.raw_bind_parameter(19, spec.terms.result_ttl_s)?;
     statement.raw_bind_parameter(20, task_sum(row))?;
     statement.raw_bind_parameter(21, &row.payload)?;
+    statement.raw_bind_parameter(22, &spec.submitter)?;
     statement.raw_execute()?;
     Ok(())
 }
@@ -76,6 +80,8 @@ fn task_sum(row: &TaskRow) -> u32 {
     sum.bytes(spec.pin_to.map(PeerId::to_bytes).as_deref()).bytes(joined(&spec.after).as_deref());
     sum.int(spec.on_parent_failure == OnParentFailure::Run).text_if_any(spec.concurrency_key.as_ref());
     feed_terms(&mut sum, spec.terms);
+    // Rows of version 2 have none, and their checksums stay good.
+    spec.submitter.iter().for_each(|submitter| _ = sum.text(submitter));
     sum.finish_with(Some(&row.payload))
 }
 

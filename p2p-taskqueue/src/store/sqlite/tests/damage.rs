@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::List,
-    engine::{Live, Phase, Record, Spec, Standing},
+    engine::{Inputs, Live, Phase, Record, Spec, Standing},
     store::{Backend, Log, Meta, Reads, Rows, Seq, StoreError, TaskRow, Timer, TypeRow},
     task::{Json, TaskId, TaskStatus},
 };
@@ -265,6 +265,7 @@ fn one_of(seq: Seq) -> TaskRow {
         task_type: ["a", "b", "c"][usize::try_from(seq % 3).unwrap_or(0)].to_owned(),
         after: if seq % 8 == 5 { vec![super::sample::id(seq - 1)] } else { Vec::new() },
         labels: vec![format!("label-{}", seq % 4)],
+        submitter: (seq % 5 == 0).then(|| format!("submitter-{seq}")),
         ..row.spec
     };
     TaskRow { spec, ..row }
@@ -280,7 +281,11 @@ fn live_through(rows: &mut dyn Rows, row: &TaskRow) -> TestResult {
             rows.insert_ended(seq, id, &ended, Some(&Json::from_text(&format!("the result of {seq}"))))?;
             rows.set_timer(Timer::Removal, ended.expires_at, seq)?;
         }
-        3 => rows.put_live(seq, id, &running(row))?,
+        3 => {
+            let texts = |key: &str| BTreeMap::from([(key.to_owned(), Json::from_text(&format!("{key} of {seq}")))]);
+            let inputs = (seq % 16 == 3).then(|| Arc::new(Inputs::new(texts("question"), texts("answer"))));
+            rows.put_live(seq, id, &Live { inputs, ..running(row) })?;
+        }
         4 => {
             let ready_at = START.after(100.0);
             let live = Live { phase: Phase::Delayed, ready_at, deadline: Some(START.after(500.0)), ..row.fresh() };

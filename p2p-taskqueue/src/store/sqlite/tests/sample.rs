@@ -44,6 +44,7 @@ pub(super) fn task(seq: Seq) -> TaskRow {
     let created_at = Wall::from_micros(START.as_micros() + seq);
     let spec = Spec {
         id: id(seq),
+        submitter: None,
         task_type: submit.task_type,
         model_name: String::new(),
         priority: 5,
@@ -99,5 +100,6 @@ pub(super) fn completed(live: &Live) -> Ended {
         status_message: None,
         error: None,
         dead: false,
+        failed_by: None,
     }
 }

@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     Caller, PeerId, TaskQueueExt as _,
-    api::{CacheSet, Claim, Complete, Get, Limit, List, OnParentFailure, Pause, StatsQuery, Submit},
+    api::{
+        Answer, CacheSet, Claim, Complete, Fail, Get, Limit, List, OnParentFailure, Pause, Renew, StatsQuery, Submit,
+    },
     engine::Wall,
     store::{Backend, ManualClock, SqliteStore, StoreError, StoreOptions, conformance::soon},
     task::{Fence, Json, Task, TaskId, TaskStatus},
@@ -156,10 +158,22 @@ async fn write_the_fixture() -> TestResult {
         Submit { deadline_s: Some(5_000.0), priority: 2, ..text("with a deadline") },
         Submit { after: vec![parent], on_parent_failure: OnParentFailure::Run, ..text("after another") },
         Submit { concurrency_key: Some("k".to_owned()), ..text("with a key") },
+        Submit { submitter: Some("laptop".to_owned()), ..text("of a submitter") },
     ];
     for submit in new {
         soon(store.submit(&ME, Submit { task_type: "new".to_owned(), ..submit })).await?;
     }
+    let once = Submit { task_type: "once".to_owned(), max_attempts: 1, ..text("failed by its worker") };
+    soon(store.submit(&ME, once)).await?;
+    let fence = claimed_as(&store, "once").await?;
+    let fail = Fail { task_id: fence.0, fence: fence.1, error: "no".to_owned(), retryable: false, delay_s: None };
+    soon(store.fail(&ME, fail)).await?;
+    soon(store.submit(&ME, Submit { task_type: "asking".to_owned(), ..text("asking") })).await?;
+    let fence = claimed_as(&store, "asking").await?;
+    let texts = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), Json::from_text(key))).collect();
+    let ask = Renew { input_requests: texts(&["open", "answered"]), ..Renew::new(fence.0, fence.1, 86_400.0) };
+    soon(store.renew(&ME, ask)).await?;
+    soon(store.answer(&ME, Answer { task_id: fence.0, input_responses: texts(&["answered"]) })).await?;
     let cached = CacheSet { key: "cached".to_owned(), value: Json::from_text("value"), ttl_s: Some(9_000.0) };
     soon(store.cache_set(&ME, cached)).await?;
     soon(store.pause(&ME, Pause { task_types: vec!["paused".to_owned()], drain: false })).await?;
@@ -225,6 +239,12 @@ fn text(text: &str) -> Submit {
 async fn claimed_text(store: &SqliteStore, claim: Claim) -> Result<String, Box<dyn Error>> {
     let task = soon(store.claim(&ME, Claim { wait_s: 10.0, ..claim })).await?.task.ok_or("a task in time")?;
     Ok(task.payload.to()?)
+}
+
+async fn claimed_as(store: &SqliteStore, task_type: &str) -> Result<(TaskId, Fence), Box<dyn Error>> {
+    let claim = Claim { supported_task_types: vec![task_type.to_owned()], lease_s: 86_400.0, ..Claim::new("w") };
+    let task = soon(store.claim(&ME, claim)).await?.task.ok_or("a task")?;
+    Ok((task.task_id, task.fence.ok_or("a fence")?))
 }
 
 fn open(path: &Path, clock: &Arc<ManualClock>) -> Result<SqliteStore, StoreError> {

@@ -1,21 +1,24 @@
 //! Workers over real queues: one local, one that stands for a peer's.
 
+mod contact;
+
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use p2p_taskqueue::{
-    Caller, ErrorCode, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskQueueExt as _,
+    Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskQueueExt as _,
     TaskStatus,
-    api::{Cancel, Get, Submit, Wait},
+    api::{Cancel, Get, Renew, Submit, Wait},
     carrier::LocalQueue,
     store::{SqliteStore, StoreOptions},
-    worker::{Handler, Outcome, Stop, Worker, WorkerConfig},
+    worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
 };
 use runtime_bridge::{Runtime, TokioRuntime};
 use tempfile::TempDir;
@@ -37,6 +40,12 @@ struct Mesh {
     us: PeerId,
     /// How many reports to the other node are lost on the way.
     reports_lost: AtomicUsize,
+    /// Renewals of tasks of either node.
+    renewals: AtomicUsize,
+    /// Whether the nodes are of a version whose renewals do not wait.
+    is_old: AtomicBool,
+    /// By task, as it was last renewed with.
+    fences: Mutex<HashMap<TaskId, Fence>>,
     runtime: Arc<dyn Runtime>,
     _folder: TempDir,
 }
@@ -51,8 +60,29 @@ impl Mesh {
             Ok(LocalQueue::new(Arc::new(store), owner, Arc::clone(&runtime)))
         };
         let (here, there) = (queue("here")?, queue("there")?);
-        let reports_lost = AtomicUsize::new(0);
-        Ok(Arc::new(Self { here, there, us: PeerId::random(), reports_lost, runtime, _folder: folder }))
+        Ok(Arc::new(Self {
+            here,
+            there,
+            us: PeerId::random(),
+            reports_lost: AtomicUsize::new(0),
+            renewals: AtomicUsize::new(0),
+            is_old: AtomicBool::new(false),
+            fences: Mutex::default(),
+            runtime,
+            _folder: folder,
+        }))
+    }
+
+    fn fence(&self, task: TaskId) -> Option<Fence> {
+        self.fences.lock().expect("a short lock").get(&task).copied()
+    }
+
+    fn counted(&self, request: Request) -> Request {
+        let Request::Renew(renew) = request else { return request };
+        self.renewals.fetch_add(1, Ordering::SeqCst);
+        self.fences.lock().expect("a short lock").insert(renew.task_id, renew.fence);
+        let wait_s = if self.is_old.load(Ordering::SeqCst) { 0.0 } else { renew.wait_s };
+        Request::Renew(Renew { wait_s, ..renew })
     }
 
     /// A worker of the first node that takes from both.
@@ -67,13 +97,20 @@ impl Mesh {
 #[async_trait]
 impl TaskQueue for Mesh {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
-        let Request::At(at) = request else { return self.here.call(caller, request).await };
-        let is_report = matches!(*at.request, Request::Complete(_) | Request::Fail(_) | Request::Release(_));
+        let (is_here, request) = match request {
+            Request::At(at) => (false, *at.request),
+            request => (true, request),
+        };
+        let request = self.counted(request);
+        if is_here {
+            return self.here.call(caller, request).await;
+        }
+        let is_report = matches!(request, Request::Complete(_) | Request::Fail(_) | Request::Release(_));
         let lose = |lost: usize| lost.checked_sub(1);
         if is_report && self.reports_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
             return Err(QueueError::new(ErrorCode::Unreachable, "the peer is restarting"));
         }
-        self.there.call(&Caller::Peer(self.us), *at.request).await
+        self.there.call(&Caller::Peer(self.us), request).await
     }
 }
 
@@ -103,12 +140,12 @@ impl Strings {
 
 #[async_trait]
 impl Handler for Puppet {
-    async fn run(&self, task: &Task, mut stop: Stop) -> Outcome {
+    async fn run(&self, task: &Task, mut contact: Contact) -> Outcome {
         self.begun.send(task.task_id).await.ok();
         let mut ends = self.ends.lock().await;
         tokio::select! {
             end = ends.recv() => end.unwrap_or(Outcome::Stopped),
-            () = stop.requested() => Outcome::Stopped,
+            () = contact.stop_requested() => Outcome::Stopped,
         }
     }
 }

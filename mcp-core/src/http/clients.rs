@@ -1,0 +1,91 @@
+use p2p_taskqueue::{ErrorCode, QueueError};
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
+
+use crate::{McpConfig, config::TokenDigest, principal::Principal};
+
+/// Those who may ask, each by a token of its own. None: anybody may.
+#[derive(Debug)]
+pub(super) struct Clients(Vec<(Option<TokenDigest>, Principal)>);
+
+impl Clients {
+    pub(super) fn new(config: &McpConfig) -> Self {
+        let client = |(name, token): &(Box<str>, crate::BearerToken)| {
+            let principal =
+                Principal::sharing(name.clone(), config.requests_per_client_max, config.waits_per_client_max);
+            (token.digest(), principal)
+        };
+        Self(config.clients.iter().map(client).collect())
+    }
+
+    /// Who shows this `Authorization` header.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized` when a token is asked for and this is none of them.
+    pub(super) fn who(&self, authorization: Option<&[u8]>) -> Result<Principal, QueueError> {
+        if self.0.is_empty() {
+            return Ok(Principal::default());
+        }
+        let found = authorization.and_then(bearer).and_then(|token| self.holder(token));
+        found.cloned().ok_or_else(|| QueueError::new(ErrorCode::Unauthorized, "show the bearer token of this server"))
+    }
+
+    /// Compares with every token, wherever the right one stands: the time that it takes says nothing of any of them,
+    /// not even its length, for what is compared are digests.
+    fn holder(&self, shown: &[u8]) -> Option<&Principal> {
+        let shown = TokenDigest::of(shown);
+        let mut place = 0_u32;
+        for (number, (token, _)) in (1..).zip(&self.0) {
+            let is_it = token.as_ref().map_or_else(|| 0.into(), |token| token.as_bytes().ct_eq(shown.as_bytes()));
+            place.conditional_assign(&number, is_it);
+        }
+        let index = usize::try_from(place).ok()?.checked_sub(1)?;
+        self.0.get(index).map(|(_, principal)| principal)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Principal> {
+        self.0.iter().map(|(_, principal)| principal)
+    }
+}
+
+/// The token of `Bearer TOKEN`; the scheme is case-insensitive.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
+}
+
+const SCHEME: &[u8] = b"bearer ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BearerToken;
+
+    fn clients(tokens: &[(&str, &str)]) -> Clients {
+        let config = McpConfig::default();
+        let named =
+            |config: McpConfig, (name, token): &(&str, &str)| config.with_client(*name, BearerToken::new(token));
+        Clients::new(&tokens.iter().fold(config, named))
+    }
+
+    fn who<'a>(clients: &'a Clients, authorization: &str) -> Option<&'a str> {
+        let name = clients.who(Some(authorization.as_bytes())).ok()?.name()?.to_owned();
+        clients.all().filter_map(Principal::name).find(|known| *known == name)
+    }
+
+    #[test]
+    fn each_token_is_its_clients() {
+        let clients = clients(&[("laptop", "sesame"), ("phone", "poppy"), ("forgotten", "")]);
+        assert_eq!(who(&clients, "Bearer sesame"), Some("laptop"));
+        assert_eq!(who(&clients, "bearer  poppy "), Some("phone"));
+        for shown in ["", "Bearer", "Bearer ", "Bearer sesam", "Bearer sesame2", "Bearer Sesame", "Basic sesame"] {
+            assert_eq!(who(&clients, shown), None, "{shown:?}");
+        }
+        assert_eq!(clients.who(None).unwrap_err().code, ErrorCode::Unauthorized);
+    }
+
+    #[test]
+    fn without_tokens_it_is_nobody_in_particular() {
+        assert_eq!(clients(&[]).who(None).unwrap().name(), None);
+    }
+}

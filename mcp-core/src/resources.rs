@@ -1,0 +1,189 @@
+//! What can be read without a tool: a task and its result, the node, its peers.
+
+use p2p_taskqueue::{
+    ErrorCode, Json, QueueError, Task, TaskId,
+    api::{Get, List, Order, Peers, StatusQuery, Target},
+};
+use rmcp::{
+    ErrorData,
+    model::{
+        CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource, ResourceContents,
+        ResourceTemplate,
+    },
+};
+use serde::Serialize;
+
+use crate::{call::Asker, error::rpc_error};
+
+/// Something that has an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Node,
+    Peers,
+    Task(TaskId),
+    TaskResult(TaskId),
+}
+
+impl Place {
+    fn parse(uri: &str) -> Option<Self> {
+        match uri.strip_prefix(SCHEME)? {
+            "node" => Some(Self::Node),
+            "peers" => Some(Self::Peers),
+            rest => {
+                let rest = rest.strip_prefix("tasks/")?;
+                match rest.strip_suffix("/result") {
+                    Some(id) => id.parse().ok().map(Self::TaskResult),
+                    None => rest.parse().ok().map(Self::Task),
+                }
+            }
+        }
+    }
+}
+
+/// A page: the node and its peers, then the tasks of the local node, the newest first.
+///
+/// # Errors
+///
+/// What the queue answers.
+pub(crate) async fn list(asker: Asker<'_>, cursor: Option<String>) -> Result<ListResourcesResult, ErrorData> {
+    let is_first = cursor.is_none();
+    let list = List { order: Order::Newest, limit: PAGE_TASKS, cursor, ..List::default() };
+    let page = asker.ask(Target::default(), list).await.map_err(|error| rpc_error(&error))?;
+    let mut resources = if is_first { places() } else { Vec::new() };
+    resources.extend(page.tasks.iter().map(of_task));
+    let mut result = ListResourcesResult::with_all_items(resources);
+    result.next_cursor = page.next_cursor;
+    result.ttl_ms = Some(0);
+    result.cache_scope = Some(CacheScope::Private);
+    Ok(result)
+}
+
+/// The forms of the addresses.
+pub(crate) fn templates() -> ListResourceTemplatesResult {
+    let task = ResourceTemplate::new(format!("{SCHEME}tasks/{{id}}"), "task")
+        .with_title("A task")
+        .with_description("The record of a task, by its task_id: status, progress, payload, result, error.")
+        .with_mime_type(JSON);
+    let result = ResourceTemplate::new(format!("{SCHEME}tasks/{{id}}/result"), "task-result")
+        .with_title("A task's result")
+        .with_description("What came out of a completed task, by its task_id: a text as it is, anything else as JSON.");
+    let mut templates = ListResourceTemplatesResult::with_all_items(vec![task, result]);
+    templates.ttl_ms = Some(FOREVER_MS);
+    templates.cache_scope = Some(CacheScope::Public);
+    templates
+}
+
+/// Reads what has this address.
+///
+/// # Errors
+///
+/// "Resource not found" for an unknown address, task, or a result that there is not; else what the queue answers.
+pub(crate) async fn read(asker: Asker<'_>, uri: &str) -> Result<ReadResourceResult, ErrorData> {
+    let place = Place::parse(uri).ok_or_else(|| absent(uri, "there is nothing at this address"))?;
+    let (text, mime_type, ttl_ms) = fetch(asker, place).await.map_err(|error| match error.code {
+        ErrorCode::NotFound | ErrorCode::WrongState => absent(uri, &error.message),
+        _ => rpc_error(&error),
+    })?;
+    let contents = ResourceContents::text(text, uri).with_mime_type(mime_type);
+    Ok(ReadResourceResult::new(vec![contents]).with_ttl_ms(ttl_ms).with_cache_scope(CacheScope::Private))
+}
+
+async fn fetch(asker: Asker<'_>, place: Place) -> Result<(String, &'static str, u64), QueueError> {
+    let here = Target::default();
+    Ok(match place {
+        Place::Node => {
+            let query = StatusQuery { detail: true, ..StatusQuery::default() };
+            (as_json(&asker.ask(here, query).await?)?, JSON, 0)
+        }
+        Place::Peers => (as_json(&asker.ask(here, Peers::default()).await?)?, JSON, 0),
+        Place::Task(task_id) => {
+            let task = asker.ask(here, Get { task_id }).await?.task;
+            (as_json(&task)?, JSON, ttl_ms(&task))
+        }
+        Place::TaskResult(task_id) => {
+            let task = asker.ask(here, Get { task_id }).await?.task;
+            let ttl_ms = ttl_ms(&task);
+            let (status, result) = (task.status, task.result);
+            let (text, mime_type) = result.map(plain).ok_or_else(|| {
+                QueueError::new(ErrorCode::WrongState, format!("task {task_id} is {status}: it has no result"))
+            })?;
+            (text, mime_type, ttl_ms)
+        }
+    })
+}
+
+/// A JSON string is a text; anything else stays JSON.
+fn plain(result: Json) -> (String, &'static str) {
+    match result.to::<String>() {
+        Ok(text) => (text, "text/plain"),
+        Err(_) => (result.into_text(), JSON),
+    }
+}
+
+fn places() -> Vec<Resource> {
+    vec![
+        Resource::new(format!("{SCHEME}node"), "node")
+            .with_title("The local node")
+            .with_description("How the node stands: version, mode, task types of its workers, queue, connections.")
+            .with_mime_type(JSON),
+        Resource::new(format!("{SCHEME}peers"), "peers")
+            .with_title("The machines of the mesh")
+            .with_description("The peers that the node knows: ids, addresses, whether connected.")
+            .with_mime_type(JSON),
+    ]
+}
+
+fn of_task(task: &Task) -> Resource {
+    let Task { task_id, task_type, status, .. } = task;
+    Resource::new(format!("{SCHEME}tasks/{task_id}"), task_id.to_string())
+        .with_title(format!("{task_type}: {status}"))
+        .with_mime_type(JSON)
+}
+
+const fn ttl_ms(task: &Task) -> u64 {
+    if task.status.is_terminal() { ENDED_MS } else { 0 }
+}
+
+fn as_json(answer: &impl Serialize) -> Result<String, QueueError> {
+    serde_json::to_string(answer).map_err(|error| QueueError::new(ErrorCode::Internal, error.to_string()))
+}
+
+fn absent(uri: &str, why: &str) -> ErrorData {
+    ErrorData::resource_not_found(format!("{uri:?}: {why}"), None)
+}
+
+const SCHEME: &str = "taskmesh://";
+
+const JSON: &str = "application/json";
+
+/// A page that a person looks through.
+const PAGE_TASKS: u32 = 50;
+
+/// A record does not change after the end, but it may be removed.
+const ENDED_MS: u64 = 60_000;
+
+/// The forms change only with the program.
+const FOREVER_MS: u64 = 24 * 3_600 * 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_one_place_or_none() {
+        let id = TaskId::from_bytes([7; 16]);
+        assert_eq!(Place::parse("taskmesh://node"), Some(Place::Node));
+        assert_eq!(Place::parse(&format!("taskmesh://tasks/{id}")), Some(Place::Task(id)));
+        assert_eq!(Place::parse(&format!("taskmesh://tasks/{id}/result")), Some(Place::TaskResult(id)));
+        for uri in ["", "node", "taskmesh://", "taskmesh://node/", "taskmesh://tasks/", "taskmesh://tasks/x/result"] {
+            assert_eq!(Place::parse(uri), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_as_text_and_anything_else_as_it_was_given() {
+        assert_eq!(plain(Json::from_text("a\nb")), ("a\nb".to_owned(), "text/plain"));
+        let number = r#"{"n":1.50}"#;
+        assert_eq!(plain(Json::parse(number.to_owned()).unwrap()), (number.to_owned(), JSON));
+    }
+}

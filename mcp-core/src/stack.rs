@@ -1,0 +1,126 @@
+//! The HTTP stack and the tasks of this crate under another handler: for the conformance suite, whose fixtures are no tools
+//! of the product. No part of the crate's interface; it changes as rmcp does.
+
+use std::sync::Arc;
+
+use axum::Router;
+use p2p_taskqueue::{
+    QueueError, Task, TaskQueue,
+    api::{Submit, Target},
+};
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, GetTaskParams, GetTaskResult,
+        JsonObject, UpdateTaskParams,
+    },
+    service::RequestContext,
+};
+
+use crate::{
+    McpConfig,
+    call::{Asker, Calls},
+    error::rpc_error,
+    handler::{principal, raw_arguments},
+    http::Gate,
+    server,
+    tasks::{self, Reply, Work, until_gone},
+};
+
+/// Serves the handler as `McpServer::router` does the product's.
+pub fn router<H: ServerHandler + Clone>(handler: H, config: McpConfig, queue: Arc<dyn TaskQueue>) -> Router {
+    let calls = Arc::new(Calls::new(queue, &config));
+    server::router(handler, &Arc::new(Gate::new(config)), &calls)
+}
+
+/// The arguments of a tool call, which the checks before rmcp have put aside.
+///
+/// # Errors
+///
+/// The client's mistake when they are no JSON object.
+pub fn arguments(
+    request: &CallToolRequestParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<JsonObject, ErrorData> {
+    let raw = raw_arguments(request, context)?;
+    serde_json::from_slice(&raw).map_err(|error| rpc_error(&QueueError::invalid("arguments", error)))
+}
+
+/// Tool calls that are durable tasks, and the methods by which clients follow them.
+#[derive(Debug, Clone)]
+pub struct DurableTasks(tasks::DurableTasks);
+
+impl DurableTasks {
+    /// Makes tool results of records by `shape`: its second argument says whether the task has ended.
+    #[must_use]
+    pub fn new(queue: Arc<dyn TaskQueue>, config: &McpConfig, shape: fn(Task, bool) -> CallToolResult) -> Self {
+        Self(tasks::DurableTasks::new(Arc::new(Calls::new(queue, config)), shape))
+    }
+
+    /// Whether the client of this request can be given a handle.
+    #[must_use]
+    pub fn declared(context: &RequestContext<RoleServer>) -> bool {
+        tasks::declares(context)
+    }
+
+    /// Submits the task and answers with its handle, or with its end where the client cannot be given one.
+    ///
+    /// # Errors
+    ///
+    /// None: the queue's refusals are answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// A task that was submitted goes on.
+    pub async fn run(
+        &self,
+        submit: Submit,
+        timeout_s: f64,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let principal = principal(context);
+        let asker = Asker::new(self.0.calls(), &principal);
+        let work = Work { submit, target: Target::default(), timeout_s };
+        let reply = until_gone(context, self.0.run(work, asker, context)).await;
+        Ok(reply.unwrap_or_else(|error| Reply::refused(&error)).response)
+    }
+
+    /// `tasks/get`.
+    ///
+    /// # Errors
+    ///
+    /// The protocol's.
+    pub async fn get(
+        &self,
+        params: GetTaskParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.0.get(params, context).await
+    }
+
+    /// `tasks/update`.
+    ///
+    /// # Errors
+    ///
+    /// The protocol's.
+    pub async fn update(
+        &self,
+        params: UpdateTaskParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.0.update(params, context).await
+    }
+
+    /// `tasks/cancel`.
+    ///
+    /// # Errors
+    ///
+    /// The protocol's.
+    pub async fn cancel(
+        &self,
+        params: CancelTaskParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.0.cancel(params, context).await
+    }
+}

@@ -1,0 +1,107 @@
+use std::{fmt, future::Future, sync::Arc};
+
+use p2p_taskqueue::{
+    ErrorCode, QueueError,
+    api::{Get, Outcome, Submitted, Target, Wait},
+};
+use rmcp::{RoleServer, model::ProtocolVersion, service::RequestContext};
+
+use super::{
+    progress, record,
+    work::{Reply, Shape, Work},
+};
+use crate::call::{Asker, Calls};
+
+/// Tool calls that are tasks, and the methods by which clients follow them.
+#[derive(Clone)]
+pub(crate) struct DurableTasks {
+    pub(super) calls: Arc<Calls>,
+    pub(super) shape: Shape,
+}
+
+impl DurableTasks {
+    pub(crate) fn new(calls: Arc<Calls>, shape: Shape) -> Self {
+        Self { calls, shape }
+    }
+
+    #[cfg(feature = "fixtures")]
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// Submits the work and answers with its handle, or with its end where the client cannot be given one.
+    ///
+    /// # Cancel safety
+    ///
+    /// A task that was submitted goes on.
+    pub(crate) async fn run(&self, work: Work, asker: Asker<'_>, context: &RequestContext<RoleServer>) -> Reply {
+        let reply =
+            if declares(context) { hand_out(work, asker).await } else { self.wait_for(work, asker, context).await };
+        reply.unwrap_or_else(|error| Reply::refused(&error))
+    }
+
+    async fn wait_for(
+        &self,
+        work: Work,
+        asker: Asker<'_>,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Reply, QueueError> {
+        let submitted = asker.ask(work.target.clone(), work.submit).await?;
+        let wait = Wait::one(submitted.task_id, work.timeout_s);
+        let waited = progress::wait(asker, work.target, wait, context).await;
+        let waited = waited.map_err(|error| submitted_but(&submitted, "waiting for it", error))?;
+        let task = waited.task.ok_or_else(no_record)?;
+        Ok(Reply::ended((self.shape)(task, waited.done)))
+    }
+}
+
+impl fmt::Debug for DurableTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DurableTasks").field("calls", &self.calls).finish_non_exhaustive()
+    }
+}
+
+/// Whether the request itself says that its client follows tasks. What a session said once does not count: the extension
+/// is of 2026-07-28, and an older client would not know what to do with a handle.
+pub(crate) fn declares(context: &RequestContext<RoleServer>) -> bool {
+    is_modern(context) && context.meta.client_capabilities().is_some_and(|client| client.supports_tasks())
+}
+
+pub(super) fn is_modern(context: &RequestContext<RoleServer>) -> bool {
+    // Versions are dates, whose order is that of their texts.
+    let version = context.meta.protocol_version();
+    version.is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+}
+
+/// The handle is answered only when its record can be read without a target, as `tasks/get` will read it.
+async fn hand_out(work: Work, asker: Asker<'_>) -> Result<Reply, QueueError> {
+    let submitted = asker.ask(work.target, work.submit).await?;
+    let got = asker.ask(Target::default(), Get { task_id: submitted.task_id }).await;
+    let got = got.map_err(|error| submitted_but(&submitted, "reading it", error))?;
+    Ok(Reply::handle(record::handle(&got.task)))
+}
+
+/// The task is there although more is not known: whoever reads the error must not submit it again.
+fn submitted_but(submitted: &Submitted, doing: &str, mut error: QueueError) -> QueueError {
+    error.message = format!(
+        "task {} was submitted, but {doing} failed: {}; go on with p2p_taskqueue_wait_task",
+        submitted.task_id, error.message
+    );
+    error.outcome = Outcome::Unknown;
+    error
+}
+
+fn no_record() -> QueueError {
+    QueueError::new(ErrorCode::Internal, "the queue answered a wait without the record")
+}
+
+/// Does it until the client goes away: rmcp itself lets a handler run on.
+pub(crate) async fn until_gone<T>(
+    context: &RequestContext<RoleServer>,
+    work: impl Future<Output = T>,
+) -> Result<T, QueueError> {
+    tokio::select! {
+        done = work => Ok(done),
+        () = context.ct.cancelled() => Err(QueueError::new(ErrorCode::Interrupted, "the client went away")),
+    }
+}

@@ -1,0 +1,132 @@
+//! `tasks/get`, `tasks/update` and `tasks/cancel`.
+
+use std::collections::BTreeMap;
+
+use p2p_taskqueue::{
+    ErrorCode, Json, QueueError, Task, TaskId,
+    api::{Answer, Cancel, Get, Target},
+};
+use rmcp::{
+    ErrorData, RoleServer,
+    model::{
+        CancelTaskMethod, CancelTaskParams, ConstString, GetTaskMethod, GetTaskParams, GetTaskResult, UpdateTaskMethod,
+        UpdateTaskParams,
+    },
+    service::RequestContext,
+};
+
+use super::{
+    DurableTasks,
+    handle::{is_modern, until_gone},
+    record,
+};
+use crate::{call::Asker, error::rpc_error, handler::principal, principal::Principal};
+
+impl DurableTasks {
+    /// How a task stands.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of_client`]'s.
+    pub(crate) async fn get(
+        &self,
+        params: GetTaskParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        check_era::<GetTaskMethod>(context)?;
+        let principal = principal(context);
+        let found = self.of_client(&params.task_id, &principal);
+        let task = until_gone(context, found).await.map_err(|error| rpc_error(&error))??;
+        let client = context.meta.client_capabilities().unwrap_or_default();
+        Ok(GetTaskResult::new(record::state(task, &client, self.shape)))
+    }
+
+    /// Hands the worker the answers to what it asks for; those to anything else are dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of_client`]'s, and the queue's refusal of the answers.
+    pub(crate) async fn update(
+        &self,
+        params: UpdateTaskParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        check_era::<UpdateTaskMethod>(context)?;
+        let principal = principal(context);
+        let answering = async {
+            let task = self.of_client(&params.task_id, &principal).await?;
+            let open = params.input_responses.iter().filter(|(key, _)| task.input_requests.contains_key(*key));
+            let read = |(key, response)| Json::from_value(response).map(|json| (String::clone(key), json));
+            let responses: Result<BTreeMap<_, _>, _> = open.map(read).collect();
+            let input_responses =
+                responses.map_err(|error| rpc_error(&QueueError::invalid("inputResponses", error)))?;
+            if input_responses.is_empty() {
+                return Ok(());
+            }
+            let answer = Answer { task_id: task.task_id, input_responses };
+            let asker = Asker::new(&self.calls, &principal);
+            let answered = asker.ask(Target::default(), answer).await;
+            answered.map(|_| ()).or_else(|error| acknowledge(&error))
+        };
+        until_gone(context, answering).await.map_err(|error| rpc_error(&error))?
+    }
+
+    /// Calls a task off; the worker of one that runs is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of_client`]'s, and the queue's refusal.
+    pub(crate) async fn cancel(
+        &self,
+        params: CancelTaskParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        check_era::<CancelTaskMethod>(context)?;
+        let principal = principal(context);
+        let cancelling = async {
+            let task = self.of_client(&params.task_id, &principal).await?;
+            if task.status.is_terminal() {
+                return Ok(());
+            }
+            let cancel = Cancel { task_id: task.task_id, reason: REASON.to_owned() };
+            let asker = Asker::new(&self.calls, &principal);
+            let cancelled = asker.ask(Target::default(), cancel).await;
+            cancelled.map(|_| ()).or_else(|error| acknowledge(&error))
+        };
+        until_gone(context, cancelling).await.map_err(|error| rpc_error(&error))?
+    }
+
+    /// The record of a task that the client itself submitted.
+    ///
+    /// # Errors
+    ///
+    /// The same for an id that is malformed, unknown or expired and for somebody else's task, so that nothing can be
+    /// found out by trying; else the queue's own, with its code, when the record cannot be read now.
+    async fn of_client(&self, task_id: &str, principal: &Principal) -> Result<Task, ErrorData> {
+        let task_id: TaskId = task_id.parse().map_err(|_| unknown_task())?;
+        let got = Asker::new(&self.calls, principal).ask(Target::default(), Get { task_id }).await;
+        let task = got.map_err(|error| refusal(&error))?.task;
+        if task.submitter.as_deref() == principal.name() { Ok(task) } else { Err(unknown_task()) }
+    }
+}
+
+/// Before 2026-07-28 there is no such method.
+fn check_era<M: ConstString>(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    if is_modern(context) { Ok(()) } else { Err(ErrorData::method_not_found::<M>()) }
+}
+
+/// A task that has ended meanwhile is neither answered nor called off, and that is fine.
+fn acknowledge(error: &QueueError) -> Result<(), ErrorData> {
+    if error.code == ErrorCode::AlreadyFinished { Ok(()) } else { Err(refusal(error)) }
+}
+
+fn refusal(error: &QueueError) -> ErrorData {
+    if error.code == ErrorCode::NotFound { unknown_task() } else { rpc_error(error) }
+}
+
+fn unknown_task() -> ErrorData {
+    rpc_error(&QueueError::new(ErrorCode::NotFound, "no such task of yours, or its result has expired"))
+}
+
+/// What the record says of a task that was called off this way.
+const REASON: &str = "cancelled by its client";

@@ -1,0 +1,93 @@
+use std::{pin::pin, time::Duration};
+
+use p2p_taskqueue::{
+    QueueError, Task,
+    api::{Get, Target, Wait, Waited},
+};
+use rmcp::{
+    RoleServer,
+    model::{ProgressNotificationParam, ProgressToken},
+    service::RequestContext,
+};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::call::Asker;
+
+/// Waits for a task's end, and meanwhile tells a client that asks for it how far the task is.
+///
+/// One wait lasts until the end, so that this comes at once and the wait keeps its place among those that may wait; the
+/// record is read beside it.
+pub(super) async fn wait(
+    asker: Asker<'_>,
+    target: Target,
+    wait: Wait,
+    context: &RequestContext<RoleServer>,
+) -> Result<Waited, QueueError> {
+    let task_id = wait.task_id;
+    let mut end = pin!(asker.ask(target.clone(), wait));
+    let (Some(token), Some(task_id)) = (context.meta.get_progress_token(), task_id) else { return end.await };
+    let mut told = Told::new(token);
+    let mut looks = tokio::time::interval_at(Instant::now() + LOOKS_EVERY, LOOKS_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let look = async {
+            looks.tick().await;
+            asker.ask(target.clone(), Get { task_id }).await
+        };
+        let looked = tokio::select! {
+            biased;
+            waited = &mut end => return waited,
+            looked = look => looked,
+        };
+        // Whatever is wrong, the wait says it.
+        let Some(news) = looked.ok().and_then(|got| told.news(&got.task)) else { continue };
+        // Told to its end, for nothing may come after the answer.
+        let telling = context.peer.notify_progress(news);
+        if tokio::time::timeout(TELLING_MAX, telling).await.is_err() {
+            return end.await;
+        }
+    }
+}
+
+/// What the client knows.
+#[derive(Debug)]
+struct Told {
+    token: ProgressToken,
+    progress: Option<f64>,
+    message: Option<String>,
+    /// The number of the last notification: each must be larger than the one before.
+    last: Option<f64>,
+}
+
+impl Told {
+    const fn new(token: ProgressToken) -> Self {
+        Self { token, progress: None, message: None, last: None }
+    }
+
+    /// What has changed since; nothing when nothing has.
+    fn news(&mut self, task: &Task) -> Option<ProgressNotificationParam> {
+        if (task.progress, &task.status_message) == (self.progress, &self.message) {
+            return None;
+        }
+        (self.progress, self.message) = (task.progress, task.status_message.clone());
+        let progress = task.progress.unwrap_or_default();
+        let progress = self.last.map_or(progress, |last| progress.max(last + STEP));
+        self.last = Some(progress);
+        let news = ProgressNotificationParam::new(self.token.clone(), progress).with_total(1.0);
+        Some(match &self.message {
+            Some(message) => news.with_message(message),
+            None => news,
+        })
+    }
+}
+
+/// As often as somebody who watches wants to see a change.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a client may take to read a notification before it gets no more of them: its wait holds a place that others
+/// want.
+const TELLING_MAX: Duration = Duration::from_secs(10);
+
+/// What a notification adds when only the words have changed, or the work has begun again: more than rounding loses, less
+/// than anybody sees.
+const STEP: f64 = 1e-6;

@@ -1,0 +1,150 @@
+//! A task's record as the extension shows it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, SecondsFormat};
+use p2p_taskqueue::{FailedBy, Task, TaskStatus};
+use rmcp::model::{
+    ClientCapabilities, CreateTaskResult, DetailedTask, InputRequest, InputRequests, JsonObject, Task as RpcTask,
+    TaskPayload, TaskStatus as RpcStatus,
+};
+use serde_json::{Value, json};
+
+use super::work::Shape;
+
+/// The handle of a task that was just submitted. It says `working` whatever the record says: what a task ended with is
+/// read with `tasks/get`, and a client may leave that out when the handle says that it has ended.
+pub(super) fn handle(task: &Task) -> CreateTaskResult {
+    CreateTaskResult::new(described(task, working(task)))
+}
+
+/// All that is known of a task, for a client with these capabilities.
+pub(super) fn state(task: Task, client: &ClientCapabilities, shape: Shape) -> DetailedTask {
+    match task.status {
+        TaskStatus::Queued => DetailedTask::new(described(&task, working(&task)), TaskPayload::Working),
+        TaskStatus::Running => running(&task, client),
+        TaskStatus::Cancelled => DetailedTask::new(described(&task, task.error.clone()), TaskPayload::Cancelled),
+        TaskStatus::Failed if task.failed_by == Some(FailedBy::Queue) => {
+            DetailedTask::new(described(&task, None), TaskPayload::Failed { error: given_up(&task) })
+        }
+        // A tool that failed has ended all the same: its result says so.
+        TaskStatus::Completed | TaskStatus::Failed => {
+            let told = described(&task, None);
+            DetailedTask::new(told, TaskPayload::Completed { result: object(serde_json::to_value(shape(task, true))) })
+        }
+    }
+}
+
+fn running(task: &Task, client: &ClientCapabilities) -> DetailedTask {
+    let message = working(task);
+    if task.input_requests.is_empty() {
+        return DetailedTask::new(described(task, message), TaskPayload::Working);
+    }
+    let input_requests = askable(task, client);
+    if input_requests.is_empty() {
+        let message = format!("{}; {UNASKABLE}", message.unwrap_or_default());
+        return DetailedTask::new(described(task, Some(message)), TaskPayload::Working);
+    }
+    DetailedTask::new(described(task, message), TaskPayload::InputRequired { input_requests })
+}
+
+/// What the worker asks for, as far as the protocol has words for it and the client says that it can be asked.
+fn askable(task: &Task, client: &ClientCapabilities) -> InputRequests {
+    let read = |(key, request): (&String, &p2p_taskqueue::Json)| {
+        let request: InputRequest = request.to().ok()?;
+        can_be_asked(client, &request).then(|| (key.clone(), request))
+    };
+    task.input_requests.iter().filter_map(read).collect()
+}
+
+fn can_be_asked(client: &ClientCapabilities, request: &InputRequest) -> bool {
+    match request {
+        InputRequest::Elicitation(_) => client.elicitation.is_some(),
+        InputRequest::CreateMessage(_) => client.sampling.is_some(),
+        InputRequest::ListRoots(_) => client.roots.is_some(),
+        _ => false,
+    }
+}
+
+/// How a task that has not ended stands, in words.
+fn working(task: &Task) -> Option<String> {
+    match (task.status, &task.error) {
+        (TaskStatus::Queued, Some(error)) if task.attempt > 0 => {
+            Some(format!("queued again after a failed attempt: {error}"))
+        }
+        (TaskStatus::Queued, _) => Some("queued".to_owned()),
+        (TaskStatus::Running, _) => Some(at_work(task)),
+        _ => None,
+    }
+}
+
+fn at_work(task: &Task) -> String {
+    let message = task.status_message.as_deref().filter(|message| !message.is_empty()).unwrap_or("running");
+    match task.progress {
+        Some(progress) => format!("{message} ({:.0} %)", progress * 100.0),
+        None => message.to_owned(),
+    }
+}
+
+fn given_up(task: &Task) -> JsonObject {
+    let message = task.error.as_deref().unwrap_or("the queue gave the task up");
+    object(Ok(json!({
+        "code": rmcp::model::ErrorCode::INTERNAL_ERROR,
+        "message": message,
+        "data": { "task_id": task.task_id, "task_type": task.task_type, "attempt": task.attempt },
+    })))
+}
+
+fn described(task: &Task, message: Option<String>) -> RpcTask {
+    let ids = task.task_id.to_string();
+    let mut told = RpcTask::new(ids, RpcStatus::Working, iso(task.created_at), iso(task.updated_at));
+    told.status_message = message;
+    if task.status.is_terminal() {
+        told.ttl_ms = Some(millis(task.updated_at + task.result_ttl_s - task.created_at));
+    } else {
+        told.poll_interval_ms = Some(poll_interval(now() - task.created_at));
+    }
+    told
+}
+
+/// A task that has just begun may end soon; one that has lasted does not hurry.
+fn poll_interval(age_s: f64) -> u64 {
+    millis(age_s / LOOKS_PER_AGE).clamp(POLL_MS_MIN, POLL_MS_MAX)
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// At least one: the protocol knows no other whole number of milliseconds than a positive one.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+fn millis(seconds: f64) -> u64 {
+    ((seconds * 1_000.0).round() as u64).max(1)
+}
+
+/// A point in time, in Unix seconds, as the protocol writes it. The record may be a peer's: what is no date becomes the
+/// beginning of time.
+#[expect(clippy::cast_possible_truncation, reason = "a float's cast saturates")]
+fn iso(seconds: f64) -> String {
+    let micros = (seconds * 1e6).round() as i64;
+    DateTime::from_timestamp_micros(micros).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn object(value: serde_json::Result<Value>) -> JsonObject {
+    match value {
+        Ok(Value::Object(object)) => object,
+        _ => JsonObject::new(),
+    }
+}
+
+const UNASKABLE: &str = "its worker asks for something that this client does not say that it can be asked, or that the \
+protocol has no form for: p2p_taskqueue_get_task shows it, p2p_taskqueue_answer_task answers it";
+
+/// A client that polls as told looks about so often while the task's age doubles.
+const LOOKS_PER_AGE: f64 = 10.0;
+
+/// Soon enough for a person who waits, and seldom enough for a thousand clients.
+const POLL_MS_MIN: u64 = 200;
+
+/// What somebody who waits for a long task takes for at once.
+const POLL_MS_MAX: u64 = 5_000;

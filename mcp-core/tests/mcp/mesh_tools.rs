@@ -1,0 +1,67 @@
+use p2p_taskqueue::{Json, Request, api::ToolOffer};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, call},
+    queue::FakeQueue,
+    schema,
+};
+
+fn client() -> Client {
+    let schema = r#"{"type":"object","properties":{"dpi":{"type":"integer"}},"required":["dpi"]}"#;
+    let offer = |name: &str, input_schema| ToolOffer {
+        name: name.to_owned(),
+        description: format!("Does {name}."),
+        input_schema,
+    };
+    Client::new(FakeQueue::beside(vec![
+        offer("scan", Json::parse(schema.to_owned()).unwrap()),
+        offer("wordcount", Json::null()),
+        offer("list_peers", Json::null()),
+        offer("not a name", Json::null()),
+    ]))
+}
+
+#[tokio::test]
+async fn what_the_workers_of_the_mesh_offer_is_listed_behind_the_own_tools() {
+    let client = client();
+    let tools = client.tools().await;
+    let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names[names.len() - 2..], ["scan", "wordcount"]);
+    assert_eq!(names.iter().filter(|name| **name == "list_peers").count(), 1);
+    let asked = client.queue.asked();
+    assert_eq!(client.tools().await.len(), tools.len());
+    assert_eq!(client.queue.asked(), asked, "the peers are not asked for each list");
+}
+
+#[tokio::test]
+async fn a_call_is_a_task_of_that_type_whose_payload_are_the_arguments() {
+    let client = client();
+    let tools = client.tools().await;
+    let tool = tools.iter().find(|tool| tool["name"] == "scan").unwrap();
+    let arguments = json!({ "dpi": 300 });
+    schema::check(&tool["inputSchema"], &arguments, "scan").unwrap();
+    let answer = client.done("scan", arguments).await;
+    schema::check(&tool["outputSchema"], &answer, "scan").unwrap();
+    assert_eq!((&answer["done"], &answer["task"]["task_type"]), (&json!(true), &json!("scan")));
+    assert_eq!(answer["task"]["payload"], json!({ "dpi": 300 }));
+    let Request::Wait(_) = client.queue.last() else { panic!("it did not wait") };
+}
+
+#[tokio::test]
+async fn a_mesh_tool_is_found_by_a_client_that_has_not_listed() {
+    let answer = client().done("wordcount", json!({ "payload": "a b c" })).await;
+    assert_eq!(answer["task"]["payload"], "a b c");
+}
+
+#[tokio::test]
+async fn arguments_that_the_worker_cannot_take_are_refused_by_name() {
+    let error = client().refused("wordcount", json!({ "text": "a" })).await;
+    assert_eq!((&error["code"], &error["field"]), (&json!("invalid_argument"), &json!("text")), "{error}");
+}
+
+#[tokio::test]
+async fn a_tool_that_nobody_offers_is_a_protocol_error() {
+    let reply: Value = client().legacy(&call("print", json!({}))).await.json();
+    assert_eq!(reply["error"]["code"], -32602, "{reply}");
+}

@@ -1,0 +1,143 @@
+//! What a client is told while it waits.
+
+use std::{future::pending, pin::pin, time::Duration};
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{Request, header},
+};
+use futures::{FutureExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use tower::ServiceExt;
+
+use crate::{
+    client::{Client, legacy, modern},
+    queue::FakeQueue,
+};
+
+/// A call of `run_task` by a client of either era.
+fn run(modern_era: bool, token: &Value) -> Request<Body> {
+    let arguments = json!({ "task_type": "wordcount", "timeout_s": 60 });
+    let mut params = json!({ "name": "run_task", "arguments": arguments });
+    if !token.is_null() {
+        params["_meta"] = json!({ "progressToken": token });
+    }
+    if modern_era {
+        return modern("tools/call", Some("run_task"), params, &json!({}));
+    }
+    let message = json!({ "jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": params });
+    legacy().body(Body::from(message.to_string())).unwrap()
+}
+
+/// Lets the clock, which the tests have stopped, go on.
+async fn pass(span: Duration) {
+    timeout(span, pending::<()>()).await.unwrap_err();
+}
+
+/// The messages of an event stream.
+fn events(text: &str) -> Vec<Value> {
+    let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+    data.map(|data| serde_json::from_str(data.trim()).unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_is_told_of_each_change_and_of_the_end_at_once() {
+    for (modern_era, token) in [(false, json!("t")), (true, json!(7))] {
+        let client = Client::new(FakeQueue::holding());
+        let began = Instant::now();
+        let work = async {
+            let queue = &client.queue;
+            queue.held.notified().await;
+            let say = |progress, message: &str| {
+                queue.change(queue.only(), |task| {
+                    (task.progress, task.status_message) = (progress, Some(message.to_owned()));
+                });
+            };
+            say(Some(0.5), "half");
+            pass(Duration::from_millis(3_500)).await;
+            say(Some(0.5), "still half");
+            pass(Duration::from_secs(1)).await;
+            say(Some(0.0), "once more");
+            pass(Duration::from_secs(1)).await;
+            say(Some(0.9), "nearly");
+            pass(Duration::from_secs(1)).await;
+            queue.let_go.notify_one();
+        };
+        let (reply, ()) = tokio::join!(client.send(run(modern_era, &token)), work);
+        assert_eq!(began.elapsed().as_millis(), 6_500, "the end comes when it is there");
+        assert_eq!(reply.headers[header::CONTENT_TYPE], "text/event-stream");
+        let mut events = events(&reply.text);
+        let end = events.pop().unwrap();
+        assert_eq!((&end["id"], &end["result"]["structuredContent"]["done"]), (&json!("a"), &json!(true)));
+        let told: Vec<_> = events.iter().map(|event| event["params"]["message"].as_str().unwrap()).collect();
+        assert_eq!(told, ["half", "still half", "once more", "nearly"]);
+        let progress: Vec<_> = events.iter().map(|event| event["params"]["progress"].as_f64().unwrap()).collect();
+        assert!(progress.is_sorted_by(|before, after| before < after), "{progress:?}");
+        assert_eq!((progress[0], progress[3]), (0.5, 0.9));
+        for event in &events {
+            assert_eq!(event["method"], "notifications/progress");
+            assert_eq!((&event["params"]["progressToken"], &event["params"]["total"]), (&token, &json!(1.0)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_ask_for_it_is_not_told() {
+    for modern_era in [false, true] {
+        let client = Client::new(FakeQueue::holding());
+        let work = async {
+            client.queue.held.notified().await;
+            client.queue.change(client.queue.only(), |task| task.progress = Some(0.5));
+            pass(Duration::from_secs(5)).await;
+            client.queue.let_go.notify_one();
+        };
+        let (reply, ()) = tokio::join!(client.send(run(modern_era, &Value::Null)), work);
+        assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
+        assert_eq!(reply.result()["structuredContent"]["done"], true);
+        assert_eq!(client.queue.asked(), 2, "a submit and one wait");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_says_nothing_new_is_answered_plainly() {
+    let client = Client::new(FakeQueue::holding());
+    let work = async {
+        client.queue.held.notified().await;
+        client.queue.change(client.queue.only(), |task| task.progress = None);
+        pass(Duration::from_secs(5)).await;
+        client.queue.let_go.notify_one();
+    };
+    let (reply, ()) = tokio::join!(client.send(run(true, &json!("t"))), work);
+    assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_away_between_the_events_frees_its_wait() {
+    for modern_era in [false, true] {
+        let client = Client::new(FakeQueue::holding());
+        let response = client.router.clone().oneshot(run(modern_era, &json!("t"))).await.unwrap();
+        let mut stream = pin!(response.into_body().into_data_stream());
+        let first = stream.next().await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&first).contains("notifications/progress"), "{first:?}");
+        stream.set(Body::empty().into_data_stream());
+        timeout(Duration::from_secs(5), client.queue.dropped.notified()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_holds_no_wait_beyond_its_time() {
+    let client = Client::new(FakeQueue::holding());
+    let response = client.router.clone().oneshot(run(true, &json!("t"))).await.unwrap();
+    for step in 1..200 {
+        client.queue.change(client.queue.only(), |task| task.progress = Some(f64::from(step) / 200.0));
+        pass(Duration::from_secs(1)).await;
+        if client.queue.dropped.notified().now_or_never().is_some() {
+            let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let last = events(&String::from_utf8_lossy(&bytes)).pop().unwrap();
+            assert_eq!(last["result"]["structuredContent"]["error"]["code"], "timeout", "{last}");
+            return;
+        }
+    }
+    panic!("the wait is still held");
+}

@@ -17,7 +17,9 @@ mod restart;
 mod runtimes;
 mod shutdown;
 mod start;
+mod suite;
 mod sync_error;
+mod systemd;
 #[path = "queue_process/talk.rs"]
 mod talk;
 mod wordcount;

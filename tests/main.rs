@@ -1,6 +1,7 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
 mod cli;
+mod clients;
 mod crash;
 mod daemon;
 mod demo;
@@ -9,6 +10,7 @@ mod disk_full;
 mod harness;
 mod line;
 mod mesh_tools;
+mod mistakes;
 mod modes;
 mod namespaces;
 mod paused_worker;

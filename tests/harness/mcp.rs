@@ -1,16 +1,34 @@
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rmcp::{
-    RoleClient, ServiceExt as _, model::CallToolRequestParams, service::RunningService,
+    ClientLifecycleMode, ClientServiceExt as _, RoleClient,
+    model::{
+        CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientCapabilities, ClientConfig, DetailedTask,
+        GetTaskParams, Implementation, InputResponses, ProtocolVersion, Task, UpdateTaskParams,
+    },
+    service::{RunningService, ServiceError},
     transport::StreamableHttpClientTransport,
 };
 use serde_json::Value;
 
+use super::Era;
+
 /// An MCP client, as an agent has one.
-pub(crate) struct McpClient(RunningService<RoleClient, ()>);
+pub(crate) struct McpClient(RunningService<RoleClient, ClientConfig>);
 
 impl McpClient {
     pub(crate) async fn connect(url: &str) -> Result<Self> {
-        Ok(Self(().serve(StreamableHttpClientTransport::from_uri(url)).await?))
+        Self::connect_as(url, Era::Legacy, ClientCapabilities::default()).await
+    }
+
+    /// One of this era, which says this of itself.
+    pub(crate) async fn connect_as(url: &str, era: Era, capabilities: ClientCapabilities) -> Result<Self> {
+        let client = ClientConfig::new(capabilities, Implementation::new("test", "1"));
+        let lifecycle = match era {
+            Era::Legacy => ClientLifecycleMode::Initialize,
+            Era::Modern => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
+        };
+        let transport = StreamableHttpClientTransport::from_uri(url);
+        Ok(Self(client.serve_with_lifecycle(transport, lifecycle).await?))
     }
 
     pub(crate) async fn tools(&self) -> Result<Vec<String>> {
@@ -26,9 +44,12 @@ impl McpClient {
 
     /// Calls a tool for its structured answer, whether `ok` or not.
     pub(crate) async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value> {
-        let Value::Object(arguments) = arguments else { anyhow::bail!("arguments are an object") };
-        let result = self.0.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await?;
-        result.structured_content.with_context(|| format!("{tool} answered nothing"))
+        match self.respond(tool, arguments).await? {
+            CallToolResponse::Complete(result) => {
+                result.structured_content.with_context(|| format!("{tool} answered nothing"))
+            }
+            other => bail!("{tool} answered {other:?}"),
+        }
     }
 
     /// Calls a tool that has to succeed.
@@ -36,5 +57,33 @@ impl McpClient {
         let answer = self.call(tool, arguments).await?;
         ensure!(answer.get("ok") == Some(&Value::Bool(true)), "{tool}: {answer}");
         Ok(answer)
+    }
+
+    /// Calls a tool that has to answer with the handle of a task.
+    pub(crate) async fn handle(&self, tool: &'static str, arguments: Value) -> Result<Task> {
+        match self.respond(tool, arguments).await? {
+            CallToolResponse::Task(created) => Ok(created.task),
+            other => bail!("{tool} answered {other:?}"),
+        }
+    }
+
+    async fn respond(&self, tool: &'static str, arguments: Value) -> Result<CallToolResponse> {
+        let Value::Object(arguments) = arguments else { bail!("arguments are an object") };
+        Ok(self.0.call_tool_once(CallToolRequestParams::new(tool).with_arguments(arguments)).await?)
+    }
+
+    /// How the task of a handle stands.
+    pub(crate) async fn state(&self, task: &Task) -> Result<DetailedTask, ServiceError> {
+        Ok(self.0.get_task(GetTaskParams::new(&task.task_id)).await?.task)
+    }
+
+    /// Answers what the worker of a task has asked.
+    pub(crate) async fn answer(&self, task: &Task, responses: InputResponses) -> Result<()> {
+        Ok(self.0.update_task(UpdateTaskParams::new(&task.task_id, responses)).await?)
+    }
+
+    /// Calls the task of a handle off.
+    pub(crate) async fn cancel(&self, task: &Task) -> Result<()> {
+        Ok(self.0.cancel_task(CancelTaskParams::new(&task.task_id)).await?)
     }
 }

@@ -9,6 +9,7 @@ mod mcp;
 mod node;
 mod process;
 mod queue_process;
+mod raw_http;
 mod small_disk;
 mod strace;
 
@@ -21,6 +22,7 @@ pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
 pub(crate) use process::Process;
 pub(crate) use queue_process::QueueProcess;
+pub(crate) use raw_http::{Era, ID, Reply, Request};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
 

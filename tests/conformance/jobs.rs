@@ -1,0 +1,115 @@
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use async_trait::async_trait;
+use p2p_taskqueue::{
+    Json, PeerId, Task, TaskQueue,
+    api::Submit,
+    carrier::LocalQueue,
+    store::{SqliteStore, StoreOptions},
+    worker::{Handler, Outcome, Stop, Worker, WorkerConfig},
+};
+use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
+use runtime_bridge::{Runtime, TokioRuntime};
+use serde_json::Value;
+use tokio::{runtime::Handle, sync::watch};
+
+/// The tools that are tasks and have a worker. `protocol_error_job` has none: the queue gives it up at its deadline.
+const WORKED_ON: [&str; 5] = ["slow_compute", "failing_job", "confirm_delete", "multi_input", "test_tool_with_task"];
+
+/// A queue on disk and those who work on it. Dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    pub(crate) queue: Arc<dyn TaskQueue>,
+    _workers: Vec<Worker>,
+    /// What tells the workers of peers: there are none.
+    _peers: watch::Sender<Vec<PeerId>>,
+}
+
+impl Jobs {
+    pub(crate) fn start(file: &Path) -> Result<Self> {
+        let owner = PeerId::random();
+        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
+        let store = SqliteStore::open(file, StoreOptions::new(owner))?;
+        let queue: Arc<dyn TaskQueue> = Arc::new(LocalQueue::new(Arc::new(store), owner, Arc::clone(&runtime)));
+        let (send_peers, peers) = watch::channel(Vec::new());
+        let start = |job: &&str| {
+            let config = WorkerConfig { slots: SLOTS, ..WorkerConfig::new("fixture", *job, Arc::new(Job)) };
+            Worker::start(config, Arc::clone(&queue), peers.clone(), &runtime)
+        };
+        let workers = WORKED_ON.iter().map(start).collect();
+        Ok(Self { queue, _workers: workers, _peers: send_peers })
+    }
+}
+
+/// The task of a tool call; none for a tool that answers at once.
+pub(crate) fn submit(tool: &str, arguments: &JsonObject) -> Option<Submit> {
+    let payload = Json::from_value(&Value::Object(arguments.clone())).ok()?;
+    match tool {
+        "protocol_error_job" => Some(Submit { deadline_s: Some(GIVEN_UP_AFTER_S), ..Submit::new(tool, payload) }),
+        tool if WORKED_ON.contains(&tool) => Some(Submit::new(tool, payload)),
+        _ => None,
+    }
+}
+
+/// Whether the tool can be nothing but a task.
+pub(crate) fn needs_handle(tool: &str) -> bool {
+    tool == "failing_job"
+}
+
+/// What a tool answers when its task stands so.
+pub(crate) fn shape(task: Task, _done: bool) -> CallToolResult {
+    match (task.result, task.error) {
+        (Some(result), _) => CallToolResult::success(vec![ContentBlock::text(result.get())]),
+        (None, error) => CallToolResult::error(vec![ContentBlock::text(error.unwrap_or_default())]),
+    }
+}
+
+#[derive(Debug)]
+struct Job;
+
+#[async_trait]
+impl Handler for Job {
+    async fn run(&self, task: &Task, mut stop: Stop) -> Outcome {
+        let arguments: JsonObject = task.payload.to().unwrap_or_default();
+        tokio::select! {
+            outcome = work(&task.task_type, &arguments) => outcome,
+            () = stop.requested() => Outcome::Stopped,
+        }
+    }
+}
+
+async fn work(job: &str, arguments: &JsonObject) -> Outcome {
+    match job {
+        "slow_compute" => {
+            let seconds = arguments.get("seconds").and_then(Value::as_f64).unwrap_or_default();
+            tokio::time::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default()).await;
+            done(&format!("computed for {seconds} s"))
+        }
+        "failing_job" => {
+            tokio::time::sleep(FAILS_AFTER).await;
+            Outcome::Failed { error: "this job always fails".to_owned(), retryable: false }
+        }
+        "test_tool_with_task" => {
+            let name = arguments.get("name").and_then(Value::as_str).unwrap_or_default();
+            done(&format!("Hello, {name}!"))
+        }
+        job => Outcome::Failed { error: format!("{job} cannot ask yet"), retryable: false },
+    }
+}
+
+fn done(text: &str) -> Outcome {
+    match Json::from_value(&Value::from(text)) {
+        Ok(result) => Outcome::Done(result),
+        Err(error) => Outcome::Failed { error: error.to_string(), retryable: false },
+    }
+}
+
+/// More tasks than the suite has under way at once.
+const SLOTS: usize = 32;
+
+/// Soon enough for the suite, which polls for ten seconds.
+const GIVEN_UP_AFTER_S: f64 = 0.5;
+
+/// As the suite has it.
+const FAILS_AFTER: Duration = Duration::from_secs(1);

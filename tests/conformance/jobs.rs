@@ -10,7 +10,7 @@ use p2p_taskqueue::{
     worker::{AskError, Contact, Handler, Outcome, Worker, WorkerConfig},
 };
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
-use runtime_bridge::{Runtime, RuntimeExt as _, TokioRuntime};
+use runtime_bridge::{Runtime, TokioRuntime};
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, sync::watch};
 
@@ -89,11 +89,11 @@ impl Job {
         Ok(match job {
             "slow_compute" => {
                 let seconds = arguments.get("seconds").and_then(Value::as_f64).unwrap_or_default();
-                self.runtime.sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default()).await;
+                self.pause(Duration::try_from_secs_f64(seconds).unwrap_or_default()).await;
                 done(&format!("computed for {seconds} s"))
             }
             "failing_job" => {
-                self.runtime.sleep(FAILS_AFTER).await;
+                self.pause(FAILS_AFTER).await;
                 failed("this job always fails")
             }
             "confirm_delete" => {
@@ -109,6 +109,11 @@ impl Job {
             "test_tool_with_task" => done(&format!("Hello, {}!", text("name"))),
             job => failed(&format!("{job} is not known")),
         })
+    }
+
+    async fn pause(&self, time: Duration) {
+        let now = self.runtime.now();
+        self.runtime.sleep_until(now.checked_add(time).unwrap_or(now)).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! How client commands ask: the local node over its socket, or a peer straight over libp2p.
 
-use std::{future::Future, io, sync::Arc};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use p2p_taskqueue::{
@@ -22,6 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Client {
     queue: Arc<dyn TaskQueue>,
+    runtime: Arc<dyn Runtime>,
     /// The node that dialled the peer; none with the local node.
     _node: Option<NodeHandle>,
 }
@@ -30,13 +31,19 @@ impl Client {
     /// A client of this queue.
     #[cfg(test)]
     pub(crate) fn over(queue: Arc<dyn TaskQueue>) -> Self {
-        Self { queue, _node: None }
+        let runtime = Arc::new(runtime_bridge::TokioRuntime::new(tokio::runtime::Handle::current()));
+        Self { queue, runtime, _node: None }
     }
 
     /// The same client, asking a peer through whom it asks now.
     pub(crate) fn through_to(self, target: Target) -> Self {
         let queue = TargetedQueue::new(self.queue, target);
-        Self { queue: Arc::new(queue), _node: self._node }
+        Self { queue: Arc::new(queue), ..self }
+    }
+
+    /// Lets some time pass.
+    pub(crate) async fn pause(&self, length: Duration) {
+        self.runtime.sleep_until(self.runtime.now() + length).await;
     }
 
     pub(crate) async fn ask<O>(&self, operation: O) -> Result<O::Answer, QueueError>
@@ -93,8 +100,8 @@ async fn connect(data_dir: &DataDir, runtime: Arc<dyn Runtime>) -> Result<Client
         ),
         _ => QueueError::new(ErrorCode::Unreachable, format!("cannot connect to {}: {error}", socket.display())),
     })?;
-    let queue = DaemonQueue::connect(stream.compat(), runtime).await?;
-    Ok(Client { queue: Arc::new(queue), _node: None })
+    let queue = DaemonQueue::connect(stream.compat(), Arc::clone(&runtime)).await?;
+    Ok(Client { queue: Arc::new(queue), runtime, _node: None })
 }
 
 async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Result<Client, Failure> {
@@ -104,7 +111,7 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
     {
         // The node may hold a connection that the peer made, or know a way to find it.
         let queue = TargetedQueue::new(queue, Target::peer(peer_id));
-        return Ok(Client { queue: Arc::new(queue), _node: None });
+        return Ok(Client { queue: Arc::new(queue), runtime, _node: None });
     }
     let (Some(identity), Some(secret)) = (data_dir.identity()?, data_dir.mesh_secret()?) else {
         let problem = format!(
@@ -113,7 +120,8 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
         );
         return Err(Failure::argument("--peer", problem));
     };
-    let node = Node::start_client(identity, secret, runtime).await.context("cannot start a libp2p client")?;
+    let node =
+        Node::start_client(identity, secret, Arc::clone(&runtime)).await.context("cannot start a libp2p client")?;
     let mut failure = QueueError::new(
         ErrorCode::NotFound,
         format!("no address of {peer} is known here: give one, such as /ip4/192.0.2.7/tcp/9710/p2p/{peer}"),
@@ -122,7 +130,7 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
         match node.connect(&target).await {
             Ok(_) => {
                 let queue = TargetedQueue::new(node.queue(), target);
-                return Ok(Client { queue: Arc::new(queue), _node: Some(node) });
+                return Ok(Client { queue: Arc::new(queue), runtime, _node: Some(node) });
             }
             Err(error) => failure = error,
         }

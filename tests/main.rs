@@ -1,12 +1,17 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
+mod asking;
 mod cli;
 mod clients;
 mod crash;
+mod daemon;
 mod demo;
 mod discover;
 mod disk_full;
 mod harness;
+mod http_door;
+mod http_drain;
+mod http_memory;
 mod line;
 mod mesh_tools;
 mod mistakes;
@@ -18,7 +23,9 @@ mod restart;
 mod runtimes;
 mod shutdown;
 mod start;
+mod suite;
 mod sync_error;
+mod systemd;
 #[path = "queue_process/talk.rs"]
 mod talk;
 mod wordcount;

@@ -24,6 +24,7 @@ use tokio::runtime::Runtime;
 use crate::{
     announce::AnnounceFiles,
     client::with_client,
+    config::HttpConfig,
     data_dir::DataDir,
     failure::Failure,
     mode::{Listen, NodeSettings, Server, ServerConfig},
@@ -54,8 +55,10 @@ struct Machine {
 impl Machine {
     fn start(runtime: &Runtime, workers: &[&str]) -> Result<Self, Failure> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let data_dir = DataDir::locate(Some(folder.path()))?;
         let node = NodeSettings {
-            data_dir: DataDir::locate(Some(folder.path()))?,
+            rpc: vec![data_dir.rpc()],
+            data_dir,
             listen: Listen::At(vec!["/ip4/127.0.0.1/tcp/0".parse().context("the demo's address")?]),
             runtime: Backend::Tokio,
             discovery: DiscoveryConfig::default(),
@@ -68,7 +71,7 @@ impl Machine {
             session: None,
             durability: Durability::Synced,
         };
-        let config = ServerConfig { http: "127.0.0.1:0".to_owned(), node };
+        let config = ServerConfig { http: HttpConfig::at("127.0.0.1:0"), node };
         Ok(Self { server: runtime.block_on(Server::bridge(config))?, folder })
     }
 

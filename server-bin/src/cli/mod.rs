@@ -6,10 +6,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{data_dir::DataDir, failure::Failure, output::Output};
 
+mod attempt;
 mod cache;
 mod care;
+mod daemon;
 mod demo;
 mod discover;
+mod http;
 mod mesh;
 mod node;
 mod repair;
@@ -61,6 +64,8 @@ pub(crate) struct PeerArg {
 enum Command {
     /// Run this machine's node: the MCP server, the queue, and workers.
     Serve(Box<serve::ServeArgs>),
+    /// Run this machine's node without an MCP server, for MCP servers that are processes of their own.
+    Daemon(Box<daemon::DaemonArgs>),
     /// Show the whole story on this machine: two nodes, a worker, an MCP client.
     Demo,
     /// Print a ticket with which another machine joins this mesh.
@@ -77,6 +82,12 @@ enum Command {
     List(tasks::ListArgs),
     /// Call a task off.
     Cancel(tasks::CancelArgs),
+    /// Answer what a running task asks.
+    Answer(attempt::AnswerArgs),
+    /// In a command of `--worker`: say how far the work is.
+    Progress(attempt::ProgressArgs),
+    /// In a command of `--worker`: ask whoever waits for the task, and print the answer.
+    Ask(Box<attempt::AskArgs>),
     /// Count tasks by type and state.
     Stats(care::StatsArgs),
     /// Queue tasks again that have failed or were called off.
@@ -108,13 +119,14 @@ enum Command {
 impl Cli {
     /// Whether the command runs until it is stopped.
     pub(crate) const fn is_node(&self) -> bool {
-        matches!(self.command, Command::Serve(_))
+        matches!(self.command, Command::Serve(_) | Command::Daemon(_))
     }
 
     pub(crate) fn run(self, output: Output) -> Result<ExitCode, Failure> {
         let data_dir = || DataDir::locate(self.global.data_dir.as_deref());
         match self.command {
-            Command::Serve(args) => serve::run(*args, data_dir()?, self.global.config.as_deref(), output),
+            Command::Serve(args) => serve::run(*args, data_dir, self.global.config.as_deref(), output),
+            Command::Daemon(args) => daemon::run(*args, data_dir()?, self.global.config.as_deref(), output),
             Command::Demo => demo::run(output),
             Command::Invite => mesh::invite(data_dir()?, output),
             Command::Join(args) => mesh::join(args, data_dir()?, output),
@@ -123,6 +135,9 @@ impl Cli {
             Command::Wait(args) => tasks::wait(args, data_dir()?, output),
             Command::List(args) => tasks::list(args, data_dir()?, output),
             Command::Cancel(args) => tasks::cancel(args, data_dir()?, output),
+            Command::Answer(args) => attempt::answer(args, data_dir()?, output),
+            Command::Progress(args) => attempt::progress(args, data_dir()?, output),
+            Command::Ask(args) => attempt::ask(*args, data_dir()?, output),
             Command::Stats(args) => care::stats(args, data_dir()?, output),
             Command::Retry(args) => care::retry(args, data_dir()?, output),
             Command::Purge(args) => care::purge(args, data_dir()?, output),
@@ -149,5 +164,22 @@ mod tests {
     #[test]
     fn every_command_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_systemd_units_start_what_there_is() {
+        for unit in [
+            include_str!("../../systemd/taskmesh.service"),
+            include_str!("../../systemd/taskmesh-daemon.service"),
+            include_str!("../../systemd/taskmesh-mcp.service"),
+        ] {
+            let mut lines = unit.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+            let line = lines.next().unwrap();
+            assert_eq!(lines.next(), None, "{unit}");
+            let line = line.replace("${STATE_DIRECTORY}", "/var/lib/taskmesh");
+            let line = line.replace("${RUNTIME_DIRECTORY}", "/run/taskmesh").replace("%t", "/run");
+            assert!(!line.contains(['$', '%', '"', '\'', '\\']), "{line}");
+            Cli::try_parse_from(line.split_whitespace()).unwrap();
+        }
     }
 }

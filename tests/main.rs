@@ -3,6 +3,7 @@
 mod cli;
 mod clients;
 mod crash;
+mod daemon;
 mod demo;
 mod discover;
 mod disk_full;
@@ -21,7 +22,9 @@ mod restart;
 mod runtimes;
 mod shutdown;
 mod start;
+mod suite;
 mod sync_error;
+mod systemd;
 #[path = "queue_process/talk.rs"]
 mod talk;
 mod wordcount;

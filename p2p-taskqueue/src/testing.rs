@@ -2,21 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    io,
-    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use futures::{AsyncRead, AsyncWrite};
 use libp2p::PeerId;
 use runtime_bridge::{Job, Runtime, Sleep, TokioRuntime};
-use tokio::{
-    io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 use crate::{
     Caller, ErrorCode, Fence, Json, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
@@ -26,6 +19,8 @@ use crate::{
     },
     carrier::RouteBook,
 };
+
+pub(crate) use crate::wire::{Pipe, pipe};
 
 /// Nothing that a test waits for takes longer, however busy the machine is.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -86,37 +81,6 @@ impl Runtime for ManualRuntime {
 /// The future's value; a test fails when it does not come.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("it comes before the deadline")
-}
-
-/// Two ends of a connection in memory; each direction holds this many bytes.
-pub(crate) fn pipe(bytes: usize) -> (Pipe, Pipe) {
-    let (a, b) = tokio::io::duplex(bytes);
-    (Pipe(a), Pipe(b))
-}
-
-/// An end of a [`pipe`]. Dropping it closes the connection.
-#[derive(Debug)]
-pub(crate) struct Pipe(DuplexStream);
-
-impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(room);
-        Pin::new(&mut self.0).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }
 
 /// A small queue in memory: enough of each operation to tell whether it arrived.

@@ -1,6 +1,6 @@
 //! How client commands ask: the local node over its socket, or a peer straight over libp2p.
 
-use std::{future::Future, io, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use p2p_taskqueue::{
@@ -10,12 +10,11 @@ use p2p_taskqueue::{
     node::{KnownPeer, Node, NodeFiles as _, NodeHandle},
 };
 use runtime_bridge::{Backend, ExecutorThread, Runtime, ThreadConfig};
-use tokio::net::UnixStream;
-use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
 use crate::{
     data_dir::{DataDir, LockedDir},
     failure::Failure,
+    rpc::UnixConnector,
 };
 
 /// Whom a client command asks.
@@ -76,18 +75,13 @@ pub(crate) fn join_offline(locked: &LockedDir, ticket: &Ticket) -> Result<Joined
 }
 
 async fn connect(data_dir: &DataDir, runtime: Arc<dyn Runtime>) -> Result<Client, Failure> {
-    let socket = data_dir.socket();
-    let stream = UnixStream::connect(&socket).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => QueueError::new(
-            ErrorCode::Unreachable,
-            format!(
-                "no node runs on the data folder {}: start one with `taskmesh serve`, or name its folder with --data-dir",
-                data_dir.path().display()
-            ),
-        ),
-        _ => QueueError::new(ErrorCode::Unreachable, format!("cannot connect to {}: {error}", socket.display())),
-    })?;
-    let queue = DaemonQueue::connect(stream.compat(), runtime).await?;
+    let hint = format!(
+        "no node runs on the data folder {}: start one with `taskmesh serve`, or name its folder with --data-dir",
+        data_dir.path().display()
+    );
+    let queue = DaemonQueue::new(Arc::new(UnixConnector { path: data_dir.socket(), hint }), runtime);
+    // A command that finds no node says so at once.
+    queue.connect(Duration::ZERO).await?;
     Ok(Client { queue: Arc::new(queue), _node: None })
 }
 

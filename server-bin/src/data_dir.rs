@@ -14,7 +14,11 @@ use p2p_taskqueue::{
     node::{KnownPeer, NodeFiles},
 };
 
-use crate::{announce::AnnounceFiles, failure::Failure};
+use crate::{
+    announce::AnnounceFiles,
+    failure::Failure,
+    rpc::{RpcAddress, Token},
+};
 
 /// A data folder that this process may read, while a node runs on it or not.
 #[derive(Debug, Clone)]
@@ -40,6 +44,16 @@ impl DataDir {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.path.join("taskmesh.sock")
+    }
+
+    /// Where this machine's commands ask the node.
+    pub(crate) fn rpc(&self) -> RpcAddress {
+        RpcAddress::Unix(self.socket())
+    }
+
+    /// What clients of the RPC over HTTP show.
+    pub(crate) fn rpc_token(&self) -> PathBuf {
+        self.path.join(RPC_TOKEN)
     }
 
     /// Where the configuration is looked for when none is named.
@@ -139,6 +153,16 @@ impl LockedDir {
         self.dir.save_secret(&secret).context("cannot keep the mesh secret")?;
         Ok(secret)
     }
+
+    /// What clients of the RPC over HTTP show, made at the first start that needs it.
+    pub(crate) fn rpc_token_or_new(&self) -> Result<Token, Failure> {
+        if let Some(token) = Token::read(&self.dir.rpc_token())? {
+            return Ok(token);
+        }
+        let token = Token::generate()?;
+        self.dir.write_durably(RPC_TOKEN, token.text().as_bytes()).context("cannot keep the token of the RPC")?;
+        Ok(token)
+    }
 }
 
 impl NodeFiles for DataDir {
@@ -220,6 +244,8 @@ fn platform_folder() -> Result<PathBuf, Failure> {
         Err(_) => Err(Failure::argument("--data-dir", "this user has no home folder: name a folder")),
     }
 }
+
+const RPC_TOKEN: &str = "rpc.token";
 
 /// The length of an Ed25519 secret key, and of a mesh secret.
 const KEY_BYTES: usize = 32;

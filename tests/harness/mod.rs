@@ -1,24 +1,28 @@
 //! Starts nodes and runs commands. Whatever is started is ended by its own process id, also when a test fails.
 
 mod command;
+mod front;
 mod gate;
 mod history;
 mod http;
 mod lan;
 mod mcp;
 mod node;
+mod process;
 mod queue_process;
 mod raw_http;
 mod small_disk;
 mod strace;
 
 pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
+pub(crate) use front::Front;
 pub(crate) use gate::Gate;
 pub(crate) use history::History;
 pub(crate) use http::{HttpConnection, HttpReply};
 pub(crate) use lan::Lan;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
+pub(crate) use process::Process;
 pub(crate) use queue_process::QueueProcess;
 pub(crate) use raw_http::{Era, ID, Reply, Request};
 pub(crate) use small_disk::SmallDisk;

@@ -1,40 +1,35 @@
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
     path::Path,
-    process::{Child, ExitStatus},
-    sync::mpsc::{Receiver, sync_channel},
-    thread,
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    DEADLINE,
+    DEADLINE, Process,
     command::{Answered, taskmesh, taskmesh_command, taskmesh_command_in},
 };
 
 /// A free port of this machine.
 const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
 
-/// A `taskmesh serve` process and its data folder. Dropping it kills the process.
+/// A `taskmesh serve` or `taskmesh daemon` process and its data folder. Dropping it kills the process.
 pub(crate) struct Node {
     folder: TempDir,
+    verb: &'static [&'static str],
     /// The network namespace that it runs in; the tests' own without one.
     namespace: Option<String>,
     arguments: Vec<String>,
     process: Option<Process>,
 }
 
-struct Process {
-    child: Child,
-    ready: Value,
-    /// The reading thread sends all of standard error when the process has closed it.
-    stderr: Receiver<String>,
-}
+/// With an MCP server, and without.
+const SERVE: &[&str] = &["serve", "--json"];
+const DAEMON: &[&str] = &["daemon", "--json"];
 
 impl Node {
     /// Starts a node on a folder of its own and on free ports.
@@ -47,10 +42,24 @@ impl Node {
         Self::start_on(tempfile::tempdir()?, None, &[&["--p2p-listen", listen], arguments].concat())
     }
 
+    /// Starts a node without an MCP server.
+    pub(crate) fn daemon(arguments: &[&str]) -> Result<Self> {
+        Self::start_as(DAEMON, tempfile::tempdir()?, None, &[&["--p2p-listen", LOOPBACK], arguments].concat())
+    }
+
     /// Starts a node on a folder that is there, in a network namespace if one is named, with these arguments alone.
     pub(crate) fn start_on(folder: TempDir, namespace: Option<String>, arguments: &[&str]) -> Result<Self> {
+        Self::start_as(SERVE, folder, namespace, arguments)
+    }
+
+    fn start_as(
+        verb: &'static [&'static str],
+        folder: TempDir,
+        namespace: Option<String>,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut node = Self { folder, namespace, arguments, process: None };
+        let mut node = Self { folder, verb, namespace, arguments, process: None };
         node.start_again()?;
         Ok(node)
     }
@@ -62,33 +71,11 @@ impl Node {
             Some(namespace) => taskmesh_command_in(namespace, self.folder.path()),
             None => taskmesh_command(self.folder.path()),
         };
-        command.args(["serve", "--json"]).args(&self.arguments);
-        if !self.arguments.iter().any(|argument| argument == "--http") {
+        command.args(self.verb).args(&self.arguments);
+        if self.verb == SERVE && !self.arguments.iter().any(|argument| argument == "--http") {
             command.args(["--http", "127.0.0.1:0"]);
         }
-        let mut child = command.spawn()?;
-        let stdout = child.stdout.take().context("no standard output")?;
-        let mut errors = child.stderr.take().context("no standard error")?;
-        let (send_ready, ready) = sync_channel(1);
-        thread::spawn(move || {
-            let mut line = String::new();
-            let read = BufReader::new(stdout).read_line(&mut line);
-            // Nobody listens any more when the test has failed meanwhile.
-            drop(send_ready.send(read.map(|_| line)));
-        });
-        let (send_stderr, stderr) = sync_channel(1);
-        thread::spawn(move || {
-            let mut text = String::new();
-            drop(errors.read_to_string(&mut text));
-            drop(send_stderr.send(text));
-        });
-        let mut process = Process { child, ready: Value::Null, stderr };
-        let line = ready.recv_timeout(DEADLINE).context("no ready line in time")??;
-        process.ready = serde_json::from_str(&line).map_err(|_| {
-            process.child.kill().ok();
-            anyhow!("not a ready line: {line:?}; {}", process.stderr.recv_timeout(DEADLINE).unwrap_or_default())
-        })?;
-        self.process = Some(process);
+        self.process = Some(Process::start(&mut command)?);
         Ok(())
     }
 
@@ -98,7 +85,7 @@ impl Node {
 
     /// A field of the ready line.
     pub(crate) fn ready(&self, field: &str) -> Result<&Value> {
-        let ready = &self.process.as_ref().context("the node does not run")?.ready;
+        let ready = self.process.as_ref().context("the node does not run")?.ready();
         ready.get(field).with_context(|| format!("no {field} in {ready}"))
     }
 
@@ -117,7 +104,7 @@ impl Node {
 
     /// The process, for what the operating system says of it.
     pub(crate) fn pid(&self) -> Result<u32> {
-        Ok(self.process.as_ref().context("the node does not run")?.child.id())
+        Ok(self.process.as_ref().context("the node does not run")?.id())
     }
 
     /// Runs a command on the node's folder.
@@ -167,37 +154,11 @@ impl Node {
 
     /// Ends the process without a chance to tidy up.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("the node does not run")?;
-        process.child.kill()?;
-        process.child.wait()?;
-        Ok(())
+        self.process.take().context("the node does not run")?.kill()
     }
 
     /// Sends the signal and waits for the end; says how it ended, how long it took, and what it had logged.
     pub(crate) fn stop(&mut self, signal: Signal) -> Result<(ExitStatus, Duration, String)> {
-        let mut process = self.process.take().context("the node does not run")?;
-        let pid = i32::try_from(process.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        let since = Instant::now();
-        kill_process(pid, signal)?;
-        // Standard error is closed when the process ends, which is an event to wait for with a deadline.
-        let Ok(stderr) = process.stderr.recv_timeout(DEADLINE) else {
-            process.child.kill()?;
-            bail!("the node did not end on {signal:?}");
-        };
-        let status = process.child.wait()?;
-        Ok((status, since.elapsed(), stderr))
-    }
-}
-
-impl Drop for Node {
-    #[expect(clippy::print_stderr, reason = "shown only for a test that fails")]
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.child.kill().ok();
-            process.child.wait().ok();
-            if let Ok(stderr) = process.stderr.recv_timeout(DEADLINE) {
-                eprintln!("the node said:\n{stderr}");
-            }
-        }
+        self.process.take().context("the node does not run")?.stop(signal)
     }
 }

@@ -7,16 +7,18 @@ mod load;
 mod talk;
 
 use std::{
-    env,
+    env, fmt,
     io::{Write as _, stderr, stdin, stdout},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
+use async_trait::async_trait;
 use p2p_taskqueue::{
-    Caller, PeerId, TaskQueue,
-    carrier::{DaemonQueue, LocalQueue},
+    Caller, ErrorCode, PeerId, QueueError, TaskQueue,
+    carrier::{Connection, Connector, DaemonQueue, LocalQueue},
     store::{SqliteStore, StoreOptions},
 };
 use runtime_bridge::TokioRuntime;
@@ -54,10 +56,29 @@ fn open(runtime: &Runtime) -> Result<Arc<dyn TaskQueue>> {
             Ok(Arc::new(LocalQueue::new(Arc::new(store), owner, bridge)))
         }
         ["socket", socket] => {
-            let stream = runtime.block_on(UnixStream::connect(socket))?;
-            Ok(Arc::new(runtime.block_on(DaemonQueue::connect(stream.compat(), bridge))?))
+            let daemon = DaemonQueue::new(Arc::new(Socket((*socket).to_owned())), bridge);
+            runtime.block_on(daemon.connect(Duration::ZERO))?;
+            Ok(Arc::new(daemon))
         }
         _ => bail!("usage: queue-process (store FILE | socket SOCKET)"),
+    }
+}
+
+/// A node's socket.
+#[derive(Debug)]
+struct Socket(String);
+
+#[async_trait]
+impl Connector for Socket {
+    async fn connect(&self) -> Result<Connection, QueueError> {
+        let refused = |error| QueueError::new(ErrorCode::Unreachable, format!("{self}: {error}"));
+        Ok(Box::new(UnixStream::connect(&self.0).await.map_err(refused)?.compat()))
+    }
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -1,47 +1,60 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::{AsyncRead, AsyncWrite};
-use runtime_bridge::{JobHandle, Runtime, RuntimeExt};
+use runtime_bridge::Runtime;
 
-use super::timeout::timeout_of;
-use crate::{
-    Caller, ErrorCode, QueueError, Request, Response, TaskQueue,
-    wire::{Session, SessionEnd, open},
+use super::{
+    Connector,
+    connector::InMemory,
+    reconnect::{CONNECT_TIMEOUT, Link},
+    repeat::{self, RESTART_GRACE},
 };
+use crate::{Caller, ErrorCode, QueueError, Request, Response, TaskQueue};
 
-/// The node of another process, over an open connection, for example its Unix socket. When the last clone is dropped, the
-/// connection is closed.
+/// The node of another process of this machine, over whatever connection a [`Connector`] makes: its Unix socket, loopback
+/// HTTP, or a pipe within the process.
+///
+/// It connects when it is first asked, and again when the connection has broken. A request whose answer was lost is asked
+/// once more where asking twice comes to the same, which for a submit its id sees to; elsewhere the error is `interrupted`,
+/// with an unknown outcome. While the node is away, errors are `unreachable` and come at once, but for changes whose answer
+/// was lost and for waits: these wait some seconds for it to come back. When the last clone is dropped, the connection is
+/// closed.
 #[derive(Debug, Clone)]
 pub struct DaemonQueue {
-    session: Session,
-    /// Drives the session.
-    _driver: Arc<JobHandle<SessionEnd>>,
+    link: Arc<Link>,
 }
 
 impl DaemonQueue {
-    /// Introduces itself over an open connection to [`serve_local`](crate::serve_local).
+    /// A queue behind the connections of `connector`; none is made yet. The session runs on `runtime`.
+    #[must_use]
+    pub fn new(connector: Arc<dyn Connector>, runtime: Arc<dyn Runtime>) -> Self {
+        Self { link: Arc::new(Link::new(connector, runtime)) }
+    }
+
+    /// A queue of this process, asked as if it were another's: every call goes through frames, versions and bounds.
+    #[must_use]
+    pub fn in_memory(queue: Arc<dyn TaskQueue>, runtime: Arc<dyn Runtime>) -> Self {
+        Self::new(Arc::new(InMemory { queue, runtime: Arc::clone(&runtime) }), runtime)
+    }
+
+    /// Connects now, and tries again while nobody is there and the patience lasts.
     ///
     /// # Errors
     ///
-    /// `unreachable` when the other end does not answer, `unsupported` when it is of an incompatible version.
+    /// `unreachable` when the other end does not answer, `unsupported` when it is of an incompatible version, and what the
+    /// connector answers.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection.
-    pub async fn connect<S>(io: S, runtime: Arc<dyn Runtime>) -> Result<Self, QueueError>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let opened = open(io, None, Arc::clone(&runtime)).await;
-        let (session, driver) = opened.map_err(|error| error.to_queue_error("the node of this machine"))?;
-        Ok(Self { session, _driver: Arc::new(runtime.spawn(driver)) })
+    /// Dropping the future gives the attempt up.
+    pub async fn connect(&self, patience: Duration) -> Result<(), QueueError> {
+        self.link.lane().session(patience, patience.saturating_add(CONNECT_TIMEOUT)).await.map(|_| ())
     }
 
-    /// Whether the connection stands.
+    /// Whether a connection stands.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.session.is_open()
+        self.link.is_connected()
     }
 }
 
@@ -50,11 +63,15 @@ impl TaskQueue for DaemonQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         // Over there every call counts as local: a peer's must not come in that way.
         if !caller.is_local() {
-            return Err(QueueError::new(
-                ErrorCode::Forbidden,
-                "only clients of this machine may use its node's socket",
-            ));
+            return Err(QueueError::new(ErrorCode::Forbidden, "only clients of this machine may ask its node"));
         }
-        self.session.call(&request, timeout_of(&request)).await
+        let (runtime, lane) = (self.link.runtime(), self.link.lane());
+        match request {
+            Request::Wait(wait) => {
+                let again = |left| lane.session(RESTART_GRACE, left);
+                repeat::wait(wait, lane.session(Duration::ZERO, CONNECT_TIMEOUT), again, runtime).await
+            }
+            request => repeat::ask(&lane, request, runtime).await,
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The carriers: the implementations of [`TaskQueue`](crate::TaskQueue), one per file.
 
 mod bridged;
+mod connector;
 mod daemon;
 mod inline;
 mod local;
 mod mesh;
 mod nothing;
 mod nudges;
+mod reconnect;
 mod remote;
 mod repeat;
 mod routes;
@@ -16,6 +18,7 @@ mod timeout;
 mod waits;
 
 pub use bridged::BridgedQueue;
+pub use connector::{Connection, Connector, Duplex};
 pub use daemon::DaemonQueue;
 pub use inline::InlineQueue;
 pub use local::LocalQueue;
@@ -25,6 +28,8 @@ pub use remote::RemoteQueue;
 pub use routes::RouteBook;
 pub use targeted::TargetedQueue;
 
+#[cfg(test)]
+mod daemon_tests;
 #[cfg(test)]
 mod mesh_tests;
 #[cfg(test)]

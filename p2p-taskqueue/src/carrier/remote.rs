@@ -4,22 +4,15 @@ use async_trait::async_trait;
 use libp2p::{Multiaddr, PeerId};
 
 use super::{
-    repeat::{self, Sessions},
+    repeat::{self, RESTART_GRACE, Sessions},
     timeout::seconds,
 };
 use crate::{
     Caller, ErrorCode, QueueError, Request, Response, TaskQueue,
     api::{Target, Wait},
     node::{Directory, Patience, limits::CONNECT_TIMEOUT},
-    wire::{Session, limits::LONG_POLL_MARGIN},
+    wire::Session,
 };
-
-/// Between two tries of a wait, so that a peer that answers and refuses is not asked without pause.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-
-/// A wait for a task whose owner may be restarting right now goes on for this long before it says so; so does a change
-/// whose answer was lost.
-const RESTART_GRACE: Duration = Duration::from_secs(5);
 
 /// A peer, asked over the session that stands with it; when there is none, it is dialled.
 ///
@@ -57,23 +50,11 @@ impl RemoteQueue {
         repeat::ask(self, request, &*self.directory.runtime).await
     }
 
-    /// Waits, over as many connections as it takes: asking again changes nothing, so an owner that restarts does not end
-    /// the wait. `grace` is how long the first connection may be tried for.
+    /// Waits, also for an owner that restarts. `grace` is how long the first connection may be tried for.
     async fn wait(&self, wait: Wait, grace: Duration) -> Result<Response, QueueError> {
-        let runtime = &self.directory.runtime;
-        let started = runtime.now();
-        let whole = seconds(wait.timeout_s);
-        let left = |of: Duration| of.saturating_sub(runtime.now().saturating_duration_since(started));
-        let mut session = self.first_session(CONNECT_TIMEOUT, grace.min(whole)).await?;
-        loop {
-            let request = Request::Wait(Wait { timeout_s: left(whole).as_secs_f64(), ..wait.clone() });
-            match session.call(&request, left(whole) + LONG_POLL_MARGIN).await {
-                Err(error) if is_broken(&error) && left(whole) > RETRY_PAUSE => {}
-                answer => return answer,
-            }
-            runtime.sleep_until(runtime.now() + RETRY_PAUSE).await;
-            session = self.connect(Patience::UntilDropped, left(whole)).await?;
-        }
+        let first = self.first_session(CONNECT_TIMEOUT, grace.min(seconds(wait.timeout_s)));
+        let again = |left| self.connect(Patience::UntilDropped, left);
+        repeat::wait(wait, first, again, &*self.directory.runtime).await
     }
 
     /// A session with a peer that may be restarting: one attempt within the timeout, and for the grace as many as it takes.
@@ -118,9 +99,4 @@ impl TaskQueue for RemoteQueue {
             request => self.ask(request).await,
         }
     }
-}
-
-/// Whether the peer went away meanwhile.
-const fn is_broken(error: &QueueError) -> bool {
-    matches!(error.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::ShuttingDown)
 }

@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use runtime_bridge::Runtime;
 
-use super::{submitted, timeout::timeout_of};
+use super::{
+    submitted,
+    timeout::{seconds, timeout_of},
+};
 use crate::{
     ErrorCode, QueueError, Request, Response,
-    api::{Submit, SubmitResult, Submitted},
-    wire::{Session, limits::REQUEST_TIMEOUT},
+    api::{Submit, SubmitResult, Submitted, Wait},
+    wire::{
+        Session,
+        limits::{LONG_POLL_MARGIN, REQUEST_TIMEOUT},
+    },
 };
 
 /// Where sessions with one peer come from.
@@ -75,8 +81,13 @@ const fn twice(request: &Request) -> Twice {
         // No peer answers these.
         | Request::Discover(_)
         | Request::Invite(_)
-        | Request::Join(_)
-        | Request::At(_) => Twice::Differs,
+        | Request::Join(_) => Twice::Differs,
+        // Only the node of this machine passes a request on. What a third node makes of a change that comes twice is not
+        // for the session with this one to say.
+        Request::At(at) => match twice(&at.request) {
+            Twice::Reads => Twice::Reads,
+            _ => Twice::Differs,
+        },
     }
 }
 
@@ -115,6 +126,34 @@ pub(super) async fn ask<S: Sessions>(
         }
     }
     Err(lost.unwrap_or_else(|| QueueError::new(ErrorCode::Unreachable, "the peer closes every connection")))
+}
+
+/// Waits, over as many sessions as it takes: asking again changes nothing, so a node that restarts does not end the wait.
+/// `first` is the session to begin with; `again` gives the next one within the time that is left.
+pub(super) async fn wait<A: Future<Output = Result<Session, QueueError>>>(
+    wait: Wait,
+    first: impl Future<Output = Result<Session, QueueError>>,
+    again: impl Fn(Duration) -> A,
+    runtime: &dyn Runtime,
+) -> Result<Response, QueueError> {
+    let started = runtime.now();
+    let whole = seconds(wait.timeout_s);
+    let left = || whole.saturating_sub(runtime.now().saturating_duration_since(started));
+    let mut session = first.await?;
+    loop {
+        let request = Request::Wait(Wait { timeout_s: left().as_secs_f64(), ..wait.clone() });
+        match session.call(&request, left() + LONG_POLL_MARGIN).await {
+            Err(error) if is_broken(&error) && left() > RETRY_PAUSE => {}
+            answer => return answer,
+        }
+        runtime.sleep_until(runtime.now() + RETRY_PAUSE).await;
+        session = again(left()).await?;
+    }
+}
+
+/// Whether the other end went away meanwhile.
+const fn is_broken(error: &QueueError) -> bool {
+    matches!(error.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::ShuttingDown)
 }
 
 /// Whether a request whose connection broke before the answer may be asked again.
@@ -167,6 +206,13 @@ fn forget_duplicate(submitted: &mut Submitted, submit: &Submit) {
         submitted.duplicate = false;
     }
 }
+
+/// A wait for a task whose owner may be restarting right now goes on for this long before it says so; so does a change
+/// whose answer was lost.
+pub(super) const RESTART_GRACE: Duration = Duration::from_secs(5);
+
+/// Between two tries of a wait, so that a peer that answers and refuses is not asked without pause.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A request is asked on this many sessions: one that ended meanwhile and a new one.
 const SESSIONS_MAX: usize = 2;

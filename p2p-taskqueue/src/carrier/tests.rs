@@ -1,77 +1,16 @@
 use std::sync::Arc;
 
 use libp2p::PeerId;
-use runtime_bridge::{Backend, ExecutorThread, JobHandle, RuntimeExt, ThreadConfig};
+use runtime_bridge::{Backend, ExecutorThread, RuntimeExt, ThreadConfig};
 
-use super::{BridgedQueue, DaemonQueue, InlineQueue};
+use super::{BridgedQueue, InlineQueue};
 use crate::{
-    Caller, ErrorCode, Json, QueueError, TaskQueue, TaskQueueExt, TaskStatus,
-    api::{Claim, Claimed, Get, List, Outcome, StatusQuery, Submit, Wait},
-    serve_local,
-    testing::{FakeQueue, pipe, runtime, soon},
+    Caller, ErrorCode, Json, TaskQueue, TaskQueueExt,
+    api::{Claim, List, Outcome, StatusQuery, Submit},
+    testing::{FakeQueue, runtime, soon},
 };
 
 const LOCAL: &Caller = &Caller::Local;
-
-/// A queue that is served over a pipe, and a client of it.
-struct Served {
-    queue: Arc<FakeQueue>,
-    serving: JobHandle<()>,
-    daemon: DaemonQueue,
-}
-
-async fn served() -> Served {
-    let (client, server) = pipe(64 * 1024);
-    let queue = FakeQueue::new(PeerId::random());
-    let serving = runtime().spawn(serve_local(server, Arc::<FakeQueue>::clone(&queue), runtime()));
-    let daemon = soon(DaemonQueue::connect(client, runtime())).await.unwrap();
-    Served { queue, serving, daemon }
-}
-
-/// A claim that the queue has received and cannot answer.
-async fn long_poll(queue: &FakeQueue, daemon: &DaemonQueue) -> JobHandle<Result<Claimed, QueueError>> {
-    let daemon = daemon.clone();
-    let claim = Claim { wait_s: 60.0, ..Claim::new("w") };
-    let polling = runtime().spawn(async move { daemon.claim(LOCAL, claim).await });
-    soon(queue.calls.subscribe().wait_for(|(count, _)| *count == 1)).await.unwrap();
-    polling
-}
-
-#[tokio::test]
-async fn a_daemon_is_asked_over_any_connection() {
-    let Served { queue, serving, daemon } = served().await;
-    let submitted = soon(daemon.submit(LOCAL, Submit::new("echo", Json::null()))).await.unwrap();
-    let got = soon(daemon.get(LOCAL, Get { task_id: submitted.task_id })).await.unwrap();
-    assert_eq!(got.task.status, TaskStatus::Queued);
-    assert_eq!(queue.calls.borrow().1, Some(Caller::Local));
-    let foreign = soon(daemon.list(&Caller::Peer(PeerId::random()), List::default())).await.unwrap_err();
-    assert_eq!(foreign.code, ErrorCode::Forbidden);
-
-    drop(daemon);
-    soon(serving).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_client_that_goes_takes_its_claims_along() {
-    let Served { queue, serving, daemon } = served().await;
-    let polling = long_poll(&queue, &daemon).await;
-    drop((polling, daemon));
-    soon(serving).await.unwrap();
-    let submitted = queue.submit(LOCAL, Submit::new("echo", Json::null())).await.unwrap();
-    let waited = queue.wait(LOCAL, Wait::one(submitted.task_id, 0.0)).await.unwrap();
-    assert_eq!(waited.task.unwrap().status, TaskStatus::Queued);
-}
-
-#[tokio::test]
-async fn a_daemon_that_goes_leaves_the_outcome_unknown() {
-    let Served { queue, serving, daemon } = served().await;
-    let polling = long_poll(&queue, &daemon).await;
-    drop(serving);
-    let error = soon(polling).await.unwrap().unwrap_err();
-    assert_eq!((error.code, error.outcome), (ErrorCode::Interrupted, Outcome::Unknown));
-    assert!(!daemon.is_connected());
-    assert_eq!(soon(daemon.list(LOCAL, List::default())).await.unwrap_err().code, ErrorCode::Unreachable);
-}
 
 #[tokio::test]
 async fn a_bridged_queue_answers_from_the_executor_thread_and_says_so() {

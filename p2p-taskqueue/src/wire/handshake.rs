@@ -64,7 +64,10 @@ pub(crate) enum HandshakeError {
         "the peer belongs to another mesh (its mesh secret differs): join it with a ticket made by `taskmesh invite`"
     )]
     OtherMesh,
-    #[error("the peer ({software}) speaks versions {low} to {high} of the protocol, this node {} to {}", VERSIONS.0, VERSIONS.1)]
+    #[error(
+        "the other end (taskmesh {software}) speaks versions {low} to {high} of the protocol, this one (taskmesh {}) {} to {}: update {}",
+        env!("CARGO_PKG_VERSION"), VERSIONS.0, VERSIONS.1, if *high < VERSIONS.0 { "the other one" } else { "this one" }
+    )]
     Version { low: u16, high: u16, software: String },
     #[error("the peer did not introduce itself within {} s", HANDSHAKE_DEADLINE.as_secs())]
     Deadline,

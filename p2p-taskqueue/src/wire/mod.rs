@@ -8,6 +8,7 @@ mod handshake;
 pub(crate) mod limits;
 mod local;
 mod message;
+mod pipe;
 mod proof;
 mod request;
 mod session;
@@ -17,6 +18,7 @@ pub use local::serve_local;
 
 pub(crate) use handshake::{HandshakeError, Ours, prove, within};
 pub(crate) use local::open;
+pub(crate) use pipe::pipe;
 pub(crate) use proof::Role;
 pub(crate) use session::{Driver, Service, Session, SessionEnd};
 
@@ -26,5 +28,6 @@ mod examples;
 mod protocol_tests;
 #[cfg(test)]
 pub(crate) use {
-    examples::exchanges, frame::FrameReader, message::Incoming, request::read_request, session::Agreed, terms::Terms,
+    examples::exchanges, frame::FrameReader, message::Incoming, pipe::Pipe, request::read_request, session::Agreed,
+    terms::Terms,
 };

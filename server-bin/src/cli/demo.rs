@@ -55,8 +55,10 @@ struct Machine {
 impl Machine {
     fn start(runtime: &Runtime, workers: &[&str]) -> Result<Self, Failure> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let data_dir = DataDir::locate(Some(folder.path()))?;
         let node = NodeSettings {
-            data_dir: DataDir::locate(Some(folder.path()))?,
+            rpc: vec![data_dir.rpc()],
+            data_dir,
             listen: Listen::At(vec!["/ip4/127.0.0.1/tcp/0".parse().context("the demo's address")?]),
             runtime: Backend::Tokio,
             discovery: DiscoveryConfig::default(),

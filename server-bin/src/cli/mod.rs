@@ -8,6 +8,7 @@ use crate::{data_dir::DataDir, failure::Failure, output::Output};
 
 mod cache;
 mod care;
+mod daemon;
 mod demo;
 mod discover;
 mod http;
@@ -62,6 +63,8 @@ pub(crate) struct PeerArg {
 enum Command {
     /// Run this machine's node: the MCP server, the queue, and workers.
     Serve(Box<serve::ServeArgs>),
+    /// Run this machine's node without an MCP server, for MCP servers that are processes of their own.
+    Daemon(Box<daemon::DaemonArgs>),
     /// Show the whole story on this machine: two nodes, a worker, an MCP client.
     Demo,
     /// Print a ticket with which another machine joins this mesh.
@@ -109,13 +112,14 @@ enum Command {
 impl Cli {
     /// Whether the command runs until it is stopped.
     pub(crate) const fn is_node(&self) -> bool {
-        matches!(self.command, Command::Serve(_))
+        matches!(self.command, Command::Serve(_) | Command::Daemon(_))
     }
 
     pub(crate) fn run(self, output: Output) -> Result<ExitCode, Failure> {
         let data_dir = || DataDir::locate(self.global.data_dir.as_deref());
         match self.command {
-            Command::Serve(args) => serve::run(*args, data_dir()?, self.global.config.as_deref(), output),
+            Command::Serve(args) => serve::run(*args, data_dir, self.global.config.as_deref(), output),
+            Command::Daemon(args) => daemon::run(*args, data_dir()?, self.global.config.as_deref(), output),
             Command::Demo => demo::run(output),
             Command::Invite => mesh::invite(data_dir()?, output),
             Command::Join(args) => mesh::join(args, data_dir()?, output),
@@ -150,5 +154,22 @@ mod tests {
     #[test]
     fn every_command_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_systemd_units_start_what_there_is() {
+        for unit in [
+            include_str!("../../systemd/taskmesh.service"),
+            include_str!("../../systemd/taskmesh-daemon.service"),
+            include_str!("../../systemd/taskmesh-mcp.service"),
+        ] {
+            let mut lines = unit.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+            let line = lines.next().unwrap();
+            assert_eq!(lines.next(), None, "{unit}");
+            let line = line.replace("${STATE_DIRECTORY}", "/var/lib/taskmesh");
+            let line = line.replace("${RUNTIME_DIRECTORY}", "/run/taskmesh").replace("%t", "/run");
+            assert!(!line.contains(['$', '%', '"', '\'', '\\']), "{line}");
+            Cli::try_parse_from(line.split_whitespace()).unwrap();
+        }
     }
 }

@@ -95,6 +95,7 @@ pub(super) fn settings(args: NodeArgs, file: ConfigFile, data_dir: DataDir) -> R
     }
     let announce = file.discovery.announce_file.clone().unwrap_or(AnnounceSetting::Off);
     Ok(NodeSettings {
+        rpc: vec![data_dir.rpc()],
         listen: match addresses("--p2p-listen", &args.p2p_listen, listen)? {
             listen if !listen.is_empty() => Listen::At(listen),
             _ if is_lan => Listen::Lan,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::{
     runtime::Builder,
@@ -47,16 +48,29 @@ async fn until_stopped(
 ) -> Result<(), Failure> {
     // Before the ready line: whoever reads it may send the signal at once.
     let mut stop = Stop::listen()?;
-    let server = Box::pin(start).await?;
+    let server = tokio::select! {
+        server = Box::pin(start) => server?,
+        // What has begun is given up where it is: a daemon may be waited for.
+        () = stop.asked() => return Ok(()),
+    };
     let ready = server.ready();
     output.document(&json!(ready), || welcome(ready));
+    tell_systemd(NotifyState::Ready);
     stop.asked().await;
     tracing::info!("stopping");
+    tell_systemd(NotifyState::Stopping);
     tokio::select! {
         () = server.shutdown() => {}
         () = stop.asked() => tracing::warn!("stopping at once: tasks that were running are done again after their leases"),
     }
     Ok(())
+}
+
+/// Tells the service manager, if one has asked for it.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
 }
 
 struct Stop {

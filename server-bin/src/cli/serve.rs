@@ -1,6 +1,10 @@
 //! `serve`.
 
-use std::{mem, path::Path, process::ExitCode};
+use std::{
+    mem,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
 use p2p_taskqueue::api::Method;
@@ -16,8 +20,9 @@ use crate::{
     data_dir::DataDir,
     descriptors,
     failure::Failure,
-    mode::{Mode, Ready, Server, ServerConfig},
+    mode::{FrontSettings, Mode, Ready, Server, ServerConfig},
     output::Output,
+    rpc::RpcAddress,
 };
 
 #[derive(Debug, Args)]
@@ -27,11 +32,34 @@ pub(super) struct ServeArgs {
     /// Where the MCP server and the node run [default: bridge].
     #[arg(long, value_enum)]
     mode: Option<Mode>,
+    /// Be the MCP server of this daemon, unix:PATH or http://127.0.0.1:PORT, and no node: needs no data folder.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["mode", "NodeArgs"])]
+    daemon: Option<RpcAddress>,
+    /// What a daemon wants to be shown over HTTP: rpc.token in its data folder.
+    #[arg(long, value_name = "FILE", requires = "daemon")]
+    daemon_token_file: Option<PathBuf>,
     #[command(flatten)]
     node: NodeArgs,
 }
 
 pub(super) fn run(
+    args: ServeArgs,
+    data_dir: impl FnOnce() -> Result<DataDir, Failure>,
+    config: Option<&Path>,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let Some(daemon) = args.daemon else { return run_with_node(args, data_dir()?, config, output) };
+    // Without a data folder there is no usual place for a file.
+    let file = config.map_or_else(|| Ok(ConfigFile::default()), |named| ConfigFile::load(Some(named), named))?;
+    let http = HttpConfig::new(args.http.into(), file.http)?;
+    let shown = shown(&http);
+    let welcome = |ready: &Ready| welcome(ready, &format!("of the daemon at {daemon}"), false, shown);
+    descriptors::allow_more();
+    let settings = FrontSettings { http, daemon: daemon.clone(), token_file: args.daemon_token_file };
+    running::run(Threads::Many, Server::front(settings), welcome, output)
+}
+
+fn run_with_node(
     args: ServeArgs,
     data_dir: DataDir,
     config: Option<&Path>,
@@ -43,7 +71,7 @@ pub(super) fn run(
     let node = node::settings(args.node, file, data_dir)?;
     let folder = node.data_dir.path().display().to_string();
     let is_seen = node.discovery.is_on(Method::Mdns);
-    let shown = if http.has_token() { Some(TOKEN) } else { None };
+    let shown = shown(&http);
     let welcome = |ready: &Ready| welcome(ready, &folder, is_seen, shown);
     descriptors::allow_more();
     let config = ServerConfig { http, node };
@@ -90,7 +118,9 @@ Add a second machine:
 }
 
 /// What a client shows where a token is asked for; the token itself is not printed.
-const TOKEN: &str = "Bearer TOKEN";
+fn shown(http: &HttpConfig) -> Option<&'static str> {
+    if http.has_token() { Some("Bearer TOKEN") } else { None }
+}
 
 /// What a node that others can see opens.
 const SEEN: &str = "

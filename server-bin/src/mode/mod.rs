@@ -2,6 +2,7 @@
 //! the same in all of them.
 
 mod bridge;
+mod daemon;
 mod front;
 mod native;
 mod node;
@@ -11,6 +12,7 @@ mod settings;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+pub(crate) use daemon::FrontSettings;
 pub(crate) use server::{Ready, Server};
 pub(crate) use settings::{Listen, NodeSettings, ServerConfig, WorkerSpec};
 

@@ -1,6 +1,6 @@
 //! The node's side: store, node, RPC and workers, on an executor thread.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures::future::join_all;
@@ -18,7 +18,7 @@ use super::{NodeSettings, Ready, WorkerSpec};
 use crate::{
     data_dir::{LockedDir, NodeFolder},
     failure::Failure,
-    rpc::RpcServer,
+    rpc::{RpcServer, Token},
 };
 
 /// A node with its store, RPC and workers, and the thread that they run on.
@@ -27,6 +27,7 @@ pub(super) struct NodeSide {
     mode: &'static str,
     p2p_runtime: &'static str,
     p2p: P2pSide,
+    token_file: Option<PathBuf>,
     thread: ExecutorThread,
     store: Arc<SqliteStore>,
     /// Held to the end: nobody else may open the store before.
@@ -63,10 +64,13 @@ impl NodeSide {
             .and_then(|node| node.with_denied_peers(settings.denied.clone()))
             .map_err(|error| Failure::argument("p2p.allow, p2p.deny", error))?;
         let queues = Queues { local: Arc::new(local), routes: Arc::<SqliteStore>::clone(&store) };
+        let needs_token = settings.rpc.iter().any(|address| address.is_http());
+        let token = if needs_token { Some(locked.rpc_token_or_new()?) } else { None };
+        let token_file = token.is_some().then(|| locked.dir().rpc_token());
         // Boxed: it holds whatever the start of a node holds.
-        let start = Box::pin(P2pSide::start(settings, node, queues, thread.runtime()));
+        let start = Box::pin(P2pSide::start(settings, node, queues, token, thread.runtime()));
         let p2p = thread.bridge().run_in_p2p(start).await.context("the executor thread failed")??;
-        Ok(Self { mode, p2p_runtime: backend.name(), p2p, thread, store, _locked: locked })
+        Ok(Self { mode, p2p_runtime: backend.name(), p2p, token_file, thread, store, _locked: locked })
     }
 
     /// The way onto the executor thread.
@@ -86,7 +90,8 @@ impl NodeSide {
             http: http.map(str::to_owned),
             peer_id: self.p2p.node.peer_id(),
             addresses: self.p2p.node.addresses(),
-            rpc: vec![self.p2p.rpc.address()],
+            rpc: self.p2p.rpc.addresses(),
+            rpc_token_file: self.token_file.clone(),
             mode: self.mode,
             p2p_runtime: self.p2p_runtime.to_owned(),
         }
@@ -125,10 +130,10 @@ impl P2pSide {
         settings: NodeSettings,
         node: NodeConfig,
         Queues { local, routes }: Queues,
+        token: Option<Token>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, Failure> {
         let tools = settings.workers.iter().map(WorkerSpec::offer).collect();
-        let socket = settings.data_dir.socket();
         let worker_configs = settings.worker_configs(&runtime)?;
         let files = Arc::new(NodeFolder { dir: settings.data_dir, announce: settings.announce });
         let start = |listen: Vec<Multiaddr>| {
@@ -143,7 +148,7 @@ impl P2pSide {
         };
         let node = started.context("--p2p-listen")?;
         node.set_tools(tools);
-        let rpc = RpcServer::bind(&socket, node.queue(), &runtime)?;
+        let rpc = RpcServer::bind(&settings.rpc, token.as_ref(), &node.queue(), &runtime).await?;
         let start_worker = |config| Worker::start(config, node.queue(), node.serving_peers(), &runtime);
         let workers = worker_configs.into_iter().map(start_worker).collect();
         Ok(Self { node, rpc, workers })

@@ -1,5 +1,7 @@
 //! What runs in this process, whichever mode put it together: it is announced and ended alike.
 
+use std::path::PathBuf;
+
 use p2p_taskqueue::{Multiaddr, PeerId};
 use serde::Serialize;
 
@@ -15,6 +17,9 @@ pub(crate) struct Ready {
     pub(crate) addresses: Vec<Multiaddr>,
     /// Where the node can be asked, or is.
     pub(crate) rpc: Vec<String>,
+    /// What a client over HTTP has to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rpc_token_file: Option<PathBuf>,
     pub(crate) mode: &'static str,
     pub(crate) p2p_runtime: String,
 }

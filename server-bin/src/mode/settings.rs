@@ -15,6 +15,7 @@ use crate::{
     config::{HttpConfig, WorkerTool},
     data_dir::DataDir,
     failure::Failure,
+    rpc::RpcAddress,
 };
 
 /// The usual port, on loopback: nothing is open to others unless asked for.
@@ -39,6 +40,8 @@ pub(crate) struct ServerConfig {
 #[derive(Debug)]
 pub(crate) struct NodeSettings {
     pub(crate) data_dir: DataDir,
+    /// Where other processes of this machine ask the node.
+    pub(crate) rpc: Vec<RpcAddress>,
     pub(crate) listen: Listen,
     /// What the node runs on.
     pub(crate) runtime: Backend,

@@ -1,0 +1,62 @@
+//! The Unix socket: whoever may open the file may ask.
+
+use std::{
+    fs, io,
+    os::unix::{fs::FileTypeExt as _, net::UnixStream},
+    path::Path,
+};
+
+use anyhow::{Context as _, anyhow};
+use rustix::{fs::Mode, process::umask};
+use tokio::net::UnixListener;
+
+use crate::failure::Failure;
+
+/// Listens on the socket. One that is there is taken over if nobody listens on it: its node was killed.
+pub(super) fn listen(path: &Path) -> Result<UnixListener, Failure> {
+    clear(path)?;
+    // The folder may be open to others: the socket must not be, from its first moment.
+    let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+    let listener = UnixListener::bind(path);
+    umask(before);
+    Ok(listener.with_context(|| format!("cannot listen on {}", path.display()))?)
+}
+
+fn clear(path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(anyhow!(error).context(format!("cannot look at {shown}")).into()),
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(anyhow!("{shown} is there and is no socket: name another path").into());
+        }
+        Ok(_) => {}
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(anyhow!("{shown} is in use by another program: stop that one, or name another path").into());
+    }
+    Ok(fs::remove_file(path).with_context(|| format!("cannot remove {shown}, whose node is gone"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_taken_over_only_from_the_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rpc.sock");
+        let held = listen(&path).unwrap();
+        let error = listen(&path).unwrap_err().to_string();
+        assert!(error.contains("in use") && error.contains("rpc.sock"), "{error}");
+        drop(held);
+        assert!(path.exists());
+        drop(listen(&path).unwrap());
+
+        let file = folder.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        let error = listen(&file).unwrap_err().to_string();
+        assert!(error.contains("no socket"), "{error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    }
+}

@@ -1,0 +1,336 @@
+//! The node and the MCP server as two processes.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Answered, DEADLINE, Front, Gate, McpClient, Node, at, taskmesh};
+
+/// What the contract allows, from the signal to the end of a process.
+const STOP: Duration = Duration::from_secs(2);
+
+const HTTP: &[&str] = &["--rpc", "http://127.0.0.1:0"];
+
+/// The command has failed with this code, and what it says has all these words.
+fn assert_refused(answered: &Answered, code: i32, words: &[&str]) {
+    assert_eq!(answered.code, Some(code), "{answered:?}");
+    for word in words {
+        assert!(answered.stderr.contains(word), "no {word:?} in {:?}", answered.stderr);
+    }
+}
+
+/// A daemon, an MCP server of it, and a task through both; each ends in time with code 0 and leaves no socket behind.
+async fn two_processes(rpc: &[&str]) -> Result<()> {
+    let mut node = Node::daemon(&[rpc, &["--worker", "wordcount=wc -w"]].concat())?;
+    assert_eq!((node.ready("event")?, node.ready("mode")?), (&"ready".into(), &"daemon".into()));
+    assert_eq!(node.ready("http")?, &Value::Null);
+    let front = Front::of(&node)?;
+    assert_eq!((&front.ready()["event"], &front.ready()["mode"]), (&"ready".into(), &"daemon".into()));
+    for field in ["peer_id", "addresses", "rpc", "p2p_runtime"] {
+        assert_eq!(&front.ready()[field], node.ready(field)?, "{field}");
+    }
+    let client = McpClient::connect(front.http()?).await?;
+    let status = client.ask("p2p_taskqueue_status", json!({ "detail": true })).await?;
+    assert_eq!((&status["mode"], &status["peer_id"]), (&"daemon".into(), node.ready("peer_id")?), "{status}");
+    let ran = client.ask("run_task", json!({ "task_type": "wordcount", "payload": "a b c" })).await?;
+    assert_eq!(at(&ran, "/task/result"), 3, "{ran}");
+    assert!(!front.has_data_folder());
+
+    let (status, took, stderr) = tokio::task::block_in_place(|| front.stop(Signal::TERM))?;
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(took < STOP, "{took:?}; {stderr}");
+    let (status, took, stderr) = tokio::task::block_in_place(|| node.stop(Signal::TERM))?;
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(took < STOP, "{took:?}; {stderr}");
+    assert!(!node.folder().join("taskmesh.sock").exists(), "the socket is gone");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mcp_server_asks_a_daemon_over_its_socket() -> Result<()> {
+    two_processes(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mcp_server_asks_a_daemon_over_loopback_http() -> Result<()> {
+    two_processes(HTTP).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mcp_server_asks_a_daemon_on_async_std_over_loopback_http() -> Result<()> {
+    two_processes(&[HTTP, &["--p2p-runtime", "async-std"]].concat()).await
+}
+
+#[test]
+fn a_daemon_listens_where_it_is_told_to_and_keeps_its_token_to_its_user() -> Result<()> {
+    let sockets = tempfile::tempdir()?;
+    let socket = format!("unix:{}", sockets.path().join("rpc.sock").display());
+    let mut node = Node::daemon(&[HTTP, &["--rpc", &socket]].concat())?;
+    let rpc = node.ready("rpc")?.clone();
+    assert!(rpc[0].as_str().is_some_and(|http| http.starts_with("http://127.0.0.1:")), "{rpc}");
+    assert_eq!(rpc[1], socket.as_str());
+    let token_file = node.folder().join("rpc.token");
+    assert_eq!(node.ready("rpc_token_file")?, &json!(token_file));
+    for file in [&token_file, &sockets.path().join("rpc.sock")] {
+        assert_eq!(std::fs::metadata(file)?.permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+    let token = std::fs::read(&token_file)?;
+    node.kill()?;
+    // Its socket is still there, and nobody listens on it.
+    node.start_again()?;
+    assert_eq!(std::fs::read(&token_file)?, token, "made once");
+
+    let plain = Node::daemon(&[])?;
+    assert!(plain.ready("rpc_token_file").is_err() && !plain.folder().join("rpc.token").exists());
+    assert_eq!(plain.ask(&["status"])?["mode"], "daemon", "the commands find it as they find any node");
+    Ok(())
+}
+
+/// One request, for the whole answer up to its end.
+fn knock(http: &str, head: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(http.trim_start_matches("http://"))?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn the_rpc_over_http_turns_away_whoever_does_not_know_it() -> Result<()> {
+    let node = Node::daemon(HTTP)?;
+    let http = node.ready("rpc")?[0].as_str().context("no address")?.to_owned();
+    let token = std::fs::read_to_string(node.folder().join("rpc.token"))?;
+    let bearer = format!("Authorization: Bearer {token}");
+    let upgrade = "Connection: upgrade\r\nUpgrade: taskmesh-rpc/1";
+    for (head, status, words) in [
+        (format!("GET /rpc HTTP/1.1\r\nHost: 127.0.0.1\r\n{upgrade}"), "401", "www-authenticate: Bearer"),
+        (format!("GET /rpc HTTP/1.1\r\nHost: 127.0.0.1\r\n{upgrade}\r\n{bearer}0"), "401", "rpc.token"),
+        (
+            format!("GET /rpc HTTP/1.1\r\nHost: 127.0.0.1\r\n{upgrade}\r\nAuthorization: Basic {token}"),
+            "401",
+            "rpc.token",
+        ),
+        (format!("GET /rpc HTTP/1.1\r\nHost: evil.example\r\n{upgrade}\r\n{bearer}"), "403", "Host"),
+        (format!("GET /rpc HTTP/1.1\r\n{upgrade}\r\n{bearer}"), "403", "Host"),
+        (format!("GET /rpc HTTP/1.1\r\nHost: localhost\r\n{bearer}"), "426", "upgrade: taskmesh-rpc/1"),
+        (
+            format!(
+                "GET /rpc HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: taskmesh-rpc/2\r\n{bearer}"
+            ),
+            "426",
+            "update the older of the two",
+        ),
+        (format!("POST /rpc HTTP/1.1\r\nHost: [::1]:1\r\nContent-Length: 0\r\n{bearer}"), "405", "GET"),
+        (format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\n{bearer}"), "404", "/rpc"),
+    ] {
+        let answer = knock(&http, &head)?;
+        ensure!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answer}");
+        ensure!(answer.contains(words), "no {words:?} in {answer}, to {head}");
+        ensure!(!answer.contains(&token), "{answer}");
+    }
+
+    let wrong = tempfile::NamedTempFile::new()?;
+    std::fs::write(wrong.path(), "0123456789abcdef0123456789abcdef")?;
+    let wrong_file = wrong.path().display().to_string();
+    let serve = ["serve", "--json", "--http", "127.0.0.1:0", "--daemon", &http, "--daemon-token-file", &wrong_file];
+    assert_refused(&taskmesh(node.folder(), &serve)?, 3, &[&http, "does not take the token", &wrong_file]);
+    std::fs::set_permissions(wrong.path(), std::fs::Permissions::from_mode(0o644))?;
+    assert_refused(&taskmesh(node.folder(), &serve)?, 3, &["chmod 600", &wrong_file]);
+    Ok(())
+}
+
+#[test]
+fn what_a_front_or_a_daemon_cannot_mean_is_refused_by_name() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let refused = |arguments: &[&str], words: &[&str]| -> Result<()> {
+        assert_refused(&taskmesh(folder.path(), arguments)?, 2, words);
+        Ok(())
+    };
+    let front = ["serve", "--http", "127.0.0.1:0", "--daemon", "unix:/nowhere"];
+    for option in [
+        &["--lan"][..],
+        &["--mode", "native"],
+        &["--p2p-listen", "/ip4/127.0.0.1/tcp/0"],
+        &["--worker", "wordcount=wc -w"],
+        &["--p2p-runtime", "smol"],
+        &["--bootstrap", "/ip4/127.0.0.1/tcp/1"],
+        &["--durability", "relaxed"],
+        &["--session", "night"],
+        &["--label", "gpu"],
+    ] {
+        refused(
+            &[&front[..], option].concat(),
+            &["--daemon", option.first().context("no option")?, "cannot be used with"],
+        )?;
+    }
+    refused(&["serve", "--daemon", "http://127.0.0.1:1"], &["--daemon-token-file", "rpc.token"])?;
+    refused(&["serve", "--daemon", "http://192.0.2.7:1"], &["--daemon", "SSH tunnel"])?;
+    refused(&["serve", "--daemon", "/nowhere"], &["--daemon", "unix:PATH"])?;
+    refused(&["serve", "--daemon-token-file", "/nowhere"], &["--daemon"])?;
+    refused(&[&front[..], &["--daemon-token-file", "/nowhere"]].concat(), &["--daemon-token-file", "Unix socket"])?;
+    refused(&["daemon", "--rpc", "http://0.0.0.0:1"], &["--rpc", "127.0.0.1"])?;
+    refused(&["daemon", "--http", "127.0.0.1:0"], &["--http"])?;
+    Ok(())
+}
+
+#[test]
+fn a_socket_of_another_program_is_not_taken_over() -> Result<()> {
+    let node = Node::daemon(&[])?;
+    let socket = format!("unix:{}", node.folder().join("taskmesh.sock").display());
+    let folder = tempfile::tempdir()?;
+    let daemon = ["daemon", "--json", "--p2p-listen", "/ip4/127.0.0.1/tcp/0", "--rpc", &socket];
+    assert_refused(&taskmesh(folder.path(), &daemon)?, 2, &["taskmesh.sock", "in use"]);
+    assert_eq!(node.ask(&["status"])?["mode"], "daemon");
+    Ok(())
+}
+
+#[test]
+fn a_front_without_a_daemon_says_after_a_while_what_it_tried() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = format!("unix:{}", folder.path().join("rpc.sock").display());
+    let since = Instant::now();
+    let answered = taskmesh(folder.path(), &["serve", "--json", "--http", "127.0.0.1:0", "--daemon", &socket])?;
+    assert_refused(&answered, 3, &[&socket, "taskmesh daemon"]);
+    assert_eq!(answered.json()?["error"]["code"], "unreachable");
+    assert!(since.elapsed() > Duration::from_secs(2), "a daemon that starts at the same time is waited for");
+    Ok(())
+}
+
+/// Both are started at once, and the front first.
+#[test]
+fn a_front_waits_for_a_daemon_that_starts_beside_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = format!("unix:{}", folder.path().join("rpc.sock").display());
+    let starting = std::thread::spawn({
+        let socket = socket.clone();
+        move || Front::start(&["--daemon", &socket])
+    });
+    let node = Node::daemon(&["--rpc", &socket])?;
+    let front = starting.join().map_err(|_| anyhow::anyhow!("the starting thread panicked"))??;
+    assert_eq!(&front.ready()["peer_id"], node.ready("peer_id")?);
+    Ok(())
+}
+
+/// What a client is told while the daemon is away.
+fn assert_retryable(answer: &Value) -> Result<()> {
+    ensure!(at(answer, "/ok") == false && at(answer, "/error/retryable") == true, "{answer}");
+    ensure!(["unreachable", "interrupted"].iter().any(|code| at(answer, "/error/code") == code), "{answer}");
+    Ok(())
+}
+
+/// Submits until it is told to stop; gives the ids of what was acknowledged.
+async fn load(url: String, mut stop: tokio::sync::watch::Receiver<bool>) -> Result<(Vec<String>, usize)> {
+    let client = McpClient::connect(&url).await?;
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    while !*stop.borrow_and_update() {
+        let submit = json!({ "task_type": "echo", "payload": acknowledged.len() });
+        let answer = client.call("p2p_taskqueue_submit", submit).await?;
+        if at(&answer, "/ok") == true {
+            acknowledged.push(at(&answer, "/task_id").as_str().context("no id")?.to_owned());
+        } else {
+            assert_retryable(&answer)?;
+            refused += 1;
+        }
+    }
+    Ok((acknowledged, refused))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_killed_under_load_comes_back_and_has_lost_nothing() -> Result<()> {
+    let mut node = Node::daemon(&["--worker", "echo=cat"])?;
+    let front = Front::of(&node)?;
+    let client = McpClient::connect(front.http()?).await?;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let loads: Vec<_> = (0..8).map(|_| tokio::spawn(load(front.http().unwrap().to_owned(), stopped.clone()))).collect();
+    let mut counted = 0;
+    while counted < 100 {
+        let stats = client.ask("p2p_taskqueue_stats", json!({})).await?;
+        counted = at(&stats, "/totals")
+            .as_object()
+            .map(|totals| totals.values().filter_map(Value::as_u64).sum())
+            .unwrap_or(0);
+    }
+    tokio::task::block_in_place(|| node.kill())?;
+    // Quick, and worth another try.
+    for _ in 0..10 {
+        let since = Instant::now();
+        let answer = client.call("p2p_taskqueue_stats", json!({})).await?;
+        assert_retryable(&answer)?;
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    }
+    tokio::task::block_in_place(|| node.start_again())?;
+    let since = Instant::now();
+    while at(&client.call("p2p_taskqueue_stats", json!({})).await?, "/ok") != true {
+        ensure!(since.elapsed() < DEADLINE, "the daemon is back and is not asked");
+    }
+    stop.send(true)?;
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    for load in loads {
+        let (ids, times) = load.await??;
+        acknowledged.extend(ids);
+        refused += times;
+    }
+    assert!(acknowledged.len() >= 100, "{}", acknowledged.len());
+    assert!(refused > 0, "the daemon was away, and nobody noticed");
+    for ids in acknowledged.chunks(1_000) {
+        let waited = client.ask("p2p_taskqueue_wait_task", json!({ "task_ids": ids, "timeout_s": 60 })).await?;
+        assert_eq!(at(&waited, "/done"), true);
+        let tasks = at(&waited, "/tasks").as_array().context("no tasks")?;
+        assert_eq!(tasks.len(), ids.len());
+        assert!(tasks.iter().all(|task| task["status"] == "completed" && task["result"] == task["payload"]));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_outlives_a_restart_of_the_daemon() -> Result<()> {
+    let (begun, go) = (Gate::new()?, Gate::new()?);
+    let command = format!("gated=sh -c 'echo > {}; cat {}'", begun.path().display(), go.path().display());
+    let worker = Node::start(&["--worker", &command])?;
+    let mut node = Node::daemon(&[])?;
+    worker.join(&node)?;
+    let front = Front::of(&node)?;
+    let client = McpClient::connect(front.http()?).await?;
+    let submitted = client.ask("p2p_taskqueue_submit", json!({ "task_type": "gated", "payload": null })).await?;
+    begun.written()?;
+    let wait = json!({ "task_id": submitted["task_id"], "timeout_s": 60 });
+    let waiting = client.call("p2p_taskqueue_wait_task", wait);
+    tokio::pin!(waiting);
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut waiting).await.is_err());
+    tokio::task::block_in_place(|| node.kill())?;
+    tokio::task::block_in_place(|| node.start_again())?;
+    go.write("worth the wait")?;
+    let waited = waiting.await?;
+    assert_eq!(at(&waited, "/task/result"), "worth the wait", "{waited}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_go_on_when_the_mcp_server_is_killed_and_another_one_answers_for_them() -> Result<()> {
+    let (begun, go) = (Gate::new()?, Gate::new()?);
+    let command = format!("gated=sh -c 'echo > {}; cat {}'", begun.path().display(), go.path().display());
+    let node = Node::daemon(&["--worker", &command])?;
+    let first = Front::of(&node)?;
+    let client = McpClient::connect(first.http()?).await?;
+    let submitted = client.ask("p2p_taskqueue_submit", json!({ "task_type": "gated", "payload": null })).await?;
+    begun.written()?;
+    first.kill()?;
+    go.write("done without it")?;
+
+    let second = Front::of(&node)?;
+    let client = McpClient::connect(second.http()?).await?;
+    let id = &submitted["task_id"];
+    let waited = client.ask("p2p_taskqueue_wait_task", json!({ "task_id": id, "timeout_s": 60 })).await?;
+    assert_eq!((at(&waited, "/task/result"), at(&waited, "/task/attempt")), (&"done without it".into(), &1.into()));
+    let got = client.ask("p2p_taskqueue_get_task", json!({ "task_id": id })).await?;
+    assert_eq!(at(&got, "/task/status"), "completed");
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! One suite of tool calls, made in every mode: the answers are the same, but for what a mode is allowed to say of itself.
+
+mod calls;
+mod compare;
+
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::harness::{DEADLINE, Front, Node, at};
+
+/// A place where the suite is run: a node, and its MCP server if that is a process of its own.
+struct Place {
+    name: &'static str,
+    node: Node,
+    front: Option<Front>,
+}
+
+impl Place {
+    fn serve(name: &'static str, arguments: &[&str]) -> Result<Self> {
+        Ok(Self { name, node: Node::start(&[WORKERS, arguments].concat())?, front: None })
+    }
+
+    fn daemon(name: &'static str, arguments: &[&str]) -> Result<Self> {
+        let node = Node::daemon(&[WORKERS, arguments].concat())?;
+        let front = Some(Front::of(&node)?);
+        Ok(Self { name, node, front })
+    }
+
+    fn url(&self) -> Result<&str> {
+        self.front.as_ref().map_or_else(|| self.node.http(), Front::http)
+    }
+}
+
+/// One that repeats its payload, one that fails.
+const WORKERS: &[&str] = &["--worker", "echo=cat", "--worker", "broken=sh -c 'echo no >&2; exit 3'"];
+
+/// What was asked, and what was answered, without what may differ.
+struct Transcript {
+    url: String,
+    entries: Vec<(String, Value)>,
+    tools: BTreeSet<String>,
+}
+
+impl Transcript {
+    fn of(place: &Place) -> Result<Vec<(String, Value)>> {
+        let mut transcript = Self { url: place.url()?.to_owned(), entries: Vec::new(), tools: BTreeSet::new() };
+        transcript.until_offered("broken")?;
+        let listed = transcript.request("tools/list", json!({}))?;
+        calls::make(&mut transcript).with_context(|| place.name)?;
+        let tools = at(&listed, "/result/tools").as_array().context("no tools")?;
+        let names = tools.iter().filter_map(|tool| tool["name"].as_str()).map(str::to_owned);
+        let uncalled: Vec<_> = names.filter(|name| !transcript.tools.contains(name)).collect();
+        ensure!(uncalled.is_empty(), "the suite does not call {uncalled:?}");
+        Ok(transcript.entries)
+    }
+
+    /// What a worker offers is seen a moment after it came.
+    fn until_offered(&mut self, tool: &str) -> Result<()> {
+        let since = Instant::now();
+        while !self.request("tools/list", json!({}))?.to_string().contains(&format!("\"{tool}\"")) {
+            ensure!(since.elapsed() < DEADLINE, "{tool} is not offered");
+        }
+        self.entries.clear();
+        Ok(())
+    }
+
+    fn request(&mut self, method: &str, params: Value) -> Result<Value> {
+        // The arguments would make the huge ones unreadable; the number of the entry says which call it was.
+        let name = params["name"].as_str().unwrap_or_default();
+        let label = format!("{} {method} {name}", self.entries.len());
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let (status, body) = post(&self.url, &message.to_string()).with_context(|| label.clone())?;
+        let answer: Value = serde_json::from_str(&body).with_context(|| format!("{label}: {body}"))?;
+        self.entries.push((label, json!({ "status": status, "answer": compare::without_what_differs(&answer) })));
+        Ok(answer)
+    }
+
+    /// Calls a tool, for its structured answer.
+    fn call(&mut self, tool: &str, arguments: Value) -> Result<Value> {
+        self.tools.insert(tool.to_owned());
+        let answer = self.request("tools/call", json!({ "name": tool, "arguments": arguments }))?;
+        Ok(at(&answer, "/result/structuredContent").clone())
+    }
+
+    /// Calls a tool that succeeds.
+    fn done(&mut self, tool: &str, arguments: Value) -> Result<Value> {
+        let answer = self.call(tool, arguments)?;
+        ensure!(at(&answer, "/ok") == true, "{tool}: {answer}");
+        Ok(answer)
+    }
+
+    /// Calls a tool that answers this error.
+    fn fails(&mut self, code: &str, tool: &str, arguments: Value) -> Result<()> {
+        let answer = self.call(tool, arguments)?;
+        ensure!(at(&answer, "/ok") == false && at(&answer, "/error/code") == code, "{tool}, not {code}: {answer}");
+        Ok(())
+    }
+}
+
+/// Posts a message on a connection of its own, for the status line and the body.
+fn post(url: &str, body: &str) -> Result<(String, String)> {
+    let (place, path) = url.strip_prefix("http://").and_then(|url| url.split_once('/')).context("no URL")?;
+    let mut stream = TcpStream::connect(place)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    let length = body.len();
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no answer: {answer:?}"))?;
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
+}
+
+/// The same answers as in bridge mode on tokio.
+fn answers_as_bridge_does(place: &Place) -> Result<()> {
+    let bridge = Place::serve("bridge", &[])?;
+    let (expected, answered) = (Transcript::of(&bridge)?, Transcript::of(place)?);
+    let mut differences = Vec::new();
+    for ((label, expected), (other, answered)) in expected.iter().zip(&answered) {
+        ensure!(label == other, "{}: {other} where bridge has {label}", place.name);
+        differences.extend(compare::differences(label, expected, answered));
+    }
+    ensure!(differences.is_empty(), "{}, after what bridge answers: {differences:#?}", place.name);
+    assert_eq!(expected.len(), answered.len(), "{}", place.name);
+    Ok(())
+}
+
+#[test]
+fn native_on_tokio_answers_as_bridge_does() -> Result<()> {
+    answers_as_bridge_does(&Place::serve("native, tokio", &["--mode", "native"])?)
+}
+
+#[test]
+fn native_on_smol_answers_as_bridge_does() -> Result<()> {
+    answers_as_bridge_does(&Place::serve("native, smol", &["--mode", "native", "--p2p-runtime", "smol"])?)
+}
+
+#[test]
+fn native_on_async_std_answers_as_bridge_does() -> Result<()> {
+    answers_as_bridge_does(&Place::serve("native, async-std", &["--mode", "native", "--p2p-runtime", "async-std"])?)
+}
+
+#[test]
+fn a_daemon_behind_its_socket_answers_as_bridge_does() -> Result<()> {
+    answers_as_bridge_does(&Place::daemon("daemon, socket", &[])?)
+}
+
+#[test]
+fn a_daemon_behind_loopback_http_answers_as_bridge_does() -> Result<()> {
+    answers_as_bridge_does(&Place::daemon("daemon, http", &["--rpc", "http://127.0.0.1:0"])?)
+}

@@ -1,5 +1,6 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
+mod asking;
 mod cli;
 mod clients;
 mod crash;

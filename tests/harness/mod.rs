@@ -14,7 +14,7 @@ mod raw_http;
 mod small_disk;
 mod strace;
 
-pub(crate) use command::{Answered, taskmesh, taskmesh_command, taskmesh_with_input};
+pub(crate) use command::{Answered, PROGRAM, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use front::Front;
 pub(crate) use gate::Gate;
 pub(crate) use history::History;

@@ -72,6 +72,7 @@ impl Node {
             None => taskmesh_command(self.folder.path()),
         };
         command.args(self.verb).args(&self.arguments);
+        // A test that wants its own address says so.
         if self.verb == SERVE && !self.arguments.iter().any(|argument| argument == "--http") {
             command.args(["--http", "127.0.0.1:0"]);
         }
@@ -104,7 +105,7 @@ impl Node {
 
     /// The process, for what the operating system says of it.
     pub(crate) fn pid(&self) -> Result<u32> {
-        Ok(self.process.as_ref().context("the node does not run")?.id())
+        Ok(self.process.as_ref().context("the node does not run")?.child.id())
     }
 
     /// Runs a command on the node's folder.

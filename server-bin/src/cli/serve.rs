@@ -52,7 +52,7 @@ pub(super) fn run(
     // Without a data folder there is no usual place for a file.
     let file = config.map_or_else(|| Ok(ConfigFile::default()), |named| ConfigFile::load(Some(named), named))?;
     let http = HttpConfig::new(args.http.into(), file.http)?;
-    let shown = shown(&http);
+    let shown = http.has_token().then_some(TOKEN);
     let welcome = |ready: &Ready| welcome(ready, &format!("of the daemon at {daemon}"), false, shown);
     descriptors::allow_more();
     let settings = FrontSettings { http, daemon: daemon.clone(), token_file: args.daemon_token_file };
@@ -71,7 +71,7 @@ fn run_with_node(
     let node = node::settings(args.node, file, data_dir)?;
     let folder = node.data_dir.path().display().to_string();
     let is_seen = node.discovery.is_on(Method::Mdns);
-    let shown = shown(&http);
+    let shown = http.has_token().then_some(TOKEN);
     let welcome = |ready: &Ready| welcome(ready, &folder, is_seen, shown);
     descriptors::allow_more();
     let config = ServerConfig { http, node };
@@ -118,9 +118,7 @@ Add a second machine:
 }
 
 /// What a client shows where a token is asked for; the token itself is not printed.
-fn shown(http: &HttpConfig) -> Option<&'static str> {
-    if http.has_token() { Some("Bearer TOKEN") } else { None }
-}
+const TOKEN: &str = "Bearer TOKEN";
 
 /// What a node that others can see opens.
 const SEEN: &str = "

@@ -98,9 +98,12 @@ fn parse_all(texts: &[&str]) -> Result<Vec<Multiaddr>, Failure> {
 impl NodeSettings {
     pub(super) fn worker_configs(&self, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
         let process = std::process::id();
+        // A command may change its folder.
+        let data_dir = std::path::absolute(self.data_dir.path()).context("the data folder has no path")?;
         let configure = |(index, worker): (usize, &WorkerSpec)| {
             let handler = CommandHandler::parse(&worker.command, Arc::clone(runtime))
                 .map_err(|error| Failure::argument("--worker", format!("{:?}: {error}", worker.command)))?;
+            let handler = handler.with_env("TASKMESH_DATA_DIR", &data_dir);
             let id = format!("{}-{process}-{index}", worker.task_type);
             let config = WorkerConfig::new(id, worker.task_type.clone(), Arc::new(handler));
             Ok(WorkerConfig { labels: self.labels.clone(), session: self.session.clone(), ..config })

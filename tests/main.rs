@@ -1,5 +1,6 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
+mod asking;
 mod cli;
 mod clients;
 mod crash;
@@ -8,6 +9,9 @@ mod demo;
 mod discover;
 mod disk_full;
 mod harness;
+mod http_door;
+mod http_drain;
+mod http_memory;
 mod line;
 mod mesh_tools;
 mod mistakes;

@@ -170,11 +170,10 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let note = note(&context);
-        let label = self.label(&request.name);
         let span = tracing::info_span!(
             "tools/call",
-            otel.name = %format_args!("tools/call {label}"),
-            tool = label,
+            otel.name = Empty,
+            tool = Empty,
             request_id = %context.id,
             traceparent = context.meta.get_traceparent(),
             outcome = Empty,
@@ -184,6 +183,10 @@ impl ServerHandler for Handler {
         let answered = answering.instrument(span.clone()).await;
         let reply = answered.unwrap_or_else(|error| Ok(Reply::refused(&error)));
         let outcome = reply.as_ref().map_or(ErrorCode::NotFound.as_str(), |reply| reply.outcome);
+        // A tool of the mesh may be known only now.
+        let label = self.label(&request.name);
+        span.record("otel.name", tracing::field::display(format_args!("tools/call {label}")));
+        span.record("tool", label);
         span.record("outcome", outcome);
         note.write(label, outcome);
         reply.map(|reply| reply.response)

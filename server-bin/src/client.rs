@@ -32,6 +32,12 @@ impl Client {
         Self { queue, _node: None }
     }
 
+    /// The same client, asking a peer through whom it asks now.
+    pub(crate) fn through_to(self, target: Target) -> Self {
+        let queue = TargetedQueue::new(self.queue, target);
+        Self { queue: Arc::new(queue), _node: self._node }
+    }
+
     pub(crate) async fn ask<O>(&self, operation: O) -> Result<O::Answer, QueueError>
     where
         O: Operation + Send + 'static,

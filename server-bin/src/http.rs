@@ -9,36 +9,44 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use mcp_core::McpConfig;
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     sync::watch,
     task::JoinSet,
 };
 
-use crate::failure::Failure;
+use crate::{config::HttpConfig, failure::Failure};
 
 /// A listener that has its port.
 #[derive(Debug)]
 pub(crate) struct HttpListener {
     listener: TcpListener,
     address: SocketAddr,
+    mcp: McpConfig,
+    bounds: Bounds,
+}
+
+/// What connections are held to.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    header_timeout: Duration,
+    connections_max: usize,
 }
 
 impl HttpListener {
-    /// Takes `HOST:PORT`; port 0 takes a free one.
-    pub(crate) async fn bind(host_port: &str) -> Result<Self, Failure> {
+    /// Takes the `HOST:PORT` of the configuration; port 0 takes a free one.
+    pub(crate) async fn bind(config: &HttpConfig) -> Result<Self, Failure> {
         let invalid = |problem: String| Failure::argument("--http", problem);
-        let mut addresses = lookup_host(host_port)
+        let listen = &config.listen;
+        let mut addresses = lookup_host(listen)
             .await
-            .map_err(|error| invalid(format!("{host_port:?} is not HOST:PORT, such as 127.0.0.1:8765 ({error})")))?;
+            .map_err(|error| invalid(format!("{listen:?} is not HOST:PORT, such as 127.0.0.1:8765 ({error})")))?;
         let Some(address) = addresses.next() else {
-            return Err(invalid(format!("{host_port:?} names no address")));
+            return Err(invalid(format!("{listen:?} names no address")));
         };
         if !address.ip().is_loopback() {
-            return Err(invalid(format!(
-                "{address} is not a loopback address, and whoever reaches the MCP endpoint may hand work to this mesh: \
-                 keep it on 127.0.0.1 and reach it through an SSH tunnel"
-            )));
+            config.check_open_to(address)?;
         }
         let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => invalid(format!(
@@ -47,7 +55,19 @@ impl HttpListener {
             _ => Failure::Configuration(anyhow!(error).context(format!("--http: cannot listen on {address}"))),
         })?;
         let address = listener.local_addr().map_err(|error| Failure::Configuration(anyhow!(error)))?;
-        Ok(Self { listener, address })
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "MCP is plain HTTP, tokens included, and open to other machines: put a proxy with TLS in front of it"
+            );
+        }
+        let (header_timeout, connections_max) = (config.header_timeout, config.requests_max + CONNECTIONS_SPARE);
+        Ok(Self { listener, address, mcp: config.mcp.clone(), bounds: Bounds { header_timeout, connections_max } })
+    }
+
+    /// How the MCP server behind it is to be.
+    pub(crate) fn mcp(&self) -> McpConfig {
+        self.mcp.clone()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -63,7 +83,7 @@ impl HttpListener {
     pub(crate) fn serve(self, router: Router) -> HttpServer {
         let (stop, stopping) = watch::channel(false);
         let mut driver = JoinSet::new();
-        driver.spawn(accept(self.listener, router, stopping));
+        driver.spawn(accept(self.listener, router, self.bounds, stopping));
         HttpServer { stop, driver }
     }
 }
@@ -87,16 +107,16 @@ impl HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, router: Router, bounds: Bounds, mut stopping: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = stopping.changed() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+            accepted = listener.accept(), if connections.len() < bounds.connections_max => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), graceful.watcher()));
+                    connections.spawn(connection(stream, router.clone(), bounds, graceful.watcher()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -110,24 +130,21 @@ async fn accept(listener: TcpListener, router: Router, mut stopping: watch::Rece
     graceful.shutdown().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, watcher: hyper_util::server::graceful::Watcher) {
+async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: hyper_util::server::graceful::Watcher) {
     // Without it a streamed answer waits 40 ms for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .header_read_timeout(bounds.header_timeout)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = watcher.watch(served).await {
         tracing::debug!(%error, "an HTTP connection ended early");
     }
 }
 
-/// A client that sends no header in this time is gone or hostile.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Above the requests that may run at once, so that a refusal can still be answered; each costs a few kilobytes when idle.
-const CONNECTIONS_MAX: usize = 5_120;
+const CONNECTIONS_SPARE: usize = 1_024;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod config;
 mod data_dir;
+mod descriptors;
 mod failure;
 mod http;
 mod mode;
@@ -15,5 +16,6 @@ mod payload;
 mod program;
 mod rpc;
 mod telemetry;
+mod token_file;
 
 pub use program::run;

@@ -25,6 +25,13 @@ impl Output {
         if self.json { line(&ok(answer).to_string()) } else { line(&human()) }
     }
 
+    /// Prints an answer with `--json`, else nothing.
+    pub(crate) fn quiet<T: Serialize>(self, answer: &T) {
+        if self.json {
+            line(&ok(answer).to_string());
+        }
+    }
+
     /// Says that what was asked for is not there: with `--json` by the answer, else beside standard output, where nothing
     /// stands then.
     pub(crate) fn absent<T: Serialize>(self, answer: &T, human: &str) {
@@ -89,7 +96,10 @@ pub(crate) fn task_text(task: &Task) -> String {
     let after: Vec<_> = task.after.iter().map(ToString::to_string).collect();
     rows.extend((!after.is_empty()).then(|| ("after", after.join(" "))));
     rows.extend(task.assigned_worker.clone().map(|worker| ("worker", worker)));
+    rows.extend(task.submitter.clone().map(|submitter| ("for", submitter)));
+    rows.extend(task.progress.map(|progress| ("progress", format!("{:.0} %", progress * 100.0))));
     rows.extend(task.status_message.clone().map(|message| ("message", message)));
+    rows.extend(task.input_requests.iter().map(|(key, request)| ("asks", format!("{key}: {}", request.get()))));
     rows.extend(task.error.clone().map(|error| ("error", error)));
     rows.extend(task.result.as_ref().map(|result| ("result", result_text(Some(result)))));
     let text: Vec<_> = rows.into_iter().map(|(name, value)| format!("{name:<8} {value}")).collect();

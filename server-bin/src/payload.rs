@@ -4,6 +4,7 @@ use std::io::Read as _;
 
 use anyhow::{Context as _, anyhow};
 use p2p_taskqueue::{Json, api::limits::JSON_BYTES_MAX};
+use serde::Serialize;
 
 use crate::failure::Failure;
 
@@ -43,6 +44,86 @@ impl ValueArgs {
     }
 }
 
+/// What a worker's command asks.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QuestionArgs {
+    /// Ask for a form to be filled in, under this text.
+    #[arg(long, value_name = "TEXT", required_unless_present = "request")]
+    message: Option<String>,
+    /// The form's fields, as a JSON Schema of an object with plain properties: in place, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "JSON|@FILE|-", requires = "message")]
+    schema: Option<String>,
+    /// The whole request as JSON instead: in place, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "message")]
+    request: Option<String>,
+}
+
+impl QuestionArgs {
+    pub(crate) fn read(&self) -> Result<Json, Failure> {
+        match (&self.message, &self.request) {
+            (_, Some(request)) => read_json("--request", request),
+            (message, None) => {
+                let requested_schema = &read_json("--schema", self.schema.as_deref().unwrap_or(NO_FIELDS))?;
+                let params = Form { mode: "form", message: message.as_deref().unwrap_or_default(), requested_schema };
+                Json::from_value(&Elicitation { method: "elicitation/create", params })
+                    .map_err(|error| Failure::argument("--schema", error))
+            }
+        }
+    }
+}
+
+/// A request for a form, as MCP has it.
+#[derive(Serialize)]
+struct Elicitation<'a> {
+    method: &'static str,
+    params: Form<'a>,
+}
+
+#[derive(Serialize)]
+struct Form<'a> {
+    mode: &'static str,
+    message: &'a str,
+    #[serde(rename = "requestedSchema")]
+    requested_schema: &'a Json,
+}
+
+/// A form that is only accepted or declined.
+const NO_FIELDS: &str = r#"{"type":"object","properties":{}}"#;
+
+/// The answer to a question.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ResponseArgs {
+    /// What the form is filled in with, as JSON: in place, `@FILE`, or `-` for standard input.
+    #[arg(value_name = "JSON|@FILE|-")]
+    content: Option<String>,
+    /// Decline to answer.
+    #[arg(long)]
+    decline: bool,
+    /// The whole answer as JSON instead, for a question that is no form.
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    response: Option<String>,
+}
+
+impl ResponseArgs {
+    pub(crate) fn read(&self) -> Result<Json, Failure> {
+        if let Some(response) = &self.response {
+            return read_json("--response", response);
+        }
+        let content = self.content.as_deref().map(|content| read_json("JSON", content)).transpose()?;
+        let action = if content.is_some() { "accept" } else { "decline" };
+        Json::from_value(&Filled { action, content }).map_err(|error| Failure::argument("JSON", error))
+    }
+}
+
+/// An answer to a form, as MCP has it.
+#[derive(Serialize)]
+struct Filled {
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Json>,
+}
+
 /// The arguments of a tool.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ToolArgs {
@@ -54,10 +135,13 @@ pub(crate) struct ToolArgs {
 impl ToolArgs {
     pub(crate) fn read(&self) -> Result<Json, Failure> {
         let Some(source) = &self.args else { return Ok(Json::null()) };
-        let text = read_source("--args", source)?;
-        let hint = "a text is written in quotation marks";
-        Json::parse(text).map_err(|error| Failure::argument("--args", format!("{error}; {hint}")))
+        read_json("--args", source)
     }
+}
+
+fn read_json(option: &str, source: &str) -> Result<Json, Failure> {
+    let hint = "a text is written in quotation marks";
+    Json::parse(read_source(option, source)?).map_err(|error| Failure::argument(option, format!("{error}; {hint}")))
 }
 
 /// Reads the JSON of `option` or the text of `--text`; null when neither is given.
@@ -112,6 +196,27 @@ mod tests {
     fn a_payload_that_is_no_json_is_refused_with_a_hint() {
         let error = args(Some("hello"), None).read().unwrap_err().to_string();
         assert!(error.contains("--payload") && error.contains("--text"), "{error}");
+    }
+
+    #[test]
+    fn a_question_and_its_answer_have_the_forms_of_mcp() {
+        let question = |message: Option<&str>, schema: Option<&str>, request: Option<&str>| {
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            let args = QuestionArgs { message: owned(message), schema: owned(schema), request: owned(request) };
+            args.read().unwrap().get().to_owned()
+        };
+        assert_eq!(
+            question(Some("Go on?"), Some(r#"{"type":"object","properties":{"n":{"type":"integer"}}}"#), None),
+            r#"{"method":"elicitation/create","params":{"mode":"form","message":"Go on?","requestedSchema":{"type":"object","properties":{"n":{"type":"integer"}}}}}"#
+        );
+        assert_eq!(question(None, None, Some("[1]")), "[1]");
+        let response = |content: Option<&str>, response: Option<&str>| {
+            let (content, response) = (content.map(str::to_owned), response.map(str::to_owned));
+            ResponseArgs { decline: content.is_none(), content, response }.read().unwrap().get().to_owned()
+        };
+        assert_eq!(response(Some(r#"{"n":1.50}"#), None), r#"{"action":"accept","content":{"n":1.50}}"#);
+        assert_eq!(response(None, None), r#"{"action":"decline"}"#);
+        assert_eq!(response(None, Some("[2]")), "[2]");
     }
 
     #[test]

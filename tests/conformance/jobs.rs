@@ -7,11 +7,11 @@ use p2p_taskqueue::{
     api::Submit,
     carrier::LocalQueue,
     store::{SqliteStore, StoreOptions},
-    worker::{Handler, Outcome, Stop, Worker, WorkerConfig},
+    worker::{AskError, Contact, Handler, Outcome, Worker, WorkerConfig},
 };
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use runtime_bridge::{Runtime, TokioRuntime};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{runtime::Handle, sync::watch};
 
 /// The tools that are tasks and have a worker. `protocol_error_job` has none: the queue gives it up at its deadline.
@@ -70,17 +70,19 @@ struct Job;
 
 #[async_trait]
 impl Handler for Job {
-    async fn run(&self, task: &Task, mut stop: Stop) -> Outcome {
+    async fn run(&self, task: &Task, mut contact: Contact) -> Outcome {
         let arguments: JsonObject = task.payload.to().unwrap_or_default();
+        let asking = contact.clone();
         tokio::select! {
-            outcome = work(&task.task_type, &arguments) => outcome,
-            () = stop.requested() => Outcome::Stopped,
+            outcome = work(&task.task_type, &arguments, &asking) => outcome.unwrap_or_else(unanswered),
+            () = contact.stop_requested() => Outcome::Stopped,
         }
     }
 }
 
-async fn work(job: &str, arguments: &JsonObject) -> Outcome {
-    match job {
+async fn work(job: &str, arguments: &JsonObject, contact: &Contact) -> Result<Outcome, AskError> {
+    let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();
+    Ok(match job {
         "slow_compute" => {
             let seconds = arguments.get("seconds").and_then(Value::as_f64).unwrap_or_default();
             tokio::time::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default()).await;
@@ -88,20 +90,45 @@ async fn work(job: &str, arguments: &JsonObject) -> Outcome {
         }
         "failing_job" => {
             tokio::time::sleep(FAILS_AFTER).await;
-            Outcome::Failed { error: "this job always fails".to_owned(), retryable: false }
+            failed("this job always fails")
         }
-        "test_tool_with_task" => {
-            let name = arguments.get("name").and_then(Value::as_str).unwrap_or_default();
-            done(&format!("Hello, {name}!"))
+        "confirm_delete" => {
+            let question = format!("Delete {}?", text("filename"));
+            done(&format!("told {}", contact.ask("confirm", form(&question, "confirm", "boolean")).await?))
         }
-        job => Outcome::Failed { error: format!("{job} cannot ask yet"), retryable: false },
+        "multi_input" => {
+            let name = contact.ask("name", form("What is your name?", "name", "string"));
+            let sure = contact.ask("sure", form("Are you sure?", "confirm", "boolean"));
+            let (name, sure) = tokio::try_join!(name, sure)?;
+            done(&format!("told {name} and {sure}"))
+        }
+        "test_tool_with_task" => done(&format!("Hello, {}!", text("name"))),
+        job => failed(&format!("{job} is not known")),
+    })
+}
+
+/// A question with one field to fill in.
+fn form(message: &str, field: &str, kind: &str) -> Json {
+    let schema = json!({ "type": "object", "properties": { field: { "type": kind } }, "required": [field] });
+    let params = json!({ "message": message, "requestedSchema": schema });
+    Json::from_value(&json!({ "method": "elicitation/create", "params": params })).unwrap_or_else(|_| Json::null())
+}
+
+fn unanswered(error: AskError) -> Outcome {
+    match error {
+        AskError::Stopped => Outcome::Stopped,
+        error => failed(&error.to_string()),
     }
+}
+
+fn failed(error: &str) -> Outcome {
+    Outcome::Failed { error: error.to_owned(), retryable: false }
 }
 
 fn done(text: &str) -> Outcome {
     match Json::from_value(&Value::from(text)) {
         Ok(result) => Outcome::Done(result),
-        Err(error) => Outcome::Failed { error: error.to_string(), retryable: false },
+        Err(error) => failed(&error.to_string()),
     }
 }
 

@@ -22,7 +22,7 @@ impl Answered {
     }
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_taskmesh-under-test");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_taskmesh-under-test");
 
 /// A command on a data folder, not yet started.
 pub(crate) fn taskmesh_command(data_dir: &Path) -> Command {

@@ -28,7 +28,7 @@ pub(crate) struct Node {
 }
 
 /// With an MCP server, and without.
-const SERVE: &[&str] = &["serve", "--json", "--http", "127.0.0.1:0"];
+const SERVE: &[&str] = &["serve", "--json"];
 const DAEMON: &[&str] = &["daemon", "--json"];
 
 impl Node {
@@ -71,7 +71,12 @@ impl Node {
             Some(namespace) => taskmesh_command_in(namespace, self.folder.path()),
             None => taskmesh_command(self.folder.path()),
         };
-        self.process = Some(Process::start(command.args(self.verb).args(&self.arguments))?);
+        command.args(self.verb).args(&self.arguments);
+        // A test that wants its own address says so.
+        if self.verb == SERVE && !self.arguments.iter().any(|argument| argument == "--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
+        self.process = Some(Process::start(&mut command)?);
         Ok(())
     }
 
@@ -96,6 +101,11 @@ impl Node {
     pub(crate) fn address(&self) -> Result<String> {
         let first = self.ready("addresses")?.get(0).and_then(Value::as_str);
         Ok(first.context("no address")?.to_owned())
+    }
+
+    /// The process, for what the operating system says of it.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the node does not run")?.child.id())
     }
 
     /// Runs a command on the node's folder.

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, SecondsFormat};
 use p2p_taskqueue::{FailedBy, Task, TaskStatus};
 use rmcp::model::{
-    ClientCapabilities, CreateTaskResult, DetailedTask, InputRequest, InputRequests, JsonObject, Task as RpcTask,
-    TaskPayload, TaskStatus as RpcStatus,
+    ClientCapabilities, CreateTaskResult, DetailedTask, ElicitRequestParams, InputRequest, InputRequests, JsonObject,
+    Task as RpcTask, TaskPayload, TaskStatus as RpcStatus,
 };
 use serde_json::{Value, json};
 
@@ -59,7 +59,11 @@ fn askable(task: &Task, client: &ClientCapabilities) -> InputRequests {
 
 fn can_be_asked(client: &ClientCapabilities, request: &InputRequest) -> bool {
     match request {
-        InputRequest::Elicitation(_) => client.elicitation.is_some(),
+        InputRequest::Elicitation(elicit) => client.elicitation.as_ref().is_some_and(|can| match &elicit.params {
+            ElicitRequestParams::UrlElicitationParams { .. } => can.url.is_some(),
+            // A client that names neither way shows forms.
+            _ => can.form.is_some() || can.url.is_none(),
+        }),
         InputRequest::CreateMessage(_) => client.sampling.is_some(),
         InputRequest::ListRoots(_) => client.roots.is_some(),
         _ => false,

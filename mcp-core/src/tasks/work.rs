@@ -24,7 +24,7 @@ pub(crate) type Shape = fn(Task, bool) -> CallToolResult;
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) response: CallToolResponse,
-    /// `ok`, `failed`, `task` for a handle, or the code of the error.
+    /// `ok`, also of a handle; `failed` when the task came to nothing; or the code of the error.
     pub(crate) outcome: &'static str,
 }
 
@@ -35,7 +35,7 @@ impl Reply {
     }
 
     pub(super) fn handle(handle: CreateTaskResult) -> Self {
-        Self { response: CallToolResponse::Task(handle), outcome: "task" }
+        Self { response: CallToolResponse::Task(handle), outcome: "ok" }
     }
 
     pub(super) fn ended(result: CallToolResult) -> Self {

@@ -5,7 +5,7 @@ use serde_json::Value;
 /// A tool's answer in the two forms that clients read.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// `ok`, or the code of the error; `failed` or `cancelled` when that is how the task ended that it was about.
+    /// `ok`, or the code of the error.
     pub(crate) outcome: &'static str,
     /// Whether the model should take it for a failure.
     pub(crate) is_error: bool,
@@ -35,8 +35,8 @@ impl Answer {
     }
 
     /// The same answer, about a task that came to nothing.
-    pub(super) fn with_failure(self, outcome: &'static str) -> Self {
-        Self { outcome, is_error: true, ..self }
+    pub(super) fn into_failure(self) -> Self {
+        Self { is_error: true, ..self }
     }
 }
 

@@ -52,15 +52,11 @@ impl Job for RunTask {
 /// What is answered of a task that was run. That the call was done is `ok`; a task that came to nothing is an error
 /// nevertheless, for that is what the model asked for.
 pub(crate) fn ran(task: Task, done: bool) -> Answer {
-    let failure = match task.status {
-        TaskStatus::Failed => Some("failed"),
-        TaskStatus::Cancelled => Some("cancelled"),
-        _ => None,
-    };
-    match (Answer::done(&Ran { task, done }), failure) {
-        (Ok(answer), Some(outcome)) => answer.with_failure(outcome),
-        (Ok(answer), None) => answer,
-        (Err(error), _) => Answer::refused(&error),
+    let failed = matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
+    match Answer::done(&Ran { task, done }) {
+        Ok(answer) if failed => answer.into_failure(),
+        Ok(answer) => answer,
+        Err(error) => Answer::refused(&error),
     }
 }
 

@@ -32,6 +32,7 @@ fn for_submitters() -> Vec<Tool> {
             .described(
                 "Submits a task and waits for its result: the shortest way to have work done on one of the user's machines. \
                  Takes what p2p_taskqueue_submit takes, and timeout_s. Answers task (its status, result or error) and done. \
+                 A task that failed or was called off is an error (isError); ok then says that the call itself was done. \
                  With done:false the time was up and the task goes on: call p2p_taskqueue_wait_task with its task_id, do \
                  not submit it again.",
             ),

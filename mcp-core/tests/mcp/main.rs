@@ -8,8 +8,10 @@
 )]
 
 mod arguments;
+mod canned;
 mod client;
 mod clients;
+mod durable;
 mod http;
 mod limits;
 mod mesh_tools;

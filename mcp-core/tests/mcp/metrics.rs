@@ -7,12 +7,13 @@ use axum::{
     http::{Request, StatusCode, header},
 };
 use mcp_core::{BearerToken, McpConfig};
-use p2p_taskqueue::{ErrorCode, QueueError, TaskId};
+use p2p_taskqueue::{ErrorCode, QueueError, TaskId, TaskStatus};
 use serde_json::json;
 
 use crate::{
     client::{Client, Reply, call, legacy},
     queue::FakeQueue,
+    task_methods::{follower, run},
 };
 
 async fn scrape(client: &Client, headers: &[(header::HeaderName, &str)]) -> Reply {
@@ -56,6 +57,24 @@ async fn an_operation_is_counted_by_method_tool_and_outcome() {
     assert_line(&text, DURATION, &["mcp_method_name=\"tools/list\"", &named("")], "1");
     assert_line(&text, "taskmesh_http_requests_total{", &["status=\"2xx\"", "code=\"\""], "4");
     assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_handle_is_no_failure_and_a_failed_task_is_one() {
+    let client = Client::new(FakeQueue::holding());
+    assert!(run(&client, &follower()).await.result()["taskId"].is_string());
+    let labels = ["mcp_method_name=\"tools/call\"", "gen_ai_tool_name=\"run_task\"", "error_type=\"\""];
+    assert_line(&text(&client).await, DURATION, &labels, "1");
+    let client = Client::new(FakeQueue::holding());
+    let message = call("run_task", json!({ "task_type": "t" }));
+    let end = async {
+        client.queue.held.notified().await;
+        client.queue.change(client.queue.only(), |task| task.status = TaskStatus::Failed);
+        client.queue.let_go.notify_one();
+    };
+    assert_eq!(tokio::join!(client.legacy(&message), end).0.result()["isError"], true);
+    let labels = ["gen_ai_tool_name=\"run_task\"", "error_type=\"failed\""];
+    assert_line(&text(&client).await, DURATION, &labels, "1");
 }
 
 #[tokio::test]

@@ -8,8 +8,9 @@ use p2p_taskqueue::{
 use serde_json::{Value, json};
 
 use crate::{
+    canned::CACHED,
     client::{Client, call, legacy},
-    queue::{CACHED, FakeQueue},
+    queue::FakeQueue,
 };
 
 const SUBMIT_MANY: &str = "p2p_taskqueue_submit_many";

@@ -113,18 +113,35 @@ async fn what_the_protocol_has_no_form_for_is_named_and_not_asked() {
 }
 
 #[tokio::test]
-async fn a_client_is_not_asked_what_it_cannot_be_asked() {
+async fn a_client_is_asked_only_what_it_says_that_it_can_be_asked() {
     let client = Client::new(FakeQueue::new());
+    let page = json!({ "mode": "url", "message": "Log in", "url": "https://machine.example/login" });
+    let words = json!({ "messages": [], "maxTokens": 10 });
     let id = client.queue.put_as(|task| {
         task.status = TaskStatus::Running;
-        task.input_requests.insert("go-on".to_owned(), form("Go on?"));
+        task.input_requests.insert("form".to_owned(), form("Go on?"));
+        for (key, method, params) in [("page", "elicitation/create", page), ("words", "sampling/createMessage", words)]
+        {
+            let request = json!({ "method": method, "params": params });
+            task.input_requests.insert(key.to_owned(), Json::from_value(&request).unwrap());
+        }
     });
-    let formless = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
     let id = id.to_string();
-    let request = modern("tasks/get", Some(&id), json!({ "taskId": id }), &formless);
-    let state = client.send(request).await.result();
-    check_shape(&state);
-    assert_eq!(state["status"], "working");
+    for (mut declared, asked) in [
+        (json!({}), vec![]),
+        (json!({ "elicitation": {} }), vec!["form"]),
+        (json!({ "elicitation": { "form": {} } }), vec!["form"]),
+        (json!({ "elicitation": { "url": {} } }), vec!["page"]),
+        (json!({ "elicitation": { "form": {}, "url": {} }, "sampling": {} }), vec!["form", "page", "words"]),
+    ] {
+        declared["extensions"] = json!({ "io.modelcontextprotocol/tasks": {} });
+        let request = modern("tasks/get", Some(&id), json!({ "taskId": id }), &declared);
+        let state = client.send(request).await.result();
+        check_shape(&state);
+        assert_eq!(state["status"], if asked.is_empty() { "working" } else { "input_required" }, "{declared}");
+        let keys = state["inputRequests"].as_object().into_iter().flat_map(|requests| requests.keys());
+        assert_eq!(keys.collect::<Vec<_>>(), asked, "{declared}");
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use tokio::runtime::Runtime;
 use crate::{
     announce::AnnounceFiles,
     client::with_client,
+    config::HttpConfig,
     data_dir::DataDir,
     failure::Failure,
     mode::{Listen, NodeSettings, Server, ServerConfig},
@@ -70,7 +71,7 @@ impl Machine {
             session: None,
             durability: Durability::Synced,
         };
-        let config = ServerConfig { http: "127.0.0.1:0".to_owned(), node };
+        let config = ServerConfig { http: HttpConfig::at("127.0.0.1:0"), node };
         Ok(Self { server: runtime.block_on(Server::bridge(config))?, folder })
     }
 

@@ -6,11 +6,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{data_dir::DataDir, failure::Failure, output::Output};
 
+mod attempt;
 mod cache;
 mod care;
 mod daemon;
 mod demo;
 mod discover;
+mod http;
 mod mesh;
 mod node;
 mod repair;
@@ -80,6 +82,12 @@ enum Command {
     List(tasks::ListArgs),
     /// Call a task off.
     Cancel(tasks::CancelArgs),
+    /// Answer what a running task asks.
+    Answer(attempt::AnswerArgs),
+    /// In a command of `--worker`: say how far the work is.
+    Progress(attempt::ProgressArgs),
+    /// In a command of `--worker`: ask whoever waits for the task, and print the answer.
+    Ask(Box<attempt::AskArgs>),
     /// Count tasks by type and state.
     Stats(care::StatsArgs),
     /// Queue tasks again that have failed or were called off.
@@ -127,6 +135,9 @@ impl Cli {
             Command::Wait(args) => tasks::wait(args, data_dir()?, output),
             Command::List(args) => tasks::list(args, data_dir()?, output),
             Command::Cancel(args) => tasks::cancel(args, data_dir()?, output),
+            Command::Answer(args) => attempt::answer(args, data_dir()?, output),
+            Command::Progress(args) => attempt::progress(args, data_dir()?, output),
+            Command::Ask(args) => attempt::ask(*args, data_dir()?, output),
             Command::Stats(args) => care::stats(args, data_dir()?, output),
             Command::Retry(args) => care::retry(args, data_dir()?, output),
             Command::Purge(args) => care::purge(args, data_dir()?, output),

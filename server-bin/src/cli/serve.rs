@@ -1,6 +1,7 @@
 //! `serve`.
 
 use std::{
+    mem,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,12 +11,14 @@ use p2p_taskqueue::api::Method;
 use serde_json::json;
 
 use super::{
+    http::HttpArgs,
     node::{self, NodeArgs},
     running::{self, Threads},
 };
 use crate::{
-    config::ConfigFile,
+    config::{ConfigFile, HttpConfig},
     data_dir::DataDir,
+    descriptors,
     failure::Failure,
     mode::{FrontSettings, Mode, Ready, Server, ServerConfig},
     output::Output,
@@ -24,9 +27,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Where the MCP server listens; port 0 takes a free one [default: 127.0.0.1:8765].
-    #[arg(long, value_name = "HOST:PORT")]
-    http: Option<String>,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Where the MCP server and the node run [default: bridge].
     #[arg(long, value_enum)]
     mode: Option<Mode>,
@@ -49,8 +51,10 @@ pub(super) fn run(
     let Some(daemon) = args.daemon else { return run_with_node(args, data_dir()?, config, output) };
     // Without a data folder there is no usual place for a file.
     let file = config.map_or_else(|| Ok(ConfigFile::default()), |named| ConfigFile::load(Some(named), named))?;
-    let http = args.http.or(file.http.listen).unwrap_or_else(|| USUAL_HTTP.to_owned());
-    let welcome = |ready: &Ready| welcome(ready, &format!("of the daemon at {daemon}"), false);
+    let http = HttpConfig::new(args.http.into(), file.http)?;
+    let shown = http.has_token().then_some(TOKEN);
+    let welcome = |ready: &Ready| welcome(ready, &format!("of the daemon at {daemon}"), false, shown);
+    descriptors::allow_more();
     let settings = FrontSettings { http, daemon: daemon.clone(), token_file: args.daemon_token_file };
     running::run(Threads::Many, Server::front(settings), welcome, output)
 }
@@ -62,12 +66,14 @@ fn run_with_node(
     output: Output,
 ) -> Result<ExitCode, Failure> {
     let mut file = ConfigFile::load(config, &data_dir.config())?;
-    let http = args.http.or_else(|| file.http.listen.take()).unwrap_or_else(|| USUAL_HTTP.to_owned());
+    let http = HttpConfig::new(args.http.into(), mem::take(&mut file.http))?;
     let mode = args.mode.or(file.server.mode).unwrap_or(Mode::Bridge);
     let node = node::settings(args.node, file, data_dir)?;
     let folder = node.data_dir.path().display().to_string();
     let is_seen = node.discovery.is_on(Method::Mdns);
-    let welcome = |ready: &Ready| welcome(ready, &folder, is_seen);
+    let shown = http.has_token().then_some(TOKEN);
+    let welcome = |ready: &Ready| welcome(ready, &folder, is_seen, shown);
+    descriptors::allow_more();
     let config = ServerConfig { http, node };
     match mode {
         Mode::Bridge => running::run(Threads::Many, Server::bridge(config), welcome, output),
@@ -76,12 +82,17 @@ fn run_with_node(
 }
 
 /// What a person needs next.
-fn welcome(ready: &Ready, folder: &str, is_seen: bool) -> String {
+fn welcome(ready: &Ready, folder: &str, is_seen: bool, shown: Option<&str>) -> String {
     let Ready { http, peer_id, .. } = ready;
     let http = http.as_deref().unwrap_or_default();
     let addresses: Vec<_> = ready.addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join("\n               ");
-    let config = json!({ "mcpServers": { "taskmesh": { "type": "http", "url": http } } });
+    let mut entry = json!({ "type": "http", "url": http });
+    if let (Some(shown), Some(entry)) = (shown, entry.as_object_mut()) {
+        entry.insert("headers".to_owned(), json!({ "Authorization": shown }));
+    }
+    let config = json!({ "mcpServers": { "taskmesh": entry } });
+    let header = shown.map_or_else(String::new, |shown| format!(" -H 'Authorization: {shown}'"));
     let version = env!("CARGO_PKG_VERSION");
     let seen = if is_seen { SEEN } else { "" };
     format!(
@@ -96,7 +107,7 @@ Give it to your agent (MCP client configuration):
   {config}
 
 Try it:
-  curl -s {http} -H 'Content-Type: application/json' -d '{CALL}'
+  curl -s {http}{header} -H 'Content-Type: application/json' -d '{CALL}'
 
 Add a second machine:
   taskmesh invite                     on this one: prints a ticket
@@ -106,7 +117,8 @@ Add a second machine:
     )
 }
 
-const USUAL_HTTP: &str = "127.0.0.1:8765";
+/// What a client shows where a token is asked for; the token itself is not printed.
+const TOKEN: &str = "Bearer TOKEN";
 
 /// What a node that others can see opens.
 const SEEN: &str = "

@@ -19,9 +19,12 @@ use crate::{
     mode::{Mode, WorkerSpec},
 };
 
+mod http;
 mod mistake;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use http::{HttpConfig, HttpGiven, HttpSection};
 
 /// What a person writes by hand is far below; more is some other file.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -44,13 +47,6 @@ pub(crate) struct ConfigFile {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ServerSection {
     pub(crate) mode: Option<Mode>,
-}
-
-/// The MCP server.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct HttpSection {
-    pub(crate) listen: Option<String>,
 }
 
 /// The node.

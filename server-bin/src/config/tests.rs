@@ -56,6 +56,9 @@ fn a_value_that_makes_no_sense_is_named_with_its_line() {
     named("[[worker.tool]]\nname = \"a\"\ncommand = \"b\"\nschema = {}", &["schema", "unknown key"]);
     named("[server]\nmode = \"daemon\"", &["2: server.mode", "bridge", "native"]);
     named("[store]\ndurability = \"sync\"", &["2: store.durability", "synced"]);
+    named("[http]\nrequests_max = 0", &["2: http.requests_max:", "nonzero"]);
+    named("[http]\nbody_timeout_s = -1", &["2: http.body_timeout_s:", "seconds"]);
+    named("[http]\ntoken_file = \"token\"", &["2: http.token_file:", "absolute"]);
     named("[p2p]\nlan = ", &["2:"]);
     named("[p2p]\nlan = true\nlan = true", &["3:", "duplicate"]);
 }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::{NodeSettings, Ready, Server, front::Front, node::NodeSide};
 use crate::{
+    config::HttpConfig,
     failure::Failure,
     http::HttpListener,
     rpc::{HttpConnector, RpcAddress, UnixConnector},
@@ -22,8 +23,7 @@ const MODE: &str = "daemon";
 /// What an MCP server without a node is started with.
 #[derive(Debug)]
 pub(crate) struct FrontSettings {
-    /// `HOST:PORT`.
-    pub(crate) http: String,
+    pub(crate) http: HttpConfig,
     pub(crate) daemon: RpcAddress,
     /// What the node wants to be shown over HTTP.
     pub(crate) token_file: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mcp_core::{McpConfig, McpServer};
+use mcp_core::McpServer;
 use p2p_taskqueue::TaskQueue;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ impl Front {
     /// Serves on the tokio runtime that the caller is in.
     pub(super) fn serve(listener: HttpListener, queue: Arc<dyn TaskQueue>) -> Self {
         let (url, stopping) = (listener.url(), CancellationToken::new());
-        let mcp = McpServer::new(queue, McpConfig::default().with_shutdown(stopping.clone()));
+        let mcp = McpServer::new(queue, listener.mcp().with_shutdown(stopping.clone()));
         Self { url, http: listener.serve(mcp.router()), stopping }
     }
 

@@ -32,10 +32,8 @@ where
     F: Future<Output = Arc<dyn TaskQueue>> + Send + 'static,
 {
     let front = async move {
-        {
-            let listener = listener.moved_here().context("cannot serve HTTP on the executor thread")?;
-            Ok(Front::serve(listener, queue.await))
-        }
+        let listener = listener.moved_here().context("cannot serve HTTP on the executor thread")?;
+        Ok(Front::serve(listener, queue.await))
     };
     bridge.run_in_p2p(front).await.context("the executor thread failed")?
 }

@@ -48,7 +48,7 @@ async fn handlers_run_on_the_executor_thread_where_it_drives_tokio() {
         let thread = ExecutorThread::start(backend, ThreadConfig::default()).unwrap();
         let bridge = thread.bridge();
         let asked = Arc::<Where>::default();
-        let listener = HttpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = HttpListener::bind(&crate::config::HttpConfig::at("127.0.0.1:0")).await.unwrap();
         let queue: Arc<dyn TaskQueue> = Arc::<Where>::clone(&asked);
         let front = serve_there(&bridge, listener, async move { queue }).await.unwrap();
         let answer = tokio::time::timeout(Duration::from_secs(60), call_a_tool(front.url())).await.unwrap();

@@ -10,7 +10,13 @@ use p2p_taskqueue::{
 };
 use runtime_bridge::{Backend, Runtime};
 
-use crate::{announce::AnnounceFiles, config::WorkerTool, data_dir::DataDir, failure::Failure, rpc::RpcAddress};
+use crate::{
+    announce::AnnounceFiles,
+    config::{HttpConfig, WorkerTool},
+    data_dir::DataDir,
+    failure::Failure,
+    rpc::RpcAddress,
+};
 
 /// The usual port, on loopback: nothing is open to others unless asked for.
 const USUAL: [&str; 1] = ["/ip4/127.0.0.1/tcp/9710"];
@@ -26,8 +32,7 @@ const SCHEMA_BYTES_MAX: usize = 32 * 1024;
 /// What a node and its MCP server are started with.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
-    /// `HOST:PORT`.
-    pub(crate) http: String,
+    pub(crate) http: HttpConfig,
     pub(crate) node: NodeSettings,
 }
 
@@ -93,9 +98,12 @@ fn parse_all(texts: &[&str]) -> Result<Vec<Multiaddr>, Failure> {
 impl NodeSettings {
     pub(super) fn worker_configs(&self, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
         let process = std::process::id();
+        // A command may change its folder.
+        let data_dir = std::path::absolute(self.data_dir.path()).context("the data folder has no path")?;
         let configure = |(index, worker): (usize, &WorkerSpec)| {
             let handler = CommandHandler::parse(&worker.command, Arc::clone(runtime))
                 .map_err(|error| Failure::argument("--worker", format!("{:?}: {error}", worker.command)))?;
+            let handler = handler.with_env("TASKMESH_DATA_DIR", &data_dir);
             let id = format!("{}-{process}-{index}", worker.task_type);
             let config = WorkerConfig::new(id, worker.task_type.clone(), Arc::new(handler));
             Ok(WorkerConfig { labels: self.labels.clone(), session: self.session.clone(), ..config })

@@ -123,24 +123,49 @@ fn files_that_are_no_store_are_refused_untouched() -> TestResult {
 
 #[test]
 fn a_migration_keeps_damage_to_itself() -> TestResult {
-    let directory = tempfile::tempdir()?;
-    restore(1, &file(&directory))?;
-    let tables = [("task", "ready"), ("live", "keyed"), ("finished", "completed")];
-    for (table, text) in tables {
-        let id = find(&expected(1)?, text)?.task_id;
-        let sql = format!("UPDATE {table} SET crc = crc + 1 WHERE id = ?");
-        assert_eq!(Connection::open(file(&directory))?.execute(&sql, [id.as_bytes()])?, 1);
+    for version in 1..SCHEMA_VERSION {
+        let directory = tempfile::tempdir()?;
+        restore(version, &file(&directory))?;
+        let expected = expected(version)?;
+        let mut damaged = Vec::new();
+        for (table, text) in [("task", "ready"), ("live", "running"), ("finished", "completed")] {
+            let id = find(&expected, text)?.task_id;
+            let sql = format!("UPDATE {table} SET crc = crc + 1 WHERE id = ?");
+            assert_eq!(Connection::open(file(&directory))?.execute(&sql, [id.as_bytes()])?, 1);
+            damaged.push(id);
+        }
+        let opened = SqliteBackend::open(&file(&directory))?;
+        let mut reads = opened.backend.open_reads()?;
+        for task in expected {
+            let read = reads.get(&[task.task_id]);
+            if damaged.contains(&task.task_id) {
+                let error = read.unwrap_err();
+                assert!(error.message.contains(&task.task_id.to_string()), "{error}");
+            } else {
+                assert_eq!(read?.remove(0).map(|record| record.into_task(owner())), Some(task), "version {version}");
+            }
+        }
     }
-    let opened = SqliteBackend::open(&file(&directory))?;
-    let mut reads = opened.backend.open_reads()?;
-    for task in expected(1)? {
-        let read = reads.get(&[task.task_id]);
-        let text: Result<String, _> = task.payload.to();
-        if tables.iter().any(|(_, damaged)| text.as_deref().ok() == Some(damaged)) {
-            let error = read.unwrap_err();
-            assert!(error.message.contains(&task.task_id.to_string()), "{error}");
-        } else {
-            assert_eq!(read?.remove(0).map(|record| record.into_task(owner())), Some(task));
+    Ok(())
+}
+
+#[test]
+fn what_a_version_adds_is_checked_in_files_of_every_version() -> TestResult {
+    let changes = [
+        "UPDATE task SET submitter = coalesce(submitter, '') || 'x' WHERE id = ?",
+        "UPDATE live SET inputs = coalesce(inputs, '{\"open\":{},\"answers\":{}}') || ' ' WHERE id = ?",
+        "UPDATE finished SET dead = 3 - dead WHERE id = ?",
+    ];
+    for version in 1..=SCHEMA_VERSION {
+        let directory = tempfile::tempdir()?;
+        restore(version, &file(&directory))?;
+        drop(SqliteBackend::open(&file(&directory))?);
+        let expected = expected(version)?;
+        for (sql, text) in changes.into_iter().zip(["ready", "running", "completed"]) {
+            let id = find(&expected, text)?.task_id;
+            assert_eq!(Connection::open(file(&directory))?.execute(sql, [id.as_bytes()])?, 1);
+            let mut reads = SqliteBackend::open(&file(&directory))?.backend.open_reads()?;
+            assert!(reads.get(&[id]).is_err(), "version {version}: {sql}");
         }
     }
     Ok(())

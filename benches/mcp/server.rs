@@ -1,0 +1,89 @@
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Error, noop};
+
+/// How the MCP server and the node are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Bridge,
+    Native,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 2] = [Self::Bridge, Self::Native];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// A server in a process of its own, which ends with this.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) place: SocketAddr,
+    processes: Vec<Child>,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// A tool that does nothing.
+    pub(crate) fn noop() -> Result<Self, Error> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--bench", noop::FLAG]);
+        Self::started(folder()?, command, Vec::new())
+    }
+
+    /// The program in this mode.
+    pub(crate) fn start(mode: Mode) -> Result<Self, Error> {
+        let folder = folder()?;
+        let mut command = program(&folder, "serve");
+        command.args(["--http", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0", "--mode", mode.name()]);
+        Self::started(folder, command, Vec::new())
+    }
+
+    fn started(folder: TempDir, mut command: Command, mut processes: Vec<Child>) -> Result<Self, Error> {
+        let ready = ready(&mut command, &mut processes)?;
+        let url = ready.get("http").and_then(Value::as_str).ok_or("a server without HTTP")?;
+        let place = url.trim_start_matches("http://").trim_end_matches("/mcp").parse()?;
+        Ok(Self { place, processes, _folder: folder })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ended = process.kill().and_then(|()| process.wait());
+        }
+    }
+}
+
+fn folder() -> Result<TempDir, Error> {
+    Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
+}
+
+fn program(folder: &TempDir, what: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskmesh-under-bench"));
+    command.args([what, "--json", "--data-dir"]).arg(folder.path());
+    command.env("XDG_CACHE_HOME", folder.path()).env_remove("RUST_LOG");
+    command
+}
+
+/// Starts a process and reads the line that says that it is ready.
+fn ready(command: &mut Command, processes: &mut Vec<Child>) -> Result<Value, Error> {
+    let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let stdout = process.stdout.take();
+    processes.push(process);
+    let mut line = String::new();
+    BufReader::new(stdout.ok_or("no standard output")?).read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(|_| format!("not a ready line: {line:?}").into())
+}

@@ -1,0 +1,42 @@
+//! What does a tool call over HTTP cost in each mode, beside a tool that does nothing on the same rmcp stack?
+//!
+//! `cargo bench --workspace --bench mcp_call` measures everything, in about two minutes; with names, as in
+//! `… -- get status sse`, only the tables that one of them is part of. Every server is a process of its own, as it is
+//! shipped, on loopback; the client is a few lines over a socket, so that it is not what is measured. Candidates take turns,
+//! and only ratios within a run mean anything. All files are in the target folder.
+
+#![expect(clippy::print_stdout, reason = "the tables")]
+
+mod mcp;
+mod report;
+
+use mcp::{Error, calls, crowd, noop, stream};
+use report::Lines;
+
+fn main() -> Result<(), Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Built and started by a test or a list of tests: there is nothing to measure.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    if arguments.iter().any(|argument| argument == noop::FLAG) {
+        return noop::serve();
+    }
+    mcp::allow_connections()?;
+    let lines = Lines::new(arguments);
+    let mut goals = Vec::new();
+    if lines.want("get") {
+        calls::measure(&mut goals)?;
+    }
+    if lines.want("status") {
+        crowd::measure(&mut goals)?;
+    }
+    if lines.want("sse") {
+        stream::measure(&mut goals)?;
+    }
+    println!("\n{:<52} {:>12} {:>12}", "what", "measured", "must");
+    for goal in goals {
+        println!("{goal}");
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The `taskmesh` binary, built for the tests of this package.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    server_bin::run()
+}

@@ -1,0 +1,224 @@
+//! The MCP server's part of the configuration.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use mcp_core::{BearerToken, McpConfig};
+use p2p_taskqueue::api::limits::NAME_BYTES_MAX;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{failure::Failure, token_file};
+
+/// The MCP server.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HttpSection {
+    pub(crate) listen: Option<String>,
+    pub(crate) allowed_hosts: Option<Vec<String>>,
+    pub(crate) allowed_origins: Option<Vec<String>>,
+    pub(crate) token_file: Option<FullPath>,
+    pub(crate) clients: Option<BTreeMap<String, FullPath>>,
+    pub(crate) body_bytes_max: Option<NonZeroUsize>,
+    pub(crate) body_timeout_s: Option<Seconds>,
+    pub(crate) header_timeout_s: Option<Seconds>,
+    pub(crate) requests_max: Option<NonZeroUsize>,
+    pub(crate) waits_max: Option<NonZeroUsize>,
+    pub(crate) requests_per_client_max: Option<NonZeroUsize>,
+    pub(crate) waits_per_client_max: Option<NonZeroUsize>,
+}
+
+/// A node is started from anywhere: a relative path would be another file each time.
+#[derive(Debug, Clone)]
+pub(crate) struct FullPath(PathBuf);
+
+/// A span of time that something may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seconds(Duration);
+
+/// What the command line says of it.
+#[derive(Debug, Default)]
+pub(crate) struct HttpGiven {
+    pub(crate) listen: Option<String>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) allowed_origins: Vec<String>,
+}
+
+/// Where and how the MCP server is served.
+#[derive(Debug)]
+pub(crate) struct HttpConfig {
+    /// `HOST:PORT`.
+    pub(crate) listen: String,
+    pub(crate) mcp: McpConfig,
+    pub(crate) header_timeout: Duration,
+    pub(crate) requests_max: usize,
+    has_hosts: bool,
+    has_origins: bool,
+    has_token: bool,
+}
+
+impl HttpConfig {
+    /// What the command line says, else what the file says, else what is usual. Token files are read here.
+    pub(crate) fn new(given: HttpGiven, file: HttpSection) -> Result<Self, Failure> {
+        let hosts = Some(given.allowed_hosts).filter(|hosts| !hosts.is_empty()).or(file.allowed_hosts);
+        let origins = Some(given.allowed_origins).filter(|origins| !origins.is_empty()).or(file.allowed_origins);
+        let one = given.token_file.or_else(|| file.token_file.map(|path| path.0));
+        let tokens = tokens(one.as_deref(), file.clients.unwrap_or_default())?;
+        let (has_hosts, has_origins, has_token) = (hosts.is_some(), origins.is_some(), !tokens.is_empty());
+        let requests_max = file.requests_max.map_or(REQUESTS_MAX, NonZeroUsize::get);
+        let mut mcp = McpConfig::default().with_requests_max(requests_max);
+        if let Some(hosts) = hosts {
+            mcp = mcp.with_allowed_hosts(hosts);
+        }
+        if let Some(origins) = origins {
+            mcp = mcp.with_allowed_origins(origins.into_iter().filter(|origin| origin != NO_BROWSER));
+        }
+        if let Some(unreadable) = mcp.unreadable_sites().first() {
+            let problem = format!("{unreadable:?} is no NAME[:PORT], or no http(s)://NAME[:PORT]");
+            return Err(Failure::argument("--allowed-host, --allowed-origin", problem));
+        }
+        for (name, token) in tokens {
+            mcp = mcp.with_client(name, BearerToken::new(&token));
+        }
+        for (setting, with) in [
+            (file.body_bytes_max, McpConfig::with_body_bytes_max as fn(McpConfig, usize) -> McpConfig),
+            (file.waits_max, McpConfig::with_waiting_calls_max),
+            (file.requests_per_client_max, McpConfig::with_requests_per_client_max),
+            (file.waits_per_client_max, McpConfig::with_waits_per_client_max),
+        ] {
+            mcp = setting.into_iter().fold(mcp, |mcp, max| with(mcp, max.get()));
+        }
+        if let Some(Seconds(timeout)) = file.body_timeout_s {
+            mcp = mcp.with_body_timeout(timeout);
+        }
+        Ok(Self {
+            listen: given.listen.or(file.listen).unwrap_or_else(|| USUAL_HTTP.to_owned()),
+            mcp,
+            header_timeout: file.header_timeout_s.map_or(HEADER_TIMEOUT, |seconds| seconds.0),
+            requests_max,
+            has_hosts,
+            has_origins,
+            has_token,
+        })
+    }
+
+    pub(crate) const fn has_token(&self) -> bool {
+        self.has_token
+    }
+
+    /// What is missing for an address that other machines can reach.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is not configured, and how to.
+    pub(crate) fn check_open_to(&self, address: SocketAddr) -> Result<(), Failure> {
+        let needed = [
+            (
+                self.has_hosts,
+                "the names that it is reached by (--allowed-host NAME[:PORT], or allowed_hosts in [http])",
+            ),
+            (
+                self.has_origins,
+                "the web pages that may ask it (--allowed-origin https://NAME, or allowed_origins in [http]; \
+                 --allowed-origin none, or an empty list: no browser)",
+            ),
+            (self.has_token, "a token for its clients (--http-token-file FILE, or token_file or [http.clients])"),
+        ];
+        let missing: Vec<_> = needed.iter().filter(|(is_there, _)| !is_there).map(|(_, what)| *what).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let problem = format!(
+            "{address} is not a loopback address, and whoever reaches the MCP endpoint may hand work to this mesh. \
+             Missing: {}. Or keep it on 127.0.0.1 and reach it through an SSH tunnel",
+            missing.join("; ")
+        );
+        Err(Failure::argument("--http", problem))
+    }
+}
+
+impl HttpConfig {
+    /// The usual one, listening there.
+    pub(crate) fn at(listen: &str) -> Self {
+        Self {
+            listen: listen.to_owned(),
+            mcp: McpConfig::default(),
+            header_timeout: HEADER_TIMEOUT,
+            requests_max: REQUESTS_MAX,
+            has_hosts: false,
+            has_origins: false,
+            has_token: false,
+        }
+    }
+}
+
+/// The clients and their tokens.
+fn tokens(one: Option<&Path>, clients: BTreeMap<String, FullPath>) -> Result<BTreeMap<String, String>, Failure> {
+    let refused = |problem: String| Err(Failure::argument("[http.clients]", problem));
+    let mut tokens = BTreeMap::new();
+    if let Some(path) = one {
+        tokens.insert(THE_CLIENT.to_owned(), token_file::read(path)?);
+    }
+    for (name, FullPath(path)) in clients {
+        if name.trim().is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            return refused(format!("{name:?} is no name: up to {NAME_BYTES_MAX} bytes in one line"));
+        }
+        if tokens.contains_key(&name) {
+            return refused(format!("{name} is who shows the token of token_file: call this client otherwise"));
+        }
+        let token = token_file::read(&path)?;
+        if let Some((other, _)) = tokens.iter().find(|(_, known)| **known == token) {
+            return refused(format!("{name} and {other} have the same token: give each its own"));
+        }
+        tokens.insert(name, token);
+    }
+    if tokens.len() > CLIENTS_MAX {
+        return refused(format!("there are {}, and the limit is {CLIENTS_MAX}", tokens.len()));
+    }
+    Ok(tokens)
+}
+
+impl<'de> Deserialize<'de> for FullPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = PathBuf::deserialize(deserializer)?;
+        if !path.is_absolute() {
+            return Err(de::Error::custom(format_args!("{} is not an absolute path", path.display())));
+        }
+        Ok(Self(path))
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        if seconds > 0.0 && seconds <= SECONDS_MAX {
+            return Ok(Self(Duration::from_secs_f64(seconds)));
+        }
+        Err(de::Error::custom(format_args!("{seconds} is not between 0 and {SECONDS_MAX} seconds")))
+    }
+}
+
+const USUAL_HTTP: &str = "127.0.0.1:8765";
+
+/// Who shows the token of `token_file`.
+const THE_CLIENT: &str = "client";
+
+/// In the place of an origin: there is none.
+const NO_BROWSER: &str = "none";
+
+/// As the contract has it: a client that sends no header in this time is gone or hostile.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// As the contract has it.
+const REQUESTS_MAX: usize = 4_096;
+
+/// The machines and agents of one small team; each has a line in the metrics.
+const CLIENTS_MAX: usize = 64;
+
+/// Who gives a client more than an hour for a request means no bound at all.
+const SECONDS_MAX: f64 = 3_600.0;

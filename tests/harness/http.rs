@@ -1,0 +1,98 @@
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::DEADLINE;
+
+/// One HTTP connection that stays open, without an MCP client's manners.
+pub(crate) struct HttpConnection {
+    reader: BufReader<TcpStream>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct HttpReply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: String,
+}
+
+impl HttpReply {
+    pub(crate) fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.body).with_context(|| format!("not JSON: {self:?}"))
+    }
+}
+
+/// The `HOST:PORT` of a URL.
+pub(crate) fn place(url: &str) -> &str {
+    url.trim_start_matches("http://").trim_end_matches("/mcp")
+}
+
+impl HttpConnection {
+    pub(crate) fn open(url: &str) -> Result<Self> {
+        let stream = TcpStream::connect(place(url))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        Ok(Self { reader: BufReader::new(stream) })
+    }
+
+    /// Writes these bytes, whole request or not.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.reader.get_mut().write_all(bytes)?)
+    }
+
+    pub(crate) fn get(&mut self, path: &str, headers: &[&str]) -> Result<HttpReply> {
+        self.write(format!("GET {path} HTTP/1.1\r\n{}\r\n", lines(headers)).as_bytes())?;
+        self.reply()
+    }
+
+    /// A message to the MCP endpoint, as a client of 2025-11-25 sends it.
+    pub(crate) fn post(&mut self, headers: &[&str], message: &Value) -> Result<HttpReply> {
+        let body = message.to_string();
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n",
+            body.len(),
+            lines(headers)
+        );
+        self.write(&[head.as_bytes(), body.as_bytes()].concat())?;
+        self.reply()
+    }
+
+    /// Reads one answer, whose length is told.
+    pub(crate) fn reply(&mut self) -> Result<HttpReply> {
+        let mut headers = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.reader.read_line(&mut line)?;
+            let line = line.trim_end().to_owned();
+            if line.is_empty() {
+                break;
+            }
+            headers.push(line);
+        }
+        let status = headers.first().and_then(|line| line.split(' ').nth(1)?.parse().ok()).context("no status")?;
+        let length = headers.iter().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.parse().ok())?
+        });
+        let mut body = vec![0; length.unwrap_or_default()];
+        self.reader.read_exact(&mut body)?;
+        Ok(HttpReply { status, headers, body: String::from_utf8(body)? })
+    }
+
+    /// Waits until the server has closed it; answers what it still said.
+    pub(crate) fn closed(&mut self) -> Result<String> {
+        let mut rest = Vec::new();
+        self.reader.read_to_end(&mut rest)?;
+        Ok(String::from_utf8_lossy(&rest).into_owned())
+    }
+}
+
+fn lines(headers: &[&str]) -> String {
+    let host = if headers.iter().any(|header| header.starts_with("Host:")) { "" } else { "Host: localhost\r\n" };
+    headers.iter().fold(host.to_owned(), |lines, header| lines + header + "\r\n")
+}

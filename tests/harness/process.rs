@@ -57,6 +57,10 @@ impl Process {
         &self.ready
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it without a chance to tidy up.
     pub(crate) fn kill(mut self) -> Result<()> {
         self.is_over = true;

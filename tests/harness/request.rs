@@ -1,12 +1,7 @@
-use std::{
-    io::{BufRead as _, BufReader, Read, Write as _},
-    net::TcpStream,
-};
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::DEADLINE;
+use super::{HttpConnection, HttpReply};
 
 /// Which revision a hand-made client speaks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -103,106 +98,23 @@ impl Request {
         self
     }
 
-    /// Sends it, and leaves the answer to be read.
-    pub(crate) fn send(&self, url: &str) -> Result<Sent> {
+    /// Sends it, and leaves the answer to be read. Dropping the connection hangs up.
+    pub(crate) fn send(&self, url: &str) -> Result<HttpConnection> {
         let (authority, path) = url.strip_prefix("http://").and_then(|url| url.split_once('/')).context("no URL")?;
-        let mut head = format!("{} /{path} HTTP/1.1\r\nconnection: close\r\n", self.method);
+        let mut text = format!("{} /{path} HTTP/1.1\r\n", self.method);
         let host = (!self.headers.iter().any(|(name, _)| name == "host")).then(|| format!("host: {authority}\r\n"));
-        head.extend(host);
-        head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
-        head += &format!("content-length: {}\r\n\r\n", self.body.len());
-        let mut stream = TcpStream::connect(authority)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.write_all(head.as_bytes())?;
+        text.extend(host);
+        text.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
+        text += &format!("content-length: {}\r\n\r\n", self.body.len());
+        let mut connection = HttpConnection::open(url)?;
+        connection.write(text.as_bytes())?;
         // A server that refuses the head need not read the body.
-        stream.write_all(self.body.as_bytes()).ok();
-        Ok(Sent(stream))
+        connection.write(self.body.as_bytes()).ok();
+        Ok(connection)
     }
 
     /// Sends it and reads the answer.
-    pub(crate) fn ask(&self, url: &str) -> Result<Reply> {
+    pub(crate) fn ask(&self, url: &str) -> Result<HttpReply> {
         self.send(url)?.reply()
-    }
-}
-
-/// A request that was sent. Dropping it hangs up.
-#[derive(Debug)]
-pub(crate) struct Sent(TcpStream);
-
-impl Sent {
-    pub(crate) fn reply(self) -> Result<Reply> {
-        let mut stream = BufReader::new(self.0);
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            ensure!(stream.read_line(&mut line)? > 0, "hung up after {lines:?}");
-            match line.trim_end() {
-                "" => break,
-                line => lines.push(line.to_owned()),
-            }
-        }
-        let status = lines.first().and_then(|line| line.split(' ').nth(1)).context("no status")?.parse()?;
-        let headers = lines.iter().skip(1).filter_map(|line| line.split_once(": "));
-        let headers: Vec<_> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-        let mut reply = Reply { status, headers, body: String::new() };
-        reply.body = if reply.header("transfer-encoding").is_some() { chunked(stream)? } else { whole(stream)? };
-        Ok(reply)
-    }
-}
-
-fn whole(mut stream: impl Read) -> Result<String> {
-    let mut body = String::new();
-    stream.read_to_string(&mut body)?;
-    Ok(body)
-}
-
-fn chunked(mut stream: BufReader<TcpStream>) -> Result<String> {
-    let mut body = Vec::new();
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line)?;
-        let length = u64::from_str_radix(line.trim_end(), 16).with_context(|| format!("no length: {line:?}"))?;
-        if length == 0 {
-            return Ok(String::from_utf8(body)?);
-        }
-        let read = (&mut stream).take(length).read_to_end(&mut body)?;
-        ensure!(read as u64 == length, "broke off");
-        stream.read_line(&mut line)?;
-    }
-}
-
-/// What a server answered.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    headers: Vec<(String, String)>,
-    pub(crate) body: String,
-}
-
-impl Reply {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The names of its headers that start so.
-    pub(crate) fn headers_of(&self, start: &str) -> Vec<&str> {
-        self.headers.iter().map(|(name, _)| name.as_str()).filter(|name| name.starts_with(start)).collect()
-    }
-
-    /// The JSON-RPC message: the body, or the last event of a stream.
-    pub(crate) fn message(&self) -> Result<Value> {
-        let events = self.body.lines().filter_map(|line| line.strip_prefix("data:"));
-        let text =
-            if self.header("content-type") == Some("text/event-stream") { events.last() } else { Some(&*self.body) };
-        serde_json::from_str(text.unwrap_or_default()).with_context(|| format!("no message: {self:?}"))
-    }
-
-    /// The structured answer of a tool.
-    pub(crate) fn structured(&self) -> Result<Value> {
-        let message = self.message()?;
-        match message.pointer("/result/structuredContent") {
-            Some(structured) => Ok(structured.clone()),
-            None => bail!("no answer of a tool: {message}"),
-        }
     }
 }

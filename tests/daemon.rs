@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answered, DEADLINE, Front, Gate, McpClient, Node, at, taskmesh};
+use crate::harness::{Answered, DEADLINE, Era, Front, Gate, McpClient, Node, at, taskmesh};
 
 /// What the contract allows, from the signal to the end of a process.
 const STOP: Duration = Duration::from_secs(2);
@@ -313,24 +313,47 @@ async fn a_wait_outlives_a_restart_of_the_daemon() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tasks_go_on_when_the_mcp_server_is_killed_and_another_one_answers_for_them() -> Result<()> {
+/// A request of a client that follows tasks by their handles.
+fn follow(url: &str, method: &str, mut params: Value) -> Result<Value> {
+    let capabilities = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+    params["_meta"] = json!({ "io.modelcontextprotocol/clientCapabilities": capabilities });
+    let answer = Era::Modern.request(method, params).ask(url)?.message()?;
+    ensure!(at(&answer, "/result").is_object(), "{method}: {answer}");
+    Ok(at(&answer, "/result").clone())
+}
+
+#[test]
+fn tasks_go_on_when_the_mcp_server_is_killed_and_another_one_answers_for_them() -> Result<()> {
     let (begun, go) = (Gate::new()?, Gate::new()?);
     let command = format!("gated=sh -c 'echo > {}; cat {}'", begun.path().display(), go.path().display());
     let node = Node::daemon(&["--worker", &command])?;
     let first = Front::of(&node)?;
-    let client = McpClient::connect(first.http()?).await?;
-    let submitted = client.ask("p2p_taskqueue_submit", json!({ "task_type": "gated", "payload": null })).await?;
+    let run = json!({ "name": "run_task", "arguments": { "task_type": "gated", "payload": null } });
+    let handle = follow(first.http()?, "tools/call", run)?;
+    assert_eq!(at(&handle, "/resultType"), "task", "{handle}");
+    let id = at(&handle, "/taskId").as_str().context("no id")?.to_owned();
     begun.written()?;
     first.kill()?;
     go.write("done without it")?;
 
     let second = Front::of(&node)?;
-    let client = McpClient::connect(second.http()?).await?;
-    let id = &submitted["task_id"];
-    let waited = client.ask("p2p_taskqueue_wait_task", json!({ "task_id": id, "timeout_s": 60 })).await?;
-    assert_eq!((at(&waited, "/task/result"), at(&waited, "/task/attempt")), (&"done without it".into(), &1.into()));
-    let got = client.ask("p2p_taskqueue_get_task", json!({ "task_id": id })).await?;
-    assert_eq!(at(&got, "/task/status"), "completed");
+    let get = || follow(second.http()?, "tasks/get", json!({ "taskId": id }));
+    let since = Instant::now();
+    let mut task = get()?;
+    while at(&task, "/status") == "working" {
+        ensure!(since.elapsed() < DEADLINE, "{task}");
+        task = get()?;
+    }
+    let record = at(&task, "/result/structuredContent/task");
+    assert_eq!(
+        (at(&task, "/status"), at(record, "/result")),
+        (&"completed".into(), &"done without it".into()),
+        "{task}"
+    );
+    assert_eq!(record["attempt"], 1, "it was not done again");
+
+    let wait = json!({ "task_id": id, "timeout_s": 60 });
+    let waited = Era::Legacy.call("p2p_taskqueue_wait_task", wait).ask(second.http()?)?.structured()?;
+    assert_eq!((at(&waited, "/done"), at(&waited, "/task/result")), (&true.into(), &"done without it".into()));
     Ok(())
 }

@@ -40,4 +40,4 @@ pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use wire::fuzzing;
-pub use wire::serve_local;
+pub use wire::{serve_local, serve_local_until};

@@ -3,17 +3,12 @@
 mod calls;
 mod compare;
 
-use std::{
-    collections::BTreeSet,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    time::Instant,
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Front, Node, at};
+use crate::harness::{DEADLINE, Era, Front, Node, at};
 
 /// A place where the suite is run: a node, and its MCP server if that is a process of its own.
 struct Place {
@@ -43,14 +38,15 @@ const WORKERS: &[&str] = &["--worker", "echo=cat", "--worker", "broken=sh -c 'ec
 
 /// What was asked, and what was answered, without what may differ.
 struct Transcript {
+    era: Era,
     url: String,
     entries: Vec<(String, Value)>,
     tools: BTreeSet<String>,
 }
 
 impl Transcript {
-    fn of(place: &Place) -> Result<Vec<(String, Value)>> {
-        let mut transcript = Self { url: place.url()?.to_owned(), entries: Vec::new(), tools: BTreeSet::new() };
+    fn of(place: &Place, era: Era) -> Result<Vec<(String, Value)>> {
+        let mut transcript = Self { era, url: place.url()?.to_owned(), entries: Vec::new(), tools: BTreeSet::new() };
         transcript.until_offered("broken")?;
         let listed = transcript.request("tools/list", json!({}))?;
         calls::make(&mut transcript).with_context(|| place.name)?;
@@ -75,10 +71,9 @@ impl Transcript {
         // The arguments would make the huge ones unreadable; the number of the entry says which call it was.
         let name = params["name"].as_str().unwrap_or_default();
         let label = format!("{} {method} {name}", self.entries.len());
-        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let (status, body) = post(&self.url, &message.to_string()).with_context(|| label.clone())?;
-        let answer: Value = serde_json::from_str(&body).with_context(|| format!("{label}: {body}"))?;
-        self.entries.push((label, json!({ "status": status, "answer": compare::without_what_differs(&answer) })));
+        let reply = self.era.request(method, params).ask(&self.url).with_context(|| label.clone())?;
+        let answer = reply.message()?;
+        self.entries.push((label, json!({ "status": reply.status, "answer": compare::without_what_differs(&answer) })));
         Ok(answer)
     }
 
@@ -104,28 +99,10 @@ impl Transcript {
     }
 }
 
-/// Posts a message on a connection of its own, for the status line and the body.
-fn post(url: &str, body: &str) -> Result<(String, String)> {
-    let (place, path) = url.strip_prefix("http://").and_then(|url| url.split_once('/')).context("no URL")?;
-    let mut stream = TcpStream::connect(place)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    let length = body.len();
-    let head = format!(
-        "POST /{path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Accept: application/json, text/event-stream\r\nContent-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no answer: {answer:?}"))?;
-    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
-}
-
 /// The same answers as in bridge mode on tokio.
-fn answers_as_bridge_does(place: &Place) -> Result<()> {
+fn answers_as_bridge_does(place: &Place, era: Era) -> Result<()> {
     let bridge = Place::serve("bridge", &[])?;
-    let (expected, answered) = (Transcript::of(&bridge)?, Transcript::of(place)?);
+    let (expected, answered) = (Transcript::of(&bridge, era)?, Transcript::of(place, era)?);
     let mut differences = Vec::new();
     for ((label, expected), (other, answered)) in expected.iter().zip(&answered) {
         ensure!(label == other, "{}: {other} where bridge has {label}", place.name);
@@ -138,25 +115,28 @@ fn answers_as_bridge_does(place: &Place) -> Result<()> {
 
 #[test]
 fn native_on_tokio_answers_as_bridge_does() -> Result<()> {
-    answers_as_bridge_does(&Place::serve("native, tokio", &["--mode", "native"])?)
+    answers_as_bridge_does(&Place::serve("native, tokio", &["--mode", "native"])?, Era::Modern)
 }
 
 #[test]
 fn native_on_smol_answers_as_bridge_does() -> Result<()> {
-    answers_as_bridge_does(&Place::serve("native, smol", &["--mode", "native", "--p2p-runtime", "smol"])?)
+    answers_as_bridge_does(&Place::serve("native, smol", &["--mode", "native", "--p2p-runtime", "smol"])?, Era::Legacy)
 }
 
 #[test]
 fn native_on_async_std_answers_as_bridge_does() -> Result<()> {
-    answers_as_bridge_does(&Place::serve("native, async-std", &["--mode", "native", "--p2p-runtime", "async-std"])?)
+    answers_as_bridge_does(
+        &Place::serve("native, async-std", &["--mode", "native", "--p2p-runtime", "async-std"])?,
+        Era::Modern,
+    )
 }
 
 #[test]
 fn a_daemon_behind_its_socket_answers_as_bridge_does() -> Result<()> {
-    answers_as_bridge_does(&Place::daemon("daemon, socket", &[])?)
+    answers_as_bridge_does(&Place::daemon("daemon, socket", &[])?, Era::Modern)
 }
 
 #[test]
 fn a_daemon_behind_loopback_http_answers_as_bridge_does() -> Result<()> {
-    answers_as_bridge_does(&Place::daemon("daemon, http", &["--rpc", "http://127.0.0.1:0"])?)
+    answers_as_bridge_does(&Place::daemon("daemon, http", &["--rpc", "http://127.0.0.1:0"])?, Era::Legacy)
 }

@@ -16,7 +16,7 @@ use super::{Connection, Connector, DaemonQueue, LocalQueue};
 use crate::{
     Caller, ErrorCode, Json, QueueError, Request, Response, TaskQueue, TaskQueueExt as _, TaskStatus,
     api::{Claim, Claimed, Get, List, Outcome, Submit, Wait},
-    serve_local,
+    serve_local_until,
     store::{MemoryStore, StoreOptions},
     testing::{FakeQueue, ManualRuntime, pipe, runtime, soon},
 };
@@ -46,12 +46,14 @@ struct Machine {
     /// The connections that are served.
     serving: Mutex<Vec<JobHandle<()>>>,
     attempts: watch::Sender<u32>,
+    /// Tells the clients to ask nothing more.
+    leaves: watch::Sender<bool>,
 }
 
 impl Machine {
     fn new(behind: Behind, runtime: Arc<dyn Runtime>) -> Arc<Self> {
-        let attempts = watch::Sender::new(0);
-        Arc::new(Self { behind: Mutex::new(behind), runtime, serving: Mutex::default(), attempts })
+        let (attempts, leaves) = (watch::Sender::new(0), watch::Sender::new(false));
+        Arc::new(Self { behind: Mutex::new(behind), runtime, serving: Mutex::default(), attempts, leaves })
     }
 
     fn client(self: &Arc<Self>) -> DaemonQueue {
@@ -85,11 +87,15 @@ impl Connector for Machine {
             Behind::Nobody => return Err(QueueError::new(ErrorCode::Unreachable, "nobody is there")),
             Behind::Refusal => return Err(QueueError::new(ErrorCode::Unauthorized, "not you")),
             Behind::Silence => std::future::pending().await,
-            Behind::Queue(queue) => self.runtime.spawn(serve_local(far, queue, Arc::clone(&self.runtime))),
+            Behind::Queue(queue) => {
+                let mut leaves = self.leaves.subscribe();
+                let stop = async move { drop(leaves.wait_for(|leaves| *leaves).await) };
+                self.runtime.spawn(serve_local_until(far, queue, Arc::clone(&self.runtime), stop))
+            }
             Behind::Text(text) => self.runtime.spawn(async move {
                 let frame = [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
                 far.write_all(&frame).await.unwrap();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }),
         };
         self.serving.lock().unwrap().push(serving);
@@ -200,6 +206,33 @@ async fn a_daemon_that_goes_leaves_the_outcome_of_a_claim_unknown_and_is_asked_a
     machine.becomes(behind);
     soon(until_answered(&daemon)).await;
     assert!(daemon.is_connected());
+}
+
+#[tokio::test]
+async fn a_daemon_that_leaves_in_order_answers_what_it_was_asked() {
+    let (queue, behind) = fake();
+    let machine = Machine::new(behind.clone(), runtime());
+    let daemon = machine.client();
+    let polling = long_poll(&queue, &daemon).await;
+    machine.becomes(Behind::Nobody);
+    machine.leaves.send_replace(true);
+    // Until the client has heard of it; then it asks elsewhere.
+    let gone = async {
+        while daemon.is_connected() {
+            tokio::task::yield_now().await
+        }
+    };
+    soon(gone).await;
+    let error = soon(daemon.list(LOCAL, List::default())).await.unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::Unreachable, Outcome::NotApplied));
+    machine.leaves.send_replace(false);
+    machine.becomes(behind);
+    soon(until_answered(&daemon)).await;
+    // Over the connection that was left behind.
+    queue.submit(LOCAL, Submit::new("echo", Json::null())).await.unwrap();
+    assert!(soon(polling).await.unwrap().unwrap().task.is_some());
+    let first = machine.serving.lock().unwrap().remove(0);
+    soon(first).await.unwrap();
 }
 
 #[tokio::test]

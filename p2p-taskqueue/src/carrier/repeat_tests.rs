@@ -10,7 +10,7 @@ use runtime_bridge::RuntimeExt;
 use super::*;
 use crate::{
     Caller, Json, Operation as _, TaskId, TaskQueue, TaskQueueExt as _, TaskStatus,
-    api::{Cancel, Claim, ClaimMany, Complete, Get, List, Outcome, SubmitMany},
+    api::{At, Cancel, Claim, ClaimMany, Complete, Get, List, Outcome, SubmitMany, Target},
     carrier::LocalQueue,
     store::{MemoryStore, StoreOptions},
     testing::{pipe, runtime, soon},
@@ -215,6 +215,18 @@ async fn what_differs_the_second_time_is_not_repeated() {
     let peer = FakePeer::new(&[Fate::Read, Fate::Answers]);
     peer.queue.submit(&THERE, echo()).await.unwrap();
     lost(peer.ask(Claim::new("w")).await);
+    assert_eq!(peer.fates.lock().unwrap().len(), 1, "the second session is not asked for");
+}
+
+#[tokio::test]
+async fn what_is_passed_on_to_a_third_node_is_repeated_only_when_it_reads() {
+    let passed_on = |request| At::request(Target::peer(PeerId::random()), request);
+    let peer = FakePeer::new(&[Fate::Read, Fate::Answers]);
+    let error = soon(ask(&peer, passed_on(List::default().into_request()), &*runtime())).await.unwrap_err();
+    // The second session has answered.
+    assert_ne!(error.code, ErrorCode::Interrupted);
+    let peer = FakePeer::new(&[Fate::Read, Fate::Answers]);
+    lost(soon(ask(&peer, passed_on(echo().into_request()), &*runtime())).await);
     assert_eq!(peer.fates.lock().unwrap().len(), 1, "the second session is not asked for");
 }
 

@@ -1,9 +1,16 @@
 //! The session between a node and the clients of its own machine: no proof, since the socket's mode or a token keeps others
 //! out, but versions are compared.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, pending},
+    pin::pin,
+    sync::Arc,
+};
 
-use futures::{AsyncRead, AsyncWrite};
+use futures::{
+    AsyncRead, AsyncWrite,
+    future::{Either, select},
+};
 use runtime_bridge::Runtime;
 use serde::{Deserialize, Serialize};
 
@@ -49,10 +56,33 @@ pub async fn serve_local<S>(io: S, queue: Arc<dyn TaskQueue>, runtime: Arc<dyn R
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    serve_local_until(io, queue, runtime, pending()).await;
+}
+
+/// As [`serve_local`], until `stop` is over: then the client is told to ask nothing more, and the connection ends when what
+/// it has asked is answered. Long polls are not cut short for that: whoever cannot wait for them drops the future.
+///
+/// # Cancel safety
+///
+/// As [`serve_local`].
+pub async fn serve_local_until<S>(
+    io: S,
+    queue: Arc<dyn TaskQueue>,
+    runtime: Arc<dyn Runtime>,
+    stop: impl Future<Output = ()>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = Service { queue, caller: Caller::Local };
     match open(io, Some(service), runtime).await {
-        Ok((_session, driver)) => {
-            let end = driver.await;
+        Ok((session, driver)) => {
+            let end = match select(driver, pin!(stop)).await {
+                Either::Left((end, _)) => end,
+                Either::Right(((), driver)) => {
+                    session.drain();
+                    driver.await
+                }
+            };
             tracing::debug!(%end, "a local client has gone");
         }
         Err(error) => tracing::debug!(%error, "a local client did not introduce itself"),

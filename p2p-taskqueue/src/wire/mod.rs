@@ -14,7 +14,7 @@ mod request;
 mod session;
 mod terms;
 
-pub use local::serve_local;
+pub use local::{serve_local, serve_local_until};
 
 pub(crate) use handshake::{HandshakeError, Ours, prove, within};
 pub(crate) use local::open;

@@ -103,8 +103,8 @@ impl NodeSide {
         let Self { p2p: P2pSide { node, rpc, workers }, thread, store, _locked, .. } = self;
         let bridge = thread.bridge();
         let quiesce = bridge.run_in_p2p(async move {
-            drop(rpc);
-            join_all(workers.into_iter().map(Worker::shutdown)).await;
+            let workers = join_all(workers.into_iter().map(Worker::shutdown));
+            futures::join!(rpc.shutdown(RPC_DRAIN), workers);
         });
         let (quiet, ()) = futures::join!(timeout(WORKERS_STOP, quiesce), front);
         let parted = timeout(NODE_STOP, bridge.run_in_p2p(async move { node.shutdown().await })).await;
@@ -156,7 +156,8 @@ impl P2pSide {
 }
 
 /// A shutdown has two seconds in all. Workers need the most of them: half a second for a command that does not want to
-/// end, and what its report takes. HTTP drains meanwhile.
+/// end, and what its report takes. HTTP and the RPC drain meanwhile.
 const WORKERS_STOP: Duration = Duration::from_millis(1_000);
+const RPC_DRAIN: Duration = Duration::from_millis(500);
 const NODE_STOP: Duration = Duration::from_millis(400);
 const EXECUTOR_STOP: Duration = Duration::from_millis(200);

@@ -72,7 +72,7 @@ impl Connector for HttpConnector {
         let token = match Token::read(&self.token_file) {
             Ok(Some(token)) => token,
             Ok(None) => return Err(unreachable(&format_args!("{} is not there", self.token_file.display()))),
-            Err(error) => return Err(QueueError::new(ErrorCode::Unauthorized, format!("{error:#}"))),
+            Err(error) => return Err(QueueError::new(ErrorCode::Unauthorized, error.to_string())),
         };
         let stream = TcpStream::connect(self.address).await.map_err(|error| unreachable(&error))?;
         stream.set_nodelay(true).map_err(|error| unreachable(&error))?;

@@ -3,13 +3,15 @@
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use p2p_taskqueue::{TaskQueue, serve_local};
+use futures::future::join_all;
+use p2p_taskqueue::{TaskQueue, serve_local_until};
 use runtime_bridge::{JobHandle, Runtime, RuntimeExt as _};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
+    time::timeout,
 };
-use tokio_util::compat::TokioAsyncReadCompatExt as _;
+use tokio_util::{compat::TokioAsyncReadCompatExt as _, sync::CancellationToken};
 
 use super::{RpcAddress, Token, http, unix};
 use crate::failure::Failure;
@@ -21,6 +23,8 @@ pub(crate) struct RpcServer {
     /// Dropping a handle ends an accept loop, and that its connections.
     accepting: Vec<JobHandle<()>>,
     sockets: Vec<Socket>,
+    /// The accept loops and sessions have the other end.
+    stopping: CancellationToken,
 }
 
 impl RpcServer {
@@ -39,13 +43,23 @@ impl RpcServer {
                 server.sockets.push(Socket(path.clone()));
             }
             server.addresses.push(address);
-            server.accepting.push(runtime.spawn(accept(listener, Arc::clone(queue), Arc::clone(runtime))));
+            let door =
+                Door { queue: Arc::clone(queue), runtime: Arc::clone(runtime), stopping: server.stopping.clone() };
+            server.accepting.push(runtime.spawn(door.accept(listener)));
         }
         Ok(server)
     }
 
     pub(crate) fn addresses(&self) -> Vec<String> {
         self.addresses.iter().map(ToString::to_string).collect()
+    }
+
+    /// Takes no more clients and no more requests, lets those under way end, and closes what is left at the deadline.
+    pub(crate) async fn shutdown(self, deadline: Duration) {
+        self.stopping.cancel();
+        if timeout(deadline, join_all(self.accepting)).await.is_err() {
+            tracing::info!("requests of other processes were still under way; closing their connections");
+        }
     }
 }
 
@@ -100,36 +114,60 @@ impl Listener {
     }
 }
 
-impl Client {
-    async fn serve(self, queue: Arc<dyn TaskQueue>, runtime: Arc<dyn Runtime>) {
-        match self {
-            Self::Unix(stream) => serve_local(stream.compat(), queue, runtime).await,
-            Self::Http(stream, token) => {
-                if let Some(upgraded) = http::admit(stream, &token).await {
-                    serve_local(upgraded.compat(), queue, runtime).await;
+/// What every client of an address comes to.
+#[derive(Debug, Clone)]
+struct Door {
+    queue: Arc<dyn TaskQueue>,
+    runtime: Arc<dyn Runtime>,
+    stopping: CancellationToken,
+}
+
+impl Door {
+    async fn accept(self, listener: Listener) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut sessions: Vec<JobHandle<()>> = Vec::new();
+        let next = async || {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        loop {
+            let (place, client) = tokio::select! {
+                next = next() => next,
+                () = self.stopping.cancelled() => break,
+            };
+            sessions.retain(|session| !session.is_finished());
+            match client {
+                Ok(client) => {
+                    let serve = self.clone().serve(client);
+                    sessions.push(self.runtime.spawn(async move {
+                        serve.await;
+                        drop(place);
+                    }));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a client of the RPC");
+                    self.runtime.sleep_until(self.runtime.now() + ACCEPT_PAUSE).await;
                 }
             }
         }
+        drop(listener);
+        join_all(sessions).await;
     }
-}
 
-async fn accept(listener: Listener, queue: Arc<dyn TaskQueue>, runtime: Arc<dyn Runtime>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut sessions: Vec<JobHandle<()>> = Vec::new();
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok(client) => {
-                let serve = client.serve(Arc::clone(&queue), Arc::clone(&runtime));
-                sessions.retain(|session| !session.is_finished());
-                sessions.push(runtime.spawn(async move {
-                    serve.await;
-                    drop(place);
-                }));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a client of the RPC");
-                runtime.sleep_until(runtime.now() + ACCEPT_PAUSE).await;
+    async fn serve(self, client: Client) {
+        let Self { queue, runtime, stopping } = self;
+        let stop = stopping.cancelled();
+        match client {
+            Client::Unix(stream) => serve_local_until(stream.compat(), queue, runtime, stop).await,
+            Client::Http(stream, token) => {
+                // Who has not come in yet has asked nothing.
+                let admitted = tokio::select! {
+                    admitted = http::admit(stream, &token) => admitted,
+                    () = stopping.cancelled() => None,
+                };
+                if let Some(upgraded) = admitted {
+                    serve_local_until(upgraded.compat(), queue, runtime, stop).await;
+                }
             }
         }
     }

@@ -49,10 +49,6 @@ impl Process {
         Ok(process)
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub(crate) const fn ready(&self) -> &Value {
         &self.ready
     }

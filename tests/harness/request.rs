@@ -48,7 +48,8 @@ impl Era {
 
     /// A call of a tool.
     pub(crate) fn call(self, tool: &str, arguments: Value) -> Request {
-        self.request("tools/call", json!({ "name": tool, "arguments": arguments }))
+        let params = [("name".to_owned(), tool.into()), ("arguments".to_owned(), arguments)];
+        self.request("tools/call", Value::Object(params.into_iter().collect()))
     }
 }
 

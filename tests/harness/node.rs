@@ -105,7 +105,7 @@ impl Node {
 
     /// The process, for what the operating system says of it.
     pub(crate) fn pid(&self) -> Result<u32> {
-        Ok(self.process.as_ref().context("the node does not run")?.child.id())
+        Ok(self.process.as_ref().context("the node does not run")?.id())
     }
 
     /// Runs a command on the node's folder.

@@ -219,7 +219,7 @@ async fn a_daemon_that_leaves_in_order_answers_what_it_was_asked() {
     // Until the client has heard of it; then it asks elsewhere.
     let gone = async {
         while daemon.is_connected() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     soon(gone).await;

@@ -32,13 +32,13 @@ async fn two_processes(rpc: &[&str]) -> Result<()> {
     assert_eq!((node.ready("event")?, node.ready("mode")?), (&"ready".into(), &"daemon".into()));
     assert_eq!(node.ready("http")?, &Value::Null);
     let front = Front::of(&node)?;
-    assert_eq!((&front.ready()["event"], &front.ready()["mode"]), (&"ready".into(), &"daemon".into()));
+    assert_eq!((at(front.ready(), "/event"), at(front.ready(), "/mode")), (&"ready".into(), &"daemon".into()));
     for field in ["peer_id", "addresses", "rpc", "p2p_runtime"] {
-        assert_eq!(&front.ready()[field], node.ready(field)?, "{field}");
+        assert_eq!(at(front.ready(), &format!("/{field}")), node.ready(field)?, "{field}");
     }
     let client = McpClient::connect(front.http()?).await?;
     let status = client.ask("p2p_taskqueue_status", json!({ "detail": true })).await?;
-    assert_eq!((&status["mode"], &status["peer_id"]), (&"daemon".into(), node.ready("peer_id")?), "{status}");
+    assert_eq!((at(&status, "/mode"), at(&status, "/peer_id")), (&"daemon".into(), node.ready("peer_id")?), "{status}");
     let ran = client.ask("run_task", json!({ "task_type": "wordcount", "payload": "a b c" })).await?;
     assert_eq!(at(&ran, "/task/result"), 3, "{ran}");
     assert!(!front.has_data_folder());
@@ -74,8 +74,8 @@ fn a_daemon_listens_where_it_is_told_to_and_keeps_its_token_to_its_user() -> Res
     let socket = format!("unix:{}", sockets.path().join("rpc.sock").display());
     let mut node = Node::daemon(&[HTTP, &["--rpc", &socket]].concat())?;
     let rpc = node.ready("rpc")?.clone();
-    assert!(rpc[0].as_str().is_some_and(|http| http.starts_with("http://127.0.0.1:")), "{rpc}");
-    assert_eq!(rpc[1], socket.as_str());
+    assert!(at(&rpc, "/0").as_str().is_some_and(|http| http.starts_with("http://127.0.0.1:")), "{rpc}");
+    assert_eq!(at(&rpc, "/1"), socket.as_str());
     let token_file = node.folder().join("rpc.token");
     assert_eq!(node.ready("rpc_token_file")?, &json!(token_file));
     for file in [&token_file, &sockets.path().join("rpc.sock")] {
@@ -106,7 +106,7 @@ fn knock(http: &str, head: &str) -> Result<String> {
 #[test]
 fn the_rpc_over_http_turns_away_whoever_does_not_know_it() -> Result<()> {
     let node = Node::daemon(HTTP)?;
-    let http = node.ready("rpc")?[0].as_str().context("no address")?.to_owned();
+    let http = at(node.ready("rpc")?, "/0").as_str().context("no address")?.to_owned();
     let token = std::fs::read_to_string(node.folder().join("rpc.token"))?;
     let bearer = format!("Authorization: Bearer {token}");
     let upgrade = "Connection: upgrade\r\nUpgrade: taskmesh-rpc/1";
@@ -215,7 +215,7 @@ fn a_front_waits_for_a_daemon_that_starts_beside_it() -> Result<()> {
     });
     let node = Node::daemon(&["--rpc", &socket])?;
     let front = starting.join().map_err(|_| anyhow::anyhow!("the starting thread panicked"))??;
-    assert_eq!(&front.ready()["peer_id"], node.ready("peer_id")?);
+    assert_eq!(at(front.ready(), "/peer_id"), node.ready("peer_id")?);
     Ok(())
 }
 
@@ -249,7 +249,11 @@ async fn a_daemon_that_is_killed_under_load_comes_back_and_has_lost_nothing() ->
     let front = Front::of(&node)?;
     let client = McpClient::connect(front.http()?).await?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let loads: Vec<_> = (0..8).map(|_| tokio::spawn(load(front.http().unwrap().to_owned(), stopped.clone()))).collect();
+    let url = front.http()?.to_owned();
+    let mut loads = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        loads.spawn(load(url.clone(), stopped.clone()));
+    }
     let mut counted = 0;
     while counted < 100 {
         let stats = client.ask("p2p_taskqueue_stats", json!({})).await?;
@@ -273,8 +277,8 @@ async fn a_daemon_that_is_killed_under_load_comes_back_and_has_lost_nothing() ->
     }
     stop.send(true)?;
     let (mut acknowledged, mut refused) = (Vec::new(), 0);
-    for load in loads {
-        let (ids, times) = load.await??;
+    while let Some(load) = loads.join_next().await {
+        let (ids, times) = load??;
         acknowledged.extend(ids);
         refused += times;
     }
@@ -285,7 +289,9 @@ async fn a_daemon_that_is_killed_under_load_comes_back_and_has_lost_nothing() ->
         assert_eq!(at(&waited, "/done"), true);
         let tasks = at(&waited, "/tasks").as_array().context("no tasks")?;
         assert_eq!(tasks.len(), ids.len());
-        assert!(tasks.iter().all(|task| task["status"] == "completed" && task["result"] == task["payload"]));
+        assert!(
+            tasks.iter().all(|task| at(task, "/status") == "completed" && at(task, "/result") == at(task, "/payload"))
+        );
     }
     Ok(())
 }
@@ -301,7 +307,7 @@ async fn a_wait_outlives_a_restart_of_the_daemon() -> Result<()> {
     let client = McpClient::connect(front.http()?).await?;
     let submitted = client.ask("p2p_taskqueue_submit", json!({ "task_type": "gated", "payload": null })).await?;
     begun.written()?;
-    let wait = json!({ "task_id": submitted["task_id"], "timeout_s": 60 });
+    let wait = json!({ "task_id": at(&submitted, "/task_id"), "timeout_s": 60 });
     let waiting = client.call("p2p_taskqueue_wait_task", wait);
     tokio::pin!(waiting);
     assert!(tokio::time::timeout(Duration::from_millis(1), &mut waiting).await.is_err());
@@ -316,7 +322,10 @@ async fn a_wait_outlives_a_restart_of_the_daemon() -> Result<()> {
 /// A request of a client that follows tasks by their handles.
 fn follow(url: &str, method: &str, mut params: Value) -> Result<Value> {
     let capabilities = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
-    params["_meta"] = json!({ "io.modelcontextprotocol/clientCapabilities": capabilities });
+    if let Some(params) = params.as_object_mut() {
+        let meta = json!({ "io.modelcontextprotocol/clientCapabilities": capabilities });
+        params.insert("_meta".to_owned(), meta);
+    }
     let answer = Era::Modern.request(method, params).ask(url)?.message()?;
     ensure!(at(&answer, "/result").is_object(), "{method}: {answer}");
     Ok(at(&answer, "/result").clone())
@@ -350,7 +359,7 @@ fn tasks_go_on_when_the_mcp_server_is_killed_and_another_one_answers_for_them() 
         (&"completed".into(), &"done without it".into()),
         "{task}"
     );
-    assert_eq!(record["attempt"], 1, "it was not done again");
+    assert_eq!(at(record, "/attempt"), 1, "it was not done again");
 
     let wait = json!({ "task_id": id, "timeout_s": 60 });
     let waited = Era::Legacy.call("p2p_taskqueue_wait_task", wait).ask(second.http()?)?.structured()?;

@@ -28,7 +28,7 @@ async fn native(runtime: &str, is_inline: bool) -> Result<()> {
     assert_eq!(at(&ran, "/task/result"), 3, "{ran}");
 
     let later = client.ask("p2p_taskqueue_submit", json!({ "task_type": "later", "payload": 1 })).await?;
-    let wait = json!({ "task_id": later["task_id"], "timeout_s": 600 });
+    let wait = json!({ "task_id": at(&later, "/task_id"), "timeout_s": 600 });
     let waiting = client.call("p2p_taskqueue_wait_task", wait);
     tokio::pin!(waiting);
     // The request is on its way when the first poll is over; the signal may meet it anywhere.
@@ -40,7 +40,7 @@ async fn native(runtime: &str, is_inline: bool) -> Result<()> {
     assert!(!node.folder().join("taskmesh.sock").exists(), "the socket is gone");
 
     node.start_again()?;
-    let id = later["task_id"].as_str().unwrap_or_default();
+    let id = at(&later, "/task_id").as_str().unwrap_or_default();
     assert_eq!(at(&node.ask(&["get", id])?, "/task/status"), "queued");
     Ok(())
 }

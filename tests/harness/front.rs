@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Node, Process, taskmesh_command};
+use super::{Node, Process, at, taskmesh_command};
 
 /// A `taskmesh serve --daemon` process: an MCP server without a node. Dropping it kills the process.
 pub(crate) struct Front {
@@ -36,7 +36,7 @@ impl Front {
     }
 
     pub(crate) fn http(&self) -> Result<&str> {
-        self.ready()["http"].as_str().context("http is no text")
+        at(self.ready(), "/http").as_str().context("http is no text")
     }
 
     /// Whether it has made itself a data folder after all.

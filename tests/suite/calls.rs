@@ -57,7 +57,7 @@ fn submitting(suite: &mut Transcript) -> Result<()> {
     ensure!(at(&waited, "/task/result") == "x" && at(&waited, "/done") == true, "{waited}");
     suite.done("p2p_taskqueue_get_task", json!({ "task_id": id }))?;
     let after = submit(suite, json!({ "task_type": "echo", "payload": 2, "after": [id], "deadline_s": 600 }))?;
-    suite.done("p2p_taskqueue_wait_task", json!({ "task_ids": [id, after["task_id"]], "timeout_s": 60 }))?;
+    suite.done("p2p_taskqueue_wait_task", json!({ "task_ids": [id, at(&after, "/task_id")], "timeout_s": 60 }))?;
     let keyed = json!({ "task_type": "keyed", "payload": 1, "idempotency_key": "k" });
     submit(suite, keyed.clone())?;
     let again = submit(suite, keyed)?;
@@ -122,7 +122,7 @@ fn working(suite: &mut Transcript) -> Result<()> {
     let claim = json!({ "worker_id": "w", "supported_task_types": ["manual"], "lease_s": 60 });
     let claimed = suite.done("p2p_taskqueue_claim_next", claim.clone())?;
     ensure!(at(&claimed, "/task/task_id") == &id, "{claimed}");
-    let fence = claimed["task"]["fence"].clone();
+    let fence = at(&claimed, "/task/fence").clone();
     let renew = json!({ "task_id": id, "fence": fence, "lease_s": 60, "progress": 0.5, "status_message": "half" });
     suite.done("p2p_taskqueue_renew_task", renew)?;
     suite.done("p2p_taskqueue_get_task", json!({ "task_id": id }))?;
@@ -143,8 +143,8 @@ fn working(suite: &mut Transcript) -> Result<()> {
     suite.done("p2p_taskqueue_complete_task", json!({ "task_id": id, "fence": fence, "result": { "done": true } }))?;
     let other = json!({ "task_id": id, "fence": fence, "result": "other" });
     suite.fails("already_finished", "p2p_taskqueue_complete_task", other)?;
-    let next = &completed["next"];
-    let failed = json!({ "task_id": next["task_id"], "fence": next["fence"], "status": "failed", "error": "for good" });
+    let next = at(&completed, "/next");
+    let failed = json!({ "task_id": at(next, "/task_id"), "fence": at(next, "/fence"), "status": "failed", "error": "for good" });
     suite.done("p2p_taskqueue_complete_task", failed)?;
     suite.call("p2p_taskqueue_answer_task", json!({ "task_id": id, "input_responses": {} }))?;
     suite.fails(
@@ -167,7 +167,7 @@ fn leases(suite: &mut Transcript) -> Result<()> {
     let claimed = suite.done("p2p_taskqueue_claim_many", claim)?;
     let held = |n: usize| {
         let task = at(&claimed, "/tasks").get(n).context("fewer tasks")?;
-        anyhow::Ok((task["task_id"].clone(), task["fence"].clone()))
+        anyhow::Ok((at(task, "/task_id").clone(), at(task, "/fence").clone()))
     };
     let (id, fence) = held(0)?;
     suite.done("p2p_taskqueue_fail_task", json!({ "task_id": id, "fence": fence, "error": "not now" }))?;
@@ -203,7 +203,7 @@ fn reading(suite: &mut Transcript) -> Result<()> {
     suite.call("p2p_taskqueue_get_tasks", json!({ "task_ids": [] }))?;
     suite.done("p2p_taskqueue_list_tasks", json!({ "task_types": ["leased"], "order": "oldest" }))?;
     let page = suite.done("p2p_taskqueue_list_tasks", json!({ "task_types": "manual,child", "limit": 1 }))?;
-    let cursor = page["next_cursor"].clone();
+    let cursor = at(&page, "/next_cursor").clone();
     suite.done("p2p_taskqueue_list_tasks", json!({ "task_types": "manual,child", "limit": 1, "cursor": cursor }))?;
     suite.done("p2p_taskqueue_list_tasks", json!({ "status": "failed" }))?;
     suite.call("p2p_taskqueue_list_tasks", json!({ "status": "lost" }))?;
@@ -262,7 +262,7 @@ fn offered(suite: &mut Transcript) -> Result<()> {
 /// Tasks and nodes as resources.
 fn resources(suite: &mut Transcript) -> Result<()> {
     let submitted = suite.done("p2p_taskqueue_submit", json!({ "task_type": "read", "payload": "me" }))?;
-    let task = submitted["task_id"].as_str().context("no id")?.to_owned();
+    let task = at(&submitted, "/task_id").as_str().context("no id")?.to_owned();
     suite.request("resources/templates/list", json!({}))?;
     suite.request("resources/read", json!({ "uri": format!("taskmesh://tasks/{task}") }))?;
     for uri in ["taskmesh://tasks/no-id", "taskmesh://nothing", &format!("taskmesh://tasks/{UNKNOWN_TASK}")] {

@@ -51,7 +51,7 @@ impl Transcript {
         let listed = transcript.request("tools/list", json!({}))?;
         calls::make(&mut transcript).with_context(|| place.name)?;
         let tools = at(&listed, "/result/tools").as_array().context("no tools")?;
-        let names = tools.iter().filter_map(|tool| tool["name"].as_str()).map(str::to_owned);
+        let names = tools.iter().filter_map(|tool| at(tool, "/name").as_str()).map(str::to_owned);
         let uncalled: Vec<_> = names.filter(|name| !transcript.tools.contains(name)).collect();
         ensure!(uncalled.is_empty(), "the suite does not call {uncalled:?}");
         Ok(transcript.entries)
@@ -69,7 +69,7 @@ impl Transcript {
 
     fn request(&mut self, method: &str, params: Value) -> Result<Value> {
         // The arguments would make the huge ones unreadable; the number of the entry says which call it was.
-        let name = params["name"].as_str().unwrap_or_default();
+        let name = at(&params, "/name").as_str().unwrap_or_default();
         let label = format!("{} {method} {name}", self.entries.len());
         let reply = self.era.request(method, params).ask(&self.url).with_context(|| label.clone())?;
         let answer = reply.message()?;
@@ -80,7 +80,8 @@ impl Transcript {
     /// Calls a tool, for its structured answer.
     fn call(&mut self, tool: &str, arguments: Value) -> Result<Value> {
         self.tools.insert(tool.to_owned());
-        let answer = self.request("tools/call", json!({ "name": tool, "arguments": arguments }))?;
+        let params = [("name".to_owned(), Value::from(tool)), ("arguments".to_owned(), arguments)];
+        let answer = self.request("tools/call", params.into_iter().collect())?;
         Ok(at(&answer, "/result/structuredContent").clone())
     }
 

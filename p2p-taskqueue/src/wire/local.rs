@@ -59,8 +59,8 @@ where
     serve_local_until(io, queue, runtime, pending()).await;
 }
 
-/// As [`serve_local`], until `stop` is over: then the client is told to ask nothing more, and the connection ends when what
-/// it has asked is answered. Long polls are not cut short for that: whoever cannot wait for them drops the future.
+/// As [`serve_local`], until `stop` is over: then the client is told to ask nothing more, long polls are answered
+/// `shutting_down`, and the connection ends when the rest is answered.
 ///
 /// # Cancel safety
 ///

@@ -17,14 +17,15 @@ const SCRIPT: &str = r#""$0" progress 0.5 half && "$0" ask go-on --message "Go o
 
 fn submit(node: &Node) -> Result<String> {
     let submitted = node.ask(&["submit", "asks"])?;
-    Ok(submitted["task_id"].as_str().context("no task id")?.to_owned())
+    Ok(submitted.get("task_id").and_then(Value::as_str).context("no task id")?.to_owned())
 }
 
 /// The record, once it is like this.
 fn until(node: &Node, task: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
     let started = Instant::now();
     loop {
-        let record = node.ask(&["get", task])?["task"].clone();
+        let got = node.ask(&["get", task])?;
+        let record = got.get("task").cloned().context("no task")?;
         if is_so(&record) {
             return Ok(record);
         }
@@ -33,11 +34,12 @@ fn until(node: &Node, task: &str, is_so: impl Fn(&Value) -> bool) -> Result<Valu
 }
 
 fn ended(node: &Node, task: &str) -> Result<Value> {
-    Ok(node.run(&["wait", task, "--timeout", "60", "--json"])?.json()?["task"].clone())
+    let waited = node.run(&["wait", task, "--timeout", "60", "--json"])?.json()?;
+    waited.get("task").cloned().context("no task")
 }
 
 fn asks(record: &Value) -> bool {
-    record["input_requests"]["go-on"].is_object()
+    record.pointer("/input_requests/go-on").is_some()
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub(crate) fn measure(goals: &mut Vec<Goal>) -> Result<(), Error> {
         let what = match mode {
             Mode::Bridge => "status, bridge: p50 beside 1,000 waits of alone",
             Mode::Native => "status, native: p50 beside 1,000 waits of alone",
+            Mode::Daemon => "status, daemon: p50 beside 1,000 waits of alone",
         };
         goals.push(Goal::at_most(what, 1.5, "x", beside.p50() / alone.p50()));
     }

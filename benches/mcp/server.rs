@@ -14,15 +14,18 @@ use super::{Error, noop};
 pub(crate) enum Mode {
     Bridge,
     Native,
+    /// The node in a process of its own.
+    Daemon,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 2] = [Self::Bridge, Self::Native];
+    pub(crate) const ALL: [Self; 3] = [Self::Bridge, Self::Native, Self::Daemon];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
             Self::Native => "native",
+            Self::Daemon => "daemon",
         }
     }
 }
@@ -45,10 +48,19 @@ impl Server {
 
     /// The program in this mode.
     pub(crate) fn start(mode: Mode) -> Result<Self, Error> {
-        let folder = folder()?;
-        let mut command = program(&folder, "serve");
-        command.args(["--http", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0", "--mode", mode.name()]);
-        Self::started(folder, command, Vec::new())
+        let (folder, mut processes) = (folder()?, Vec::new());
+        let what = if mode == Mode::Daemon { "daemon" } else { "serve" };
+        let mut node = program(&folder, what);
+        node.args(["--p2p-listen", "/ip4/127.0.0.1/tcp/0"]);
+        if mode != Mode::Daemon {
+            node.args(["--http", "127.0.0.1:0", "--mode", mode.name()]);
+            return Self::started(folder, node, processes);
+        }
+        let ready = ready(&mut node, &mut processes)?;
+        let rpc = ready.pointer("/rpc/0").and_then(Value::as_str).ok_or("a daemon without RPC")?;
+        let mut front = Command::new(PROGRAM);
+        front.args(["serve", "--json", "--http", "127.0.0.1:0", "--daemon", rpc]).env_remove("RUST_LOG");
+        Self::started(folder, front, processes)
     }
 
     fn started(folder: TempDir, mut command: Command, mut processes: Vec<Child>) -> Result<Self, Error> {
@@ -61,18 +73,21 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for process in &mut self.processes {
+        // Who asks before who is asked.
+        for process in self.processes.iter_mut().rev() {
             let _ended = process.kill().and_then(|()| process.wait());
         }
     }
 }
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_taskmesh-under-bench");
 
 fn folder() -> Result<TempDir, Error> {
     Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
 }
 
 fn program(folder: &TempDir, what: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_taskmesh-under-bench"));
+    let mut command = Command::new(PROGRAM);
     command.args([what, "--json", "--data-dir"]).arg(folder.path());
     command.env("XDG_CACHE_HOME", folder.path()).env_remove("RUST_LOG");
     command

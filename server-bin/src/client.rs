@@ -21,6 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Client {
     queue: Arc<dyn TaskQueue>,
+    runtime: Arc<dyn Runtime>,
     /// The node that dialled the peer; none with the local node.
     _node: Option<NodeHandle>,
 }
@@ -29,13 +30,19 @@ impl Client {
     /// A client of this queue.
     #[cfg(test)]
     pub(crate) fn over(queue: Arc<dyn TaskQueue>) -> Self {
-        Self { queue, _node: None }
+        let runtime = Arc::new(runtime_bridge::TokioRuntime::new(tokio::runtime::Handle::current()));
+        Self { queue, runtime, _node: None }
     }
 
     /// The same client, asking a peer through whom it asks now.
     pub(crate) fn through_to(self, target: Target) -> Self {
         let queue = TargetedQueue::new(self.queue, target);
-        Self { queue: Arc::new(queue), _node: self._node }
+        Self { queue: Arc::new(queue), ..self }
+    }
+
+    /// Lets some time pass.
+    pub(crate) async fn pause(&self, length: Duration) {
+        self.runtime.sleep_until(self.runtime.now() + length).await;
     }
 
     pub(crate) async fn ask<O>(&self, operation: O) -> Result<O::Answer, QueueError>
@@ -85,10 +92,10 @@ async fn connect(data_dir: &DataDir, runtime: Arc<dyn Runtime>) -> Result<Client
         "no node runs on the data folder {}: start one with `taskmesh serve`, or name its folder with --data-dir",
         data_dir.path().display()
     );
-    let queue = DaemonQueue::new(Arc::new(UnixConnector { path: data_dir.socket(), hint }), runtime);
+    let queue = DaemonQueue::new(Arc::new(UnixConnector { path: data_dir.socket(), hint }), Arc::clone(&runtime));
     // A command that finds no node says so at once.
     queue.connect(Duration::ZERO).await?;
-    Ok(Client { queue: Arc::new(queue), _node: None })
+    Ok(Client { queue: Arc::new(queue), runtime, _node: None })
 }
 
 async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Result<Client, Failure> {
@@ -98,7 +105,7 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
     {
         // The node may hold a connection that the peer made, or know a way to find it.
         let queue = TargetedQueue::new(queue, Target::peer(peer_id));
-        return Ok(Client { queue: Arc::new(queue), _node: None });
+        return Ok(Client { queue: Arc::new(queue), runtime, _node: None });
     }
     let (Some(identity), Some(secret)) = (data_dir.identity()?, data_dir.mesh_secret()?) else {
         let problem = format!(
@@ -107,7 +114,8 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
         );
         return Err(Failure::argument("--peer", problem));
     };
-    let node = Node::start_client(identity, secret, runtime).await.context("cannot start a libp2p client")?;
+    let node =
+        Node::start_client(identity, secret, Arc::clone(&runtime)).await.context("cannot start a libp2p client")?;
     let mut failure = QueueError::new(
         ErrorCode::NotFound,
         format!("no address of {peer} is known here: give one, such as /ip4/192.0.2.7/tcp/9710/p2p/{peer}"),
@@ -116,7 +124,7 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
         match node.connect(&target).await {
             Ok(_) => {
                 let queue = TargetedQueue::new(node.queue(), target);
-                return Ok(Client { queue: Arc::new(queue), _node: Some(node) });
+                return Ok(Client { queue: Arc::new(queue), runtime, _node: Some(node) });
             }
             Err(error) => failure = error,
         }

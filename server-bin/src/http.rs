@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{config::HttpConfig, failure::Failure};
+use crate::{config::HttpConfig, failure::Failure, patient::Patient};
 
 /// A listener that has its port.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(crate) struct HttpListener {
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     header_timeout: Duration,
+    write_timeout: Duration,
     connections_max: usize,
 }
 
@@ -61,8 +62,12 @@ impl HttpListener {
                 "MCP is plain HTTP, tokens included, and open to other machines: put a proxy with TLS in front of it"
             );
         }
-        let (header_timeout, connections_max) = (config.header_timeout, config.requests_max + CONNECTIONS_SPARE);
-        Ok(Self { listener, address, mcp: config.mcp.clone(), bounds: Bounds { header_timeout, connections_max } })
+        let bounds = Bounds {
+            header_timeout: config.header_timeout,
+            write_timeout: config.write_timeout,
+            connections_max: config.requests_max.saturating_add(CONNECTIONS_SPARE),
+        };
+        Ok(Self { listener, address, mcp: config.mcp.clone(), bounds })
     }
 
     /// How the MCP server behind it is to be.
@@ -138,7 +143,7 @@ async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: 
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.header_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Patient::new(stream, bounds.write_timeout)), TowerToHyperService::new(router));
     if let Err(error) = watcher.watch(served).await {
         tracing::debug!(%error, "an HTTP connection ended early");
     }

@@ -12,6 +12,7 @@ mod failure;
 mod http;
 mod mode;
 mod output;
+mod patient;
 mod payload;
 mod program;
 mod rpc;

@@ -20,7 +20,7 @@ use rmcp::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::interval};
 
 use crate::{
     book::{Book, expansion, fill_text, filled},
@@ -247,12 +247,13 @@ impl ServerHandler for Fixture {
 
 /// Says how far it is, where the client wants to know.
 async fn progressing(context: &Context) -> CallToolResult {
+    let mut pause = interval(PAUSE);
     for progress in [0.0, 50.0, 100.0] {
+        pause.tick().await;
         if let Some(token) = context.meta.get_progress_token() {
             let param = ProgressNotificationParam::new(token, progress).with_total(100.0);
             context.peer.notify_progress(param).await.ok();
         }
-        tokio::time::sleep(PAUSE).await;
     }
     text("done")
 }
@@ -261,12 +262,13 @@ async fn progressing(context: &Context) -> CallToolResult {
 async fn logging(context: &Context) -> CallToolResult {
     let modern = context.meta.protocol_version().is_some();
     let wanted = !modern || context.meta.log_level().is_some();
+    let mut pause = interval(PAUSE);
     for line in ["Tool execution started", "Tool processing data", "Tool execution completed"] {
+        pause.tick().await;
         if wanted {
             let param = LoggingMessageNotificationParam::new(LoggingLevel::Info, line.into());
             context.peer.notify_logging_message(param).await.ok();
         }
-        tokio::time::sleep(PAUSE).await;
     }
     text("done")
 }

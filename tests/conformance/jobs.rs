@@ -34,7 +34,8 @@ impl Jobs {
         let queue: Arc<dyn TaskQueue> = Arc::new(LocalQueue::new(Arc::new(store), owner, Arc::clone(&runtime)));
         let (send_peers, peers) = watch::channel(Vec::new());
         let start = |job: &&str| {
-            let config = WorkerConfig { slots: SLOTS, ..WorkerConfig::new("fixture", *job, Arc::new(Job)) };
+            let handler = Arc::new(Job { runtime: Arc::clone(&runtime) });
+            let config = WorkerConfig { slots: SLOTS, ..WorkerConfig::new("fixture", *job, handler) };
             Worker::start(config, Arc::clone(&queue), peers.clone(), &runtime)
         };
         let workers = WORKED_ON.iter().map(start).collect();
@@ -66,7 +67,9 @@ pub(crate) fn shape(task: Task, _done: bool) -> CallToolResult {
 }
 
 #[derive(Debug)]
-struct Job;
+struct Job {
+    runtime: Arc<dyn Runtime>,
+}
 
 #[async_trait]
 impl Handler for Job {
@@ -74,37 +77,44 @@ impl Handler for Job {
         let arguments: JsonObject = task.payload.to().unwrap_or_default();
         let asking = contact.clone();
         tokio::select! {
-            outcome = work(&task.task_type, &arguments, &asking) => outcome.unwrap_or_else(unanswered),
+            outcome = self.work(&task.task_type, &arguments, &asking) => outcome.unwrap_or_else(unanswered),
             () = contact.stop_requested() => Outcome::Stopped,
         }
     }
 }
 
-async fn work(job: &str, arguments: &JsonObject, contact: &Contact) -> Result<Outcome, AskError> {
-    let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();
-    Ok(match job {
-        "slow_compute" => {
-            let seconds = arguments.get("seconds").and_then(Value::as_f64).unwrap_or_default();
-            tokio::time::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default()).await;
-            done(&format!("computed for {seconds} s"))
-        }
-        "failing_job" => {
-            tokio::time::sleep(FAILS_AFTER).await;
-            failed("this job always fails")
-        }
-        "confirm_delete" => {
-            let question = format!("Delete {}?", text("filename"));
-            done(&format!("told {}", contact.ask("confirm", form(&question, "confirm", "boolean")).await?))
-        }
-        "multi_input" => {
-            let name = contact.ask("name", form("What is your name?", "name", "string"));
-            let sure = contact.ask("sure", form("Are you sure?", "confirm", "boolean"));
-            let (name, sure) = tokio::try_join!(name, sure)?;
-            done(&format!("told {name} and {sure}"))
-        }
-        "test_tool_with_task" => done(&format!("Hello, {}!", text("name"))),
-        job => failed(&format!("{job} is not known")),
-    })
+impl Job {
+    async fn work(&self, job: &str, arguments: &JsonObject, contact: &Contact) -> Result<Outcome, AskError> {
+        let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();
+        Ok(match job {
+            "slow_compute" => {
+                let seconds = arguments.get("seconds").and_then(Value::as_f64).unwrap_or_default();
+                self.pause(Duration::try_from_secs_f64(seconds).unwrap_or_default()).await;
+                done(&format!("computed for {seconds} s"))
+            }
+            "failing_job" => {
+                self.pause(FAILS_AFTER).await;
+                failed("this job always fails")
+            }
+            "confirm_delete" => {
+                let question = format!("Delete {}?", text("filename"));
+                done(&format!("told {}", contact.ask("confirm", form(&question, "confirm", "boolean")).await?))
+            }
+            "multi_input" => {
+                let name = contact.ask("name", form("What is your name?", "name", "string"));
+                let sure = contact.ask("sure", form("Are you sure?", "confirm", "boolean"));
+                let (name, sure) = tokio::try_join!(name, sure)?;
+                done(&format!("told {name} and {sure}"))
+            }
+            "test_tool_with_task" => done(&format!("Hello, {}!", text("name"))),
+            job => failed(&format!("{job} is not known")),
+        })
+    }
+
+    async fn pause(&self, time: Duration) {
+        let now = self.runtime.now();
+        self.runtime.sleep_until(now.checked_add(time).unwrap_or(now)).await;
+    }
 }
 
 /// A question with one field to fill in.

@@ -25,6 +25,25 @@ impl HttpReply {
     pub(crate) fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.body).with_context(|| format!("not JSON: {self:?}"))
     }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter().filter_map(|line| line.split_once(": "));
+        headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The JSON-RPC message: the body, or the last event of a stream.
+    pub(crate) fn message(&self) -> Result<Value> {
+        let event = self.body.lines().filter_map(|line| line.strip_prefix("data:")).next_back();
+        let text = event.filter(|_| self.header("content-type") == Some("text/event-stream")).unwrap_or(&self.body);
+        serde_json::from_str(text).with_context(|| format!("no message: {self:?}"))
+    }
+
+    /// The structured answer of a tool.
+    pub(crate) fn structured(&self) -> Result<Value> {
+        let message = self.message()?;
+        let structured = message.pointer("/result/structuredContent").cloned();
+        structured.with_context(|| format!("no answer of a tool: {message}"))
+    }
 }
 
 /// The `HOST:PORT` of a URL.
@@ -62,7 +81,7 @@ impl HttpConnection {
         self.reply()
     }
 
-    /// Reads one answer, whose length is told.
+    /// Reads one answer.
     pub(crate) fn reply(&mut self) -> Result<HttpReply> {
         let mut headers = Vec::new();
         loop {
@@ -75,13 +94,34 @@ impl HttpConnection {
             headers.push(line);
         }
         let status = headers.first().and_then(|line| line.split(' ').nth(1)?.parse().ok()).context("no status")?;
-        let length = headers.iter().find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.parse().ok())?
-        });
-        let mut body = vec![0; length.unwrap_or_default()];
-        self.reader.read_exact(&mut body)?;
-        Ok(HttpReply { status, headers, body: String::from_utf8(body)? })
+        let mut reply = HttpReply { status, headers, body: String::new() };
+        let length = reply.header("content-length").and_then(|length| length.parse().ok());
+        let body = match reply.header("transfer-encoding") {
+            Some(_) => self.chunks()?,
+            None => self.bytes(length.unwrap_or_default())?,
+        };
+        reply.body = String::from_utf8(body)?;
+        Ok(reply)
+    }
+
+    fn chunks(&mut self) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.reader.read_line(&mut line)?;
+            let length = usize::from_str_radix(line.trim_end(), 16).with_context(|| format!("no length: {line:?}"))?;
+            body.extend(self.bytes(length)?);
+            self.reader.read_line(&mut line)?;
+            if length == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.reader.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Waits until the server has closed it; answers what it still said.

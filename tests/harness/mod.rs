@@ -10,7 +10,7 @@ mod mcp;
 mod node;
 mod process;
 mod queue_process;
-mod raw_http;
+mod request;
 mod small_disk;
 mod strace;
 
@@ -24,7 +24,7 @@ pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;
 pub(crate) use process::Process;
 pub(crate) use queue_process::QueueProcess;
-pub(crate) use raw_http::{Era, ID, Reply, Request};
+pub(crate) use request::{Era, ID, Request};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
 

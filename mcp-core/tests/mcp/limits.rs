@@ -139,7 +139,7 @@ async fn a_client_that_goes_away_cancels_its_call() {
             until_held(&client, &mut pending).await;
             assert_eq!(client.queue.holding.load(Ordering::SeqCst), 1);
         }
-        client.queue.dropped.notified().await;
+        tokio::time::timeout(Duration::from_secs(5), client.queue.dropped.notified()).await.unwrap();
         assert_eq!(client.queue.holding.load(Ordering::SeqCst), 0);
     }
 }

@@ -20,6 +20,7 @@ mod finish;
 mod inputs;
 mod lane;
 mod lease;
+mod record;
 mod state;
 mod time;
 
@@ -30,7 +31,8 @@ pub use inputs::Inputs;
 pub(crate) use inputs::answer;
 pub(crate) use lane::{Claimant, Lane};
 pub(crate) use lease::{Grant, give_back, grant, release, renew};
-pub use state::{Ended, Live, Phase, Record, Spec, Standing, Terms};
+pub use record::Record;
+pub use state::{Ended, Live, Phase, Spec, Standing, Terms};
 pub use time::{Now, Wall};
 
 #[cfg(test)]

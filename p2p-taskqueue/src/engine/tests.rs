@@ -14,8 +14,7 @@ use crate::{
 #[derive(Debug, Clone)]
 enum Event {
     Claim { lease_s: f64 },
-    Renew { fence: u64, lease_s: f64 },
-    Ask { fence: u64, key: &'static str },
+    Renew { fence: u64, lease_s: f64, asks: Option<&'static str> },
     Answer { key: &'static str },
     Complete { fence: u64, status: CompletedStatus, result: u8 },
     Fail { fence: u64, retryable: bool },
@@ -30,8 +29,8 @@ fn event() -> impl Strategy<Value = Event> {
     let status = prop_oneof![Just(CompletedStatus::Completed), Just(CompletedStatus::Failed)];
     prop_oneof![
         4 => (1.0..50.0).prop_map(|lease_s| Event::Claim { lease_s }),
-        1 => (fence.clone(), 1.0..50.0).prop_map(|(fence, lease_s)| Event::Renew { fence, lease_s }),
-        1 => (fence.clone(), key()).prop_map(|(fence, key)| Event::Ask { fence, key }),
+        2 => (fence.clone(), 1.0..50.0, proptest::option::of(key()))
+            .prop_map(|(fence, lease_s, asks)| Event::Renew { fence, lease_s, asks }),
         1 => key().prop_map(|key| Event::Answer { key }),
         1 => (fence.clone(), status, 0_u8..2).prop_map(|(fence, status, result)| Event::Complete { fence, status, result }),
         2 => (fence.clone(), any::<bool>()).prop_map(|(fence, retryable)| Event::Fail { fence, retryable }),
@@ -133,18 +132,11 @@ impl World {
                 }
                 return None;
             }
-            Event::Renew { fence: number, lease_s } => {
-                let request = Renew::new(ID, fence(number), lease_s);
+            Event::Renew { fence: number, lease_s, asks } => {
+                let input_requests = asks.into_iter().map(|key| (key.to_owned(), Json::null())).collect();
+                let request = Renew { input_requests, ..Renew::new(ID, fence(number), lease_s) };
                 renew(standing, lease_end, &request, now).map(|(live, _)| {
                     self.lease_end = Some(now.monotonic + Duration::from_secs_f64(lease_s));
-                    Step::Stay(live)
-                })
-            }
-            Event::Ask { fence: number, key } => {
-                let input_requests = BTreeMap::from([(key.to_owned(), Json::null())]);
-                let request = Renew { input_requests, ..Renew::new(ID, fence(number), 20.0) };
-                renew(standing, lease_end, &request, now).map(|(live, _)| {
-                    self.lease_end = Some(now.monotonic + Duration::from_secs_f64(20.0));
                     Step::Stay(live)
                 })
             }
@@ -177,7 +169,6 @@ impl Event {
     const fn fence(&self) -> Option<u64> {
         match self {
             Self::Renew { fence, .. }
-            | Self::Ask { fence, .. }
             | Self::Complete { fence, .. }
             | Self::Fail { fence, .. }
             | Self::Release { fence, .. }

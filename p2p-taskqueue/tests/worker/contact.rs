@@ -46,6 +46,7 @@ impl Lent {
     }
 }
 
+#[expect(clippy::expect_used, reason = "what does not come fails the test")]
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("it comes in time")
 }

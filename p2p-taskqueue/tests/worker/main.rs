@@ -5,7 +5,7 @@ mod contact;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -74,13 +74,13 @@ impl Mesh {
     }
 
     fn fence(&self, task: TaskId) -> Option<Fence> {
-        self.fences.lock().expect("a short lock").get(&task).copied()
+        self.fences.lock().unwrap_or_else(PoisonError::into_inner).get(&task).copied()
     }
 
     fn counted(&self, request: Request) -> Request {
         let Request::Renew(renew) = request else { return request };
         self.renewals.fetch_add(1, Ordering::SeqCst);
-        self.fences.lock().expect("a short lock").insert(renew.task_id, renew.fence);
+        self.fences.lock().unwrap_or_else(PoisonError::into_inner).insert(renew.task_id, renew.fence);
         let wait_s = if self.is_old.load(Ordering::SeqCst) { 0.0 } else { renew.wait_s };
         Request::Renew(Renew { wait_s, ..renew })
     }

@@ -152,7 +152,7 @@ async fn wait_for_answer(owner: &Client, renew: Renew, key: &str) -> Result<Json
             Err(error) if error.retryable && renewed_at.elapsed() < lease => RETRY_PAUSE,
             Err(error) => return Err(error),
         };
-        tokio::time::sleep(pause).await;
+        owner.pause(pause).await;
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) struct HttpSection {
     pub(crate) body_bytes_max: Option<NonZeroUsize>,
     pub(crate) body_timeout_s: Option<Seconds>,
     pub(crate) header_timeout_s: Option<Seconds>,
+    pub(crate) write_timeout_s: Option<Seconds>,
     pub(crate) requests_max: Option<NonZeroUsize>,
     pub(crate) waits_max: Option<NonZeroUsize>,
     pub(crate) requests_per_client_max: Option<NonZeroUsize>,
@@ -56,6 +57,7 @@ pub(crate) struct HttpConfig {
     pub(crate) listen: String,
     pub(crate) mcp: McpConfig,
     pub(crate) header_timeout: Duration,
+    pub(crate) write_timeout: Duration,
     pub(crate) requests_max: usize,
     has_hosts: bool,
     has_origins: bool,
@@ -100,6 +102,7 @@ impl HttpConfig {
             listen: given.listen.or(file.listen).unwrap_or_else(|| USUAL_HTTP.to_owned()),
             mcp,
             header_timeout: file.header_timeout_s.map_or(HEADER_TIMEOUT, |seconds| seconds.0),
+            write_timeout: file.write_timeout_s.map_or(WRITE_TIMEOUT, |seconds| seconds.0),
             requests_max,
             has_hosts,
             has_origins,
@@ -149,6 +152,7 @@ impl HttpConfig {
             listen: listen.to_owned(),
             mcp: McpConfig::default(),
             header_timeout: HEADER_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
             requests_max: REQUESTS_MAX,
             has_hosts: false,
             has_origins: false,
@@ -213,6 +217,9 @@ const NO_BROWSER: &str = "none";
 
 /// As the contract has it: a client that sends no header in this time is gone or hostile.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// As long as a client may take to send its body; here for each piece of the answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As the contract has it.
 const REQUESTS_MAX: usize = 4_096;

@@ -17,7 +17,13 @@ fn every_key_of_the_reference_is_read() {
     let reference = include_str!("../../../docs/reference.md");
     let example = reference.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let ConfigFile { server, http, p2p, discovery, reach, store, worker } = ConfigFile::parse(example).unwrap();
-    assert!(server.mode.is_some() && http.listen.is_some());
+    assert!(server.mode.is_some());
+    assert!(http.listen.is_some() && http.allowed_hosts.is_some() && http.allowed_origins.is_some());
+    assert!(http.token_file.is_some() && http.clients.is_some());
+    assert!(http.body_bytes_max.is_some() && http.body_timeout_s.is_some());
+    assert!(http.header_timeout_s.is_some() && http.write_timeout_s.is_some());
+    assert!(http.requests_max.is_some() && http.waits_max.is_some());
+    assert!(http.requests_per_client_max.is_some() && http.waits_per_client_max.is_some());
     assert!(p2p.listen.is_some() && p2p.lan.is_some() && p2p.runtime.is_some());
     assert!(discovery.bootstrap.is_some() && discovery.mdns.is_some() && discovery.announce_file.is_some());
     assert!(p2p.allow.is_some() && p2p.deny.is_some());

@@ -1,13 +1,19 @@
 //! Whatever fails, at whatever point: nothing acknowledged is lost, nothing refused is there, and the store goes on.
 
-use std::{collections::HashMap, error::Error, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    error::Error,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::Core;
 use crate::{
     Caller, QueueError, TaskQueueExt as _,
     api::{
-        Cancel, Claim, Complete, Durability, ErrorCode, Fail, Get, OnParentFailure, Outcome, Release, Renew, Retry,
-        Selection, Submit,
+        Answer, Cancel, Claim, Complete, Durability, ErrorCode, Fail, Get, OnParentFailure, Outcome, Release, Renew,
+        Retry, Selection, Submit,
     },
     store::{
         ManualClock, SqliteStore, StoreError, StoreOptions,
@@ -35,6 +41,8 @@ struct Client {
     core: Core,
     clock: Arc<ManualClock>,
     known: HashMap<TaskId, Known>,
+    /// Running tasks whose question was answered, and that was acknowledged.
+    answered: Vec<(TaskId, Fence)>,
     payload: u32,
 }
 
@@ -122,9 +130,22 @@ impl Client {
                 _ => self.note(task_id, TaskStatus::Cancelled, answer),
             }
         }
+        if let Some(task) = self.claim().await {
+            let (task_id, fence) = (task.task_id, task.fence.unwrap());
+            drop(soon(self.core.renew(&ME, asks(task_id, fence))).await);
+            let answer = Answer { task_id, input_responses: BTreeMap::from([("q".to_owned(), Json::from_text("r"))]) };
+            if soon(self.core.answer(&ME, answer)).await.is_ok_and(|answered| answered.accepted == 1) {
+                self.answered.push((task_id, fence));
+            }
+        }
         self.clock.advance(Duration::from_secs(11));
         self.submit(|_| {}).await;
     }
+}
+
+fn asks(task_id: TaskId, fence: Fence) -> Renew {
+    let input_requests = BTreeMap::from([("q".to_owned(), Json::null())]);
+    Renew { input_requests, ..Renew::new(task_id, fence, 1_000.0) }
 }
 
 fn assert_retryable(error: &QueueError) {
@@ -166,7 +187,7 @@ async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     let manual: Arc<ManualClock> = Arc::clone(&clock);
     let options = StoreOptions::new(peer()).with_clock(manual);
     let (core, plan) = open(&path, options.clone())?;
-    let mut client = Client { core, clock, known: HashMap::new(), payload: 0 };
+    let mut client = Client { core, clock, known: HashMap::new(), answered: Vec::new(), payload: 0 };
     plan.fail_after(point, fault);
     client.work().await;
     // Past every pause that follows a failure.
@@ -175,11 +196,15 @@ async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     client.work().await;
     let last = client.submit(|_| {}).await;
     assert!(last.is_some(), "point {point}: the store did not go on");
-    let Client { core, known, .. } = client;
+    let Client { core, known, answered, .. } = client;
     core.close();
     drop(core);
     let store = SqliteStore::open(&path, options)?;
     check(&store, &known).await.map_err(|error| format!("point {point}: {error}"))?;
+    for (task, fence) in answered {
+        let told = soon(store.renew(&ME, asks(task, fence))).await?.input_responses;
+        assert_eq!(told.get("q"), Some(&Json::from_text("r")), "point {point}: the answer to {task} is lost");
+    }
     Ok(reached)
 }
 
@@ -238,5 +263,24 @@ async fn t1_a_submit_is_acknowledged_after_its_sync_or_says_that_it_was_not() ->
         }
         synced(&core, &plan, before + 1).await;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_question_and_its_answer_are_acknowledged_after_their_sync() -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let options = StoreOptions::new(peer()).with_clock(Arc::new(ManualClock::new(START)));
+    let (core, plan) = open(&directory.path().join("queue.sqlite3"), options)?;
+    soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
+    let task = soon(core.claim(&ME, Claim::new("w"))).await?.task.ok_or("a task")?;
+    let (task_id, fence) = (task.task_id, task.fence.ok_or("a fence")?);
+    let before = plan.syncs();
+    soon(core.renew(&ME, Renew::new(task_id, fence, 60.0))).await?;
+    assert_eq!(plan.syncs(), before, "a renewal that asks nothing needs none");
+    soon(core.renew(&ME, asks(task_id, fence))).await?;
+    assert_eq!(plan.syncs(), before + 1);
+    let input_responses = BTreeMap::from([("q".to_owned(), Json::null())]);
+    soon(core.answer(&ME, Answer { task_id, input_responses })).await?;
+    assert_eq!(plan.syncs(), before + 2);
     Ok(())
 }

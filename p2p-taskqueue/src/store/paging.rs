@@ -93,7 +93,7 @@ const fn prefix(order: Order) -> &'static str {
 }
 
 /// About how large the record is when it is answered.
-fn record_bytes(record: &Record) -> usize {
+pub(crate) fn record_bytes(record: &Record) -> usize {
     let result = record.result.as_ref().map_or(0, Json::len_bytes);
     RECORD_BYTES_AROUND + record.payload.len_bytes() + result + record.inputs_bytes()
 }

@@ -91,7 +91,7 @@ fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<(), Fault>
         }
         let policy = row.spec.on_parent_failure;
         match engine::parent_ended(item.live.clone(), task.spec.id, &ended, policy, turn.now) {
-            Step::Stay(live) if live.phase == Phase::Blocked => turn.rows.put_live(item.seq, item.id, &live)?,
+            Step::Stay(live) if live.phase == Phase::Blocked => turn.put_live(&item, &live)?,
             Step::Stay(live) => turn.stay(item, live)?,
             Step::End(ended) => turn.end_alone(&item, &ended, None)?,
         }

@@ -43,11 +43,16 @@ pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<boo
     if !turn.rows.children(seq, 1)?.is_empty() {
         return Ok(false);
     }
-    let task_type = usable(turn.rows.task(seq))?.flatten().map(|task| Arc::from(task.spec.task_type));
-    match task_type {
-        Some(task_type) => forget_end(turn, seq, ended, &task_type)?,
+    match usable(turn.rows.task(seq))?.flatten() {
+        Some(task) => {
+            turn.changed.push(task.spec.id);
+            forget_end(turn, seq, ended, &task.spec.task_type.into())?;
+        }
         // What it was counted as is not known any more; a repair counts anew.
-        None => drop_end(turn, seq, ended)?,
+        None => {
+            turn.changed_others = true;
+            drop_end(turn, seq, ended)?;
+        }
     }
     turn.rows.remove_task(seq)?;
     Ok(true)

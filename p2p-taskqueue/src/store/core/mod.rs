@@ -18,7 +18,7 @@
 //! | `depend`, `chores` | what follows from the end of a task; what nobody asked for |
 //! | `lanes`, `gates`, `running` | what the writer has in memory: heads of the lines of ready tasks, numbers and limits, leases |
 //! | `parked` | claims that wait for a task |
-//! | `readers` | the reader threads |
+//! | `readers`, `recent` | the reader threads; records that need none, for they were read and have not changed |
 
 mod batch;
 mod cache;
@@ -31,6 +31,7 @@ mod lanes;
 mod manage;
 mod parked;
 mod readers;
+mod recent;
 mod recovery;
 mod running;
 mod store;

@@ -77,6 +77,7 @@ impl Writer {
 
     fn open_again(&mut self, now: Now) -> bool {
         self.rows = None;
+        self.recent.hold_all();
         self.syncer.when_idle();
         let failed = self.syncer.take_failed();
         self.pace.hold_until = Some(now.monotonic + HOLD);
@@ -124,6 +125,7 @@ impl Writer {
             Ok((rows, (log, threads_log))) => {
                 self.rows = Some(rows);
                 self.syncer.reopened(log, threads_log);
+                self.recent.release();
                 true
             }
             Err(fault) => {

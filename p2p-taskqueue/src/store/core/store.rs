@@ -17,6 +17,7 @@ use super::{
     gates::count_of,
     parked::Parked,
     readers::Readers,
+    recent::{Look, Recent},
     submit::{Prepared, Submission},
     syncer::{Durable, Syncer},
     turn::{Memory, not_found},
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     /// Bytes of commands that may wait for the writer.
     room: Arc<Semaphore>,
     readers: Readers,
+    recent: Arc<Recent>,
     watches: Arc<Watches>,
     durable: Arc<Durable>,
     closed: AtomicBool,
@@ -113,12 +115,14 @@ impl Core {
         let durable = Arc::new(Durable::new(memory.meta.batch));
         let syncer = Syncer::start(log, threads_log, Arc::clone(&watches), Arc::clone(&durable), writer.clone())
             .map_err(StoreError::Threads)?;
+        let recent = Arc::new(Recent::default());
         let work = Writer {
             backend,
             opened: opened.clone(),
             messages,
             returns: Arc::new(Returns::new(writer.clone())),
             durable: Arc::clone(&durable),
+            recent: Arc::clone(&recent),
             syncer,
             rows: Some(rows),
             memory,
@@ -142,6 +146,7 @@ impl Core {
             writer,
             room: Arc::new(Semaphore::new(COMMAND_BYTES_MAX)),
             readers,
+            recent,
             watches,
             durable,
             closed: AtomicBool::new(false),
@@ -269,9 +274,28 @@ impl Core {
         Ok(found)
     }
 
+    /// Reads one record, or remembers it.
+    async fn record(&self, id: TaskId) -> Result<Option<Record>, QueueError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(shutting_down());
+        }
+        let ticket = match self.recent.look(id) {
+            Look::Known(record) => return Ok(Some(Record::clone(&record))),
+            Look::Read(ticket) => ticket,
+        };
+        let record = self.read(move |reads| reads.get(&[id])).await?.pop().flatten();
+        if let Some(ticket) = ticket {
+            self.recent.keep(&ticket, record.as_ref());
+        }
+        Ok(record)
+    }
+
     async fn get(&self, ids: Vec<TaskId>) -> Result<GotMany, QueueError> {
         let asked = ids.clone();
-        let found = self.read(move |reads| reads.get(&ids)).await?;
+        let found = match ids.as_slice() {
+            [id] => vec![self.record(*id).await?],
+            _ => self.read(move |reads| reads.get(&ids)).await?,
+        };
         let mut got = GotMany { tasks: Vec::with_capacity(found.len()), missing: Vec::new() };
         for (id, record) in asked.into_iter().zip(found) {
             match record {
@@ -283,8 +307,8 @@ impl Core {
     }
 
     async fn get_one(&self, id: TaskId) -> Result<Got, QueueError> {
-        let task = self.get(vec![id]).await?.tasks.pop();
-        task.map(|task| Got { task }).ok_or_else(|| not_found(id))
+        let record = self.record(id).await?.ok_or_else(|| not_found(id))?;
+        Ok(Got { task: self.opened.task(record) })
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {

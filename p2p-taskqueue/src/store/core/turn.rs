@@ -166,6 +166,10 @@ pub(super) struct Turn<'a> {
     pub(super) now: Now,
     /// Tasks that ended.
     pub(super) ended: Vec<TaskId>,
+    /// Tasks whose record is another one after this, or gone.
+    pub(super) changed: Vec<TaskId>,
+    /// Whether records have changed of which it is not known whose they are.
+    pub(super) changed_others: bool,
     /// Whether anything was written.
     pub(super) wrote: bool,
 }
@@ -202,7 +206,7 @@ pub(super) fn usable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
 
 impl<'a> Turn<'a> {
     pub(super) fn new(rows: &'a mut dyn Rows, memory: &'a mut Memory, now: Now) -> Self {
-        Self { rows, memory, now, ended: Vec::new(), wrote: false }
+        Self { rows, memory, now, ended: Vec::new(), changed: Vec::new(), changed_others: false, wrote: false }
     }
 
     /// Finds a task.
@@ -269,14 +273,13 @@ impl<'a> Turn<'a> {
         if live.phase == Phase::Ready && live.ready_at == self.now.wall {
             live.ready_at = self.next_place(self.now.wall);
         }
-        self.rows.put_live(item.seq, item.id, &live)?;
+        self.put_live(&item, &live)?;
         self.enter(Item { live, ..item })
     }
 
     /// Writes a change of a running task that leaves its phase as it is.
     pub(super) fn note(&mut self, item: Item, live: Live, end: Option<Duration>) -> Result<(), Fault> {
-        self.rows.put_live(item.seq, item.id, &live)?;
-        self.wrote = true;
+        self.put_live(&item, &live)?;
         if let Some(run) = self.memory.running.get(item.id) {
             let end = end.unwrap_or(run.end);
             self.memory.running.set(item.id, Run { seq: item.seq, kind: item.kind, live, end });
@@ -314,8 +317,16 @@ impl<'a> Turn<'a> {
         self.memory.gates.enter(task_type, ended.status);
         self.memory.unsettled.push_back(seq);
         self.ended.push(id);
+        self.changed.push(id);
         self.wrote = true;
         Ok(())
+    }
+
+    /// Writes how a task stands; whether it belongs somewhere else then is for the caller to see to.
+    pub(super) fn put_live(&mut self, item: &Item, live: &Live) -> Result<(), Fault> {
+        self.changed.push(item.id);
+        self.wrote = true;
+        self.rows.put_live(item.seq, item.id, live)
     }
 
     /// Gives a task that is ready at once its place in line.
@@ -333,7 +344,7 @@ impl<'a> Turn<'a> {
             self.set_timer(Timer::Deadline, deadline, item.seq)?;
         }
         if has_row {
-            self.rows.put_live(item.seq, item.id, &item.live)?;
+            self.put_live(&item, &item.live)?;
         }
         self.enter(item)
     }

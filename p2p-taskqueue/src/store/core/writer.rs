@@ -7,6 +7,7 @@ use std::{
 use super::{
     batch::Run,
     parked::{Parked, Unparked},
+    recent::Recent,
     store::Opened,
     syncer::{Batch, Durable, Syncer},
     turn::{Memory, Turn},
@@ -29,6 +30,7 @@ pub(super) struct Writer {
     pub(super) messages: Receiver<Message>,
     pub(super) returns: Arc<Returns>,
     pub(super) durable: Arc<Durable>,
+    pub(super) recent: Arc<Recent>,
     pub(super) syncer: Syncer,
     /// `None` after a failed commit until the rows could be opened again.
     pub(super) rows: Option<Box<dyn Rows>>,
@@ -209,6 +211,7 @@ impl Writer {
         let mut run = Run { turn: &mut turn, opened: &self.opened, returns: &self.returns, parked: &mut self.parked };
         let answers = run.all(commands, chores.then_some(given_out), &mut served);
         let (ended, wrote) = (std::mem::take(&mut turn.ended), turn.wrote);
+        let (changed, changed_others) = (std::mem::take(&mut turn.changed), turn.changed_others);
         let committed = answers.and_then(|answers| {
             if wrote {
                 turn.memory.gates.save(turn.rows)?;
@@ -224,10 +227,16 @@ impl Writer {
                 if needs_sync {
                     self.durable.committing(self.memory.meta.batch);
                 }
+                if changed_others {
+                    self.recent.hold_all();
+                } else if !changed.is_empty() {
+                    self.recent.hold(&changed);
+                }
                 if let Err(fault) = rows.commit() {
                     served.into_iter().for_each(|(unparked, _)| self.parked.put(unparked));
                     return Err(Trouble::Commit(fault));
                 }
+                self.recent.release();
                 if chores {
                     self.given_out.clear();
                 }

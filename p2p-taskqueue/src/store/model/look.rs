@@ -5,7 +5,11 @@ use super::{
     task::{Task, Text, as_secs, micros},
     world::{Violation, World, broken, hold},
 };
-use crate::{TaskId, api::GetMany, task::Task as Record};
+use crate::{
+    TaskId,
+    api::{Get, GetMany},
+    task::Task as Record,
+};
 
 impl World {
     /// Looks at the tasks that have changed and the one that was named, or at all of them and the numbers.
@@ -23,17 +27,30 @@ impl World {
         for id in task_ids {
             match self.queue.find(id) {
                 Some(at) => match records.next() {
-                    Some(record) if record.task_id == id => self.compare(at, record)?,
+                    Some(record) if record.task_id == id => {
+                        self.compare(at, record)?;
+                        self.look_alone(at, record)?;
+                    }
                     other => return broken(self.blame(at), format!("task {id} is not there, but {other:?}")),
                 },
                 None => {
                     let at = self.queue.tasks.iter().position(|task| task.id == id).unwrap_or_default();
                     hold!(self.blame(at), missing.next() == Some(&id), "task {id} is there after its removal");
+                    let alone = self.ask(Who::Owner, Get { task_id: id });
+                    hold!(self.blame(at), alone.is_err(), "task {id} is there after its removal, alone");
                     self.queue.tasks[at].changed = None;
                 }
             }
         }
         if all { self.stats() } else { Ok(()) }
+    }
+
+    /// One record alone may be answered by other means than several.
+    fn look_alone(&mut self, at: usize, record: &Record) -> Result<(), Violation> {
+        let alone = self.ask(Who::Owner, Get { task_id: record.task_id });
+        let is_same = alone.is_ok_and(|got| got.task == *record);
+        hold!(self.blame(at), is_same, "task {} is another one alone", record.task_id);
+        Ok(())
     }
 
     fn blame(&self, at: usize) -> &'static str {

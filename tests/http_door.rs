@@ -108,9 +108,14 @@ fn each_client_has_a_token_of_its_own() -> Result<()> {
     let node = Node::start(&["--config", &config])?;
     let mut http = HttpConnection::open(node.http()?)?;
     let status = call("p2p_taskqueue_status", json!({}));
-    for token in [SECRET, OTHER] {
+    for (token, name) in [(SECRET, "laptop"), (OTHER, "phone")] {
         let told = http.post(&[&shows(token)], &status)?.json()?;
         assert_eq!(at(&told, "/result/structuredContent/ok"), true, "{told}");
+        let submit = call("p2p_taskqueue_submit", json!({ "task_type": "later", "payload": 1 }));
+        let told = http.post(&[&shows(token)], &submit)?.json()?;
+        let get = json!({ "task_id": at(&told, "/result/structuredContent/task_id") });
+        let told = http.post(&[&shows(token)], &call("p2p_taskqueue_get_task", get))?.json()?;
+        assert_eq!(at(&told, "/result/structuredContent/task/submitter"), name, "{told}");
     }
     let nobody = http.post(&[], &status)?;
     assert_eq!(nobody.status, 401);

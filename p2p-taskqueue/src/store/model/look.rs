@@ -46,7 +46,7 @@ impl World {
     }
 
     /// One record alone may be answered by other means than several.
-    fn look_alone(&mut self, at: usize, record: &Record) -> Result<(), Violation> {
+    fn look_alone(&self, at: usize, record: &Record) -> Result<(), Violation> {
         let alone = self.ask(Who::Owner, Get { task_id: record.task_id });
         let is_same = alone.is_ok_and(|got| got.task == *record);
         hold!(self.blame(at), is_same, "task {} is another one alone", record.task_id);

@@ -156,7 +156,7 @@ macro_rules! conformance {
             ends: t5_setting_the_wall_clock_removes_no_result_and_no_key t11_results_are_removed_after_their_time cancelling_is_at_once_or_by_the_worker a_failed_attempt_waits_for_its_backoff
                 a_failed_task_says_whether_its_worker_or_the_queue_ended_it;
             polls: a_long_poll_is_woken_by_whatever_makes_a_task_claimable a_dropped_long_poll_loses_no_task waiting_claims_are_served_in_turn_and_by_what_they_take;
-            reads: pages_are_stable_while_tasks_come lists_are_filtered_and_bounded_in_bytes the_status_counts_and_knows_the_longest_wait a_closed_store_turns_everybody_away;
+            reads: pages_are_stable_while_tasks_come lists_are_filtered_and_bounded_in_bytes the_status_counts_and_knows_the_longest_wait a_closed_store_turns_everybody_away who_asks_without_a_pause_lets_others_run;
             flow: t10_a_task_comes_after_all_that_it_names t10_a_failed_parent_fails_what_comes_after_it t10_nothing_comes_after_what_is_not_there a_deadline_ends_a_task_wherever_it_stands t5_setting_the_wall_clock_moves_no_deadline;
             gates: a_key_runs_one_task_at_a_time a_type_runs_as_many_as_its_limit_says a_paused_type_is_held_and_a_drained_one_takes_nothing_new;
             many: a_batch_is_taken_one_by_one a_claim_of_many_takes_what_there_is a_completion_brings_its_children_and_the_next_task a_refused_child_leaves_the_completion_undone dead_letters_are_queued_again_or_removed ten_thousand_waiting_claims_cost_a_submit_nothing;

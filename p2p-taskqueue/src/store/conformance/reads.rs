@@ -90,3 +90,20 @@ pub(in crate::store) async fn a_closed_store_turns_everybody_away(rig: Rig) -> T
     rig.store.close();
     Ok(())
 }
+
+pub(in crate::store) async fn who_asks_without_a_pause_lets_others_run(rig: Rig) -> TestResult {
+    let id = rig.submit("echo").await?;
+    rig.get(id).await?;
+    let has_run = std::cell::Cell::new(false);
+    let asking = async {
+        for _ in 0..1_000 {
+            if has_run.get() {
+                return Ok(());
+            }
+            rig.get(id).await?;
+        }
+        Err("nobody else has run")?
+    };
+    let (asked, ()): (TestResult, ()) = futures::join!(asking, async { has_run.set(true) });
+    asked
+}

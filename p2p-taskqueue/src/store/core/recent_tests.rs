@@ -22,14 +22,14 @@ fn record(number: u16, payload_bytes: usize) -> Record {
 }
 
 fn ticket(recent: &Recent, number: u16) -> Ticket {
-    match recent.look(id(number)) {
+    match recent.look_now(id(number)) {
         Look::Read(Some(ticket)) => ticket,
         look => panic!("{look:?}"),
     }
 }
 
 fn is_known(recent: &Recent, number: u16) -> bool {
-    matches!(recent.look(id(number)), Look::Known(record) if record.spec.id == id(number))
+    matches!(recent.look_now(id(number)), Look::Known(record) if record.spec.id == id(number))
 }
 
 fn keep(recent: &Recent, number: u16, payload_bytes: usize) {
@@ -50,7 +50,7 @@ fn readers_side_by_side_share_a_ticket() {
     let (first, second) = (ticket(&recent, 1), ticket(&recent, 1));
     recent.keep(&second, Some(&record(1, 10)));
     recent.keep(&first, Some(&record(1, 20)));
-    let Look::Known(known) = recent.look(id(1)) else { panic!("not kept") };
+    let Look::Known(known) = recent.look_now(id(1)) else { panic!("not kept") };
     assert_eq!(*known, record(1, 10));
 }
 
@@ -60,7 +60,7 @@ fn a_change_takes_a_record_out_and_leaves_the_others() {
     keep(&recent, 1, 10);
     keep(&recent, 2, 10);
     recent.hold(&[id(1)]);
-    assert!(matches!(recent.look(id(2)), Look::Read(None)));
+    assert!(matches!(recent.look_now(id(2)), Look::Read(None)));
     recent.release();
     assert!(!is_known(&recent, 1));
     assert!(is_known(&recent, 2));

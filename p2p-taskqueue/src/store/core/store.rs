@@ -279,7 +279,7 @@ impl Core {
         if self.closed.load(Ordering::Acquire) {
             return Err(shutting_down());
         }
-        let ticket = match self.recent.look(id) {
+        let ticket = match self.recent.look(id).await {
             Look::Known(record) => return Ok(Some(Record::clone(&record))),
             Look::Read(ticket) => ticket,
         };

@@ -292,9 +292,10 @@ async fn answers(node: &NodeHandle) -> (bool, bool) {
     let behaviour = Stranger { rendezvous: rendezvous::client(&identity), kademlia: table };
     let mut swarm = plain(&identity, behaviour, anywhere()).await;
     swarm.dial(node.addresses().remove(0)).unwrap();
-    let (mut by_point, mut by_table) = (None, None);
+    let (mut by_point, mut by_table, mut is_closed) = (None, None, false);
     let asked = async {
-        while by_point.is_none() || by_table.is_none() {
+        // It stays until it is sent away: its own patience ends at about the same time.
+        while by_point.is_none() || by_table.is_none() || !is_closed {
             match swarm.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { peer_id, .. } => {
                     swarm.behaviour_mut().rendezvous.discover(None, None, None, peer_id);
@@ -309,6 +310,7 @@ async fn answers(node: &NodeHandle) -> (bool, bool) {
                     result: kad::QueryResult::GetClosestPeers(_),
                     ..
                 })) => by_table = Some(stats.num_successes() > 0),
+                SwarmEvent::ConnectionClosed { .. } => is_closed = true,
                 _ => {}
             }
         }

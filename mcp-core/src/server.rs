@@ -13,7 +13,7 @@ use crate::{
     McpConfig,
     call::Calls,
     handler::Handler,
-    http::{Gate, Probes, Scrapes, admit, healthz, metrics, readyz},
+    http::{Door, Gate, Mirrors, Probes, Scrapes, admit, healthz, metrics, readyz},
 };
 
 /// The MCP server over a queue.
@@ -54,7 +54,8 @@ impl McpServer {
 pub(crate) fn router<H: ServerHandler + Clone>(handler: H, gate: &Arc<Gate>, calls: &Arc<Calls>) -> Router {
     let probes = Arc::new(Probes::new(Arc::clone(gate), Arc::clone(calls)));
     let scrapes = Arc::new(Scrapes::new(Arc::clone(gate), Arc::clone(calls)));
-    let gate = middleware::from_fn_with_state(Arc::clone(gate), admit);
+    let door = Door { gate: Arc::clone(gate), mirrors: Mirrors::of(handler.clone()) };
+    let gate = middleware::from_fn_with_state(door, admit);
     Router::new()
         .route_service("/mcp", mcp(handler))
         .route_layer(gate)

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::gate::overloaded;
+use super::{gate::overloaded, mirror::Mirrors};
 use crate::{
     error::Refusal,
     metrics::{TOOLS_CALL, method_label},
@@ -104,7 +104,7 @@ pub(crate) struct RawArguments(pub(crate) Bytes);
 /// A message in its parts.
 pub(super) struct Taken {
     pub(super) arguments: RawArguments,
-    /// The same message without them.
+    /// The same message without them, or with them if rmcp has to see them.
     pub(super) rest: Bytes,
     /// Its method where that is one of MCP's.
     pub(super) method: &'static str,
@@ -115,7 +115,7 @@ pub(super) struct Taken {
 /// # Errors
 ///
 /// A refusal when the body is no JSON-RPC message or the call names no tool or has arguments that are no object.
-pub(super) fn take_arguments(body: &Bytes) -> Result<Taken, Refusal> {
+pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, Refusal> {
     let message: Message<'_> = serde_json::from_slice(body)
         .map_err(|error| if error.is_data() { Refusal::not_a_message(error) } else { Refusal::malformed(error) })?;
     if body.trim_ascii_start().starts_with(b"[") {
@@ -136,6 +136,9 @@ pub(super) fn take_arguments(body: &Bytes) -> Result<Taken, Refusal> {
         return Err(refusal(QueueError::invalid("arguments", "must be a JSON object")));
     }
     let arguments = body.slice_ref(arguments.get().as_bytes());
+    if mirrors.has(&call.name) {
+        return Ok(Taken { arguments: RawArguments(arguments), rest: body.clone(), method });
+    }
     let start = arguments.as_ptr().addr() - body.as_ptr().addr();
     let (before, after) = (body.get(..start), body.get(start + arguments.len()..));
     let rest = [before.unwrap_or_default(), b"{}", after.unwrap_or_default()].concat();
@@ -155,8 +158,8 @@ struct Message<'a> {
 
 #[derive(Deserialize)]
 struct CallParams<'a> {
-    #[serde(borrow, rename = "name")]
-    _name: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
     #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
 }
@@ -171,7 +174,7 @@ mod tests {
     use super::*;
 
     fn take(body: &str) -> (String, String) {
-        let taken = take_arguments(&Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let taken = take_arguments(&Bytes::copy_from_slice(body.as_bytes()), &Mirrors::none()).unwrap();
         let Taken { arguments: RawArguments(arguments), rest, .. } = taken;
         (String::from_utf8(arguments.to_vec()).unwrap(), String::from_utf8(rest.to_vec()).unwrap())
     }

@@ -14,6 +14,7 @@ use super::{
     accept,
     body::{self, Bodies},
     clients::Clients,
+    mirror::Mirrors,
     site::{Hosts, Origins},
     underway::Underway,
 };
@@ -37,6 +38,13 @@ pub(crate) struct Gate {
     metrics: Arc<Metrics>,
 }
 
+/// The gate before some tools.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) mirrors: Mirrors,
+}
+
 /// How many requests are not answered yet.
 pub(super) struct Load {
     pub(super) requests: usize,
@@ -49,9 +57,9 @@ pub(super) struct Load {
 /// # Cancel safety
 ///
 /// Dropping the future drops rmcp's, which cancels the handler.
-pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let mut underway = Underway::new(Arc::clone(&gate.metrics));
-    let response = match gate.pass(request, next, &mut underway).await {
+pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let mut underway = Underway::new(Arc::clone(&door.gate.metrics));
+    let response = match door.gate.pass(request, next, &door.mirrors, &mut underway).await {
         Ok(response) => response,
         Err(refusal) => {
             tracing::debug!(?refusal, "request refused");
@@ -110,7 +118,13 @@ impl Gate {
         Load { requests: self.requests.taken(), clients: self.clients.all().map(client).collect() }
     }
 
-    async fn pass(&self, mut request: Request, next: Next, underway: &mut Underway) -> Result<Response, Refusal> {
+    async fn pass(
+        &self,
+        mut request: Request,
+        next: Next,
+        mirrors: &Mirrors,
+        underway: &mut Underway,
+    ) -> Result<Response, Refusal> {
         underway.hold(self.room()?);
         let principal = self.check(&request)?;
         underway.hold(principal.request()?);
@@ -121,7 +135,7 @@ impl Gate {
         let (mut parts, body) = request.into_parts();
         let (bytes, room) = self.bodies.read(&parts.headers, body).await?;
         underway.hold(room);
-        let taken = body::take_arguments(&bytes)?;
+        let taken = body::take_arguments(&bytes, mirrors)?;
         parts.extensions.insert(taken.arguments);
         parts.extensions.insert(underway.is(taken.method));
         parts.extensions.insert(principal);

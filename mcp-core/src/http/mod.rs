@@ -5,12 +5,14 @@ mod body;
 mod clients;
 mod gate;
 mod health;
+mod mirror;
 mod scrape;
 mod site;
 mod underway;
 
 pub(crate) use body::RawArguments;
-pub(crate) use gate::{Gate, admit};
+pub(crate) use gate::{Door, Gate, admit};
 pub(crate) use health::{Probes, healthz, readyz};
+pub(crate) use mirror::Mirrors;
 pub(crate) use scrape::{Scrapes, metrics};
 pub(crate) use site::{is_host, is_origin};

@@ -1,8 +1,9 @@
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use p2p_taskqueue::{Json, Request, api::ToolOffer};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, call},
+    client::{Client, call, modern_plain},
     queue::FakeQueue,
     schema,
 };
@@ -64,4 +65,28 @@ async fn arguments_that_the_worker_cannot_take_are_refused_by_name() {
 async fn a_tool_that_nobody_offers_is_a_protocol_error() {
     let reply: Value = client().legacy(&call("print", json!({}))).await.json();
     assert_eq!(reply["error"]["code"], -32602, "{reply}");
+}
+
+/// SEP-2243: a client repeats the arguments that a tool's schema marks in headers, and the server compares.
+#[tokio::test]
+async fn an_argument_that_stands_in_a_header_as_well_is_compared() {
+    let schema = r#"{"type":"object","properties":{"site":{"type":"string","x-mcp-header":"Site"}}}"#;
+    let input_schema = Json::parse(schema.to_owned()).unwrap();
+    let offer = ToolOffer { name: "scan".to_owned(), description: "Scans.".to_owned(), input_schema };
+    let client = Client::new(FakeQueue::beside(vec![offer]));
+    client.tools().await;
+    let call = |site: Option<&'static str>| {
+        let params = json!({ "name": "scan", "arguments": { "site": "north" } });
+        let mut request = modern_plain("tools/call", Some("scan"), params);
+        let header = HeaderName::from_static("mcp-param-site");
+        request.headers_mut().extend(site.map(|site| (header, HeaderValue::from_static(site))));
+        client.send(request)
+    };
+    let done = call(Some("north")).await;
+    assert_eq!(done.status, StatusCode::OK, "{done:?}");
+    assert_eq!(done.result()["structuredContent"]["task"]["payload"], json!({ "site": "north" }));
+    for site in [Some("south"), None] {
+        let refused = call(site).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{refused:?}");
+    }
 }

@@ -70,11 +70,11 @@ impl Handler {
         let asker = Asker::new(&self.0.calls, &principal);
         let called = match self.0.tools.iter().find(|tool| tool.name == name) {
             Some(tool) => tool.call(asker, arguments).await,
-            None => self.call_mesh(asker, name, arguments).await?,
+            None => Box::pin(self.call_mesh(asker, name, arguments)).await?,
         };
         Ok(match called {
             Called::Answered(answer) => answer.into(),
-            Called::Work(work) => self.0.tasks.run(*work, asker, context).await,
+            Called::Work(work) => Box::pin(self.0.tasks.run(*work, asker, context)).await,
         })
     }
 
@@ -99,6 +99,8 @@ impl Handler {
     }
 }
 
+/// rmcp makes one future of all methods and moves it about for each request, whatever its method is: what is large and rare
+/// is boxed.
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
         self.0.info.clone()
@@ -197,7 +199,7 @@ impl ServerHandler for Handler {
         params: GetTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        self.0.tasks.get(params, &context).await
+        Box::pin(self.0.tasks.get(params, &context)).await
     }
 
     async fn update_task(
@@ -205,7 +207,7 @@ impl ServerHandler for Handler {
         params: UpdateTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.0.tasks.update(params, &context).await
+        Box::pin(self.0.tasks.update(params, &context)).await
     }
 
     async fn cancel_task(
@@ -213,7 +215,7 @@ impl ServerHandler for Handler {
         params: CancelTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.0.tasks.cancel(params, &context).await
+        Box::pin(self.0.tasks.cancel(params, &context)).await
     }
 }
 

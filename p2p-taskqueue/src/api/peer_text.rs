@@ -42,18 +42,22 @@ fn encode(bytes: &[u8]) -> String {
             carry /= LIMB;
         }
     }
-    let mut digits = Vec::with_capacity(limbs.len() * LIMB_DIGITS + bytes.len() / 8);
+    let mut letters = Vec::with_capacity(limbs.len() * LIMB_DIGITS + bytes.len() / 8);
     for mut limb in limbs {
         for _ in 0..LIMB_DIGITS {
-            digits.push(limb % 58);
+            letters.push(letter(limb % 58));
             limb /= 58;
         }
     }
-    let significant = digits.iter().rposition(|digit| *digit > 0).map_or(0, |last| last + 1);
-    digits.truncate(significant);
-    digits.extend(repeat_n(0, bytes.iter().take_while(|byte| **byte == 0).count()));
-    let letter = |digit: &u64| usize::try_from(*digit).ok().and_then(|digit| ALPHABET.get(digit)).copied();
-    digits.iter().rev().filter_map(letter).map(char::from).collect()
+    let significant = letters.iter().rposition(|letter| *letter != ZERO).map_or(0, |last| last + 1);
+    letters.truncate(significant);
+    letters.extend(repeat_n(ZERO, bytes.iter().take_while(|byte| **byte == 0).count()));
+    letters.reverse();
+    String::from_utf8(letters).unwrap_or_default()
+}
+
+fn letter(digit: u64) -> u8 {
+    usize::try_from(digit).ok().and_then(|digit| ALPHABET.get(digit)).copied().unwrap_or(ZERO)
 }
 
 /// None when it is not base58, or too long for a peer id.
@@ -79,12 +83,15 @@ fn decode(text: &str) -> Option<Vec<u8>> {
             limbs.push(carry);
         }
     }
-    let zeros = text.bytes().take_while(|letter| *letter == b'1').count();
+    let zeros = text.bytes().take_while(|letter| *letter == ZERO).count();
     let words = limbs.iter().rev().flat_map(|limb| limb.to_be_bytes().into_iter().skip(WORD_BYTES));
     Some(repeat_n(0, zeros).chain(words.skip_while(|byte| *byte == 0)).collect())
 }
 
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+/// The letter of the digit 0, and of each leading byte 0.
+const ZERO: u8 = b'1';
 
 /// Digits that are worked on together: with a word, they fit into 64 bits.
 const LIMB_DIGITS: usize = 5;

@@ -36,7 +36,7 @@ impl TaskId {
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(data_encoding::HEXLOWER.encode_mut_str(&self.0, &mut [0; 2 * size_of::<Self>()]))
     }
 }
 
@@ -71,7 +71,7 @@ impl TryFrom<String> for TaskId {
 
 impl From<TaskId> for String {
     fn from(id: TaskId) -> Self {
-        id.to_string()
+        data_encoding::HEXLOWER.encode(&id.0)
     }
 }
 

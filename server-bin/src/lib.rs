@@ -20,3 +20,7 @@ mod telemetry;
 mod token_file;
 
 pub use program::run;
+
+/// Of every program made of this crate.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

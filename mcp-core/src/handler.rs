@@ -172,10 +172,11 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let note = note(&context);
+        let known = self.label(&request.name);
         let span = tracing::info_span!(
             "tools/call",
-            otel.name = Empty,
-            tool = Empty,
+            otel.name = %format_args!("tools/call {known}"),
+            tool = known,
             request_id = %context.id,
             traceparent = context.meta.get_traceparent(),
             outcome = Empty,
@@ -187,8 +188,10 @@ impl ServerHandler for Handler {
         let outcome = reply.as_ref().map_or(ErrorCode::NotFound.as_str(), |reply| reply.outcome);
         // A tool of the mesh may be known only now.
         let label = self.label(&request.name);
-        span.record("otel.name", tracing::field::display(format_args!("tools/call {label}")));
-        span.record("tool", label);
+        if label != known {
+            span.record("otel.name", tracing::field::display(format_args!("tools/call {label}")));
+            span.record("tool", label);
+        }
         span.record("outcome", outcome);
         note.write(label, outcome);
         reply.map(|reply| reply.response)

@@ -3,13 +3,24 @@
 //! It is in every answer and is the scope of every peer's request. Written digit by digit it was a sixth of what a node's
 //! thread did for a submit over the wire; five digits at a time take a tenth of that.
 
-use std::iter::{once, repeat_n};
+use std::{
+    cell::RefCell,
+    iter::{once, repeat_n},
+};
 
 use libp2p::PeerId;
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
 pub(crate) fn serialize<S: Serializer>(peer: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&to_text(peer))
+    LAST.with_borrow_mut(|last| match last {
+        Some((of, text)) if of == peer => serializer.serialize_str(text),
+        _ => serializer.serialize_str(&last.insert((*peer, to_text(peer))).1),
+    })
+}
+
+thread_local! {
+    /// The peer that was written last, which is mostly the next one, too: records name the node that keeps them.
+    static LAST: RefCell<Option<(PeerId, String)>> = const { RefCell::new(None) };
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PeerId, D::Error> {

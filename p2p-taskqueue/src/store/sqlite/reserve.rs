@@ -1,5 +1,5 @@
 use std::{
-    io::{self, Write},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -19,11 +19,11 @@ impl Reserve {
     /// Sets the room aside, if it is not.
     pub(super) fn fill(&self) -> io::Result<()> {
         let mut file = private_file(&self.path)?;
-        if file.metadata()?.len() >= RESERVE_BYTES as u64 {
+        if file.metadata()?.len() >= RESERVE_BYTES {
             return Ok(());
         }
         // Written, not just sized: a hole in a file takes no room.
-        let filled = file.write_all(&vec![0; RESERVE_BYTES]).and_then(|()| file.sync_all());
+        let filled = io::copy(&mut io::repeat(0).take(RESERVE_BYTES), &mut file).and_then(|_| file.sync_all());
         if filled.is_err() {
             self.spend();
         }
@@ -40,4 +40,4 @@ impl Reserve {
 
 /// All of the log, which is copied into the database as soon as there is room for it, and half as much again for what
 /// completions write; small enough not to be noticed.
-const RESERVE_BYTES: usize = if cfg!(test) { 768 * 1024 } else { 24 * 1024 * 1024 };
+const RESERVE_BYTES: u64 = if cfg!(test) { 768 * 1024 } else { 24 * 1024 * 1024 };

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     node::{self, NodeArgs},
-    running,
+    running::{self, Threads},
 };
 use crate::{
     config::ConfigFile,
@@ -40,7 +40,7 @@ pub(super) fn run(
         settings.rpc = args.rpc;
     }
     let folder = settings.data_dir.path().display().to_string();
-    running::run(Server::daemon(settings), |ready| welcome(ready, &folder), output)
+    running::run(Threads::One, Server::daemon(settings), |ready| welcome(ready, &folder), output)
 }
 
 /// What a person needs next.

@@ -16,15 +16,27 @@ use crate::{
     output::Output,
 };
 
+/// Which tokio runtime the main thread drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Threads {
+    /// As many as there are cores: MCP is served on them.
+    Many,
+    /// This one: it only waits for signals.
+    One,
+}
+
 /// Runs what `start` starts until it is told to stop.
-///
-/// MCP is served on this thread, unless the node's does: a call is done before another thread has woken up to share it.
 pub(super) fn run(
+    threads: Threads,
     start: impl Future<Output = Result<Server, Failure>>,
     welcome: impl FnOnce(&Ready) -> String,
     output: Output,
 ) -> Result<ExitCode, Failure> {
-    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
+    let mut builder = match threads {
+        Threads::Many => Builder::new_multi_thread(),
+        Threads::One => Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build().context("cannot start tokio")?;
     runtime.block_on(until_stopped(start, welcome, output))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{
     http::HttpArgs,
     node::{self, NodeArgs},
-    running,
+    running::{self, Threads},
 };
 use crate::{
     config::{ConfigFile, HttpConfig},
@@ -56,7 +56,7 @@ pub(super) fn run(
     let welcome = |ready: &Ready| welcome(ready, &format!("of the daemon at {daemon}"), false, shown);
     descriptors::allow_more();
     let settings = FrontSettings { http, daemon: daemon.clone(), token_file: args.daemon_token_file };
-    running::run(Server::front(settings), welcome, output)
+    running::run(Threads::Many, Server::front(settings), welcome, output)
 }
 
 fn run_with_node(
@@ -76,8 +76,8 @@ fn run_with_node(
     descriptors::allow_more();
     let config = ServerConfig { http, node };
     match mode {
-        Mode::Bridge => running::run(Server::bridge(config), welcome, output),
-        Mode::Native => running::run(Server::native(config), welcome, output),
+        Mode::Bridge => running::run(Threads::Many, Server::bridge(config), welcome, output),
+        Mode::Native => running::run(Threads::One, Server::native(config), welcome, output),
     }
 }
 

@@ -1,10 +1,9 @@
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
 
-use super::{Live, Now, Phase, Spec, Terms};
+use super::{Elapsed, Live, Now, Phase, Spec, Terms, Wall};
 use crate::{
     api::{OnParentFailure, Submit},
-    engine::Wall,
     task::{Json, TaskId},
 };
 
@@ -31,7 +30,7 @@ pub(crate) struct Idempotency {
     /// Of everything that the submit asks for but the key, its window, the task's id, and who submits it.
     pub(crate) content: [u8; 32],
     /// Until when the key is remembered.
-    pub(crate) expires_at: Wall,
+    pub(crate) expires_at: Elapsed,
 }
 
 /// Makes the task of a submit, whose arguments have been checked.
@@ -40,20 +39,24 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         scope: scope_of(scope, submit.submitter.as_deref()),
         key: key.clone(),
         content: content_hash(&submit),
-        expires_at: now.steady.after(submit.idempotency_window_s),
+        expires_at: now.elapsed.after(submit.idempotency_window_s),
     });
-    let not_before = match (submit.delay_s, submit.not_before) {
-        (Some(delay_s), _) if delay_s > 0.0 => Some(now.wall.after(delay_s)),
-        (_, not_before) => not_before.map(Wall::from_secs),
+    let delay_s = submit.delay_s.unwrap_or(0.0);
+    let not_before = submit.not_before.map(Wall::from_secs);
+    let phase = if delay_s > 0.0 {
+        Phase::Delayed
+    } else if not_before.is_some_and(|date| date > now.wall) {
+        Phase::Scheduled
+    } else {
+        Phase::Ready
     };
-    let delayed = not_before.filter(|time| *time > now.wall);
     let terms =
         Terms { max_attempts: submit.max_attempts, backoff_s: submit.backoff_s, result_ttl_s: submit.result_ttl_s };
     let live = Live {
-        phase: if delayed.is_some() { Phase::Delayed } else { Phase::Ready },
+        phase,
         not_before,
-        deadline: submit.deadline_s.map(|seconds| now.steady.after(seconds)),
-        ..Live::unclaimed(delayed.unwrap_or(now.wall), now.wall, terms)
+        deadline: submit.deadline_s.map(|seconds| now.elapsed.after(seconds)),
+        ..Live::unclaimed(now.elapsed.after(delay_s), now.wall, terms)
     };
     let spec = Spec {
         id,
@@ -125,7 +128,8 @@ mod tests {
     const NOW: Now = Now {
         wall: Wall::from_micros(1_000_000_000),
         monotonic: Duration::ZERO,
-        steady: Wall::from_micros(1_000_000_000),
+        elapsed: Elapsed::from_micros(7_000_000),
+        wall_ahead: 993_000_000,
     };
 
     fn admitted(change: impl FnOnce(&mut Submit)) -> Admission {
@@ -138,9 +142,11 @@ mod tests {
     #[test]
     fn a_delay_keeps_it_from_being_claimed_and_a_past_time_does_not() {
         let delayed = admitted(|submit| submit.delay_s = Some(2.0));
-        assert_eq!((delayed.live.phase, delayed.live.ready_at), (Phase::Delayed, NOW.wall.after(2.0)));
+        assert_eq!((delayed.live.phase, delayed.live.ready_at), (Phase::Delayed, NOW.elapsed.after(2.0)));
+        let scheduled = admitted(|submit| submit.not_before = Some(1_001.0));
+        assert_eq!((scheduled.live.phase, scheduled.live.not_before), (Phase::Scheduled, Some(NOW.wall.after(1.0))));
         let past = admitted(|submit| submit.not_before = Some(1.0));
-        assert_eq!((past.live.phase, past.live.ready_at), (Phase::Ready, NOW.wall));
+        assert_eq!((past.live.phase, past.live.ready_at), (Phase::Ready, NOW.elapsed));
         assert_eq!(past.live.not_before, Some(Wall::from_secs(1.0)));
     }
 

@@ -19,8 +19,11 @@ pub(crate) fn parent_ended(live: Live, parent: TaskId, ended: &Ended, on_failure
     if waiting > 0 {
         return Step::Stay(Live { waiting, ..live });
     }
-    // Not by its `ready_at`: that is when it was accepted, and the wall clock may have been set back since.
-    let ready_at = live.not_before.unwrap_or(now.wall).max(now.wall);
+    if live.not_before.is_some_and(|date| date > now.wall) {
+        return Step::Stay(Live { waiting, phase: Phase::Scheduled, updated_at: now.wall, ..live });
+    }
+    // The delay that it was submitted with may still run.
+    let ready_at = live.ready_at.max(now.elapsed);
     Step::Stay(requeued(Live { waiting, ready_at, ..live }, now))
 }
 
@@ -32,13 +35,23 @@ pub(crate) fn parent_failed(live: Live, parent: TaskId, ended: &Ended, now: Now)
     finish::failed(live, clipped(error), FailedBy::Queue, now)
 }
 
+/// Makes a delayed or scheduled task ready, whose time has come. Its place in line is that of the time for which it waited,
+/// not that of now.
+pub(crate) fn time_came(live: Live, now: Now) -> Live {
+    let ready_at = match (live.phase, live.not_before) {
+        (Phase::Scheduled, Some(date)) => now.elapsed_at(date).min(now.elapsed),
+        _ => live.ready_at,
+    };
+    Live { phase: Phase::Ready, ready_at, updated_at: now.wall, ..live }
+}
+
 /// Queues a dead letter again as if it were new; the fence stays, so that the next one differs from it.
 pub(crate) fn retry(spec: &Spec, ended: &Ended, now: Now) -> Live {
     Live {
-        deadline: spec.deadline_s.map(|seconds| now.steady.after(seconds)),
+        deadline: spec.deadline_s.map(|seconds| now.elapsed.after(seconds)),
         fence: ended.fence,
         error: ended.error.clone(),
-        ..Live::unclaimed(now.wall, now.wall, spec.terms)
+        ..Live::unclaimed(now.elapsed, now.wall, spec.terms)
     }
 }
 

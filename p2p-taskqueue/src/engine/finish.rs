@@ -98,7 +98,7 @@ pub(crate) fn cancel(standing: Standing, request: &Cancel, now: Now) -> Result<O
     };
     let live = Live { cancel: Some(request.reason.clone()), updated_at: now.wall, ..live };
     Ok(Some(match live.phase {
-        Phase::Ready | Phase::Delayed | Phase::Blocked => cancelled(live, None, now),
+        Phase::Ready | Phase::Delayed | Phase::Scheduled | Phase::Blocked => cancelled(live, None, now),
         Phase::Running => Step::Stay(live),
     }))
 }
@@ -145,9 +145,7 @@ const fn has_attempts_left(live: &Live) -> bool {
 }
 
 fn retried(live: Live, wait_s: f64, now: Now) -> Step {
-    let ready_at = now.wall.after(wait_s);
-    let not_before = if ready_at > now.wall { Some(ready_at) } else { live.not_before };
-    Step::Stay(requeued(Live { ready_at, not_before, ..live }, now))
+    Step::Stay(requeued(Live { ready_at: now.elapsed.after(wait_s), ..live }, now))
 }
 
 /// Ends a task as failed, with no attempt left to it.
@@ -159,7 +157,7 @@ fn ended(live: Live, status: TaskStatus, error: Option<String>, failed_by: Optio
     Ended {
         status,
         at: now.wall,
-        expires_at: now.steady.after(live.terms.result_ttl_s),
+        expires_at: now.elapsed.after(live.terms.result_ttl_s),
         not_before: live.not_before,
         deadline: live.deadline,
         attempt: live.attempt,

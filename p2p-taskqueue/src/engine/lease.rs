@@ -1,10 +1,14 @@
 use std::time::Duration;
 
-use super::{Live, Now, Phase, Standing, Step, Wall, finish::cancelled, inputs};
+use super::{Live, Now, Phase, Standing, Step, finish::cancelled, inputs};
 use crate::{
     api::{ErrorCode, QueueError, Release, Renew, Renewed},
     task::{Fence, TaskId, TaskStatus},
 };
+
+/// The lower bits of a fence's epoch, which are drawn anew at each opening of a store. So a copy of a data folder issues other
+/// fences than the folder that it was made of; one in four billion copies would not.
+pub(crate) const EPOCH_RANDOM_BITS: u32 = 32;
 
 /// What a claim gives out.
 #[derive(Debug, Clone)]
@@ -26,6 +30,7 @@ pub(crate) fn grant(live: &Live, grant: Grant, now: Now) -> Live {
         worker: Some(grant.worker),
         lease_s: grant.lease_s,
         lease_until: Some(now.wall.after(grant.lease_s)),
+        kept_until: None,
         progress: None,
         status_message: None,
         updated_at: now.wall,
@@ -51,12 +56,13 @@ pub(crate) fn renew(
     let renewed = Renewed {
         lease_until: lease_until.as_secs(),
         cancel_requested: live.cancel.is_some(),
-        deadline: live.deadline.map(Wall::as_secs),
+        deadline: live.deadline.map(|at| now.date_of(at).as_secs()),
         input_responses: inputs::responses(inputs.as_deref(), &request.input_requests),
     };
     let live = Live {
         lease_s: request.lease_s,
         lease_until: Some(lease_until),
+        kept_until: None,
         progress: request.progress.or(live.progress),
         status_message: request.status_message.clone().or(live.status_message),
         inputs,
@@ -81,9 +87,7 @@ pub(crate) fn release(
     if live.cancel.is_some() {
         return Ok(cancelled(live, None, now));
     }
-    let ready_at = now.wall.after(request.delay_s);
-    let not_before = if ready_at > now.wall { Some(ready_at) } else { live.not_before };
-    Ok(Step::Stay(requeued(Live { ready_at, not_before, ..live }, now)))
+    Ok(Step::Stay(requeued(Live { ready_at: now.elapsed.after(request.delay_s), ..live }, now)))
 }
 
 /// Takes back a task whose claim was answered to nobody: as if it had not been claimed, in its old place. `None` when
@@ -95,9 +99,8 @@ pub(crate) fn give_back(standing: Standing, id: TaskId, fence: Fence, now: Now) 
     if live.cancel.is_some() {
         return Some(cancelled(live, None, now));
     }
-    // It was claimable when it was claimed, whatever the wall clock says by now.
     let inputs = inputs::closed(live.inputs);
-    Some(Step::Stay(Live { phase: Phase::Ready, lease_until: None, inputs, updated_at: now.wall, ..live }))
+    Some(Step::Stay(unleased(Live { phase: Phase::Ready, inputs, updated_at: now.wall, ..live })))
 }
 
 fn uncounted(live: Live) -> Live {
@@ -107,13 +110,12 @@ fn uncounted(live: Live) -> Live {
 /// Puts a task back in line for its `ready_at`.
 pub(super) fn requeued(live: Live, now: Now) -> Live {
     let inputs = inputs::closed(live.inputs);
-    Live {
-        phase: if live.ready_at > now.wall { Phase::Delayed } else { Phase::Ready },
-        lease_until: None,
-        inputs,
-        updated_at: now.wall,
-        ..live
-    }
+    let phase = if live.ready_at > now.elapsed { Phase::Delayed } else { Phase::Ready };
+    unleased(Live { phase, inputs, updated_at: now.wall, ..live })
+}
+
+fn unleased(live: Live) -> Live {
+    Live { lease_until: None, kept_until: None, ..live }
 }
 
 /// The task, if the fence is its current one and the lease has not ended (clause T3).

@@ -25,15 +25,16 @@ mod state;
 mod time;
 
 pub(crate) use admit::{Admission, Idempotency, admit};
-pub(crate) use depend::{block, parent_ended, parent_failed, retry};
+pub(crate) use depend::{block, parent_ended, parent_failed, retry, time_came};
 pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail, give_up};
 pub use inputs::Inputs;
 pub(crate) use inputs::answer;
 pub(crate) use lane::{Claimant, Lane};
+pub(crate) use lease::EPOCH_RANDOM_BITS;
 pub(crate) use lease::{Grant, give_back, grant, release, renew};
 pub use record::Record;
 pub use state::{Ended, Live, Phase, Spec, Standing, Terms};
-pub use time::{Now, Wall};
+pub use time::{Elapsed, Now, Wall};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use libp2p::PeerId;
 
-use super::{Inputs, Live, Spec, Standing, Wall};
+use super::{Inputs, Live, Now, Phase, Spec, Standing, Wall};
 use crate::task::{FailedBy, Json, Task};
 
 /// A task as a store keeps it: all but the peer that owns the store.
@@ -28,9 +28,9 @@ impl Record {
         }
     }
 
-    /// The record that operations answer, for a store that `owner` keeps.
+    /// The record that operations answer, for a store that `owner` keeps, with dates by the wall clock of `now`.
     #[must_use]
-    pub fn into_task(self, owner: PeerId) -> Task {
+    pub fn into_task(self, owner: PeerId, now: Now) -> Task {
         let Self { spec, payload, standing, result } = self;
         let status = standing.status();
         let Shown {
@@ -46,7 +46,7 @@ impl Record {
             dead,
             failed_by,
             input_requests,
-        } = standing.into();
+        } = Shown::of(standing, now);
         Task {
             task_id: spec.id,
             task_type: spec.task_type,
@@ -96,13 +96,16 @@ struct Shown {
     input_requests: BTreeMap<String, Json>,
 }
 
-impl From<Standing> for Shown {
-    fn from(standing: Standing) -> Self {
+impl Shown {
+    fn of(standing: Standing, now: Now) -> Self {
         match standing {
             Standing::Live(live) => Self {
                 updated_at: live.updated_at,
-                not_before: live.not_before,
-                deadline: live.deadline,
+                not_before: match live.phase {
+                    Phase::Delayed => Some(now.date_of(live.ready_at)),
+                    _ => live.not_before,
+                },
+                deadline: live.deadline.map(|at| now.date_of(at)),
                 attempt: live.attempt,
                 worker: live.worker,
                 lease_until: live.lease_until,
@@ -116,7 +119,7 @@ impl From<Standing> for Shown {
             Standing::Ended(ended) => Self {
                 updated_at: ended.at,
                 not_before: ended.not_before,
-                deadline: ended.deadline,
+                deadline: ended.deadline.map(|at| now.date_of(at)),
                 attempt: ended.attempt,
                 worker: ended.worker,
                 lease_until: None,

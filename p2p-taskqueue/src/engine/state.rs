@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use libp2p::PeerId;
 
-use super::{Inputs, Wall};
+use super::{Elapsed, Inputs, Wall};
 use crate::{
     api::OnParentFailure,
     task::{FailedBy, Fence, TaskId, TaskStatus},
@@ -59,8 +59,10 @@ pub struct Terms {
 pub enum Phase {
     /// Queued and claimable.
     Ready,
-    /// Queued, and not claimable before `ready_at`.
+    /// Queued, and not claimable before `ready_at`: a delay or a backoff runs.
     Delayed,
+    /// Queued, and not claimable before the date `not_before`.
+    Scheduled,
     /// Claimed under a lease.
     Running,
     /// Queued, and not claimable before the tasks that it comes after have ended.
@@ -73,11 +75,11 @@ pub struct Live {
     /// Where it stands.
     pub phase: Phase,
     /// From when it is claimable; its place among tasks of the same priority (clause T6).
-    pub ready_at: Wall,
-    /// The time that it was told to wait for, as the record shows it.
+    pub ready_at: Elapsed,
+    /// The date that it was told to wait for.
     pub not_before: Option<Wall>,
     /// When it is given up.
-    pub deadline: Option<Wall>,
+    pub deadline: Option<Elapsed>,
     /// How many of the tasks that it comes after have not ended.
     pub waiting: u32,
     /// How often it has been claimed.
@@ -90,6 +92,8 @@ pub struct Live {
     pub lease_s: f64,
     /// When the current lease ends, for people; the lease itself runs on monotonic time.
     pub lease_until: Option<Wall>,
+    /// The store was opened again after the lease began, and keeps it until then. A further opening adds nothing.
+    pub kept_until: Option<Elapsed>,
     /// Somebody asked for it to be called off, with this reason.
     pub cancel: Option<String>,
     /// 0 to 1, as the worker last said.
@@ -108,7 +112,7 @@ pub struct Live {
 
 impl Live {
     /// A task that is ready, and that nobody has claimed.
-    pub(crate) const fn unclaimed(ready_at: Wall, updated_at: Wall, terms: Terms) -> Self {
+    pub(crate) const fn unclaimed(ready_at: Elapsed, updated_at: Wall, terms: Terms) -> Self {
         Self {
             phase: Phase::Ready,
             ready_at,
@@ -120,6 +124,7 @@ impl Live {
             worker: None,
             lease_s: 0.0,
             lease_until: None,
+            kept_until: None,
             cancel: None,
             progress: None,
             status_message: None,
@@ -134,7 +139,7 @@ impl Live {
     #[must_use]
     pub const fn status(&self) -> TaskStatus {
         match self.phase {
-            Phase::Ready | Phase::Delayed | Phase::Blocked => TaskStatus::Queued,
+            Phase::Ready | Phase::Delayed | Phase::Scheduled | Phase::Blocked => TaskStatus::Queued,
             Phase::Running => TaskStatus::Running,
         }
     }
@@ -148,11 +153,11 @@ pub struct Ended {
     /// When.
     pub at: Wall,
     /// When the record is removed.
-    pub expires_at: Wall,
-    /// The time that it was told to wait for.
+    pub expires_at: Elapsed,
+    /// The date that it was told to wait for.
     pub not_before: Option<Wall>,
     /// When it would have been given up.
-    pub deadline: Option<Wall>,
+    pub deadline: Option<Elapsed>,
     /// How often it had been claimed.
     pub attempt: u32,
     /// The last fence that was issued for it.

@@ -60,7 +60,12 @@ const ID: TaskId = TaskId::from_bytes([7; 16]);
 impl World {
     fn new(max_attempts: u32) -> Self {
         let start = Wall::from_secs(1e9);
-        let now = Now { wall: start, monotonic: Duration::ZERO, steady: start };
+        let now = Now {
+            wall: start,
+            monotonic: Duration::ZERO,
+            elapsed: Elapsed::from_micros(0),
+            wall_ahead: start.as_micros(),
+        };
         let submit = Submit { max_attempts, ..Submit::new("echo", Json::null()) };
         let admission = admit("local".to_owned(), submit, ID, now);
         Self { now, standing: Standing::Live(admission.live), result: None, lease_end: None, claims: 0 }
@@ -79,13 +84,13 @@ impl World {
     /// What the store's timer does.
     fn pass(&mut self, seconds: f64) {
         self.now.wall = self.now.wall.after(seconds);
-        self.now.steady = self.now.steady.after(seconds);
+        self.now.elapsed = self.now.elapsed.after(seconds);
         self.now.monotonic += Duration::from_secs_f64(seconds);
         match self.standing.clone() {
             Standing::Live(live) if self.lease_end.is_some_and(|end| end <= self.now.monotonic) => {
                 self.take(expire(live, 0.5, self.now));
             }
-            Standing::Live(live) if live.phase == Phase::Delayed && live.ready_at <= self.now.wall => {
+            Standing::Live(live) if live.phase == Phase::Delayed && live.ready_at <= self.now.elapsed => {
                 self.standing = Standing::Live(Live { phase: Phase::Ready, ..live });
             }
             _ => {}

@@ -1,27 +1,60 @@
 use std::time::Duration;
 
-/// A point in wall-clock time, in microseconds since the Unix epoch: for dates and schedules, never for leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Wall(i64);
+/// Defines a point in time, in microseconds since the beginning of its clock.
+macro_rules! point {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(i64);
+
+        impl $name {
+            /// Builds it from microseconds since the beginning of its clock.
+            #[must_use]
+            pub const fn from_micros(micros: i64) -> Self {
+                Self(micros)
+            }
+
+            /// Microseconds since the beginning of its clock.
+            #[must_use]
+            pub const fn as_micros(self) -> i64 {
+                self.0
+            }
+
+            /// The time this many seconds later.
+            #[must_use]
+            pub fn after(self, seconds: f64) -> Self {
+                Self(self.0.saturating_add(micros(seconds)))
+            }
+
+            /// How long from this time until a later one; zero when it is past.
+            #[must_use]
+            pub fn until(self, later: Self) -> Duration {
+                Duration::from_micros(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+            }
+        }
+    };
+}
+
+point! {
+    /// A date: a point in wall-clock time, which begins at the Unix epoch. It serves records and schedules (`not_before`),
+    /// never leases or spans: somebody may set the wall clock.
+    Wall
+}
+
+point! {
+    /// A point in elapsed time, which spans run on: delays, backoff, deadlines, windows, retention. It counts what has
+    /// passed since the store was made, also while the machine slept or the store was closed, and nobody can set it.
+    ///
+    /// A new store begins at the wall time of its making. So the times in files of earlier versions, which were wall times,
+    /// stay usable.
+    Elapsed
+}
 
 impl Wall {
-    /// Builds it from microseconds since the Unix epoch.
-    #[must_use]
-    pub const fn from_micros(micros: i64) -> Self {
-        Self(micros)
-    }
-
-    /// Microseconds since the Unix epoch.
-    #[must_use]
-    pub const fn as_micros(self) -> i64 {
-        self.0
-    }
-
     /// Builds it from Unix seconds.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates, and NaN becomes the epoch")]
     pub fn from_secs(seconds: f64) -> Self {
-        Self((seconds * MICROS_PER_SECOND).round() as i64)
+        Self(micros(seconds))
     }
 
     /// Unix seconds with fractions, as records carry them.
@@ -29,39 +62,46 @@ impl Wall {
     pub fn as_secs(self) -> f64 {
         self.0 as f64 / MICROS_PER_SECOND
     }
+}
 
-    /// The time this many seconds later.
+impl Elapsed {
+    /// The time that is `duration` later.
     #[must_use]
-    pub fn after(self, seconds: f64) -> Self {
-        Self(self.0.saturating_add(Self::from_secs(seconds).0))
-    }
-
-    /// How long from this time until a later one; zero when it is past.
-    #[must_use]
-    pub fn until(self, later: Self) -> Duration {
-        Duration::from_micros(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 }
 
-/// The moment of a decision on both clocks.
+/// The moment of a decision, on all clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// What dates and schedules go by.
+    /// What dates and schedules run on.
     pub wall: Wall,
-    /// What leases go by: time since some fixed moment, which no clock setting moves (clause T5).
+    /// What leases and waits run on: time since some fixed moment, without the time that the machine slept (clause T5).
     pub monotonic: Duration,
-    /// What spans go by (deadlines, windows, retention): the wall time at which the store was opened, and the monotonic
-    /// time since. So a wall clock that is set ends no span early or late. A clock by itself says the wall time here.
-    pub steady: Wall,
+    /// What spans run on.
+    pub elapsed: Elapsed,
+    /// How far the wall clock is ahead of elapsed time, in microseconds.
+    pub wall_ahead: i64,
 }
 
 impl Now {
-    /// The same moment for somebody who began at `start`.
+    /// The date of a point in elapsed time, as the wall clock stands now.
     #[must_use]
-    pub fn since(self, start: Self) -> Self {
-        let passed = self.monotonic.saturating_sub(start.monotonic);
-        Self { steady: start.wall.after(passed.as_secs_f64()), ..self }
+    pub const fn date_of(self, at: Elapsed) -> Wall {
+        Wall(at.0.saturating_add(self.wall_ahead))
     }
+
+    /// The point in elapsed time that has this date, as the wall clock stands now.
+    #[must_use]
+    pub const fn elapsed_at(self, date: Wall) -> Elapsed {
+        Elapsed(date.0.saturating_sub(self.wall_ahead))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the conversion saturates, and NaN becomes zero")]
+fn micros(seconds: f64) -> i64 {
+    (seconds * MICROS_PER_SECOND).round() as i64
 }
 
 const MICROS_PER_SECOND: f64 = 1e6;

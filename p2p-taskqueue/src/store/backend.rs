@@ -3,13 +3,13 @@
 //! The writer thread of a store holds the one [`Rows`]; it decides everything, so that an implementation only keeps and
 //! finds rows. Reader threads hold a [`Reads`] each. Every implementation passes the same suite (`backend_tests`).
 
-use std::{cmp::Reverse, fmt, io};
+use std::{cmp::Reverse, fmt, io, time::Duration};
 
-use super::{Page, StoreError};
+use super::{BootId, Page, StoreError};
 use crate::{
     PeerId, QueueError,
     api::{List, Selection},
-    engine::{Ended, Live, Record, Spec, Wall},
+    engine::{Elapsed, Ended, Live, Now, Phase, Record, Spec, Wall},
     task::{Json, TaskId, TaskStatus},
 };
 
@@ -93,6 +93,18 @@ pub(crate) struct Meta {
     pub(crate) batch: u64,
     /// The next task's place in the order of acceptance.
     pub(crate) next_seq: Seq,
+    /// The clocks at the last batch. Files of earlier versions have none.
+    pub(crate) clocks: Option<Clocks>,
+}
+
+/// What the clocks showed at one moment: where elapsed time goes on from when the store is opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Clocks {
+    pub(crate) elapsed: Elapsed,
+    pub(crate) wall: Wall,
+    /// The machine's uptime in microseconds, and which boot of which machine it is of.
+    pub(crate) uptime: i64,
+    pub(crate) boot: Option<BootId>,
 }
 
 /// What a submit fixed, with its place in the order of acceptance. It never changes.
@@ -101,7 +113,7 @@ pub(crate) struct TaskRow {
     pub(crate) seq: Seq,
     pub(crate) spec: Spec,
     /// Its place in line while it is fresh: see [`Rows::live`].
-    pub(crate) ready_at: Wall,
+    pub(crate) ready_at: Elapsed,
     /// As [`Live::not_before`] says it while the task is fresh.
     pub(crate) not_before: Option<Wall>,
     /// A JSON text.
@@ -120,7 +132,7 @@ impl TaskRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) priority: Reverse<u8>,
-    pub(crate) ready_at: Wall,
+    pub(crate) ready_at: Elapsed,
     pub(crate) id: TaskId,
     pub(crate) seq: Seq,
 }
@@ -128,12 +140,82 @@ pub(crate) struct Place {
 /// What the clock has to do with a task. Each kind has a timeline of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Timer {
-    /// It becomes claimable.
+    /// Its delay or its backoff ends.
     Ready,
     /// It is given up.
     Deadline,
     /// It is removed with its result.
     Removal,
+    /// Its date comes.
+    Date,
+}
+
+impl Timer {
+    pub(crate) const ALL: [Self; 4] = [Self::Ready, Self::Deadline, Self::Removal, Self::Date];
+
+    /// A timer of this kind that ends at this many microseconds of its clock.
+    pub(crate) const fn at(self, micros: i64) -> Due {
+        match self {
+            Self::Ready => Due::Ready(Elapsed::from_micros(micros)),
+            Self::Deadline => Due::Deadline(Elapsed::from_micros(micros)),
+            Self::Removal => Due::Removal(Elapsed::from_micros(micros)),
+            Self::Date => Due::Date(Wall::from_micros(micros)),
+        }
+    }
+
+    /// The latest timer of this kind that has ended now.
+    pub(crate) const fn by(self, now: Now) -> Due {
+        match self {
+            Self::Ready => Due::Ready(now.elapsed),
+            Self::Deadline => Due::Deadline(now.elapsed),
+            Self::Removal => Due::Removal(now.elapsed),
+            Self::Date => Due::Date(now.wall),
+        }
+    }
+}
+
+/// When a timer ends, on the clock of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Due {
+    Ready(Elapsed),
+    Deadline(Elapsed),
+    Removal(Elapsed),
+    Date(Wall),
+}
+
+impl Due {
+    /// When a task that stands like this becomes claimable by itself.
+    pub(crate) fn claimable(live: &Live) -> Option<Self> {
+        match live.phase {
+            Phase::Delayed => Some(Self::Ready(live.ready_at)),
+            Phase::Scheduled => live.not_before.map(Self::Date),
+            Phase::Ready | Phase::Blocked | Phase::Running => None,
+        }
+    }
+
+    pub(crate) const fn timer(self) -> Timer {
+        match self {
+            Self::Ready(_) => Timer::Ready,
+            Self::Deadline(_) => Timer::Deadline,
+            Self::Removal(_) => Timer::Removal,
+            Self::Date(_) => Timer::Date,
+        }
+    }
+
+    pub(crate) const fn as_micros(self) -> i64 {
+        match self {
+            Self::Ready(at) | Self::Deadline(at) | Self::Removal(at) => at.as_micros(),
+            Self::Date(at) => at.as_micros(),
+        }
+    }
+
+    /// How long until it ends, as the clocks stand now.
+    pub(crate) fn wait(self, now: Now) -> Duration {
+        match self {
+            Self::Ready(at) | Self::Deadline(at) | Self::Removal(at) => now.elapsed.until(at),
+            Self::Date(at) => now.wall.until(at),
+        }
+    }
 }
 
 /// An idempotency key that was used.
@@ -141,7 +223,7 @@ pub(crate) enum Timer {
 pub(crate) struct KeyRow {
     pub(crate) content: [u8; 32],
     pub(crate) id: TaskId,
-    pub(crate) expires_at: Wall,
+    pub(crate) expires_at: Elapsed,
 }
 
 /// The numbers and settings of one task type. The type of the empty name stands for the whole queue; it counts nothing.
@@ -158,9 +240,9 @@ pub(crate) struct TypeRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CacheRow {
     pub(crate) value: Json,
-    pub(crate) expires_at: Option<Wall>,
+    pub(crate) expires_at: Option<Elapsed>,
     /// When it was last used, to the minute.
-    pub(crate) used_at: Wall,
+    pub(crate) used_at: Elapsed,
 }
 
 /// The rows of a store, for the one thread that changes them.
@@ -212,12 +294,12 @@ pub(crate) trait Rows: Send + fmt::Debug {
     /// The first lane with a line, or the one behind a lane, in any fixed order.
     fn next_lane(&mut self, behind: Option<&str>) -> Result<Option<String>, Fault>;
 
-    fn set_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault>;
-    fn clear_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault>;
-    /// The first timers that end at `by` or before, the earliest first.
-    fn due(&mut self, timer: Timer, by: Wall, count_max: usize) -> Result<Vec<(Wall, Seq)>, Fault>;
-    /// When the first timer ends.
-    fn first_due(&mut self, timer: Timer) -> Result<Option<Wall>, Fault>;
+    fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault>;
+    fn clear_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault>;
+    /// The first timers of a kind that end at `by` or before, the earliest first.
+    fn due(&mut self, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>, Fault>;
+    /// When the first timer of a kind ends.
+    fn first_due(&mut self, timer: Timer) -> Result<Option<Due>, Fault>;
 
     /// Notes that `child` waits for the end of `parent`.
     fn add_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault>;
@@ -231,8 +313,8 @@ pub(crate) trait Rows: Send + fmt::Debug {
     /// Writes it, in place of an older one.
     fn put_key(&mut self, scope: &str, key: &str, row: &KeyRow) -> Result<(), Fault>;
     /// Removes keys whose time ended at `by` or before; answers how many.
-    fn remove_keys(&mut self, by: Wall, count_max: usize) -> Result<usize, Fault>;
-    fn first_key_expiry(&mut self) -> Result<Option<Wall>, Fault>;
+    fn remove_keys(&mut self, by: Elapsed, count_max: usize) -> Result<usize, Fault>;
+    fn first_key_expiry(&mut self) -> Result<Option<Elapsed>, Fault>;
 
     fn types(&mut self) -> Result<Vec<(String, TypeRow)>, Fault>;
     /// Writes it, in place of an older one; a row that says nothing is removed.
@@ -250,13 +332,13 @@ pub(crate) trait Rows: Send + fmt::Debug {
     fn cache_size(&mut self, key: &str) -> Result<Option<u64>, Fault>;
     /// Writes it, in place of an older one.
     fn put_cached(&mut self, key: &str, row: &CacheRow) -> Result<(), Fault>;
-    fn touch_cached(&mut self, key: &str, used_at: Wall) -> Result<(), Fault>;
+    fn touch_cached(&mut self, key: &str, used_at: Elapsed) -> Result<(), Fault>;
     fn remove_cached(&mut self, key: &str) -> Result<(), Fault>;
     /// The values that were not used for longest, with their bytes.
     fn cache_least_used(&mut self, count_max: usize) -> Result<Vec<(String, u64)>, Fault>;
     /// Values whose time ended at `by` or before, with their bytes.
-    fn cache_expired(&mut self, by: Wall, count_max: usize) -> Result<Vec<(String, u64)>, Fault>;
-    fn first_cache_expiry(&mut self) -> Result<Option<Wall>, Fault>;
+    fn cache_expired(&mut self, by: Elapsed, count_max: usize) -> Result<Vec<(String, u64)>, Fault>;
+    fn first_cache_expiry(&mut self) -> Result<Option<Elapsed>, Fault>;
 }
 
 /// The rows of a store, for a thread that only reads. Each answer is as of one moment.
@@ -276,7 +358,7 @@ pub(crate) trait Reads: Send + fmt::Debug {
     /// The numbers and settings of all types, by name.
     fn types(&mut self) -> Result<Vec<(String, TypeRow)>, QueueError>;
     /// Since when the oldest ready task is ready.
-    fn oldest_ready(&mut self) -> Result<Option<Wall>, QueueError>;
+    fn oldest_ready(&mut self) -> Result<Option<Elapsed>, QueueError>;
     fn route(&mut self, task: TaskId) -> Result<Option<PeerId>, QueueError>;
     fn cached(&mut self, key: &str) -> Result<Option<CacheRow>, QueueError>;
 }

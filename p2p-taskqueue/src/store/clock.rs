@@ -1,15 +1,21 @@
 use std::{
-    fmt,
+    fmt, fs,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::engine::{Now, Wall};
+use sha2::{Digest, Sha256};
 
-/// The two clocks that a store goes by, and how it waits for the first.
+use crate::engine::Wall;
+
+/// The clocks that a store runs on, and how it waits for the monotonic one.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The moment on both clocks. The monotonic one never goes back.
-    fn now(&self) -> Now;
+    /// What the clocks show now.
+    fn read(&self) -> Reading;
+
+    /// Which boot of which machine [`Reading::uptime`] is of; `None` when that cannot be told. Only uptimes of the same boot
+    /// can be compared.
+    fn boot(&self) -> Option<BootId>;
 
     /// How long to block until the monotonic clock reaches `until`; `None` when only a wake-up tells.
     fn block_for(&self, until: Duration) -> Option<Duration>;
@@ -18,17 +24,32 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn on_move(&self, wake: Box<dyn Fn() + Send + Sync>);
 }
 
+/// What the clocks show at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// What people call the time. It may be set, forward or back.
+    pub wall: Wall,
+    /// Time since some fixed moment of this process. It never goes back, and stands still while the machine sleeps.
+    pub monotonic: Duration,
+    /// Time since the machine started. It never goes back, and goes on while the machine sleeps, where the system tells.
+    pub uptime: Duration,
+}
+
+/// Names one boot of one machine.
+pub type BootId = [u8; 16];
+
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     origin: Instant,
+    boot: Option<BootId>,
 }
 
 impl SystemClock {
     /// A clock whose monotonic time starts now.
     #[must_use]
     pub fn new() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: Instant::now(), boot: boot_id() }
     }
 }
 
@@ -39,10 +60,15 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    fn now(&self) -> Now {
+    fn read(&self) -> Reading {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = Wall::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX));
-        Now { wall, monotonic: self.origin.elapsed(), steady: wall }
+        let monotonic = self.origin.elapsed();
+        Reading { wall, monotonic, uptime: uptime().unwrap_or(monotonic) }
+    }
+
+    fn boot(&self) -> Option<BootId> {
+        self.boot
     }
 
     fn block_for(&self, until: Duration) -> Option<Duration> {
@@ -52,51 +78,118 @@ impl Clock for SystemClock {
     fn on_move(&self, _wake: Box<dyn Fn() + Send + Sync>) {}
 }
 
-/// A clock that stands still until it is told to move: for tests, and for simulations.
+/// Time since the machine started, with the time that it slept.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn uptime() -> Option<Duration> {
+    use rustix::time::{ClockId, clock_gettime};
+
+    // Apple's monotonic clock goes on while the machine sleeps; that of Linux does not.
+    #[cfg(target_vendor = "apple")]
+    let clock = ClockId::Monotonic;
+    #[cfg(not(target_vendor = "apple"))]
+    let clock = ClockId::Boottime;
+    clock_gettime(clock).try_into().ok()
+}
+
+/// Other systems have no clock of this kind that safe code can read.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+const fn uptime() -> Option<Duration> {
+    None
+}
+
+/// What Linux calls this boot. A container may have an uptime of its own, so the name of its time namespace belongs to it.
+fn boot_id() -> Option<BootId> {
+    let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    let digest = Sha256::new().chain_update(boot).chain_update(namespace.as_os_str().as_encoded_bytes()).finalize();
+    digest.first_chunk().copied()
+}
+
+/// Clocks that stand still until they are told to move: for tests, and for simulations.
 pub struct ManualClock {
-    now: Mutex<Now>,
-    /// Each wakes the timer of a store that goes by this clock.
+    shown: Mutex<Shown>,
+    /// Each wakes the timer of a store that runs on this clock.
     wakes: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    reading: Reading,
+    boots: u64,
+}
+
 impl ManualClock {
-    /// A clock that shows the given wall time.
+    /// Clocks that show the given wall time, of a machine that has just started.
     #[must_use]
     pub fn new(wall: Wall) -> Self {
-        Self { now: Mutex::new(Now { wall, monotonic: Duration::ZERO, steady: wall }), wakes: Mutex::new(Vec::new()) }
+        let reading = Reading { wall, monotonic: Duration::ZERO, uptime: Duration::ZERO };
+        Self { shown: Mutex::new(Shown { reading, boots: 0 }), wakes: Mutex::new(Vec::new()) }
     }
 
-    /// Moves both clocks on and wakes whoever goes by them.
+    /// Time passes: all clocks move on.
     pub fn advance(&self, by: Duration) {
-        self.change(|now| {
-            let wall = now.wall.after(by.as_secs_f64());
-            Now { wall, monotonic: now.monotonic + by, steady: wall }
+        self.change(|Shown { reading, boots }| Shown {
+            reading: Reading { monotonic: reading.monotonic + by, ..later(reading, by) },
+            boots,
         });
     }
 
-    /// Sets the wall clock, as an administrator or a time server would; the monotonic clock stays.
-    pub fn set_wall(&self, wall: Wall) {
-        self.change(|now| Now { wall, steady: wall, ..now });
+    /// The machine sleeps: all clocks move on but the monotonic one.
+    pub fn sleep(&self, by: Duration) {
+        self.change(|Shown { reading, boots }| Shown { reading: later(reading, by), boots });
     }
 
-    fn change(&self, to: impl FnOnce(Now) -> Now) {
+    /// Sets the wall clock, as an administrator or a time server would; the others stay.
+    pub fn set_wall(&self, wall: Wall) {
+        self.change(|Shown { reading, boots }| Shown { reading: Reading { wall, ..reading }, boots });
+    }
+
+    /// The process starts again: its monotonic time begins anew.
+    pub fn restart(&self) {
+        self.change(|Shown { reading, boots }| Shown {
+            reading: Reading { monotonic: Duration::ZERO, ..reading },
+            boots,
+        });
+    }
+
+    /// The machine is off for a while and starts again: only the wall clock has gone on.
+    pub fn reboot(&self, off: Duration) {
+        self.change(|Shown { reading, boots }| {
+            let wall = later(reading, off).wall;
+            Shown { reading: Reading { wall, monotonic: Duration::ZERO, uptime: Duration::ZERO }, boots: boots + 1 }
+        });
+    }
+
+    fn change(&self, to: impl FnOnce(Shown) -> Shown) {
         {
-            let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-            *now = to(*now);
+            let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            *shown = to(*shown);
         }
         self.wakes.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|wake| wake());
     }
+
+    fn shown(&self) -> Shown {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn later(reading: Reading, by: Duration) -> Reading {
+    Reading { wall: reading.wall.after(by.as_secs_f64()), uptime: reading.uptime + by, ..reading }
 }
 
 impl fmt::Debug for ManualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManualClock").field("now", &self.now()).finish_non_exhaustive()
+        f.debug_struct("ManualClock").field("shown", &self.shown()).finish_non_exhaustive()
     }
 }
 
 impl Clock for ManualClock {
-    fn now(&self) -> Now {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> Reading {
+        self.shown().reading
+    }
+
+    fn boot(&self) -> Option<BootId> {
+        Some(u128::from(self.shown().boots).to_le_bytes())
     }
 
     fn block_for(&self, _until: Duration) -> Option<Duration> {

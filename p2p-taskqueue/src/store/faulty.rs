@@ -8,10 +8,12 @@ use std::{
     },
 };
 
-use super::backend::{Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow};
+use super::backend::{
+    Backend, CacheRow, Due, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
+};
 use crate::{
     PeerId,
-    engine::{Ended, Live, Wall},
+    engine::{Elapsed, Ended, Live},
     store::StoreError,
     task::{Json, TaskId},
 };
@@ -142,19 +144,19 @@ rows! {
         fn ended(seq: Seq) -> Option<(Ended, Option<Json>)>;
         fn line(lane: &str, behind: Option<&Place>, count_max: usize) -> Vec<Place>;
         fn next_lane(behind: Option<&str>) -> Option<String>;
-        fn due(timer: Timer, by: Wall, count_max: usize) -> Vec<(Wall, Seq)>;
-        fn first_due(timer: Timer) -> Option<Wall>;
+        fn due(by: Due, count_max: usize) -> Vec<(Due, Seq)>;
+        fn first_due(timer: Timer) -> Option<Due>;
         fn children(parent: Seq, count_max: usize) -> Vec<Seq>;
         fn unsettled() -> Vec<Seq>;
         fn key(scope: &str, key: &str) -> Option<KeyRow>;
-        fn first_key_expiry() -> Option<Wall>;
+        fn first_key_expiry() -> Option<Elapsed>;
         fn types() -> Vec<(String, TypeRow)>;
         fn key_limits() -> Vec<(String, u32)>;
         fn cache_bytes() -> u64;
         fn cache_size(key: &str) -> Option<u64>;
         fn cache_least_used(count_max: usize) -> Vec<(String, u64)>;
-        fn cache_expired(by: Wall, count_max: usize) -> Vec<(String, u64)>;
-        fn first_cache_expiry() -> Option<Wall>;
+        fn cache_expired(by: Elapsed, count_max: usize) -> Vec<(String, u64)>;
+        fn first_cache_expiry() -> Option<Elapsed>;
     }
     writes {
         fn begin() -> ();
@@ -170,17 +172,17 @@ rows! {
         fn remove_ended(seq: Seq) -> ();
         fn join_line(lane: &str, place: &Place) -> ();
         fn leave_line(lane: &str, place: &Place) -> ();
-        fn set_timer(timer: Timer, at: Wall, seq: Seq) -> ();
-        fn clear_timer(timer: Timer, at: Wall, seq: Seq) -> ();
+        fn set_timer(due: Due, seq: Seq) -> ();
+        fn clear_timer(due: Due, seq: Seq) -> ();
         fn add_edge(parent: Seq, child: Seq) -> ();
         fn remove_edge(parent: Seq, child: Seq) -> ();
         fn put_key(scope: &str, key: &str, row: &KeyRow) -> ();
-        fn remove_keys(by: Wall, count_max: usize) -> usize;
+        fn remove_keys(by: Elapsed, count_max: usize) -> usize;
         fn put_type(task_type: &str, row: &TypeRow) -> ();
         fn put_key_limit(key: &str, running_max: Option<u32>) -> ();
         fn put_route(task: TaskId, owner: PeerId, count_max: i64) -> ();
         fn put_cached(key: &str, row: &CacheRow) -> ();
-        fn touch_cached(key: &str, used_at: Wall) -> ();
+        fn touch_cached(key: &str, used_at: Elapsed) -> ();
         fn remove_cached(key: &str) -> ();
     }
 }

@@ -24,9 +24,9 @@ mod faulty;
 mod model;
 
 pub(crate) use backend::{
-    Backend, CacheRow, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
+    Backend, CacheRow, Clocks, Due, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
 };
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{BootId, Clock, ManualClock, Reading, SystemClock};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use options::StoreOptions;

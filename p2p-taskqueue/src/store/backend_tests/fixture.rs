@@ -5,8 +5,8 @@ use std::{cmp::Reverse, sync::Arc};
 use crate::{
     PeerId,
     api::OnParentFailure,
-    engine::{Ended, Inputs, Lane, Live, Phase, Spec, Terms, Wall},
-    store::{CacheRow, Fault, Page, Place, Rows, Seq, TaskRow, Timer},
+    engine::{Elapsed, Ended, Inputs, Lane, Live, Phase, Spec, Terms, Wall},
+    store::{CacheRow, Due, Fault, Page, Place, Rows, Seq, TaskRow},
     task::{Fence, Json, TaskId, TaskStatus},
 };
 
@@ -80,6 +80,11 @@ pub(super) fn at(seconds: f64) -> Wall {
     Wall::from_secs(1_800_000_000.0).after(seconds)
 }
 
+/// The same for spans: another scale, so that nobody takes one for the other.
+pub(super) fn span(seconds: f64) -> Elapsed {
+    Elapsed::from_micros(0).after(1_000.0 + seconds)
+}
+
 /// An id that tells its number.
 pub(super) const fn id(number: u8) -> TaskId {
     TaskId::from_bytes([number; 16])
@@ -115,7 +120,7 @@ pub(super) fn task(seq: Seq) -> TaskRow {
         concurrency_key: None,
         terms: Terms { max_attempts: 3, backoff_s: 1.0, result_ttl_s: 60.0 },
     };
-    TaskRow { seq, ready_at: spec.created_at, not_before: None, payload: Json::null().to_string(), spec }
+    TaskRow { seq, ready_at: span(f64::from(number)), not_before: None, payload: Json::null().to_string(), spec }
 }
 
 pub(super) fn place(row: &TaskRow) -> Place {
@@ -140,9 +145,9 @@ pub(super) fn start(rows: &mut dyn Rows, row: &TaskRow, live: &Live) -> Result<(
 
 /// A fresh task has to wait.
 pub(super) fn wait(rows: &mut dyn Rows, row: &TaskRow, phase: Phase) -> Result<(), Fault> {
-    start(rows, row, &Live { phase, ready_at: at(30.0), ..row.fresh() })?;
-    rows.set_timer(Timer::Deadline, at(40.0), row.seq)?;
-    if phase == Phase::Delayed { rows.set_timer(Timer::Ready, at(30.0), row.seq) } else { Ok(()) }
+    start(rows, row, &Live { phase, ready_at: span(30.0), ..row.fresh() })?;
+    rows.set_timer(Due::Deadline(span(40.0)), row.seq)?;
+    if phase == Phase::Delayed { rows.set_timer(Due::Ready(span(30.0)), row.seq) } else { Ok(()) }
 }
 
 /// A fresh or running task ends.
@@ -152,7 +157,7 @@ pub(super) fn end(rows: &mut dyn Rows, row: &TaskRow, ended: &Ended, result: Opt
     } else {
         leave(rows, row)?;
     }
-    rows.set_timer(Timer::Removal, ended.expires_at, row.seq)?;
+    rows.set_timer(Due::Removal(ended.expires_at), row.seq)?;
     rows.insert_ended(row.seq, row.spec.id, ended, result)
 }
 
@@ -179,7 +184,7 @@ pub(super) fn ended(status: TaskStatus, at_s: f64) -> Ended {
     Ended {
         status,
         at: at(at_s),
-        expires_at: at(at_s).after(60.0),
+        expires_at: span(at_s).after(60.0),
         not_before: None,
         deadline: None,
         attempt: 1,
@@ -195,10 +200,8 @@ pub(super) fn ended(status: TaskStatus, at_s: f64) -> Ended {
 
 /// The value is a JSON string; the time of the last use is in whole minutes.
 pub(super) fn cache_row(text: &str, expires_s: Option<f64>, used_s: f64) -> CacheRow {
-    CacheRow { value: Json::from_text(text), expires_at: expires_s.map(at), used_at: at(used_s) }
+    CacheRow { value: Json::from_text(text), expires_at: expires_s.map(span), used_at: span(used_s) }
 }
-
-pub(super) const TIMERS: [Timer; 3] = [Timer::Ready, Timer::Deadline, Timer::Removal];
 
 /// Texts that a careless backend mixes up, takes apart or takes for something else.
 pub(super) const ODD_TEXTS: [&str; 13] = [

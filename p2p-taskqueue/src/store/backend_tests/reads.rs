@@ -5,8 +5,8 @@ use std::{error::Error, thread};
 use super::{
     Rig, TestResult,
     fixture::{
-        STATES_OF_THE_GALLERY, accept, at, commit, end, ended, gallery, gallery_row, id, leave, running, seqs, start,
-        task,
+        STATES_OF_THE_GALLERY, accept, at, commit, end, ended, gallery, gallery_row, id, leave, running, seqs, span,
+        start, task,
     },
     snapshot::{change_everything, furnish, photograph_reads},
 };
@@ -223,7 +223,7 @@ pub(crate) fn the_oldest_ready_task_is_found(rig: Rig) -> TestResult {
     let row = |seq, task_type: &str, priority, ready_s| {
         let row = task(seq);
         let spec = Spec { task_type: task_type.to_owned(), priority, ..row.spec };
-        TaskRow { spec, ready_at: at(ready_s), ..row }
+        TaskRow { spec, ready_at: span(ready_s), ..row }
     };
     let (oldest, second) = (row(3, "b", 2, 1.0), row(2, "a", 1, 2.0));
     let others = [row(1, "a", 9, 3.0), row(4, "b", 9, 5.0), row(5, "b", 1, 4.0), row(6, "c", 5, 6.0)];
@@ -232,10 +232,10 @@ pub(crate) fn the_oldest_ready_task_is_found(rig: Rig) -> TestResult {
         accept(rows, &row(7, "c", 5, -9.0))?;
         start(rows, &row(7, "c", 5, -9.0), &running(&row(7, "c", 5, -9.0), 1))
     })?;
-    assert_eq!(reads.oldest_ready()?, Some(at(1.0)));
+    assert_eq!(reads.oldest_ready()?, Some(span(1.0)));
     commit(&mut *rows, |rows| leave(rows, &oldest))?;
-    assert_eq!(reads.oldest_ready()?, Some(at(2.0)));
+    assert_eq!(reads.oldest_ready()?, Some(span(2.0)));
     commit(&mut *rows, |rows| leave(rows, &second))?;
-    assert_eq!(reads.oldest_ready()?, Some(at(3.0)));
+    assert_eq!(reads.oldest_ready()?, Some(span(3.0)));
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::{cmp::Reverse, error::Error};
 use super::{
     Rig, TestResult,
     fixture::{
-        ODD_TEXTS, TIMERS, accept, at, cache_row, commit, end, ended, id, inputs, lane, lanes, leave, place, running,
-        seqs, start, task,
+        ODD_TEXTS, accept, at, cache_row, commit, end, ended, id, inputs, lane, lanes, leave, place, running, seqs,
+        span, start, task,
     },
     snapshot::photograph,
 };
@@ -14,7 +14,7 @@ use crate::{
     PeerId,
     api::{List, OnParentFailure, limits::JSON_BYTES_MAX},
     engine::{Ended, Live, Phase, Spec, Standing, Terms},
-    store::{CacheRow, KeyRow, Meta, Place, Reads, Rows, TaskRow, Timer, TypeRow},
+    store::{CacheRow, Clocks, Due, KeyRow, Meta, Place, Reads, Rows, TaskRow, Timer, TypeRow},
     task::{FailedBy, Json, TaskStatus},
 };
 
@@ -38,7 +38,7 @@ pub(crate) fn a_task_is_kept_to_the_letter(rig: Rig) -> TestResult {
         terms: Terms { max_attempts: 1000, backoff_s: 0.1, result_ttl_s: 1e-6 },
         ..full.spec
     };
-    full.ready_at = at(2.5);
+    full.ready_at = span(2.5);
     full.not_before = Some(at(-1.0));
     full.payload = r#"{ "z":1.50,"a":[12345678901234567890123] }"#.to_owned();
     commit(&mut *rows, |rows| [&plain, &full].into_iter().try_for_each(|row| accept(rows, row)))?;
@@ -74,7 +74,7 @@ pub(crate) fn odd_texts_are_kept(rig: Rig) -> TestResult {
             inputs: Some(inputs(&[(&text, &text)], &[("x", &text)])),
             ..running(&row, 1)
         };
-        let key = KeyRow { content: [7; 32], id: row.spec.id, expires_at: at(1.0) };
+        let key = KeyRow { content: [7; 32], id: row.spec.id, expires_at: span(1.0) };
         let (numbers, cached) = (TypeRow { draining: true, ..TypeRow::default() }, cache_row("v", None, 0.0));
         commit(&mut *rows, |rows| {
             accept(rows, &row)?;
@@ -105,7 +105,7 @@ pub(crate) fn large_values_are_kept(rig: Rig) -> TestResult {
     let large = Json::from_text(&"ü".repeat(JSON_BYTES_MAX / 2 - 1));
     assert_eq!(large.len_bytes(), JSON_BYTES_MAX);
     let row = TaskRow { payload: large.to_string(), ..task(1) };
-    let cached = CacheRow { value: large.clone(), expires_at: None, used_at: at(0.0) };
+    let cached = CacheRow { value: large.clone(), expires_at: None, used_at: span(0.0) };
     commit(&mut *rows, |rows| {
         accept(rows, &row)?;
         rows.put_cached("k", &cached)
@@ -120,16 +120,17 @@ pub(crate) fn large_values_are_kept(rig: Rig) -> TestResult {
 
 pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
-    let row = TaskRow { ready_at: at(3.0), not_before: Some(at(-3.0)), ..task(1) };
+    let row = TaskRow { ready_at: span(3.0), not_before: Some(at(-3.0)), ..task(1) };
     let standing =
         |reads: &mut dyn Reads| Ok::<_, Box<dyn Error>>(reads.get(&[id(1)])?.remove(0).ok_or("a task")?.standing);
     commit(&mut *rows, |rows| accept(rows, &row))?;
     assert_eq!(standing(&mut *reads)?, Standing::Live(row.fresh()));
     let full = Live {
-        ready_at: at(4.0),
+        ready_at: span(4.0),
         not_before: Some(at(5.0)),
-        deadline: Some(at(6.0)),
+        deadline: Some(span(6.0)),
         waiting: 2,
+        kept_until: Some(span(8.0)),
         cancel: Some("c".to_owned()),
         progress: Some(0.1),
         status_message: Some(String::new()),
@@ -138,7 +139,7 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
         ..running(&row, u64::MAX)
     };
     commit(&mut *rows, |rows| leave(rows, &row))?;
-    for phase in [Phase::Delayed, Phase::Running, Phase::Blocked] {
+    for phase in [Phase::Delayed, Phase::Scheduled, Phase::Running, Phase::Blocked] {
         for live in [Live { phase, ..row.fresh() }, Live { phase, ..full.clone() }] {
             commit(&mut *rows, |rows| rows.put_live(1, id(1), &live))?;
             assert_eq!(rows.live(1)?.as_ref(), Some(&live));
@@ -150,7 +151,7 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
     let bare = Ended { attempt: 0, fence: None, worker: None, ..ended(TaskStatus::Failed, 7.0) };
     let full = Ended {
         not_before: Some(at(5.0)),
-        deadline: Some(at(6.0)),
+        deadline: Some(span(6.0)),
         progress: Some(1.0),
         status_message: Some("m".to_owned()),
         error: Some("e".to_owned()),
@@ -196,7 +197,7 @@ pub(crate) fn a_removed_task_leaves_nothing(rig: Rig) -> TestResult {
     })?;
     assert_ne!(photograph(&mut *rows, &mut *reads)?, before);
     commit(&mut *rows, |rows| {
-        rows.clear_timer(Timer::Removal, at(1.0).after(60.0), 1)?;
+        rows.clear_timer(Due::Removal(span(61.0)), 1)?;
         rows.remove_ended(1)?;
         rows.remove_task(1)
     })?;
@@ -208,7 +209,7 @@ pub(crate) fn t6_a_line_is_ordered_by_priority_then_time_then_id(rig: Rig) -> Te
     let (mut rows, _) = rig.open()?;
     let place = |priority, ready_s, number: u8, seq| Place {
         priority: Reverse(priority),
-        ready_at: at(ready_s),
+        ready_at: span(ready_s),
         id: id(number),
         seq,
     };
@@ -274,29 +275,33 @@ pub(crate) fn lanes_follow_each_other_in_a_fixed_order(rig: Rig) -> TestResult {
 
 pub(crate) fn timers_of_a_kind_end_in_their_order(rig: Rig) -> TestResult {
     let (mut rows, _) = rig.open()?;
-    for timer in TIMERS {
-        assert_eq!((rows.first_due(timer)?, rows.due(timer, at(1e9), 9)?), (None, vec![]));
+    let deadline = |seconds| Due::Deadline(span(seconds));
+    for timer in Timer::ALL {
+        assert_eq!((rows.first_due(timer)?, rows.due(timer.at(i64::MAX), 9)?), (None, vec![]));
     }
     commit(&mut *rows, |rows| {
         for (seq, seconds) in [(1, 3.0), (2, 1.0), (3, 2.0), (4, 1.0), (5, -1e9)] {
-            rows.set_timer(Timer::Deadline, at(seconds), seq)?;
+            rows.set_timer(Due::Deadline(span(seconds)), seq)?;
         }
-        rows.set_timer(Timer::Ready, at(2.5), 1)?;
-        rows.set_timer(Timer::Removal, at(0.5), 1)
+        rows.set_timer(Due::Ready(span(2.5)), 1)?;
+        rows.set_timer(Due::Date(at(0.5)), 1)?;
+        rows.set_timer(Due::Removal(span(0.5)), 1)
     })?;
-    let mut due = rows.due(Timer::Deadline, at(2.0), 9)?;
+    let mut due = rows.due(Due::Deadline(span(2.0)), 9)?;
     due[1..3].sort_unstable();
-    assert_eq!(due, [(at(-1e9), 5), (at(1.0), 2), (at(1.0), 4), (at(2.0), 3)]);
-    assert_eq!(rows.due(Timer::Deadline, at(2.0), 1)?, [(at(-1e9), 5)]);
-    assert_eq!(rows.due(Timer::Deadline, at(0.999_999), 9)?, [(at(-1e9), 5)]);
-    assert_eq!(rows.due(Timer::Ready, at(9.0), 9)?, [(at(2.5), 1)]);
-    let first = |rows: &mut dyn Rows| TIMERS.map(|timer| rows.first_due(timer));
-    assert_eq!(first(&mut *rows), [Ok(Some(at(2.5))), Ok(Some(at(-1e9))), Ok(Some(at(0.5)))]);
+    assert_eq!(due, [(deadline(-1e9), 5), (deadline(1.0), 2), (deadline(1.0), 4), (deadline(2.0), 3)]);
+    assert_eq!(rows.due(Due::Deadline(span(2.0)), 1)?, [(deadline(-1e9), 5)]);
+    assert_eq!(rows.due(Due::Deadline(span(0.999_999)), 9)?, [(deadline(-1e9), 5)]);
+    assert_eq!(rows.due(Due::Ready(span(9.0)), 9)?, [(Due::Ready(span(2.5)), 1)]);
+    let first = |rows: &mut dyn Rows| Timer::ALL.map(|timer| rows.first_due(timer));
+    let (removal, date) = (Due::Removal(span(0.5)), Due::Date(at(0.5)));
+    let all = [Due::Ready(span(2.5)), deadline(-1e9), removal, date];
+    assert_eq!(first(&mut *rows), all.map(|due| Ok(Some(due))));
     commit(&mut *rows, |rows| {
-        rows.clear_timer(Timer::Deadline, at(-1e9), 5)?;
-        rows.clear_timer(Timer::Ready, at(2.5), 1)
+        rows.clear_timer(Due::Deadline(span(-1e9)), 5)?;
+        rows.clear_timer(Due::Ready(span(2.5)), 1)
     })?;
-    assert_eq!(first(&mut *rows), [Ok(None), Ok(Some(at(1.0))), Ok(Some(at(0.5)))]);
+    assert_eq!(first(&mut *rows), [Ok(None), Ok(Some(deadline(1.0))), Ok(Some(removal)), Ok(Some(date))]);
     Ok(())
 }
 
@@ -328,7 +333,7 @@ pub(crate) fn edges_lead_to_the_children(rig: Rig) -> TestResult {
 
 pub(crate) fn a_key_is_kept_until_its_time_ends(rig: Rig) -> TestResult {
     let (mut rows, _) = rig.open()?;
-    let key = |number, seconds| KeyRow { content: [number; 32], id: id(number), expires_at: at(seconds) };
+    let key = |number, seconds| KeyRow { content: [number; 32], id: id(number), expires_at: span(seconds) };
     assert_eq!((rows.first_key_expiry()?, rows.key("a", "k")?), (None, None));
     commit(&mut *rows, |rows| {
         rows.put_key("a", "k", &key(1, 1.0))?;
@@ -339,12 +344,12 @@ pub(crate) fn a_key_is_kept_until_its_time_ends(rig: Rig) -> TestResult {
     })?;
     assert_eq!(rows.key("a", "k")?, Some(key(5, 5.0)));
     assert_eq!((rows.key("b", "k")?, rows.key("b", "l")?), (Some(key(2, 2.0)), None));
-    assert_eq!(rows.first_key_expiry()?, Some(at(2.0)));
-    assert_eq!(commit(&mut *rows, |rows| rows.remove_keys(at(1.999_999), 9))?, 0);
-    assert_eq!(commit(&mut *rows, |rows| rows.remove_keys(at(4.0), 2))?, 2);
+    assert_eq!(rows.first_key_expiry()?, Some(span(2.0)));
+    assert_eq!(commit(&mut *rows, |rows| rows.remove_keys(span(1.999_999), 9))?, 0);
+    assert_eq!(commit(&mut *rows, |rows| rows.remove_keys(span(4.0), 2))?, 2);
     assert_eq!((rows.key("b", "k")?, rows.key("a", "l")?), (None, None));
-    assert_eq!(rows.first_key_expiry()?, Some(at(4.0)));
-    assert_eq!(commit(&mut *rows, |rows| rows.remove_keys(at(9.0), 9))?, 2);
+    assert_eq!(rows.first_key_expiry()?, Some(span(4.0)));
+    assert_eq!(commit(&mut *rows, |rows| rows.remove_keys(span(9.0), 9))?, 2);
     assert_eq!((rows.first_key_expiry()?, rows.key("a", "k")?), (None, None));
     Ok(())
 }
@@ -419,34 +424,38 @@ pub(crate) fn the_cache_knows_its_bytes_and_its_order(rig: Rig) -> TestResult {
     assert_eq!((reads.cached("ccc")?, reads.cached("c")?), (Some(cache_row("v", None, 120.0)), None));
     let named = |names: &[&str]| names.iter().map(|key| ((*key).to_owned(), key.len() as u64 + 3)).collect::<Vec<_>>();
     assert_eq!(rows.cache_least_used(2)?, named(&["a", "bb"]));
-    assert_eq!(rows.first_cache_expiry()?, Some(at(2.0)));
-    assert_eq!(rows.cache_expired(at(1.999_999), 9)?, []);
-    assert_eq!(rows.cache_expired(at(2.0), 9)?, named(&["a"]));
-    assert_eq!(rows.cache_expired(at(1e9), 9)?.len(), 2);
-    assert_eq!(rows.cache_expired(at(1e9), 1)?.len(), 1);
+    assert_eq!(rows.first_cache_expiry()?, Some(span(2.0)));
+    assert_eq!(rows.cache_expired(span(1.999_999), 9)?, []);
+    assert_eq!(rows.cache_expired(span(2.0), 9)?, named(&["a"]));
+    assert_eq!(rows.cache_expired(span(1e9), 9)?.len(), 2);
+    assert_eq!(rows.cache_expired(span(1e9), 1)?.len(), 1);
     commit(&mut *rows, |rows| {
-        rows.touch_cached("a", at(180.0))?;
-        rows.touch_cached("none", at(180.0))?;
+        rows.touch_cached("a", span(180.0))?;
+        rows.touch_cached("none", span(180.0))?;
         rows.remove_cached("none")
     })?;
     assert_eq!(rows.cache_least_used(9)?, named(&["bb", "ccc", "a"]));
     assert_eq!(reads.cached("a")?, Some(cache_row("v", Some(2.0), 180.0)));
     commit(&mut *rows, |rows| rows.remove_cached("a"))?;
     assert_eq!((rows.cache_bytes()?, rows.cache_size("a")?, reads.cached("a")?), (11, None, None));
-    assert_eq!((rows.cache_least_used(9)?, rows.first_cache_expiry()?), (named(&["bb", "ccc"]), Some(at(3.0))));
+    assert_eq!((rows.cache_least_used(9)?, rows.first_cache_expiry()?), (named(&["bb", "ccc"]), Some(span(3.0))));
     Ok(())
 }
 
 pub(crate) fn the_running_numbers_are_kept(rig: Rig) -> TestResult {
     let (mut rows, _) = rig.open()?;
     let first = rows.meta()?;
-    let meta = Meta { epoch: first.epoch + 1, batch: first.batch + 2, next_seq: first.next_seq + 3 };
-    rows.begin()?;
-    rows.save_meta(&meta)?;
-    assert_eq!(rows.meta()?, meta);
-    rows.rollback()?;
-    assert_eq!(rows.meta()?, first);
-    commit(&mut *rows, |rows| rows.save_meta(&meta))?;
-    assert_eq!(rows.meta()?, meta);
+    let clocks = |boot| Some(Clocks { elapsed: span(-5.0), wall: at(6.0), uptime: 7, boot });
+    for clocks in [None, clocks(None), clocks(Some([8; 16]))] {
+        let (epoch, batch, next_seq) = (first.epoch + 1, first.batch + 2, first.next_seq + 3);
+        let (before, meta) = (rows.meta()?, Meta { epoch, batch, next_seq, clocks });
+        rows.begin()?;
+        rows.save_meta(&meta)?;
+        assert_eq!(rows.meta()?, meta);
+        rows.rollback()?;
+        assert_eq!(rows.meta()?, before);
+        commit(&mut *rows, |rows| rows.save_meta(&meta))?;
+        assert_eq!(rows.meta()?, meta);
+    }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt::Write};
 
 use super::fixture::{
-    TIMERS, accept, at, cache_row, end, ended, gallery, gallery_row, id, lanes, owner, running, seqs, start, task,
+    accept, at, cache_row, end, ended, gallery, gallery_row, id, lanes, owner, running, seqs, span, start, task,
 };
 use crate::{
     api::{List, Selection},
@@ -16,7 +16,7 @@ pub(super) fn furnish(rows: &mut dyn Rows) -> Result<(), Fault> {
     gallery(rows)?;
     rows.add_edge(1, 10)?;
     rows.add_edge(4, 10)?;
-    rows.put_key("a", "k", &KeyRow { content: [1; 32], id: id(1), expires_at: at(1.0) })?;
+    rows.put_key("a", "k", &KeyRow { content: [1; 32], id: id(1), expires_at: span(1.0) })?;
     rows.put_type("even", &TypeRow { counts: [1, 2, 3, 4, 5], ..TypeRow::default() })?;
     rows.put_type("", &TypeRow { paused: true, ..TypeRow::default() })?;
     rows.put_key_limit("k", Some(2))?;
@@ -36,14 +36,14 @@ pub(super) fn change_everything(rows: &mut dyn Rows) -> Result<(), Fault> {
     rows.remove_edge(1, 10)?;
     rows.add_edge(6, 30)?;
     for (seq, timer) in [(3, Timer::Removal), (5, Timer::Deadline)] {
-        if let Some((at, seq)) = rows.due(timer, at(1e9), 99)?.into_iter().find(|(_, due)| *due == seq) {
-            rows.clear_timer(timer, at, seq)?;
+        if let Some((due, seq)) = rows.due(timer.at(i64::MAX), 99)?.into_iter().find(|(_, of)| *of == seq) {
+            rows.clear_timer(due, seq)?;
         }
     }
     rows.remove_ended(3)?;
     rows.remove_task(3)?;
-    rows.remove_keys(at(1.0), 9)?;
-    rows.put_key("b", "k", &KeyRow { content: [2; 32], id: id(2), expires_at: at(2.0) })?;
+    rows.remove_keys(span(1.0), 9)?;
+    rows.put_key("b", "k", &KeyRow { content: [2; 32], id: id(2), expires_at: span(2.0) })?;
     rows.put_type("even", &TypeRow { counts: [5, 4, 3, 2, 1], ..TypeRow::default() })?;
     rows.put_type("", &TypeRow::default())?;
     rows.put_key_limit("k", None)?;
@@ -51,7 +51,7 @@ pub(super) fn change_everything(rows: &mut dyn Rows) -> Result<(), Fault> {
     rows.put_route(id(91), owner(), 2)?;
     rows.put_route(id(92), owner(), 2)?;
     rows.remove_cached("a")?;
-    rows.touch_cached("b", at(120.0))?;
+    rows.touch_cached("b", span(120.0))?;
     rows.put_cached("c", &cache_row("value", Some(3.0), 0.0))
 }
 
@@ -73,14 +73,14 @@ pub(super) fn photograph_rows(rows: &mut dyn Rows) -> Result<String, Box<dyn Err
     for lane in lanes(rows)? {
         show(&(rows.line(&lane, None, 99)?, lane))?;
     }
-    for timer in TIMERS {
-        show(&(rows.due(timer, at(1e9), 99)?, rows.first_due(timer)?))?;
+    for timer in Timer::ALL {
+        show(&(rows.due(timer.at(i64::MAX), 99)?, rows.first_due(timer)?))?;
     }
     show(&sorted(rows.unsettled()?))?;
     show(&(rows.key("a", "k")?, rows.key("b", "k")?, rows.first_key_expiry()?))?;
     show(&(rows.types()?.len(), sorted(rows.key_limits()?)))?;
     show(&(rows.cache_bytes()?, ["a", "b", "c"].map(|key| rows.cache_size(key))))?;
-    show(&(rows.cache_least_used(99)?, rows.cache_expired(at(1e9), 99)?, rows.first_cache_expiry()?))?;
+    show(&(rows.cache_least_used(99)?, rows.cache_expired(span(1e9), 99)?, rows.first_cache_expiry()?))?;
     Ok(shown)
 }
 

@@ -81,7 +81,7 @@ pub(in crate::store) async fn t5_setting_the_wall_clock_ends_no_lease(rig: Rig) 
     rig.submit("echo").await?;
     let leased = rig.claim_now().await?;
     for days in [1.0, -2.0, 30.0] {
-        let wall = crate::store::Clock::now(&*rig.clock).wall.after(days * 86_400.0);
+        let wall = crate::store::Clock::read(&*rig.clock).wall.after(days * 86_400.0);
         rig.clock.set_wall(wall);
         rig.pass(90.0).await;
         rig.store.renew(&ME, renew(&leased, 100.0)).await?;

@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub(super) mod cached;
+pub(super) mod clocks;
 pub(super) mod ends;
 pub(super) mod flow;
 pub(super) mod gates;
@@ -147,12 +148,14 @@ fn code<T: std::fmt::Debug>(result: Result<T, QueueError>) -> ErrorCode {
 macro_rules! conformance {
     ($rig:expr) => {
         crate::store::conformance::conformance! { $rig;
-            order: t6_order_is_priority_then_time_then_acceptance t6_what_a_worker_may_not_take_hides_nothing delayed_tasks_come_when_the_wall_clock_says;
+            order: t6_order_is_priority_then_time_then_acceptance t6_what_a_worker_may_not_take_hides_nothing scheduled_tasks_come_when_the_wall_clock_says;
             keys: t7_a_key_answers_the_first_task_or_a_conflict t7_repeats_in_one_batch_make_one_task
                 t7_an_id_answers_the_first_task_or_a_conflict t7_keys_and_ids_of_two_submitters_do_not_meet;
             inputs: a_question_is_answered_and_its_worker_is_told an_answer_outlives_the_attempt_and_a_question_does_not
                 what_a_task_asks_in_all_is_bounded;
             lease: t2_a_task_has_one_holder t3_a_fence_that_is_not_current_changes_nothing t4_a_dead_worker_costs_its_task_its_attempts t4_a_lease_ends_when_nothing_else_happens t5_setting_the_wall_clock_ends_no_lease t8_a_restart_keeps_what_was_acknowledged;
+            clocks: t5_spans_hold_when_the_clock_was_set_and_the_store_opened_again t5_spans_end_though_the_clock_that_they_began_on_was_set_back
+                t5_a_delay_is_a_span_and_a_date_a_moment t5_a_machine_that_sleeps_ends_spans_and_no_lease t8_a_lease_that_nobody_renews_is_kept_by_one_opening_only;
             ends: t5_setting_the_wall_clock_removes_no_result_and_no_key t11_results_are_removed_after_their_time cancelling_is_at_once_or_by_the_worker a_failed_attempt_waits_for_its_backoff
                 a_failed_task_says_whether_its_worker_or_the_queue_ended_it;
             polls: a_long_poll_is_woken_by_whatever_makes_a_task_claimable a_dropped_long_poll_loses_no_task waiting_claims_are_served_in_turn_and_by_what_they_take;

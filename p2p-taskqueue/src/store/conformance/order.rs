@@ -41,8 +41,8 @@ pub(in crate::store) async fn t6_what_a_worker_may_not_take_hides_nothing(rig: R
     Ok(())
 }
 
-pub(in crate::store) async fn delayed_tasks_come_when_the_wall_clock_says(rig: Rig) -> TestResult {
-    let now = crate::store::Clock::now(&*rig.clock).wall;
+pub(in crate::store) async fn scheduled_tasks_come_when_the_wall_clock_says(rig: Rig) -> TestResult {
+    let now = crate::store::Clock::read(&*rig.clock).wall;
     let at = |seconds: f64| Some(now.after(seconds).as_secs());
     let task = rig.submit_as(Submit { not_before: at(86_400.0), ..Submit::new("echo", Json::null()) }).await?.task_id;
     let mut claim = Box::pin(rig.store.claim(&ME, waiting()));

@@ -8,10 +8,10 @@ use crate::{
 /// Puts a value into the cache, and lets those go that were not used for longest until it fits.
 pub(super) fn set(turn: &mut Turn<'_>, set: &CacheSet, bytes_max: u64) -> Result<Response, Halt> {
     let ttl_s = set.ttl_s.filter(|ttl_s| *ttl_s > 0.0);
-    let expires_at = ttl_s.map(|ttl_s| turn.now.steady.after(ttl_s));
+    let expires_at = ttl_s.map(|ttl_s| turn.now.elapsed.after(ttl_s));
     let bytes = (set.key.len() + set.value.len_bytes()) as u64;
     let before = turn.rows.cache_size(&set.key)?.unwrap_or(0);
-    let row = CacheRow { value: set.value.clone(), expires_at, used_at: turn.now.steady };
+    let row = CacheRow { value: set.value.clone(), expires_at, used_at: turn.now.elapsed };
     turn.rows.put_cached(&set.key, &row)?;
     turn.wrote = true;
     let memory = &mut *turn.memory;
@@ -32,15 +32,15 @@ pub(super) fn delete(turn: &mut Turn<'_>, key: &str) -> Result<Response, Halt> {
 /// Notes that a value was used.
 pub(super) fn used(turn: &mut Turn<'_>, key: &str) -> Result<(), Halt> {
     turn.wrote = true;
-    Ok(turn.rows.touch_cached(key, turn.now.steady)?)
+    Ok(turn.rows.touch_cached(key, turn.now.elapsed)?)
 }
 
 /// Removes values whose time is over.
 pub(super) fn sweep(turn: &mut Turn<'_>) -> Result<(), Halt> {
-    if turn.memory.cache_at.is_none_or(|at| at > turn.now.steady) {
+    if turn.memory.cache_at.is_none_or(|at| at > turn.now.elapsed) {
         return Ok(());
     }
-    let due = turn.rows.cache_expired(turn.now.steady, SWEEP_MAX)?;
+    let due = turn.rows.cache_expired(turn.now.elapsed, SWEEP_MAX)?;
     for (key, size) in &due {
         forget(turn, key, *size)?;
     }

@@ -1,21 +1,24 @@
 use super::{
     cache, depend,
     finish::chance,
-    manage,
+    manage, timeline,
     turn::{Found, Halt, Turn, usable},
 };
 use crate::{
-    engine::{self, Live, Phase, Standing, Step, Wall},
-    store::backend::{Fault, Timer},
+    engine::{self, Standing, Step},
+    store::backend::{Due, Fault, Seq, Timer},
     task::{Fence, TaskId},
 };
 
 /// Does what time calls for and what was left over.
 pub(super) fn before(turn: &mut Turn<'_>, given_out: &[(TaskId, Fence)]) -> Result<(), Halt> {
+    // A committed batch notes the clocks.
+    turn.wrote |= timeline::was_set(turn.memory.meta.clocks, turn.now);
     take_back(turn, given_out)?;
     expire_leases(turn)?;
     pass_deadlines(turn)?;
-    ready_delayed(turn)?;
+    make_ready(turn, Timer::Ready)?;
+    make_ready(turn, Timer::Date)?;
     Ok(depend::settle(turn)?)
 }
 
@@ -54,28 +57,28 @@ fn expire_leases(turn: &mut Turn<'_>) -> Result<(), Halt> {
 
 /// Gives up the tasks whose deadline has passed.
 fn pass_deadlines(turn: &mut Turn<'_>) -> Result<(), Halt> {
-    each_due(turn, Timer::Deadline, turn.now.steady, |turn, at, seq| {
+    each_due(turn, Timer::Deadline, |turn, due, seq| {
         let item = usable(turn.item(seq))?.flatten();
-        match item.filter(|item| item.live.deadline == Some(at)) {
+        match item.filter(|item| item.live.deadline.map(Due::Deadline) == Some(due)) {
             Some(item) => {
                 let ended = engine::give_up(item.live.clone(), turn.now);
                 turn.end(&item, &ended, None)
             }
-            None => turn.rows.clear_timer(Timer::Deadline, at, seq),
+            None => turn.rows.clear_timer(due, seq),
         }
     })
 }
 
-/// Makes delayed tasks claimable whose time has come.
-fn ready_delayed(turn: &mut Turn<'_>) -> Result<(), Halt> {
-    each_due(turn, Timer::Ready, turn.now.wall, |turn, at, seq| {
+/// Makes delayed and scheduled tasks claimable whose time has come.
+fn make_ready(turn: &mut Turn<'_>, timer: Timer) -> Result<(), Halt> {
+    each_due(turn, timer, |turn, due, seq| {
         let item = usable(turn.item(seq))?.flatten();
-        match item.filter(|item| item.live.phase == Phase::Delayed && item.live.ready_at == at) {
+        match item.filter(|item| Due::claimable(&item.live) == Some(due)) {
             Some(item) => {
-                let live = Live { phase: Phase::Ready, updated_at: turn.now.wall, ..item.live.clone() };
+                let live = engine::time_came(item.live.clone(), turn.now);
                 turn.take_step(item, Step::Stay(live))
             }
-            None => turn.rows.clear_timer(Timer::Ready, at, seq),
+            None => turn.rows.clear_timer(due, seq),
         }
     })
 }
@@ -83,16 +86,16 @@ fn ready_delayed(turn: &mut Turn<'_>) -> Result<(), Halt> {
 fn each_due(
     turn: &mut Turn<'_>,
     timer: Timer,
-    by: Wall,
-    mut one: impl FnMut(&mut Turn<'_>, Wall, i64) -> Result<(), Fault>,
+    mut one: impl FnMut(&mut Turn<'_>, Due, Seq) -> Result<(), Fault>,
 ) -> Result<(), Halt> {
-    if turn.memory.first(timer).is_none_or(|at| at > by) {
+    let by = timer.by(turn.now);
+    if turn.memory.first(timer).is_none_or(|first| first > by) {
         return Ok(());
     }
-    let due = turn.rows.due(timer, by, CHORES_MAX)?;
-    for (at, seq) in &due {
+    let due = turn.rows.due(by, CHORES_MAX)?;
+    for (due, seq) in &due {
         turn.wrote = true;
-        one(turn, *at, *seq)?;
+        one(turn, *due, *seq)?;
     }
     if due.len() < CHORES_MAX {
         let first = turn.rows.first_due(timer)?;
@@ -103,12 +106,13 @@ fn each_due(
 
 /// Removes a few of the ended tasks whose time is over (clause T11).
 fn remove_ended(turn: &mut Turn<'_>) -> Result<(), Halt> {
-    if turn.memory.first(Timer::Removal).is_none_or(|at| at > turn.now.steady) {
+    let by = Timer::Removal.by(turn.now);
+    if turn.memory.first(Timer::Removal).is_none_or(|first| first > by) {
         return Ok(());
     }
-    let due = turn.rows.due(Timer::Removal, turn.now.steady, SWEEP_MAX)?;
+    let due = turn.rows.due(by, SWEEP_MAX)?;
     let mut bytes = 0;
-    for (at, seq) in &due {
+    for (removal, seq) in &due {
         turn.wrote = true;
         match usable(turn.rows.ended(*seq))?.flatten() {
             Some((ended, result)) => {
@@ -116,7 +120,7 @@ fn remove_ended(turn: &mut Turn<'_>) -> Result<(), Halt> {
                 manage::remove(turn, *seq, &ended)?;
             }
             // What cannot be read is left for a repair.
-            None => turn.rows.clear_timer(Timer::Removal, *at, *seq)?,
+            None => turn.rows.clear_timer(*removal, *seq)?,
         }
         if bytes > SWEEP_BYTES_MAX {
             return Ok(());
@@ -130,10 +134,10 @@ fn remove_ended(turn: &mut Turn<'_>) -> Result<(), Halt> {
 }
 
 fn remove_keys(turn: &mut Turn<'_>) -> Result<(), Halt> {
-    if turn.memory.keys_at.is_none_or(|at| at > turn.now.steady) {
+    if turn.memory.keys_at.is_none_or(|at| at > turn.now.elapsed) {
         return Ok(());
     }
-    let removed = turn.rows.remove_keys(turn.now.steady, SWEEP_MAX)?;
+    let removed = turn.rows.remove_keys(turn.now.elapsed, SWEEP_MAX)?;
     turn.wrote |= removed > 0;
     if removed < SWEEP_MAX {
         turn.memory.keys_at = turn.rows.first_key_expiry()?;

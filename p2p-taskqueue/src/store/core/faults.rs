@@ -284,3 +284,25 @@ async fn a_question_and_its_answer_are_acknowledged_after_their_sync() -> Result
     assert_eq!(plan.syncs(), before + 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_lease_that_ended_in_a_transaction_that_failed_stays_ended() -> Result<(), Box<dyn Error>> {
+    // Every point of the transaction that ends the lease and tells of the refused renewal.
+    for point in 0..40 {
+        let directory = tempfile::tempdir()?;
+        let clock = Arc::new(ManualClock::new(START));
+        let manual: Arc<ManualClock> = Arc::clone(&clock);
+        let options = StoreOptions::new(peer()).with_clock(manual);
+        let (core, plan) = open(&directory.path().join("queue.sqlite3"), options)?;
+        soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
+        let task = soon(core.claim(&ME, Claim { lease_s: 10.0, ..Claim::new("w") })).await?.task.ok_or("a task")?;
+        let renew = Renew::new(task.task_id, task.fence.ok_or("a fence")?, 1_000.0);
+        plan.fail_after(point, Fault::Failed("a test says so".to_owned()));
+        clock.advance(Duration::from_secs(11));
+        for _ in 0..3 {
+            let renewed = soon(core.renew(&ME, renew.clone())).await;
+            assert!(renewed.is_err(), "point {point}: the lease had ended a second before");
+        }
+    }
+    Ok(())
+}

@@ -9,7 +9,7 @@ use crate::{
     QueueError, Response,
     api::{Limit, Limited, Pause, Paused, Resume, Resumed},
     engine::{self, Ended},
-    store::backend::{Fault, Seq, Timer},
+    store::backend::{Due, Fault, Seq},
     task::{TaskId, TaskStatus},
 };
 
@@ -129,7 +129,7 @@ fn forget_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended, task_type: &Arc<str>
 
 fn drop_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<(), Fault> {
     turn.wrote = true;
-    turn.rows.clear_timer(Timer::Removal, ended.expires_at, seq)?;
+    turn.rows.clear_timer(Due::Removal(ended.expires_at), seq)?;
     turn.rows.remove_ended(seq)
 }
 

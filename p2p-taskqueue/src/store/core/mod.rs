@@ -10,9 +10,11 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `store` | the handle that callers hold; starting and closing |
+//! | `opening` | what is done once, before anything else |
 //! | `work` | what callers send to the writer, and what it answers |
 //! | `writer`, `syncer`, `recovery` | the writer thread: batches, commits, the timer; syncs; what follows when one of these fails |
 //! | `batch` | what is done in one transaction, in which order |
+//! | `timeline` | elapsed time, which goes on over restarts |
 //! | `turn` | one transaction: finding tasks, moving them from state to state |
 //! | `submit`, `claim`, `finish`, `manage`, `cache` | the operations, against one transaction |
 //! | `depend`, `chores` | what follows from the end of a task; what nobody asked for |
@@ -29,6 +31,7 @@ mod finish;
 mod gates;
 mod lanes;
 mod manage;
+mod opening;
 mod parked;
 mod readers;
 mod recent;
@@ -37,6 +40,7 @@ mod running;
 mod store;
 mod submit;
 mod syncer;
+mod timeline;
 mod turn;
 mod work;
 mod writer;

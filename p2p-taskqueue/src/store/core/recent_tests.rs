@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     api::Submit,
-    engine::{self, Now, Standing, Wall},
+    engine::{self, Elapsed, Now, Standing, Wall},
     task::Json,
 };
 
@@ -15,7 +15,7 @@ fn id(number: u16) -> TaskId {
 
 fn record(number: u16, payload_bytes: usize) -> Record {
     let wall = Wall::from_secs(1.0);
-    let now = Now { monotonic: Duration::ZERO, steady: wall, wall };
+    let now = Now { monotonic: Duration::ZERO, elapsed: Elapsed::from_micros(0), wall, wall_ahead: wall.as_micros() };
     let submit = Submit::new("echo", Json::from_text(&"x".repeat(payload_bytes)));
     let admission = engine::admit("local".to_owned(), submit, id(number), now);
     Record { spec: admission.spec, payload: admission.payload, standing: Standing::Live(admission.live), result: None }

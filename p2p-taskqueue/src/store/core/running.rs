@@ -5,13 +5,19 @@ use std::{
 };
 
 use super::turn::Kind;
-use crate::{engine::Live, store::backend::Seq, task::TaskId};
+use crate::{
+    engine::Live,
+    store::backend::Seq,
+    task::{Fence, TaskId},
+};
 
 /// The running tasks, each as it stands, and when its lease ends on monotonic time (clause T5). Bounded by what was claimed.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     tasks: HashMap<TaskId, Run>,
     by_end: BTreeSet<(Duration, TaskId)>,
+    /// The leases that the open transaction has changed or ended, as they were before it.
+    before: HashMap<TaskId, (Option<Fence>, Duration)>,
 }
 
 /// A running task.
@@ -31,6 +37,7 @@ impl Running {
 
     /// Notes how a task runs, in place of what was known.
     pub(super) fn set(&mut self, id: TaskId, run: Run) {
+        self.remember(id);
         self.by_end.insert((run.end, id));
         if let Some(before) = self.tasks.insert(id, run)
             && self.tasks.get(&id).is_some_and(|run| run.end != before.end)
@@ -40,18 +47,33 @@ impl Running {
     }
 
     pub(super) fn remove(&mut self, id: TaskId) {
+        self.remember(id);
         if let Some(run) = self.tasks.remove(&id) {
             self.by_end.remove(&(run.end, id));
         }
     }
 
-    /// Takes over the ends of leases that were known before.
+    fn remember(&mut self, id: TaskId) {
+        if let Some(run) = self.tasks.get(&id) {
+            self.before.entry(id).or_insert((run.live.fence, run.end));
+        }
+    }
+
+    /// The open transaction was committed.
+    pub(super) fn committed(&mut self) {
+        self.before.clear();
+    }
+
+    /// Takes over the ends of leases as they were known before a transaction that came to nothing.
     pub(super) fn keep_ends(&mut self, known: &Self) {
-        for (id, before) in &known.tasks {
-            if let Some(run) = self.tasks.get(id).filter(|run| run.live.fence == before.live.fence) {
-                self.set(*id, Run { end: before.end, ..run.clone() });
+        let unchanged = known.tasks.iter().map(|(id, run)| (*id, (run.live.fence, run.end)));
+        let changed = known.before.iter().map(|(id, before)| (*id, *before));
+        for (id, (fence, end)) in unchanged.chain(changed) {
+            if let Some(run) = self.tasks.get(&id).filter(|run| run.live.fence == fence) {
+                self.set(id, Run { end, ..run.clone() });
             }
         }
+        self.committed();
     }
 
     /// When the first lease ends.

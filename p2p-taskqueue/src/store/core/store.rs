@@ -15,11 +15,13 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     gates::count_of,
+    opening,
     parked::Parked,
     readers::Readers,
     recent::{Look, Recent},
     submit::{Prepared, Submission},
     syncer::{Durable, Syncer},
+    timeline::Timeline,
     turn::{Memory, not_found},
     work::{Answer, Caller as Asker, ClaimWork, Command, CompleteWork, Done, Form, Message, Returns, Work},
     writer::{Pace, Writer},
@@ -32,8 +34,8 @@ use crate::{
     },
     engine::{self, Claimant, Now, Record, Wall},
     store::{
-        Clock, StoreError, StoreOptions, Watch, Watches,
-        backend::{Backend, CacheRow, Log, Meta, Reads, Rows},
+        StoreError, StoreOptions, Watch, Watches,
+        backend::{Backend, CacheRow, Reads, Rows},
     },
     task::{Task, TaskId, TaskStatus},
 };
@@ -56,16 +58,15 @@ pub(crate) struct Core {
 /// What a store goes by from its opening on.
 #[derive(Debug, Clone)]
 pub(crate) struct Opened {
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) timeline: Arc<Timeline>,
     pub(super) durability: Durability,
     pub(super) cache_bytes_max: u64,
     owner: PeerId,
-    at: Now,
 }
 
 impl Opened {
     pub(super) fn now(&self) -> Now {
-        self.clock.now().since(self.at)
+        self.timeline.now()
     }
 
     pub(super) fn submitted(&self, submission: Submission) -> Submitted {
@@ -73,8 +74,8 @@ impl Opened {
         Submitted { task_id, peer_id: self.owner, duplicate, durability: self.durability }
     }
 
-    fn task(&self, record: Record) -> Task {
-        record.into_task(self.owner)
+    pub(super) fn task(&self, record: Record) -> Task {
+        record.into_task(self.owner, self.now())
     }
 }
 
@@ -100,12 +101,12 @@ impl Core {
         durability: Durability,
     ) -> Result<Self, StoreError> {
         let StoreOptions { owner, clock, cache_bytes_max, .. } = options;
-        let at = clock.now().since(clock.now());
-        let opened = Opened { clock, durability, cache_bytes_max, owner, at };
         let (mut log, threads_log) =
             (backend.open_log().map_err(StoreError::Threads)?, backend.open_log().map_err(StoreError::Threads)?);
-        raise_epoch(&mut *rows, &mut log)?;
-        let memory = Memory::load(&mut *rows, at)?;
+        let timeline = Arc::new(Timeline::resume(clock, rows.meta()?.clocks));
+        let opened = Opened { timeline, durability, cache_bytes_max, owner };
+        opening::begin(&mut *rows, &mut log, &opened.timeline)?;
+        let memory = Memory::load(&mut *rows, opened.now())?;
         if let Err(error) = backend.fill_reserve() {
             tracing::warn!(%error, "no room to set aside for a full disk");
         }
@@ -139,7 +140,7 @@ impl Core {
         let thread = thread.map_err(StoreError::Threads)?;
         let wake = writer.clone();
         // A full channel keeps the writer awake anyway.
-        opened.clock.on_move(Box::new(move || _ = wake.try_send(Message::Wake)));
+        opened.timeline.clock().on_move(Box::new(move || _ = wake.try_send(Message::Wake)));
         let threads = Threads { writer: thread, writer_ended, readers: reader_threads };
         Ok(Self {
             opened,
@@ -237,7 +238,7 @@ impl Core {
         match self.ask(work).await? {
             Done::With(response) => Ok(*response),
             // No await between the answer and the tasks' arrival: until then, dropping this gives them back.
-            Done::Claimed(given_out) => given_out.arrive(self.opened.owner),
+            Done::Claimed(given_out) => given_out.arrive(&self.opened),
             Done::Changed { .. } | Done::Noted => {
                 Err(QueueError::new(ErrorCode::Internal, "the store answered something else"))
             }
@@ -312,9 +313,9 @@ impl Core {
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {
-        let now = self.opened.now().wall;
+        let now = self.opened.now().elapsed;
         let (types, oldest) = self.read(|reads| Ok((reads.types()?, reads.oldest_ready()?))).await?;
-        let oldest_queued_s = oldest.map(|at: Wall| (now.as_secs() - at.as_secs()).max(0.0));
+        let oldest_queued_s = oldest.map(|at| at.until(now).as_secs_f64());
         let mut stats = Stats { oldest_queued_s, ..Stats::default() };
         for status in TaskStatus::ALL {
             let total = types.iter().map(|(_, row)| count_of(row, status)).sum();
@@ -359,7 +360,7 @@ impl Core {
 
     /// A value of the cache whose time is not over. That it was used is noted now and then.
     async fn cached(&self, key: String) -> Result<Option<CacheRow>, QueueError> {
-        let now = self.opened.now().steady;
+        let now = self.opened.now().elapsed;
         let asked = key.clone();
         let row = self.readers.read(move |reads| reads.cached(&asked)).await?;
         let row = row.filter(|row| row.expires_at.is_none_or(|at| at > now));
@@ -442,20 +443,6 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("opened", &self.opened).finish_non_exhaustive()
     }
-}
-
-/// Raises the epoch, durably: no fence is issued twice (clause T2).
-fn raise_epoch(rows: &mut dyn Rows, log: &mut Option<Box<dyn Log>>) -> Result<(), StoreError> {
-    rows.begin()?;
-    let meta = rows.meta()?;
-    let raised = Meta { epoch: meta.epoch + 1, batch: meta.batch + 1, ..meta };
-    rows.save_meta(&raised)?;
-    rows.commit()?;
-    if let Some(log) = log {
-        log.sync().map_err(StoreError::Threads)?;
-        log.note_synced(raised.batch);
-    }
-    Ok(())
 }
 
 pub(super) fn shutting_down() -> QueueError {

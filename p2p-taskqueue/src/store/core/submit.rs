@@ -152,7 +152,7 @@ fn first_of_id(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId
 fn first_of_key(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId>, Halt> {
     let Some(idempotency) = &prepared.idempotency else { return Ok(None) };
     let known = turn.rows.key(&idempotency.scope, &idempotency.key)?;
-    match known.filter(|known| known.expires_at > turn.now.steady) {
+    match known.filter(|known| known.expires_at > turn.now.elapsed) {
         Some(known) if known.content == idempotency.content => Ok(Some(known.id)),
         Some(known) => Err(conflict(&format!("for task {}", known.id)).into()),
         None => Ok(None),

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     QueueError,
     api::ErrorCode,
-    engine::{Ended, Lane, Live, Now, Phase, Spec, Standing, Step, Wall},
-    store::backend::{Fault, Meta, Place, Rows, Seq, TaskRow, Timer},
+    engine::{Elapsed, Ended, Lane, Live, Now, Phase, Spec, Standing, Step},
+    store::backend::{Due, Fault, Meta, Place, Rows, Seq, TaskRow, Timer},
     task::{Fence, Json, TaskId},
 };
 
@@ -26,19 +26,19 @@ pub(super) struct Memory {
     /// The last fence that was issued; never goes back, whatever becomes of the transaction.
     fence: Fence,
     /// The last place in line that was given to a task that was ready at once.
-    last_ready: Wall,
+    last_ready: Elapsed,
     /// When the first timer of each kind ends; may be early, never late.
-    timers: [Option<Wall>; 3],
+    timers: [Option<Due>; Timer::ALL.len()],
     /// When the first idempotency key ends; may be early, never late.
-    pub(super) keys_at: Option<Wall>,
+    pub(super) keys_at: Option<Elapsed>,
     /// When the first value of the cache ends; may be early, never late.
-    pub(super) cache_at: Option<Wall>,
+    pub(super) cache_at: Option<Elapsed>,
     /// Bytes in the cache.
     pub(super) cache_bytes: u64,
 }
 
 impl Memory {
-    /// Reads it. Running tasks keep their lease for one more length of it (clause T8).
+    /// Reads it.
     pub(super) fn load(rows: &mut dyn Rows, now: Now) -> Result<Self, Fault> {
         let meta = rows.meta()?;
         let mut gates = Gates::load(rows)?;
@@ -52,11 +52,11 @@ impl Memory {
             if let Some(key) = &kind.key {
                 gates.started(key);
             }
-            let end = lease_end(now, live.lease_s);
+            let end = lease_end_of(now, &live);
             running.set(id, Run { seq, kind, live, end });
         }
-        let mut timers = [None; 3];
-        for (timer, first) in TIMERS.into_iter().zip(&mut timers) {
+        let mut timers = [None; Timer::ALL.len()];
+        for (timer, first) in Timer::ALL.into_iter().zip(&mut timers) {
             *first = rows.first_due(timer)?;
         }
         Ok(Self {
@@ -65,7 +65,7 @@ impl Memory {
             running,
             unsettled: rows.unsettled()?.into(),
             fence: Fence { epoch: meta.epoch, counter: 0 },
-            last_ready: Wall::from_micros(0),
+            last_ready: Elapsed::from_micros(0),
             timers,
             keys_at: rows.first_key_expiry()?,
             cache_at: rows.first_cache_expiry()?,
@@ -87,20 +87,18 @@ impl Memory {
     }
 
     /// When the first timer of this kind ends; may be early, never late.
-    pub(super) fn first(&self, timer: Timer) -> Option<Wall> {
-        TIMERS.into_iter().zip(self.timers).find(|(known, _)| *known == timer).and_then(|(_, at)| at)
+    pub(super) fn first(&self, timer: Timer) -> Option<Due> {
+        Timer::ALL.into_iter().zip(self.timers).find(|(known, _)| *known == timer).and_then(|(_, due)| due)
     }
 
-    pub(super) fn set_first(&mut self, timer: Timer, at: Option<Wall>) {
-        for (known, first) in TIMERS.into_iter().zip(&mut self.timers) {
+    pub(super) fn set_first(&mut self, timer: Timer, due: Option<Due>) {
+        for (known, first) in Timer::ALL.into_iter().zip(&mut self.timers) {
             if known == timer {
-                *first = at;
+                *first = due;
             }
         }
     }
 }
-
-const TIMERS: [Timer; 3] = [Timer::Ready, Timer::Deadline, Timer::Removal];
 
 /// What of a task's spec decides where it stands and what counts it.
 #[derive(Debug, Clone)]
@@ -270,8 +268,8 @@ impl<'a> Turn<'a> {
     /// Writes a task's new state.
     pub(super) fn stay(&mut self, item: Item, mut live: Live) -> Result<(), Fault> {
         self.leave(&item)?;
-        if live.phase == Phase::Ready && live.ready_at == self.now.wall {
-            live.ready_at = self.next_place(self.now.wall);
+        if live.phase == Phase::Ready && live.ready_at == self.now.elapsed {
+            live.ready_at = self.next_place(self.now.elapsed);
         }
         self.put_live(&item, &live)?;
         self.enter(Item { live, ..item })
@@ -298,7 +296,7 @@ impl<'a> Turn<'a> {
         self.leave(item)?;
         self.rows.remove_live(item.seq)?;
         if let Some(deadline) = item.live.deadline {
-            self.rows.clear_timer(Timer::Deadline, deadline, item.seq)?;
+            self.rows.clear_timer(Due::Deadline(deadline), item.seq)?;
         }
         self.record_end(item.seq, item.id, &item.kind.task_type, ended, result)
     }
@@ -313,7 +311,7 @@ impl<'a> Turn<'a> {
         result: Option<&Json>,
     ) -> Result<(), Fault> {
         self.rows.insert_ended(seq, id, ended, result)?;
-        self.set_timer(Timer::Removal, ended.expires_at, seq)?;
+        self.set_timer(Due::Removal(ended.expires_at), seq)?;
         self.memory.gates.enter(task_type, ended.status);
         self.memory.unsettled.push_back(seq);
         self.ended.push(id);
@@ -341,7 +339,7 @@ impl<'a> Turn<'a> {
             self.rows.add_edge(*parent, item.seq)?;
         }
         if let Some(deadline) = item.live.deadline {
-            self.set_timer(Timer::Deadline, deadline, item.seq)?;
+            self.set_timer(Due::Deadline(deadline), item.seq)?;
         }
         if has_row {
             self.put_live(&item, &item.live)?;
@@ -359,7 +357,11 @@ impl<'a> Turn<'a> {
                 self.rows.join_line(&item.kind.lane, &place)?;
                 self.memory.lanes.joined(&item.kind.lane, place, &self.memory.gates);
             }
-            Phase::Delayed => self.set_timer(Timer::Ready, item.live.ready_at, item.seq)?,
+            Phase::Delayed | Phase::Scheduled => {
+                if let Some(due) = Due::claimable(&item.live) {
+                    self.set_timer(due, item.seq)?;
+                }
+            }
             Phase::Blocked => {}
             Phase::Running => {
                 let end = lease_end(self.now, item.live.lease_s);
@@ -379,7 +381,9 @@ impl<'a> Turn<'a> {
         self.memory.gates.leave(&item.kind.task_type, item.live.status());
         match item.live.phase {
             Phase::Ready => self.leave_line(&item.kind.lane, item.place(&item.live)),
-            Phase::Delayed => self.rows.clear_timer(Timer::Ready, item.live.ready_at, item.seq),
+            Phase::Delayed | Phase::Scheduled => {
+                Due::claimable(&item.live).map_or(Ok(()), |due| self.rows.clear_timer(due, item.seq))
+            }
             Phase::Blocked => Ok(()),
             Phase::Running => {
                 self.memory.running.remove(item.id);
@@ -399,16 +403,16 @@ impl<'a> Turn<'a> {
         self.memory.lanes.left(self.rows, lane, place)
     }
 
-    pub(super) fn set_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault> {
-        self.rows.set_timer(timer, at, seq)?;
-        let first = self.memory.first(timer).map_or(at, |first| first.min(at));
-        self.memory.set_first(timer, Some(first));
+    pub(super) fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
+        self.rows.set_timer(due, seq)?;
+        let first = self.memory.first(due.timer()).map_or(due, |first| first.min(due));
+        self.memory.set_first(due.timer(), Some(first));
         Ok(())
     }
 
     /// A place in line behind all that were ready at once before: the order of acceptance holds within a batch, too.
-    pub(super) fn next_place(&mut self, at: Wall) -> Wall {
-        let next = Wall::from_micros(self.memory.last_ready.as_micros().saturating_add(1)).max(at);
+    pub(super) fn next_place(&mut self, at: Elapsed) -> Elapsed {
+        let next = Elapsed::from_micros(self.memory.last_ready.as_micros().saturating_add(1)).max(at);
         self.memory.last_ready = next;
         next
     }
@@ -433,6 +437,13 @@ impl<'a> Turn<'a> {
 /// When a lease of this length that starts now ends.
 pub(super) fn lease_end(now: Now, lease_s: f64) -> Duration {
     now.monotonic + Duration::try_from_secs_f64(lease_s).unwrap_or(Duration::ZERO)
+}
+
+/// When the lease ends of a task that was running when the store was opened. It was kept for at most its own length, which
+/// a clock that jumped does not make longer.
+fn lease_end_of(now: Now, live: &Live) -> Duration {
+    let end = lease_end(now, live.lease_s);
+    live.kept_until.map_or(end, |until| end.min(now.monotonic + now.elapsed.until(until)))
 }
 
 /// The answer for a task that is not there.

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::submit::Prepared;
+use super::{store::Opened, submit::Prepared};
 use crate::{
     PeerId, QueueError, Response,
     api::{CacheSet, Complete, Completed, Fail, Limit, Pause, Release, Renew, Resume},
@@ -216,10 +216,10 @@ impl GivenOut {
     }
 
     /// Hands them over to whoever answers for them from here on.
-    pub(super) fn arrive(mut self, owner: PeerId) -> Result<Response, QueueError> {
+    pub(super) fn arrive(mut self, opened: &Opened) -> Result<Response, QueueError> {
         let given = mem::take(&mut self.tasks);
         let fences: Vec<_> = given.iter().map(|given| (given.spec.id, given.fence)).collect();
-        let tasks: Result<Vec<Task>, _> = given.into_iter().map(|given| given.into_task(owner)).collect();
+        let tasks: Result<Vec<Task>, _> = given.into_iter().map(|given| given.into_task(opened)).collect();
         match (tasks, self.returns.take()) {
             (Ok(tasks), _) => Ok(mem::replace(&mut self.form, Form::One).answer(tasks)),
             (Err(error), returns) => {
@@ -231,11 +231,11 @@ impl GivenOut {
 }
 
 impl Given {
-    fn into_task(self, owner: PeerId) -> Result<Task, QueueError> {
+    fn into_task(self, opened: &Opened) -> Result<Task, QueueError> {
         let id = self.spec.id;
         let payload = Json::parse(self.payload).map_err(|_| damaged(id))?;
         let record = Record { spec: self.spec, payload, standing: Standing::Live(self.live), result: None };
-        Ok(Task { fence: Some(self.fence), ..record.into_task(owner) })
+        Ok(Task { fence: Some(self.fence), ..opened.task(record) })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     QueueError,
     api::{Durability, ErrorCode},
     engine::Now,
-    store::backend::{Backend, Fault, Rows, Timer},
+    store::backend::{Backend, Fault, Meta, Rows, Timer},
     task::{Fence, TaskId},
 };
 
@@ -131,7 +131,7 @@ impl Writer {
             return Some(message);
         }
         let Some(due) = self.next_due() else { return self.messages.recv().ok() };
-        match self.opened.clock.block_for(due) {
+        match self.opened.timeline.clock().block_for(due) {
             // The channel does not close while the writer holds a sender of it in `returns`.
             None if due > self.opened.now().monotonic => self.messages.recv().ok(),
             None => self.messages.try_recv().ok(),
@@ -142,16 +142,9 @@ impl Writer {
     /// The next moment at which something is to be done unasked.
     fn next_due(&self) -> Option<Duration> {
         let now = self.opened.now();
-        // The wall clock may be set meanwhile: look again before long.
-        let delayed = self.memory.first(Timer::Ready).map(|at| now.wall.until(at).min(SCHEDULE_RECHECK));
-        let spans = [
-            self.memory.first(Timer::Deadline),
-            self.memory.first(Timer::Removal),
-            self.memory.keys_at,
-            self.memory.cache_at,
-        ];
-        let spans = spans.into_iter().flatten().min().map(|at| now.steady.until(at));
-        let scheduled = [delayed, spans].into_iter().flatten().min().map(|wait| now.monotonic + wait);
+        let timers = Timer::ALL.into_iter().filter_map(|timer| self.memory.first(timer)).map(|due| due.wait(now));
+        let spans = [self.memory.keys_at, self.memory.cache_at].into_iter().flatten().map(|at| now.elapsed.until(at));
+        let scheduled = timers.chain(spans).min().map(|wait| now.monotonic + wait.min(CLOCKS_RECHECK));
         let left_over = !self.given_out.is_empty() || !self.memory.unsettled.is_empty();
         let left_over = left_over.then_some(now.monotonic);
         let chores = [scheduled, self.memory.running.first_end(), left_over].into_iter().flatten().min();
@@ -216,6 +209,7 @@ impl Writer {
             if wrote {
                 turn.memory.gates.save(turn.rows)?;
                 turn.memory.meta.batch += 1;
+                turn.memory.meta.clocks = Some(self.opened.timeline.clocks(now));
                 turn.rows.save_meta(&turn.memory.meta)?;
             }
             Ok(answers)
@@ -236,6 +230,7 @@ impl Writer {
                     served.into_iter().for_each(|(unparked, _)| self.parked.put(unparked));
                     return Err(Trouble::Commit(fault));
                 }
+                self.memory.running.committed();
                 self.recent.release();
                 if chores {
                     self.given_out.clear();
@@ -322,6 +317,17 @@ impl Writer {
         }
     }
 
+    /// The next opening goes on from the time of this end.
+    fn note_clocks(&mut self, now: Now) {
+        let Some(rows) = &mut self.rows else { return };
+        let batch = self.memory.meta.batch + 1;
+        let noted = Meta { batch, clocks: Some(self.opened.timeline.clocks(now)), ..self.memory.meta };
+        match rows.begin().and_then(|()| rows.save_meta(&noted)).and_then(|()| rows.commit()) {
+            Ok(()) => self.memory.meta = noted,
+            Err(fault) => tracing::warn!(%fault, "the store does not know when it was closed"),
+        }
+    }
+
     fn shut_down(mut self) {
         let closed = || Err(QueueError::new(ErrorCode::ShuttingDown, "the store is closed"));
         self.parked.take_all().into_iter().for_each(|caller| caller.answer(closed()));
@@ -336,6 +342,7 @@ impl Writer {
         if let Some((failed, why)) = failed {
             self.sync_failed(failed, &why, now);
         }
+        self.note_clocks(now);
         if let Err(why) = self.syncer.sync(self.memory.meta.batch) {
             tracing::error!(%why, "the last sync of the store failed");
         }
@@ -354,8 +361,9 @@ const BATCH_MAX: usize = 512;
 /// A tenth to a third of a sync: what waiting for company may cost.
 const GATHER_MAX: Duration = Duration::from_micros(60);
 
-/// With schedules on wall time, a clock that was set is noticed after this long.
-const SCHEDULE_RECHECK: Duration = Duration::from_secs(30);
+/// The writer sleeps on the monotonic clock, which is not the clock of schedules and spans: that the wall clock was set, or that
+/// the machine slept, is noticed after this long.
+const CLOCKS_RECHECK: Duration = Duration::from_secs(30);
 
 /// The log is copied into the file after this long without a command: what is not copied is the part of the file that a
 /// damaged log would lose.

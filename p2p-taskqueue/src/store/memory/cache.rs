@@ -1,5 +1,5 @@
 use super::tables::Seen;
-use crate::{engine::Wall, store::CacheRow};
+use crate::{engine::Elapsed, store::CacheRow};
 
 /// Bytes of all values with their keys.
 pub(super) fn bytes(seen: &Seen<'_>) -> u64 {
@@ -14,8 +14,8 @@ pub(super) fn size(key: &str, row: &CacheRow) -> u64 {
 /// The first values of an order by time, up to a time, with their bytes.
 pub(super) fn first<'a>(
     seen: &Seen<'_>,
-    order: impl Iterator<Item = (&'a (Wall, String), &'a ())>,
-    by: Wall,
+    order: impl Iterator<Item = (&'a (Elapsed, String), &'a ())>,
+    by: Elapsed,
     count_max: usize,
 ) -> Vec<(String, u64)> {
     let keys = order.map(|(entry, ())| entry).take_while(|(at, _)| *at <= by).take(count_max);

@@ -2,8 +2,8 @@ use std::{cmp::Reverse, ops::Bound};
 
 use super::tables::Seen;
 use crate::{
-    engine::Wall,
-    store::{Place, Seq, Timer},
+    engine::Elapsed,
+    store::{Due, Place, Seq, Timer},
     task::{TaskId, TaskStatus},
 };
 
@@ -24,20 +24,20 @@ pub(super) fn next_lane(seen: &Seen<'_>, behind: Option<&str>) -> Option<String>
 }
 
 /// Since when the oldest ready task is ready: the first place of each priority in each line knows.
-pub(super) fn oldest_ready(seen: &Seen<'_>) -> Option<Wall> {
+pub(super) fn oldest_ready(seen: &Seen<'_>) -> Option<Elapsed> {
     let (mut oldest, mut first) = (None, Bound::Unbounded);
     while let Some(((lane, place), ())) = seen.lines.from(first.as_ref()).next() {
-        oldest = Some(oldest.map_or(place.ready_at, |oldest: Wall| oldest.min(place.ready_at)));
+        oldest = Some(oldest.map_or(place.ready_at, |oldest: Elapsed| oldest.min(place.ready_at)));
         first = Bound::Excluded((lane.clone(), Place { priority: place.priority, ..LAST }));
     }
     oldest
 }
 
 /// The timers of a kind, the earliest first.
-pub(super) fn timers(seen: &Seen<'_>, timer: Timer) -> impl Iterator<Item = (Wall, Seq)> {
-    let first = (timer, Wall::from_micros(i64::MIN), Seq::MIN);
+pub(super) fn timers(seen: &Seen<'_>, timer: Timer) -> impl Iterator<Item = (Due, Seq)> {
+    let first = (timer.at(i64::MIN), Seq::MIN);
     let timers = seen.timers.from(Bound::Included(&first)).map(|(timer, ())| *timer);
-    timers.take_while(move |(kind, ..)| *kind == timer).map(|(_, at, seq)| (at, seq))
+    timers.take_while(move |(due, _)| due.timer() == timer)
 }
 
 /// The tasks that wait for the end of a task.
@@ -63,7 +63,7 @@ pub(super) fn of_state(seen: &Seen<'_>, status: TaskStatus) -> impl Iterator<Ite
 /// Before every place of a line.
 const FIRST: Place = Place {
     priority: Reverse(u8::MAX),
-    ready_at: Wall::from_micros(i64::MIN),
+    ready_at: Elapsed::from_micros(i64::MIN),
     id: TaskId::from_bytes([u8::MIN; 16]),
     seq: Seq::MIN,
 };
@@ -71,7 +71,7 @@ const FIRST: Place = Place {
 /// Behind every place of a line.
 const LAST: Place = Place {
     priority: Reverse(u8::MIN),
-    ready_at: Wall::from_micros(i64::MAX),
+    ready_at: Elapsed::from_micros(i64::MAX),
     id: TaskId::from_bytes([u8::MAX; 16]),
     seq: Seq::MAX,
 };

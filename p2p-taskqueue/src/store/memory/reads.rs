@@ -6,7 +6,7 @@ use super::{
 use crate::{
     PeerId, QueueError,
     api::{ErrorCode, List, Selection},
-    engine::{Record, Wall},
+    engine::{Elapsed, Record, Wall},
     store::{CacheRow, Page, Reads, Seq, TaskRow, TypeRow, paging::gather},
     task::{Json, TaskId},
 };
@@ -56,7 +56,7 @@ impl Reads for MemoryReads {
         Ok(self.see(|seen| seen.types.all().map(|(name, row)| (name.clone(), row.clone())).collect()))
     }
 
-    fn oldest_ready(&mut self) -> Result<Option<Wall>, QueueError> {
+    fn oldest_ready(&mut self) -> Result<Option<Elapsed>, QueueError> {
         Ok(self.see(lines::oldest_ready))
     }
 

@@ -5,8 +5,8 @@ use super::{
 };
 use crate::{
     PeerId,
-    engine::{Ended, Live, Wall},
-    store::{CacheRow, Fault, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow},
+    engine::{Elapsed, Ended, Live},
+    store::{CacheRow, Due, Fault, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow},
     task::{Json, TaskId, TaskStatus},
 };
 
@@ -173,22 +173,23 @@ impl Rows for MemoryRows {
         Ok(self.see(|seen| lines::next_lane(seen, behind)))
     }
 
-    fn set_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault> {
-        self.draft.timers.insert((timer, at, seq), Some(()));
+    fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
+        self.draft.timers.insert((due, seq), Some(()));
         Ok(())
     }
 
-    fn clear_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault> {
-        self.draft.timers.insert((timer, at, seq), None);
+    fn clear_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
+        self.draft.timers.insert((due, seq), None);
         Ok(())
     }
 
-    fn due(&mut self, timer: Timer, by: Wall, count_max: usize) -> Result<Vec<(Wall, Seq)>, Fault> {
-        Ok(self.see(|seen| lines::timers(seen, timer).take_while(|(at, _)| *at <= by).take(count_max).collect()))
+    fn due(&mut self, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>, Fault> {
+        let timer = by.timer();
+        Ok(self.see(|seen| lines::timers(seen, timer).take_while(|(due, _)| *due <= by).take(count_max).collect()))
     }
 
-    fn first_due(&mut self, timer: Timer) -> Result<Option<Wall>, Fault> {
-        Ok(self.see(|seen| lines::timers(seen, timer).next().map(|(at, _)| at)))
+    fn first_due(&mut self, timer: Timer) -> Result<Option<Due>, Fault> {
+        Ok(self.see(|seen| lines::timers(seen, timer).next().map(|(due, _)| due)))
     }
 
     fn add_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault> {
@@ -224,7 +225,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn remove_keys(&mut self, by: Wall, count_max: usize) -> Result<usize, Fault> {
+    fn remove_keys(&mut self, by: Elapsed, count_max: usize) -> Result<usize, Fault> {
         let over: Vec<_> = self.see(|seen| {
             let ends = seen.key_ends.all().map(|(end, ())| end);
             ends.take_while(|(at, ..)| *at <= by).take(count_max).cloned().collect()
@@ -237,7 +238,7 @@ impl Rows for MemoryRows {
         Ok(count)
     }
 
-    fn first_key_expiry(&mut self) -> Result<Option<Wall>, Fault> {
+    fn first_key_expiry(&mut self) -> Result<Option<Elapsed>, Fault> {
         Ok(self.see(|seen| seen.key_ends.all().next().map(|((at, ..), ())| *at)))
     }
 
@@ -301,7 +302,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn touch_cached(&mut self, key: &str, used_at: Wall) -> Result<(), Fault> {
+    fn touch_cached(&mut self, key: &str, used_at: Elapsed) -> Result<(), Fault> {
         if let Some(row) = self.see(|seen| seen.cache.get(key).cloned()) {
             self.draft.cache_uses.insert((row.used_at, key.to_owned()), None);
             self.draft.cache_uses.insert((used_at, key.to_owned()), Some(()));
@@ -324,14 +325,14 @@ impl Rows for MemoryRows {
     }
 
     fn cache_least_used(&mut self, count_max: usize) -> Result<Vec<(String, u64)>, Fault> {
-        Ok(self.see(|seen| cache::first(seen, seen.cache_uses.all(), Wall::from_micros(i64::MAX), count_max)))
+        Ok(self.see(|seen| cache::first(seen, seen.cache_uses.all(), Elapsed::from_micros(i64::MAX), count_max)))
     }
 
-    fn cache_expired(&mut self, by: Wall, count_max: usize) -> Result<Vec<(String, u64)>, Fault> {
+    fn cache_expired(&mut self, by: Elapsed, count_max: usize) -> Result<Vec<(String, u64)>, Fault> {
         Ok(self.see(|seen| cache::first(seen, seen.cache_ends.all(), by, count_max)))
     }
 
-    fn first_cache_expiry(&mut self) -> Result<Option<Wall>, Fault> {
+    fn first_cache_expiry(&mut self) -> Result<Option<Elapsed>, Fault> {
         Ok(self.see(|seen| seen.cache_ends.all().next().map(|((at, _), ())| *at)))
     }
 }

@@ -2,8 +2,8 @@ use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, fmt, iter, ops::
 
 use crate::{
     PeerId,
-    engine::{Ended, Live, Standing, Wall},
-    store::{CacheRow, KeyRow, Meta, Place, Seq, TaskRow, Timer, TypeRow},
+    engine::{Elapsed, Ended, Live, Standing},
+    store::{CacheRow, Due, KeyRow, Meta, Place, Seq, TaskRow, TypeRow},
     task::{Json, TaskId, TaskStatus},
 };
 
@@ -63,12 +63,12 @@ tables! {
     /// The tasks of each state, in the order of acceptance.
     states: (&'static str, Seq) => (),
     lines: (String, Place) => (),
-    timers: (Timer, Wall, Seq) => (),
+    timers: (Due, Seq) => (),
     /// Parents with the children that wait for them.
     edges: (Seq, Seq) => (),
     keys: (String, String) => KeyRow,
     /// Keys by the end of their time.
-    key_ends: (Wall, String, String) => (),
+    key_ends: (Elapsed, String, String) => (),
     types: String => TypeRow,
     key_limits: String => u32,
     routes: TaskId => (i64, PeerId),
@@ -78,9 +78,9 @@ tables! {
     route_number: () => i64,
     cache: String => CacheRow,
     /// Cached values by their last use.
-    cache_uses: (Wall, String) => (),
+    cache_uses: (Elapsed, String) => (),
     /// Cached values by the end of their time.
-    cache_ends: (Wall, String) => (),
+    cache_ends: (Elapsed, String) => (),
     /// One row, once there has been a value.
     cache_bytes: () => u64,
 }

@@ -163,7 +163,8 @@ impl World {
         self.queue.renew(at, lease_s, progress, status_message);
         if let Ok(renewed) = answer {
             let task = &self.queue.tasks[at];
-            let expected = (task.lease_until, task.deadline, task.cancel.is_some());
+            let deadline = task.deadline.map(|at| at + self.queue.clocks.wall_ahead());
+            let expected = (task.lease_until, deadline, task.cancel.is_some());
             let secs = |at: Option<i64>| at.map(super::task::as_secs);
             let observed = (Some(renewed.lease_until), renewed.deadline, renewed.cancel_requested);
             hold!(

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    queue::Queue,
+    queue::{Clocks, Queue},
     task::{State, Task, Text, micros},
 };
 use crate::{
@@ -59,7 +59,7 @@ impl Queue {
     }
 
     pub(super) fn grant(&mut self, at: usize, claim: &Claim, fence: Fence) {
-        let (wall, mono) = (self.wall, self.mono);
+        let Clocks { wall, mono, .. } = self.clocks;
         let task = &mut self.tasks[at];
         task.state = State::Running;
         task.attempt += 1;
@@ -67,7 +67,7 @@ impl Queue {
         task.worker = Some(claim.worker_id.clone());
         task.lease_s = claim.lease_s;
         task.lease_until = Some(wall + micros(claim.lease_s));
-        task.lease_end = mono + micros(claim.lease_s);
+        (task.lease_end, task.kept_until) = (mono + micros(claim.lease_s), None);
         (task.progress, task.status_message) = (None, None);
         (task.updated_at, task.changed) = (wall, Some("T2"));
     }
@@ -77,17 +77,17 @@ impl Queue {
         let task = &self.tasks[at];
         match task.state {
             State::Ended(_) => Some(ErrorCode::AlreadyFinished),
-            State::Running if task.fences.last() == Some(&fence) && task.lease_end > self.mono => None,
+            State::Running if task.fences.last() == Some(&fence) && task.lease_end > self.clocks.mono => None,
             _ => Some(ErrorCode::StaleFence),
         }
     }
 
     pub(super) fn renew(&mut self, at: usize, lease_s: f64, progress: Option<f64>, message: Option<String>) {
-        let (wall, mono) = (self.wall, self.mono);
+        let Clocks { wall, mono, .. } = self.clocks;
         let task = &mut self.tasks[at];
         task.lease_s = lease_s;
         task.lease_until = Some(wall + micros(lease_s));
-        task.lease_end = mono + micros(lease_s);
+        (task.lease_end, task.kept_until) = (mono + micros(lease_s), None);
         task.progress = progress.or(task.progress);
         task.status_message = message.or_else(|| task.status_message.clone());
         (task.updated_at, task.changed) = (wall, Some("renew"));
@@ -104,7 +104,7 @@ impl Queue {
 
     /// Answers what is open; how many that were.
     pub(super) fn answer(&mut self, at: usize, responses: &BTreeMap<String, Json>) -> usize {
-        let wall = self.wall;
+        let wall = self.clocks.wall;
         let task = &mut self.tasks[at];
         let mut accepted = 0;
         for (key, response) in responses {
@@ -157,7 +157,7 @@ impl Queue {
     }
 
     pub(super) fn cancel(&mut self, at: usize, reason: &str) {
-        let wall = self.wall;
+        let wall = self.clocks.wall;
         let task = &mut self.tasks[at];
         task.cancel = Some(reason.to_owned());
         (task.updated_at, task.changed) = (wall, Some("cancel"));
@@ -224,12 +224,12 @@ impl Queue {
     }
 
     fn unblock(&mut self, at: usize, parent: TaskId) {
-        let wall = self.wall;
+        let Clocks { wall, elapsed, .. } = self.clocks;
         let task = &mut self.tasks[at];
         task.waits_for.retain(|id| *id != parent);
         task.touched_at = Some(wall);
         if task.waits_for.is_empty() {
-            task.ready_at = task.not_before.map_or(wall, |not_before| not_before.max(wall));
+            task.ready_at = task.ready_at.max(elapsed);
             (task.updated_at, task.changed) = (wall, Some("T10"));
             self.queue(at);
         }
@@ -243,11 +243,12 @@ impl Queue {
         failed_by: Option<FailedBy>,
         clause: &'static str,
     ) {
-        let (wall, steady) = (self.wall, self.steady());
+        let Clocks { wall, elapsed, .. } = self.clocks;
         let task = &mut self.tasks[at];
         task.state = State::Ended(status);
+        task.backoff = None;
         (task.error, task.dead, task.failed_by, task.lease_until) = (error, failed_by.is_some(), failed_by, None);
-        (task.ended_at, task.removed_at) = (wall, steady + micros(task.submit.result_ttl_s));
+        (task.ended_at, task.removed_at) = (wall, elapsed + micros(task.submit.result_ttl_s));
         (task.updated_at, task.changed) = (wall, Some(clause));
         task.waits_for.clear();
         task.open.clear();

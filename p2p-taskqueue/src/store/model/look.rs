@@ -2,7 +2,7 @@
 
 use super::{
     step::Who,
-    task::{Task, Text, as_secs, micros},
+    task::{Micros, State, Task, Text, as_secs, micros},
     world::{Violation, World, broken, hold},
 };
 use crate::{
@@ -59,13 +59,14 @@ impl World {
 
     /// Compares a task with its record, and takes over what the model leaves open.
     pub(super) fn compare(&mut self, at: usize, record: &Record) -> Result<(), Violation> {
-        let (clause, owner) = (self.blame(at), self.peer(Who::Owner));
+        let (clause, owner, clocks) = (self.blame(at), self.peer(Who::Owner), self.queue.clocks);
+        let wall_ahead = clocks.wall_ahead();
         let task = &mut self.queue.tasks[at];
         if let Some((least, most)) = task.backoff {
-            let waits_until = record.not_before.map(micros);
+            let waits_until = record.not_before.map(|date| micros(date) - wall_ahead);
             let fits = waits_until.is_some_and(|until| least <= until && until <= most);
             hold!("backoff", fits, "{:?} is not from {} to {}", record.not_before, as_secs(least), as_secs(most));
-            (task.not_before, task.ready_at) = (waits_until, waits_until.unwrap_or(least));
+            task.ready_at = waits_until.unwrap_or(least);
             task.backoff = None;
         }
         hold!(clause, task.error.fits(record.error.as_deref()), "error {:?} instead of {:?}", record.error, task.error);
@@ -73,7 +74,7 @@ impl World {
         if task.touched_at.is_some_and(|touched_at| touched_at == micros(record.updated_at)) {
             task.updated_at = micros(record.updated_at);
         }
-        let expected = shown(task, owner);
+        let expected = shown(task, owner, wall_ahead);
         hold!(clause, *record == expected, "task {} has {}", task.id, differences(record, &expected));
         task.changed = None;
         Ok(())
@@ -90,9 +91,10 @@ fn differences(observed: &Record, expected: &Record) -> String {
     shown.collect::<Vec<_>>().join("; ")
 }
 
-/// The record that the model expects.
-fn shown(task: &Task, owner: crate::PeerId) -> Record {
+/// The record that the model expects, with dates by the wall clock as it stands now.
+fn shown(task: &Task, owner: crate::PeerId, wall_ahead: Micros) -> Record {
     let submit = task.submit.clone();
+    let not_before = if task.state == State::Delayed { Some(task.ready_at + wall_ahead) } else { task.not_before };
     Record {
         task_id: task.id,
         task_type: submit.task_type,
@@ -104,8 +106,8 @@ fn shown(task: &Task, owner: crate::PeerId) -> Record {
         max_attempts: submit.max_attempts,
         created_at: as_secs(task.created_at),
         updated_at: as_secs(task.updated_at),
-        not_before: task.not_before.map(as_secs),
-        deadline: task.deadline.map(as_secs),
+        not_before: not_before.map(as_secs),
+        deadline: task.deadline.map(|at| as_secs(at + wall_ahead)),
         assigned_worker: task.worker.clone(),
         lease_until: task.lease_until.map(as_secs),
         progress: task.progress,

@@ -161,7 +161,7 @@ impl World {
     pub(super) fn cache_set(&mut self, key: &str, value: u8, ttl_s: Option<f64>) -> Result<(), Violation> {
         let value = if value == 0 { Json::null() } else { json(value) };
         let answer = self.ask(Who::Owner, CacheSet { key: key.to_owned(), value: value.clone(), ttl_s });
-        let expires_at = ttl_s.filter(|ttl_s| *ttl_s > 0.0).map(|ttl_s| self.queue.steady() + micros(ttl_s));
+        let expires_at = ttl_s.filter(|ttl_s| *ttl_s > 0.0).map(|ttl_s| self.queue.clocks.elapsed + micros(ttl_s));
         self.queue.cache.insert(key.to_owned(), (value, expires_at));
         hold!("cache", answer.as_ref().is_ok_and(|stored| stored.evicted == 0), "{answer:?}");
         Ok(())
@@ -225,8 +225,10 @@ impl World {
             Err(error) => return broken("stats", format!("were refused: {error}")),
         };
         let ready = self.queue.tasks.iter().filter(|task| task.state == State::Ready && !task.gone);
-        let oldest =
-            ready.map(|task| task.ready_at).min().map(|at| super::task::as_secs((self.queue.wall - at).max(0)));
+        let oldest = ready
+            .map(|task| task.ready_at)
+            .min()
+            .map(|at| super::task::as_secs((self.queue.clocks.elapsed - at).max(0)));
         let is_near = match (oldest, observed.oldest_queued_s) {
             (Some(expected), Some(observed)) => (expected - observed).abs() < SAME_S,
             (None, None) => true,

@@ -96,9 +96,10 @@ fn subject(durability: Durability, open: impl Fn(StoreOptions) -> Arc<dyn TaskSt
     let manual: Arc<ManualClock> = Arc::clone(&clock);
     let options = StoreOptions::new(owner).with_clock(manual).with_durability(durability);
     let store = open(options.clone());
-    let reopen = Box::new(move |store: Arc<dyn TaskStore>| {
+    let reopen = Box::new(move |store: Arc<dyn TaskStore>, meanwhile: &dyn Fn()| {
         store.close();
         drop(store);
+        meanwhile();
         open(options.clone())
     });
     Subject { store, clock, owner, durability, reopen }

@@ -10,10 +10,7 @@ use crate::{
 
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
-    pub(super) wall: Micros,
-    pub(super) mono: Micros,
-    /// What the steady clock shows more than the monotonic one: since the store was opened, nobody sets it.
-    pub(super) steady_ahead: Micros,
+    pub(super) clocks: Clocks,
     /// In the order of acceptance.
     pub(super) tasks: Vec<Task>,
     keys: Vec<Key>,
@@ -23,6 +20,23 @@ pub(super) struct Queue {
     pub(super) cache: BTreeMap<String, (Json, Option<Micros>)>,
     /// The last place that was given to a task that was ready at once.
     last_place: Micros,
+}
+
+/// What really passes. The model reads no clock of the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clocks {
+    pub(super) wall: Micros,
+    /// Since the process started, without the machine's sleep.
+    pub(super) mono: Micros,
+    /// Since the store was made.
+    pub(super) elapsed: Micros,
+}
+
+impl Clocks {
+    /// What the wall clock shows more than has elapsed: the date of a point in elapsed time.
+    pub(super) const fn wall_ahead(self) -> Micros {
+        self.wall - self.elapsed
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -52,9 +66,7 @@ pub(super) enum Judged {
 impl Queue {
     pub(super) fn new(wall: Micros) -> Self {
         Self {
-            wall,
-            mono: 0,
-            steady_ahead: wall,
+            clocks: Clocks { wall, mono: 0, elapsed: 0 },
             tasks: Vec::new(),
             keys: Vec::new(),
             settings: BTreeMap::new(),
@@ -64,55 +76,61 @@ impl Queue {
         }
     }
 
-    pub(super) const fn steady(&self) -> Micros {
-        self.steady_ahead + self.mono
-    }
-
     /// Where a task is in the list that was not removed.
     pub(super) fn find(&self, id: TaskId) -> Option<usize> {
         self.tasks.iter().position(|task| task.id == id && !task.gone)
     }
 
-    /// Closed and opened again: running tasks keep their lease for one more length of it (clause T8).
+    /// Closed and opened again: a running task keeps its lease for one more length of it, counted from the first opening
+    /// after its worker was heard of (clause T8).
     pub(super) fn reopen(&mut self) {
-        self.steady_ahead = self.wall - self.mono;
+        let Clocks { mono, elapsed, .. } = self.clocks;
         self.last_place = 0;
         for task in self.tasks.iter_mut().filter(|task| task.state == State::Running) {
-            task.lease_end = self.mono + micros(task.lease_s);
+            let kept_until = *task.kept_until.get_or_insert_with(|| elapsed + micros(task.lease_s));
+            task.lease_end = mono + (kept_until - elapsed).max(0);
         }
         self.pass();
     }
 
     /// What time calls for.
     pub(super) fn pass(&mut self) {
-        let (wall, mono, steady) = (self.wall, self.mono, self.steady());
+        let Clocks { wall, mono, elapsed } = self.clocks;
         for at in self
             .each(|task| (task.state == State::Running && task.lease_end <= mono).then_some((task.lease_end, task.id)))
         {
             self.expire(at);
         }
         let is_live = |task: &Task| !matches!(task.state, State::Ended(_));
-        for at in self.each(|task| task.deadline.filter(|deadline| is_live(task) && *deadline <= steady)) {
+        for at in self.each(|task| task.deadline.filter(|deadline| is_live(task) && *deadline <= elapsed)) {
             // Another one's end may have ended it meanwhile.
             if is_live(&self.tasks[at]) {
                 let text = self.tasks[at].error.parts().into_iter().chain(["deadline".to_owned()]).collect();
                 self.end(at, TaskStatus::Failed, Text::Tells(text), Some(FailedBy::Queue), "deadline");
             }
         }
-        for at in self.each(|task| (task.state == State::Delayed && task.ready_at <= wall).then_some(task.ready_at)) {
+        for at in self.each(|task| (task.state == State::Delayed && task.ready_at <= elapsed).then_some(task.ready_at))
+        {
             let ready_at = self.tasks[at].ready_at;
             self.tasks[at].state = State::Ready;
             self.tasks[at].touched_at = Some(wall);
             self.tasks[at].ready_at = self.place(ready_at);
         }
+        let scheduled = |task: &Task| task.not_before.filter(|date| task.state == State::Scheduled && *date <= wall);
+        for at in self.each(scheduled) {
+            // It became ready on its date.
+            let ready_at = elapsed - (wall - self.tasks[at].not_before.unwrap_or(wall));
+            self.tasks[at].state = State::Ready;
+            self.tasks[at].touched_at = Some(wall);
+            self.tasks[at].ready_at = self.place(ready_at);
+        }
         for task in &mut self.tasks {
-            if matches!(task.state, State::Ended(_)) && task.removed_at <= steady && !task.gone {
+            if matches!(task.state, State::Ended(_)) && task.removed_at <= elapsed && !task.gone {
                 (task.gone, task.changed) = (true, Some("T11"));
             }
         }
-        // What is over stays over when the store is opened again on a wall clock that was set back.
-        self.keys.retain(|key| key.expires_at > steady);
-        self.cache.retain(|_, (_, expires_at)| expires_at.is_none_or(|at| at > steady));
+        self.keys.retain(|key| key.expires_at > elapsed);
+        self.cache.retain(|_, (_, expires_at)| expires_at.is_none_or(|at| at > elapsed));
     }
 
     /// The places of those tasks that have an order, in this.
@@ -127,7 +145,7 @@ impl Queue {
 
     /// A task that is ready at once stands behind all that were before.
     fn place(&mut self, ready_at: Micros) -> Micros {
-        if ready_at != self.wall {
+        if ready_at != self.clocks.elapsed {
             return ready_at;
         }
         self.last_place = ready_at.max(self.last_place + 1);
@@ -135,11 +153,11 @@ impl Queue {
     }
 
     pub(super) fn judge(&self, scope: &str, submit: &Submit) -> Judged {
-        let steady = self.steady();
+        let elapsed = self.clocks.elapsed;
         let known = self
             .keys
             .iter()
-            .find(|known| known.scope == scope && has_same_key(&known.content, submit) && known.expires_at > steady);
+            .find(|known| known.scope == scope && has_same_key(&known.content, submit) && known.expires_at > elapsed);
         if let Some(known) = known.filter(|known| content(&known.content) == content(submit)) {
             return Judged::Duplicate(known.id);
         }
@@ -159,25 +177,21 @@ impl Queue {
 
     /// Takes a submit that was judged to be new.
     pub(super) fn accept(&mut self, scope: &str, submit: Submit, id: TaskId) {
-        let (wall, steady) = (self.wall, self.steady());
+        let Clocks { wall, elapsed, .. } = self.clocks;
         if submit.idempotency_key.is_some() {
-            let expires_at = steady + micros(submit.idempotency_window_s);
+            let expires_at = elapsed + micros(submit.idempotency_window_s);
             self.keys.retain(|known| known.scope != scope || !has_same_key(&known.content, &submit));
             self.keys.push(Key { scope: scope.to_owned(), content: submit.clone(), id, expires_at });
         }
-        let not_before = match submit.delay_s {
-            Some(delay_s) if delay_s > 0.0 => Some(wall + micros(delay_s)),
-            _ => submit.not_before.map(micros),
-        };
-        let deadline = submit.deadline_s.map(|deadline_s| steady + micros(deadline_s));
+        let deadline = submit.deadline_s.map(|deadline_s| elapsed + micros(deadline_s));
         self.tasks.push(Task {
             id,
             state: State::Ready,
             gone: false,
             created_at: wall,
-            ready_at: not_before.map_or(wall, |not_before| not_before.max(wall)),
+            ready_at: elapsed + submit.delay_s.map_or(0, micros),
             backoff: None,
-            not_before,
+            not_before: submit.not_before.map(micros),
             deadline,
             waits_for: Vec::new(),
             attempt: 0,
@@ -186,6 +200,7 @@ impl Queue {
             lease_s: 0.0,
             lease_until: None,
             lease_end: 0,
+            kept_until: None,
             cancel: None,
             progress: None,
             status_message: None,
@@ -206,7 +221,7 @@ impl Queue {
         let (waits_for, failed) = self.parents(at);
         if !failed.is_empty() {
             // It was accepted, if only for a moment: what is accepted later stands behind it.
-            if waits_for.is_empty() {
+            if waits_for.is_empty() && self.tasks[at].not_before.is_none_or(|date| date <= wall) {
                 self.place(self.tasks[at].ready_at);
             }
             self.end(at, TaskStatus::Failed, self.reason(&failed), Some(FailedBy::Queue), "T10");
@@ -242,13 +257,17 @@ impl Queue {
         }
     }
 
-    /// Puts a task where it waits for its next attempt, by its `waits_for` and `ready_at`.
+    /// Puts a task where it waits for its next attempt, by its `waits_for`, `ready_at` and, before the first one, `not_before`.
     pub(super) fn queue(&mut self, at: usize) {
+        let Clocks { wall, elapsed, .. } = self.clocks;
         let ready_at = self.tasks[at].ready_at;
+        let is_new = self.tasks[at].fences.is_empty();
         self.tasks[at].state = if !self.tasks[at].waits_for.is_empty() {
             State::Blocked
-        } else if ready_at > self.wall {
+        } else if ready_at > elapsed {
             State::Delayed
+        } else if is_new && self.tasks[at].not_before.is_some_and(|date| date > wall) {
+            State::Scheduled
         } else {
             self.tasks[at].ready_at = self.place(ready_at);
             State::Ready
@@ -257,15 +276,12 @@ impl Queue {
 
     /// Puts a task back that was running, to wait so many seconds, in a range.
     pub(super) fn requeue(&mut self, at: usize, (least_s, most_s): (f64, f64), clause: &'static str) {
-        let wall = self.wall;
+        let Clocks { wall, elapsed, .. } = self.clocks;
         let task = &mut self.tasks[at];
-        let range = (wall + micros(least_s), wall + micros(most_s));
+        let range = (elapsed + micros(least_s), elapsed + micros(most_s));
         task.backoff = (range.0 < range.1).then_some((range.0 - ROUNDING, range.1 + ROUNDING));
         task.ready_at = range.0;
-        if range.1 > wall {
-            task.not_before = Some(range.0);
-        }
-        (task.lease_until, task.updated_at, task.changed) = (None, wall, Some(clause));
+        (task.lease_until, task.kept_until, task.updated_at, task.changed) = (None, None, wall, Some(clause));
         task.open.clear();
         self.queue(at);
     }
@@ -278,13 +294,13 @@ impl Queue {
         if !is_dead || !failed.is_empty() {
             return false;
         }
-        let (wall, steady) = (self.wall, self.steady());
+        let Clocks { wall, elapsed, .. } = self.clocks;
         let task = &mut self.tasks[at];
         (task.attempt, task.dead, task.failed_by) = (0, false, None);
-        (task.not_before, task.backoff, task.ready_at) = (None, None, wall);
+        (task.not_before, task.backoff, task.ready_at) = (None, None, elapsed);
         (task.worker, task.cancel, task.progress, task.status_message, task.result) = (None, None, None, None, None);
         task.answers.clear();
-        task.deadline = task.submit.deadline_s.map(|deadline_s| steady + micros(deadline_s));
+        task.deadline = task.submit.deadline_s.map(|deadline_s| elapsed + micros(deadline_s));
         (task.waits_for, task.updated_at, task.changed) = (waits_for, wall, Some("retry"));
         self.queue(at);
         true
@@ -301,7 +317,7 @@ impl Queue {
 
     /// The ids of ended tasks that pass the filters, the first submitted first, and whether there are more.
     pub(super) fn select(&self, selection: &Selection) -> (Vec<TaskId>, bool) {
-        let ended_by = self.wall - micros(selection.older_than_s);
+        let ended_by = self.clocks.wall - micros(selection.older_than_s);
         let chosen = self.tasks.iter().filter(|task| {
             !task.gone
                 && Some(task.status()) == selection.status
@@ -317,7 +333,7 @@ impl Queue {
 
     pub(super) fn cached(&self, key: &str) -> Option<&Json> {
         let (value, expires_at) = self.cache.get(key)?;
-        expires_at.is_none_or(|at| at > self.steady()).then_some(value)
+        expires_at.is_none_or(|at| at > self.clocks.elapsed).then_some(value)
     }
 }
 

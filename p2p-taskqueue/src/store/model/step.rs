@@ -43,11 +43,24 @@ pub(super) enum Step {
     CacheGet(&'static str),
     CacheHas(&'static str),
     CacheDelete(&'static str),
-    /// Both clocks move on; with `true`, what follows may come before the store has done anything about it.
+    /// All clocks move on; with `true`, what follows may come before the store has done anything about it.
     Advance(f64, bool),
     /// Somebody sets the wall clock.
     Jump(f64),
-    Restart,
+    /// The machine sleeps: the monotonic clock stands still.
+    Sleep(f64),
+    Restart(Restart),
+}
+
+/// What happens while the store is closed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Restart {
+    /// For how long it is closed.
+    pub(super) off_s: f64,
+    /// By how much somebody sets the wall clock meanwhile.
+    pub(super) jump_s: f64,
+    /// Whether the machine starts again, and not only the process.
+    pub(super) reboots: bool,
 }
 
 /// Which of the two peers asks.
@@ -205,8 +218,15 @@ fn time() -> impl Strategy<Value = Step> {
             .prop_map(|(seconds, at_once)| Step::Advance(seconds, at_once)),
         1 => select(vec![4_000.0, 30_000.0, 90_000.0]).prop_map(|seconds| Step::Advance(seconds, false)),
         2 => select(vec![3_600.0, -3_600.0, day, -day]).prop_map(Step::Jump),
-        2 => Just(Step::Restart),
+        2 => select(vec![30.0, 4_000.0, 90_000.0]).prop_map(Step::Sleep),
+        2 => restart().prop_map(Step::Restart),
     ]
+}
+
+fn restart() -> impl Strategy<Value = Restart> {
+    let off_s = select(vec![0.0, 0.0, 0.0, 1.0, 4.0, 30.0, 4_000.0]);
+    let jump_s = select(vec![0.0, 0.0, 0.0, 90_000.0, -90_000.0]);
+    (off_s, jump_s, any::<bool>()).prop_map(|(off_s, jump_s, reboots)| Restart { off_s, jump_s, reboots })
 }
 
 fn manage() -> impl Strategy<Value = Step> {

@@ -7,7 +7,7 @@ use crate::{
     api::{OnParentFailure, Submit},
 };
 
-/// A point in time, in microseconds: of wall time since the Unix epoch, of monotonic time since some moment.
+/// A point in time, in microseconds: of wall time since the Unix epoch, of the other clocks since some moment.
 pub(super) type Micros = i64;
 
 pub(super) const fn as_secs(at: Micros) -> f64 {
@@ -23,6 +23,8 @@ pub(super) fn micros(seconds: f64) -> Micros {
 pub(super) enum State {
     Ready,
     Delayed,
+    /// Its date has to come.
+    Scheduled,
     /// Others have to end first.
     Blocked,
     Running,
@@ -32,7 +34,7 @@ pub(super) enum State {
 impl State {
     pub(super) const fn status(self) -> TaskStatus {
         match self {
-            Self::Ready | Self::Delayed | Self::Blocked => TaskStatus::Queued,
+            Self::Ready | Self::Delayed | Self::Scheduled | Self::Blocked => TaskStatus::Queued,
             Self::Running => TaskStatus::Running,
             Self::Ended(status) => status,
         }
@@ -75,12 +77,12 @@ pub(super) struct Task {
     /// It was removed: nobody finds it any more.
     pub(super) gone: bool,
     pub(super) created_at: Micros,
-    /// From when it is claimable: its place among those of its priority.
+    /// From when it is claimable: its place among those of its priority. In elapsed time, as `deadline` and `removed_at`.
     pub(super) ready_at: Micros,
     /// The time for which it waits lies in this range; which it is will be seen.
     pub(super) backoff: Option<(Micros, Micros)>,
+    /// A date.
     pub(super) not_before: Option<Micros>,
-    /// On the steady clock, as `removed_at`.
     pub(super) deadline: Option<Micros>,
     /// The tasks that it comes after which have to end.
     pub(super) waits_for: Vec<TaskId>,
@@ -92,6 +94,8 @@ pub(super) struct Task {
     pub(super) lease_until: Option<Micros>,
     /// On the monotonic clock.
     pub(super) lease_end: Micros,
+    /// Since the store was opened again after its worker was last heard of: until when the lease is kept.
+    pub(super) kept_until: Option<Micros>,
     /// Somebody asked for it to be called off.
     pub(super) cancel: Option<String>,
     pub(super) progress: Option<f64>,

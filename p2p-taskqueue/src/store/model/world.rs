@@ -5,8 +5,8 @@ use std::{cell::Cell, collections::HashSet, fmt, sync::Arc, time::Duration};
 use futures::executor::block_on;
 
 use super::{
-    queue::Queue,
-    step::{Draft, Hold, Pick, Step, Wait, Want, Which, Who},
+    queue::{Clocks, Queue},
+    step::{Draft, Hold, Pick, Restart, Step, Wait, Want, Which, Who},
     task::{State, micros},
 };
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
     store::{Clock, ManualClock, TaskStore},
 };
 
-/// Closes the store and opens what it left.
-pub(crate) type Reopen = Box<dyn Fn(Arc<dyn TaskStore>) -> Arc<dyn TaskStore>>;
+/// Closes the store, does what happens meanwhile, and opens what the store left.
+pub(crate) type Reopen = Box<dyn Fn(Arc<dyn TaskStore>, &dyn Fn()) -> Arc<dyn TaskStore>>;
 
 /// A store under test, that goes by this clock, of this owner, with no tasks.
 pub(crate) struct Subject {
@@ -72,7 +72,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(subject: Subject) -> Self {
-        let queue = Queue::new(subject.clock.now().wall.as_micros());
+        let queue = Queue::new(subject.clock.read().wall.as_micros());
         let (fences, other) = (HashSet::new(), PeerId::random());
         Self { subject, other, queue, fences, epoch_before: None, clause: "", is_due: Cell::new(false) }
     }
@@ -85,8 +85,9 @@ impl World {
                 continue;
             }
             // All tasks are looked at now and then; those that this step is about, each time.
-            let all =
-                number % LOOK_AT_ALL == 0 || matches!(step, Step::Restart | Step::Jump(_)) || number + 1 == steps.len();
+            let all = number % LOOK_AT_ALL == 0
+                || matches!(step, Step::Restart(_) | Step::Jump(_) | Step::Sleep(_))
+                || number + 1 == steps.len();
             self.look(named, all)?;
         }
         self.subject.store.close();
@@ -131,7 +132,8 @@ impl World {
             Step::CacheDelete(key) => self.cache_delete(key).map(|()| None),
             Step::Advance(seconds, at_once) => self.advance(*seconds, *at_once).map(|()| None),
             Step::Jump(seconds) => self.jump(*seconds).map(|()| None),
-            Step::Restart => self.restart().map(|()| None),
+            Step::Sleep(seconds) => self.sleep(*seconds).map(|()| None),
+            Step::Restart(restart) => self.restart(*restart).map(|()| None),
         }
     }
 
@@ -175,7 +177,8 @@ impl World {
     fn advance(&mut self, seconds: f64, at_once: bool) -> Result<(), Violation> {
         self.catch_up();
         self.clause = "T4";
-        (self.queue.wall, self.queue.mono) = (self.queue.wall + micros(seconds), self.queue.mono + micros(seconds));
+        let Clocks { wall, mono, elapsed } = &mut self.queue.clocks;
+        [wall, mono, elapsed].into_iter().for_each(|clock| *clock += micros(seconds));
         self.subject.clock.advance(Duration::from_secs_f64(seconds));
         self.queue.pass();
         // Removing may take its time, and how long a backoff is has to be seen.
@@ -187,18 +190,44 @@ impl World {
     fn jump(&mut self, seconds: f64) -> Result<(), Violation> {
         self.catch_up();
         self.clause = "T5";
-        self.queue.wall += micros(seconds);
-        self.subject.clock.set_wall(Wall::from_micros(self.queue.wall));
+        self.queue.clocks.wall += micros(seconds);
+        self.subject.clock.set_wall(Wall::from_micros(self.queue.clocks.wall));
         self.queue.pass();
         self.when_passed()
     }
 
-    fn restart(&mut self) -> Result<(), Violation> {
+    fn sleep(&mut self, seconds: f64) -> Result<(), Violation> {
+        self.catch_up();
+        self.clause = "T5";
+        self.queue.clocks.wall += micros(seconds);
+        self.queue.clocks.elapsed += micros(seconds);
+        self.subject.clock.sleep(Duration::from_secs_f64(seconds));
+        self.queue.pass();
+        self.when_passed()
+    }
+
+    /// While the machine is on, nothing but the time that really passes ends a span. What passes while it is off, only the
+    /// wall clock knows.
+    fn restart(&mut self, restart: Restart) -> Result<(), Violation> {
+        let Restart { off_s, jump_s, reboots } = restart;
         self.catch_up();
         self.clause = "T8";
         self.epoch_before = self.fences.iter().map(|fence| fence.epoch).max();
         let store = Arc::clone(&self.subject.store);
-        self.subject.store = (self.subject.reopen)(store);
+        let wall = self.queue.clocks.wall + micros(off_s) + micros(jump_s);
+        let clock = Arc::clone(&self.subject.clock);
+        let meanwhile = || {
+            if reboots {
+                clock.reboot(Duration::from_secs_f64(off_s));
+            } else {
+                clock.advance(Duration::from_secs_f64(off_s));
+                clock.restart();
+            }
+            clock.set_wall(Wall::from_micros(wall));
+        };
+        self.subject.store = (self.subject.reopen)(store, &meanwhile);
+        let passed = if reboots { (wall - self.queue.clocks.wall).max(0) } else { micros(off_s) };
+        self.queue.clocks = Clocks { wall, mono: 0, elapsed: self.queue.clocks.elapsed + passed };
         self.queue.reopen();
         self.when_passed()
     }
@@ -260,7 +289,7 @@ impl World {
         let (delay_s, not_before) = match draft.wait {
             Wait::None => (None, None),
             Wait::Delay(seconds) => (Some(seconds), None),
-            Wait::NotBefore(seconds) => (None, Some(super::task::as_secs(self.queue.wall + micros(seconds)))),
+            Wait::NotBefore(seconds) => (None, Some(super::task::as_secs(self.queue.clocks.wall + micros(seconds)))),
         };
         Submit {
             priority: draft.priority,

@@ -1,7 +1,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::row::{Checksum, Columns, RowError};
-use crate::{engine::Wall, store::CacheRow};
+use crate::{engine::Elapsed, store::CacheRow};
 
 /// Bytes of all values with their keys.
 pub(super) fn bytes(connection: &Connection) -> Result<u64, RowError> {
@@ -31,7 +31,7 @@ pub(super) fn find(connection: &Connection, key: &str) -> Result<Option<CacheRow
 pub(super) fn read(row: &Row<'_>) -> Result<(String, CacheRow), RowError> {
     let mut columns = Columns::new(row);
     let (key, _bytes): (String, i64) = (columns.take()?, columns.take()?);
-    let (expires_at, used_at) = (columns.wall_if_any()?, columns.wall()?);
+    let (expires_at, used_at) = (columns.elapsed_if_any()?, columns.elapsed()?);
     let sum: i64 = columns.take()?;
     let row = CacheRow { value: columns.json()?, expires_at, used_at };
     if sum == i64::from(cache_sum(&key, &row)) { Ok((key, row)) } else { Err(RowError::Damaged) }
@@ -42,7 +42,7 @@ pub(super) fn put(connection: &Connection, key: &str, row: &CacheRow) -> rusqlit
     connection.prepare_cached("REPLACE INTO cache VALUES(?,?,?,?,?,?)")?.execute((
         key,
         bytes,
-        row.expires_at.map(Wall::as_micros),
+        row.expires_at.map(Elapsed::as_micros),
         row.used_at.as_micros(),
         cache_sum(key, row),
         row.value.get(),
@@ -50,7 +50,7 @@ pub(super) fn put(connection: &Connection, key: &str, row: &CacheRow) -> rusqlit
     Ok(())
 }
 
-pub(super) fn touch(connection: &Connection, key: &str, used_at: Wall) -> rusqlite::Result<()> {
+pub(super) fn touch(connection: &Connection, key: &str, used_at: Elapsed) -> rusqlite::Result<()> {
     connection.prepare_cached("UPDATE cache SET used_at=? WHERE key=?")?.execute((used_at.as_micros(), key))?;
     Ok(())
 }
@@ -70,16 +70,16 @@ pub(super) fn least_used(connection: &Connection, count_max: usize) -> Result<Ve
 }
 
 /// Values whose time has ended, with their bytes.
-pub(super) fn expired(connection: &Connection, by: Wall, count_max: usize) -> Result<Vec<(String, u64)>, RowError> {
+pub(super) fn expired(connection: &Connection, by: Elapsed, count_max: usize) -> Result<Vec<(String, u64)>, RowError> {
     let sql = "SELECT key,bytes FROM cache WHERE expires_at<=?1 ORDER BY expires_at LIMIT ?2";
     listed(connection, sql, [by.as_micros(), limit(count_max)])
 }
 
-pub(super) fn first_expiry(connection: &Connection) -> rusqlite::Result<Option<Wall>> {
+pub(super) fn first_expiry(connection: &Connection) -> rusqlite::Result<Option<Elapsed>> {
     let first: Option<i64> = connection
         .prepare_cached("SELECT min(expires_at) FROM cache WHERE expires_at IS NOT NULL")?
         .query_row([], |row| row.get(0))?;
-    Ok(first.map(Wall::from_micros))
+    Ok(first.map(Elapsed::from_micros))
 }
 
 fn listed(
@@ -104,5 +104,5 @@ fn limit(count_max: usize) -> i64 {
 /// When it was last used is left out: it is noted at each use, without the value at hand, and decides only what goes
 /// first when the cache is full.
 fn cache_sum(key: &str, row: &CacheRow) -> u32 {
-    Checksum::new().text(key).wall_if_any(row.expires_at).finish_with(Some(row.value.get()))
+    Checksum::new().text(key).elapsed_if_any(row.expires_at).finish_with(Some(row.value.get()))
 }

@@ -1,7 +1,7 @@
 use rusqlite::Connection;
 
 use super::row::{Checksum, Columns, RowError};
-use crate::{engine::Wall, store::KeyRow};
+use crate::{engine::Elapsed, store::KeyRow};
 
 /// Finds an idempotency key.
 pub(super) fn find(connection: &Connection, scope: &str, key: &str) -> Result<Option<KeyRow>, RowError> {
@@ -13,7 +13,7 @@ pub(super) fn find(connection: &Connection, scope: &str, key: &str) -> Result<Op
 
 /// Reads the columns behind the key.
 pub(super) fn read(scope: &str, key: &str, columns: &mut Columns<'_, '_>) -> Result<KeyRow, RowError> {
-    let row = KeyRow { content: columns.take()?, id: columns.id()?, expires_at: columns.wall()? };
+    let row = KeyRow { content: columns.take()?, id: columns.id()?, expires_at: columns.elapsed()? };
     columns.checked(key_sum(scope, key, &row))?;
     Ok(row)
 }
@@ -31,7 +31,7 @@ pub(super) fn put(connection: &Connection, scope: &str, key: &str, row: &KeyRow)
 }
 
 /// Removes keys whose time has ended; answers how many.
-pub(super) fn remove(connection: &Connection, by: Wall, count_max: usize) -> rusqlite::Result<usize> {
+pub(super) fn remove(connection: &Connection, by: Elapsed, count_max: usize) -> rusqlite::Result<usize> {
     connection
         .prepare_cached(
             "DELETE FROM idempotency WHERE (scope,key) IN \
@@ -40,14 +40,14 @@ pub(super) fn remove(connection: &Connection, by: Wall, count_max: usize) -> rus
         .execute((by.as_micros(), i64::try_from(count_max).unwrap_or(i64::MAX)))
 }
 
-pub(super) fn first_expiry(connection: &Connection) -> rusqlite::Result<Option<Wall>> {
+pub(super) fn first_expiry(connection: &Connection) -> rusqlite::Result<Option<Elapsed>> {
     let first: Option<i64> =
         connection.prepare_cached("SELECT min(expires_at) FROM idempotency")?.query_row([], |row| row.get(0))?;
-    Ok(first.map(Wall::from_micros))
+    Ok(first.map(Elapsed::from_micros))
 }
 
 fn key_sum(scope: &str, key: &str, row: &KeyRow) -> u32 {
     let mut sum = Checksum::new();
-    sum.text(scope).text(key).bytes(Some(&row.content)).bytes(Some(row.id.as_bytes())).wall(row.expires_at);
+    sum.text(scope).text(key).bytes(Some(&row.content)).bytes(Some(row.id.as_bytes())).elapsed(row.expires_at);
     sum.finish()
 }

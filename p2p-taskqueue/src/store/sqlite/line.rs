@@ -7,7 +7,7 @@ use super::{
     row::{Checksum, Columns, RowError, insert_place, read_place},
 };
 use crate::{
-    engine::Wall,
+    engine::Elapsed,
     store::{Fault, Place, Seq, TaskRow},
 };
 
@@ -119,7 +119,7 @@ fn lane_behind(connection: &Connection, lane: &[u8]) -> rusqlite::Result<Option<
 
 /// Since when the oldest ready task is ready. The tree has one run for each line and priority, and the first of a run is
 /// its oldest: this steps from run to run, up to [`RUNS_MAX`], which is exact for any usual number of lines.
-pub(super) fn oldest_ready(connection: &Connection) -> rusqlite::Result<Option<Wall>> {
+pub(super) fn oldest_ready(connection: &Connection) -> rusqlite::Result<Option<Elapsed>> {
     let mut lower = connection.prepare_cached(
         "SELECT lane,priority,ready_at FROM line WHERE lane=? AND priority<? ORDER BY priority DESC,ready_at LIMIT 1",
     )?;
@@ -140,7 +140,7 @@ pub(super) fn oldest_ready(connection: &Connection) -> rusqlite::Result<Option<W
         oldest = Some(oldest.map_or(ready_at, |oldest| oldest.min(ready_at)));
         at = (lane, priority);
     }
-    Ok(oldest.map(Wall::from_micros))
+    Ok(oldest.map(Elapsed::from_micros))
 }
 
 /// Changes of `block` that are written once, before the commit.
@@ -222,7 +222,7 @@ pub(super) const fn block_of(seq: Seq) -> i64 {
 }
 
 /// Where a task stands in its line, or would.
-pub(super) const fn place_of(row: &TaskRow, ready_at: Wall) -> Place {
+pub(super) const fn place_of(row: &TaskRow, ready_at: Elapsed) -> Place {
     Place { priority: Reverse(row.spec.priority), ready_at, id: row.spec.id, seq: row.seq }
 }
 

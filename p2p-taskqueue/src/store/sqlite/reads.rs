@@ -12,7 +12,7 @@ use super::{
 use crate::{
     PeerId, QueueError,
     api::{List, Selection},
-    engine::{Lane, Phase, Record, Standing, Wall},
+    engine::{Elapsed, Lane, Phase, Record, Standing, Wall},
     store::{CacheRow, Page, Reads, Seq, StoreError, TaskRow, TypeRow, paging::gather},
     task::{Json, TaskId},
 };
@@ -48,7 +48,7 @@ impl Reads for SqliteReads {
         types::all(&self.connection).map_err(|error| reading_row("the count of a task type", &error))
     }
 
-    fn oldest_ready(&mut self) -> Result<Option<Wall>, QueueError> {
+    fn oldest_ready(&mut self) -> Result<Option<Elapsed>, QueueError> {
         let snapshot = self.connection.unchecked_transaction().map_err(|error| reading(&error))?;
         line::oldest_ready(&snapshot).map_err(|error| reading(&error))
     }
@@ -114,7 +114,7 @@ pub(super) fn record(snapshot: &Connection, seq: Seq) -> Result<Option<Record>, 
     Ok(Some(Record { spec, payload, standing, result }))
 }
 
-fn in_line(snapshot: &Connection, row: &TaskRow, ready_at: Wall) -> Result<(), RowError> {
+fn in_line(snapshot: &Connection, row: &TaskRow, ready_at: Elapsed) -> Result<(), RowError> {
     let place = line::place_of(row, ready_at);
     let stands = line::stands(snapshot, &Lane::of(&row.spec).to_text(), &place)?;
     if stands { Ok(()) } else { Err(RowError::Damaged) }

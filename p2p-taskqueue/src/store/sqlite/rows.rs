@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     PeerId,
-    engine::{Ended, Live, Phase, Wall},
-    store::{CacheRow, Fault, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow},
+    engine::{Elapsed, Ended, Live, Phase},
+    store::{CacheRow, Due, Fault, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow},
     task::{Json, TaskId},
 };
 
@@ -198,19 +198,19 @@ impl Rows for SqliteRows {
         line::next_lane(&self.connection, behind)
     }
 
-    fn set_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault> {
-        Ok(timer::set(&self.connection, timer, at, seq)?)
+    fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
+        Ok(timer::set(&self.connection, due, seq)?)
     }
 
-    fn clear_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault> {
-        Ok(timer::clear(&self.connection, timer, at, seq)?)
+    fn clear_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
+        Ok(timer::clear(&self.connection, due, seq)?)
     }
 
-    fn due(&mut self, timer: Timer, by: Wall, count_max: usize) -> Result<Vec<(Wall, Seq)>, Fault> {
-        timer::due(&self.connection, timer, by, count_max)
+    fn due(&mut self, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>, Fault> {
+        timer::due(&self.connection, by, count_max)
     }
 
-    fn first_due(&mut self, timer: Timer) -> Result<Option<Wall>, Fault> {
+    fn first_due(&mut self, timer: Timer) -> Result<Option<Due>, Fault> {
         timer::first_due(&self.connection, timer)
     }
 
@@ -238,11 +238,11 @@ impl Rows for SqliteRows {
         Ok(key::put(&self.connection, scope, key, row)?)
     }
 
-    fn remove_keys(&mut self, by: Wall, count_max: usize) -> Result<usize, Fault> {
+    fn remove_keys(&mut self, by: Elapsed, count_max: usize) -> Result<usize, Fault> {
         Ok(key::remove(&self.connection, by, count_max)?)
     }
 
-    fn first_key_expiry(&mut self) -> Result<Option<Wall>, Fault> {
+    fn first_key_expiry(&mut self) -> Result<Option<Elapsed>, Fault> {
         Ok(key::first_expiry(&self.connection)?)
     }
 
@@ -278,7 +278,7 @@ impl Rows for SqliteRows {
         Ok(cache::put(&self.connection, key, row)?)
     }
 
-    fn touch_cached(&mut self, key: &str, used_at: Wall) -> Result<(), Fault> {
+    fn touch_cached(&mut self, key: &str, used_at: Elapsed) -> Result<(), Fault> {
         Ok(cache::touch(&self.connection, key, used_at)?)
     }
 
@@ -290,11 +290,11 @@ impl Rows for SqliteRows {
         Ok(cache::least_used(&self.connection, count_max)?)
     }
 
-    fn cache_expired(&mut self, by: Wall, count_max: usize) -> Result<Vec<(String, u64)>, Fault> {
+    fn cache_expired(&mut self, by: Elapsed, count_max: usize) -> Result<Vec<(String, u64)>, Fault> {
         Ok(cache::expired(&self.connection, by, count_max)?)
     }
 
-    fn first_cache_expiry(&mut self) -> Result<Option<Wall>, Fault> {
+    fn first_cache_expiry(&mut self) -> Result<Option<Elapsed>, Fault> {
         Ok(cache::first_expiry(&self.connection)?)
     }
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use super::{fault::opening, files::private_file, log, migrate, note};
 use crate::store::StoreError;
 
-/// The tables of schema version 3. What a version adds stands last, so that a migrated table is the same as a new one.
+/// The tables of schema version 4. What a version adds stands last, so that a migrated table is the same as a new one.
 ///
 /// A submit writes `task` and `line`, a claim moves the place in `line` to a row of `live`, and the end moves that to
 /// `finished`: two or three trees each, and all but the index on `task.id` are written at one end. `seq`, the order of
@@ -16,7 +16,8 @@ use crate::store::StoreError;
 pub(super) const TABLES: &str = "
 CREATE TABLE meta (
   only INTEGER PRIMARY KEY CHECK (only = 0), store BLOB NOT NULL,
-  epoch INTEGER NOT NULL, batch INTEGER NOT NULL, next_seq INTEGER NOT NULL, crc INTEGER NOT NULL
+  epoch INTEGER NOT NULL, batch INTEGER NOT NULL, next_seq INTEGER NOT NULL, crc INTEGER NOT NULL,
+  elapsed INTEGER, wall INTEGER, uptime INTEGER, boot BLOB
 ) STRICT;
 
 CREATE TABLE task (
@@ -34,7 +35,7 @@ CREATE TABLE live (
   deadline INTEGER, waiting INTEGER NOT NULL, attempt INTEGER NOT NULL, fence_epoch INTEGER, fence_counter INTEGER,
   worker TEXT, lease_s REAL NOT NULL, lease_until INTEGER, cancel TEXT, progress REAL, status_message TEXT, error TEXT,
   updated_at INTEGER NOT NULL, max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
-  crc INTEGER NOT NULL, inputs TEXT
+  crc INTEGER NOT NULL, inputs TEXT, kept_until INTEGER
 ) STRICT;
 
 CREATE TABLE finished (
@@ -203,7 +204,7 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 const APPLICATION_ID: i64 = 0x746d_7368;
 
 /// Raised by every change of the tables; each released version opens here.
-pub(super) const SCHEMA_VERSION: i64 = 3;
+pub(super) const SCHEMA_VERSION: i64 = 4;
 
 /// Only a program that is not ours (a shell, a backup) can hold the file: wait a moment, then say so.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);

@@ -4,73 +4,64 @@ use super::{
     fault::pass_over,
     row::{Checksum, Columns, RowError},
 };
-use crate::{
-    engine::Wall,
-    store::{Fault, Seq, Timer},
-};
+use crate::store::{Due, Fault, Seq, Timer};
 
-pub(super) fn set(connection: &Connection, timer: Timer, at: Wall, seq: Seq) -> rusqlite::Result<()> {
-    let sum = timer_sum(kind(timer), at, seq);
+pub(super) fn set(connection: &Connection, due: Due, seq: Seq) -> rusqlite::Result<()> {
     connection.prepare_cached("REPLACE INTO timer VALUES(?,?,?,?)")?.execute((
-        kind(timer),
-        at.as_micros(),
+        kind(due.timer()),
+        due.as_micros(),
         seq,
-        sum,
+        timer_sum(due, seq),
     ))?;
     Ok(())
 }
 
-pub(super) fn clear(connection: &Connection, timer: Timer, at: Wall, seq: Seq) -> rusqlite::Result<()> {
+pub(super) fn clear(connection: &Connection, due: Due, seq: Seq) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM timer WHERE kind=? AND at=? AND seq=?")?.execute((
-        kind(timer),
-        at.as_micros(),
+        kind(due.timer()),
+        due.as_micros(),
         seq,
     ))?;
     Ok(())
 }
 
 /// Whether it is set.
-pub(super) fn is_set(connection: &Connection, timer: Timer, at: Wall, seq: Seq) -> rusqlite::Result<bool> {
+pub(super) fn is_set(connection: &Connection, due: Due, seq: Seq) -> rusqlite::Result<bool> {
     let sum: Option<i64> = connection
         .prepare_cached("SELECT crc FROM timer WHERE kind=? AND at=? AND seq=?")?
-        .query_row((kind(timer), at.as_micros(), seq), |row| row.get(0))
+        .query_row((kind(due.timer()), due.as_micros(), seq), |row| row.get(0))
         .optional()?;
-    Ok(sum == Some(i64::from(timer_sum(kind(timer), at, seq))))
+    Ok(sum == Some(i64::from(timer_sum(due, seq))))
 }
 
-/// The first timers that end at `by` or before.
-pub(super) fn due(
-    connection: &Connection,
-    timer: Timer,
-    by: Wall,
-    count_max: usize,
-) -> Result<Vec<(Wall, Seq)>, Fault> {
+/// The first timers of a kind that end at `by` or before.
+pub(super) fn due(connection: &Connection, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>, Fault> {
     let mut statement =
         connection.prepare_cached("SELECT at,seq,crc FROM timer WHERE kind=? AND at<=? ORDER BY at,seq")?;
-    let mut rows = statement.query((kind(timer), by.as_micros()))?;
+    let mut rows = statement.query((kind(by.timer()), by.as_micros()))?;
     let mut due = Vec::new();
     while due.len() < count_max
         && let Some(row) = rows.next()?
     {
-        due.extend(usable(timer, row)?);
+        due.extend(usable(by.timer(), row)?);
     }
     Ok(due)
 }
 
-/// When the first timer ends.
-pub(super) fn first_due(connection: &Connection, timer: Timer) -> Result<Option<Wall>, Fault> {
+/// When the first timer of a kind ends.
+pub(super) fn first_due(connection: &Connection, timer: Timer) -> Result<Option<Due>, Fault> {
     let mut statement = connection.prepare_cached("SELECT at,seq,crc FROM timer WHERE kind=? ORDER BY at,seq")?;
     let mut rows = statement.query([kind(timer)])?;
     while let Some(row) = rows.next()? {
-        if let Some((at, _)) = usable(timer, row)? {
-            return Ok(Some(at));
+        if let Some((due, _)) = usable(timer, row)? {
+            return Ok(Some(due));
         }
     }
     Ok(None)
 }
 
-fn usable(timer: Timer, row: &Row<'_>) -> Result<Option<(Wall, Seq)>, Fault> {
-    match read(kind(timer), row) {
+fn usable(timer: Timer, row: &Row<'_>) -> Result<Option<(Due, Seq)>, Fault> {
+    match read(timer, row) {
         Ok(found) => Ok(Some(found)),
         Err(RowError::Damaged) => {
             pass_over("timer", row.get(1).ok());
@@ -81,15 +72,20 @@ fn usable(timer: Timer, row: &Row<'_>) -> Result<Option<(Wall, Seq)>, Fault> {
 }
 
 /// Reads the time, the task and the checksum of a timer of this kind.
-pub(super) fn read(kind: i64, row: &Row<'_>) -> Result<(Wall, Seq), RowError> {
+pub(super) fn read(timer: Timer, row: &Row<'_>) -> Result<(Due, Seq), RowError> {
     let mut columns = Columns::new(row);
-    let (at, seq) = (columns.wall()?, columns.take()?);
-    columns.checked(timer_sum(kind, at, seq))?;
-    Ok((at, seq))
+    let (due, seq) = (timer.at(columns.take()?), columns.take()?);
+    columns.checked(timer_sum(due, seq))?;
+    Ok((due, seq))
 }
 
-fn timer_sum(kind: i64, at: Wall, seq: Seq) -> u32 {
-    Checksum::new().int(kind).wall(at).int(seq).finish()
+fn timer_sum(due: Due, seq: Seq) -> u32 {
+    Checksum::new().int(kind(due.timer())).int(due.as_micros()).int(seq).finish()
+}
+
+/// The kind of this number.
+pub(super) fn of_kind(number: i64) -> Option<Timer> {
+    Timer::ALL.into_iter().find(|timer| kind(*timer) == number)
 }
 
 pub(super) const fn kind(timer: Timer) -> i64 {
@@ -97,5 +93,6 @@ pub(super) const fn kind(timer: Timer) -> i64 {
         Timer::Ready => 0,
         Timer::Deadline => 1,
         Timer::Removal => 2,
+        Timer::Date => 3,
     }
 }

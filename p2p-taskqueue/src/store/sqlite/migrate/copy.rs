@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     PeerId,
-    engine::{Ended, Lane, Live, Phase, Spec, Wall},
-    store::{KeyRow, Meta, Seq, TaskRow, Timer, TypeRow},
+    engine::{Elapsed, Ended, Lane, Live, Phase, Spec},
+    store::{Due, KeyRow, Meta, Seq, TaskRow, TypeRow},
     task::{Json, TaskId, TaskStatus},
 };
 
@@ -32,7 +32,8 @@ pub(super) fn everything(connection: &Connection) -> rusqlite::Result<()> {
     routes(connection)?;
     let numbers = connection.query_row("SELECT epoch, batch, next_seq FROM old_meta", [], |row| {
         let (epoch, batch): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(Meta { epoch: epoch.cast_unsigned(), batch: batch.cast_unsigned(), next_seq: row.get(2)? })
+        let (epoch, batch) = (epoch.cast_unsigned(), batch.cast_unsigned());
+        Ok(Meta { epoch, batch, next_seq: row.get(2)?, clocks: None })
     })?;
     meta::insert(connection, &numbers)
 }
@@ -76,7 +77,7 @@ impl Copy<'_> {
             Some(Stood::Live(live)) => Some(live),
             _ => None,
         };
-        let ready_at = live.map_or(spec.created_at, |live| live.ready_at);
+        let ready_at = live.map_or_else(|| old::elapsed(spec.created_at), |live| live.ready_at);
         let row = TaskRow { seq, ready_at, not_before: live.and_then(|live| live.not_before), spec, payload };
         insert_task(self.connection, &row)?;
         let status = match stood {
@@ -86,7 +87,7 @@ impl Copy<'_> {
             }
             Some(Stood::Ended(ended, result)) => {
                 insert_ended(self.connection, seq, row.spec.id, &ended, result.as_ref())?;
-                timer::set(self.connection, Timer::Removal, ended.expires_at, seq)?;
+                timer::set(self.connection, Due::Removal(ended.expires_at), seq)?;
                 ended.status
             }
             None => {
@@ -132,8 +133,8 @@ impl Copy<'_> {
                 line::join(self.connection, &Lane::of(&row.spec).to_text(), &place)?;
                 self.blocks.joined(seq);
             }
-            Phase::Delayed => timer::set(self.connection, Timer::Ready, live.ready_at, seq)?,
-            Phase::Running | Phase::Blocked => {}
+            Phase::Delayed => timer::set(self.connection, Due::Ready(live.ready_at), seq)?,
+            Phase::Scheduled | Phase::Running | Phase::Blocked => {}
         }
         Ok(())
     }
@@ -158,7 +159,7 @@ fn keys(connection: &Connection) -> rusqlite::Result<()> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (scope, key): (String, String) = (row.get(0)?, row.get(1)?);
-        let (id, expires_at) = (TaskId::from_bytes(row.get(3)?), Wall::from_micros(row.get(4)?));
+        let (id, expires_at) = (TaskId::from_bytes(row.get(3)?), Elapsed::from_micros(row.get(4)?));
         key::put(connection, &scope, &key, &KeyRow { content: row.get(2)?, id, expires_at })?;
     }
     Ok(())
@@ -193,7 +194,7 @@ FROM old_task WHERE seq = ?";
 const DAMAGED_LIVE: &str = "
 INSERT OR IGNORE INTO live SELECT ~seq, id, phase, ready_at, not_before, NULL, 0, attempt, fence_epoch, fence_counter,
   worker, lease_s, lease_until, cancel, progress, status_message, error, updated_at, max_attempts, backoff_s,
-  result_ttl_s, -1, NULL
+  result_ttl_s, -1, NULL, NULL
 FROM old_live WHERE seq = ?";
 const DAMAGED_FINISHED: &str = "
 INSERT OR IGNORE INTO finished SELECT seq, id, status, at, expires_at, not_before, NULL, attempt, fence_epoch,

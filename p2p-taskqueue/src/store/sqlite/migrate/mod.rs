@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::schema;
 
 /// The versions that are migrated.
-pub(super) const OLD_VERSIONS: [i64; 2] = [FIRST_VERSION, 2];
+pub(super) const OLD_VERSIONS: [i64; 3] = [FIRST_VERSION, 2, 3];
 
 /// Brings the tables of an old version to the current ones, all in one transaction: it is done, or the file is as it was.
 /// Everything is kept: leases, keys, routes, and rows that are damaged, which stay so.
@@ -20,19 +20,31 @@ pub(super) fn migrate(connection: &Connection, found: i64) -> rusqlite::Result<(
         copy::everything(&transaction)?;
         transaction.execute_batch(REMOVE)?;
     } else {
-        transaction.execute_batch(WIDEN)?;
+        if found == 2 {
+            transaction.execute_batch(WIDEN_2)?;
+        }
+        transaction.execute_batch(WIDEN_3)?;
     }
     schema::mark(&transaction)?;
     transaction.commit()
 }
 
-/// Its tables are other ones; those of version 2 only lack columns.
+/// Its tables are other ones; those of later versions only lack columns.
 const FIRST_VERSION: i64 = 1;
 
 /// What version 3 has more than version 2. The rows stay as they are: a column that is not there reads as nothing.
-const WIDEN: &str = "
+const WIDEN_2: &str = "
 ALTER TABLE task ADD COLUMN submitter TEXT;
 ALTER TABLE live ADD COLUMN inputs TEXT;
+";
+
+/// What version 4 has more than version 3. Its spans run on elapsed time, which goes on from the wall time that they had.
+const WIDEN_3: &str = "
+ALTER TABLE meta ADD COLUMN elapsed INTEGER;
+ALTER TABLE meta ADD COLUMN wall INTEGER;
+ALTER TABLE meta ADD COLUMN uptime INTEGER;
+ALTER TABLE meta ADD COLUMN boot BLOB;
+ALTER TABLE live ADD COLUMN kept_until INTEGER;
 ";
 
 /// Makes room for the new tables.

@@ -6,7 +6,7 @@ use super::super::row::{Checksum, Columns, RowError};
 use crate::{
     PeerId,
     api::OnParentFailure,
-    engine::{Ended, Live, Phase, Spec, Terms},
+    engine::{Elapsed, Ended, Live, Phase, Spec, Terms, Wall},
     store::Seq,
     task::{Fence, TaskId, TaskStatus},
 };
@@ -60,7 +60,7 @@ pub(super) fn read_live(row: &Row<'_>) -> Result<(TaskId, Live), RowError> {
     };
     let live = Live {
         phase,
-        ready_at: columns.wall()?,
+        ready_at: columns.elapsed()?,
         not_before: columns.wall_if_any()?,
         deadline: None,
         waiting: 0,
@@ -69,6 +69,7 @@ pub(super) fn read_live(row: &Row<'_>) -> Result<(TaskId, Live), RowError> {
         worker: columns.take()?,
         lease_s: columns.take()?,
         lease_until: columns.wall_if_any()?,
+        kept_until: None,
         cancel: columns.take()?,
         progress: columns.take()?,
         status_message: columns.take()?,
@@ -97,7 +98,7 @@ pub(super) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<String>
             _ => return Err(RowError::Damaged),
         },
         at: columns.wall()?,
-        expires_at: columns.wall()?,
+        expires_at: columns.elapsed()?,
         not_before: columns.wall_if_any()?,
         deadline: None,
         attempt: columns.take()?,
@@ -113,12 +114,17 @@ pub(super) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<String>
     let result: Option<String> = columns.take()?;
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).int(number);
-    sum.wall_if_any(Some(ended.at)).wall_if_any(Some(ended.expires_at)).wall_if_any(ended.not_before);
+    sum.wall_if_any(Some(ended.at)).elapsed_if_any(Some(ended.expires_at)).wall_if_any(ended.not_before);
     sum.int(ended.attempt);
     feed_fence(&mut sum, ended.fence);
     sum.text_if_any(ended.worker.as_ref()).real_if_any(ended.progress).text_if_any(ended.status_message.as_ref());
     sum.text_if_any(ended.error.as_ref()).int(ended.dead).text_if_any(result.as_ref());
     if stored == i64::from(sum.finish()) { Ok((id, ended, result)) } else { Err(RowError::Damaged) }
+}
+
+/// Elapsed time began as wall time: see [`Elapsed`].
+pub(super) const fn elapsed(wall: Wall) -> Elapsed {
+    Elapsed::from_micros(wall.as_micros())
 }
 
 fn task_sum(seq: Seq, spec: &Spec, payload: &str) -> u32 {
@@ -133,7 +139,7 @@ fn task_sum(seq: Seq, spec: &Spec, payload: &str) -> u32 {
 }
 
 fn feed_live(sum: &mut Checksum, live: &Live) {
-    sum.wall_if_any(Some(live.ready_at)).wall_if_any(live.not_before).int(live.attempt);
+    sum.elapsed_if_any(Some(live.ready_at)).wall_if_any(live.not_before).int(live.attempt);
     feed_fence(sum, live.fence);
     sum.text_if_any(live.worker.as_ref()).real(live.lease_s).wall_if_any(live.lease_until);
     sum.text_if_any(live.cancel.as_ref()).real_if_any(live.progress).text_if_any(live.status_message.as_ref());

@@ -15,8 +15,8 @@ use super::{
     salvage::{Lost, Salvage, Salvaged, Stands},
 };
 use crate::{
-    engine::{Lane, Live, Phase},
-    store::{Meta, Seq, TaskRow, Timer, TypeRow},
+    engine::{EPOCH_RANDOM_BITS, Lane, Live, Phase},
+    store::{Due, Meta, Seq, TaskRow, TypeRow},
     task::{TaskId, TaskStatus},
 };
 
@@ -39,9 +39,9 @@ pub(super) fn rebuild(
     rebuild.blocks.save(&transaction)?;
     rebuild.settings(old)?;
     rebuild.others(old)?;
-    let epoch = rebuild.epoch.saturating_add(LEAP);
+    let epoch = rebuild.epoch.saturating_add(EPOCHS_LEAP);
     let next_seq = salvage.last().saturating_add(LEAP.cast_signed());
-    meta::insert(&transaction, &Meta { epoch, next_seq, batch: numbers.batch + 1 })?;
+    meta::insert(&transaction, &Meta { epoch, next_seq, batch: numbers.batch + 1, ..numbers })?;
     schema::mark(&transaction)?;
     transaction.commit()
 }
@@ -78,7 +78,7 @@ impl Rebuild<'_> {
         match stands {
             Stands::Ended(ended, result) => {
                 insert_ended(self.new, seq, id, &ended, result.as_ref())?;
-                timer::set(self.new, Timer::Removal, ended.expires_at, seq)?;
+                timer::set(self.new, Due::Removal(ended.expires_at), seq)?;
                 self.seen(ended.fence.map(|fence| fence.epoch));
                 self.count(row, ended.status);
             }
@@ -102,12 +102,13 @@ impl Rebuild<'_> {
         let live = if live.phase == Phase::Blocked { self.blocked(row, live)? } else { live };
         put_live(self.new, row.seq, row.spec.id, &live)?;
         if let Some(deadline) = live.deadline {
-            timer::set(self.new, Timer::Deadline, deadline, row.seq)?;
+            timer::set(self.new, Due::Deadline(deadline), row.seq)?;
         }
-        match live.phase {
-            Phase::Ready => self.join(row, &live)?,
-            Phase::Delayed => timer::set(self.new, Timer::Ready, live.ready_at, row.seq)?,
-            Phase::Running | Phase::Blocked => {}
+        if live.phase == Phase::Ready {
+            self.join(row, &live)?;
+        }
+        if let Some(due) = Due::claimable(&live) {
+            timer::set(self.new, due, row.seq)?;
         }
         self.count(row, live.status());
         Ok(())
@@ -218,6 +219,9 @@ impl Rebuild<'_> {
     }
 }
 
-/// Epochs and sequence numbers that may have been given and are no longer known: more than a store is opened, or takes
-/// tasks, in the commits that a log can lose.
+/// Sequence numbers that may have been given and are no longer known: more than a store takes tasks in the commits that a
+/// log can lose.
 const LEAP: u64 = 1 << 20;
+
+/// The same for epochs, which count the openings of a store above their random bits.
+const EPOCHS_LEAP: u64 = 1024 << EPOCH_RANDOM_BITS;

@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, Row};
 
-use super::super::{find, line, row::LiveRow};
+use super::super::{find, line, row::LiveRow, timer};
 use crate::{
-    engine::{Ended, Lane, Live, Phase, Wall},
-    store::{Seq, TaskRow},
+    engine::{Ended, Lane, Live, Phase},
+    store::{Due, Seq, TaskRow, Timer},
     task::{Json, TaskId},
 };
 
@@ -33,8 +33,8 @@ pub(super) struct Salvage<'a> {
     connection: &'a Connection,
     /// Tasks whose end something notes; if the row of it is gone, they still must not run again.
     ended: HashSet<Seq>,
-    /// Tasks that were to become claimable at a time.
-    delayed: HashMap<Seq, Wall>,
+    /// Tasks that were to become claimable by themselves, and when.
+    waiting: HashMap<Seq, Due>,
     /// Every task that anything knows of: their own rows may be gone.
     known: BTreeMap<Seq, TaskId>,
     /// No task has a higher number.
@@ -50,11 +50,14 @@ impl<'a> Salvage<'a> {
                 Ok(())
             });
         }
-        let mut delayed = HashMap::new();
-        each(connection, "SELECT seq,at FROM timer WHERE kind=0", &mut |row| {
-            delayed.insert(row.get(0)?, Wall::from_micros(row.get(1)?));
-            Ok(())
-        });
+        let mut waiting = HashMap::new();
+        for timer in [Timer::Ready, Timer::Date] {
+            let sql = format!("SELECT seq,at FROM timer WHERE kind={}", timer::kind(timer));
+            each(connection, &sql, &mut |row| {
+                waiting.insert(row.get(0)?, timer.at(row.get(1)?));
+                Ok(())
+            });
+        }
         let mut known = BTreeMap::new();
         for sql in KNOWN {
             each(connection, sql, &mut |row| {
@@ -63,7 +66,7 @@ impl<'a> Salvage<'a> {
             });
         }
         let highest = known.last_key_value().map_or(0, |(seq, _)| *seq);
-        Self { connection, ended, delayed, known, last: next_seq.max(highest) }
+        Self { connection, ended, waiting, known, last: next_seq.max(highest) }
     }
 
     /// The highest number that a task can have.
@@ -155,12 +158,13 @@ impl<'a> Salvage<'a> {
         if line::stands(self.connection, &lane, &place).is_ok_and(|stands| stands) {
             return Stands::Fresh;
         }
-        let deadline = row.spec.deadline_s.map(|seconds| row.spec.created_at.after(seconds));
+        let deadline = row.spec.deadline_s.map(|seconds| row.ready_at.after(seconds));
         let likely = Live { deadline, ..row.fresh() };
-        Stands::Likely(match self.delayed.get(&row.seq) {
-            Some(at) => Live { phase: Phase::Delayed, ready_at: *at, ..likely },
-            None if row.spec.after.is_empty() => likely,
-            None => Live { phase: Phase::Blocked, ..likely },
+        Stands::Likely(match self.waiting.get(&row.seq) {
+            Some(Due::Ready(at)) => Live { phase: Phase::Delayed, ready_at: *at, ..likely },
+            Some(Due::Date(date)) => Live { phase: Phase::Scheduled, not_before: Some(*date), ..likely },
+            _ if row.spec.after.is_empty() => likely,
+            _ => Live { phase: Phase::Blocked, ..likely },
         })
     }
 }

@@ -1,4 +1,7 @@
-use crate::{engine::Wall, task::Fence};
+use crate::{
+    engine::{Elapsed, Wall},
+    task::Fence,
+};
 
 /// A checksum over fields: each is fed with its presence and its length, so that no two contents feed the same bytes.
 ///
@@ -60,7 +63,19 @@ impl Checksum {
     }
 
     pub(crate) fn wall_if_any(&mut self, value: Option<Wall>) -> &mut Self {
-        self.bytes(value.map(|wall| wall.as_micros().to_le_bytes()).as_ref().map(<[u8; 8]>::as_slice))
+        self.int_if_any(value.map(Wall::as_micros))
+    }
+
+    pub(crate) fn elapsed(&mut self, value: Elapsed) -> &mut Self {
+        self.int(value.as_micros())
+    }
+
+    pub(crate) fn elapsed_if_any(&mut self, value: Option<Elapsed>) -> &mut Self {
+        self.int_if_any(value.map(Elapsed::as_micros))
+    }
+
+    fn int_if_any(&mut self, value: Option<i64>) -> &mut Self {
+        self.bytes(value.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice))
     }
 
     pub(crate) fn fence(&mut self, value: Option<Fence>) -> &mut Self {

@@ -2,7 +2,7 @@ use rusqlite::{Row, types::FromSql};
 
 use super::Checksum;
 use crate::{
-    engine::{Terms, Wall},
+    engine::{Elapsed, Terms, Wall},
     store::Fault,
     task::{Fence, Json, TaskId},
 };
@@ -67,6 +67,14 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
         Ok(self.take::<Option<i64>>()?.map(Wall::from_micros))
     }
 
+    pub(crate) fn elapsed(&mut self) -> Result<Elapsed, RowError> {
+        self.take().map(Elapsed::from_micros)
+    }
+
+    pub(crate) fn elapsed_if_any(&mut self) -> Result<Option<Elapsed>, RowError> {
+        Ok(self.take::<Option<i64>>()?.map(Elapsed::from_micros))
+    }
+
     pub(crate) fn unsigned(&mut self) -> Result<u64, RowError> {
         u64::try_from(self.take::<i64>()?).map_err(|_| RowError::Damaged)
     }
@@ -107,7 +115,7 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
     }
 
     /// The same where the checked content ends with a column behind the checksum.
-    pub(super) fn sum(&mut self) -> Result<i64, RowError> {
+    pub(crate) fn sum(&mut self) -> Result<i64, RowError> {
         self.take()
     }
 }

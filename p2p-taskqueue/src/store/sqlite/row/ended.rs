@@ -2,7 +2,7 @@ use rusqlite::{Connection, Row};
 
 use super::{Checksum, Columns, RowError, columns::fence_columns};
 use crate::{
-    engine::{Ended, Wall},
+    engine::{Elapsed, Ended, Wall},
     store::Seq,
     task::{FailedBy, Json, TaskId, TaskStatus},
 };
@@ -19,9 +19,9 @@ pub(crate) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<Json>),
             _ => return Err(RowError::Damaged),
         },
         at: columns.wall()?,
-        expires_at: columns.wall()?,
+        expires_at: columns.elapsed()?,
         not_before: columns.wall_if_any()?,
-        deadline: columns.wall_if_any()?,
+        deadline: columns.elapsed_if_any()?,
         attempt: columns.take()?,
         fence: columns.fence()?,
         worker: columns.take()?,
@@ -60,7 +60,7 @@ pub(crate) fn insert_ended(
     statement.raw_bind_parameter(4, ended.at.as_micros())?;
     statement.raw_bind_parameter(5, ended.expires_at.as_micros())?;
     statement.raw_bind_parameter(6, ended.not_before.map(Wall::as_micros))?;
-    statement.raw_bind_parameter(7, ended.deadline.map(Wall::as_micros))?;
+    statement.raw_bind_parameter(7, ended.deadline.map(Elapsed::as_micros))?;
     statement.raw_bind_parameter(8, ended.attempt)?;
     statement.raw_bind_parameter(9, fence_epoch)?;
     statement.raw_bind_parameter(10, fence_counter)?;
@@ -78,7 +78,7 @@ pub(crate) fn insert_ended(
 fn ended_sum(seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> u32 {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).int(status_number(ended.status).unwrap_or(-1));
-    sum.wall(ended.at).wall(ended.expires_at).wall_if_any(ended.not_before).wall_if_any(ended.deadline);
+    sum.wall(ended.at).elapsed(ended.expires_at).wall_if_any(ended.not_before).elapsed_if_any(ended.deadline);
     sum.int(ended.attempt).fence(ended.fence).text_if_any(ended.worker.as_ref()).real_if_any(ended.progress);
     sum.text_if_any(ended.status_message.as_ref()).text_if_any(ended.error.as_ref()).int(death_number(ended));
     sum.finish_with(result.map(Json::get))

@@ -7,7 +7,7 @@ use super::{
     columns::{feed_terms, fence_columns},
 };
 use crate::{
-    engine::{Live, Phase, Wall},
+    engine::{Elapsed, Live, Phase, Wall},
     store::Seq,
     task::TaskId,
 };
@@ -25,7 +25,7 @@ pub(crate) struct LiveRow {
 pub(crate) const fn live_key(seq: Seq, phase: Phase) -> i64 {
     match phase {
         Phase::Running => seq,
-        Phase::Ready | Phase::Delayed | Phase::Blocked => !seq,
+        Phase::Ready | Phase::Delayed | Phase::Scheduled | Phase::Blocked => !seq,
     }
 }
 
@@ -39,20 +39,22 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
         PHASE_DELAYED => Phase::Delayed,
         PHASE_RUNNING => Phase::Running,
         PHASE_BLOCKED => Phase::Blocked,
+        PHASE_SCHEDULED => Phase::Scheduled,
         _ => return Err(RowError::Damaged),
     };
     let seq = if key < 0 { !key } else { key };
     let mut live = Live {
         phase,
-        ready_at: columns.wall()?,
+        ready_at: columns.elapsed()?,
         not_before: columns.wall_if_any()?,
-        deadline: columns.wall_if_any()?,
+        deadline: columns.elapsed_if_any()?,
         waiting: columns.take()?,
         attempt: columns.take()?,
         fence: columns.fence()?,
         worker: columns.take()?,
         lease_s: columns.take()?,
         lease_until: columns.wall_if_any()?,
+        kept_until: None,
         cancel: columns.take()?,
         progress: columns.take()?,
         status_message: columns.take()?,
@@ -63,7 +65,10 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
     };
     let sum = columns.sum()?;
     let inputs: Option<String> = columns.take()?;
-    let is_sound = sum == i64::from(live_sum(seq, id, &live, inputs.as_deref())) && key == live_key(seq, phase);
+    live.kept_until = columns.elapsed_if_any()?;
+    let is_sound = sum == i64::from(live_sum(seq, id, &live, inputs.as_deref()))
+        && key == live_key(seq, phase)
+        && (phase != Phase::Scheduled || live.not_before.is_some());
     if let Some(text) = inputs.filter(|_| is_sound) {
         live.inputs = Some(Arc::new(serde_json::from_str(&text).map_err(|_| RowError::Damaged)?));
     }
@@ -76,13 +81,13 @@ pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Liv
     // Texts can always be written as JSON.
     let inputs = live.inputs.as_deref().and_then(|inputs| serde_json::to_string(inputs).ok());
     let mut statement =
-        connection.prepare_cached("REPLACE INTO live VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+        connection.prepare_cached("REPLACE INTO live VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
     statement.raw_bind_parameter(1, live_key(seq, live.phase))?;
     statement.raw_bind_parameter(2, id.as_bytes().as_slice())?;
     statement.raw_bind_parameter(3, phase_number(live.phase))?;
     statement.raw_bind_parameter(4, live.ready_at.as_micros())?;
     statement.raw_bind_parameter(5, live.not_before.map(Wall::as_micros))?;
-    statement.raw_bind_parameter(6, live.deadline.map(Wall::as_micros))?;
+    statement.raw_bind_parameter(6, live.deadline.map(Elapsed::as_micros))?;
     statement.raw_bind_parameter(7, live.waiting)?;
     statement.raw_bind_parameter(8, live.attempt)?;
     statement.raw_bind_parameter(9, fence_epoch)?;
@@ -100,20 +105,23 @@ pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Liv
     statement.raw_bind_parameter(21, live.terms.result_ttl_s)?;
     statement.raw_bind_parameter(22, live_sum(seq, id, live, inputs.as_deref()))?;
     statement.raw_bind_parameter(23, inputs)?;
+    statement.raw_bind_parameter(24, live.kept_until.map(Elapsed::as_micros))?;
     statement.raw_execute()?;
     Ok(())
 }
 
 fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> u32 {
     let mut sum = Checksum::new();
-    sum.int(seq).bytes(Some(id.as_bytes())).int(phase_number(live.phase)).wall(live.ready_at);
-    sum.wall_if_any(live.not_before).wall_if_any(live.deadline).int(live.waiting).int(live.attempt);
+    sum.int(seq).bytes(Some(id.as_bytes())).int(phase_number(live.phase)).elapsed(live.ready_at);
+    sum.wall_if_any(live.not_before).elapsed_if_any(live.deadline).int(live.waiting).int(live.attempt);
     sum.fence(live.fence).text_if_any(live.worker.as_ref()).real(live.lease_s).wall_if_any(live.lease_until);
     sum.text_if_any(live.cancel.as_ref()).real_if_any(live.progress).text_if_any(live.status_message.as_ref());
     sum.text_if_any(live.error.as_ref()).wall(live.updated_at);
     feed_terms(&mut sum, live.terms);
     // Rows of version 2 have none, and their checksums stay good.
     inputs.into_iter().for_each(|inputs| _ = sum.text(inputs));
+    // Nor have rows of version 3 this.
+    live.kept_until.into_iter().for_each(|until| _ = sum.elapsed(until));
     sum.finish()
 }
 
@@ -123,6 +131,7 @@ const fn phase_number(phase: Phase) -> i64 {
         Phase::Delayed => PHASE_DELAYED,
         Phase::Running => PHASE_RUNNING,
         Phase::Blocked => PHASE_BLOCKED,
+        Phase::Scheduled => PHASE_SCHEDULED,
     }
 }
 
@@ -130,3 +139,4 @@ const PHASE_READY: i64 = 0;
 const PHASE_DELAYED: i64 = 1;
 const PHASE_RUNNING: i64 = 2;
 const PHASE_BLOCKED: i64 = 3;
+const PHASE_SCHEDULED: i64 = 4;

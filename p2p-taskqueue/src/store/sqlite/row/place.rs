@@ -8,7 +8,7 @@ use crate::store::Place;
 /// Reads a row of `line` whose lane is known.
 pub(crate) fn read_place(row: &Row<'_>, lane: &str) -> Result<Place, RowError> {
     let mut columns = Columns::new(row);
-    let (priority, ready_at, id, seq) = (columns.take()?, columns.wall()?, columns.id()?, columns.take()?);
+    let (priority, ready_at, id, seq) = (columns.take()?, columns.elapsed()?, columns.id()?, columns.take()?);
     let place = Place { priority: Reverse(priority), ready_at, id, seq };
     columns.checked(place_sum(lane, &place))?;
     Ok(place)
@@ -29,6 +29,6 @@ pub(crate) fn insert_place(connection: &Connection, lane: &str, place: &Place) -
 
 fn place_sum(lane: &str, place: &Place) -> u32 {
     let mut sum = Checksum::new();
-    sum.text(lane).int(place.priority.0).wall(place.ready_at).bytes(Some(place.id.as_bytes())).int(place.seq);
+    sum.text(lane).int(place.priority.0).elapsed(place.ready_at).bytes(Some(place.id.as_bytes())).int(place.seq);
     sum.finish()
 }

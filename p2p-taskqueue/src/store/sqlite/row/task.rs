@@ -15,7 +15,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
     let seq = columns.take()?;
     let id = columns.id()?;
     let (task_type, model_name, priority) = (columns.take()?, columns.take()?, columns.take()?);
-    let (created_at, ready_at, not_before) = (columns.wall()?, columns.wall()?, columns.wall_if_any()?);
+    let (created_at, ready_at, not_before) = (columns.wall()?, columns.elapsed()?, columns.wall_if_any()?);
     let mut spec = Spec {
         id,
         submitter: None,
@@ -75,7 +75,7 @@ fn task_sum(row: &TaskRow) -> u32 {
     let spec = &row.spec;
     let mut sum = Checksum::new();
     sum.int(row.seq).bytes(Some(spec.id.as_bytes())).text(&spec.task_type).text(&spec.model_name);
-    sum.int(spec.priority).wall(spec.created_at).wall(row.ready_at).wall_if_any(row.not_before);
+    sum.int(spec.priority).wall(spec.created_at).elapsed(row.ready_at).wall_if_any(row.not_before);
     sum.real_if_any(spec.deadline_s).words(&spec.labels).words(&spec.requires).text_if_any(spec.session.as_ref());
     sum.bytes(spec.pin_to.map(PeerId::to_bytes).as_deref()).bytes(joined(&spec.after).as_deref());
     sum.int(spec.on_parent_failure == OnParentFailure::Run).text_if_any(spec.concurrency_key.as_ref());

@@ -71,7 +71,9 @@ const TABLES: &[Table] = &[
         let lane: String = row.get(5)?;
         read_place(row, &lane).map(drop)
     }),
-    ("a timer", "SELECT at,seq,crc,kind FROM timer", |row| timer::read(row.get(3)?, row).map(drop)),
+    ("a timer", "SELECT at,seq,crc,kind FROM timer", |row| {
+        timer::read(timer::of_kind(row.get(3)?).ok_or(RowError::Damaged)?, row).map(drop)
+    }),
     ("a note of who waits for whom", "SELECT parent,child,crc FROM edge", |row| edge::read(row).map(drop)),
     ("a count of ready tasks", "SELECT number,ready,crc FROM block", |row| line::read_count(row).map(drop)),
     ("an idempotency key", "SELECT scope,key,content,id,expires_at,crc FROM idempotency", |row| {
@@ -105,7 +107,8 @@ const LEFTOVERS: &[(&str, &str)] = &[
         "SELECT seq FROM timer m WHERE NOT CASE kind \
          WHEN 0 THEN EXISTS (SELECT 1 FROM live WHERE key=~m.seq AND ready_at=m.at) \
          WHEN 1 THEN EXISTS (SELECT 1 FROM live WHERE key IN (m.seq,~m.seq) AND deadline=m.at) \
-         WHEN 2 THEN EXISTS (SELECT 1 FROM finished WHERE seq=m.seq AND expires_at=m.at) ELSE 0 END",
+         WHEN 2 THEN EXISTS (SELECT 1 FROM finished WHERE seq=m.seq AND expires_at=m.at) \
+         WHEN 3 THEN EXISTS (SELECT 1 FROM live WHERE key=~m.seq AND phase=4 AND not_before=m.at) ELSE 0 END",
     ),
 ];
 

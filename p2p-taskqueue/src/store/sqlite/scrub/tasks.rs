@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     engine::{Live, Phase, Record, Standing},
-    store::{Seq, Timer},
+    store::{Due, Seq},
 };
 
 impl Scrub<'_> {
@@ -65,7 +65,7 @@ fn agrees(snapshot: &Connection, seq: Seq, record: &Record) -> Result<Option<&'s
     }
     match &record.standing {
         Standing::Ended(ended) => {
-            let is_set = timer::is_set(snapshot, Timer::Removal, ended.expires_at, seq)?;
+            let is_set = timer::is_set(snapshot, Due::Removal(ended.expires_at), seq)?;
             Ok((!is_set).then_some("nothing removes it in time"))
         }
         Standing::Live(live) => live_agrees(snapshot, seq, record, live),
@@ -79,14 +79,16 @@ fn live_agrees(
     live: &Live,
 ) -> Result<Option<&'static str>, RowError> {
     if let Some(deadline) = live.deadline
-        && !timer::is_set(snapshot, Timer::Deadline, deadline, seq)?
+        && !timer::is_set(snapshot, Due::Deadline(deadline), seq)?
     {
         return Ok(Some("nothing minds its deadline"));
     }
+    if let Some(due) = Due::claimable(live)
+        && !timer::is_set(snapshot, due, seq)?
+    {
+        return Ok(Some("nothing readies it when its time comes"));
+    }
     match live.phase {
-        Phase::Delayed if !timer::is_set(snapshot, Timer::Ready, live.ready_at, seq)? => {
-            Ok(Some("nothing readies it when its time comes"))
-        }
         Phase::Blocked => {
             for parent in &record.spec.after {
                 if let Some(parent) = find::seq_of(snapshot, *parent)?
@@ -97,7 +99,7 @@ fn live_agrees(
             }
             Ok(Some("it waits for nothing"))
         }
-        Phase::Ready | Phase::Delayed | Phase::Running => Ok(None),
+        Phase::Ready | Phase::Delayed | Phase::Scheduled | Phase::Running => Ok(None),
     }
 }
 

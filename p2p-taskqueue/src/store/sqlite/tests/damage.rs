@@ -10,12 +10,12 @@ use std::{
 
 use super::{
     super::{SqliteBackend, repair, scrub},
-    sample::{START, TestResult, completed, file, lane, open, place, running, task},
+    sample::{SPAN_START, TestResult, completed, file, lane, open, place, running, task},
 };
 use crate::{
     api::List,
     engine::{Inputs, Live, Phase, Record, Spec, Standing},
-    store::{Backend, Log, Meta, Reads, Rows, Seq, StoreError, TaskRow, Timer, TypeRow},
+    store::{Backend, Due, Log, Meta, Reads, Rows, Seq, StoreError, TaskRow, TypeRow},
     task::{Json, TaskId, TaskStatus},
 };
 
@@ -279,7 +279,7 @@ fn live_through(rows: &mut dyn Rows, row: &TaskRow) -> TestResult {
         0..=2 => {
             let ended = completed(&running(row));
             rows.insert_ended(seq, id, &ended, Some(&Json::from_text(&format!("the result of {seq}"))))?;
-            rows.set_timer(Timer::Removal, ended.expires_at, seq)?;
+            rows.set_timer(Due::Removal(ended.expires_at), seq)?;
         }
         3 => {
             let texts = |key: &str| BTreeMap::from([(key.to_owned(), Json::from_text(&format!("{key} of {seq}")))]);
@@ -287,11 +287,11 @@ fn live_through(rows: &mut dyn Rows, row: &TaskRow) -> TestResult {
             rows.put_live(seq, id, &Live { inputs, ..running(row) })?;
         }
         4 => {
-            let ready_at = START.after(100.0);
-            let live = Live { phase: Phase::Delayed, ready_at, deadline: Some(START.after(500.0)), ..row.fresh() };
+            let (ready_at, deadline) = (SPAN_START.after(100.0), SPAN_START.after(500.0));
+            let live = Live { phase: Phase::Delayed, ready_at, deadline: Some(deadline), ..row.fresh() };
             rows.put_live(seq, id, &live)?;
-            rows.set_timer(Timer::Ready, ready_at, seq)?;
-            rows.set_timer(Timer::Deadline, START.after(500.0), seq)?;
+            rows.set_timer(Due::Ready(ready_at), seq)?;
+            rows.set_timer(Due::Deadline(deadline), seq)?;
         }
         5 => {
             rows.put_live(seq, id, &Live { phase: Phase::Blocked, waiting: 1, ..row.fresh() })?;

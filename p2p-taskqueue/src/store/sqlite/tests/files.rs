@@ -12,7 +12,7 @@ use super::{
 use crate::{
     PeerId,
     api::{List, Order},
-    engine::{Live, Phase, Wall},
+    engine::{Live, Phase},
     store::{Backend, Fault, Log, Meta, Rows, Seq, StoreError, StoreOptions, TaskStore, Timer, TypeRow},
     task::TaskStatus,
 };
@@ -288,7 +288,7 @@ fn a_damaged_place_holds_nobody_up() -> TestResult {
     let Opened { mut rows, .. } = open(&directory)?;
     rows.begin()?;
     (1..=3).try_for_each(|seq| accept(&mut *rows, seq))?;
-    (1..=3).try_for_each(|seq| rows.set_timer(Timer::Ready, Wall::from_micros(seq), seq))?;
+    (1..=3).try_for_each(|seq| rows.set_timer(Timer::Ready.at(seq), seq))?;
     rows.commit()?;
     let other = rusqlite::Connection::open(file(&directory))?;
     other.execute("UPDATE line SET crc = crc + 1 WHERE seq = 1", [])?;
@@ -296,8 +296,8 @@ fn a_damaged_place_holds_nobody_up() -> TestResult {
     let lane = lane(&task(1));
     assert_eq!(rows.line(&lane, None, 2)?, [place(&task(2)), place(&task(3))]);
     assert_eq!(rows.line(&lane, Some(&place(&task(1))), 1)?, [place(&task(2))]);
-    assert_eq!(rows.first_due(Timer::Ready)?, Some(Wall::from_micros(2)));
-    assert_eq!(rows.due(Timer::Ready, Wall::from_micros(9), 2)?.len(), 2);
+    assert_eq!(rows.first_due(Timer::Ready)?, Some(Timer::Ready.at(2)));
+    assert_eq!(rows.due(Timer::Ready.at(9), 2)?.len(), 2);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::super::{Opened, SqliteBackend};
 use crate::{
     api::{OnParentFailure, Submit},
-    engine::{Ended, Lane, Live, Phase, Spec, Terms, Wall},
+    engine::{Elapsed, Ended, Lane, Live, Phase, Spec, Terms, Wall},
     store::{Place, Seq, TaskRow},
     task::{Fence, Json, TaskId, TaskStatus},
 };
@@ -15,6 +15,7 @@ use crate::{
 pub(super) type TestResult = Result<(), Box<dyn Error>>;
 
 pub(super) const START: Wall = Wall::from_micros(1_700_000_000_000_000);
+pub(super) const SPAN_START: Elapsed = Elapsed::from_micros(1_600_000_000_000_000);
 
 pub(super) fn file(directory: &TempDir) -> PathBuf {
     directory.path().join("queue.sqlite3")
@@ -60,7 +61,13 @@ pub(super) fn task(seq: Seq) -> TaskRow {
         terms: Terms { max_attempts: 3, backoff_s: 1.0, result_ttl_s: 86_400.0 },
     };
     let payload = Json::from_text(&format!("the payload of task {seq}: {}", "some words. ".repeat(8)));
-    TaskRow { seq, spec, ready_at: created_at, not_before: None, payload: payload.into_text() }
+    TaskRow {
+        seq,
+        spec,
+        ready_at: Elapsed::from_micros(SPAN_START.as_micros() + seq),
+        not_before: None,
+        payload: payload.into_text(),
+    }
 }
 
 pub(super) fn lane(row: &TaskRow) -> String {
@@ -90,7 +97,7 @@ pub(super) fn completed(live: &Live) -> Ended {
     Ended {
         status: TaskStatus::Completed,
         at: START.after(1.0),
-        expires_at: START.after(86_401.0),
+        expires_at: SPAN_START.after(86_401.0),
         not_before: None,
         deadline: None,
         attempt: live.attempt,

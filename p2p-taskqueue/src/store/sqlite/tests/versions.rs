@@ -20,7 +20,7 @@ use crate::{
     api::{
         Answer, CacheSet, Claim, Complete, Fail, Get, Limit, List, OnParentFailure, Pause, Renew, StatsQuery, Submit,
     },
-    engine::Wall,
+    engine::{Elapsed, Now, Wall},
     store::{Backend, ManualClock, SqliteStore, StoreError, StoreOptions, conformance::soon},
     task::{Fence, Json, Task, TaskId, TaskStatus},
 };
@@ -29,6 +29,10 @@ const ME: Caller = Caller::Local;
 
 /// When the fixture of version 1 was written.
 const THEN: Wall = Wall::from_micros(1_700_000_001_000_000);
+
+/// Elapsed time begins as wall time.
+const NOW: Now =
+    Now { wall: THEN, monotonic: Duration::ZERO, elapsed: Elapsed::from_micros(THEN.as_micros()), wall_ahead: 0 };
 
 #[test]
 fn every_version_opens_and_keeps_every_record() -> TestResult {
@@ -39,7 +43,7 @@ fn every_version_opens_and_keeps_every_record() -> TestResult {
             let opened = SqliteBackend::open(&file(&directory))?;
             let mut reads = opened.backend.open_reads()?;
             let page = reads.list(&List { limit: 1_000, ..List::default() })?;
-            let tasks: Vec<_> = page.records.into_iter().map(|record| record.into_task(owner())).collect();
+            let tasks: Vec<_> = page.records.into_iter().map(|record| record.into_task(owner(), NOW)).collect();
             assert_eq!(tasks, expected(version)?, "version {version}");
             assert_eq!(reads.route(TaskId::from_bytes([7; 16]))?, Some(owner()));
         }
@@ -142,7 +146,11 @@ fn a_migration_keeps_damage_to_itself() -> TestResult {
                 let error = read.unwrap_err();
                 assert!(error.message.contains(&task.task_id.to_string()), "{error}");
             } else {
-                assert_eq!(read?.remove(0).map(|record| record.into_task(owner())), Some(task), "version {version}");
+                assert_eq!(
+                    read?.remove(0).map(|record| record.into_task(owner(), NOW)),
+                    Some(task),
+                    "version {version}"
+                );
             }
         }
     }
@@ -154,6 +162,7 @@ fn what_a_version_adds_is_checked_in_files_of_every_version() -> TestResult {
     let changes = [
         "UPDATE task SET submitter = coalesce(submitter, '') || 'x' WHERE id = ?",
         "UPDATE live SET inputs = coalesce(inputs, '{\"open\":{},\"answers\":{}}') || ' ' WHERE id = ?",
+        "UPDATE live SET kept_until = coalesce(kept_until, 0) + 1 WHERE id = ?",
         "UPDATE finished SET dead = 3 - dead WHERE id = ?",
     ];
     for version in 1..=SCHEMA_VERSION {
@@ -161,7 +170,7 @@ fn what_a_version_adds_is_checked_in_files_of_every_version() -> TestResult {
         restore(version, &file(&directory))?;
         drop(SqliteBackend::open(&file(&directory))?);
         let expected = expected(version)?;
-        for (sql, text) in changes.into_iter().zip(["ready", "running", "completed"]) {
+        for (sql, text) in changes.into_iter().zip(["ready", "running", "running", "completed"]) {
             let id = find(&expected, text)?.task_id;
             assert_eq!(Connection::open(file(&directory))?.execute(sql, [id.as_bytes()])?, 1);
             let mut reads = SqliteBackend::open(&file(&directory))?.backend.open_reads()?;
@@ -183,6 +192,7 @@ async fn write_the_fixture() -> TestResult {
         Submit { deadline_s: Some(5_000.0), priority: 2, ..text("with a deadline") },
         Submit { after: vec![parent], on_parent_failure: OnParentFailure::Run, ..text("after another") },
         Submit { concurrency_key: Some("k".to_owned()), ..text("with a key") },
+        Submit { not_before: Some(THEN.after(9_000.0).as_secs()), ..text("with a date") },
         Submit { submitter: Some("laptop".to_owned()), ..text("of a submitter") },
     ];
     for submit in new {

@@ -3,9 +3,14 @@
 use std::{error::Error, sync::Arc};
 
 use super::super::scrub;
-use crate::store::{
-    ManualClock, SqliteStore, StoreOptions, TaskStore,
-    conformance::{CACHE_BYTES, Rig, START, conformance, peer},
+use crate::{
+    Caller, TaskQueueExt as _,
+    api::{Claim, Complete, Submit},
+    store::{
+        ManualClock, SqliteStore, StoreOptions, TaskStore,
+        conformance::{CACHE_BYTES, Rig, START, conformance, peer, soon},
+    },
+    task::Json,
 };
 
 fn rig() -> Result<(Rig, tempfile::TempDir), Box<dyn Error>> {
@@ -25,3 +30,32 @@ fn rig() -> Result<(Rig, tempfile::TempDir), Box<dyn Error>> {
 }
 
 conformance!(rig());
+
+/// A folder that is restored from a copy goes on from where the copy was made, in another life.
+#[tokio::test]
+async fn t2_a_copy_of_a_store_issues_other_fences() -> Result<(), Box<dyn Error>> {
+    let (original, copy) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let open = |directory: &tempfile::TempDir| {
+        let options = StoreOptions::new(peer()).with_clock(Arc::new(ManualClock::new(START)));
+        SqliteStore::open(&directory.path().join("queue.sqlite3"), options)
+    };
+    let store = open(&original)?;
+    let task_id = soon(store.submit(&Caller::Local, Submit::new("echo", Json::null()))).await?.task_id;
+    store.close();
+    for file in std::fs::read_dir(original.path())? {
+        let file = file?;
+        std::fs::copy(file.path(), copy.path().join(file.file_name()))?;
+    }
+    let mut fences = Vec::new();
+    for directory in [&original, &copy] {
+        let store = open(directory)?;
+        let task = soon(store.claim(&Caller::Local, Claim::new("w"))).await?.task.ok_or("a task")?;
+        assert_eq!(task.task_id, task_id);
+        for stale in &fences {
+            let complete = Complete::new(task_id, *stale, Some(Json::null()));
+            assert!(soon(store.complete(&Caller::Local, complete)).await.is_err(), "{stale} is of another life");
+        }
+        fences.push(task.fence.ok_or("a fence")?);
+    }
+    Ok(())
+}

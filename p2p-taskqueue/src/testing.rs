@@ -15,7 +15,7 @@ use crate::{
     Caller, ErrorCode, Fence, Json, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
     api::{
         Cancelled, Claim, Claimed, ClaimedMany, Complete, Completed, Durability, Got, GotMany, Listed, QueueStatus,
-        Released, Submit, SubmitResult, Submitted, SubmittedMany, Waited,
+        Released, Renewed, Submit, SubmitResult, Submitted, SubmittedMany, Waited,
     },
     carrier::RouteBook,
 };
@@ -210,6 +210,14 @@ impl TaskQueue for FakeQueue {
             Request::Release(release) => {
                 let status = self.update(release.task_id, |task| task.status = TaskStatus::Queued)?;
                 Response::Released(Released { status })
+            }
+            // There is never anything to tell.
+            Request::Renew(renew) => {
+                self.get(renew.task_id)?;
+                let _over =
+                    tokio::time::timeout(Duration::from_secs_f64(renew.wait_s), std::future::pending::<()>()).await;
+                let (cancel_requested, deadline, input_responses) = (false, None, BTreeMap::new());
+                Response::Renewed(Renewed { lease_until: 1.0, cancel_requested, deadline, input_responses })
             }
             Request::Cancel(cancel) => {
                 let status = self.update(cancel.task_id, |task| task.status = TaskStatus::Cancelled)?;

@@ -109,6 +109,12 @@ impl Bridge {
         self.core.counters()
     }
 
+    /// How many calls may be in flight at once.
+    #[must_use]
+    pub fn max_in_flight(&self) -> usize {
+        self.core.intake.in_flight_max()
+    }
+
     /// Whether the current thread is the executor's.
     #[must_use]
     pub fn is_p2p_context(&self) -> bool {

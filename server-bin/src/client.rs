@@ -80,7 +80,8 @@ pub(crate) fn join_offline(locked: &LockedDir, ticket: &Ticket) -> Result<Joined
     let dir = locked.dir();
     let mut peers = dir.load_peers();
     peers.retain(|known| known.peer_id != ticket.peer_id());
-    let known = KnownPeer { peer_id: ticket.peer_id(), addresses: ticket.addresses().to_vec(), last_seen: None };
+    let (peer_id, addresses) = (ticket.peer_id(), ticket.addresses().to_vec());
+    let known = KnownPeer { peer_id, addresses, proven: Vec::new(), last_seen: None };
     peers.insert(0, known);
     dir.save_peers(&peers).context("cannot keep the peer")?;
     dir.save_secret(ticket.secret()).context("cannot keep the mesh secret")?;

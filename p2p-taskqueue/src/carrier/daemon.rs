@@ -48,7 +48,7 @@ impl DaemonQueue {
     ///
     /// Dropping the future gives the attempt up.
     pub async fn connect(&self, patience: Duration) -> Result<(), QueueError> {
-        self.link.lane().session(patience, patience.saturating_add(CONNECT_TIMEOUT)).await.map(|_| ())
+        self.link.first_lane().session(patience, patience.saturating_add(CONNECT_TIMEOUT)).await.map(|_| ())
     }
 
     /// Whether a connection stands.
@@ -65,7 +65,7 @@ impl TaskQueue for DaemonQueue {
         if !caller.is_local() {
             return Err(QueueError::new(ErrorCode::Forbidden, "only clients of this machine may ask its node"));
         }
-        let (runtime, lane) = (self.link.runtime(), self.link.lane());
+        let (runtime, lane) = (self.link.runtime(), self.link.lane(&request));
         match request {
             Request::Wait(wait) => {
                 let again = |left| lane.session(RESTART_GRACE, left);

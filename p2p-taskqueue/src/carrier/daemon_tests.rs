@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use super::{Connection, Connector, DaemonQueue, LocalQueue};
 use crate::{
-    Caller, ErrorCode, Json, QueueError, Request, Response, TaskQueue, TaskQueueExt as _, TaskStatus,
-    api::{Claim, Claimed, Get, List, Outcome, Submit, Wait},
+    Caller, ErrorCode, Fence, Json, QueueError, Request, Response, TaskQueue, TaskQueueExt as _, TaskStatus,
+    api::{Claim, Claimed, Get, List, Outcome, Renew, StatusQuery, Submit, Wait},
     serve_local_until,
     store::{MemoryStore, StoreOptions},
     testing::{FakeQueue, ManualRuntime, pipe, runtime, soon},
@@ -345,7 +345,7 @@ async fn a_daemon_of_another_version_is_told_apart_and_says_what_to_update() {
 
 #[tokio::test]
 async fn more_than_a_session_takes_is_asked_over_another_one() {
-    const WAITS: u32 = 2_500;
+    const WAITS: u32 = 4_000;
     let (queue, behind) = fake();
     let submitted = queue.submit(LOCAL, Submit::new("echo", Json::null())).await.unwrap();
     let machine = Machine::new(behind, runtime());
@@ -363,4 +363,27 @@ async fn more_than_a_session_takes_is_asked_over_another_one() {
     tokio::task::yield_now().await;
     assert!(soon(daemon.list(LOCAL, List::default())).await.is_ok());
     assert_eq!(machine.attempts(), 3);
+}
+
+#[tokio::test]
+async fn waits_through_a_daemon_leave_room_for_what_is_answered_at_once() {
+    const WAITS: u64 = 10_000;
+    let (queue, behind) = fake();
+    let task_id = queue.submit(LOCAL, Submit::new("echo", Json::null())).await.unwrap().task_id;
+    let daemon = Machine::new(behind, runtime()).client();
+    let wait = || {
+        let daemon = daemon.clone();
+        runtime().spawn(async move { daemon.wait(LOCAL, Wait::one(task_id, 600.0)).await })
+    };
+    let waits: Vec<_> = (0..WAITS).map(|_| wait()).collect();
+    let settled = async {
+        while waits.iter().filter(|wait| wait.is_finished()).count() as u64 + queue.calls.borrow().0 < WAITS + 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(settled).await;
+    let fence = Fence { epoch: 1, counter: 1 };
+    soon(daemon.renew(LOCAL, Renew::new(task_id, fence, 30.0))).await.unwrap();
+    soon(daemon.submit(LOCAL, Submit::new("echo", Json::null()))).await.unwrap();
+    soon(daemon.status(LOCAL, StatusQuery::default())).await.unwrap();
 }

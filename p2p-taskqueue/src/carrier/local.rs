@@ -82,7 +82,7 @@ impl LocalQueue {
         Ok(waited(tasks, one, done))
     }
 
-    /// Renews at once; then waits, if it may, until there is something to tell the worker, and renews again.
+    /// Renews at once; then waits, if it may and there is room, until there is something to tell the worker, and renews again.
     ///
     /// Whatever is dropped on the way, the first renewal stands and nothing waits any more.
     async fn answer_renewal(&self, caller: &Caller, renew: Renew) -> Result<Renewed, QueueError> {
@@ -90,8 +90,13 @@ impl LocalQueue {
             return self.store.renew(caller, renew).await;
         }
         // Registered before the first look: news in between is noticed by the one or the other.
-        let nudge = self.nudges.expect(renew.task_id)?;
-        let end = self.store.watch(&[renew.task_id])?;
+        let news = self.nudges.expect(renew.task_id).and_then(|nudge| Ok((nudge, self.store.watch(&[renew.task_id])?)));
+        let (nudge, end) = match news {
+            Ok(news) => news,
+            // Others fill the room to wait, which must not cost the lease.
+            Err(error) if error.code == ErrorCode::Overloaded => return self.store.renew(caller, renew).await,
+            Err(error) => return Err(error),
+        };
         let wait = Duration::try_from_secs_f64(renew.wait_s).unwrap_or(Duration::ZERO);
         let mut over = pin!(self.runtime.sleep_until(self.runtime.now() + wait));
         // What the worker said of its progress is stored once: another renewal may say more meanwhile.

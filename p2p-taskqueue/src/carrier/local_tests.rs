@@ -196,6 +196,25 @@ async fn a_renewal_that_waits_is_answered_when_the_task_is_called_off() -> TestR
 }
 
 #[tokio::test]
+async fn a_renewal_that_finds_no_room_to_wait_is_made_all_the_same() -> TestResult {
+    let queue = queue()?;
+    let held = running(&queue).await?;
+    let mut others = Vec::new();
+    while let Ok(other) = queue.nudges.expect(TaskId::from_bytes([1; 16])) {
+        others.push(other);
+    }
+    soon(queue.renew(&ME, waiting(held, &[]))).await?;
+    drop(others);
+    let mut watches = Vec::new();
+    while let Ok(watch) = queue.store.watch(&[held.0]) {
+        watches.push(watch);
+    }
+    soon(queue.renew(&ME, waiting(held, &[]))).await?;
+    assert_eq!(queue.nudges.waiting(), 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_renewal_that_waits_is_answered_what_it_asks_and_nothing_else() -> TestResult {
     let queue = queue()?;
     let held = running(&queue).await?;

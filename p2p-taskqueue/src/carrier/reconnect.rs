@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,8 +13,8 @@ use super::{
     repeat::{RESTART_GRACE, Sessions},
 };
 use crate::{
-    ErrorCode, QueueError,
-    wire::{Session, SessionEnd, limits::IN_FLIGHT_MAX, open, within},
+    ErrorCode, QueueError, Request,
+    wire::{Counts, Kind, Session, SessionEnd, Terms, open, within},
 };
 
 /// Sessions with a node of this machine: one, and more when more is asked at once than one takes. At most one attempt to
@@ -34,7 +31,7 @@ pub(super) struct Link {
 struct Place {
     standing: Mutex<Option<Standing>>,
     /// Requests that are under way here.
-    load: AtomicUsize,
+    load: Mutex<Counts>,
 }
 
 struct Standing {
@@ -63,13 +60,22 @@ impl Link {
         self.places.iter().any(|place| place.session().is_some())
     }
 
-    /// A way for one request: over the first session that has room for it.
-    pub(super) fn lane(&self) -> Lane<'_> {
+    /// A way for one request: over the first session that has room for its kind.
+    pub(super) fn lane(&self, request: &Request) -> Lane<'_> {
+        self.lane_for(Kind::of(request))
+    }
+
+    /// A way for no request, only to the session.
+    pub(super) fn first_lane(&self) -> Lane<'_> {
+        self.lane_for(Kind::Keeps)
+    }
+
+    fn lane_for(&self, kind: Kind) -> Lane<'_> {
         let [first, ..] = &self.places;
-        let roomy = self.places.iter().find(|place| place.load.load(Ordering::Relaxed) < LOAD_MAX);
+        let roomy = self.places.iter().find(|place| place.has_room(kind));
         let place = roomy.unwrap_or(first);
-        place.load.fetch_add(1, Ordering::Relaxed);
-        Lane { link: self, place }
+        place.load().add(kind);
+        Lane { link: self, place, kind }
     }
 
     fn silent(&self, limit: Duration) -> QueueError {
@@ -85,6 +91,18 @@ impl Place {
         standing.as_ref().map(|standing| &standing.session).filter(|session| session.is_open()).cloned()
     }
 
+    /// Whether one more request of the kind finds room, with some to spare: one that was given up counts until the node has
+    /// answered it.
+    fn has_room(&self, kind: Kind) -> bool {
+        let terms = self.session().map_or_else(Terms::ours, |session| session.terms());
+        self.load().room(kind, terms.with_some_to_spare()).is_ok()
+    }
+
+    fn load(&self) -> MutexGuard<'_, Counts> {
+        // Nothing can panic while it is held.
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Standing>> {
         // Nothing can panic while it is held.
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,6 +113,7 @@ impl Place {
 pub(super) struct Lane<'a> {
     link: &'a Link,
     place: &'a Place,
+    kind: Kind,
 }
 
 impl Lane<'_> {
@@ -165,7 +184,7 @@ impl Lane<'_> {
 
 impl Drop for Lane<'_> {
     fn drop(&mut self) {
-        self.place.load.fetch_sub(1, Ordering::Relaxed);
+        self.place.load().take(self.kind);
     }
 }
 
@@ -189,8 +208,5 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const DOUBLINGS_MAX: u32 = 5;
 
-/// Together they take as many requests as an MCP server has at once.
-const SESSIONS_MAX: usize = 4;
-
-/// Below what one session takes, so that a request whose predecessor has not left yet finds room.
-const LOAD_MAX: usize = IN_FLIGHT_MAX - 24;
+/// Together they take as many requests as an MCP server has at once, of whichever kind.
+const SESSIONS_MAX: usize = 5;

@@ -5,8 +5,8 @@ use runtime_bridge::{Backend, ExecutorThread, RuntimeExt, ThreadConfig};
 
 use super::{BridgedQueue, InlineQueue};
 use crate::{
-    Caller, ErrorCode, Json, TaskQueue, TaskQueueExt,
-    api::{Claim, List, Outcome, StatusQuery, Submit},
+    Caller, ErrorCode, Fence, Json, TaskQueue, TaskQueueExt,
+    api::{Claim, List, Outcome, Renew, StatusQuery, Submit, Wait},
     testing::{FakeQueue, runtime, soon},
 };
 
@@ -31,6 +31,31 @@ async fn a_bridged_queue_answers_from_the_executor_thread_and_says_so() {
     let stopped = BridgedQueue::new(thread.bridge(), inner as Arc<dyn TaskQueue>);
     soon(thread.shutdown(std::time::Duration::from_secs(2))).await.unwrap();
     assert_eq!(stopped.list(LOCAL, List::default()).await.unwrap_err().code, ErrorCode::ShuttingDown);
+}
+
+#[tokio::test]
+async fn waits_on_the_bridge_leave_room_for_what_is_answered_at_once() {
+    const CALLS: usize = 8;
+    let config = ThreadConfig::default().with_max_in_flight(CALLS);
+    let thread = ExecutorThread::start(Backend::Tokio, config).unwrap();
+    let inner = FakeQueue::new(PeerId::random());
+    let task_id = inner.submit(LOCAL, Submit::new("echo", Json::null())).await.unwrap().task_id;
+    let bridged = BridgedQueue::new(thread.bridge(), Arc::<FakeQueue>::clone(&inner));
+    let wait = || {
+        let bridged = bridged.clone();
+        runtime().spawn(async move { bridged.wait(LOCAL, Wait::one(task_id, 60.0)).await })
+    };
+    let waits: Vec<_> = (0..CALLS).map(|_| wait()).collect();
+    soon(inner.calls.subscribe().wait_for(|(count, _)| *count > CALLS as u64 / 4 * 3)).await.unwrap();
+    let renew = |wait_s| Renew { wait_s, ..Renew::new(task_id, Fence { epoch: 1, counter: 1 }, 30.0) };
+    for wait_s in [0.0, 60.0] {
+        soon(bridged.renew(LOCAL, renew(wait_s))).await.unwrap();
+    }
+    soon(bridged.submit(LOCAL, Submit::new("echo", Json::null()))).await.unwrap();
+    soon(bridged.status(LOCAL, StatusQuery::default())).await.unwrap();
+    let refused = soon(wait()).await.unwrap().unwrap_err();
+    assert_eq!((refused.code, refused.limit), (ErrorCode::Overloaded, Some(6)));
+    drop(waits);
 }
 
 #[tokio::test]

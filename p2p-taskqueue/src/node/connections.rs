@@ -4,6 +4,7 @@ use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 use runtime_bridge::JobHandle;
 
 use super::{
+    addresses::Source,
     driver::{NodeLoop, unix_now},
     link::{Link, News, Proof, Report},
     links::{Opened, role_of},
@@ -125,7 +126,8 @@ impl NodeLoop {
         // A loopback address of another machine would lead to this one, as does one through this node as its relay.
         let is_useful = |address: &Multiaddr| (is_near || !is_loopback(address)) && !is_relayed_by(address, own);
         let said = proof.addresses.into_iter().filter(is_useful);
-        let is_news = entry.learn(dialled.into_iter().chain(said));
+        let has_told = entry.addresses.learn(Source::Told, said);
+        let is_news = entry.addresses.learn(Source::Proven, dialled) || has_told;
         // The peer has started anew: what stands from before is dead, and has not noticed yet.
         for stale in entry.sessions.iter().filter(|standing| standing.instance != proof.instance) {
             stale.session.close();

@@ -11,6 +11,7 @@ use libp2p::{
 };
 
 use super::{
+    addresses::Source,
     admission::Unwelcome,
     connections::{OTHER_PROTOCOL, unreachable},
     driver::{NodeLoop, unix_now},
@@ -37,7 +38,7 @@ impl NodeLoop {
         }
         let now = self.directory.runtime.now();
         let entry = self.peers.entry(peer, now);
-        entry.learn(addresses);
+        entry.addresses.learn(Source::Found, addresses);
         if let Some(session) = entry.open_session() {
             let _gone = waiter.reply.send(Ok(session.clone()));
             return;
@@ -66,7 +67,7 @@ impl NodeLoop {
         let options = DialOpts::peer_id(peer)
             // A client with the identity of that node may be connected, which says nothing about the node.
             .condition(PeerCondition::Always)
-            .addresses(entry.addresses.clone())
+            .addresses(entry.addresses.all())
             // Two nodes that dial each other from the ports on which they listen would meet in one connection, in which
             // both are the dialer.
             .allocate_new_port()
@@ -80,9 +81,7 @@ impl NodeLoop {
 
     pub(super) fn on_dial_error(&mut self, peer: PeerId, connection: ConnectionId, error: &DialError) {
         if let (DialError::WrongPeerId { address, .. }, Some(entry)) = (error, self.peers.get_mut(&peer)) {
-            // Somebody else lives there now. What a person has configured is tried all the same.
-            let address = without_peer(address.clone());
-            entry.addresses.retain(|known| *known != address || entry.is_configured);
+            entry.addresses.forget(&without_peer(address.clone()));
         }
         self.attempt_failed(peer, connection, &failure(peer, error));
     }

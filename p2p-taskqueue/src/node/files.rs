@@ -12,6 +12,9 @@ pub struct KnownPeer {
     pub peer_id: PeerId,
     /// Where it said that it can be reached, or was reached; the best first.
     pub addresses: Vec<Multiaddr>,
+    /// Of these, the ones over which it has proved itself: no address that others say displaces them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proven: Vec<Multiaddr>,
     /// When it was last heard of, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<f64>,

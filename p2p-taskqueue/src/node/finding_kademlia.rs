@@ -152,7 +152,7 @@ impl NodeLoop {
     pub(super) fn route_to(&mut self, peer: PeerId, now: Instant) {
         let Some(table) = self.swarm.behaviour_mut().table() else { return };
         let Some(entry) = self.peers.get(&peer) else { return };
-        for address in &entry.addresses {
+        for address in entry.addresses.all() {
             table.add_address(&peer, address.clone());
         }
         self.publish_soon(now);

@@ -6,6 +6,7 @@ use libp2p::swarm::ConnectionId;
 use tokio::sync::oneshot;
 
 use super::{
+    addresses::Source,
     connections::unreachable,
     driver::{NodeLoop, Stopping},
     limits::{DRAIN_DEADLINE, SAVE_AFTER},
@@ -24,7 +25,7 @@ impl NodeLoop {
         }
         let now = self.directory.runtime.now();
         let entry = self.peers.entry(ticket.peer_id(), now);
-        entry.learn(ticket.addresses().iter().cloned());
+        entry.addresses.learn(Source::Told, ticket.addresses().iter().cloned());
         entry.is_kept = true;
         entry.redial.hasten(now);
         self.save();

@@ -1,5 +1,6 @@
 //! The node: one loop that owns the libp2p swarm, the sessions with its peers, and the handle to it.
 
+mod addresses;
 mod admission;
 mod config;
 mod connections;

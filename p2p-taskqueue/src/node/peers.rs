@@ -5,17 +5,14 @@ use tokio::sync::oneshot;
 
 use super::{
     KnownPeer,
+    addresses::{Addresses, Source},
     limits::{FOUND_MAX, PEERS_MAX, WAITERS_MAX},
     redial::Redial,
-    transport::without_peer,
 };
 use crate::{
     ErrorCode, QueueError,
     api::{DialOutcome, Peer},
-    wire::{
-        Session,
-        limits::{ADDRESS_BYTES_MAX, ADDRESSES_MAX},
-    },
+    wire::Session,
 };
 
 /// The peers that the node knows: pure bookkeeping, with the time as an argument.
@@ -26,8 +23,7 @@ pub(super) struct Peers {
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The best first.
-    pub(super) addresses: Vec<Multiaddr>,
+    pub(super) addresses: Addresses,
     /// The sessions over which it can be asked, those through a relay last.
     pub(super) sessions: Vec<Standing>,
     pub(super) redial: Redial,
@@ -75,7 +71,7 @@ pub(super) struct Waiter {
 impl Entry {
     fn new(now: Instant) -> Self {
         Self {
-            addresses: Vec::new(),
+            addresses: Addresses::default(),
             sessions: Vec::new(),
             redial: Redial::at_once(now),
             attempt: None,
@@ -98,23 +94,6 @@ impl Entry {
     /// A session that takes calls.
     pub(super) fn open_session(&self) -> Option<&Session> {
         self.sessions.iter().map(|standing| &standing.session).find(|session| session.is_open())
-    }
-
-    /// Puts these addresses first; the oldest fall off the end. Says whether there is a new one among them.
-    pub(super) fn learn(&mut self, addresses: impl IntoIterator<Item = Multiaddr>) -> bool {
-        let mut merged: Vec<Multiaddr> = Vec::new();
-        let learned = addresses.into_iter().map(without_peer).filter(|address| {
-            let len = address.len();
-            0 < len && len <= ADDRESS_BYTES_MAX
-        });
-        let before = std::mem::take(&mut self.addresses);
-        for address in learned.chain(before.iter().cloned()) {
-            if merged.len() < ADDRESSES_MAX && !merged.contains(&address) {
-                merged.push(address);
-            }
-        }
-        self.addresses = merged;
-        self.addresses.iter().any(|address| !before.contains(address))
     }
 
     /// Takes a caller who waits, unless there are too many.
@@ -200,7 +179,7 @@ impl Peers {
         }
         let entry = self.entry(peer, now);
         entry.is_found = true;
-        if entry.learn(addresses) {
+        if entry.addresses.learn(Source::Found, addresses) {
             entry.redial.hasten(now);
         }
     }
@@ -214,10 +193,11 @@ impl Peers {
 
     /// Takes the peers of the last run.
     pub(super) fn load(&mut self, known: Vec<KnownPeer>, own: PeerId, now: Instant) {
-        for KnownPeer { peer_id, addresses, last_seen } in known.into_iter().take(PEERS_MAX) {
+        for KnownPeer { peer_id, addresses, proven, last_seen } in known.into_iter().take(PEERS_MAX) {
             if peer_id != own {
                 let entry = self.entry(peer_id, now);
-                entry.learn(addresses);
+                entry.addresses.learn(Source::Told, addresses);
+                entry.addresses.learn(Source::Proven, proven);
                 entry.last_seen = last_seen;
                 entry.is_kept = true;
             }
@@ -228,7 +208,7 @@ impl Peers {
     pub(super) fn configure(&mut self, peers: impl Iterator<Item = (PeerId, Multiaddr)>, own: PeerId, now: Instant) {
         for (peer, address) in peers.filter(|(peer, _)| *peer != own) {
             let entry = self.entry(peer, now);
-            entry.learn([address]);
+            entry.addresses.learn(Source::Configured, [address]);
             entry.is_configured = true;
         }
     }
@@ -243,7 +223,8 @@ impl Peers {
         let kept = self.entries.iter().filter(|(_, entry)| entry.is_kept);
         let known = kept.map(|(peer, entry)| KnownPeer {
             peer_id: *peer,
-            addresses: entry.addresses.clone(),
+            addresses: entry.addresses.worth_keeping(),
+            proven: entry.addresses.proven(),
             last_seen: entry.last_seen,
         });
         known.collect()
@@ -298,7 +279,7 @@ impl Entry {
         Peer {
             peer_id,
             connected: !self.sessions.is_empty(),
-            addresses: self.addresses.clone(),
+            addresses: self.addresses.all(),
             last_seen: self.last_seen,
             version: self.version.clone(),
             last_dial: self.last_dial.clone(),
@@ -315,13 +296,20 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_addresses_come_first_and_the_oldest_fall_off() {
-        let mut entry = Entry::new(Instant::now());
-        entry.learn((0..10).map(address));
-        entry.learn((5..25).map(address));
-        assert_eq!(entry.addresses, (5..21).map(address).collect::<Vec<_>>());
-        entry.learn([address(3), format!("/ip4/192.0.2.1/tcp/6/p2p/{}", PeerId::random()).parse().unwrap()]);
-        assert_eq!(entry.addresses[..3], [address(3), address(6), address(5)]);
+    fn a_packet_of_the_local_network_displaces_no_address_that_works() {
+        let (mut peers, now, peer, own) = (Peers::default(), Instant::now(), PeerId::random(), PeerId::random());
+        peers.configure([(peer, address(1))].into_iter(), own, now);
+        let proven =
+            KnownPeer { peer_id: peer, addresses: vec![address(2)], proven: vec![address(2)], last_seen: None };
+        peers.load(vec![proven], own, now);
+        for packet in 0..10 {
+            peers.found(peer, (0..16).map(|port| address(100 + 16 * packet + port)).collect(), now);
+        }
+        let known = peers.get(&peer).unwrap().addresses.all();
+        assert_eq!(known[..2], [address(2), address(1)]);
+        // A restart keeps what was proven, and nothing that anybody may have said.
+        let kept = peers.known().remove(0);
+        assert_eq!((kept.addresses, kept.proven), (vec![address(2)], vec![address(2)]));
     }
 
     #[test]
@@ -340,7 +328,7 @@ mod tests {
     fn only_kept_peers_with_an_address_are_dialled() {
         let (mut peers, now) = (Peers::default(), Instant::now());
         let peer = PeerId::random();
-        peers.entry(peer, now).learn([address(1)]);
+        peers.entry(peer, now).addresses.learn(Source::Found, [address(1)]);
         assert!(peers.due(now).is_empty());
         peers.entry(peer, now).is_kept = true;
         assert_eq!(peers.due(now), [peer]);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, multiaddr::Protocol};
 
 use super::{
+    addresses::Source,
     dialling::chance,
     driver::NodeLoop,
     reach::ReachEvent,
@@ -40,7 +41,7 @@ impl NodeLoop {
         let (now, own) = (self.directory.runtime.now(), self.directory.peer_id);
         for relay in addresses.iter().filter_map(|address| Relay::new(address, now)).filter(|relay| relay.peer != own) {
             let entry = self.peers.entry(relay.peer, now);
-            entry.learn([relay.address.clone()]);
+            entry.addresses.learn(Source::Configured, [relay.address.clone()]);
             entry.is_configured = true;
             // One reservation at each, however many addresses it has: a second one would end the first.
             if self.relays.iter().all(|known| known.peer != relay.peer) {

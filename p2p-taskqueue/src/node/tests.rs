@@ -183,7 +183,8 @@ async fn a_peer_that_restarts_on_another_port_is_found_when_it_dials() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     // The one that is started again knows the other from its last run.
     let (node_a, node_b) = (a.start().await, b.start().await);
-    let known = KnownPeer { peer_id: node_a.peer_id(), addresses: node_a.addresses(), last_seen: None };
+    let known =
+        KnownPeer { peer_id: node_a.peer_id(), addresses: node_a.addresses(), proven: Vec::new(), last_seen: None };
     let b = Machine { files: Arc::new(Remembered(vec![known])), ..b };
     at(&node_a, &address_of(&node_b), List::default()).await.unwrap();
     until_serving(&node_a, node_b.peer_id(), true).await;

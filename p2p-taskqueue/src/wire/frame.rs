@@ -11,7 +11,7 @@ use futures::io::AsyncRead;
 
 use super::limits::READ_BUFFER_BYTES;
 
-const LENGTH_BYTES: usize = 4;
+pub(crate) const LENGTH_BYTES: usize = 4;
 
 /// Why no further frame can be read. The connection is of no more use.
 #[derive(Debug, thiserror::Error)]

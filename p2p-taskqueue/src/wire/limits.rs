@@ -31,24 +31,34 @@ pub(crate) const READ_AHEAD_BYTES: usize = 256 * 1024;
 /// Frames taken from one peer before others get their turn.
 pub(crate) const FRAMES_PER_TURN: usize = 64;
 
-/// Requests in flight on one session, each way. A node with a thousand waiting tools needs no more.
+/// Requests in flight on one session, each way, besides those that wait.
 pub(crate) const IN_FLIGHT_MAX: usize = 1_024;
+
+/// Requests that wait on one session, each way: a thousand and more for tasks, and beside them those of workers. Each costs
+/// the end where it waits some two kilobytes.
+pub(crate) const WAITS_MAX: usize = 2 * IN_FLIGHT_MAX;
 
 /// Every end takes this many requests at once, whatever it says: a worker's claims and renewals beside a few questions.
 pub(crate) const IN_FLIGHT_MIN: usize = 16;
 
-/// The request bytes that one peer may have in flight here: sixteen payloads of the largest size.
+/// The bytes of the requests that wait and that one peer may have in flight here: sixteen payloads of the largest size.
+/// Requests that are answered at once have room for one frame more, and those that keep a lease for one more beyond that, so
+/// that neither finds everything taken by the ones before.
 pub(crate) const INBOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The request bytes that wait here for one peer to read them.
+/// The request bytes that wait here for one peer to read them, with the same room beyond.
 pub(crate) const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// While more than this waits to be written, no answer is worked on: the peer reads too slowly.
+/// The largest request that goes ahead of others: a renewal with its questions. What is larger would hold up other renewals.
+pub(crate) const URGENT_REQUEST_BYTES_MAX: usize = 128 * 1024;
+
+/// While more than this waits to be written, no answer is worked on: the peer reads too slowly. What is urgent has as much
+/// of its own.
 pub(crate) const WRITE_BUFFER_HIGH: usize = 1024 * 1024;
 
-/// Beyond [`WRITE_BUFFER_HIGH`] there is room for one answer of the largest size and for refusals, which are small. A
-/// peer that makes more without reading is disconnected.
-pub(crate) const WRITE_BUFFER_MAX: usize = WRITE_BUFFER_HIGH + FRAME_BYTES_MAX + 4 * 1024 * 1024;
+/// Beyond [`WRITE_BUFFER_HIGH`], twice, there is room for one answer of the largest size and for refusals, which are small, as
+/// are urgent answers. A peer that makes more without reading is disconnected.
+pub(crate) const WRITE_BUFFER_MAX: usize = 2 * WRITE_BUFFER_HIGH + FRAME_BYTES_MAX + 4 * 1024 * 1024;
 
 /// When to try again after a refusal for a bound: a queue of this length is worked off by then.
 pub(crate) const RETRY_AFTER_S: f64 = 0.5;

@@ -20,7 +20,8 @@ pub(crate) use handshake::{HandshakeError, Ours, prove, within};
 pub(crate) use local::open;
 pub(crate) use pipe::pipe;
 pub(crate) use proof::Role;
-pub(crate) use session::{Driver, Service, Session, SessionEnd};
+pub(crate) use session::{Counts, Driver, Kind, Service, Session, SessionEnd, without_wait};
+pub(crate) use terms::Terms;
 
 #[cfg(test)]
 mod examples;
@@ -29,5 +30,4 @@ mod protocol_tests;
 #[cfg(test)]
 pub(crate) use {
     examples::exchanges, frame::FrameReader, message::Incoming, pipe::Pipe, request::read_request, session::Agreed,
-    terms::Terms,
 };

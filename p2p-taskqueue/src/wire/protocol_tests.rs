@@ -17,8 +17,8 @@ use super::{
     handshake::{Ours, exchange},
     limits::{
         FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE, IN_FLIGHT_MAX, IN_FLIGHT_MIN,
-        INBOUND_BYTES_MAX, PING_AFTER, PROGRESS_BYTES_MIN, REQUEST_BYTES_SMALL, SILENT_TICKS_MAX, WRITE_BUFFER_HIGH,
-        WRITE_BUFFER_MAX,
+        INBOUND_BYTES_MAX, PING_AFTER, PROGRESS_BYTES_MIN, REQUEST_BYTES_SMALL, SILENT_TICKS_MAX, WAITS_MAX,
+        WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX,
     },
     local::LocalHello,
     message::{Incoming, Outgoing, put_answer, read_answer},
@@ -287,7 +287,7 @@ fn the_local_hello_is_that_of_the_code() {
     hello["software"] = SOFTWARE.into();
     check_block("local", &format!("{hello}\n"));
     let terms = |text: &str| serde_json::from_str::<LocalHello>(text).unwrap().terms();
-    assert_eq!(terms(block("local")).unwrap(), Terms { may_repeat: true, ..Terms::default() });
+    assert_eq!(terms(block("local")).unwrap(), Terms::ours());
     // As it was before there were features and limits.
     assert_eq!(terms(r#"{"versions":[1,1],"software":"0.1.0"}"#).unwrap(), Terms::default());
     assert!(terms(r#"{"versions":[2,3],"software":"0.1.0"}"#).is_err());
@@ -316,6 +316,7 @@ fn the_bounds_are_those_of_the_code() {
         ("frame_bytes_min", FRAME_BYTES_MIN as u64),
         ("in_flight_max", IN_FLIGHT_MAX as u64),
         ("in_flight_min", IN_FLIGHT_MIN as u64),
+        ("waits_max", WAITS_MAX as u64),
         ("in_flight_bytes_max", INBOUND_BYTES_MAX as u64),
         ("request_bytes_small", REQUEST_BYTES_SMALL as u64),
         ("unread_bytes_high", WRITE_BUFFER_HIGH as u64),

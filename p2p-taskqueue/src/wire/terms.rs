@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MIN, IN_FLIGHT_MAX, IN_FLIGHT_MIN};
+use super::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MIN, IN_FLIGHT_MAX, IN_FLIGHT_MIN, WAITS_MAX};
 
 /// The optional parts of the protocol that this build knows.
 ///
@@ -20,6 +20,9 @@ pub(super) struct Limits {
     /// Requests that are not answered yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     in_flight: Option<u64>,
+    /// Requests that wait, counted apart from the others. An end that says nothing counts them together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waits: Option<u64>,
 }
 
 /// What this end keeps to towards its peer.
@@ -29,6 +32,8 @@ pub(crate) struct Terms {
     pub(crate) frame_bytes: usize,
     /// The requests in flight that the peer takes.
     pub(crate) in_flight: usize,
+    /// The requests that wait and that the peer takes besides; none when it counts them among those in flight.
+    pub(crate) waits: Option<usize>,
     /// Whether both ends have the feature `repeat`.
     pub(crate) may_repeat: bool,
 }
@@ -36,7 +41,11 @@ pub(crate) struct Terms {
 impl Limits {
     /// What this end takes.
     pub(super) const fn ours() -> Self {
-        Self { frame_bytes: Some(FRAME_BYTES_MAX as u64), in_flight: Some(IN_FLIGHT_MAX as u64) }
+        Self {
+            frame_bytes: Some(FRAME_BYTES_MAX as u64),
+            in_flight: Some(IN_FLIGHT_MAX as u64),
+            waits: Some(WAITS_MAX as u64),
+        }
     }
 }
 
@@ -53,8 +62,20 @@ impl Terms {
         Self {
             frame_bytes: within(limits.frame_bytes, FRAME_BYTES_MIN, FRAME_BYTES_MAX),
             in_flight: within(limits.in_flight, IN_FLIGHT_MIN, IN_FLIGHT_MAX),
+            waits: limits.waits.map(|waits| within(Some(waits), IN_FLIGHT_MIN, WAITS_MAX)),
             may_repeat: agreed(REPEAT),
         }
+    }
+
+    /// A little less than the peer takes.
+    pub(crate) fn with_some_to_spare(self) -> Self {
+        let less = |most: usize| most - most / 32;
+        Self { in_flight: less(self.in_flight), waits: self.waits.map(less), ..self }
+    }
+
+    /// Towards a node of this build.
+    pub(crate) fn ours() -> Self {
+        Self::new(&features(), Limits::ours())
     }
 }
 
@@ -98,6 +119,17 @@ mod tests {
             both(r#"{"frame_bytes":18446744073709551615,"in_flight":9999999}"#),
             (FRAME_BYTES_MAX, IN_FLIGHT_MAX)
         );
+    }
+
+    #[test]
+    fn waits_are_counted_apart_only_where_the_peer_says_so() {
+        let waits = |limits: &str| terms(&[], limits).waits;
+        assert_eq!(waits("{}"), None);
+        assert_eq!(waits(r#"{"in_flight":32}"#), None);
+        assert_eq!(waits(r#"{"waits":100}"#), Some(100));
+        assert_eq!(waits(r#"{"waits":0}"#), Some(IN_FLIGHT_MIN));
+        assert_eq!(waits(r#"{"waits":9999999}"#), Some(WAITS_MAX));
+        assert_eq!(Terms::ours().waits, Some(WAITS_MAX));
     }
 
     #[test]

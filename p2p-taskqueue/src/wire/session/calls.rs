@@ -12,13 +12,17 @@ use runtime_bridge::Runtime;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::handed_out::{give_back, handed_out};
+use super::{
+    handed_out::{give_back, handed_out},
+    kind::{Counts, Kind, overloaded},
+    writer::{Lane, Written},
+};
 use crate::{
     ErrorCode, QueueError, Response, Task,
     api::Outcome,
     wire::{
         frame::FrameError,
-        limits::{QUEUED_BYTES_MAX, RETRY_AFTER_S},
+        limits::QUEUED_BYTES_MAX,
         message::{Outgoing, read_answer},
         terms::Terms,
     },
@@ -55,7 +59,12 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) calls: HashMap<u64, Call>,
+    /// The calls of each kind.
+    counts: Counts,
+    /// Goes ahead of `queue`.
+    urgent: VecDeque<Queued>,
     queue: VecDeque<Queued>,
+    /// In both.
     queued_bytes: usize,
     pub(super) phase: Phase,
 }
@@ -79,7 +88,10 @@ pub(super) struct Call {
     /// The caller holds the other end; none when it has gone.
     pub(super) reply: Option<oneshot::Sender<Answer>>,
     pub(super) is_claim: bool,
-    /// Where its frame ends in the stream; none while it is queued.
+    pub(super) kind: Kind,
+    /// By which way it is sent.
+    pub(super) lane: Lane,
+    /// Where its frame ends in the bytes of its lane; none while it is queued.
     pub(super) end: Option<u64>,
 }
 
@@ -111,23 +123,24 @@ impl Shared {
     pub(super) fn queue_call(&self, id: u64, frame: Vec<u8>, call: Call) -> Result<(), QueueError> {
         let mut state = self.lock();
         state.phase.refusal().map_or(Ok(()), Err)?;
-        let overloaded = |limit, what| Err(QueueError::overloaded(limit, what, RETRY_AFTER_S));
-        let in_flight_max = self.terms.in_flight;
-        if state.calls.len() >= in_flight_max {
-            return overloaded(in_flight_max, "requests in flight to this peer");
+        let (kind, lane) = (call.kind, call.lane);
+        let what = if kind.waits() { "requests that wait at this peer" } else { "requests in flight to this peer" };
+        state.counts.room(kind, self.terms).map_err(|max| overloaded(max, what))?;
+        let bytes_max = kind.bytes_max(QUEUED_BYTES_MAX);
+        if state.queued_bytes + frame.len() > bytes_max {
+            return Err(overloaded(bytes_max, "bytes that wait for this peer to read them"));
         }
-        if state.queued_bytes + frame.len() > QUEUED_BYTES_MAX {
-            return overloaded(QUEUED_BYTES_MAX, "bytes that wait for this peer to read them");
-        }
+        state.counts.add(kind);
         state.calls.insert(id, call);
         state.queued_bytes += frame.len();
-        self.push(state, Queued::Call { id, frame });
+        self.push(state, lane, Queued::Call { id, frame });
         Ok(())
     }
 
-    fn push(&self, mut state: MutexGuard<'_, State>, queued: Queued) {
-        let was_empty = state.queue.is_empty();
-        state.queue.push_back(queued);
+    fn push(&self, mut state: MutexGuard<'_, State>, lane: Lane, queued: Queued) {
+        let queue = state.queue(lane);
+        let was_empty = queue.is_empty();
+        queue.push_back(queued);
         drop(state);
         // Otherwise it has been woken for what was there before, or waits for the peer to read.
         if was_empty {
@@ -140,12 +153,13 @@ impl Shared {
         let mut state = self.lock();
         match state.calls.get_mut(&id) {
             Some(Call { end: None, .. }) => {
-                state.calls.remove(&id);
+                state.remove(id);
             }
             Some(call) => {
                 call.reply = None;
-                // At most one for each call, so the queue stays bounded.
-                self.push(state, Queued::Cancel { id });
+                let lane = call.lane;
+                // Behind its call. At most one for each, so the queue stays bounded.
+                self.push(state, lane, Queued::Cancel { id });
             }
             None => {}
         }
@@ -172,15 +186,22 @@ impl Shared {
     }
 
     pub(super) fn has_queued(&self) -> bool {
-        !self.lock().queue.is_empty()
+        let state = self.lock();
+        !state.urgent.is_empty() || !state.queue.is_empty()
     }
 
-    /// Moves queued frames to `out` while it is shorter than `bytes_max`. `start` is the stream's position at the start
-    /// of `out`.
-    pub(super) fn take_queued(&self, out: &mut Vec<u8>, start: u64, bytes_max: usize) -> Result<(), FrameError> {
+    /// Moves the lane's queued frames to `out` while it is shorter than `bytes_max`. `start` is the lane's position at the
+    /// start of `out`.
+    pub(super) fn take_queued(
+        &self,
+        lane: Lane,
+        out: &mut Vec<u8>,
+        start: u64,
+        bytes_max: usize,
+    ) -> Result<(), FrameError> {
         let mut state = self.lock();
         while out.len() < bytes_max {
-            match state.queue.pop_front() {
+            match state.queue(lane).pop_front() {
                 Some(Queued::Call { id, frame }) => {
                     state.queued_bytes -= frame.len();
                     // Gone when its caller has.
@@ -210,7 +231,7 @@ impl Shared {
 
     /// Hands an answer to whoever asked. An answer that nobody asked for is ignored: the caller may have gone.
     pub(super) fn deliver(&self, id: u64, ok: Option<&RawValue>, error: Option<&RawValue>) {
-        let Some(call) = self.lock().calls.remove(&id) else { return };
+        let Some(call) = self.lock().remove(id) else { return };
         if call.reply.is_none() && !call.is_claim {
             return;
         }
@@ -228,7 +249,8 @@ impl Shared {
         let Some(request) = give_back(task, "its claimant has gone") else { return };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();
-        let call = Call { reply: None, is_claim: false, end: None };
+        let (kind, lane) = (Kind::Keeps, Lane::Urgent);
+        let call = Call { reply: None, is_claim: false, kind, lane, end: None };
         let queued = (Outgoing::Call { id, request: &request })
             .put(&mut frame, self.terms.frame_bytes)
             .map_err(|error| unsendable(&error))
@@ -239,23 +261,46 @@ impl Shared {
     }
 
     /// The session is over: answers every call that is not answered.
-    pub(super) fn end(&self, end: &SessionEnd, written: u64) {
+    pub(super) fn end(&self, end: &SessionEnd, written: Written) {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Ended(_)) {
             state.phase = Phase::Ended(end.clone());
         }
+        state.urgent.clear();
         state.queue.clear();
         state.queued_bytes = 0;
+        state.counts = Counts::default();
         let calls = std::mem::take(&mut state.calls);
         drop(state);
         for call in calls.into_values() {
             // A frame whose last byte was never taken cannot have been acted on.
-            let was_written = call.end.is_some_and(|end| end <= written);
+            let was_written = call.end.is_some_and(|end| end <= written.in_lane(call.lane));
             let code = if was_written { ErrorCode::Interrupted } else { ErrorCode::Unreachable };
             if let Some(reply) = call.reply {
                 let _gone = reply.send(Err(QueueError::new(code, end.to_string())));
             }
         }
+    }
+}
+
+impl State {
+    fn queue(&mut self, lane: Lane) -> &mut VecDeque<Queued> {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Common => &mut self.queue,
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        self.counts.take(call.kind);
+        Some(call)
+    }
+
+    /// What is taken of the budgets: calls, those counted by kind, frames that wait, and their bytes.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> (usize, Counts, usize, usize) {
+        (self.calls.len(), self.counts, self.urgent.len() + self.queue.len(), self.queued_bytes)
     }
 }
 

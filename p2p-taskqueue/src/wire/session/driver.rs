@@ -13,9 +13,10 @@ use super::{
     calls::{Order, SessionEnd, Shared},
     handed_out::{give_back, handed_out},
     handle::Session,
-    jobs::{Jobs, RepeatedId, Service},
+    jobs::{Jobs, RepeatedId, Service, lane_of},
+    kind::without_claim,
     pulse::Pulse,
-    writer::WriteBuffer,
+    writer::{Lane, WriteBuffer},
 };
 use crate::{
     ErrorCode, QueueError, Response,
@@ -53,6 +54,8 @@ struct Desk {
     /// None when this end answers nothing.
     service: Option<Service>,
     is_draining: bool,
+    #[cfg(test)]
+    budgets: Arc<super::ending::Budgets>,
 }
 
 /// Whether a turn ended because there was nothing left to do, or to let others have theirs.
@@ -70,7 +73,15 @@ where
     pub(crate) fn new(io: S, agreed: Agreed, service: Option<Service>, runtime: Arc<dyn Runtime>) -> (Session, Self) {
         let Agreed { reader, terms } = agreed;
         let (session, shared) = Session::new(Arc::clone(&runtime), terms);
-        let desk = Desk { shared, writer: WriteBuffer::default(), jobs: Jobs::default(), service, is_draining: false };
+        let desk = Desk {
+            #[cfg(test)]
+            budgets: super::ending::Budgets::new(&shared),
+            shared,
+            writer: WriteBuffer::default(),
+            jobs: Jobs::default(),
+            service,
+            is_draining: false,
+        };
         (session, Self { io, reader, desk, pulse: Pulse::new(runtime) })
     }
 
@@ -94,7 +105,7 @@ where
             match self.reader.poll_frame(&mut self.io, cx).map_err(broken)? {
                 Poll::Ready(Some(frame)) => {
                     self.pulse.heard();
-                    self.desk.take_message(frame)?;
+                    self.desk.take_message(frame, cx)?;
                 }
                 Poll::Ready(None) => return Err(SessionEnd::ClosedByPeer),
                 Poll::Pending => return Ok(Turn::Done),
@@ -143,6 +154,8 @@ where
         if let Poll::Ready(end) = &polled {
             self.desk.end(end);
         }
+        #[cfg(test)]
+        self.desk.note_budgets();
         polled
     }
 }
@@ -151,6 +164,9 @@ impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         // A second end changes nothing.
         self.desk.end(&SessionEnd::ClosedHere);
+        // What is left goes with it.
+        #[cfg(test)]
+        self.desk.budgets.note(super::ending::Desk::default());
     }
 }
 
@@ -161,9 +177,9 @@ impl<S> fmt::Debug for Driver<S> {
 }
 
 impl Desk {
-    fn take_message(&mut self, frame: &[u8]) -> Result<(), SessionEnd> {
+    fn take_message(&mut self, frame: &[u8], cx: &mut Context<'_>) -> Result<(), SessionEnd> {
         match Incoming::read(frame).map_err(broken)? {
-            Incoming::Call { id, request } => self.take_call(id, request),
+            Incoming::Call { id, request } => self.take_call(id, request, cx),
             Incoming::Answer { id, ok, error } => {
                 self.shared.deliver(id, ok, error);
                 Ok(())
@@ -181,35 +197,47 @@ impl Desk {
         }
     }
 
-    fn take_call(&mut self, id: u64, raw: &RawValue) -> Result<(), SessionEnd> {
+    fn take_call(&mut self, id: u64, raw: &RawValue, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
+        let mut lane = Lane::Common;
         let refusal = match (&self.service, read_request(raw)) {
             (None, _) => QueueError::new(ErrorCode::Forbidden, "this end of the connection only asks"),
             (Some(_), _) if self.is_draining => QueueError::new(ErrorCode::ShuttingDown, "the node is stopping"),
             (Some(_), Err(misunderstood)) => misunderstood,
-            (Some(service), Ok(request)) => match self.jobs.start(id, request, raw.get().len(), service) {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(refusal)) => refusal,
-                Err(RepeatedId) => return Err(SessionEnd::Broken(format!("two requests with the id {id}"))),
-            },
+            (Some(service), Ok(request)) => {
+                let reads_slowly = self.writer.len_of(Lane::Common) >= WRITE_BUFFER_HIGH;
+                let request = if reads_slowly { without_claim(request) } else { request };
+                lane = lane_of(&request);
+                match self.jobs.start(id, request, raw.get().len(), service, cx) {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(refusal)) => refusal,
+                    Err(RepeatedId) => return Err(SessionEnd::Broken(format!("two requests with the id {id}"))),
+                }
+            }
         };
-        self.answer(id, &Err(refusal))
+        self.answer(id, &Err(refusal), lane)
     }
 
+    /// Runs the jobs of each lane while it has room. What is urgent neither waits for what is not, nor for the peer to read it.
     fn run_jobs(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
-        while self.writer.len() < WRITE_BUFFER_HIGH
-            && let Poll::Ready((id, outcome)) = self.jobs.poll_answer(cx)
-        {
-            self.answer(id, &outcome)?;
-        }
-        if self.writer.len() >= WRITE_BUFFER_HIGH {
-            self.jobs.hold_back();
+        for lane in [Lane::Urgent, Lane::Common] {
+            while self.writer.len_of(lane) < WRITE_BUFFER_HIGH
+                && let Poll::Ready((id, outcome)) = self.jobs.poll_answer(lane, cx)
+            {
+                self.answer(id, &outcome, lane)?;
+            }
+            if self.writer.len_of(lane) >= WRITE_BUFFER_HIGH {
+                self.jobs.hold_back(lane);
+            }
         }
         Ok(())
     }
 
     fn take_queued(&mut self) -> Result<(), SessionEnd> {
-        let start = self.writer.start();
-        self.shared.take_queued(self.writer.frames(), start, WRITE_BUFFER_HIGH).map_err(broken)
+        for lane in [Lane::Urgent, Lane::Common] {
+            let start = self.writer.start(lane);
+            self.shared.take_queued(lane, self.writer.frames(lane), start, WRITE_BUFFER_HIGH).map_err(broken)?;
+        }
+        Ok(())
     }
 
     /// Whether there is something to do as soon as the writer has room.
@@ -217,8 +245,9 @@ impl Desk {
         !self.jobs.is_polled() || self.shared.has_queued()
     }
 
-    fn answer(&mut self, id: u64, outcome: &Result<Response, QueueError>) -> Result<(), SessionEnd> {
-        let fits = put_answer(self.writer.frames(), id, outcome, self.shared.terms().frame_bytes).map_err(broken)?;
+    fn answer(&mut self, id: u64, outcome: &Result<Response, QueueError>, lane: Lane) -> Result<(), SessionEnd> {
+        let fits =
+            put_answer(self.writer.frames(lane), id, outcome, self.shared.terms().frame_bytes).map_err(broken)?;
         if let (false, Ok(response), Some(service)) = (fits, outcome, &self.service) {
             // The peer claimed what it cannot take: others may.
             let reason = "its claimant does not take frames that long";
@@ -227,8 +256,9 @@ impl Desk {
         Ok(())
     }
 
+    /// A sign of life or a farewell.
     fn put(&mut self, message: &Outgoing<'_>) -> Result<(), SessionEnd> {
-        message.put(self.writer.frames(), self.shared.terms().frame_bytes).map_err(broken)
+        message.put(self.writer.frames(Lane::Urgent), self.shared.terms().frame_bytes).map_err(broken)
     }
 
     fn start_draining(&mut self) {
@@ -241,6 +271,12 @@ impl Desk {
 
     fn is_drained(&self) -> bool {
         self.is_draining && self.jobs.is_empty() && self.writer.is_empty() && !self.shared.has_calls()
+    }
+
+    #[cfg(test)]
+    fn note_budgets(&self) {
+        let (jobs, unread_bytes) = (self.jobs.taken(), self.writer.len());
+        self.budgets.note(super::ending::Desk { jobs, unread_bytes });
     }
 
     fn end(&self, end: &SessionEnd) {

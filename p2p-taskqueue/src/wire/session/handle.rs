@@ -8,10 +8,14 @@ use futures::future::{Either, select};
 use runtime_bridge::Runtime;
 use tokio::sync::oneshot;
 
-use super::calls::{Answer, Call, Phase, Shared, unsendable};
+use super::{
+    calls::{Answer, Call, Phase, Shared, unsendable},
+    kind::{Kind, is_overloaded, is_urgent, without_wait},
+    writer::Lane,
+};
 use crate::{
     ErrorCode, QueueError, Request,
-    wire::{message::Outgoing, terms::Terms},
+    wire::{limits::URGENT_REQUEST_BYTES_MAX, message::Outgoing, terms::Terms},
 };
 
 /// The caller's side of a session. Cheap to clone.
@@ -31,20 +35,20 @@ impl Session {
     /// # Errors
     ///
     /// The peer's error; `timeout` when it does not answer in time; `interrupted` when the session ends after the request
-    /// was written; `unreachable` when it ends before, so that nothing was asked; `overloaded` when a bound is reached.
+    /// was written; `unreachable` when it ends before, so that nothing was asked; `overloaded` when a bound is reached. A renewal
+    /// or a completion that only finds no room to wait is asked without its wait.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future tells the peer to give the request up.
     pub(crate) async fn call(&self, request: &Request, timeout: Duration) -> Answer {
-        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut frame = Vec::new();
-        (Outgoing::Call { id, request })
-            .put(&mut frame, self.shared.terms.frame_bytes)
-            .map_err(|error| unsendable(&error))?;
-        let (reply, answer) = oneshot::channel();
-        let call = Call { reply: Some(reply), is_claim: claims(request), end: None };
-        self.shared.queue_call(id, frame, call)?;
+        let (id, answer) = match self.send(request) {
+            Err(error) if is_overloaded(&error) => match without_wait(request) {
+                Some(at_once) => self.send(&at_once),
+                None => Err(error),
+            },
+            sent => sent,
+        }?;
         let outstanding = Outstanding { shared: &self.shared, id };
         let deadline = self.shared.runtime.now() + timeout;
         match select(answer, self.shared.runtime.sleep_until(deadline)).await {
@@ -59,6 +63,26 @@ impl Session {
                 Err(QueueError::new(ErrorCode::Timeout, message))
             }
         }
+    }
+
+    /// Queues the request; the answer comes to the receiver that is given.
+    fn send(&self, request: &Request) -> Result<(u64, oneshot::Receiver<Answer>), QueueError> {
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut frame = Vec::new();
+        (Outgoing::Call { id, request })
+            .put(&mut frame, self.shared.terms.frame_bytes)
+            .map_err(|error| unsendable(&error))?;
+        let goes_ahead = is_urgent(request) && frame.len() <= URGENT_REQUEST_BYTES_MAX;
+        let lane = if goes_ahead { Lane::Urgent } else { Lane::Common };
+        let (reply, answer) = oneshot::channel();
+        let call = Call { reply: Some(reply), is_claim: claims(request), kind: Kind::of(request), lane, end: None };
+        self.shared.queue_call(id, frame, call)?;
+        Ok((id, answer))
+    }
+
+    /// What the peer takes.
+    pub(crate) fn terms(&self) -> Terms {
+        self.shared.terms()
     }
 
     /// Whether a change that the peer may have made already may be asked again.

@@ -12,10 +12,11 @@ use futures::{
     stream::FuturesUnordered,
 };
 
-use crate::{
-    Caller, ErrorCode, QueueError, Request, Response, TaskQueue,
-    wire::limits::{IN_FLIGHT_MAX, INBOUND_BYTES_MAX, RETRY_AFTER_S},
+use super::{
+    kind::{Counts, Kind, is_overloaded, is_urgent, overloaded, without_wait},
+    writer::Lane,
 };
+use crate::{Caller, ErrorCode, QueueError, Request, Response, TaskQueue, wire::limits::INBOUND_BYTES_MAX};
 
 /// What answers a peer's requests, and as whom the peer asks.
 #[derive(Debug, Clone)]
@@ -31,9 +32,18 @@ type Job = Pin<Box<dyn Future<Output = Option<(u64, Option<Outcome>)>> + Send>>;
 /// What a peer has asked and is not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    running: FuturesUnordered<Job>,
+    /// Those whose answers are urgent.
+    urgent: Running,
+    common: Running,
     entries: HashMap<u64, Entry>,
+    /// The entries of each kind.
+    counts: Counts,
     bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    jobs: FuturesUnordered<Job>,
     is_polled: bool,
 }
 
@@ -41,7 +51,7 @@ pub(super) struct Jobs {
 struct Entry {
     abort: AbortHandle,
     bytes: usize,
-    is_long_poll: bool,
+    kind: Kind,
     /// Whether the operation may have taken effect while it still waits.
     changes: bool,
     aborted: Aborted,
@@ -59,21 +69,29 @@ enum Aborted {
 pub(super) struct RepeatedId;
 
 impl Jobs {
-    /// Takes a job up, unless a bound is reached: then the answer is given at once.
+    /// Takes a job up, unless a bound is reached: then the answer is given at once. A renewal or a completion that only finds
+    /// no room to wait is made without its wait.
     pub(super) fn start(
         &mut self,
         id: u64,
         request: Request,
         bytes: usize,
         service: &Service,
+        cx: &mut Context<'_>,
     ) -> Result<Result<(), QueueError>, RepeatedId> {
         if self.entries.contains_key(&id) {
             return Err(RepeatedId);
         }
-        if let Err(refusal) = self.admit(bytes) {
+        let mut request = request;
+        let mut admitted = self.admit(&request, bytes);
+        if let Some(at_once) = without_wait(&request).filter(|_| admitted.as_ref().is_err_and(is_overloaded)) {
+            request = at_once;
+            admitted = self.admit(&request, bytes);
+        }
+        if let Err(refusal) = admitted {
             return Ok(Err(refusal));
         }
-        let (is_long_poll, changes) = (is_long_poll(&request), completes(&request));
+        let (kind, lane, changes) = (Kind::of(&request), lane_of(&request), completes(&request));
         let Service { queue, caller } = service.clone();
         let job = AssertUnwindSafe(async move { queue.call(&caller, request).await }).catch_unwind();
         let (abort, registration) = AbortHandle::new_pair();
@@ -83,14 +101,26 @@ impl Jobs {
             Ok(Err(_panic)) => Some((id, Some(Err(QueueError::new(ErrorCode::Internal, "the operation panicked"))))),
             Err(_aborted) => Some((id, None)),
         });
-        self.running.push(Box::pin(job));
-        self.is_polled = false;
-        self.entries.insert(id, Entry { abort, bytes, is_long_poll, changes, aborted: Aborted::GivenUp });
+        let mut job: Job = Box::pin(job);
+        // A completion is made now, however long its answer, which hands a task out, has to wait for the peer to read.
+        if changes && let Poll::Ready(ended) = job.as_mut().poll(cx) {
+            job = Box::pin(std::future::ready(ended));
+        }
+        self.running(lane).push(job);
+        self.entries.insert(id, Entry { abort, bytes, kind, changes, aborted: Aborted::GivenUp });
+        self.counts.add(kind);
         self.bytes += bytes;
         Ok(Ok(()))
     }
 
-    /// Asks these one after the other on the peer's behalf, which hears nothing of it. Counts as one request in flight.
+    fn running(&mut self, lane: Lane) -> &mut Running {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Common => &mut self.common,
+        }
+    }
+
+    /// Asks these one after the other on the peer's behalf, which hears nothing of it.
     pub(super) fn ask(&mut self, requests: Vec<Request>, service: &Service) {
         if requests.is_empty() {
             return;
@@ -103,18 +133,16 @@ impl Jobs {
                 }
             }
         };
-        self.running.push(Box::pin(AssertUnwindSafe(job).catch_unwind().map(|_done_or_panicked| None)));
-        self.is_polled = false;
+        // Urgent, as it waits for nothing that the peer does, and each comes with a task that was handed out.
+        self.urgent.push(Box::pin(AssertUnwindSafe(job).catch_unwind().map(|_done_or_panicked| None)));
     }
 
-    fn admit(&self, bytes: usize) -> Result<(), QueueError> {
-        let overloaded = |limit, what| Err(QueueError::overloaded(limit, what, RETRY_AFTER_S));
-        if self.running.len() >= IN_FLIGHT_MAX {
-            return overloaded(IN_FLIGHT_MAX, "requests of this peer in flight");
-        }
-        // A single request that is larger than all may be together does not exist: frames are smaller.
-        if self.bytes + bytes > INBOUND_BYTES_MAX {
-            return overloaded(INBOUND_BYTES_MAX, "bytes of this peer's requests in flight");
+    fn admit(&self, request: &Request, bytes: usize) -> Result<(), QueueError> {
+        let kind = Kind::of(request);
+        self.counts.inbound_room(kind)?;
+        let bytes_max = kind.bytes_max(INBOUND_BYTES_MAX);
+        if self.bytes + bytes > bytes_max {
+            return Err(overloaded(bytes_max, "bytes of this peer's requests in flight"));
         }
         Ok(())
     }
@@ -129,42 +157,62 @@ impl Jobs {
     /// Ends what would outlast a shutdown. The caller may ask again elsewhere or later; a completion that waits for the next
     /// task is perhaps done, and asking again says so.
     pub(super) fn end_long_polls(&mut self) {
-        for entry in self.entries.values_mut().filter(|entry| entry.is_long_poll) {
+        for entry in self.entries.values_mut().filter(|entry| entry.kind.waits()) {
             entry.aborted = Aborted::Stopping;
             entry.abort.abort();
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.running.is_empty()
+        self.urgent.jobs.is_empty() && self.common.jobs.is_empty()
     }
 
-    /// Notes that jobs that are ready were not polled.
-    pub(super) const fn hold_back(&mut self) {
-        self.is_polled = false;
+    /// Notes that jobs of this lane that are ready were not polled.
+    pub(super) fn hold_back(&mut self, lane: Lane) {
+        self.running(lane).is_polled = false;
     }
 
     /// Whether every job that was ready has been polled.
     pub(super) const fn is_polled(&self) -> bool {
-        self.is_polled
+        self.urgent.is_polled && self.common.is_polled
     }
 
-    /// The next answer; pending when all jobs wait, and when there are none.
-    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
+    /// The lane's next answer; pending when all its jobs wait, and when there are none.
+    pub(super) fn poll_answer(&mut self, lane: Lane, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
+        let (id, outcome) = std::task::ready!(self.running(lane).poll_next(cx));
+        let entry = self.entries.remove(&id);
+        if let Some(entry) = &entry {
+            self.bytes -= entry.bytes;
+            self.counts.take(entry.kind);
+        }
+        Poll::Ready((id, outcome.unwrap_or_else(|| Err(aborted(entry.as_ref())))))
+    }
+
+    /// What is taken of the budgets: jobs, those counted by kind, and the bytes of their requests.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> (usize, usize, Counts, usize) {
+        (self.urgent.jobs.len() + self.common.jobs.len(), self.entries.len(), self.counts, self.bytes)
+    }
+}
+
+impl Running {
+    fn push(&mut self, job: Job) {
+        self.jobs.push(job);
         self.is_polled = false;
-        let (id, outcome) = loop {
-            match Pin::new(&mut self.running).poll_next(cx) {
-                Poll::Ready(Some(Some(answer))) => break answer,
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Option<Outcome>)> {
+        self.is_polled = false;
+        loop {
+            match Pin::new(&mut self.jobs).poll_next(cx) {
+                Poll::Ready(Some(Some(answer))) => return Poll::Ready(answer),
                 Poll::Ready(Some(None)) => {}
                 Poll::Ready(None) | Poll::Pending => {
                     self.is_polled = true;
                     return Poll::Pending;
                 }
             }
-        };
-        let entry = self.entries.remove(&id);
-        self.bytes -= entry.as_ref().map_or(0, |entry| entry.bytes);
-        Poll::Ready((id, outcome.unwrap_or_else(|| Err(aborted(entry.as_ref())))))
+        }
     }
 }
 
@@ -185,7 +233,7 @@ fn completes(request: &Request) -> bool {
     }
 }
 
-/// Whether the request waits for something to happen.
-pub(super) fn is_long_poll(request: &Request) -> bool {
-    request.wait_s() > 0.0
+/// Which way the request's answer goes.
+pub(super) fn lane_of(request: &Request) -> Lane {
+    if is_urgent(request) { Lane::Urgent } else { Lane::Common }
 }

@@ -12,12 +12,16 @@
 //! Back-pressure: reading never stops, so that two ends that both write cannot wait for each other. While the peer does not
 //! read, its jobs are not run; what it may have in flight is bounded in number and in bytes; and when even the refusals pile
 //! up, or nothing moves for half a minute, it is disconnected.
+//!
+//! No crowd keeps the others out: each [kind](kind::Kind) of request has a bound of its own at both ends, and what keeps a lease
+//! is run and written ahead of everything else.
 
 mod calls;
 mod driver;
 mod handed_out;
 mod handle;
 mod jobs;
+mod kind;
 mod pulse;
 mod writer;
 
@@ -25,7 +29,12 @@ pub(crate) use calls::SessionEnd;
 pub(crate) use driver::{Agreed, Driver};
 pub(crate) use handle::Session;
 pub(crate) use jobs::Service;
+pub(crate) use kind::{Counts, Kind, without_wait};
 
+#[cfg(test)]
+mod bystander_tests;
+#[cfg(test)]
+mod ending;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

@@ -2,7 +2,10 @@ use std::{pin::Pin, sync::Arc, task::Context};
 
 use runtime_bridge::{Runtime, Sleep};
 
-use super::{calls::SessionEnd, writer::WriteBuffer};
+use super::{
+    calls::SessionEnd,
+    writer::{WriteBuffer, Written},
+};
 use crate::wire::{
     frame::FrameReader,
     limits::{PING_AFTER, PROGRESS_BYTES_MIN, SILENT_TICKS_MAX},
@@ -20,13 +23,14 @@ pub(super) struct Pulse {
     silent_ticks: u32,
     /// Ticks in a row in which the peer took nothing of what waits for it.
     stalled_ticks: u32,
-    written_at_tick: u64,
+    written_at_tick: Written,
 }
 
 impl Pulse {
     pub(super) fn new(runtime: Arc<dyn Runtime>) -> Self {
         let tick = runtime.sleep_until(runtime.now() + PING_AFTER);
-        Self { runtime, tick, has_heard: false, read_at_tick: 0, silent_ticks: 0, stalled_ticks: 0, written_at_tick: 0 }
+        let written_at_tick = Written::default();
+        Self { runtime, tick, has_heard: false, read_at_tick: 0, silent_ticks: 0, stalled_ticks: 0, written_at_tick }
     }
 
     /// A frame has come.

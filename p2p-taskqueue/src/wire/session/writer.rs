@@ -6,27 +6,60 @@ use std::{
 
 use futures::AsyncWrite;
 
-use crate::wire::limits::READ_AHEAD_BYTES;
+use crate::wire::{frame::LENGTH_BYTES, limits::READ_AHEAD_BYTES};
+
+/// One of the two ways to the peer. Between frames of the common one, urgent ones go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// What keeps leases, and signs of life.
+    Urgent,
+    Common,
+}
+
+/// How many bytes of each lane the stream has taken since the session's start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    urgent: u64,
+    common: u64,
+}
+
+impl Written {
+    pub(super) const fn in_lane(self, lane: Lane) -> u64 {
+        match lane {
+            Lane::Urgent => self.urgent,
+            Lane::Common => self.common,
+        }
+    }
+}
 
 /// The bytes on their way to the peer, and how far they have come.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
-    bytes: Vec<u8>,
-    written: usize,
-    /// Written since the session's start, without what is still in `bytes`.
-    written_before: u64,
+    urgent: Frames,
+    common: Frames,
     needs_flush: bool,
 }
 
 impl WriteBuffer {
     /// Where to append frames.
-    pub(super) const fn frames(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+    pub(super) const fn frames(&mut self, lane: Lane) -> &mut Vec<u8> {
+        match lane {
+            Lane::Urgent => &mut self.urgent.bytes,
+            Lane::Common => &mut self.common.bytes,
+        }
     }
 
     /// How much waits.
     pub(super) const fn len(&self) -> usize {
-        self.bytes.len() - self.written
+        self.urgent.len() + self.common.len()
+    }
+
+    /// How much of one lane waits.
+    pub(super) const fn len_of(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Urgent => self.urgent.len(),
+            Lane::Common => self.common.len(),
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -34,13 +67,15 @@ impl WriteBuffer {
     }
 
     /// The position of the first byte of [`frames`](Self::frames), on the scale of [`written`](Self::written).
-    pub(super) const fn start(&self) -> u64 {
-        self.written_before
+    pub(super) const fn start(&self, lane: Lane) -> u64 {
+        match lane {
+            Lane::Urgent => self.urgent.written_before,
+            Lane::Common => self.common.written_before,
+        }
     }
 
-    /// How many bytes the stream has taken since the session's start.
-    pub(super) const fn written(&self) -> u64 {
-        self.written_before + self.written as u64
+    pub(super) const fn written(&self) -> Written {
+        Written { urgent: self.urgent.written_in_all(), common: self.common.written_in_all() }
     }
 
     /// Writes until nothing is left and everything is flushed.
@@ -50,7 +85,8 @@ impl WriteBuffer {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = self.poll_write(io, cx);
-        self.forget_written();
+        self.urgent.forget_written();
+        self.common.forget_written();
         ready!(polled)?;
         if self.needs_flush {
             ready!(Pin::new(io).poll_flush(cx))?;
@@ -60,19 +96,75 @@ impl WriteBuffer {
     }
 
     fn poll_write<S: AsyncWrite + Unpin>(&mut self, io: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.bytes.get(self.written..).filter(|rest| !rest.is_empty()) {
-            let written = ready!(Pin::new(&mut *io).poll_write(cx, rest))?;
+        loop {
+            let has_urgent = self.urgent.len() > 0;
+            let (frames, rest) = if !has_urgent {
+                let rest = self.common.rest();
+                (&mut self.common, rest)
+            } else if self.common.is_within_frame() {
+                let rest = self.common.rest_of_frame();
+                (&mut self.common, rest)
+            } else {
+                let rest = self.urgent.rest();
+                (&mut self.urgent, rest)
+            };
+            let Some(bytes) = frames.bytes.get(rest).filter(|bytes| !bytes.is_empty()) else {
+                return Poll::Ready(Ok(()));
+            };
+            let written = ready!(Pin::new(&mut *io).poll_write(cx, bytes))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written = self.bytes.len().min(self.written + written);
+            frames.advance(written);
             self.needs_flush = true;
         }
-        Poll::Ready(Ok(()))
+    }
+}
+
+/// The frames of one lane.
+#[derive(Debug, Default)]
+struct Frames {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Where the frame ends that was begun last; what was written ends there or before.
+    frame_end: usize,
+    /// Written since the session's start, without what is still in `bytes`.
+    written_before: u64,
+}
+
+impl Frames {
+    const fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    const fn written_in_all(&self) -> u64 {
+        self.written_before + self.written as u64
+    }
+
+    const fn is_within_frame(&self) -> bool {
+        self.written < self.frame_end
+    }
+
+    const fn rest(&self) -> std::ops::Range<usize> {
+        self.written..self.bytes.len()
+    }
+
+    const fn rest_of_frame(&self) -> std::ops::Range<usize> {
+        self.written..self.frame_end
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.written = self.bytes.len().min(self.written + written);
+        while self.frame_end < self.written {
+            let header = self.bytes.get(self.frame_end..).and_then(<[u8]>::first_chunk::<LENGTH_BYTES>);
+            // Only whole frames are appended.
+            let content = header.map_or(0, |length| u32::from_be_bytes(*length) as usize);
+            self.frame_end = self.bytes.len().min(self.frame_end + LENGTH_BYTES + content);
+        }
     }
 
     fn forget_written(&mut self) {
-        if self.is_empty() {
+        if self.len() == 0 {
             self.bytes.clear();
             if self.bytes.capacity() > READ_AHEAD_BYTES {
                 self.bytes = Vec::new();
@@ -85,6 +177,7 @@ impl WriteBuffer {
             return;
         }
         self.written_before += self.written as u64;
+        self.frame_end -= self.written;
         self.written = 0;
     }
 }
@@ -94,12 +187,13 @@ mod tests {
     use super::*;
 
     /// Takes so many bytes in all, then waits.
-    struct Takes(usize);
+    struct Takes(usize, Vec<u8>);
 
     impl AsyncWrite for Takes {
         fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             let taken = bytes.len().min(self.0);
             self.0 -= taken;
+            self.1.extend_from_slice(&bytes[..taken]);
             if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(taken)) }
         }
 
@@ -112,19 +206,50 @@ mod tests {
         }
     }
 
+    fn frame(content: &[u8]) -> Vec<u8> {
+        [&u32::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+    }
+
     #[test]
     fn what_a_peer_has_read_is_not_kept_while_it_never_catches_up() {
         let mut cx = Context::from_waker(futures::task::noop_waker_ref());
         let mut writer = WriteBuffer::default();
-        writer.frames().extend_from_slice(&[7; 1_000]);
+        let one = frame(&[7; 996]);
+        writer.frames(Lane::Common).extend_from_slice(&one);
         for round in 1..=10_000_u64 {
-            writer.frames().extend_from_slice(&[7; 1_000]);
-            assert!(writer.poll_write_all(&mut Takes(1_000), &mut cx).is_pending());
-            assert_eq!((writer.len(), writer.written()), (1_000, round * 1_000));
-            assert!(writer.bytes.len() <= 4_000, "{} bytes are kept", writer.bytes.len());
+            writer.frames(Lane::Common).extend_from_slice(&one);
+            assert!(writer.poll_write_all(&mut Takes(1_000, Vec::new()), &mut cx).is_pending());
+            assert_eq!((writer.len(), writer.written().common), (1_000, round * 1_000));
+            assert!(writer.common.bytes.len() <= 4_000, "{} bytes are kept", writer.common.bytes.len());
         }
-        assert!(writer.bytes.capacity() <= 16_000);
-        assert!(writer.poll_write_all(&mut Takes(1_000), &mut cx).is_ready());
-        assert_eq!(writer.start(), 10_001_000);
+        assert!(writer.common.bytes.capacity() <= 16_000);
+        assert!(writer.poll_write_all(&mut Takes(1_000, Vec::new()), &mut cx).is_ready());
+        assert_eq!(writer.start(Lane::Common), 10_001_000);
+    }
+
+    #[test]
+    fn urgent_frames_go_between_frames_wherever_the_stream_stops() {
+        let (first, second, urgent) = (frame(&[1; 30]), frame(&[2; 30]), frame(&[3; 5]));
+        let in_order = [first.as_slice(), &second].concat();
+        for taken in 0..in_order.len() {
+            let mut cx = Context::from_waker(futures::task::noop_waker_ref());
+            let (mut writer, mut io) = (WriteBuffer::default(), Takes(taken, Vec::new()));
+            writer.frames(Lane::Common).extend_from_slice(&in_order);
+            assert!(writer.poll_write_all(&mut io, &mut cx).is_pending());
+            writer.frames(Lane::Urgent).extend_from_slice(&urgent);
+            // The urgent one, too, is taken in pieces.
+            for _ in 0..200 {
+                io.0 += 3;
+                let _pending = writer.poll_write_all(&mut io, &mut cx);
+            }
+            let expected = match taken {
+                0 => [urgent.as_slice(), &first, &second].concat(),
+                1..=34 => [first.as_slice(), &urgent, &second].concat(),
+                _ => [first.as_slice(), &second, &urgent].concat(),
+            };
+            assert_eq!(io.1, expected, "after {taken}");
+            assert_eq!(writer.written(), Written { urgent: 9, common: 68 });
+            assert!(writer.is_empty());
+        }
     }
 }

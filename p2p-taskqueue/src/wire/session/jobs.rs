@@ -73,7 +73,7 @@ impl Jobs {
         if let Err(refusal) = self.admit(bytes) {
             return Ok(Err(refusal));
         }
-        let (is_long_poll, changes) = (is_long_poll(&request), completes(&request));
+        let (is_long_poll, changes) = (is_long_poll(&request), request.changes_before_it_waits());
         let Service { queue, caller } = service.clone();
         let job = AssertUnwindSafe(async move { queue.call(&caller, request).await }).catch_unwind();
         let (abort, registration) = AbortHandle::new_pair();
@@ -174,14 +174,6 @@ fn aborted(entry: Option<&Entry>) -> QueueError {
         Some(Entry { aborted: Aborted::Stopping, changes: true, .. }) => stopping().with_unknown_outcome(),
         Some(Entry { aborted: Aborted::Stopping, .. }) => stopping(),
         _ => QueueError::new(ErrorCode::Interrupted, "the caller gave it up"),
-    }
-}
-
-fn completes(request: &Request) -> bool {
-    match request {
-        Request::Complete(_) => true,
-        Request::At(at) => completes(&at.request),
-        _ => false,
     }
 }
 

@@ -54,11 +54,12 @@ impl Calls {
         let request = At::request(target, request);
         let wait = wait_of(&request);
         let _places = if wait.is_zero() { None } else { Some(self.places(principal)?) };
+        let stopping = stopping(&request);
         let limit = self.timeout.saturating_add(wait).saturating_add(patience_of(&request));
         let call = tokio::time::timeout(limit, self.queue.call(&Caller::Local, request));
         let response = tokio::select! {
             answer = call => answer.unwrap_or_else(|_| Err(no_answer(limit)))?,
-            () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(shutting_down()),
+            () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(stopping),
         };
         O::answer(response)
     }
@@ -100,6 +101,12 @@ impl<'a> Asker<'a> {
 pub(crate) fn shutting_down() -> QueueError {
     QueueError::new(ErrorCode::ShuttingDown, "the server is stopping: ask again when it is back")
         .with_retry_after_s(RETRY_AFTER_S)
+}
+
+/// The same, to a call that waits: what may have taken effect before the wait is not said to be undone.
+fn stopping(request: &Request) -> QueueError {
+    let error = shutting_down();
+    if request.changes_before_it_waits() { error.with_unknown_outcome() } else { error }
 }
 
 fn no_answer(limit: Duration) -> QueueError {

@@ -166,3 +166,29 @@ async fn waiting_calls_end_with_an_answer_when_the_server_stops() {
     let answer = pending.await.result()["structuredContent"].clone();
     assert_eq!((&answer["ok"], &answer["error"]["code"]), (&json!(false), &json!("shutting_down")));
 }
+
+#[tokio::test]
+async fn what_may_have_taken_effect_before_it_waited_is_not_said_to_be_undone_when_the_server_stops() {
+    let task_id = TaskId::random().unwrap().to_string();
+    let held = json!({ "task_id": task_id, "fence": "1.1" });
+    let with = |more: Value| {
+        let mut arguments = held.clone();
+        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        arguments
+    };
+    let next = json!({ "claim_next": { "worker_id": "w", "wait_s": 60 } });
+    let cases = [
+        (call("p2p_taskqueue_complete_task", with(next)), "unknown"),
+        (call("p2p_taskqueue_renew_task", with(json!({ "wait_s": 60, "lease_s": 300 }))), "unknown"),
+        (call("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "wait_s": 60 })), "not_applied"),
+    ];
+    for (request, outcome) in cases {
+        let shutdown = CancellationToken::new();
+        let client = Client::with_config(FakeQueue::holding(), McpConfig::default().with_shutdown(shutdown.clone()));
+        let mut pending = pin!(client.legacy(&request));
+        until_held(&client, &mut pending).await;
+        shutdown.cancel();
+        let error = pending.await.result()["structuredContent"]["error"].clone();
+        assert_eq!((&error["code"], &error["outcome"]), (&json!("shutting_down"), &json!(outcome)), "{request}");
+    }
+}

@@ -244,6 +244,19 @@ impl Request {
             _ => 0.0,
         }
     }
+
+    /// Whether the operation may have taken effect while its answer still waits, so that who ends the wait does not know
+    /// what became of it.
+    #[must_use]
+    pub fn changes_before_it_waits(&self) -> bool {
+        match self {
+            // A claim that is given up gives back what it may have been given.
+            Self::Claim(_) | Self::ClaimMany(_) | Self::Wait(_) | Self::Discover(_) => false,
+            Self::At(at) => at.request.changes_before_it_waits(),
+            // A completion waits for the next task, a renewal for news, a call of a tool for its result.
+            _ => true,
+        }
+    }
 }
 
 impl At {
@@ -258,6 +271,21 @@ impl At {
 mod tests {
     use super::*;
     use crate::{PeerId, api::Target, task::Json};
+
+    #[test]
+    fn what_a_call_did_before_it_waits_is_left_open_when_the_wait_is_ended() {
+        let (task, fence) = (crate::TaskId::from_bytes([1; 16]), crate::Fence { epoch: 1, counter: 1 });
+        let call = CallTool { tool_name: "t".to_owned(), args: Json::null(), timeout_s: 5.0 };
+        let complete = Complete { claim_next: Some(Claim::new("w")), ..Complete::new(task, fence, None) };
+        for request in [Renew::new(task, fence, 5.0).into_request(), call.into_request(), complete.into_request()] {
+            assert!(request.changes_before_it_waits(), "{}", request.name());
+            let passed_on = At::request(Target::peer(PeerId::random()), request);
+            assert!(passed_on.changes_before_it_waits(), "{}", passed_on.name());
+        }
+        for request in [Claim::new("w").into_request(), Wait::one(task, 5.0).into_request()] {
+            assert!(!request.changes_before_it_waits(), "{}", request.name());
+        }
+    }
 
     #[test]
     fn a_request_travels_with_its_payload_as_given() {

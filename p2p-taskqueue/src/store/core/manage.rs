@@ -6,7 +6,7 @@ use super::{
     work::Done,
 };
 use crate::{
-    QueueError, Response,
+    Response,
     api::{Limit, Limited, Pause, Paused, Resume, Resumed},
     engine::{self, Ended},
     store::backend::{Due, Fault, Seq},
@@ -81,21 +81,25 @@ pub(super) fn resume(turn: &mut Turn<'_>, resume: &Resume) -> Response {
 }
 
 pub(super) fn limit(turn: &mut Turn<'_>, limit: &Limit) -> Result<Response, Halt> {
-    turn.wrote = true;
-    if let Some(task_type) = &limit.task_type {
+    // To take a limit away asks for no room.
+    let adds = limit.running_max.is_some();
+    let running = if let Some(task_type) = &limit.task_type {
         let names = std::slice::from_ref(task_type);
-        turn.memory.gates.admit_settings(names)?;
-        let (_, running) = turn.memory.gates.set(names, |row| row.running_max = limit.running_max);
-        return Ok(Response::Limited(Limited { running }));
-    }
-    let key = limit.concurrency_key.as_deref().unwrap_or_default();
-    if limit.running_max.is_some() && turn.memory.gates.key_limits() >= KEY_LIMITS_MAX {
-        let what = "limits of concurrency keys (take some away)";
-        return Err(QueueError::overloaded(KEY_LIMITS_MAX, what, KEY_LIMITS_RETRY_AFTER_S).into());
-    }
-    turn.rows.put_key_limit(key, limit.running_max)?;
-    let running = turn.memory.gates.limit_key(key, limit.running_max);
-    turn.memory.lanes.key_changed(key, &turn.memory.gates);
+        if adds {
+            turn.memory.gates.admit_settings(names)?;
+        }
+        turn.memory.gates.set(names, |row| row.running_max = limit.running_max).1
+    } else {
+        let key = limit.concurrency_key.as_deref().unwrap_or_default();
+        if adds {
+            turn.memory.gates.admit_key_limit(key)?;
+        }
+        turn.rows.put_key_limit(key, limit.running_max)?;
+        let running = turn.memory.gates.limit_key(key, limit.running_max);
+        turn.memory.lanes.key_changed(key, &turn.memory.gates);
+        running
+    };
+    turn.wrote = true;
     Ok(Response::Limited(Limited { running }))
 }
 
@@ -132,9 +136,3 @@ fn drop_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<(), Fault> {
     turn.rows.clear_timer(Due::Removal(ended.expires_at), seq)?;
     turn.rows.remove_ended(seq)
 }
-
-/// Somebody has to take limits away.
-const KEY_LIMITS_RETRY_AFTER_S: f64 = 60.0;
-
-/// Limits of concurrency keys that are set, at about 200 bytes each.
-const KEY_LIMITS_MAX: usize = 10_000;

@@ -30,7 +30,7 @@ use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskQueue,
     api::{
         CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, Listed, Purged, Retried, Selection,
-        Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX,
+        Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX, once,
     },
     engine::{self, Claimant, Now, Record, Wall},
     store::{
@@ -131,6 +131,8 @@ impl Core {
             given_out: Vec::new(),
             waiting: VecDeque::new(),
             pace: Pace::default(),
+            #[cfg(test)]
+            looks: Vec::new(),
         };
         let (ended, writer_ended) = sync_channel(0);
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
@@ -158,6 +160,21 @@ impl Core {
     /// As [`TaskStore::watch`](crate::store::TaskStore::watch).
     pub(crate) fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
         self.watches.register(ids)
+    }
+
+    /// How the store stands, once the writer has had its turn; with what it remembers or without.
+    #[cfg(test)]
+    pub(crate) fn vitals(&self, with_memory: bool) -> super::Vitals {
+        let (reply, answered) = sync_channel(1);
+        self.writer.send(Message::Look(super::vitals::Look { reply, with_memory })).expect("the writer is there");
+        let vitals = answered.recv().expect("the writer answers");
+        let in_use = super::InUse {
+            command_bytes: COMMAND_BYTES_MAX - self.room.available_permits(),
+            reads: self.readers.waiting(),
+            watches: self.watches.counts(),
+            ..vitals.in_use
+        };
+        super::Vitals { in_use, ..vitals }
     }
 
     /// As [`TaskStore::state`](crate::store::TaskStore::state).
@@ -204,7 +221,9 @@ impl Core {
     }
 
     /// Makes a submit ready for the writer.
-    fn prepare(&self, caller: &Caller, submit: Submit) -> Result<Prepared, QueueError> {
+    fn prepare(&self, caller: &Caller, mut submit: Submit) -> Result<Prepared, QueueError> {
+        once(&mut submit.labels);
+        once(&mut submit.requires);
         let named = submit.task_id;
         let id = named.map_or_else(TaskId::random, Ok);
         let id = id.map_err(|error| QueueError::new(ErrorCode::Internal, format!("no random task id: {error}")))?;
@@ -221,7 +240,7 @@ impl Core {
             Caller::Local => self.opened.owner,
             Caller::Peer(peer) => *peer,
         };
-        let claimant = Claimant { peer, types: supported_task_types, labels, session };
+        let claimant = Claimant::new(peer, supported_task_types, labels, session);
         let wait = Some(Duration::try_from_secs_f64(wait_s).unwrap_or_default()).filter(|wait| !wait.is_zero());
         let deadline = wait.map(|wait| self.opened.now().monotonic + wait);
         ClaimWork { claimant, worker: worker_id, lease_s, max_tasks, deadline, form }
@@ -339,9 +358,10 @@ impl Core {
     /// more.
     async fn each_selected(
         &self,
-        selection: Selection,
+        mut selection: Selection,
         work: fn(Vec<TaskId>) -> Work,
     ) -> Result<(u64, u64, bool), QueueError> {
+        once(&mut selection.task_types);
         let (ids, more) = if selection.status.is_some() {
             let ended_by = Wall::from_secs(self.opened.now().wall.as_secs() - selection.older_than_s);
             self.read(move |reads| reads.select(&selection, ended_by)).await?
@@ -373,7 +393,8 @@ impl Core {
 
     /// A thread ended with the call in its hands.
     fn unanswered(&self) -> QueueError {
-        if self.closed.load(Ordering::Acquire) { shutting_down() } else { gone().with_unknown_outcome() }
+        let error = if self.closed.load(Ordering::Acquire) { shutting_down() } else { gone() };
+        error.with_unknown_outcome()
     }
 }
 
@@ -399,7 +420,8 @@ impl TaskQueue for Core {
             Request::Answer(request) => self.change(Work::Answer(request)).await,
             Request::Get(get) => self.get_one(get.task_id).await.map(Response::Got),
             Request::GetMany(get) => self.get(get.task_ids).await.map(Response::GotMany),
-            Request::List(query) => {
+            Request::List(mut query) => {
+                once(&mut query.task_types);
                 let page = self.read(move |reads| reads.list(&query)).await?;
                 let tasks = page.records.into_iter().map(|record| self.opened.task(record)).collect();
                 Ok(Response::Listed(Listed { tasks, next_cursor: page.next_cursor }))
@@ -413,8 +435,14 @@ impl TaskQueue for Core {
                 let (purged, skipped, more) = self.each_selected(purge.selection, Work::Purge).await?;
                 Ok(Response::Purged(Purged { purged, skipped, more }))
             }
-            Request::Pause(request) => self.change(Work::Pause(request)).await,
-            Request::Resume(request) => self.change(Work::Resume(request)).await,
+            Request::Pause(mut request) => {
+                once(&mut request.task_types);
+                self.change(Work::Pause(request)).await
+            }
+            Request::Resume(mut request) => {
+                once(&mut request.task_types);
+                self.change(Work::Resume(request)).await
+            }
             Request::Limit(request) => self.change(Work::Limit(request)).await,
             Request::CacheGet(get) => {
                 let row = self.cached(get.key).await?;

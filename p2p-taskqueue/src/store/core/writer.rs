@@ -6,10 +6,11 @@ use std::{
 
 use super::{
     batch::Run,
-    parked::{Parked, Unparked},
+    chores::CHORES_MAX,
+    parked::{Parked, Unparked, nothing},
     recent::Recent,
     store::Opened,
-    syncer::{Batch, Durable, Syncer},
+    syncer::{Batch, Durable, Syncer, unknown},
     turn::{Memory, Turn},
     work::{Answer, Caller, ClaimWork, Command, Done, Message, Returns, Work},
 };
@@ -41,6 +42,8 @@ pub(super) struct Writer {
     /// Received, and not yet in a batch.
     pub(super) waiting: VecDeque<Message>,
     pub(super) pace: Pace,
+    #[cfg(test)]
+    pub(super) looks: Vec<super::vitals::Look>,
 }
 
 /// When the writer does what nobody asked for.
@@ -85,6 +88,8 @@ impl Writer {
             let (commands, close) = self.receive();
             closing = close;
             self.turn(commands);
+            #[cfg(test)]
+            self.answer_looks();
         }
         self.shut_down();
     }
@@ -107,6 +112,8 @@ impl Writer {
                     commands.push(*command);
                 }
                 Message::Wake => {}
+                #[cfg(test)]
+                Message::Look(look) => self.looks.push(look),
                 Message::Close => return (commands, true),
             }
             next = if weight < BATCH_MAX { self.take_waiting() } else { None };
@@ -140,12 +147,12 @@ impl Writer {
     }
 
     /// The next moment at which something is to be done unasked.
-    fn next_due(&self) -> Option<Duration> {
+    pub(super) fn next_due(&self) -> Option<Duration> {
         let now = self.opened.now();
         let timers = Timer::ALL.into_iter().filter_map(|timer| self.memory.first(timer)).map(|due| due.wait(now));
         let spans = [self.memory.keys_at, self.memory.cache_at].into_iter().flatten().map(|at| now.elapsed.until(at));
         let scheduled = timers.chain(spans).min().map(|wait| now.monotonic + wait.min(CLOCKS_RECHECK));
-        let left_over = !self.given_out.is_empty() || !self.memory.unsettled.is_empty();
+        let left_over = !self.given_out.is_empty() || !self.memory.unsettled.is_empty() || self.can_serve();
         let left_over = left_over.then_some(now.monotonic);
         let chores = [scheduled, self.memory.running.first_end(), left_over].into_iter().flatten().min();
         let chores = match (chores, self.pace.hold_until) {
@@ -199,7 +206,8 @@ impl Writer {
             return Err(Trouble::Before(fault));
         }
         let mut turn = Turn::new(&mut **rows, &mut self.memory, now);
-        let given_out: &[_] = if chores { &self.given_out } else { &[] };
+        let taken_back = if chores { self.given_out.len().min(CHORES_MAX) } else { 0 };
+        let given_out = self.given_out.get(..taken_back).unwrap_or_default();
         let mut served = Vec::new();
         let mut run = Run { turn: &mut turn, opened: &self.opened, returns: &self.returns, parked: &mut self.parked };
         let answers = run.all(commands, chores.then_some(given_out), &mut served);
@@ -232,9 +240,7 @@ impl Writer {
                 }
                 self.memory.running.committed();
                 self.recent.release();
-                if chores {
-                    self.given_out.clear();
-                }
+                self.given_out.drain(..taken_back);
                 Ok(Committed { answers, served, ended, wrote, needs_sync })
             }
             Err(fault) => {
@@ -317,6 +323,11 @@ impl Writer {
         }
     }
 
+    /// Whether lines wait that may have something for a claim that waits.
+    fn can_serve(&self) -> bool {
+        self.memory.lanes.has_readied() && !self.parked.is_empty()
+    }
+
     /// The next opening goes on from the time of this end.
     fn note_clocks(&mut self, now: Now) {
         let Some(rows) = &mut self.rows else { return };
@@ -330,7 +341,9 @@ impl Writer {
 
     fn shut_down(mut self) {
         let closed = || Err(QueueError::new(ErrorCode::ShuttingDown, "the store is closed"));
-        self.parked.take_all().into_iter().for_each(|caller| caller.answer(closed()));
+        let (completions, claims): (Vec<_>, Vec<_>) =
+            self.parked.take_all().into_iter().partition(|(_, claim)| claim.form.is_beside_completion());
+        claims.into_iter().for_each(|(caller, _)| caller.answer(closed()));
         while let Some(message) = self.take_waiting() {
             if let Message::Do(command) = message {
                 command.caller.answer(closed());
@@ -339,12 +352,20 @@ impl Writer {
         self.syncer.when_idle();
         let failed = self.syncer.take_failed();
         let now = self.opened.now();
+        let mut trouble = None;
         if let Some((failed, why)) = failed {
             self.sync_failed(failed, &why, now);
+            trouble = Some(why);
         }
         self.note_clocks(now);
         if let Err(why) = self.syncer.sync(self.memory.meta.batch) {
             tracing::error!(%why, "the last sync of the store failed");
+            trouble = Some(why);
+        }
+        // They were applied, and only their next task is not to come any more.
+        for (caller, claim) in completions {
+            let answer = trouble.as_deref().map_or_else(|| nothing(&claim, &self.returns), |why| Err(unknown(why)));
+            caller.answer(answer);
         }
         if let Some(mut rows) = self.rows.take()
             && let Err(fault) = rows.tidy(true)

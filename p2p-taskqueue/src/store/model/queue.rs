@@ -1,6 +1,6 @@
 //! The model: a list of tasks, and loops over it. It knows the documents, and nothing of how a store does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::task::{Micros, State, Task, Text, micros};
 use crate::{
@@ -20,6 +20,10 @@ pub(super) struct Queue {
     pub(super) cache: BTreeMap<String, (Json, Option<Micros>)>,
     /// The last place that was given to a task that was ready at once.
     last_place: Micros,
+    /// The number of the step that is being done.
+    pub(super) step: usize,
+    /// Steps that set off more than a store does in one transaction: in which order it does the rest is its own affair.
+    pub(super) crowded: HashSet<usize>,
 }
 
 /// What really passes. The model reads no clock of the store.
@@ -73,6 +77,8 @@ impl Queue {
             key_limits: BTreeMap::new(),
             cache: BTreeMap::new(),
             last_place: 0,
+            step: 0,
+            crowded: HashSet::new(),
         }
     }
 
@@ -114,7 +120,7 @@ impl Queue {
             let ready_at = self.tasks[at].ready_at;
             self.tasks[at].state = State::Ready;
             self.tasks[at].touched_at = Some(wall);
-            self.tasks[at].ready_at = self.place(ready_at);
+            self.be_ready(at, ready_at);
         }
         let scheduled = |task: &Task| task.not_before.filter(|date| task.state == State::Scheduled && *date <= wall);
         for at in self.each(scheduled) {
@@ -122,7 +128,7 @@ impl Queue {
             let ready_at = elapsed - (wall - self.tasks[at].not_before.unwrap_or(wall));
             self.tasks[at].state = State::Ready;
             self.tasks[at].touched_at = Some(wall);
-            self.tasks[at].ready_at = self.place(ready_at);
+            self.be_ready(at, ready_at);
         }
         for task in &mut self.tasks {
             if matches!(task.state, State::Ended(_)) && task.removed_at <= elapsed && !task.gone {
@@ -214,6 +220,8 @@ impl Queue {
             failed_by: None,
             updated_at: wall,
             touched_at: None,
+            ready_in: 0,
+            is_placed: false,
             changed: Some("submit"),
             submit,
         });
@@ -269,9 +277,14 @@ impl Queue {
         } else if is_new && self.tasks[at].not_before.is_some_and(|date| date > wall) {
             State::Scheduled
         } else {
-            self.tasks[at].ready_at = self.place(ready_at);
+            self.be_ready(at, ready_at);
             State::Ready
         };
+    }
+
+    fn be_ready(&mut self, at: usize, ready_at: Micros) {
+        self.tasks[at].ready_at = self.place(ready_at);
+        (self.tasks[at].ready_in, self.tasks[at].is_placed) = (self.step, ready_at == self.clocks.elapsed);
     }
 
     /// Puts a task back that was running, to wait so many seconds, in a range.

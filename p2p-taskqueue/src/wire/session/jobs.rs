@@ -91,7 +91,7 @@ impl Jobs {
         if let Err(refusal) = admitted {
             return Ok(Err(refusal));
         }
-        let (kind, lane, changes) = (Kind::of(&request), lane_of(&request), completes(&request));
+        let (kind, lane, changes) = (Kind::of(&request), lane_of(&request), request.changes_before_it_waits());
         let Service { queue, caller } = service.clone();
         let job = AssertUnwindSafe(async move { queue.call(&caller, request).await }).catch_unwind();
         let (abort, registration) = AbortHandle::new_pair();
@@ -222,14 +222,6 @@ fn aborted(entry: Option<&Entry>) -> QueueError {
         Some(Entry { aborted: Aborted::Stopping, changes: true, .. }) => stopping().with_unknown_outcome(),
         Some(Entry { aborted: Aborted::Stopping, .. }) => stopping(),
         _ => QueueError::new(ErrorCode::Interrupted, "the caller gave it up"),
-    }
-}
-
-fn completes(request: &Request) -> bool {
-    match request {
-        Request::Complete(_) => true,
-        Request::At(at) => completes(&at.request),
-        _ => false,
     }
 }
 

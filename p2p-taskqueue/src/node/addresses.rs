@@ -38,7 +38,7 @@ impl Addresses {
     /// Takes these, the best first. Says whether there is a new one among them, or one from a better source than before.
     pub(super) fn learn(&mut self, source: Source, addresses: impl IntoIterator<Item = Multiaddr>) -> bool {
         let mut merged: Vec<Known> = Vec::new();
-        let has_length = |address: &Multiaddr| 0 < address.len() && address.len() <= ADDRESS_BYTES_MAX;
+        let has_length = |address: &Multiaddr| !address.is_empty() && address.len() <= ADDRESS_BYTES_MAX;
         for address in addresses.into_iter().map(without_peer).filter(has_length).take(ADDRESSES_MAX) {
             let before = self.known.iter().find(|known| known.address == address);
             // What anybody says makes no known address newer either.

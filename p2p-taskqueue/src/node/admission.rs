@@ -1,29 +1,54 @@
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use libp2p::{
     Multiaddr, PeerId,
+    core::ConnectedPoint,
     swarm::{ConnectionDenied, ConnectionId},
 };
 
-use super::{ConnectionLimits, NodeConfig, limits::PEERS_MAX, transport::ip_of};
+use super::{
+    ConnectionLimits, NodeConfig,
+    arrivals::{Arrival, Arrivals},
+    limits::PEERS_MAX,
+    room::{Candidate, Newcomer, who_makes_room},
+    transport::{ip_of, is_relayed},
+};
 
 /// Decides which connections may be: by who is at the other end, and by counting. What it remembers is bounded by the
 /// connections, and by [`PEERS_MAX`] for the peers that have proved themselves.
+///
+/// A newcomer for whom there is no room pushes one out that has not proved itself. Those that were pushed out count no longer, but
+/// may take a moment to go: of each bound there are at most twice as many connections, whose descriptors are open.
 #[derive(Debug)]
 pub(super) struct Admission {
     limits: ConnectionLimits,
     allowed: Option<BTreeSet<PeerId>>,
     denied: BTreeSet<PeerId>,
-    /// With the address that they come from, if they come from one.
-    pending_inbound: HashMap<ConnectionId, Option<IpAddr>>,
+    arrivals: Arrivals,
+    pending_inbound: HashMap<ConnectionId, Pending>,
     pending_outbound: HashSet<ConnectionId>,
     established: HashMap<ConnectionId, Established>,
     unproven: HashSet<ConnectionId>,
     members: Members,
+    homes: Homes,
+    /// Those established that were pushed out and have yet to go.
+    leaving: HashSet<ConnectionId>,
+    /// Of these, the ones that the swarm has yet to be told of.
+    to_close: VecDeque<(PeerId, ConnectionId)>,
+    made_room: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    /// Where it comes from; none when a relay passed it on.
+    from: Option<IpAddr>,
+    arrival: Arrival,
+    /// It was pushed out and has yet to go.
+    is_leaving: bool,
 }
 
 #[derive(Debug)]
@@ -31,6 +56,30 @@ struct Established {
     peer: PeerId,
     /// Where it comes from; none when this node dialled it, or a relay passed it on.
     from: Option<IpAddr>,
+    /// Where the other end is; none when a relay is between.
+    at: Option<IpAddr>,
+    /// Whether it came in: what this node has dialled makes room for nobody.
+    is_inbound: bool,
+    /// Whether its stream is open.
+    has_spoken: bool,
+}
+
+/// The addresses from which a member has proved itself since the start; at the bound the oldest is forgotten.
+#[derive(Debug, Default)]
+struct Homes {
+    known: HashSet<IpAddr>,
+    in_order: VecDeque<IpAddr>,
+}
+
+impl Homes {
+    fn insert(&mut self, home: IpAddr) {
+        if self.known.insert(home) {
+            self.in_order.push_back(home);
+            if self.in_order.len() > PEERS_MAX {
+                self.in_order.pop_front().map(|oldest| self.known.remove(&oldest));
+            }
+        }
+    }
 }
 
 /// The peers that have proved themselves, for whoever serves only those.
@@ -112,8 +161,9 @@ impl From<Refusal> for ConnectionDenied {
 }
 
 impl Admission {
-    pub(super) fn new(config: &NodeConfig) -> Self {
+    pub(super) fn new(config: &NodeConfig, arrivals: Arrivals) -> Self {
         Self {
+            arrivals,
             limits: config.limits,
             allowed: config.allowed.clone(),
             denied: config.denied.clone(),
@@ -122,6 +172,10 @@ impl Admission {
             established: HashMap::new(),
             unproven: HashSet::new(),
             members: Members::default(),
+            homes: Homes::default(),
+            leaving: HashSet::new(),
+            to_close: VecDeque::new(),
+            made_room: 0,
         }
     }
 
@@ -131,15 +185,84 @@ impl Admission {
     }
 
     pub(super) fn inbound(&mut self, connection: ConnectionId, from: &Multiaddr) -> Result<(), Full> {
-        let (what, reason) = ("incoming connections are being set up", "pending_max");
-        below(self.pending_inbound.len(), self.limits.pending, what, reason)?;
+        let arrival = self.arrivals.take();
         let from = ip_of(from).map(network_of);
+        let (what, reason) = ("incoming connections are being set up", "pending_max");
+        let full = Full { max: self.limits.pending, what, reason };
+        // Those that were pushed out are being dropped: until they are, they cost as much as others.
+        below(self.pending_inbound.len(), 2 * self.limits.pending, what, reason)?;
         if let Some(from) = from.filter(|from| !self.is_known(*from)) {
-            let (what, reason) = ("connections from this address are unproven", "per_address_max");
-            below(self.unproven_from(from), self.limits.per_unknown_address, what, reason)?;
+            let max = self.limits.per_unknown_address;
+            if self.unproven_from(from) >= max && !self.makes_room_at(from) {
+                let (what, reason) = ("connections from this address are unproven", "per_address_max");
+                return Err(Full { max, what, reason });
+            }
         }
-        self.pending_inbound.insert(connection, from);
+        if self.pending_inbound_count() >= self.limits.pending {
+            let pending = self.pending_candidates();
+            let first = who_makes_room(pending, self.newcomer(from), |at| self.is_home(at), self.home_share());
+            self.push_out(first.ok_or(full)?);
+        }
+        self.pending_inbound.insert(connection, Pending { from, arrival, is_leaving: false });
         Ok(())
+    }
+
+    /// Pushes out one of the connections from the address.
+    fn makes_room_at(&mut self, from: IpAddr) -> bool {
+        let at_home = Newcomer { from: Some(from), is_at_home: true };
+        let of_address = |candidate: &Candidate| candidate.from == Some(from);
+        let pending = self.pending_candidates().into_iter().filter(of_address);
+        let unproven = self.unproven_candidates().into_iter().filter(of_address);
+        let first = who_makes_room(pending.chain(unproven), at_home, |_| false, 0);
+        first.map(|first| self.push_out(first)).is_some()
+    }
+
+    /// Ends a connection that is being set up, or one that stands and has not proved itself.
+    fn push_out(&mut self, connection: ConnectionId) {
+        self.made_room += 1;
+        if let Some(pending) = self.pending_inbound.get_mut(&connection) {
+            pending.is_leaving = true;
+            pending.arrival.end();
+        } else if let Some(established) = self.established.get(&connection) {
+            self.unproven.remove(&connection);
+            self.leaving.insert(connection);
+            self.to_close.push_back((established.peer, connection));
+        }
+    }
+
+    fn pending_candidates(&self) -> Vec<Candidate> {
+        let staying = self.pending_inbound.iter().filter(|(_, pending)| !pending.is_leaving);
+        let candidate = |(id, Pending { from, arrival, .. }): (&ConnectionId, &Pending)| Candidate {
+            id: *id,
+            from: *from,
+            has_spoken: arrival.has_spoken(),
+        };
+        staying.map(candidate).collect()
+    }
+
+    fn unproven_candidates(&self) -> Vec<Candidate> {
+        let unproven = self.unproven.iter().filter_map(|id| Some((id, self.established.get(id)?)));
+        let inbound = unproven.filter(|(_, established)| established.is_inbound);
+        let candidate = |(id, Established { from, has_spoken, .. }): (&ConnectionId, &Established)| Candidate {
+            id: *id,
+            from: *from,
+            has_spoken: *has_spoken,
+        };
+        inbound.map(candidate).collect()
+    }
+
+    fn newcomer(&self, from: Option<IpAddr>) -> Newcomer {
+        Newcomer { from, is_at_home: from.is_some_and(|from| self.is_home(from)) }
+    }
+
+    fn is_home(&self, at: IpAddr) -> bool {
+        self.homes.known.contains(&at)
+    }
+
+    /// What an address of members keeps of the connections being set up, and of the unproven ones: as many as a stranger's
+    /// address may have.
+    const fn home_share(&self) -> usize {
+        self.limits.per_unknown_address
     }
 
     pub(super) fn outbound(&mut self, connection: ConnectionId, peer: Option<PeerId>) -> Result<(), Refusal> {
@@ -151,15 +274,34 @@ impl Admission {
 
     /// Whether a connection whose other end is now known may stay.
     pub(super) fn check(&mut self, connection: ConnectionId, peer: PeerId) -> Result<(), Refusal> {
+        let pending = self.pending_inbound.get(&connection).map(|pending| pending.from);
         self.settled(connection);
         self.welcome(peer)?;
         let limits = self.limits;
-        let of_peer = self.established.values().filter(|other| other.peer == peer).count();
+        let of_peer = |(id, other): &(&ConnectionId, &Established)| other.peer == peer && !self.leaving.contains(id);
+        let of_peer = self.established.iter().filter(of_peer).count();
         let of_peer_max = if self.members.contains(&peer) { limits.per_proven_peer } else { limits.per_unknown_peer };
-        below(self.established.len(), limits.connections, "connections stand", "connections_max")?;
-        below(self.unproven.len(), limits.unproven, "connections of unknown peers stand", "unproven_max")?;
         below(of_peer, of_peer_max, "connections of this peer stand", "per_peer_max")?;
+        let (connections, unproven) = ("connections stand", "connections of unknown peers stand");
+        below(self.established.len(), limits.connections + limits.unproven, connections, "connections_max")?;
+        // Whom this node has dialled is expected.
+        let expected = Newcomer { from: None, is_at_home: true };
+        let newcomer = pending.map_or(expected, |from| self.newcomer(from));
+        if self.unproven.len() >= limits.unproven && !self.makes_room_for(newcomer) {
+            return Err(Full { max: limits.unproven, what: unproven, reason: "unproven_max" }.into());
+        }
+        let standing = self.established.len() - self.leaving.len();
+        if standing >= limits.connections && !self.makes_room_for(newcomer) {
+            return Err(Full { max: limits.connections, what: connections, reason: "connections_max" }.into());
+        }
         Ok(())
+    }
+
+    /// Pushes out a connection that stands and has not proved itself.
+    fn makes_room_for(&mut self, newcomer: Newcomer) -> bool {
+        let unproven = self.unproven_candidates();
+        let first = who_makes_room(unproven, newcomer, |at| self.is_home(at), self.home_share());
+        first.map(|first| self.push_out(first)).is_some()
     }
 
     fn welcome(&self, peer: PeerId) -> Result<(), Unwelcome> {
@@ -180,21 +322,32 @@ impl Admission {
     }
 
     fn unproven_from(&self, from: IpAddr) -> usize {
-        let pending = self.pending_inbound.values().filter(|other| **other == Some(from)).count();
+        let staying = self.pending_inbound.values().filter(|other| !other.is_leaving);
+        let pending = staying.filter(|other| other.from == Some(from)).count();
         let unproven = self.unproven.iter().filter_map(|id| self.established.get(id));
         pending + unproven.filter(|other| other.from == Some(from)).count()
     }
 
-    /// `from` is where it comes from, if it was not this node that dialled.
-    pub(super) fn established(&mut self, connection: ConnectionId, peer: PeerId, from: Option<&Multiaddr>) {
-        let from = from.and_then(ip_of).map(network_of);
-        self.established.insert(connection, Established { peer, from });
+    pub(super) fn established(&mut self, connection: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) {
+        let (is_inbound, remote) = (endpoint.is_listener(), endpoint.get_remote_address());
+        let at = ip_of(remote).map(network_of).filter(|_| !is_relayed(remote) && !endpoint.is_relayed());
+        let from = at.filter(|_| is_inbound);
+        self.established.insert(connection, Established { peer, from, at, is_inbound, has_spoken: false });
         self.unproven.insert(connection);
+    }
+
+    /// Its stream is open.
+    pub(super) fn spoke(&mut self, connection: ConnectionId) {
+        if let Some(established) = self.established.get_mut(&connection) {
+            established.has_spoken = true;
+        }
     }
 
     /// The peer belongs to the mesh.
     pub(super) fn proven(&mut self, connection: ConnectionId, peer: PeerId) {
         self.unproven.remove(&connection);
+        let home = self.established.get(&connection).and_then(|established| established.at);
+        home.into_iter().for_each(|home| self.homes.insert(home));
         let mut members = self.members.lock();
         if members.len() < PEERS_MAX {
             members.insert(peer);
@@ -202,8 +355,9 @@ impl Admission {
     }
 
     /// The mesh secret has changed: nobody has proved that they know the new one.
-    pub(super) fn forget_proofs(&self) {
+    pub(super) fn forget_proofs(&mut self) {
         self.members.lock().clear();
+        self.homes = Homes::default();
     }
 
     /// The connection is set up, or has failed to be.
@@ -221,12 +375,28 @@ impl Admission {
     }
 
     pub(super) fn pending_count(&self) -> usize {
-        self.pending_inbound.len() + self.pending_outbound.len()
+        self.pending_inbound_count() + self.pending_outbound.len()
+    }
+
+    fn pending_inbound_count(&self) -> usize {
+        self.pending_inbound.values().filter(|pending| !pending.is_leaving).count()
+    }
+
+    /// How many connections were ended in favour of newcomers.
+    pub(super) const fn made_room(&self) -> u64 {
+        self.made_room
+    }
+
+    /// A connection that was pushed out, each once.
+    pub(super) fn next_to_close(&mut self) -> Option<(PeerId, ConnectionId)> {
+        self.to_close.pop_front()
     }
 
     pub(super) fn closed(&mut self, connection: ConnectionId) {
         self.established.remove(&connection);
         self.unproven.remove(&connection);
+        self.leaving.remove(&connection);
+        self.to_close.retain(|(_, closed)| *closed != connection);
     }
 }
 
@@ -243,101 +413,5 @@ fn network_of(ip: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Identity, MeshSecret};
-
-    fn id(number: usize) -> ConnectionId {
-        ConnectionId::new_unchecked(number)
-    }
-
-    fn address(text: &str) -> Multiaddr {
-        text.parse().unwrap()
-    }
-
-    fn config() -> NodeConfig {
-        NodeConfig::new(Identity::generate().unwrap(), MeshSecret::from_bytes([1; 32]))
-    }
-
-    fn admission() -> Admission {
-        Admission::new(&config())
-    }
-
-    #[test]
-    fn a_stranger_gets_eight_connections_and_strangers_a_quarter_of_all() {
-        let mut admission = admission();
-        let stranger = PeerId::random();
-        for number in 0..8 {
-            assert!(admission.check(id(number), stranger).is_ok());
-            admission.established(id(number), stranger, None);
-        }
-        assert!(admission.check(id(8), stranger).is_err());
-        for number in 8..128 {
-            admission.established(id(number), PeerId::random(), None);
-        }
-        assert!(admission.check(id(128), PeerId::random()).is_err());
-        admission.proven(id(0), stranger);
-        assert!(admission.check(id(128), stranger).is_ok());
-    }
-
-    #[test]
-    fn what_has_gone_makes_room() {
-        let mut admission = admission();
-        let from = address("/ip4/127.0.0.1/tcp/1");
-        for number in 0..64 {
-            admission.inbound(id(number), &from).unwrap();
-        }
-        assert!(admission.inbound(id(64), &from).is_err());
-        admission.settled(id(3));
-        assert!(admission.inbound(id(64), &from).is_ok());
-        admission.established(id(3), PeerId::random(), Some(&from));
-        admission.closed(id(3));
-        assert!(admission.established.is_empty() && admission.unproven.is_empty());
-    }
-
-    #[test]
-    fn an_address_gets_eight_connections_until_somebody_there_proves_itself() {
-        let mut admission = admission();
-        let from = |port: usize| address(&format!("/ip4/192.0.2.1/tcp/{port}"));
-        for number in 0..4 {
-            admission.inbound(id(number), &from(number)).unwrap();
-            admission.settled(id(number));
-            admission.established(id(number), PeerId::random(), Some(&from(number)));
-        }
-        (4..8).for_each(|number| admission.inbound(id(number), &from(number)).unwrap());
-        assert_eq!(admission.inbound(id(8), &from(8)).unwrap_err().reason(), "per_address_max");
-        assert!(admission.inbound(id(9), &address("/ip4/192.0.2.2/tcp/1")).is_ok(), "another address");
-        admission.proven(id(0), PeerId::random());
-        assert!(admission.inbound(id(8), &from(8)).is_ok());
-        admission.closed(id(0));
-        assert!(admission.inbound(id(10), &from(10)).is_err());
-    }
-
-    #[test]
-    fn the_addresses_of_one_ipv6_network_count_together() {
-        let mut admission = admission();
-        for number in 0..8 {
-            admission.inbound(id(number), &address(&format!("/ip6/2001:db8::{}/tcp/1", number + 1))).unwrap();
-        }
-        assert!(admission.inbound(id(8), &address("/ip6/2001:db8::ffff/tcp/1")).is_err());
-        assert!(admission.inbound(id(8), &address("/ip6/2001:db8:0:1::1/tcp/1")).is_ok());
-    }
-
-    #[test]
-    fn a_list_decides_before_anything_is_counted() {
-        let (friend, foe, other) = (PeerId::random(), PeerId::random(), PeerId::random());
-        let listed = config().with_allowed_peers(Some([friend, foe].into())).unwrap();
-        let mut admission = Admission::new(&listed.with_denied_peers([foe].into()).unwrap());
-        assert!(admission.check(id(0), friend).is_ok() && admission.outbound(id(0), Some(friend)).is_ok());
-        assert_eq!(admission.check(id(1), foe), Err(Refusal::Unwelcome(Unwelcome::Denied)));
-        assert_eq!(admission.outbound(id(1), Some(foe)), Err(Refusal::Unwelcome(Unwelcome::Denied)));
-        assert_eq!(admission.check(id(1), other), Err(Refusal::Unwelcome(Unwelcome::NotAllowed)));
-        assert_eq!(admission.pending_count(), 1, "only the one that is welcome");
-    }
-
-    #[test]
-    fn a_list_is_bounded() {
-        let many: BTreeSet<PeerId> = (0..=1_024).map(|_| PeerId::random()).collect();
-        assert!(config().with_denied_peers(many.clone()).is_err() && config().with_allowed_peers(Some(many)).is_err());
-    }
-}
+#[path = "admission_tests.rs"]
+mod tests;

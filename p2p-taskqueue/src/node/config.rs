@@ -28,6 +28,10 @@ pub struct NodeConfig {
 }
 
 /// How many connections a node has at most. The defaults suit a mesh of hundreds of nodes.
+///
+/// A newcomer for whom there is no room takes the place of a connection that has not proved itself: of the address that has the most,
+/// the one that has waited longest without saying anything. An address from which a member has proved itself keeps
+/// `per_unknown_address` connections against newcomers from elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// In all: 512.
@@ -39,7 +43,7 @@ pub struct ConnectionLimits {
     /// Of one peer that has, its command-line clients among them: 64.
     pub per_proven_peer: usize,
     /// From one address from which nobody has proved itself, those being set up among them: 8. An IPv6 network of one
-    /// customer counts as one address. Loopback is not counted, since all programs of the machine share it.
+    /// customer counts as one address. Loopback has no such bound, since all programs of the machine share it.
     pub per_unknown_address: usize,
     /// That are being set up, each way: 64.
     pub pending: usize,

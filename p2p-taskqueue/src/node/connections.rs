@@ -165,6 +165,7 @@ impl NodeLoop {
     }
 
     pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, cause: &str) {
+        self.finding.awaits_no_more(connection);
         let is_undecided = |known: &&mut Connection| known.link.is_some() && known.session.is_none();
         if let Some(known) = self.connections.get_mut(&connection).filter(is_undecided) {
             known.is_closed = true;

@@ -207,6 +207,11 @@ impl Finding {
         self.awaiting.push_back((now + IDLE_TIMEOUT, connection));
     }
 
+    /// It has gone.
+    pub(super) fn awaits_no_more(&mut self, connection: ConnectionId) {
+        self.awaiting.retain(|(_, awaited)| *awaited != connection);
+    }
+
     /// When there is something to do.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let silent = self.awaiting.front().map(|(at, _)| *at);

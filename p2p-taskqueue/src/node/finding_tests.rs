@@ -76,7 +76,8 @@ async fn until_serving(node: &NodeHandle, peer: PeerId) {
 async fn plain<B: NetworkBehaviour>(identity: &Identity, behaviour: B, address: Multiaddr) -> Swarm<B> {
     let executor = runtime();
     let config = Config::with_executor(move |job| executor.spawn(job).detach());
-    let mut swarm = Swarm::new(transport::build(identity).unwrap().0, behaviour, identity.peer_id(), config);
+    let mut swarm =
+        Swarm::new(transport::build(identity, &Default::default()).unwrap().0, behaviour, identity.peer_id(), config);
     swarm.listen_on(address).unwrap();
     while swarm.listeners().next().is_none() {
         let _ = soon(swarm.select_next_some()).await;

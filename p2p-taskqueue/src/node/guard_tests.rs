@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     ConnectionLimits, NoFiles, Node, NodeConfig, NodeHandle,
+    arrivals::Arrivals,
     tests::{LOCAL, transport, until_transport},
 };
 use crate::{
@@ -111,7 +112,7 @@ async fn a_peer_that_never_proves_itself_is_closed() {
     let clock = ManualRuntime::new();
     let node = start_on(config(), Arc::clone(&clock) as Arc<dyn Runtime>).await;
     let identity = Identity::generate().unwrap();
-    let (connections, client) = super::transport::build(&identity).unwrap();
+    let (connections, client) = super::transport::build(&identity, &Arrivals::default()).unwrap();
     // It keeps the connection as long as it is let.
     let patient = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::MAX);
     let mut stranger = Swarm::new(connections, client, identity.peer_id(), patient);
@@ -203,8 +204,94 @@ async fn two_thousand_idle_connections_leave_room_for_a_member() {
             assert!(status.pending <= 64 && status.connections == 1, "{status:?}");
         }
     }
-    let settled = |status: &TransportStatus| refused(status, "pending_max") + refused(status, "encryption_deadline");
+    let settled = |status: &TransportStatus| {
+        ["pending_max", "made_room", "encryption_deadline"].iter().map(|reason| refused(status, reason)).sum::<u64>()
+    };
     until_transport(&node, |status| settled(status) == CONNECTIONS as u64 && status.pending == 0).await;
     ask(&member, &node).await.unwrap();
     ask(&late, &node).await.unwrap();
+    is_quiet(&node).await;
+}
+
+/// Silent connections, as many as are set up at once, and one more.
+#[tokio::test]
+async fn silent_connections_of_this_machine_keep_nobody_out() {
+    let (node, member, late) = (start(config()).await, start(config()).await, start(config()).await);
+    ask(&member, &node).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..super::limits::PENDING_MAX {
+        silent.push(tcp(&node).await);
+    }
+    until_transport(&node, |status| status.pending >= super::limits::PENDING_MAX as u64).await;
+    ask(&late, &node).await.unwrap();
+    ask(&member, &node).await.unwrap();
+    is_closed(&mut silent[0]).await;
+    drop(silent);
+    is_quiet(&node).await;
+}
+
+/// The node has closed its end.
+async fn is_closed(peer: &mut TcpStream) {
+    let mut heard = Vec::new();
+    while soon(peer.read_buf(&mut heard)).await.is_ok_and(|len| len > 0) {}
+}
+
+/// Nothing is being set up, and nobody has yet to prove itself.
+async fn is_quiet(node: &NodeHandle) {
+    until_transport(node, |status| (status.pending, status.unproven) == (0, 0)).await;
+}
+
+#[tokio::test]
+async fn the_longest_silent_connection_makes_room_before_one_that_has_spoken() {
+    let limits = ConnectionLimits { pending: 4, ..ConnectionLimits::default() };
+    let (node, late) = (start(config().with_limits(limits)).await, start(config()).await);
+    let mut speaker = tcp(&node).await;
+    speaker.write_all(NOISE).await.unwrap();
+    let mut heard = Vec::new();
+    while !heard.ends_with(NOISE) {
+        assert_ne!(soon(speaker.read_buf(&mut heard)).await.unwrap(), 0);
+    }
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(tcp(&node).await);
+    }
+    until_transport(&node, |status| status.pending == 4).await;
+    ask(&late, &node).await.unwrap();
+    is_closed(&mut silent[0]).await;
+    assert_eq!(refused(&transport(&node).await, "made_room"), 1);
+    let still_open = speaker.try_read(&mut [0; 1]).unwrap_err();
+    assert_eq!(still_open.kind(), std::io::ErrorKind::WouldBlock);
+    drop((speaker, silent));
+    is_quiet(&node).await;
+}
+
+/// A peer that is encrypted with and never proves anything.
+async fn stranger(node: &NodeHandle) -> tokio::task::JoinHandle<()> {
+    let identity = Identity::generate().unwrap();
+    let (connections, client) = super::transport::build(&identity, &Arrivals::default()).unwrap();
+    let patient = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::MAX);
+    let mut stranger = Swarm::new(connections, client, identity.peer_id(), patient);
+    stranger.dial(address_of(node)).unwrap();
+    soon(async { while !matches!(stranger.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {} })
+        .await;
+    tokio::runtime::Handle::current().spawn(async move {
+        while !matches!(stranger.select_next_some().await, SwarmEvent::ConnectionClosed { .. }) {}
+    })
+}
+
+#[tokio::test]
+async fn strangers_that_never_prove_themselves_keep_nobody_out() {
+    let limits = ConnectionLimits { unproven: 4, ..ConnectionLimits::default() };
+    let (node, member) = (start(config().with_limits(limits)).await, start(config()).await);
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        strangers.push(stranger(&node).await);
+    }
+    until_transport(&node, |status| status.unproven == 4).await;
+    ask(&member, &node).await.unwrap();
+    soon(strangers.remove(0)).await.unwrap();
+    assert_eq!(refused(&transport(&node).await, "made_room"), 1);
+    strangers.iter().for_each(tokio::task::JoinHandle::abort);
+    until_transport(&node, |status| (status.unproven, status.sessions) == (0, 1)).await;
+    is_quiet(&node).await;
 }

@@ -7,8 +7,8 @@ use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
     core::{ConnectedPoint, Endpoint, transport::PortUse, upgrade::ReadyUpgrade},
     swarm::{
-        ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
-        SubstreamProtocol, THandlerInEvent, ToSwarm,
+        CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+        NetworkBehaviour, SubstreamProtocol, THandlerInEvent, ToSwarm,
         handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound},
     },
 };
@@ -93,8 +93,7 @@ impl NetworkBehaviour for Links {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(event) => {
-                let from = event.endpoint.is_listener().then(|| event.endpoint.get_remote_address());
-                self.admission.established(event.connection_id, event.peer_id, from);
+                self.admission.established(event.connection_id, event.peer_id, event.endpoint);
             }
             FromSwarm::ConnectionClosed(event) => self.admission.closed(event.connection_id),
             FromSwarm::DialFailure(event) => self.admission.settled(event.connection_id),
@@ -105,11 +104,15 @@ impl NetworkBehaviour for Links {
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: FromHandler) {
         let FromHandler { role, stream } = event;
+        self.admission.spoke(connection);
         self.opened.push_back(Opened { peer, connection, role, stream });
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Opened, THandlerInEvent<Self>>> {
         // An event comes in while the swarm polls, which then polls again: no waker is needed.
+        if let Some((peer_id, connection)) = self.admission.next_to_close() {
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) });
+        }
         self.opened.pop_front().map_or(Poll::Pending, |opened| Poll::Ready(ToSwarm::GenerateEvent(opened)))
     }
 }

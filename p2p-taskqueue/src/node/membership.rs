@@ -34,7 +34,7 @@ impl NodeLoop {
 
     /// Closes what stands on the old secret; a point that is no node knows of none. Peers that have joined the new mesh are found again at once.
     fn leave_old_mesh(&mut self) {
-        self.swarm.behaviour().links.admission.forget_proofs();
+        self.swarm.behaviour_mut().links.admission.forget_proofs();
         let connections: Vec<(ConnectionId, _)> =
             self.connections.iter().map(|(id, connection)| (*id, connection.peer)).collect();
         for (connection, peer) in connections {

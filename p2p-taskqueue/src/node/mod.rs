@@ -2,6 +2,7 @@
 
 mod addresses;
 mod admission;
+mod arrivals;
 mod config;
 mod connections;
 mod dialling;
@@ -26,6 +27,7 @@ mod reach_config;
 mod reach_relays;
 mod redial;
 mod refusals;
+mod room;
 mod start;
 mod transport;
 

@@ -8,8 +8,8 @@ use libp2p::{
 };
 
 use super::{
-    NodeConfig, NodeError, admission::Admission, finding_gate::Gated, finding_keep::Keep, limits::MDNS_QUERY_EVERY,
-    links::Links, reach::Reach,
+    NodeConfig, NodeError, admission::Admission, arrivals::Arrivals, finding_gate::Gated, finding_keep::Keep,
+    limits::MDNS_QUERY_EVERY, links::Links, reach::Reach,
 };
 use crate::{
     api::Method,
@@ -33,10 +33,14 @@ pub(super) struct Net {
 
 impl Net {
     /// To be called in a tokio context, which mDNS needs.
-    pub(super) fn new(config: &NodeConfig, relay_client: relay::client::Behaviour) -> Result<Self, NodeError> {
+    pub(super) fn new(
+        config: &NodeConfig,
+        relay_client: relay::client::Behaviour,
+        arrivals: Arrivals,
+    ) -> Result<Self, NodeError> {
         let NodeConfig { identity, discovery, .. } = config;
         let peer_id = identity.peer_id();
-        let admission = Admission::new(config);
+        let admission = Admission::new(config, arrivals);
         let reach = Reach::new(identity, &config.reach, relay_client, admission.members());
         let mdns = discovery.is_on(Method::Mdns).then(|| mdns_behaviour(peer_id)).transpose();
         Ok(Self {

@@ -92,7 +92,7 @@ fn is_circuit(address: &Multiaddr) -> bool {
 /// Asks for a reservation and for nothing else; where it then listens, or why it does not.
 async fn reserve_unproven(relay: &Multiaddr) -> Result<Multiaddr, String> {
     let identity = Identity::generate().unwrap();
-    let (connections, client) = super::transport::build(&identity).unwrap();
+    let (connections, client) = super::transport::build(&identity, &Default::default()).unwrap();
     let config = libp2p::swarm::Config::with_tokio_executor();
     let mut swarm = Swarm::new(connections, client, identity.peer_id(), config);
     swarm.listen_on(relay.clone().with(Protocol::P2pCircuit)).unwrap();

@@ -6,6 +6,7 @@ use libp2p::{core::transport::TransportError, swarm::ListenError};
 
 use super::{
     admission::{Full, Unwelcome},
+    arrivals::MadeRoom,
     driver::NodeLoop,
     transport::TooSlow,
 };
@@ -24,6 +25,11 @@ impl Refusals {
 
     /// A connection that came in and did not come to stand.
     pub(super) fn count_incoming(&mut self, error: &ListenError) {
+        let is_counted = |error: &io::Error| source_of::<MadeRoom>(error).is_some();
+        if matches!(error, ListenError::Transport(TransportError::Other(error)) if is_counted(error)) {
+            // Where it was decided.
+            return;
+        }
         self.count(match error {
             ListenError::Denied { cause } => {
                 let unwelcome = source_of::<Unwelcome>(cause).map(|unwelcome| unwelcome.reason());
@@ -54,7 +60,9 @@ impl NodeLoop {
     pub(super) fn transport_status(&self) -> TransportStatus {
         let admission = &self.swarm.behaviour().links.admission;
         let sessions = self.connections.values().filter(|connection| connection.session.is_some()).count();
-        let refused = self.refusals.counts.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+        let made_room = Some(("made_room", admission.made_room())).filter(|(_, count)| *count > 0);
+        let counts = self.refusals.counts.iter().map(|(reason, count)| (*reason, *count)).chain(made_room);
+        let refused = counts.map(|(reason, count)| (reason.to_owned(), count)).collect();
         TransportStatus {
             connections: admission.established_count() as u64,
             unproven: admission.unproven_count() as u64,

@@ -11,6 +11,7 @@ use runtime_bridge::{Runtime, RuntimeExt};
 
 use super::{
     NoFiles, NodeConfig, NodeError, NodeFiles, NodeHandle,
+    arrivals::Arrivals,
     directory::Directory,
     driver::{NodeLoop, Parts},
     limits::{IDLE_TIMEOUT, LISTEN_TIMEOUT},
@@ -124,11 +125,17 @@ impl NodeLoop {
 }
 
 fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Box<Swarm<Net>>, NodeError> {
-    let (transport, relay_client) = transport::build(&config.identity)?;
+    let arrivals = Arrivals::default();
+    let (transport, relay_client) = transport::build(&config.identity, &arrivals)?;
     let executor = Arc::clone(runtime);
     let swarm_config =
         Config::with_executor(move |job| executor.spawn(job).detach()).with_idle_connection_timeout(IDLE_TIMEOUT);
-    Ok(Box::new(Swarm::new(transport, Net::new(config, relay_client)?, config.identity.peer_id(), swarm_config)))
+    Ok(Box::new(Swarm::new(
+        transport,
+        Net::new(config, relay_client, arrivals)?,
+        config.identity.peer_id(),
+        swarm_config,
+    )))
 }
 
 /// The name of this start.

@@ -20,6 +20,7 @@ use libp2p::{
 
 use super::{
     NodeError,
+    arrivals::{Arrivals, Endable, Listened},
     limits::{DIAL_TIMEOUT, QUIC_CONNECTION_BYTES, QUIC_IDLE, QUIC_KEEP_ALIVE, QUIC_STREAM_BYTES, STREAMS_MAX},
 };
 use crate::Identity;
@@ -28,25 +29,29 @@ type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// Builds the transports, and what the relayed one needs of the swarm. To be called in a tokio context, which the sockets
 /// need.
-pub(super) fn build(identity: &Identity) -> Result<(Connections, relay::client::Behaviour), NodeError> {
+pub(super) fn build(
+    identity: &Identity,
+    arrivals: &Arrivals,
+) -> Result<(Connections, relay::client::Behaviour), NodeError> {
     // A relayed address is not looked up as a whole: its relay is dialled like any peer, by the transports beside.
     let (circuits, client) = relay::client::new(identity.peer_id());
-    let connections = secured(circuits, identity)?.or_transport(named(identity)?);
-    Ok((connections.map(|either, _| either.into_inner()).boxed(), client))
+    let connections = secured(circuits, identity, arrivals)?.or_transport(named(identity, arrivals)?);
+    let connections = connections.map(|either, _| either.into_inner()).boxed();
+    Ok((Endable::new(connections, arrivals.clone()).boxed(), client))
 }
 
-fn named(identity: &Identity) -> Result<Connections, NodeError> {
-    match dns::tokio::Transport::system(sockets(identity)?) {
+fn named(identity: &Identity, arrivals: &Arrivals) -> Result<Connections, NodeError> {
+    match dns::tokio::Transport::system(sockets(identity, arrivals)?) {
         Ok(named) => Ok(named.boxed()),
         Err(error) => {
             tracing::warn!(%error, "this machine is not set up for name lookups: only numeric addresses can be dialled");
-            sockets(identity)
+            sockets(identity, arrivals)
         }
     }
 }
 
-fn sockets(identity: &Identity) -> Result<Connections, NodeError> {
-    let tcp = secured(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), identity)?;
+fn sockets(identity: &Identity, arrivals: &Arrivals) -> Result<Connections, NodeError> {
+    let tcp = secured(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), identity, arrivals)?;
     Ok(quic_transport(identity).or_transport(tcp).map(|either, _| either.into_inner()).boxed())
 }
 
@@ -68,7 +73,7 @@ fn in_time<E: std::error::Error + Send + Sync + 'static>(error: TransportTimeout
 }
 
 /// Encrypts and multiplexes what carries bytes only.
-fn secured<T>(sockets: T, identity: &Identity) -> Result<Connections, NodeError>
+fn secured<T>(sockets: T, identity: &Identity, arrivals: &Arrivals) -> Result<Connections, NodeError>
 where
     T: Transport + Send + Unpin + 'static,
     T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
@@ -79,7 +84,7 @@ where
     let mut streams = yamux::Config::default();
     streams.set_max_num_streams(STREAMS_MAX);
     let encryption = noise::Config::new(identity.keypair()).map_err(|error| NodeError::Noise(error.into()))?;
-    Ok(sockets
+    Ok(Listened::new(sockets, arrivals.clone())
         .upgrade(Version::V1Lazy)
         .authenticate(encryption)
         .multiplex(streams)

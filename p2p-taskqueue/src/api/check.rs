@@ -48,11 +48,12 @@ pub(super) fn labels(field: &str, values: &[String], count_max: usize) -> Result
 }
 
 /// Leaves each entry once, where it comes first: these lists are sets, and a repeat says nothing more.
-pub(crate) fn once(values: &mut Vec<String>) {
+pub(crate) fn once(mut values: Vec<String>) -> Vec<String> {
     if values.len() > 1 {
         let mut known = HashSet::with_capacity(values.len());
         values.retain(|value| known.insert(value.clone()));
     }
+    values
 }
 
 pub(super) fn ids(field: &str, ids: &[TaskId]) -> Result<(), QueueError> {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Response,
-    api::{Limit, Limited, Pause, Paused, Resume, Resumed},
+    api::{Limit, Limited, Pause, Paused, Resume, Resumed, once},
     engine::{self, Ended},
     store::backend::{Due, Fault, Seq},
     task::{TaskId, TaskStatus},
@@ -59,8 +59,9 @@ pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<boo
 }
 
 pub(super) fn pause(turn: &mut Turn<'_>, pause: &Pause) -> Result<Response, Halt> {
-    turn.memory.gates.admit_settings(&pause.task_types)?;
-    let (queued, running) = turn.memory.gates.set(&pause.task_types, |row| {
+    let task_types = once(pause.task_types.clone());
+    turn.memory.gates.admit_settings(&task_types)?;
+    let (queued, running) = turn.memory.gates.set(&task_types, |row| {
         if pause.drain {
             row.draining = true;
         } else {
@@ -73,9 +74,8 @@ pub(super) fn pause(turn: &mut Turn<'_>, pause: &Pause) -> Result<Response, Halt
 
 pub(super) fn resume(turn: &mut Turn<'_>, resume: &Resume) -> Response {
     let go_on = |row: &mut crate::store::backend::TypeRow| (row.paused, row.draining) = (false, false);
-    let gates = &mut turn.memory.gates;
-    let (queued, running) =
-        if resume.task_types.is_empty() { gates.set_all(go_on) } else { gates.set(&resume.task_types, go_on) };
+    let (gates, task_types) = (&mut turn.memory.gates, once(resume.task_types.clone()));
+    let (queued, running) = if task_types.is_empty() { gates.set_all(go_on) } else { gates.set(&task_types, go_on) };
     turn.wrote = true;
     Response::Resumed(Resumed { queued, running })
 }

@@ -29,8 +29,8 @@ use super::{
 use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskQueue,
     api::{
-        CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, Listed, Purged, Retried, Selection,
-        Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX, once,
+        CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, List, Listed, Purged, Retried,
+        Selection, Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX, once,
     },
     engine::{self, Claimant, Now, Record, Wall},
     store::{
@@ -44,12 +44,12 @@ use crate::{
 pub(crate) struct Core {
     opened: Opened,
     /// The writer thread holds the other end.
-    writer: SyncSender<Message>,
+    pub(super) writer: SyncSender<Message>,
     /// Bytes of commands that may wait for the writer.
-    room: Arc<Semaphore>,
-    readers: Readers,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) readers: Readers,
     recent: Arc<Recent>,
-    watches: Arc<Watches>,
+    pub(super) watches: Arc<Watches>,
     durable: Arc<Durable>,
     closed: AtomicBool,
     threads: Mutex<Option<Threads>>,
@@ -131,8 +131,6 @@ impl Core {
             given_out: Vec::new(),
             waiting: VecDeque::new(),
             pace: Pace::default(),
-            #[cfg(test)]
-            looks: Vec::new(),
         };
         let (ended, writer_ended) = sync_channel(0);
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
@@ -160,21 +158,6 @@ impl Core {
     /// As [`TaskStore::watch`](crate::store::TaskStore::watch).
     pub(crate) fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
         self.watches.register(ids)
-    }
-
-    /// How the store stands, once the writer has had its turn; with what it remembers or without.
-    #[cfg(test)]
-    pub(crate) fn vitals(&self, with_memory: bool) -> super::Vitals {
-        let (reply, answered) = sync_channel(1);
-        self.writer.send(Message::Look(super::vitals::Look { reply, with_memory })).expect("the writer is there");
-        let vitals = answered.recv().expect("the writer answers");
-        let in_use = super::InUse {
-            command_bytes: COMMAND_BYTES_MAX - self.room.available_permits(),
-            reads: self.readers.waiting(),
-            watches: self.watches.counts(),
-            ..vitals.in_use
-        };
-        super::Vitals { in_use, ..vitals }
     }
 
     /// As [`TaskStore::state`](crate::store::TaskStore::state).
@@ -221,13 +204,11 @@ impl Core {
     }
 
     /// Makes a submit ready for the writer.
-    fn prepare(&self, caller: &Caller, mut submit: Submit) -> Result<Prepared, QueueError> {
-        once(&mut submit.labels);
-        once(&mut submit.requires);
-        let named = submit.task_id;
-        let id = named.map_or_else(TaskId::random, Ok);
+    fn prepare(&self, caller: &Caller, submit: Submit) -> Result<Prepared, QueueError> {
+        let submit = Submit { labels: once(submit.labels), requires: once(submit.requires), ..submit };
+        let (is_named, id) = (submit.task_id.is_some(), submit.task_id.map_or_else(TaskId::random, Ok));
         let id = id.map_err(|error| QueueError::new(ErrorCode::Internal, format!("no random task id: {error}")))?;
-        Ok(Prepared::new(engine::admit(caller.scope(), submit, id, self.opened.now()), named.is_some()))
+        Ok(Prepared::new(engine::admit(caller.scope(), submit, id, self.opened.now()), is_named))
     }
 
     fn prepare_all(&self, caller: &Caller, submits: Vec<Submit>) -> Result<Vec<Prepared>, QueueError> {
@@ -361,7 +342,7 @@ impl Core {
         mut selection: Selection,
         work: fn(Vec<TaskId>) -> Work,
     ) -> Result<(u64, u64, bool), QueueError> {
-        once(&mut selection.task_types);
+        selection.task_types = once(selection.task_types);
         let (ids, more) = if selection.status.is_some() {
             let ended_by = Wall::from_secs(self.opened.now().wall.as_secs() - selection.older_than_s);
             self.read(move |reads| reads.select(&selection, ended_by)).await?
@@ -393,8 +374,7 @@ impl Core {
 
     /// A thread ended with the call in its hands.
     fn unanswered(&self) -> QueueError {
-        let error = if self.closed.load(Ordering::Acquire) { shutting_down() } else { gone() };
-        error.with_unknown_outcome()
+        (if self.closed.load(Ordering::Acquire) { shutting_down() } else { gone() }).with_unknown_outcome()
     }
 }
 
@@ -420,8 +400,8 @@ impl TaskQueue for Core {
             Request::Answer(request) => self.change(Work::Answer(request)).await,
             Request::Get(get) => self.get_one(get.task_id).await.map(Response::Got),
             Request::GetMany(get) => self.get(get.task_ids).await.map(Response::GotMany),
-            Request::List(mut query) => {
-                once(&mut query.task_types);
+            Request::List(query) => {
+                let query = List { task_types: once(query.task_types), ..query };
                 let page = self.read(move |reads| reads.list(&query)).await?;
                 let tasks = page.records.into_iter().map(|record| self.opened.task(record)).collect();
                 Ok(Response::Listed(Listed { tasks, next_cursor: page.next_cursor }))
@@ -435,14 +415,8 @@ impl TaskQueue for Core {
                 let (purged, skipped, more) = self.each_selected(purge.selection, Work::Purge).await?;
                 Ok(Response::Purged(Purged { purged, skipped, more }))
             }
-            Request::Pause(mut request) => {
-                once(&mut request.task_types);
-                self.change(Work::Pause(request)).await
-            }
-            Request::Resume(mut request) => {
-                once(&mut request.task_types);
-                self.change(Work::Resume(request)).await
-            }
+            Request::Pause(request) => self.change(Work::Pause(request)).await,
+            Request::Resume(request) => self.change(Work::Resume(request)).await,
             Request::Limit(request) => self.change(Work::Limit(request)).await,
             Request::CacheGet(get) => {
                 let row = self.cached(get.key).await?;
@@ -494,7 +468,7 @@ fn out_of_room() -> QueueError {
 const COMMANDS_MAX: usize = 16_384;
 
 /// What they may hold in memory: payloads and results of sixty commands at their largest.
-const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Time for the writer to have done what waits.
 const COMMANDS_RETRY_AFTER_S: f64 = 0.5;

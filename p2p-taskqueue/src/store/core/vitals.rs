@@ -1,8 +1,11 @@
 //! How a store stands between two transactions: what tests look at that no answer tells.
 
-use std::time::Duration;
+use std::{
+    sync::mpsc::{SyncSender, sync_channel},
+    time::Duration,
+};
 
-use super::writer::Writer;
+use super::{Core, store::COMMAND_BYTES_MAX, work::Message, writer::Writer};
 
 /// How a store stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +37,26 @@ pub struct InUse {
     pub watches: (usize, usize),
 }
 
+impl Core {
+    /// How the store stands, once the writer has had its turn; with what it remembers or without.
+    pub(crate) fn vitals(&self, with_memory: bool) -> Vitals {
+        let (reply, answered) = sync_channel(1);
+        self.writer.send(Message::Look(Look { reply, with_memory })).expect("the writer is there");
+        let vitals = answered.recv().expect("the writer answers");
+        let in_use = InUse {
+            command_bytes: COMMAND_BYTES_MAX - self.room.available_permits(),
+            reads: self.readers.waiting(),
+            watches: self.watches.counts(),
+            ..vitals.in_use
+        };
+        Vitals { in_use, ..vitals }
+    }
+}
+
 impl Writer {
     /// Answers those who asked how the writer stands, once it has had its turn and all answers are on their way.
     pub(super) fn answer_looks(&mut self) {
-        for look in std::mem::take(&mut self.looks) {
+        for look in std::mem::take(&mut self.pace.looks) {
             self.syncer.when_idle();
             let memory = if look.with_memory { self.picture() } else { String::new() };
             let in_use = InUse { parked: self.parked.len(), given_out: self.given_out.len(), ..InUse::default() };
@@ -57,6 +76,6 @@ impl Writer {
 /// Somebody asks how the writer stands.
 #[derive(Debug)]
 pub(super) struct Look {
-    pub(super) reply: std::sync::mpsc::SyncSender<Vitals>,
+    pub(super) reply: SyncSender<Vitals>,
     pub(super) with_memory: bool,
 }

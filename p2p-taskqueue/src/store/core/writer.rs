@@ -42,8 +42,6 @@ pub(super) struct Writer {
     /// Received, and not yet in a batch.
     pub(super) waiting: VecDeque<Message>,
     pub(super) pace: Pace,
-    #[cfg(test)]
-    pub(super) looks: Vec<super::vitals::Look>,
 }
 
 /// When the writer does what nobody asked for.
@@ -59,6 +57,8 @@ pub(super) struct Pace {
     pub(super) full_until: Option<Duration>,
     /// How many commands the last two batches had.
     lately: [usize; 2],
+    #[cfg(test)]
+    pub(super) looks: Vec<super::vitals::Look>,
 }
 
 /// Why a transaction came to nothing.
@@ -113,7 +113,7 @@ impl Writer {
                 }
                 Message::Wake => {}
                 #[cfg(test)]
-                Message::Look(look) => self.looks.push(look),
+                Message::Look(look) => self.pace.looks.push(look),
                 Message::Close => return (commands, true),
             }
             next = if weight < BATCH_MAX { self.take_waiting() } else { None };

@@ -44,12 +44,16 @@ pub(super) fn labels(field: &str, values: &[String], count_max: usize) -> Result
     if values.len() > count_max {
         return Err(QueueError::over_limit(field, values.len(), count_max, "entries"));
     }
-    values.iter().try_for_each(|label| name(field, label))?;
-    let distinct: HashSet<_> = values.iter().collect();
-    if distinct.len() < values.len() {
-        return Err(QueueError::invalid(field, "names an entry twice"));
+    values.iter().try_for_each(|label| name(field, label))
+}
+
+/// Leaves each entry once, where it comes first: these lists are sets, and a repeat says nothing more.
+pub(crate) fn once(mut values: Vec<String>) -> Vec<String> {
+    if values.len() > 1 {
+        let mut known = HashSet::with_capacity(values.len());
+        values.retain(|value| known.insert(value.clone()));
     }
-    Ok(())
+    values
 }
 
 pub(super) fn ids(field: &str, ids: &[TaskId]) -> Result<(), QueueError> {

@@ -26,6 +26,7 @@ pub use answer::{Answer, Answered};
 pub use cache::{CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored};
 pub use caller::Caller;
 pub use check::Check;
+pub(crate) use check::once;
 pub use discover::{Attempt, Discover, Discovered, Method};
 pub use error::{ErrorCode, Outcome, QueueError};
 pub use lease::{

@@ -18,7 +18,7 @@ pub(crate) struct Lane {
     pub(crate) concurrency_key: Option<String>,
 }
 
-/// What a claim says of the worker.
+/// What a claim says of the worker. Made by [`new`](Self::new), so that claims of the same demands are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Claimant {
     /// The peer that the worker is on.
@@ -29,6 +29,17 @@ pub(crate) struct Claimant {
     pub(crate) labels: Vec<String>,
     /// Its session.
     pub(crate) session: Option<String>,
+}
+
+impl Claimant {
+    /// A worker on this peer, with each type and label once.
+    pub(crate) fn new(peer: PeerId, mut types: Vec<String>, mut labels: Vec<String>, session: Option<String>) -> Self {
+        for names in [&mut types, &mut labels] {
+            names.sort_unstable();
+            names.dedup();
+        }
+        Self { peer, types, labels, session }
+    }
 }
 
 impl Lane {

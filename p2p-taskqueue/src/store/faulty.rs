@@ -22,12 +22,23 @@ pub(super) struct Plan {
     syncs: AtomicUsize,
     /// The points left until one fails, and how.
     next: Mutex<Option<(usize, Fault)>>,
+    /// Writes that come to nothing, and reads that find damage.
+    broken: Mutex<Vec<&'static str>>,
 }
 
 impl Plan {
     /// Fails once, when so many points were passed from now on.
     pub(super) fn fail_after(&self, points: usize, fault: Fault) {
         *self.lock() = Some((points, fault));
+    }
+
+    /// From now on this write comes to nothing, or this read finds damage.
+    pub(super) fn break_for_good(&self, operation: &'static str) {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
+    }
+
+    fn is_broken(&self, operation: &str) -> bool {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).contains(&operation)
     }
 
     /// Whether what was planned has not happened.
@@ -123,9 +134,15 @@ macro_rules! rows {
     (reads { $(fn $read:ident($($ra:ident: $rt:ty),*) -> $rr:ty;)* } writes { $(fn $write:ident($($wa:ident: $wt:ty),*) -> $wr:ty;)* }) => {
         impl Rows for FaultyRows {
             $(fn $read(&mut self, $($ra: $rt),*) -> Result<$rr, Fault> {
+                if self.plan.is_broken(stringify!($read)) {
+                    return Err(Fault::Damaged);
+                }
                 self.inner.$read($($ra),*)
             })*
             $(fn $write(&mut self, $($wa: $wt),*) -> Result<$wr, Fault> {
+                if self.plan.is_broken(stringify!($write)) {
+                    return Ok(Default::default());
+                }
                 self.plan.around(|| self.inner.$write($($wa),*))
             })*
         }

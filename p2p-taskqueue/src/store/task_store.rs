@@ -32,6 +32,10 @@ pub trait TaskStore: TaskQueue {
     /// Finishes what was accepted and lets go of everything; blocks for a bounded time. Later calls are answered
     /// `shutting_down`.
     fn close(&self);
+
+    /// How it stands, for tests of this crate.
+    #[cfg(test)]
+    fn vitals(&self, with_memory: bool) -> super::core::Vitals;
 }
 
 /// A page of records.

@@ -58,6 +58,13 @@ impl Watches {
         Ok(Watch { number, waiter, ids, registry: Arc::clone(self) })
     }
 
+    /// How many watches stand, and the tasks of all.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let table = lock(&self.table);
+        (table.watches, table.ids)
+    }
+
     /// Tells that these tasks have ended; readers see it already.
     pub(crate) fn ended(&self, ids: &[TaskId]) {
         if ids.is_empty() {

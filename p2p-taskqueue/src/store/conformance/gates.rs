@@ -91,3 +91,45 @@ pub(in crate::store) async fn a_paused_type_is_held_and_a_drained_one_takes_noth
     rig.claim_now().await?;
     Ok(())
 }
+
+pub(in crate::store) async fn what_is_limited_already_can_be_limited_otherwise_at_the_cap(rig: Rig) -> TestResult {
+    let key = |number: usize, running_max| Limit {
+        task_type: None,
+        concurrency_key: Some(format!("k{number}")),
+        running_max,
+    };
+    let mut count = 0;
+    while rig.store.limit(&ME, key(count, Some(5))).await.is_ok() {
+        count += 1;
+        assert!(count < 20_000, "no cap");
+    }
+    assert_eq!(code(rig.store.limit(&ME, key(count, Some(5))).await), ErrorCode::Overloaded);
+    rig.store.limit(&ME, key(0, Some(2))).await?;
+    // To take one away that was never set asks for no room; to take one away that was makes room.
+    rig.store.limit(&ME, key(count, None)).await?;
+    rig.store.limit(&ME, key(1, None)).await?;
+    rig.store.limit(&ME, key(count, Some(5))).await?;
+    // Types have a cap, too.
+    let names = |from: usize| (from..from + 250).map(|number| format!("t{number}")).collect::<Vec<_>>();
+    let mut from = 0;
+    while rig.store.pause(&ME, Pause { task_types: names(from), drain: false }).await.is_ok() {
+        from += 250;
+        assert!(from < 200_000, "no cap");
+    }
+    let limit =
+        |name: &str, running_max| Limit { task_type: Some(name.to_owned()), concurrency_key: None, running_max };
+    rig.store.limit(&ME, limit("t0", Some(3))).await?;
+    rig.store.limit(&ME, limit("unknown", None)).await?;
+    rig.store.pause(&ME, Pause { task_types: names(0), drain: true }).await?;
+    Ok(())
+}
+
+pub(in crate::store) async fn names_that_nobody_set_anything_for_take_no_room(rig: Rig) -> TestResult {
+    for round in 0..20 {
+        let task_types = (0..250).map(|number| format!("never-{round}-{number}")).collect();
+        soon(rig.store.resume(&ME, Resume { task_types })).await?;
+    }
+    rig.submit("new").await?;
+    assert!(rig.store.vitals(true).memory.lines().all(|line| !line.contains("never-")), "they are remembered");
+    Ok(())
+}

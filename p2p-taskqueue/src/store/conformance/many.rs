@@ -147,3 +147,45 @@ pub(in crate::store) async fn ten_thousand_waiting_claims_cost_a_submit_nothing(
     assert_eq!(soon(claim).await?.task.map(|task| id(&task)), Some(task));
     Ok(())
 }
+
+pub(in crate::store) async fn a_child_that_contradicts_the_one_before_it_leaves_the_completion_undone(
+    rig: Rig,
+) -> TestResult {
+    let drawn = TaskId::from_bytes([7; 16]);
+    let named = |text: &str| Submit { task_id: Some(drawn), ..Submit::new("child", Json::from_text(text)) };
+    rig.submit("a").await?;
+    let leased = rig.claim_now().await?;
+    let with = Complete { submit: vec![named("x"), named("y")], ..complete(&leased, "r") };
+    let before = rig.store.vitals(true).memory;
+    let error = soon(rig.store.complete(&ME, with)).await.unwrap_err();
+    assert_eq!((error.code, error.message.starts_with("submit[1]")), (ErrorCode::Conflict, true), "{error:?}");
+    assert_eq!(rig.stats().await?.totals["queued"], 0);
+    assert_eq!(code(rig.get(drawn).await), ErrorCode::NotFound);
+    assert_eq!(rig.store.vitals(true).memory, before);
+    // The same one twice is one, whichever way it is known again.
+    let keyed = || Submit { idempotency_key: Some("k".to_owned()), ..Submit::new("child", Json::null()) };
+    let with = Complete { submit: vec![named("x"), keyed(), named("x"), keyed()], ..complete(&leased, "r") };
+    let submitted = soon(rig.store.complete(&ME, with)).await?.submitted;
+    assert_eq!((submitted[0], submitted[2], submitted[1] == submitted[3]), (drawn, drawn, true));
+    assert_eq!(rig.stats().await?.totals["queued"], 2);
+    Ok(())
+}
+
+pub(in crate::store) async fn children_that_open_more_lines_than_there_may_be_are_refused_together(
+    rig: Rig,
+) -> TestResult {
+    let of = |number: usize| Submit { session: Some(format!("s{number}")), ..Submit::new("a", Json::null()) };
+    let tasks = (0..490).map(of).collect();
+    soon(rig.store.submit_many(&ME, SubmitMany { tasks })).await?;
+    rig.submit_as(Submit { priority: 9, ..Submit::new("b", Json::null()) }).await?;
+    let leased = rig.claim_now().await?;
+    let with = |submit| Complete { submit, ..complete(&leased, "r") };
+    let error = soon(rig.store.complete(&ME, with((1_000..1_020).map(of).collect()))).await.unwrap_err();
+    assert_eq!((error.code, error.message.starts_with("submit[10]")), (ErrorCode::Overloaded, true), "{error:?}");
+    assert_eq!(rig.stats().await?.totals["queued"], 490);
+    assert_eq!(rig.status_of(id(&leased)).await?, TaskStatus::Running);
+    // Those that stand in a line already are no new ones.
+    let children = (0..20).map(of).chain((2_000..2_010).map(of)).chain((2_000..2_010).map(of)).collect();
+    assert_eq!(soon(rig.store.complete(&ME, with(children))).await?.submitted.len(), 40);
+    Ok(())
+}

@@ -53,3 +53,33 @@ pub(in crate::store) async fn delayed_tasks_come_when_the_wall_clock_says(rig: R
     assert!(rig.claim().await?.is_none());
     Ok(())
 }
+
+pub(in crate::store) async fn a_repeated_entry_counts_once(rig: Rig) -> TestResult {
+    let twice = |text: &str| vec![text.to_owned(), text.to_owned()];
+    let keyed = |labels: Vec<String>| Submit {
+        requires: labels.clone(),
+        labels,
+        idempotency_key: Some("k".to_owned()),
+        ..Submit::new("a", Json::null())
+    };
+    let task = rig.submit_as(keyed(twice("gpu"))).await?.task_id;
+    assert_eq!(rig.get(task).await?.labels, ["gpu"]);
+    assert!(rig.submit_as(keyed(vec!["gpu".to_owned()])).await?.duplicate, "another content");
+    let (listed, _) = rig.list(List { task_types: twice("a"), ..List::default() }).await?;
+    assert_eq!(listed, [task]);
+    let paused = soon(rig.store.pause(&ME, Pause { task_types: twice("a"), drain: false })).await?;
+    assert_eq!((paused.queued, paused.running), (1, 0));
+    assert_eq!(soon(rig.store.resume(&ME, Resume { task_types: twice("a") })).await?.queued, 1);
+    let claim = Claim { supported_task_types: twice("a"), labels: twice("gpu"), ..waiting() };
+    let leased = rig.claim_as(claim.clone()).await?.ok_or("a task")?;
+    // One that waits is found under its type once, and is gone from there when it was served.
+    let mut claiming = Box::pin(rig.store.claim(&ME, claim));
+    assert!((&mut claiming).now_or_never().is_none());
+    rig.store.release(&ME, release(&leased, 0.0)).await?;
+    let leased = soon(claiming).await?.task.ok_or("a task")?;
+    rig.store.fail(&ME, Fail { retryable: false, ..fail(&leased) }).await?;
+    let failed = Selection { task_types: twice("a"), ..Selection::ended(TaskStatus::Failed) };
+    let retried = soon(rig.store.retry(&ME, Retry { selection: failed })).await?;
+    assert_eq!((retried.retried, retried.skipped, retried.more), (1, 0, false));
+    Ok(())
+}

@@ -87,3 +87,40 @@ pub(in crate::store) async fn waiting_claims_are_served_in_turn_and_by_what_they
     assert_eq!(id(&soon(other).await?.task.ok_or("other")?), three);
     Ok(())
 }
+
+pub(in crate::store) async fn a_waiting_claim_is_not_passed_over_by_one_that_came_later(rig: Rig) -> TestResult {
+    let of = |types: &[&str]| Claim {
+        supported_task_types: types.iter().map(|one| (*one).to_owned()).collect(),
+        ..waiting()
+    };
+    for round in 0..8 {
+        rig.store.pause(&ME, Pause::default()).await?;
+        let first = rig.submit_as(Submit { priority: 9, ..Submit::new("a", Json::null()) }).await?.task_id;
+        let second = rig.submit("b").await?;
+        let mut one = Box::pin(rig.store.claim(&ME, of(&["a"])));
+        let mut other = Box::pin(rig.store.claim(&ME, of(&["a", "b"])));
+        assert!((&mut one).now_or_never().is_none() && (&mut other).now_or_never().is_none());
+        // Both lines open at once.
+        rig.store.resume(&ME, Resume::default()).await?;
+        assert_eq!(soon(one).await?.task.map(|task| id(&task)), Some(first), "round {round}");
+        assert_eq!(soon(other).await?.task.map(|task| id(&task)), Some(second), "round {round}");
+    }
+    Ok(())
+}
+
+pub(in crate::store) async fn a_completion_that_waits_stands_when_the_store_is_closed(rig: Rig) -> TestResult {
+    let task = rig.submit("a").await?;
+    let leased = rig.claim_now().await?;
+    let with_next = Complete { claim_next: Some(waiting()), ..complete(&leased, "r") };
+    let watch = rig.store.watch(&[task])?;
+    let mut completing = Box::pin(rig.store.complete(&ME, with_next));
+    assert!((&mut completing).now_or_never().is_none());
+    soon(watch.done()).await;
+    rig.store.close();
+    let completed = soon(completing).await?;
+    assert_eq!((completed.task_id, completed.status, completed.repeated), (task, TaskStatus::Completed, false));
+    assert!(completed.next.is_none());
+    let rig = rig.reopened();
+    assert_eq!(rig.status_of(task).await?, TaskStatus::Completed);
+    Ok(())
+}

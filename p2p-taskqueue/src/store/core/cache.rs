@@ -1,4 +1,7 @@
-use super::turn::{Halt, Turn};
+use super::{
+    chores::put_off,
+    turn::{Halt, Turn, usable},
+};
 use crate::{
     Response,
     api::{CacheDeleted, CacheSet, CacheStored},
@@ -10,7 +13,8 @@ pub(super) fn set(turn: &mut Turn<'_>, set: &CacheSet, bytes_max: u64) -> Result
     let ttl_s = set.ttl_s.filter(|ttl_s| *ttl_s > 0.0);
     let expires_at = ttl_s.map(|ttl_s| turn.now.steady.after(ttl_s));
     let bytes = (set.key.len() + set.value.len_bytes()) as u64;
-    let before = turn.rows.cache_size(&set.key)?.unwrap_or(0);
+    // A damaged value is replaced like any other.
+    let before = usable(turn.rows.cache_size(&set.key))?.flatten().unwrap_or(0);
     let row = CacheRow { value: set.value.clone(), expires_at, used_at: turn.now.steady };
     turn.rows.put_cached(&set.key, &row)?;
     turn.wrote = true;
@@ -22,7 +26,7 @@ pub(super) fn set(turn: &mut Turn<'_>, set: &CacheSet, bytes_max: u64) -> Result
 
 /// Removes a value.
 pub(super) fn delete(turn: &mut Turn<'_>, key: &str) -> Result<Response, Halt> {
-    let size = turn.rows.cache_size(key)?;
+    let size = usable(turn.rows.cache_size(key))?.unwrap_or(Some(0));
     if let Some(size) = size {
         forget(turn, key, size)?;
     }
@@ -40,20 +44,28 @@ pub(super) fn sweep(turn: &mut Turn<'_>) -> Result<(), Halt> {
     if turn.memory.cache_at.is_none_or(|at| at > turn.now.steady) {
         return Ok(());
     }
-    let due = turn.rows.cache_expired(turn.now.steady, SWEEP_MAX)?;
+    let due = expired(turn, SWEEP_MAX)?;
     for (key, size) in &due {
         forget(turn, key, *size)?;
     }
-    if due.len() < SWEEP_MAX {
-        turn.memory.cache_at = turn.rows.first_cache_expiry()?;
-    }
+    let next = turn.rows.first_cache_expiry()?;
+    let is_stuck = match expired(turn, 1)?.first() {
+        Some(first) => due.contains(first),
+        None => true,
+    };
+    turn.memory.cache_at = if is_stuck { next.map(|at| put_off(turn, at, "values of the cache")) } else { next };
     Ok(())
+}
+
+/// Values whose time is over; none when they cannot be read.
+fn expired(turn: &mut Turn<'_>, count_max: usize) -> Result<Vec<(String, u64)>, Halt> {
+    Ok(usable(turn.rows.cache_expired(turn.now.steady, count_max))?.unwrap_or_default())
 }
 
 fn make_room(turn: &mut Turn<'_>, keep: &str, bytes_max: u64) -> Result<u64, Halt> {
     let mut evicted = 0;
     while turn.memory.cache_bytes > bytes_max {
-        let mut least_used = turn.rows.cache_least_used(EVICTED_AT_ONCE)?;
+        let mut least_used = usable(turn.rows.cache_least_used(EVICTED_AT_ONCE))?.unwrap_or_default();
         least_used.retain(|(key, _)| key != keep);
         if least_used.is_empty() {
             break;

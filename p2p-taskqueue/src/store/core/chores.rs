@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     engine::{self, Live, Phase, Standing, Step, Wall},
-    store::backend::{Fault, Timer},
+    store::backend::{Fault, Seq, Timer},
     task::{Fence, TaskId},
 };
 
@@ -89,16 +89,43 @@ fn each_due(
     if turn.memory.first(timer).is_none_or(|at| at > by) {
         return Ok(());
     }
-    let due = turn.rows.due(timer, by, CHORES_MAX)?;
+    let due = due(turn, timer, by, CHORES_MAX)?;
     for (at, seq) in &due {
         turn.wrote = true;
         one(turn, *at, *seq)?;
     }
-    if due.len() < CHORES_MAX {
-        let first = turn.rows.first_due(timer)?;
-        turn.memory.set_first(timer, first);
+    Ok(note_next(turn, timer, &due)?)
+}
+
+/// The first timers that end at `by` or before, but for those that were set aside.
+fn due(turn: &mut Turn<'_>, timer: Timer, by: Wall, count_max: usize) -> Result<Vec<(Wall, Seq)>, Fault> {
+    let aside = &turn.memory.aside;
+    let mut due = turn.rows.due(timer, by, count_max + aside.count(timer))?;
+    due.retain(|(at, seq)| !aside.has(timer, *at, *seq));
+    due.truncate(count_max);
+    Ok(due)
+}
+
+/// Notes when the next timer ends. One that was just looked at and is there all the same would be due for ever: it is set
+/// aside.
+fn note_next(turn: &mut Turn<'_>, timer: Timer, looked_at: &[(Wall, Seq)]) -> Result<(), Fault> {
+    loop {
+        let next = due(turn, timer, Wall::from_micros(i64::MAX), 1)?.pop();
+        let stuck = next.filter(|next| looked_at.contains(next));
+        let Some((at, seq)) = stuck else {
+            turn.memory.set_first(timer, next.map(|(at, _)| at));
+            return Ok(());
+        };
+        tracing::error!(?timer, seq, "a timer of the store cannot be cleared; it is passed over until a repair");
+        if !turn.memory.aside.put_stuck(timer, at, seq) {
+            tracing::error!(
+                ?timer,
+                "too many timers of the store cannot be cleared; these are at rest until a restart"
+            );
+            turn.memory.set_first(timer, None);
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Removes a few of the ended tasks whose time is over (clause T11).
@@ -106,27 +133,25 @@ fn remove_ended(turn: &mut Turn<'_>) -> Result<(), Halt> {
     if turn.memory.first(Timer::Removal).is_none_or(|at| at > turn.now.steady) {
         return Ok(());
     }
-    let due = turn.rows.due(Timer::Removal, turn.now.steady, SWEEP_MAX)?;
-    let mut bytes = 0;
-    for (at, seq) in &due {
+    let (mut looked_at, mut bytes) = (Vec::new(), 0);
+    for (at, seq) in due(turn, Timer::Removal, turn.now.steady, SWEEP_MAX)? {
+        looked_at.push((at, seq));
         turn.wrote = true;
-        match usable(turn.rows.ended(*seq))?.flatten() {
+        match usable(turn.rows.ended(seq))?.flatten() {
             Some((ended, result)) => {
                 bytes += result.map_or(0, |result| result.len_bytes());
-                manage::remove(turn, *seq, &ended)?;
+                if !manage::remove(turn, seq, &ended)? {
+                    turn.memory.aside.put_off(seq, at);
+                }
             }
             // What cannot be read is left for a repair.
-            None => turn.rows.clear_timer(Timer::Removal, *at, *seq)?,
+            None => turn.rows.clear_timer(Timer::Removal, at, seq)?,
         }
         if bytes > SWEEP_BYTES_MAX {
-            return Ok(());
+            break;
         }
     }
-    if due.len() < SWEEP_MAX {
-        let first = turn.rows.first_due(Timer::Removal)?;
-        turn.memory.set_first(Timer::Removal, first);
-    }
-    Ok(())
+    Ok(note_next(turn, Timer::Removal, &looked_at)?)
 }
 
 fn remove_keys(turn: &mut Turn<'_>) -> Result<(), Halt> {
@@ -135,17 +160,29 @@ fn remove_keys(turn: &mut Turn<'_>) -> Result<(), Halt> {
     }
     let removed = turn.rows.remove_keys(turn.now.steady, SWEEP_MAX)?;
     turn.wrote |= removed > 0;
-    if removed < SWEEP_MAX {
-        turn.memory.keys_at = turn.rows.first_key_expiry()?;
-    }
+    let next = turn.rows.first_key_expiry()?;
+    turn.memory.keys_at = if removed > 0 { next } else { next.map(|at| put_off(turn, at, "idempotency keys")) };
     Ok(())
 }
 
+/// When to look again at what could not be removed although it was due.
+pub(super) fn put_off(turn: &Turn<'_>, due: Wall, what: &str) -> Wall {
+    if due > turn.now.steady {
+        return due;
+    }
+    tracing::error!(what, "some of these are due and cannot be removed from the store; `taskmesh repair` may help");
+    turn.now.steady.after(PUT_OFF_S)
+}
+
 /// Leases ended and delayed tasks readied in one transaction: a few milliseconds of work, then commands have their turn.
-const CHORES_MAX: usize = 256;
+/// Fewer in tests, which have smaller crowds.
+pub(super) const CHORES_MAX: usize = if cfg!(test) { 32 } else { 256 };
 
 /// Rows removed in one transaction, well under a millisecond of work unless they are large.
-const SWEEP_MAX: usize = 32;
+const SWEEP_MAX: usize = if cfg!(test) { 4 } else { 32 };
 
 /// Removing a large row walks all its pages: stop the chunk after this many bytes.
 const SWEEP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What cannot be removed costs room and nothing else: an hour between two tries, in seconds.
+const PUT_OFF_S: f64 = 3_600.0;

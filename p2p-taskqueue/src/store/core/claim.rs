@@ -17,9 +17,16 @@ pub(super) fn claim(turn: &mut Turn<'_>, claim: &ClaimWork, returns: &Arc<Return
     let mut tasks: Vec<Given> = Vec::new();
     let mut bytes = 0;
     while tasks.len() < claim.max_tasks as usize && bytes < CLAIMED_BYTES_MAX {
-        let Some(given) = claim_one(turn, claim)? else { break };
-        bytes += given.payload.len();
-        tasks.push(given);
+        match claim_one(turn, claim) {
+            Ok(Some(given)) => {
+                bytes += given.payload.len();
+                tasks.push(given);
+            }
+            Ok(None) => break,
+            // What was given out before it must reach the worker.
+            Err(Halt::Refused(_)) if !tasks.is_empty() => break,
+            Err(halt) => return Err(halt),
+        }
     }
     Ok(GivenOut::new(tasks, claim.form.clone(), returns))
 }

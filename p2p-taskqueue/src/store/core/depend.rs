@@ -3,7 +3,7 @@ use crate::{
     QueueError,
     api::{ErrorCode, OnParentFailure},
     engine::{self, Ended, Phase, Spec, Step},
-    store::backend::{Fault, Seq},
+    store::backend::{Fault, Seq, Timer},
     task::{TaskId, TaskStatus},
 };
 
@@ -57,35 +57,49 @@ impl Parents {
     }
 }
 
-/// Tells tasks of the ends of those that they come after (clause T10); what one transaction does not come to, the next does.
+/// Tells tasks of the ends of those that they come after (clause T10); what one transaction does not come to, the next
+/// does. Parents take turns, so that a crowd behind one of them does not hold up the others.
 pub(super) fn settle(turn: &mut Turn<'_>) -> Result<(), Fault> {
-    let mut left = SETTLED_MAX;
-    while let Some(parent) = turn.memory.unsettled.front().copied() {
-        let children = turn.rows.children(parent, left)?;
-        let all = children.len() < left;
-        left = left.saturating_sub(children.len());
-        if !children.is_empty() {
-            tell(turn, parent, &children)?;
-        }
-        if all {
-            turn.memory.unsettled.pop_front();
-        }
-        if left == 0 {
-            break;
+    while turn.settle_left > 0
+        && let Some(parent) = turn.memory.unsettled.pop_front()
+    {
+        let share = turn.settle_left.min(SHARE_MAX);
+        let children = turn.rows.children(parent, share)?;
+        turn.settle_left = turn.settle_left.saturating_sub(children.len().max(1));
+        let told = if children.is_empty() { Told::All } else { tell(turn, parent, &children)? };
+        match told {
+            Told::All if children.len() == share => turn.memory.unsettled.push_back(parent),
+            // Its next end tells them.
+            Told::All | Told::LivesAgain => take_up_removal(turn, parent),
+            Told::Damaged => {
+                tracing::error!(seq = parent, "an ended task is damaged: those that come after it wait for a repair");
+            }
         }
     }
     Ok(())
 }
 
-fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<(), Fault> {
-    let task = usable(turn.rows.task(parent))?.flatten();
-    let ended = usable(turn.rows.ended(parent))?.flatten();
-    // One that is queued again meanwhile will end once more.
-    let (Some(task), Some((ended, _))) = (task, ended) else { return Ok(()) };
+/// What came of telling the dependants of a task.
+enum Told {
+    /// All of those at hand were told.
+    All,
+    /// None: the task was queued again meanwhile.
+    LivesAgain,
+    /// None: how the task ended cannot be read, or they cannot be taken off the list.
+    Damaged,
+}
+
+fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<Told, Fault> {
+    let Some(ended) = usable(turn.rows.ended(parent))? else { return Ok(Told::Damaged) };
+    let Some((ended, _)) = ended else { return Ok(Told::LivesAgain) };
+    let Some(task) = usable(turn.rows.task(parent))?.flatten() else { return Ok(Told::Damaged) };
     for child in children {
         turn.rows.remove_edge(parent, *child)?;
         turn.wrote = true;
-        let Some((item, row)) = usable(turn.item_and_task(*child))?.flatten() else { continue };
+        let Some((item, row)) = usable(turn.item_and_task(*child))?.flatten() else {
+            tracing::error!(seq = child, "a task that waits for another one is damaged; it stays where it is");
+            continue;
+        };
         if item.live.phase != Phase::Blocked {
             continue;
         }
@@ -96,8 +110,21 @@ fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<(), Fault>
             Step::End(ended) => turn.end_alone(&item, &ended, None)?,
         }
     }
-    Ok(())
+    let first = turn.rows.children(parent, 1)?;
+    let is_left = first.first().is_some_and(|first| children.contains(first));
+    Ok(if is_left { Told::Damaged } else { Told::All })
 }
 
-/// Tasks told in one transaction: some milliseconds of work, then commands have their turn.
-const SETTLED_MAX: usize = 512;
+/// A task that waited for this with its removal can be removed.
+fn take_up_removal(turn: &mut Turn<'_>, parent: Seq) {
+    if let Some(at) = turn.memory.aside.take_up(parent) {
+        turn.note_first(Timer::Removal, at);
+    }
+}
+
+/// Tasks told, or parents without any looked at, in one transaction: some milliseconds of work, then commands have their
+/// turn. Few in tests, whose histories have few dependants.
+pub(super) const SETTLED_MAX: usize = if cfg!(test) { 4 } else { 512 };
+
+/// Dependants of one parent that are told before the next parent has its turn.
+const SHARE_MAX: usize = SETTLED_MAX.div_ceil(4);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{
     claim,
-    submit::submit_all,
+    submit::Plans,
     turn::{Halt, Item, Turn, lease_end, not_found},
     work::{ClaimWork, CompleteWork, Done, Form, GivenOut, Returns},
 };
@@ -23,7 +23,8 @@ pub(super) fn complete(turn: &mut Turn<'_>, work: &mut CompleteWork, returns: &A
         }
         Completion::End(ended) => {
             let item = living(item, id)?;
-            let submitted = submit_all(turn, children, "submit")?;
+            // Planned first: a refusal leaves nothing behind.
+            let submitted = Plans::of(turn, children, "submit")?.carry_out(turn, children)?;
             let status = ended.status;
             turn.end(&item, &ended, request.result.as_ref())?;
             Completed { task_id: id, status, repeated: false, submitted, next: None }

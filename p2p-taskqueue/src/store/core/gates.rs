@@ -75,18 +75,18 @@ impl Gates {
         Ok(())
     }
 
-    /// Refuses a task of a type that takes none.
-    pub(super) fn admit(&self, task_type: &str) -> Result<(), QueueError> {
+    /// Refuses a task of a type that takes none. Whether its type is a new one; so many new ones are admitted beside it.
+    pub(super) fn admit(&self, task_type: &str, beside: usize) -> Result<bool, QueueError> {
         let row = self.types.get(task_type);
         if self.whole.draining || row.is_some_and(|row| row.draining) {
             let what = if self.whole.draining { "the queue".to_owned() } else { format!("task type {task_type}") };
             let message = format!("{what} is being drained: it takes no new tasks until it is resumed");
             return Err(QueueError::new(ErrorCode::Paused, message));
         }
-        if row.is_none() && self.types.len() >= TYPES_MAX {
+        if row.is_none() && self.types.len() + beside >= TYPES_MAX {
             return Err(too_many_types());
         }
-        Ok(())
+        Ok(row.is_none())
     }
 
     /// Whether tasks of this type are held back.
@@ -167,15 +167,21 @@ impl Gates {
         u64::from(running)
     }
 
-    /// Refuses settings for more types than there may be.
+    /// Refuses settings for more types than there may be. Types that are known already may always be set otherwise.
     pub(super) fn admit_settings(&self, task_types: &[String]) -> Result<(), QueueError> {
         let new = task_types.iter().filter(|name| !self.types.contains_key(name.as_str())).count();
-        if self.types.len() + new > TYPES_MAX { Err(too_many_types()) } else { Ok(()) }
+        if new > 0 && self.types.len() + new > TYPES_MAX { Err(too_many_types()) } else { Ok(()) }
     }
 
-    /// How many limits of keys were set.
-    pub(super) fn key_limits(&self) -> usize {
-        self.keys.values().filter(|key| key.running_max.is_some()).count()
+    /// Refuses one more limit of a key than there may be. One that is set already may always be set otherwise.
+    pub(super) fn admit_key_limit(&self, key: &str) -> Result<(), QueueError> {
+        let is_known = self.keys.get(key).is_some_and(|key| key.running_max.is_some());
+        let count = self.keys.values().filter(|key| key.running_max.is_some()).count();
+        if is_known || count < KEY_LIMITS_MAX {
+            return Ok(());
+        }
+        let what = "limits of concurrency keys (take some away)";
+        Err(QueueError::overloaded(KEY_LIMITS_MAX, what, KEY_LIMITS_RETRY_AFTER_S))
     }
 
     /// What holds less back than when this was asked before.
@@ -188,10 +194,12 @@ impl Gates {
     }
 
     fn change(&mut self, name: &Arc<str>, change: impl FnOnce(&mut TypeRow)) {
-        let row = self.types.entry(Arc::clone(name)).or_default();
-        let before = row.clone();
-        change(row);
-        if *row != before {
+        let before = self.types.get(name).cloned().unwrap_or_default();
+        let mut row = before.clone();
+        change(&mut row);
+        // A type that nobody has set anything for is not remembered.
+        if row != before {
+            self.types.insert(Arc::clone(name), row);
             self.changed.insert(Arc::clone(name));
         }
     }
@@ -226,11 +234,18 @@ fn total<'a>(rows: impl Iterator<Item = &'a TypeRow>) -> (u64, u64) {
     })
 }
 
-/// Types with tasks or settings, at some hundred bytes each; far above what anybody names by hand.
-const TYPES_MAX: usize = 100_000;
+/// Types with tasks or settings, at some hundred bytes each; far above what anybody names by hand. Few in tests, which
+/// reach it.
+const TYPES_MAX: usize = if cfg!(test) { 2_000 } else { 100_000 };
 
 /// Types go away as their last results are removed.
 const TYPES_RETRY_AFTER_S: f64 = 60.0;
+
+/// Limits of concurrency keys that are set, at about 200 bytes each. Few in tests, which reach it.
+const KEY_LIMITS_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
+
+/// Somebody has to take limits away.
+const KEY_LIMITS_RETRY_AFTER_S: f64 = 60.0;
 
 #[cfg(test)]
 mod tests {
@@ -270,11 +285,11 @@ mod tests {
         let mut gates = Gates::default();
         gates.enter(&name("a"), TaskStatus::Queued);
         gates.set(&[], |row| row.paused = true);
-        assert!(gates.closes_type("a") && gates.closes_type("never seen") && gates.admit("a").is_ok());
+        assert!(gates.closes_type("a") && gates.closes_type("never seen") && gates.admit("a", 0).is_ok());
         gates.set(&["a".to_owned()], |row| row.draining = true);
-        assert_eq!(gates.admit("a").unwrap_err().code, ErrorCode::Paused);
-        assert!(gates.admit("b").is_ok());
+        assert_eq!(gates.admit("a", 0).unwrap_err().code, ErrorCode::Paused);
+        assert!(gates.admit("b", 0).is_ok());
         assert_eq!(gates.set_all(|row| (row.paused, row.draining) = (false, false)), (1, 0));
-        assert!(!gates.closes_type("a") && gates.admit("a").is_ok());
+        assert!(!gates.closes_type("a") && gates.admit("a", 0).is_ok());
     }
 }

@@ -157,6 +157,16 @@ impl Lanes {
         self.readied = self.lines.keys().cloned().collect();
     }
 
+    /// Whether lines may have something for a claim that waits.
+    pub(super) fn has_readied(&self) -> bool {
+        !self.readied.is_empty()
+    }
+
+    /// Counts these lines as readied.
+    pub(super) fn ready(&mut self, lines: impl IntoIterator<Item = Arc<str>>) {
+        self.readied.extend(lines);
+    }
+
     /// Lines that may have something for a claim that waits, since this was asked before.
     pub(super) fn take_readied(&mut self) -> HashSet<Arc<str>> {
         std::mem::take(&mut self.readied)

@@ -6,8 +6,8 @@ use super::{
     work::Done,
 };
 use crate::{
-    QueueError, Response,
-    api::{Limit, Limited, Pause, Paused, Resume, Resumed},
+    Response,
+    api::{Limit, Limited, Pause, Paused, Resume, Resumed, once},
     engine::{self, Ended},
     store::backend::{Fault, Seq, Timer},
     task::{TaskId, TaskStatus},
@@ -59,8 +59,9 @@ pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<boo
 }
 
 pub(super) fn pause(turn: &mut Turn<'_>, pause: &Pause) -> Result<Response, Halt> {
-    turn.memory.gates.admit_settings(&pause.task_types)?;
-    let (queued, running) = turn.memory.gates.set(&pause.task_types, |row| {
+    let task_types = once(pause.task_types.clone());
+    turn.memory.gates.admit_settings(&task_types)?;
+    let (queued, running) = turn.memory.gates.set(&task_types, |row| {
         if pause.drain {
             row.draining = true;
         } else {
@@ -73,29 +74,32 @@ pub(super) fn pause(turn: &mut Turn<'_>, pause: &Pause) -> Result<Response, Halt
 
 pub(super) fn resume(turn: &mut Turn<'_>, resume: &Resume) -> Response {
     let go_on = |row: &mut crate::store::backend::TypeRow| (row.paused, row.draining) = (false, false);
-    let gates = &mut turn.memory.gates;
-    let (queued, running) =
-        if resume.task_types.is_empty() { gates.set_all(go_on) } else { gates.set(&resume.task_types, go_on) };
+    let (gates, task_types) = (&mut turn.memory.gates, once(resume.task_types.clone()));
+    let (queued, running) = if task_types.is_empty() { gates.set_all(go_on) } else { gates.set(&task_types, go_on) };
     turn.wrote = true;
     Response::Resumed(Resumed { queued, running })
 }
 
 pub(super) fn limit(turn: &mut Turn<'_>, limit: &Limit) -> Result<Response, Halt> {
-    turn.wrote = true;
-    if let Some(task_type) = &limit.task_type {
+    // To take a limit away asks for no room.
+    let adds = limit.running_max.is_some();
+    let running = if let Some(task_type) = &limit.task_type {
         let names = std::slice::from_ref(task_type);
-        turn.memory.gates.admit_settings(names)?;
-        let (_, running) = turn.memory.gates.set(names, |row| row.running_max = limit.running_max);
-        return Ok(Response::Limited(Limited { running }));
-    }
-    let key = limit.concurrency_key.as_deref().unwrap_or_default();
-    if limit.running_max.is_some() && turn.memory.gates.key_limits() >= KEY_LIMITS_MAX {
-        let what = "limits of concurrency keys (take some away)";
-        return Err(QueueError::overloaded(KEY_LIMITS_MAX, what, KEY_LIMITS_RETRY_AFTER_S).into());
-    }
-    turn.rows.put_key_limit(key, limit.running_max)?;
-    let running = turn.memory.gates.limit_key(key, limit.running_max);
-    turn.memory.lanes.key_changed(key, &turn.memory.gates);
+        if adds {
+            turn.memory.gates.admit_settings(names)?;
+        }
+        turn.memory.gates.set(names, |row| row.running_max = limit.running_max).1
+    } else {
+        let key = limit.concurrency_key.as_deref().unwrap_or_default();
+        if adds {
+            turn.memory.gates.admit_key_limit(key)?;
+        }
+        turn.rows.put_key_limit(key, limit.running_max)?;
+        let running = turn.memory.gates.limit_key(key, limit.running_max);
+        turn.memory.lanes.key_changed(key, &turn.memory.gates);
+        running
+    };
+    turn.wrote = true;
     Ok(Response::Limited(Limited { running }))
 }
 
@@ -132,9 +136,3 @@ fn drop_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<(), Fault> {
     turn.rows.clear_timer(Timer::Removal, ended.expires_at, seq)?;
     turn.rows.remove_ended(seq)
 }
-
-/// Somebody has to take limits away.
-const KEY_LIMITS_RETRY_AFTER_S: f64 = 60.0;
-
-/// Limits of concurrency keys that are set, at about 200 bytes each.
-const KEY_LIMITS_MAX: usize = 10_000;

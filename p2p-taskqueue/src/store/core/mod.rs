@@ -15,11 +15,12 @@
 //! | `batch` | what is done in one transaction, in which order |
 //! | `turn` | one transaction: finding tasks, moving them from state to state |
 //! | `submit`, `claim`, `finish`, `manage`, `cache` | the operations, against one transaction |
-//! | `depend`, `chores` | what follows from the end of a task; what nobody asked for |
+//! | `depend`, `chores`, `aside` | what follows from the end of a task; what nobody asked for; what is due and cannot be done |
 //! | `lanes`, `gates`, `running` | what the writer has in memory: heads of the lines of ready tasks, numbers and limits, leases |
 //! | `parked` | claims that wait for a task |
 //! | `readers`, `recent` | the reader threads; records that need none, for they were read and have not changed |
 
+mod aside;
 mod batch;
 mod cache;
 mod chores;
@@ -42,6 +43,12 @@ mod work;
 mod writer;
 
 #[cfg(test)]
+mod chores_tests;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod vitals;
 
 pub(crate) use store::Core;
+#[cfg(test)]
+pub(crate) use vitals::{InUse, Vitals};

@@ -25,7 +25,7 @@ pub(super) struct Parked {
 }
 
 /// The place of a waiting claim among all.
-type Number = u64;
+pub(super) type Number = u64;
 
 #[derive(Debug, Default)]
 struct Class {
@@ -44,7 +44,8 @@ struct Waiting {
 pub(super) struct Unparked {
     pub(super) caller: Caller,
     pub(super) claim: ClaimWork,
-    number: Number,
+    /// Its place among all that wait.
+    pub(super) number: Number,
     deadline: Duration,
 }
 
@@ -62,10 +63,12 @@ impl Parked {
         }
         if self.deadlines.len() >= PARKED_MAX {
             let error = QueueError::overloaded(PARKED_MAX, "claims that wait", PARKED_RETRY_AFTER_S);
-            return Some((caller, Err(error)));
+            // A completion stands: only its next task does not come.
+            let answer = if claim.form.is_beside_completion() { nothing(&claim, returns) } else { Err(error) };
+            return Some((caller, answer));
         }
         self.last_number += 1;
-        self.put(Unparked { caller, claim, number: self.last_number, deadline });
+        self.put(Unparked { caller: caller.waiting(), claim, number: self.last_number, deadline });
         None
     }
 
@@ -109,13 +112,13 @@ impl Parked {
     /// Takes out those whose wait is over.
     pub(super) fn end_waits(&mut self, now: Duration, returns: &Arc<Returns>) -> Vec<(Caller, Answer)> {
         let mut ended = Vec::new();
-        while let Some(((deadline, number), class)) = self.deadlines.first_key_value()
-            && *deadline <= now
+        while self.first_deadline().is_some_and(|deadline| deadline <= now)
+            && let Some(((_, number), class)) = self.deadlines.pop_first()
         {
-            let (number, class) = (*number, Arc::clone(class));
-            let Some(Unparked { caller, claim, .. }) = self.remove(&class, number) else { break };
-            let answer = nothing(&claim, returns);
-            ended.push((caller, answer));
+            if let Some(Unparked { caller, claim, .. }) = self.remove(&class, number) {
+                let answer = nothing(&claim, returns);
+                ended.push((caller, answer));
+            }
         }
         ended
     }
@@ -130,9 +133,15 @@ impl Parked {
     }
 
     /// Takes all of them out.
-    pub(super) fn take_all(&mut self) -> Vec<Caller> {
+    pub(super) fn take_all(&mut self) -> Vec<(Caller, ClaimWork)> {
         let waiting = std::mem::take(self).classes.into_values().flat_map(|class| class.claims.into_values());
-        waiting.map(|waiting| waiting.caller).collect()
+        waiting.map(|waiting| (waiting.caller, waiting.claim)).collect()
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.deadlines.len()
     }
 
     fn remove(&mut self, class: &Arc<Claimant>, number: Number) -> Option<Unparked> {
@@ -170,7 +179,7 @@ pub(super) fn nothing(claim: &ClaimWork, returns: &Arc<Returns>) -> Answer {
     Ok(Done::Claimed(GivenOut::new(Vec::new(), claim.form.clone(), returns)))
 }
 
-/// What a class is listed under.
+/// What a class is listed under. A claimant names each type once.
 fn names(claimant: &Claimant) -> Vec<String> {
     if claimant.types.is_empty() { vec![String::new()] } else { claimant.types.clone() }
 }
@@ -180,3 +189,50 @@ const PARKED_MAX: usize = 16_384;
 
 /// A waiting claim ends within this order of time.
 const PARKED_RETRY_AFTER_S: f64 = 5.0;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+    use crate::{
+        PeerId, TaskId, TaskStatus,
+        api::{Completed, ErrorCode},
+        store::core::work::Form,
+    };
+
+    #[test]
+    fn a_completion_beside_too_many_claims_that_wait_is_answered_and_stands() {
+        let (writer, _messages) = sync_channel(1);
+        let (returns, peer) = (Arc::new(Returns::new(writer)), PeerId::random());
+        let room = Arc::new(Semaphore::new(PARKED_MAX + 2));
+        let mut callers = Vec::new();
+        let mut caller = || {
+            let (reply, answered) = oneshot::channel();
+            callers.push(answered);
+            Caller::new(reply, Arc::clone(&room).try_acquire_owned().unwrap())
+        };
+        let claim = |form| ClaimWork {
+            claimant: Claimant::new(peer, Vec::new(), Vec::new(), None),
+            worker: String::new(),
+            lease_s: 1.0,
+            max_tasks: 1,
+            deadline: Some(Duration::from_secs(1)),
+            form,
+        };
+        let mut parked = Parked::default();
+        for _ in 0..PARKED_MAX {
+            assert!(parked.park(caller(), claim(Form::One), &returns).is_none());
+        }
+        let (_, answer) = parked.park(caller(), claim(Form::One), &returns).unwrap();
+        assert_eq!(answer.unwrap_err().code, ErrorCode::Overloaded);
+        let (task_id, status) = (TaskId::from_bytes([1; 16]), TaskStatus::Completed);
+        let completed = Completed { task_id, status, repeated: false, submitted: Vec::new(), next: None };
+        let (_, answer) = parked.park(caller(), claim(Form::Next(Box::new(completed))), &returns).unwrap();
+        assert!(matches!(answer, Ok(Done::Claimed(given)) if given.tasks.is_empty()));
+        assert_eq!(parked.end_waits(Duration::from_secs(1), &returns).len(), PARKED_MAX);
+        assert_eq!((parked.len(), parked.first_deadline()), (0, None));
+    }
+}

@@ -80,6 +80,12 @@ impl Readers {
         answered.await.map_err(|_| self.desk.unanswered())?
     }
 
+    /// How many queries wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.desk.lock().waiting.len()
+    }
+
     /// Ends the threads when they have done what is there.
     pub(super) fn close(&self) {
         self.desk.lock().is_closed = true;

@@ -71,7 +71,7 @@ impl Writer {
         let error = unknown(why);
         self.open_again(now);
         // Their completions may be among what failed.
-        self.parked.take_all().into_iter().for_each(|caller| caller.answer(Err(error.clone())));
+        self.parked.take_all().into_iter().for_each(|(caller, _)| caller.answer(Err(error.clone())));
         batches.into_iter().for_each(|batch| refuse(batch, &error));
     }
 

@@ -27,8 +27,8 @@ use super::{
 use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskQueue,
     api::{
-        CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, Listed, Purged, Retried, Selection,
-        Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX,
+        CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, List, Listed, Purged, Retried,
+        Selection, Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX, once,
     },
     engine::{self, Claimant, Now, Record, Wall},
     store::{
@@ -42,12 +42,12 @@ use crate::{
 pub(crate) struct Core {
     opened: Opened,
     /// The writer thread holds the other end.
-    writer: SyncSender<Message>,
+    pub(super) writer: SyncSender<Message>,
     /// Bytes of commands that may wait for the writer.
-    room: Arc<Semaphore>,
-    readers: Readers,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) readers: Readers,
     recent: Arc<Recent>,
-    watches: Arc<Watches>,
+    pub(super) watches: Arc<Watches>,
     durable: Arc<Durable>,
     closed: AtomicBool,
     threads: Mutex<Option<Threads>>,
@@ -204,10 +204,10 @@ impl Core {
 
     /// Makes a submit ready for the writer.
     fn prepare(&self, caller: &Caller, submit: Submit) -> Result<Prepared, QueueError> {
-        let named = submit.task_id;
-        let id = named.map_or_else(TaskId::random, Ok);
+        let submit = Submit { labels: once(submit.labels), requires: once(submit.requires), ..submit };
+        let (is_named, id) = (submit.task_id.is_some(), submit.task_id.map_or_else(TaskId::random, Ok));
         let id = id.map_err(|error| QueueError::new(ErrorCode::Internal, format!("no random task id: {error}")))?;
-        Ok(Prepared::new(engine::admit(caller.scope(), submit, id, self.opened.now()), named.is_some()))
+        Ok(Prepared::new(engine::admit(caller.scope(), submit, id, self.opened.now()), is_named))
     }
 
     fn prepare_all(&self, caller: &Caller, submits: Vec<Submit>) -> Result<Vec<Prepared>, QueueError> {
@@ -220,7 +220,7 @@ impl Core {
             Caller::Local => self.opened.owner,
             Caller::Peer(peer) => *peer,
         };
-        let claimant = Claimant { peer, types: supported_task_types, labels, session };
+        let claimant = Claimant::new(peer, supported_task_types, labels, session);
         let wait = Some(Duration::try_from_secs_f64(wait_s).unwrap_or_default()).filter(|wait| !wait.is_zero());
         let deadline = wait.map(|wait| self.opened.now().monotonic + wait);
         ClaimWork { claimant, worker: worker_id, lease_s, max_tasks, deadline, form }
@@ -338,9 +338,10 @@ impl Core {
     /// more.
     async fn each_selected(
         &self,
-        selection: Selection,
+        mut selection: Selection,
         work: fn(Vec<TaskId>) -> Work,
     ) -> Result<(u64, u64, bool), QueueError> {
+        selection.task_types = once(selection.task_types);
         let (ids, more) = if selection.status.is_some() {
             let ended_by = Wall::from_secs(self.opened.now().wall.as_secs() - selection.older_than_s);
             self.read(move |reads| reads.select(&selection, ended_by)).await?
@@ -372,7 +373,7 @@ impl Core {
 
     /// A thread ended with the call in its hands.
     fn unanswered(&self) -> QueueError {
-        if self.closed.load(Ordering::Acquire) { shutting_down() } else { gone().with_unknown_outcome() }
+        (if self.closed.load(Ordering::Acquire) { shutting_down() } else { gone() }).with_unknown_outcome()
     }
 }
 
@@ -399,6 +400,7 @@ impl TaskQueue for Core {
             Request::Get(get) => self.get_one(get.task_id).await.map(Response::Got),
             Request::GetMany(get) => self.get(get.task_ids).await.map(Response::GotMany),
             Request::List(query) => {
+                let query = List { task_types: once(query.task_types), ..query };
                 let page = self.read(move |reads| reads.list(&query)).await?;
                 let tasks = page.records.into_iter().map(|record| self.opened.task(record)).collect();
                 Ok(Response::Listed(Listed { tasks, next_cursor: page.next_cursor }))
@@ -479,7 +481,7 @@ fn out_of_room() -> QueueError {
 const COMMANDS_MAX: usize = 16_384;
 
 /// What they may hold in memory: payloads and results of sixty commands at their largest.
-const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Time for the writer to have done what waits.
 const COMMANDS_RETRY_AFTER_S: f64 = 0.5;

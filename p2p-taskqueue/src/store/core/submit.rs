@@ -1,14 +1,17 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     depend::Parents,
-    turn::{Halt, Item, Kind, Turn},
+    turn::{Halt, Item, Kind, Turn, unusable, usable},
 };
 use crate::{
     QueueError,
     api::ErrorCode,
     engine::{self, Admission, Idempotency, Live, Phase, Spec},
-    store::backend::{KeyRow, TaskRow},
+    store::backend::{Fault, KeyRow, TaskRow},
     task::TaskId,
 };
 
@@ -43,90 +46,144 @@ pub(super) struct Submission {
 
 /// Queues a task.
 pub(super) fn submit(turn: &mut Turn<'_>, prepared: &mut Prepared) -> Result<Submission, Halt> {
-    let plan = Plan::of(turn, prepared)?;
-    plan.carry_out(turn, prepared)
+    let plan = Plans::default().plan(turn, prepared)?;
+    Ok(carry_out(turn, plan, &[], prepared)?)
 }
 
-/// Queues all tasks, or none and says which one is to blame.
-pub(super) fn submit_all(turn: &mut Turn<'_>, prepared: &mut [Prepared], field: &str) -> Result<Vec<TaskId>, Halt> {
-    let mut plans = Vec::with_capacity(prepared.len());
-    let mut keys: HashMap<(&str, &str), &[u8; 32]> = HashMap::new();
-    for (at, one) in prepared.iter().enumerate() {
-        let plan = Plan::of(turn, one).and_then(|plan| {
-            let repeated = one
-                .idempotency
-                .as_ref()
-                .and_then(|one| keys.insert((&one.scope, &one.key), &one.content).zip(Some(one)));
-            match repeated {
-                Some((content, one)) if *content != one.content => Err(conflict("in the same request").into()),
-                _ => Ok(plan),
+/// What several submits come to that are taken together or not at all. Nothing is written before all were looked at, and
+/// nothing is refused after that.
+#[derive(Debug, Default)]
+pub(super) struct Plans {
+    plans: Vec<Plan>,
+    /// What was planned with each idempotency key, by scope and key: its place and content.
+    keys: HashMap<(String, String), (usize, [u8; 32])>,
+    /// The places of tasks whose submitter has drawn the id.
+    ids: HashMap<TaskId, usize>,
+    /// Types and lines that the planned tasks open.
+    types: HashSet<Arc<str>>,
+    lanes: HashSet<Arc<str>>,
+}
+
+impl Plans {
+    /// Plans all of them, or says which one is to blame.
+    pub(super) fn of(turn: &mut Turn<'_>, prepared: &[Prepared], field: &str) -> Result<Self, Halt> {
+        let mut plans = Self::default();
+        for (at, one) in prepared.iter().enumerate() {
+            let plan = match plans.repeated(prepared, one) {
+                Ok(Some(first)) => Ok(Plan::RepeatOf(first)),
+                Ok(None) => plans.plan(turn, one),
+                Err(error) => Err(error.into()),
+            };
+            plans.plans.push(plan.map_err(|halt| match halt {
+                Halt::Refused(error) => Halt::Refused(error.within(field, at)),
+                failed @ Halt::Failed(_) => failed,
+            })?);
+            plans.note(at, one);
+        }
+        Ok(plans)
+    }
+
+    /// Queues all of them.
+    pub(super) fn carry_out(self, turn: &mut Turn<'_>, prepared: &mut [Prepared]) -> Result<Vec<TaskId>, Fault> {
+        let mut ids = Vec::with_capacity(prepared.len());
+        for (plan, one) in self.plans.into_iter().zip(prepared) {
+            let submission = carry_out(turn, plan, &ids, one)?;
+            ids.push(submission.task_id);
+        }
+        Ok(ids)
+    }
+
+    /// The place of the one planned before it that it repeats.
+    fn repeated(&self, prepared: &[Prepared], one: &Prepared) -> Result<Option<usize>, QueueError> {
+        if let Some(idempotency) = &one.idempotency
+            && let Some((first, content)) = self.keys.get(&key_of(idempotency))
+        {
+            let is_same = *content == idempotency.content;
+            return if is_same { Ok(Some(*first)) } else { Err(conflict("in the same request")) };
+        }
+        let first = if one.is_named { self.ids.get(&one.row.spec.id) } else { None };
+        match first.and_then(|first| prepared.get(*first).zip(Some(*first))) {
+            Some((known, first)) if is_same(&one.row, &known.row) => Ok(Some(first)),
+            Some(_) => Err(other_content(one.row.spec.id)),
+            None => Ok(None),
+        }
+    }
+
+    fn plan(&mut self, turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Plan, Halt> {
+        if let Some(first) = first_submit(turn, prepared)? {
+            return Ok(Plan::Repeat(first));
+        }
+        let kind = &prepared.kind;
+        let beside = self.types.len() - usize::from(self.types.contains(&kind.task_type));
+        if turn.memory.gates.admit(&kind.task_type, beside)? {
+            self.types.insert(Arc::clone(&kind.task_type));
+        }
+        let lanes = &turn.memory.lanes;
+        if !lanes.contains(&kind.lane) && self.lanes.insert(Arc::clone(&kind.lane)) {
+            let count = lanes.len() + self.lanes.len();
+            if count > LANES_MAX {
+                let what = "queued combinations of type, requires, session, pin_to and concurrency_key";
+                return Err(QueueError::overloaded(LANES_MAX, what, LANES_RETRY_AFTER_S).into());
             }
-        });
-        plans.push(plan.map_err(|halt| match halt {
-            Halt::Refused(error) => Halt::Refused(error.within(field, at)),
-            failed @ Halt::Failed(_) => failed,
-        })?);
+        }
+        Ok(Plan::New(Box::new(Parents::of(turn, &prepared.row.spec)?.known()?)))
     }
-    let mut ids = Vec::with_capacity(plans.len());
-    for (plan, one) in plans.into_iter().zip(prepared) {
-        // One before it may have had the same key.
-        let plan = match first_submit(turn, one)? {
-            Some(first) => Plan::Repeat(first),
-            None => plan,
-        };
-        ids.push(plan.carry_out(turn, one)?.task_id);
+
+    fn note(&mut self, at: usize, one: &Prepared) {
+        if let Some(idempotency) = &one.idempotency {
+            self.keys.entry(key_of(idempotency)).or_insert((at, idempotency.content));
+        }
+        if one.is_named {
+            self.ids.entry(one.row.spec.id).or_insert(at);
+        }
     }
-    Ok(ids)
 }
 
-/// What a submit comes to: found out before anything is written, so that a refusal leaves nothing behind.
+/// What a submit comes to.
+#[derive(Debug)]
 enum Plan {
     /// It was made before.
     Repeat(TaskId),
+    /// It is the same as the one at this place of the same request.
+    RepeatOf(usize),
     /// It is new.
     New(Box<Parents>),
 }
 
-impl Plan {
-    fn of(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Self, Halt> {
-        if let Some(first) = first_submit(turn, prepared)? {
-            return Ok(Self::Repeat(first));
+/// Does what was planned; `before` are the tasks of the same request up to this one.
+fn carry_out(turn: &mut Turn<'_>, plan: Plan, before: &[TaskId], prepared: &mut Prepared) -> Result<Submission, Fault> {
+    let task_id = prepared.row.spec.id;
+    let parents = match plan {
+        Plan::Repeat(task_id) => return Ok(Submission { task_id, duplicate: true }),
+        Plan::RepeatOf(first) => {
+            let task_id = before.get(first).copied().unwrap_or(task_id);
+            return Ok(Submission { task_id, duplicate: true });
         }
-        turn.memory.gates.admit(&prepared.kind.task_type)?;
-        let lanes = &turn.memory.lanes;
-        if lanes.len() >= LANES_MAX && !lanes.contains(&prepared.kind.lane) {
-            let what = "queued combinations of type, requires, session, pin_to and concurrency_key";
-            return Err(QueueError::overloaded(LANES_MAX, what, LANES_RETRY_AFTER_S).into());
-        }
-        Ok(Self::New(Box::new(Parents::of(turn, &prepared.row.spec)?.known()?)))
+        Plan::New(parents) => parents,
+    };
+    let live = engine::block(prepared.live.clone(), parents.count());
+    let seq = turn.next_seq();
+    prepared.row.seq = seq;
+    let live = turn.placed(live);
+    prepared.row.ready_at = live.ready_at;
+    turn.rows.insert_task(&prepared.row)?;
+    turn.wrote = true;
+    if let Some(idempotency) = &prepared.idempotency {
+        remember(turn, idempotency, task_id)?;
     }
+    if let Some((parent, ended)) = &parents.failed {
+        let ended = engine::parent_failed(live, *parent, ended, turn.now);
+        turn.record_end(seq, task_id, &prepared.kind.task_type, &ended, None)?;
+        return Ok(Submission { task_id, duplicate: false });
+    }
+    let has_row = live.phase != Phase::Ready || live.deadline.is_some();
+    let item = Item { seq, id: task_id, kind: Arc::clone(&prepared.kind), live };
+    turn.begin(item, &parents.waiting, has_row)?;
+    Ok(Submission { task_id, duplicate: false })
+}
 
-    fn carry_out(self, turn: &mut Turn<'_>, prepared: &mut Prepared) -> Result<Submission, Halt> {
-        let parents = match self {
-            Self::Repeat(task_id) => return Ok(Submission { task_id, duplicate: true }),
-            Self::New(parents) => parents,
-        };
-        let task_id = prepared.row.spec.id;
-        let live = engine::block(prepared.live.clone(), parents.count());
-        let seq = turn.next_seq();
-        prepared.row.seq = seq;
-        let live = turn.placed(live);
-        prepared.row.ready_at = live.ready_at;
-        turn.rows.insert_task(&prepared.row)?;
-        turn.wrote = true;
-        if let Some(idempotency) = &prepared.idempotency {
-            remember(turn, idempotency, task_id)?;
-        }
-        if let Some((parent, ended)) = &parents.failed {
-            let ended = engine::parent_failed(live, *parent, ended, turn.now);
-            turn.record_end(seq, task_id, &prepared.kind.task_type, &ended, None)?;
-            return Ok(Submission { task_id, duplicate: false });
-        }
-        let has_row = live.phase != Phase::Ready || live.deadline.is_some();
-        let item = Item { seq, id: task_id, kind: Arc::clone(&prepared.kind), live };
-        turn.begin(item, &parents.waiting, has_row)?;
-        Ok(Submission { task_id, duplicate: false })
-    }
+fn key_of(idempotency: &Idempotency) -> (String, String) {
+    (idempotency.scope.clone(), idempotency.key.clone())
 }
 
 /// The task of an earlier submit with the same key or the same id (clause T7).
@@ -138,20 +195,26 @@ fn first_submit(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskI
 }
 
 fn first_of_id(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId>, Halt> {
-    let ours = &prepared.row;
-    let Some(seq) = turn.rows.seq_of(ours.spec.id)? else { return Ok(None) };
-    let Some(theirs) = turn.rows.task(seq)? else { return Ok(None) };
-    // The time of a delay counts from each submit: it is no sign of another task.
+    let id = prepared.row.spec.id;
+    let Some(seq) = turn.rows.seq_of(id).map_err(|fault| unusable(id, fault))? else { return Ok(None) };
+    let Some(theirs) = turn.rows.task(seq).map_err(|fault| unusable(id, fault))? else { return Ok(None) };
+    if is_same(&prepared.row, &theirs) { Ok(Some(id)) } else { Err(other_content(id).into()) }
+}
+
+/// Whether two submits with the same id ask for the same. The time of a delay counts from each submit: it is no sign of
+/// another task.
+fn is_same(ours: &TaskRow, theirs: &TaskRow) -> bool {
     let spec = Spec { created_at: theirs.spec.created_at, ..ours.spec.clone() };
-    if spec == theirs.spec && ours.payload == theirs.payload {
-        return Ok(Some(spec.id));
-    }
-    Err(QueueError::new(ErrorCode::Conflict, format!("task {} is there already, with other content", spec.id)).into())
+    spec == theirs.spec && ours.payload == theirs.payload
 }
 
 fn first_of_key(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId>, Halt> {
     let Some(idempotency) = &prepared.idempotency else { return Ok(None) };
-    let known = turn.rows.key(&idempotency.scope, &idempotency.key)?;
+    let Some(known) = usable(turn.rows.key(&idempotency.scope, &idempotency.key))? else {
+        let message = "what is stored of this idempotency key is damaged; run `taskmesh repair`";
+        let error = QueueError::new(ErrorCode::StorageError, message);
+        return Err(QueueError { retryable: false, ..error }.into());
+    };
     match known.filter(|known| known.expires_at > turn.now.steady) {
         Some(known) if known.content == idempotency.content => Ok(Some(known.id)),
         Some(known) => Err(conflict(&format!("for task {}", known.id)).into()),
@@ -159,7 +222,7 @@ fn first_of_key(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskI
     }
 }
 
-fn remember(turn: &mut Turn<'_>, idempotency: &Idempotency, id: TaskId) -> Result<(), Halt> {
+fn remember(turn: &mut Turn<'_>, idempotency: &Idempotency, id: TaskId) -> Result<(), Fault> {
     let row = KeyRow { content: idempotency.content, id, expires_at: idempotency.expires_at };
     turn.rows.put_key(&idempotency.scope, &idempotency.key, &row)?;
     let first = turn.memory.keys_at.map_or(row.expires_at, |first| first.min(row.expires_at));
@@ -167,13 +230,17 @@ fn remember(turn: &mut Turn<'_>, idempotency: &Idempotency, id: TaskId) -> Resul
     Ok(())
 }
 
+fn other_content(id: TaskId) -> QueueError {
+    QueueError::new(ErrorCode::Conflict, format!("task {id} is there already, with other content"))
+}
+
 fn conflict(whose: &str) -> QueueError {
     QueueError::new(ErrorCode::Conflict, format!("this idempotency key was used with other content, {whose}"))
 }
 
 /// Lines whose heads are held in memory, at about 500 bytes each. Far above what types, worker labels, peers and sessions in
-/// use come to.
-const LANES_MAX: usize = 100_000;
+/// use come to. Fewer in tests, which reach it.
+const LANES_MAX: usize = if cfg!(test) { 500 } else { 100_000 };
 
 /// Lines go away as their tasks are claimed.
 const LANES_RETRY_AFTER_S: f64 = 5.0;

@@ -1,6 +1,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
+    aside::Aside,
+    depend::SETTLED_MAX,
     gates::Gates,
     lanes::Lanes,
     running::{Run, Running},
@@ -23,6 +25,8 @@ pub(super) struct Memory {
     pub(super) running: Running,
     /// Ended tasks whose children have not all been told.
     pub(super) unsettled: VecDeque<Seq>,
+    /// Timers that are due and cannot go.
+    pub(super) aside: Aside,
     /// The last fence that was issued; never goes back, whatever becomes of the transaction.
     fence: Fence,
     /// The last place in line that was given to a task that was ready at once.
@@ -64,6 +68,7 @@ impl Memory {
             gates,
             running,
             unsettled: rows.unsettled()?.into(),
+            aside: Aside::default(),
             fence: Fence { epoch: meta.epoch, counter: 0 },
             last_ready: Wall::from_micros(0),
             timers,
@@ -79,6 +84,7 @@ impl Memory {
         let mut memory = Self::load(rows, now)?;
         memory.fence = self.fence;
         memory.last_ready = self.last_ready;
+        memory.aside = std::mem::take(&mut self.aside);
         memory.running.keep_ends(&self.running);
         // Whatever was readied may still be there.
         memory.lanes.ready_all();
@@ -172,6 +178,8 @@ pub(super) struct Turn<'a> {
     pub(super) changed_others: bool,
     /// Whether anything was written.
     pub(super) wrote: bool,
+    /// How many more tasks may be told of ends.
+    pub(super) settle_left: usize,
 }
 
 /// Why a command has no answer.
@@ -206,7 +214,8 @@ pub(super) fn usable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
 
 impl<'a> Turn<'a> {
     pub(super) fn new(rows: &'a mut dyn Rows, memory: &'a mut Memory, now: Now) -> Self {
-        Self { rows, memory, now, ended: Vec::new(), changed: Vec::new(), changed_others: false, wrote: false }
+        let (ended, changed) = (Vec::new(), Vec::new());
+        Self { rows, memory, now, ended, changed, changed_others: false, wrote: false, settle_left: SETTLED_MAX }
     }
 
     /// Finds a task.
@@ -401,9 +410,14 @@ impl<'a> Turn<'a> {
 
     pub(super) fn set_timer(&mut self, timer: Timer, at: Wall, seq: Seq) -> Result<(), Fault> {
         self.rows.set_timer(timer, at, seq)?;
+        self.note_first(timer, at);
+        Ok(())
+    }
+
+    /// Notes that a timer of this kind ends then.
+    pub(super) fn note_first(&mut self, timer: Timer, at: Wall) {
         let first = self.memory.first(timer).map_or(at, |first| first.min(at));
         self.memory.set_first(timer, Some(first));
-        Ok(())
     }
 
     /// A place in line behind all that were ready at once before: the order of acceptance holds within a batch, too.

@@ -25,6 +25,9 @@ pub(super) enum Message {
     Wake,
     /// Finish what came before this, and end.
     Close,
+    /// A test asks how the writer stands.
+    #[cfg(test)]
+    Look(super::vitals::Look),
 }
 
 /// Something to do in the writer's next transaction.
@@ -40,12 +43,21 @@ pub(super) struct Caller {
     /// The caller holds the other end; closed when it has gone away.
     reply: oneshot::Sender<Answer>,
     /// The command's part of the bytes that may wait for the writer.
-    _bytes: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
 }
 
 impl Caller {
     pub(super) const fn new(reply: oneshot::Sender<Answer>, bytes: OwnedSemaphorePermit) -> Self {
-        Self { reply, _bytes: bytes }
+        Self { reply, bytes }
+    }
+
+    /// The caller of a command that was carried out and whose answer waits: of its bytes it holds no more than a plain
+    /// claim does.
+    pub(super) fn waiting(mut self) -> Self {
+        if let Some(kept) = self.bytes.split(size_of::<Command>()) {
+            self.bytes = kept;
+        }
+        self
     }
 
     /// Whether nobody waits any more.
@@ -158,6 +170,13 @@ pub(super) enum Form {
     Many,
     /// Beside the completion that asked for it.
     Next(Box<Completed>),
+}
+
+impl Form {
+    /// Whether something was applied that the answer has to tell, whatever becomes of the claim.
+    pub(super) const fn is_beside_completion(&self) -> bool {
+        matches!(self, Self::Next(_))
+    }
 }
 
 /// A completion with what it does besides.

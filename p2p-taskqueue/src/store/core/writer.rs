@@ -6,10 +6,11 @@ use std::{
 
 use super::{
     batch::Run,
-    parked::{Parked, Unparked},
+    chores::CHORES_MAX,
+    parked::{Parked, Unparked, nothing},
     recent::Recent,
     store::Opened,
-    syncer::{Batch, Durable, Syncer},
+    syncer::{Batch, Durable, Syncer, unknown},
     turn::{Memory, Turn},
     work::{Answer, Caller, ClaimWork, Command, Done, Message, Returns, Work},
 };
@@ -56,6 +57,8 @@ pub(super) struct Pace {
     pub(super) full_until: Option<Duration>,
     /// How many commands the last two batches had.
     lately: [usize; 2],
+    #[cfg(test)]
+    pub(super) looks: Vec<super::vitals::Look>,
 }
 
 /// Why a transaction came to nothing.
@@ -85,6 +88,8 @@ impl Writer {
             let (commands, close) = self.receive();
             closing = close;
             self.turn(commands);
+            #[cfg(test)]
+            self.answer_looks();
         }
         self.shut_down();
     }
@@ -107,6 +112,8 @@ impl Writer {
                     commands.push(*command);
                 }
                 Message::Wake => {}
+                #[cfg(test)]
+                Message::Look(look) => self.pace.looks.push(look),
                 Message::Close => return (commands, true),
             }
             next = if weight < BATCH_MAX { self.take_waiting() } else { None };
@@ -140,7 +147,7 @@ impl Writer {
     }
 
     /// The next moment at which something is to be done unasked.
-    fn next_due(&self) -> Option<Duration> {
+    pub(super) fn next_due(&self) -> Option<Duration> {
         let now = self.opened.now();
         // The wall clock may be set meanwhile: look again before long.
         let delayed = self.memory.first(Timer::Ready).map(|at| now.wall.until(at).min(SCHEDULE_RECHECK));
@@ -152,7 +159,7 @@ impl Writer {
         ];
         let spans = spans.into_iter().flatten().min().map(|at| now.steady.until(at));
         let scheduled = [delayed, spans].into_iter().flatten().min().map(|wait| now.monotonic + wait);
-        let left_over = !self.given_out.is_empty() || !self.memory.unsettled.is_empty();
+        let left_over = !self.given_out.is_empty() || !self.memory.unsettled.is_empty() || self.can_serve();
         let left_over = left_over.then_some(now.monotonic);
         let chores = [scheduled, self.memory.running.first_end(), left_over].into_iter().flatten().min();
         let chores = match (chores, self.pace.hold_until) {
@@ -206,7 +213,8 @@ impl Writer {
             return Err(Trouble::Before(fault));
         }
         let mut turn = Turn::new(&mut **rows, &mut self.memory, now);
-        let given_out: &[_] = if chores { &self.given_out } else { &[] };
+        let taken_back = if chores { self.given_out.len().min(CHORES_MAX) } else { 0 };
+        let given_out = self.given_out.get(..taken_back).unwrap_or_default();
         let mut served = Vec::new();
         let mut run = Run { turn: &mut turn, opened: &self.opened, returns: &self.returns, parked: &mut self.parked };
         let answers = run.all(commands, chores.then_some(given_out), &mut served);
@@ -237,9 +245,7 @@ impl Writer {
                     return Err(Trouble::Commit(fault));
                 }
                 self.recent.release();
-                if chores {
-                    self.given_out.clear();
-                }
+                self.given_out.drain(..taken_back);
                 Ok(Committed { answers, served, ended, wrote, needs_sync })
             }
             Err(fault) => {
@@ -322,9 +328,16 @@ impl Writer {
         }
     }
 
+    /// Whether lines wait that may have something for a claim that waits.
+    fn can_serve(&self) -> bool {
+        self.memory.lanes.has_readied() && !self.parked.is_empty()
+    }
+
     fn shut_down(mut self) {
         let closed = || Err(QueueError::new(ErrorCode::ShuttingDown, "the store is closed"));
-        self.parked.take_all().into_iter().for_each(|caller| caller.answer(closed()));
+        let (completions, claims): (Vec<_>, Vec<_>) =
+            self.parked.take_all().into_iter().partition(|(_, claim)| claim.form.is_beside_completion());
+        claims.into_iter().for_each(|(caller, _)| caller.answer(closed()));
         while let Some(message) = self.take_waiting() {
             if let Message::Do(command) = message {
                 command.caller.answer(closed());
@@ -333,11 +346,19 @@ impl Writer {
         self.syncer.when_idle();
         let failed = self.syncer.take_failed();
         let now = self.opened.now();
+        let mut trouble = None;
         if let Some((failed, why)) = failed {
             self.sync_failed(failed, &why, now);
+            trouble = Some(why);
         }
         if let Err(why) = self.syncer.sync(self.memory.meta.batch) {
             tracing::error!(%why, "the last sync of the store failed");
+            trouble = Some(why);
+        }
+        // They were applied, and only their next task is not to come any more.
+        for (caller, claim) in completions {
+            let answer = trouble.as_deref().map_or_else(|| nothing(&claim, &self.returns), |why| Err(unknown(why)));
+            caller.answer(answer);
         }
         if let Some(mut rows) = self.rows.take()
             && let Err(fault) = rows.tidy(true)

@@ -49,6 +49,11 @@ impl TaskStore for MemoryStore {
     fn close(&self) {
         self.0.close();
     }
+
+    #[cfg(test)]
+    fn vitals(&self, with_memory: bool) -> crate::store::core::Vitals {
+        self.0.vitals(with_memory)
+    }
 }
 
 #[async_trait]

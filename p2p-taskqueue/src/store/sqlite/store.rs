@@ -149,6 +149,11 @@ impl TaskStore for SqliteStore {
         self.scrub.iter().for_each(Scrub::end);
         self.core.close();
     }
+
+    #[cfg(test)]
+    fn vitals(&self, with_memory: bool) -> crate::store::core::Vitals {
+        self.core.vitals(with_memory)
+    }
 }
 
 impl Drop for SqliteStore {

@@ -14,6 +14,14 @@ pub(crate) struct MemoryBackend {
     tables: Shared,
 }
 
+#[cfg(test)]
+impl MemoryBackend {
+    /// All rows that were committed.
+    pub(in crate::store) fn picture(&self) -> String {
+        self.tables.read().picture()
+    }
+}
+
 impl Backend for MemoryBackend {
     fn open_rows(&self) -> Result<Box<dyn Rows>, Fault> {
         Ok(Box::new(MemoryRows::new(self.tables.clone())))

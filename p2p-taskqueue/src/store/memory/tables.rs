@@ -39,6 +39,14 @@ macro_rules! tables {
             }
         }
 
+        #[cfg(test)]
+        impl Tables {
+            /// All that is in them.
+            pub(super) fn picture(&self) -> String {
+                [$(format!("{} {:?}", stringify!($name), self.$name)),*].join("\n")
+            }
+        }
+
         impl fmt::Debug for Tables {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct("Tables")$(.field(stringify!($name), &self.$name.len()))*.finish()

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     Fence, Json, QueueError, Task, TaskId, TaskStatus,
     api::{
-        Cancel, Claim, ClaimMany, Complete, CompletedStatus, ErrorCode, Fail, Outcome, Release, Renew, Submit,
-        SubmitMany, Submitted,
+        Cancel, Claim, ClaimMany, Complete, Completed, CompletedStatus, ErrorCode, Fail, Outcome, Release, Renew,
+        Submit, SubmitMany, Submitted,
     },
 };
 
@@ -84,33 +84,48 @@ impl World {
     }
 
     pub(super) fn claim(&mut self, who: Who, claim: &Claim) -> Result<(), Violation> {
-        match self.ask(who, claim.clone()) {
-            Ok(claimed) => self.given(who, claim, claimed.task),
-            Err(error) => broken("claim", format!("was refused: {error}")),
+        match self.begin(who, claim.clone(), claim)? {
+            Some(Ok(claimed)) => self.given_at_once(who, claim, claimed.task),
+            Some(Err(error)) => broken("claim", format!("was refused: {error}")),
+            None => Ok(()),
         }
     }
 
     pub(super) fn claim_many(&mut self, who: Who, claim: &Claim, max_tasks: u32) -> Result<(), Violation> {
-        let claimed = match self.ask(who, ClaimMany { claim: claim.clone(), max_tasks }) {
-            Ok(claimed) => claimed.tasks,
-            Err(error) => return broken("claim_many", format!("was refused: {error}")),
+        let claimed = match self.begin(who, ClaimMany { claim: claim.clone(), max_tasks }, claim)? {
+            Some(Ok(claimed)) => claimed.tasks,
+            Some(Err(error)) => return broken("claim_many", format!("was refused: {error}")),
+            None => return Ok(()),
         };
         hold!("claim_many", claimed.len() <= max_tasks as usize, "{} tasks for {max_tasks}", claimed.len());
         let is_full = claimed.len() == max_tasks as usize;
-        for task in claimed {
-            self.given(who, claim, Some(task))?;
+        if claimed.is_empty() {
+            return self.given(who, claim, None);
         }
-        if is_full { Ok(()) } else { self.given(who, claim, None) }
+        self.granted(who, claim, claimed, !is_full);
+        Ok(())
+    }
+
+    /// A claim was answered with this; what others were given before is not known to the model yet.
+    fn given_at_once(&mut self, who: Who, claim: &Claim, task: Option<Task>) -> Result<(), Violation> {
+        match task {
+            None => self.given(who, claim, None),
+            Some(task) => {
+                self.granted(who, claim, vec![task], false);
+                Ok(())
+            }
+        }
     }
 
     /// A claim was answered with this.
-    fn given(&mut self, who: Who, claim: &Claim, task: Option<Task>) -> Result<(), Violation> {
-        let expected = self.queue.first_for(self.peer(who), claim);
-        let (at, mut task) = match (expected, task) {
-            (None, None) => return Ok(()),
-            (Some(at), Some(task)) if self.queue.tasks[at].id == task.task_id => (at, task),
-            (expected, task) => {
-                let given = task.as_ref().and_then(|task| self.queue.find(task.task_id));
+    pub(super) fn given(&mut self, who: Who, claim: &Claim, task: Option<Task>) -> Result<(), Violation> {
+        let given = task.as_ref().map(|task| self.queue.find(task.task_id));
+        let may_get = given != Some(None) && self.queue.may_get(self.peer(who), claim, given.flatten());
+        let (at, mut task) = match (given, task) {
+            (None, None) if may_get => return Ok(()),
+            (Some(Some(at)), Some(task)) if may_get => (at, task),
+            (given, task) => {
+                let (given, expected) = (given.flatten(), self.queue.first_for(self.peer(who), claim));
                 let is_held = given.is_some_and(|at| self.queue.tasks[at].state == State::Running);
                 let expected = expected.map(|at| &self.queue.tasks[at]);
                 let given = given.map(|at| &self.queue.tasks[at]);
@@ -185,32 +200,62 @@ impl World {
     ) -> Result<TaskId, Violation> {
         let (who, (task_id, fence)) = (Who::Owner, held);
         let error = (status == CompletedStatus::Failed).then(|| "spoilt".to_owned());
+        // Whose ids are told only at the end of the wait are not known here until then.
+        let claim_next =
+            claim_next.map(|claim| Claim { wait_s: if submit.is_empty() { claim.wait_s } else { 0.0 }, ..claim });
         let complete = Complete { task_id, fence, status, result, error, submit, claim_next };
-        let answer = self.ask(who, complete.clone());
-        let is_repeated = self.queue.find(task_id).is_some_and(|at| self.queue.is_repeated(at, &complete));
+        let answer = match &complete.claim_next {
+            Some(claim) => self.begin(who, complete.clone(), claim)?,
+            None => Some(self.ask(who, complete.clone())),
+        };
+        match answer {
+            Some(answer) => self.was_completed(who, held, &complete, answer)?,
+            None => {
+                let repeated = self.queue.find(task_id).is_some_and(|at| self.queue.is_repeated(at, &complete));
+                let status = super::life::ended_by(&complete);
+                let completed = Completed { task_id, status, repeated, submitted: Vec::new(), next: None };
+                self.waits_beside(completed.clone());
+                let alone = Complete { claim_next: None, ..complete };
+                self.was_completed(who, held, &alone, Ok(completed))?;
+            }
+        }
+        Ok(task_id)
+    }
+
+    /// A completion was answered with this.
+    fn was_completed(
+        &mut self,
+        who: Who,
+        held: (TaskId, Fence),
+        complete: &Complete,
+        answer: Result<Completed, QueueError>,
+    ) -> Result<(), Violation> {
+        let task_id = held.0;
+        let is_repeated = self.queue.find(task_id).is_some_and(|at| self.queue.is_repeated(at, complete));
         if is_repeated {
             let Ok(completed) = &answer else {
                 return broken("T3", format!("a repeated completion was refused: {answer:?}"));
             };
             hold!("T3", completed.repeated && completed.submitted.is_empty(), "not a repetition: {completed:?}");
-        } else if let Some(codes) = self.refused_children(&complete) {
+        } else if let Some(codes) = self.refused_children(complete) {
             let is_refused =
                 answer.as_ref().is_err_and(|error| codes.contains(&error.code) && error.message.starts_with("submit["));
             hold!("children", is_refused, "one of the children is to be refused as {codes:?}: {answer:?}");
-            return Ok(task_id);
+            return Ok(());
         } else {
-            let Some(at) = self.is_applied(held, &answer)? else { return Ok(task_id) };
+            let Some(at) = self.is_applied(held, &answer)? else { return Ok(()) };
             let children = answer.as_ref().map_or(&[][..], |completed| &completed.submitted);
-            self.completed(at, &complete, children)?;
+            self.completed(at, complete, children)?;
+            self.queue.note_crowd();
         }
-        let Ok(completed) = answer else { return Ok(task_id) };
+        let Ok(completed) = answer else { return Ok(()) };
         let ended = self.queue.find(task_id).map(|at| self.queue.tasks[at].status());
         hold!("complete", ended == Some(completed.status), "{completed:?} instead of {ended:?}");
-        match complete.claim_next {
-            Some(claim) => self.given(who, &claim, completed.next)?,
+        match &complete.claim_next {
+            Some(claim) => self.given_at_once(who, claim, completed.next)?,
             None => hold!("complete", completed.next.is_none(), "a task that nobody claimed: {completed:?}"),
         }
-        Ok(task_id)
+        Ok(())
     }
 
     /// The codes of the children that cannot be accepted, when the completion itself can.

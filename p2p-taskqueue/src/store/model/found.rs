@@ -36,7 +36,7 @@ fn claim() -> Step {
 }
 
 const fn want() -> Want {
-    Want { kinds: Vec::new(), gpu: true, session: None, lease_s: 300.0 }
+    Want { kinds: Vec::new(), gpu: true, session: None, lease_s: 300.0, wait_s: 0.0 }
 }
 
 /// The last fence of one of the tasks that run.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     queue::Queue,
-    task::{State, Task, Text, micros},
+    task::{Micros, State, Task, Text, micros},
 };
 use crate::{
     FailedBy, Fence, Json, PeerId, TaskId, TaskStatus,
@@ -17,19 +17,78 @@ use crate::{
 impl Queue {
     /// The task that a claim has to be answered with (clause T6).
     pub(super) fn first_for(&self, peer: PeerId, claim: &Claim) -> Option<usize> {
-        let fits = |task: &Task| {
-            let Submit { task_type, requires, session, pin_to, .. } = &task.submit;
-            let types = &claim.supported_task_types;
-            (types.is_empty() || types.contains(task_type))
-                && requires.iter().all(|label| claim.labels.contains(label))
-                && (session.is_none() || *session == claim.session)
-                && pin_to.is_none_or(|pin_to| pin_to == peer)
+        self.first_of(peer, claim, |_| true)
+    }
+
+    fn first_of(&self, peer: PeerId, claim: &Claim, counts: impl Fn(&Task) -> bool) -> Option<usize> {
+        let open = (0..self.tasks.len()).filter(|at| counts(&self.tasks[*at]) && self.may_take(peer, claim, *at));
+        open.min_by_key(|at| self.order(*at))
+    }
+
+    fn order(&self, at: usize) -> (Reverse<u8>, Micros, TaskId) {
+        let task = &self.tasks[at];
+        (Reverse(task.submit.priority), task.ready_at, task.id)
+    }
+
+    /// Whether a claim may be answered with this task, or with none. Those that a crowded step has made claimable come in
+    /// any order, and during that step they may not be there yet.
+    pub(super) fn may_get(&self, peer: PeerId, claim: &Claim, given: Option<usize>) -> bool {
+        let first = self.first_for(peer, claim);
+        if given == first {
+            return true;
+        }
+        let is_crowded = |at: usize| self.crowded.contains(&self.tasks[at].ready_in);
+        let is_late = |task: &Task| task.ready_in == self.step && self.crowded.contains(&self.step);
+        let before = self.first_of(peer, claim, |task| !is_late(task));
+        let Some(given) = given else { return before.is_none() };
+        if !self.may_take(peer, claim, given) {
+            return false;
+        }
+        let is_first_so_far = Some(given) == before
+            || (is_late(&self.tasks[given]) && before.is_none_or(|before| self.order(given) < self.order(before)));
+        let (one, other) = (&self.tasks[given], first.map(|first| &self.tasks[first]));
+        let is_beside = is_crowded(given)
+            && other.is_some_and(|other| {
+                (one.ready_in, one.is_placed, one.submit.priority)
+                    == (other.ready_in, other.is_placed, other.submit.priority)
+                    && one.is_placed
+            });
+        is_first_so_far || is_beside
+    }
+
+    /// Whether a claim may take this task now.
+    pub(super) fn may_take(&self, peer: PeerId, claim: &Claim, at: usize) -> bool {
+        let task = &self.tasks[at];
+        let Submit { task_type, requires, session, pin_to, .. } = &task.submit;
+        let types = &claim.supported_task_types;
+        let fits = (types.is_empty() || types.contains(task_type))
+            && requires.iter().all(|label| claim.labels.contains(label))
+            && (session.is_none() || *session == claim.session)
+            && pin_to.is_none_or(|pin_to| pin_to == peer);
+        fits && task.state == State::Ready && !task.gone && !self.is_held(task)
+    }
+
+    /// Whether somebody may take this task now.
+    pub(super) fn is_open(&self, task: &Task) -> bool {
+        task.state == State::Ready && !task.gone && !self.is_held(task)
+    }
+
+    /// Notes whether the step has set off more than a store does in one transaction. Why a task has failed then depends on
+    /// what came first.
+    pub(super) fn note_crowd(&mut self) {
+        let is_set_off = |task: &&mut Task| {
+            task.changed == Some("T10") || (task.changed.is_some() && matches!(task.state, State::Ended(_)))
         };
-        let ready = (0..self.tasks.len()).filter(|at| self.tasks[*at].state == State::Ready && !self.tasks[*at].gone);
-        ready.filter(|at| fits(&self.tasks[*at]) && !self.is_held(&self.tasks[*at])).min_by_key(|at| {
-            let task = &self.tasks[*at];
-            (Reverse(task.submit.priority), task.ready_at, task.id)
-        })
+        let set_off: Vec<_> = self.tasks.iter_mut().filter(is_set_off).collect();
+        if set_off.len() < CROWD {
+            return;
+        }
+        self.crowded.insert(self.step);
+        for task in set_off {
+            if matches!(task.changed, Some("T10" | "deadline" | "T11")) && task.failed_by == Some(FailedBy::Queue) {
+                task.error = Text::Tells(Vec::new());
+            }
+        }
     }
 
     /// Whether a pause or a limit keeps it from being given out.
@@ -254,9 +313,12 @@ impl Queue {
     }
 }
 
-fn ended_by(complete: &Complete) -> TaskStatus {
+pub(super) fn ended_by(complete: &Complete) -> TaskStatus {
     match complete.status {
         CompletedStatus::Completed => TaskStatus::Completed,
         CompletedStatus::Failed => TaskStatus::Failed,
     }
 }
+
+/// Ends and the dependants that are told of them: a store of tests does a few of these in one transaction.
+const CROWD: usize = 3;

@@ -1,6 +1,6 @@
 //! The model: a list of tasks, and loops over it. It knows the documents, and nothing of how a store does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::task::{Micros, State, Task, Text, micros};
 use crate::{
@@ -23,6 +23,10 @@ pub(super) struct Queue {
     pub(super) cache: BTreeMap<String, (Json, Option<Micros>)>,
     /// The last place that was given to a task that was ready at once.
     last_place: Micros,
+    /// The number of the step that is being done.
+    pub(super) step: usize,
+    /// Steps that set off more than a store does in one transaction: in which order it does the rest is its own affair.
+    pub(super) crowded: HashSet<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +65,8 @@ impl Queue {
             key_limits: BTreeMap::new(),
             cache: BTreeMap::new(),
             last_place: 0,
+            step: 0,
+            crowded: HashSet::new(),
         }
     }
 
@@ -103,7 +109,7 @@ impl Queue {
             let ready_at = self.tasks[at].ready_at;
             self.tasks[at].state = State::Ready;
             self.tasks[at].touched_at = Some(wall);
-            self.tasks[at].ready_at = self.place(ready_at);
+            self.be_ready(at, ready_at);
         }
         for task in &mut self.tasks {
             if matches!(task.state, State::Ended(_)) && task.removed_at <= steady && !task.gone {
@@ -199,6 +205,8 @@ impl Queue {
             failed_by: None,
             updated_at: wall,
             touched_at: None,
+            ready_in: 0,
+            is_placed: false,
             changed: Some("submit"),
             submit,
         });
@@ -250,9 +258,14 @@ impl Queue {
         } else if ready_at > self.wall {
             State::Delayed
         } else {
-            self.tasks[at].ready_at = self.place(ready_at);
+            self.be_ready(at, ready_at);
             State::Ready
         };
+    }
+
+    fn be_ready(&mut self, at: usize, ready_at: Micros) {
+        self.tasks[at].ready_at = self.place(ready_at);
+        (self.tasks[at].ready_in, self.tasks[at].is_placed) = (self.step, ready_at == self.wall);
     }
 
     /// Puts a task back that was running, to wait so many seconds, in a range.

@@ -39,6 +39,12 @@ pub(super) enum Step {
     Resume(Vec<Kind>),
     LimitType(Kind, Option<u32>),
     LimitKey(&'static str, Option<u32>),
+    /// So many tasks that come after one of the tasks.
+    Crowd(Pick, usize, OnParentFailure),
+    /// Somebody waits for the end of these.
+    Watch(Vec<Pick>),
+    /// One of those whose claims or watches wait goes away.
+    Leave(usize),
     CacheSet(&'static str, u8, Option<f64>),
     CacheGet(&'static str),
     CacheHas(&'static str),
@@ -125,6 +131,8 @@ pub(super) struct Want {
     pub(super) gpu: bool,
     pub(super) session: Option<&'static str>,
     pub(super) lease_s: f64,
+    /// How long it waits for a task.
+    pub(super) wait_s: f64,
 }
 
 /// The filters of a list or a selection.
@@ -166,6 +174,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => work().boxed(),
         7 => lease().boxed(),
         7 => time().boxed(),
+        2 => waits().boxed(),
         3 => manage().boxed(),
         1 => cache().boxed(),
     ]
@@ -221,6 +230,15 @@ fn manage() -> impl Strategy<Value = Step> {
         2 => kinds().prop_map(Step::Resume),
         1 => (select(KINDS.to_vec()), max()).prop_map(|(kind, max)| Step::LimitType(kind, max)),
         1 => (select(CONCURRENCY_KEYS.to_vec()), max()).prop_map(|(key, max)| Step::LimitKey(key, max)),
+    ]
+}
+
+fn waits() -> impl Strategy<Value = Step> {
+    let policy = select(vec![OnParentFailure::Fail, OnParentFailure::Run]);
+    prop_oneof![
+        2 => (pick(), 3_usize..12, policy).prop_map(|(parent, count, policy)| Step::Crowd(parent, count, policy)),
+        2 => vec(pick(), 1..4).prop_map(Step::Watch),
+        2 => (0_usize..64).prop_map(Step::Leave),
     ]
 }
 
@@ -296,8 +314,9 @@ fn wait() -> impl Strategy<Value = Wait> {
 
 fn want() -> impl Strategy<Value = Want> {
     let session = option::weighted(0.5, select(SESSIONS.to_vec()));
-    (prop_oneof![3 => Just(Vec::new()), 1 => kinds()], prop::bool::weighted(0.8), session, lease_s())
-        .prop_map(|(kinds, gpu, session, lease_s)| Want { kinds, gpu, session, lease_s })
+    let wait_s = prop_oneof![3 => Just(0.0), 1 => select(vec![2.0, 30.0, 300.0])];
+    (prop_oneof![3 => Just(Vec::new()), 1 => kinds()], prop::bool::weighted(0.8), session, lease_s(), wait_s)
+        .prop_map(|(kinds, gpu, session, lease_s, wait_s)| Want { kinds, gpu, session, lease_s, wait_s })
 }
 
 fn children() -> impl Strategy<Value = Vec<Draft>> {

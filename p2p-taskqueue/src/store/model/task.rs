@@ -108,6 +108,10 @@ pub(super) struct Task {
     pub(super) updated_at: Micros,
     /// When something happened to it that may count as a change or not.
     pub(super) touched_at: Option<Micros>,
+    /// The step in which it became claimable.
+    pub(super) ready_in: usize,
+    /// Whether it was then given a place behind all others, and not one for its own time.
+    pub(super) is_placed: bool,
     /// The clause by which it last changed, if that was not seen yet.
     pub(super) changed: Option<&'static str>,
 }

@@ -6,12 +6,14 @@ use futures::executor::block_on;
 
 use super::{
     queue::Queue,
+    refusals::Refusals,
     step::{Draft, Hold, Pick, Step, Wait, Want, Which, Who},
     task::{State, micros},
+    waits::{Grant, Waiter, Waiting},
 };
 use crate::{
     Caller, Fence, Json, Operation, PeerId, QueueError, Request, TaskId,
-    api::{Claim, Durability, ErrorCode, Renew, Submit},
+    api::{Claim, Durability, Submit},
     engine::Wall,
     store::{Clock, ManualClock, TaskStore},
 };
@@ -27,6 +29,8 @@ pub(crate) struct Subject {
     /// What it says of a task that is accepted.
     pub(crate) durability: Durability,
     pub(crate) reopen: Reopen,
+    /// Shows all that is in its rows.
+    pub(crate) rows: Box<dyn Fn() -> String>,
 }
 
 /// What a store did that it must not do, and the clause that says so.
@@ -68,27 +72,44 @@ pub(super) struct World {
     pub(super) clause: &'static str,
     /// Whether time has passed and the store may have done nothing about it yet.
     pub(super) is_due: Cell<bool>,
+    /// Claims that wait, the one that waits longest first.
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) grants: Vec<Grant>,
+    pub(super) watches: Vec<Waiter>,
+    /// What a refusal has changed, when histories look for that.
+    pub(super) refusals: Option<Refusals>,
 }
 
 impl World {
     pub(super) fn new(subject: Subject) -> Self {
         let queue = Queue::new(subject.clock.now().wall.as_micros());
         let (fences, other) = (HashSet::new(), PeerId::random());
-        Self { subject, other, queue, fences, epoch_before: None, clause: "", is_due: Cell::new(false) }
+        let (waiting, grants, watches) = (Vec::new(), Vec::new(), Vec::new());
+        let (clause, is_due) = ("", Cell::new(false));
+        let refusals = None;
+        Self { subject, other, queue, fences, epoch_before: None, clause, is_due, waiting, grants, watches, refusals }
     }
 
     /// Does the steps, and looks after each whether the store is as the model has it.
     pub(super) fn live_through(&mut self, steps: &[Step]) -> Result<(), Violation> {
         for (number, step) in steps.iter().enumerate() {
+            self.queue.step = number + 1;
             let named = self.act(step)?;
+            self.queue.note_crowd();
+            self.note_ends();
+            self.look_at_refusals()?;
             if self.is_due.get() {
                 continue;
             }
+            self.rest()?;
+            self.serve()?;
             // All tasks are looked at now and then; those that this step is about, each time.
             let all =
                 number % LOOK_AT_ALL == 0 || matches!(step, Step::Restart | Step::Jump(_)) || number + 1 == steps.len();
             self.look(named, all)?;
         }
+        self.give_all_out()?;
+        self.give_all_back()?;
         self.subject.store.close();
         Ok(())
     }
@@ -124,6 +145,20 @@ impl World {
             Step::Pause(kinds, drain) => self.pause(kinds, *drain).map(|()| None),
             Step::Resume(kinds) => self.resume(kinds).map(|()| None),
             Step::LimitType(kind, max) => self.limit_type(kind, *max).map(|()| None),
+            Step::Crowd(parent, count, policy) => {
+                let child = Submit {
+                    after: vec![self.pick(*parent)],
+                    on_parent_failure: *policy,
+                    backoff_s: 0.0,
+                    ..Submit::new("a", json(0))
+                };
+                self.submit_many(Who::Owner, vec![child; *count]).map(|()| None)
+            }
+            Step::Watch(picks) => self.watch(picks).map(|()| None),
+            Step::Leave(number) => {
+                self.leave(*number);
+                Ok(None)
+            }
             Step::LimitKey(key, max) => self.limit_key(key, *max).map(|()| None),
             Step::CacheSet(key, value, ttl_s) => self.cache_set(key, *value, *ttl_s).map(|()| None),
             Step::CacheGet(key) => self.cache_get(key).map(|()| None),
@@ -145,12 +180,27 @@ impl World {
         if reads_first(&request) {
             self.catch_up();
         }
+        let before = self.before_refusal();
         self.is_due.set(false);
-        let response = block_on(self.subject.store.call(&self.caller(who), request))?;
-        O::answer(response)
+        let answer = block_on(self.subject.store.call(&self.caller(who), request));
+        self.after_refusal(before, &answer);
+        O::answer(answer?)
     }
 
-    const fn caller(&self, who: Who) -> Caller {
+    pub(super) const fn store(&self) -> &Arc<dyn TaskStore> {
+        &self.subject.store
+    }
+
+    /// All that is in the store's rows.
+    pub(super) fn rows(&self) -> String {
+        (self.subject.rows)()
+    }
+
+    pub(super) fn advance_clock(&self, by: Duration) {
+        self.subject.clock.advance(by);
+    }
+
+    pub(super) const fn caller(&self, who: Who) -> Caller {
         match who {
             Who::Owner => Caller::Local,
             Who::Other => Caller::Peer(self.other),
@@ -180,7 +230,10 @@ impl World {
         self.queue.pass();
         // Removing may take its time, and how long a backoff is has to be seen.
         let is_open = self.removed() > 0 || self.queue.tasks.iter().any(|task| task.backoff.is_some());
-        self.is_due.set(at_once && !is_open);
+        self.queue.note_crowd();
+        // Who is served first cannot be told when claims wait.
+        let is_busy = self.queue.crowded.contains(&self.queue.step) || !self.waiting.is_empty();
+        self.is_due.set(at_once && !is_open && !is_busy);
         if self.is_due.get() { Ok(()) } else { self.when_passed() }
     }
 
@@ -198,27 +251,23 @@ impl World {
         self.clause = "T8";
         self.epoch_before = self.fences.iter().map(|fence| fence.epoch).max();
         let store = Arc::clone(&self.subject.store);
+        store.close();
+        self.turned_away()?;
         self.subject.store = (self.subject.reopen)(store);
         self.queue.reopen();
         self.when_passed()
     }
 
     /// Lets the store do what time has called for, if that is still to be done.
-    fn catch_up(&self) {
+    pub(super) fn catch_up(&self) {
         if self.is_due.replace(false) {
-            block_on(self.subject.store.call(&Caller::Local, probe())).ok();
+            drop(self.rest());
         }
     }
 
-    /// Returns when the store has done what the time called for: any change waits its turn behind that, and each turn
-    /// removes some of what is to be removed.
+    /// Returns when the store has done what the time called for.
     fn when_passed(&self) -> Result<(), Violation> {
-        for _ in 0..=self.removed() / REMOVED_IN_A_TURN {
-            let answer = block_on(self.subject.store.call(&Caller::Local, probe()));
-            let code = answer.map_err(|error| error.code);
-            hold!("not_found", code == Err(ErrorCode::NotFound), "a task that is not there was renewed: {code:?}");
-        }
-        Ok(())
+        self.rest().map(drop)
     }
 
     /// Tasks that time has removed, as far as that was not seen yet.
@@ -302,18 +351,13 @@ const fn reads_first(request: &Request) -> bool {
     )
 }
 
-/// A change that comes to nothing, once it has waited for its turn.
-fn probe() -> Request {
-    let (task_id, fence) = (UNKNOWN, FOREIGN);
-    Request::Renew(Renew::new(task_id, fence, 1.0))
-}
-
 fn claim_of(want: &Want) -> Claim {
     Claim {
         supported_task_types: want.kinds.iter().map(|kind| (*kind).to_owned()).collect(),
         labels: if want.gpu { vec!["ssd".to_owned(), "gpu".to_owned()] } else { Vec::new() },
         session: want.session.map(str::to_owned),
         lease_s: want.lease_s,
+        wait_s: want.wait_s,
         ..Claim::new("w")
     }
 }
@@ -328,6 +372,3 @@ const FOREIGN: Fence = Fence { epoch: u64::MAX, counter: 7 };
 
 /// Steps after which all tasks are looked at, not only those that have changed.
 const LOOK_AT_ALL: usize = 10;
-
-/// At least so many tasks whose time is over are removed in one transaction.
-const REMOVED_IN_A_TURN: usize = 16;

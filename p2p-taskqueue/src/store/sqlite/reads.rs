@@ -11,9 +11,11 @@ use super::{
 };
 use crate::{
     PeerId, QueueError,
-    api::{List, Selection},
     engine::{Lane, Phase, Record, Standing, Wall},
-    store::{CacheRow, Page, Reads, Seq, StoreError, TaskRow, TypeRow, paging::gather},
+    store::{
+        CacheRow, Reads, Seq, StoreError, TaskRow, TypeRow,
+        paging::{Choosing, Filling, gather},
+    },
     task::{Json, TaskId},
 };
 
@@ -28,6 +30,11 @@ impl SqliteReads {
         let connection = schema::open_reader(path).map_err(|error| opening(path, error))?;
         Ok(Self { connection })
     }
+
+    #[cfg(test)]
+    pub(super) const fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
 }
 
 impl Reads for SqliteReads {
@@ -36,16 +43,17 @@ impl Reads for SqliteReads {
         gather(ids, |id| get_one(&snapshot, id))
     }
 
-    fn list(&mut self, query: &List) -> Result<Page, QueueError> {
-        list::list(&self.connection, query)
+    fn list_on(&mut self, page: &mut Filling) -> Result<bool, QueueError> {
+        list::list(&self.connection, page)
     }
 
-    fn select(&mut self, selection: &Selection, ended_by: Wall) -> Result<(Vec<TaskId>, bool), QueueError> {
-        select::select(&self.connection, selection, ended_by)
+    fn select_on(&mut self, choosing: &mut Choosing) -> Result<bool, QueueError> {
+        select::select(&self.connection, choosing)
     }
 
-    fn types(&mut self) -> Result<Vec<(String, TypeRow)>, QueueError> {
-        types::all(&self.connection).map_err(|error| reading_row("the count of a task type", &error))
+    fn types(&mut self, behind: Option<&str>, count_max: usize) -> Result<Vec<(String, TypeRow)>, QueueError> {
+        types::some(&self.connection, behind, count_max)
+            .map_err(|error| reading_row("the count of a task type", &error))
     }
 
     fn oldest_ready(&mut self) -> Result<Option<Wall>, QueueError> {

@@ -3,6 +3,7 @@
 mod alike;
 mod damage;
 mod files;
+mod pieces;
 mod sample;
 mod versions;
 mod whole;

@@ -1,19 +1,19 @@
-use std::path::Path;
-
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     cache,
-    fault::{damaged, opening, reading, reading_row, task_named},
-    find, line, list, route,
+    fault::{damaged, reading, reading_row, task_named},
+    find, line, list,
+    readings::Reading,
+    route,
     row::RowError,
-    schema, select, types,
+    select, types,
 };
 use crate::{
     PeerId, QueueError,
     engine::{Lane, Phase, Record, Standing, Wall},
     store::{
-        CacheRow, Reads, Seq, StoreError, TaskRow, TypeRow,
+        CacheRow, Reads, Seq, TaskRow, TypeRow,
         paging::{Choosing, Filling, gather},
     },
     task::{Json, TaskId},
@@ -21,53 +21,54 @@ use crate::{
 
 /// A connection that only reads.
 #[derive(Debug)]
-pub(super) struct SqliteReads {
-    connection: Connection,
-}
+pub(super) struct SqliteReads(Reading);
 
 impl SqliteReads {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let connection = schema::open_reader(path).map_err(|error| opening(path, error))?;
-        Ok(Self { connection })
+    pub(super) const fn new(reading: Reading) -> Self {
+        Self(reading)
     }
 
-    #[cfg(test)]
-    pub(super) const fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
+    pub(super) fn with<T>(&self, read: impl FnOnce(&mut Connection) -> Result<T, QueueError>) -> Result<T, QueueError> {
+        self.0.with(read).map_err(|error| reading(&error))?
     }
 }
 
 impl Reads for SqliteReads {
     fn get(&mut self, ids: &[TaskId]) -> Result<Vec<Option<Record>>, QueueError> {
-        let snapshot = self.connection.unchecked_transaction().map_err(|error| reading(&error))?;
-        gather(ids, |id| get_one(&snapshot, id))
+        self.with(|connection| {
+            let snapshot = connection.unchecked_transaction().map_err(|error| reading(&error))?;
+            gather(ids, |id| get_one(&snapshot, id))
+        })
     }
 
     fn list_on(&mut self, page: &mut Filling) -> Result<bool, QueueError> {
-        list::list(&self.connection, page)
+        self.with(|connection| list::list(connection, page))
     }
 
     fn select_on(&mut self, choosing: &mut Choosing) -> Result<bool, QueueError> {
-        select::select(&self.connection, choosing)
+        self.with(|connection| select::select(connection, choosing))
     }
 
     fn types(&mut self, behind: Option<&str>, count_max: usize) -> Result<Vec<(String, TypeRow)>, QueueError> {
-        types::some(&self.connection, behind, count_max)
-            .map_err(|error| reading_row("the count of a task type", &error))
+        let failed = |error| reading_row("the count of a task type", &error);
+        self.with(|connection| types::some(connection, behind, count_max).map_err(failed))
     }
 
     fn oldest_ready(&mut self) -> Result<Option<Wall>, QueueError> {
-        let snapshot = self.connection.unchecked_transaction().map_err(|error| reading(&error))?;
-        line::oldest_ready(&snapshot).map_err(|error| reading(&error))
+        self.with(|connection| {
+            let snapshot = connection.unchecked_transaction().map_err(|error| reading(&error))?;
+            line::oldest_ready(&snapshot).map_err(|error| reading(&error))
+        })
     }
 
     fn route(&mut self, task: TaskId) -> Result<Option<PeerId>, QueueError> {
-        route::find(&self.connection, task)
-            .map_err(|error| reading_row(&format!("the note of who keeps task {task}"), &error))
+        let failed = |error| reading_row(&format!("the note of who keeps task {task}"), &error);
+        self.with(|connection| route::find(connection, task).map_err(failed))
     }
 
     fn cached(&mut self, key: &str) -> Result<Option<CacheRow>, QueueError> {
-        cache::find(&self.connection, key).map_err(|error| reading_row(&format!("the cached value of {key:?}"), &error))
+        let failed = |error| reading_row(&format!("the cached value of {key:?}"), &error);
+        self.with(|connection| cache::find(connection, key).map_err(failed))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    super::{Opened, reads::SqliteReads},
+    super::{Opened, readings::Readings, reads::SqliteReads},
     sample::{TestResult, completed, file, id, open, running, task},
 };
 use crate::{
@@ -45,16 +45,14 @@ fn dearest_pieces(tasks: Seq) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
         rows.insert_ended(seq, id(seq), &ended, None)?;
     }
     rows.commit()?;
-    let mut reads = SqliteReads::open(&file(&directory))?;
+    let mut reads = SqliteReads::new(Readings::new(&file(&directory)).open()?);
     let steps = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&steps);
-    reads.connection().progress_handler(
-        STEPS_COUNTED,
-        Some(move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-            false
-        }),
-    )?;
+    let count = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    reads.with(|connection| Ok(connection.progress_handler(STEPS_COUNTED, Some(count))))??;
     let mut dearest = Vec::new();
     let label = Some("nobody has it".to_owned());
     for status in [TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Cancelled] {

@@ -4,6 +4,7 @@ mod alike;
 mod damage;
 mod files;
 mod pieces;
+mod power;
 mod sample;
 mod versions;
 mod whole;

@@ -34,6 +34,19 @@ impl Strace {
         Self::attach(process, ["-P".to_owned(), file, trace, inject, "-s1".to_owned()])
     }
 
+    /// Runs the program to its end and answers how it made, renamed and synced files; or says why that cannot be seen.
+    pub(crate) fn names_of(program: &str, arguments: &[&str]) -> Result<Result<Vec<String>, String>> {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", &format!("-etrace={NAMES},{SYNCS}"), program]).args(arguments);
+        let output = match command.stdin(Stdio::null()).output() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("there is no strace".to_owned())),
+            output => output?,
+        };
+        let said = String::from_utf8(output.stderr)?;
+        let lines: Vec<String> = said.lines().filter(|line| line.ends_with("= 0")).map(str::to_owned).collect();
+        Ok(if lines.is_empty() { Err(said) } else { Ok(lines) })
+    }
+
     fn attach(process: Pid, arguments: impl IntoIterator<Item = String>) -> Result<Result<Self, String>> {
         let mut command = Command::new("strace");
         command.args(["-f", "-p", &process.as_raw_nonzero().to_string()]).args(arguments);
@@ -83,6 +96,9 @@ const SYNCS: &str = "fsync,fdatasync,sync_file_range,msync";
 
 /// Every way to write at a place.
 const WRITES: &str = "lseek,write,pwrite64";
+
+/// Every way to make or move a name.
+const NAMES: &str = "mkdir,mkdirat,rename,renameat,renameat2";
 
 /// Lines that may wait to be read.
 const LINES_MAX: usize = 10_000;

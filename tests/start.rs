@@ -9,10 +9,10 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use crate::harness::{Answered, DEADLINE, Node, taskmesh, taskmesh_command};
+use crate::harness::{Answered, DEADLINE, Node, PROGRAM, Strace, skipped, taskmesh, taskmesh_command};
 
 fn serve(folder: &std::path::Path, arguments: &[&str]) -> Result<Answered> {
     let usual = ["serve", "--json", "--http", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"];
@@ -146,5 +146,35 @@ fn malformed_arguments_are_refused_by_name() -> Result<()> {
     refused(&["serve", "--label", "gpu"], &["--label", "--worker"])?;
     refused(&["serve", "--worker", "wordcount"], &["--worker", "TYPE=COMMAND"])?;
     refused(&["serve", "--http", "127.0.0.1:0", "--worker", "wordcount=wc 'open"], &["--worker", "quote"])?;
+    Ok(())
+}
+
+/// Everything in a folder is gone with its name, and a file with its own.
+#[test]
+fn a_new_data_folder_and_its_key_are_on_the_disk_under_their_names() -> Result<()> {
+    let inviting = Node::start(&[])?;
+    let ticket = inviting.ask(&["invite"])?["ticket"].as_str().context("no ticket")?.to_owned();
+    let parent = tempfile::tempdir()?;
+    let parent = parent.path().canonicalize()?;
+    let folder = parent.join("new").join("newer");
+    let name = |path: &std::path::Path| path.to_str().map(str::to_owned).context("a name that strace shows");
+    let calls = match Strace::names_of(PROGRAM, &["--data-dir", &name(&folder)?, "join", &ticket])? {
+        Ok(calls) => calls,
+        Err(why) => {
+            skipped(&why);
+            return Ok(());
+        }
+    };
+    let find = |from: usize, what: &str, path: &str| {
+        let mut later = calls.iter().skip(from);
+        later.position(|call| call.contains(what) && call.contains(path)).map(|at| from + at)
+    };
+    let key = find(0, "rename", "mesh.key\"").with_context(|| format!("a key in {calls:?}"))?;
+    for (made, holder) in [(parent.join("new"), parent.clone()), (folder.clone(), parent.join("new"))] {
+        let at = find(0, "mkdir", &format!("\"{}\"", name(&made)?)).context("it was made")?;
+        let synced = find(at, "fsync", &format!("<{}>", name(&holder)?));
+        ensure!(synced.is_some_and(|synced| synced < key), "the name of {} is not synced: {calls:#?}", made.display());
+    }
+    ensure!(find(key, "fsync", &format!("<{}>", name(&folder)?)).is_some(), "the key's name is not synced: {calls:#?}");
     Ok(())
 }

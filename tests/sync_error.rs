@@ -1,6 +1,6 @@
 //! A disk that fails when it is asked for stable storage.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use p2p_taskqueue::{
@@ -86,6 +86,94 @@ fn what_was_acknowledged_before_the_syncs_failed_is_there_after_a_restart() -> R
     }
     let mut store = QueueProcess::start("store", &file)?;
     history.verify(&store.records()?)
+}
+
+/// The file's content in memory need not be on the disk after a failed sync, not even what was written long before it: all
+/// of that must be written again before a sync that succeeds is believed.
+#[test]
+fn after_a_failed_sync_of_the_file_everything_since_the_last_good_one_is_written_again() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("queue.sqlite3");
+    let mut store = QueueProcess::start("store", &file)?;
+    let mut kept = vec![store.get(Submit::new("synced", Json::null()))?.task_id];
+    let strace = match Strace::first_sync_fails(store.pid()?, &file)? {
+        Ok(strace) => strace,
+        Err(why) => {
+            skipped(&why);
+            return Ok(());
+        }
+    };
+    let mut seen = FileCalls::default();
+    // A reader holds on to what there is, so that what comes later is not copied from the log into the file: this copy
+    // ends without a sync.
+    let reader = rusqlite::Connection::open(&file)?;
+    kept.push(store.get(large())?.task_id);
+    reader.execute_batch("BEGIN; SELECT count(*) FROM task")?;
+    kept.push(store.get(large())?.task_id);
+    while seen.unsynced.is_empty() && seen.failed.is_none() {
+        seen.note(&strace.next()?)?;
+    }
+    reader.execute_batch("COMMIT")?;
+    drop(reader);
+    // The next copy is of all of the log, and the sync behind it fails.
+    kept.push(store.get(large())?.task_id);
+    while seen.failed.is_none() {
+        seen.note(&strace.next()?)?;
+    }
+    let failed = seen.failed.clone().context("a failed sync")?;
+    // Until one succeeds.
+    while seen.synced.is_empty() {
+        if let Ok(submitted) = store.ask(large())? {
+            kept.push(submitted.task_id);
+        }
+        seen.note(&strace.next()?)?;
+    }
+    let forgotten: Vec<_> = failed.difference(&seen.synced).collect();
+    ensure!(forgotten.is_empty(), "of {failed:?} only {:?} was written again", seen.synced);
+    drop(strace);
+    store.kill()?;
+    let mut store = QueueProcess::start("store", &file)?;
+    for task_id in kept {
+        store.get(Get { task_id })?;
+    }
+    Ok(())
+}
+
+/// It takes pages of its own.
+fn large() -> Submit {
+    Submit::new("synced", Json::from_text(&"x".repeat(20_000)))
+}
+
+/// What a process did to a file: the places written since the last sync, before a sync that failed, and before the first
+/// one that succeeded after it.
+#[derive(Debug, Default)]
+struct FileCalls {
+    at: u64,
+    unsynced: BTreeSet<u64>,
+    failed: Option<BTreeSet<u64>>,
+    synced: BTreeSet<u64>,
+}
+
+impl FileCalls {
+    fn note(&mut self, line: &str) -> Result<()> {
+        let call = line.split_once("] ").map_or(line, |(_, call)| call);
+        let last = |call: &str| call.rsplit_once(')')?.0.rsplit_once(", ").and_then(|(_, last)| last.parse().ok());
+        if call.starts_with("lseek(") {
+            self.at = call.rsplit_once("= ").context("an answer")?.1.trim().parse()?;
+        } else if call.starts_with("write(") {
+            self.unsynced.insert(self.at);
+        } else if call.starts_with("pwrite64(") {
+            self.unsynced.insert(last(call).with_context(|| format!("a place in {call}"))?);
+        } else if call.contains("sync(") && call.contains("(INJECTED)") {
+            self.failed = Some(std::mem::take(&mut self.unsynced));
+        } else if call.contains("sync(") && call.ends_with("= 0") {
+            let written = std::mem::take(&mut self.unsynced);
+            if self.failed.is_some() {
+                self.synced = written;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether it was a refusal, which must say that the storage failed.

@@ -33,8 +33,12 @@ impl DataDir {
             Some(path) => path.to_owned(),
             None => platform_folder()?,
         };
+        let missing: Vec<_> = path.ancestors().take_while(|folder| is_missing(folder)).collect();
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.with_context(|| format!("cannot make the data folder {}", path.display()))?;
+        // What is in a folder is gone with its name.
+        let kept = missing.into_iter().try_for_each(sync_name);
+        kept.with_context(|| format!("cannot keep the data folder {}", path.display()))?;
         Ok(Self { path })
     }
 
@@ -226,6 +230,22 @@ impl DataDir {
         file.sync_all()?;
         fs::rename(&new, self.path.join(name))?;
         File::open(&self.path)?.sync_all()
+    }
+}
+
+fn is_missing(folder: &Path) -> bool {
+    // The folder in which the process runs has the empty name here.
+    !folder.as_os_str().is_empty() && !folder.exists()
+}
+
+/// Makes the name of a folder last that was just made.
+fn sync_name(folder: &Path) -> io::Result<()> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    match File::open(parent) {
+        Ok(parent) => parent.sync_all(),
+        // A folder may let this user make others in it and not open it: then the system keeps the name in its own time.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

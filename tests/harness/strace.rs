@@ -1,5 +1,6 @@
 use std::{
     io::{BufRead as _, BufReader, ErrorKind},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, sync_channel},
     thread,
@@ -21,9 +22,34 @@ pub(crate) struct Strace {
 impl Strace {
     /// Sees the process's syncs from now on, or says why it cannot; with `inject`, does this to each.
     pub(crate) fn syncs_of(process: Pid, inject: Option<&str>) -> Result<Result<Self, String>> {
+        let inject = inject.map(|inject| format!("-einject={SYNCS}:{inject}"));
+        Self::attach(process, std::iter::once(format!("-etrace={SYNCS}")).chain(inject))
+    }
+
+    /// Sees what the process writes to this file and how it syncs it from now on; fails the first sync of each thread.
+    pub(crate) fn first_sync_fails(process: Pid, file: &Path) -> Result<Result<Self, String>> {
+        let file = file.to_str().context("a name that strace takes")?.to_owned();
+        let (trace, inject) = (format!("-etrace={WRITES},{SYNCS}"), format!("-einject={SYNCS}:error=EIO:when=1"));
+        // The first bytes of what is written are enough to see that it is written.
+        Self::attach(process, ["-P".to_owned(), file, trace, inject, "-s1".to_owned()])
+    }
+
+    /// Runs the program to its end and answers how it made, renamed and synced files; or says why that cannot be seen.
+    pub(crate) fn names_of(program: &str, arguments: &[&str]) -> Result<Result<Vec<String>, String>> {
         let mut command = Command::new("strace");
-        command.args(["-f", "-p", &process.as_raw_nonzero().to_string(), "-e", &format!("trace={SYNCS}")]);
-        command.args(inject.map(|inject| format!("-einject={SYNCS}:{inject}")));
+        command.args(["-f", "-y", &format!("-etrace={NAMES},{SYNCS}"), program]).args(arguments);
+        let output = match command.stdin(Stdio::null()).output() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("there is no strace".to_owned())),
+            output => output?,
+        };
+        let said = String::from_utf8(output.stderr)?;
+        let lines: Vec<String> = said.lines().filter(|line| line.ends_with("= 0")).map(str::to_owned).collect();
+        Ok(if lines.is_empty() { Err(said) } else { Ok(lines) })
+    }
+
+    fn attach(process: Pid, arguments: impl IntoIterator<Item = String>) -> Result<Result<Self, String>> {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-p", &process.as_raw_nonzero().to_string()]).args(arguments);
         let mut child = match command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("there is no strace".to_owned())),
             spawned => spawned?,
@@ -40,6 +66,11 @@ impl Strace {
         let strace = Self { child, lines };
         let first = strace.lines.recv_timeout(DEADLINE).context("strace says nothing")?;
         Ok(if first.contains("attached") { Ok(strace) } else { Err(first) })
+    }
+
+    /// The next call that was seen.
+    pub(crate) fn next(&self) -> Result<String> {
+        self.lines.recv_timeout(DEADLINE).context("strace sees nothing")
     }
 
     /// Lets the process alone; answers how many syncs have succeeded meanwhile, and how many were spoiled.
@@ -62,6 +93,12 @@ impl Drop for Strace {
 
 /// Every way to ask for stable storage.
 const SYNCS: &str = "fsync,fdatasync,sync_file_range,msync";
+
+/// Every way to write at a place.
+const WRITES: &str = "lseek,write,pwrite64";
+
+/// Every way to make or move a name.
+const NAMES: &str = "mkdir,mkdirat,rename,renameat,renameat2";
 
 /// Lines that may wait to be read.
 const LINES_MAX: usize = 10_000;

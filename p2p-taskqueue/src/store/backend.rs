@@ -5,10 +5,16 @@
 
 use std::{cmp::Reverse, fmt, io, time::Duration};
 
-use super::{BootId, Page, StoreError};
+#[cfg(test)]
+use super::Page;
+use super::{
+    BootId, StoreError,
+    paging::{Choosing, Filling},
+};
+#[cfg(test)]
+use crate::api::{List, Selection};
 use crate::{
     PeerId, QueueError,
-    api::{List, Selection},
     engine::{Elapsed, Ended, Live, Now, Phase, Record, Spec, Wall},
     task::{Json, TaskId, TaskStatus},
 };
@@ -343,6 +349,10 @@ pub(crate) trait Rows: Send + fmt::Debug {
 
 /// The rows of a store, for a thread that only reads. Each answer is as of one moment.
 ///
+/// What may have to look at many rows is done in pieces, each as of its own moment: a piece looks at
+/// [`EXAMINED_AT_ONCE`](super::paging::EXAMINED_AT_ONCE) rows at the most, whether they pass a filter or not, so that other
+/// reads have their turn.
+///
 /// # Errors
 ///
 /// `storage_error`, naming the task that is damaged; and what the query's own rules say.
@@ -350,15 +360,30 @@ pub(crate) trait Reads: Send + fmt::Debug {
     /// Reads records, in the order of the ids; `None` for those that are not there. `limit_exceeded` when they are too
     /// large for one answer.
     fn get(&mut self, ids: &[TaskId]) -> Result<Vec<Option<Record>>, QueueError>;
-    /// Reads a page; see [`List`].
-    fn list(&mut self, query: &List) -> Result<Page, QueueError>;
-    /// The ids of tasks that pass a filter on a state, the first submitted first; whether there are more. `ended_by` is
-    /// the latest end that counts.
-    fn select(&mut self, selection: &Selection, ended_by: Wall) -> Result<(Vec<TaskId>, bool), QueueError>;
-    /// The numbers and settings of all types, by name.
-    fn types(&mut self) -> Result<Vec<(String, TypeRow)>, QueueError>;
+    /// Goes on with a page; whether it is done. See [`List`].
+    fn list_on(&mut self, page: &mut Filling) -> Result<bool, QueueError>;
+    /// Goes on choosing ended tasks that pass a filter, the first submitted first; whether the choice is done.
+    fn select_on(&mut self, choosing: &mut Choosing) -> Result<bool, QueueError>;
+    /// The numbers and settings of the first types by name, or of those behind a name.
+    fn types(&mut self, behind: Option<&str>, count_max: usize) -> Result<Vec<(String, TypeRow)>, QueueError>;
     /// Since when the oldest ready task is ready.
     fn oldest_ready(&mut self) -> Result<Option<Elapsed>, QueueError>;
     fn route(&mut self, task: TaskId) -> Result<Option<PeerId>, QueueError>;
     fn cached(&mut self, key: &str) -> Result<Option<CacheRow>, QueueError>;
+
+    /// Reads a page in one go.
+    #[cfg(test)]
+    fn list(&mut self, query: &List) -> Result<Page, QueueError> {
+        let mut page = Filling::new(query.clone())?;
+        while !self.list_on(&mut page)? {}
+        Ok(page.into_page())
+    }
+
+    /// Chooses in one go.
+    #[cfg(test)]
+    fn select(&mut self, selection: &Selection, ended_by: Wall) -> Result<(Vec<TaskId>, bool), QueueError> {
+        let mut choosing = Choosing::new(selection.clone(), ended_by);
+        while !self.select_on(&mut choosing)? {}
+        Ok(choosing.into_ids())
+    }
 }

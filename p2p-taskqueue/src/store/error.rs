@@ -36,6 +36,18 @@ pub enum StoreError {
         /// What cannot be read.
         what: &'static str,
     },
+    /// A repair cannot read the file at all: restore a backup, or begin with an empty store.
+    #[error(
+        "{} cannot be repaired, because the part of it that says where its records are is lost: restore a backup; or move it \
+         and the files beside it whose names begin with its own away, and the next start makes an empty store",
+        path.display()
+    )]
+    BeyondRepair {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found, if it got so far.
+        source: Option<rusqlite::Error>,
+    },
     /// Changes that had been acknowledged are missing, because the end of the log is damaged or gone: restore a backup,
     /// or accept what is there.
     #[error(

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -26,6 +26,10 @@ pub(super) struct Plan {
     next: Mutex<Option<(usize, Fault)>>,
     /// Writes that come to nothing, and reads that find damage.
     broken: Mutex<Vec<&'static str>>,
+    /// The next thing that fails by its name, after it was done or before.
+    named: Mutex<Option<(&'static str, bool)>>,
+    /// What was asked of the backend and its rows, and whether it was done.
+    events: Mutex<Vec<(&'static str, bool)>>,
 }
 
 impl Plan {
@@ -43,14 +47,38 @@ impl Plan {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).contains(&operation)
     }
 
+    /// Fails the next of these once, before it is done or after.
+    pub(super) fn fail_next(&self, what: &'static str, after: bool) {
+        *self.named() = Some((what, after));
+    }
+
+    fn named_point(&self, what: &'static str, after: bool) -> Result<(), Fault> {
+        let planned = self.named().take_if(|named| *named == (what, after));
+        planned.map_or(Ok(()), |_| Err(Fault::Failed("a test says so".to_owned())))
+    }
+
+    fn named(&self) -> MutexGuard<'_, Option<(&'static str, bool)>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether what was planned has not happened.
     pub(super) fn is_pending(&self) -> bool {
-        self.lock().is_some()
+        self.lock().is_some() || self.named().is_some()
     }
 
     /// How many syncs there were.
     pub(super) fn syncs(&self) -> usize {
         self.syncs.load(Ordering::SeqCst)
+    }
+
+    /// What was asked so far that changes something, and whether it was done.
+    pub(super) fn events(&self) -> Vec<(&'static str, bool)> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn noted<T>(&self, what: &'static str, done: Result<T, Fault>) -> Result<T, Fault> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push((what, done.is_ok()));
+        done
     }
 
     fn point(&self) -> Result<(), Fault> {
@@ -65,14 +93,16 @@ impl Plan {
         }
     }
 
-    fn around<T>(&self, done: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    fn around<T>(&self, what: &'static str, done: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        self.named_point(what, false)?;
         self.point()?;
         let value = done()?;
         self.point()?;
+        self.named_point(what, true)?;
         Ok(value)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(usize, Fault)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(usize, Fault)>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -86,7 +116,8 @@ pub(super) struct FaultyBackend<B> {
 
 impl<B: Backend> Backend for FaultyBackend<B> {
     fn open_rows(&self) -> Result<Box<dyn Rows>, Fault> {
-        Ok(Box::new(FaultyRows { inner: self.inner.open_rows()?, plan: Arc::clone(&self.plan) }))
+        let inner = self.plan.noted("open_rows", self.inner.open_rows())?;
+        Ok(Box::new(FaultyRows { inner, plan: Arc::clone(&self.plan) }))
     }
 
     fn open_log(&self) -> io::Result<Option<Box<dyn Log>>> {
@@ -117,7 +148,7 @@ impl Log for FaultyLog {
     fn sync(&mut self) -> io::Result<()> {
         self.plan.syncs.fetch_add(1, Ordering::SeqCst);
         let failed = |fault: Fault| io::Error::other(fault.to_string());
-        self.plan.around(|| self.inner.sync().map_err(|error| Fault::Failed(error.to_string()))).map_err(failed)
+        self.plan.around("sync", || self.inner.sync().map_err(|error| Fault::Failed(error.to_string()))).map_err(failed)
     }
 
     fn note_synced(&mut self, batch: u64) {
@@ -145,7 +176,8 @@ macro_rules! rows {
                 if self.plan.is_broken(stringify!($write)) {
                     return Ok(Default::default());
                 }
-                self.plan.around(|| self.inner.$write($($wa),*))
+                let done = self.plan.around(stringify!($write), || self.inner.$write($($wa),*));
+                self.plan.noted(stringify!($write), done)
             })*
         }
     };

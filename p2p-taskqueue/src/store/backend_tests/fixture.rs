@@ -101,7 +101,7 @@ pub(super) fn lane(task_type: &str) -> String {
 }
 
 /// A plain task whose id is its place in the order of acceptance.
-pub(super) fn task(seq: Seq) -> TaskRow {
+pub(in crate::store) fn task(seq: Seq) -> TaskRow {
     let number = u8::try_from(seq).expect("tests have few tasks");
     let spec = Spec {
         id: id(number),
@@ -180,7 +180,7 @@ pub(super) fn inputs(open: &[(&str, &str)], answers: &[(&str, &str)]) -> Arc<Inp
     Arc::new(Inputs::new(texts(open), texts(answers)))
 }
 
-pub(super) fn ended(status: TaskStatus, at_s: f64) -> Ended {
+pub(in crate::store) fn ended(status: TaskStatus, at_s: f64) -> Ended {
     Ended {
         status,
         at: at(at_s),

@@ -1,6 +1,8 @@
 //! What every backend must do, wherever its rows are: each test runs on each backend.
 
-mod fixture;
+pub(super) mod fixture;
+#[expect(clippy::needless_pass_by_value, reason = "a test has its rig to itself, and may give it away")]
+pub(crate) mod pieces;
 #[expect(clippy::needless_pass_by_value, reason = "a test has its rig to itself, and may give it away")]
 pub(crate) mod reads;
 #[expect(clippy::needless_pass_by_value, reason = "a test has its rig to itself, and may give it away")]
@@ -67,6 +69,12 @@ macro_rules! backend_tests {
                 a_foreign_cursor_is_refused
                 a_selection_passes_its_filters
                 the_oldest_ready_task_is_found
+            ;
+            pieces:
+                a_selection_is_the_same_over_any_number_of_pieces
+                a_list_is_the_same_over_any_number_of_pieces
+                tasks_come_and_go_between_two_pieces
+                types_are_read_some_at_a_time
             ;
             whole:
                 a_transaction_sees_its_own_changes

@@ -369,7 +369,7 @@ pub(crate) fn types_keep_their_numbers(rig: Rig) -> TestResult {
         rows.put_type("", &whole)
     })?;
     let expected = [("", whole), ("a", limited), ("b", numbers)].map(|(name, row)| (name.to_owned(), row));
-    assert_eq!(reads.types()?, expected);
+    assert_eq!(reads.types(None, 1_000)?, expected);
     let mut types = rows.types()?;
     types.sort_by(|(a, _), (b, _)| a.cmp(b));
     assert_eq!(types, expected);

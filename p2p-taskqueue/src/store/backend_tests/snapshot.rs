@@ -93,7 +93,7 @@ pub(super) fn photograph_reads(reads: &mut dyn Reads) -> Result<String, Box<dyn 
         show(&seqs(&reads.list(&List { status: Some(status), ..List::default() })?))?;
     }
     show(&reads.select(&Selection::ended(TaskStatus::Failed), at(1e9))?)?;
-    show(&(reads.types()?, reads.oldest_ready()?))?;
+    show(&(reads.types(None, 1_000)?, reads.oldest_ready()?))?;
     show(&[90, 91, 92].map(|number| reads.route(id(number))))?;
     show(&["a", "b", "c"].map(|key| reads.cached(key)))?;
     Ok(shown)

@@ -154,7 +154,7 @@ async fn a_removal_that_is_due_before_all_are_told_follows_when_they_are() -> Te
     rig.complete_next().await?;
     assert!(rig.rests());
     assert!(soon(rig.core.get(&ME, crate::api::Get { task_id: parent })).await.is_err(), "the parent is still there");
-    let stats = soon(rig.core.stats(&ME, crate::api::StatsQuery {})).await?;
+    let stats = soon(rig.core.stats()).await?;
     assert_eq!(stats.totals["queued"], 50);
     let claim = crate::api::ClaimMany { claim: Claim::new("w"), max_tasks: 128 };
     assert_eq!(soon(rig.core.claim_many(&ME, claim)).await?.tasks.len(), 50);

@@ -306,3 +306,34 @@ async fn a_lease_that_ended_in_a_transaction_that_failed_stays_ended() -> Result
     }
     Ok(())
 }
+
+/// Whatever of it failed may be a sync, and after a failed one the rows must be opened anew before anything else is done.
+#[tokio::test]
+async fn a_failed_tidying_up_is_not_tried_again_on_the_same_rows() -> Result<(), Box<dyn Error>> {
+    for after in [false, true] {
+        let directory = tempfile::tempdir()?;
+        let clock = Arc::new(ManualClock::new(START));
+        let manual: Arc<ManualClock> = Arc::clone(&clock);
+        let options = StoreOptions::new(peer()).with_clock(manual);
+        let (core, plan) = open(&directory.path().join("queue.sqlite3"), options)?;
+        soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
+        plan.fail_next("tidy", after);
+        // The writer is idle for long enough.
+        clock.advance(Duration::from_secs(1));
+        for _ in 0..1_000 {
+            if !plan.is_pending() {
+                break;
+            }
+            drop(
+                soon(core.renew(&ME, Renew::new(TaskId::from_bytes([0; 16]), Fence { epoch: 0, counter: 0 }, 1.0)))
+                    .await,
+            );
+        }
+        clock.advance(Duration::from_secs(2));
+        soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
+        let events = plan.events();
+        let failed = events.iter().position(|event| *event == ("tidy", false)).ok_or("it did not fail")?;
+        assert_eq!(events.get(failed + 1), Some(&("open_rows", true)), "after it: {after}: {events:?}");
+    }
+    Ok(())
+}

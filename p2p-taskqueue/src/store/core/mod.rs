@@ -9,7 +9,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `store` | the handle that callers hold; starting and closing |
+//! | `store`, `stats` | the handle that callers hold; starting and closing; the numbers of a queue |
 //! | `opening` | what is done once, before anything else |
 //! | `work` | what callers send to the writer, and what it answers |
 //! | `writer`, `syncer`, `recovery` | the writer thread: batches, commits, the timer; syncs; what follows when one of these fails |
@@ -38,6 +38,7 @@ mod readers;
 mod recent;
 mod recovery;
 mod running;
+mod stats;
 mod store;
 mod submit;
 mod syncer;
@@ -46,6 +47,8 @@ mod turn;
 mod work;
 mod writer;
 
+#[cfg(test)]
+mod bystanders;
 #[cfg(test)]
 mod chores_tests;
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Writer {
         batches.into_iter().for_each(|batch| refuse(batch, &error));
     }
 
-    fn open_again(&mut self, now: Now) -> bool {
+    pub(super) fn open_again(&mut self, now: Now) -> bool {
         self.rows = None;
         self.recent.hold_all();
         self.syncer.when_idle();
@@ -114,7 +114,7 @@ impl Writer {
         self.rows.is_some() || (self.pace.hold_until.is_none() && self.reopen(now))
     }
 
-    fn reopen(&mut self, now: Now) -> bool {
+    pub(super) fn reopen(&mut self, now: Now) -> bool {
         let opened = self.backend.open_rows().and_then(|mut rows| {
             let failed = |error: std::io::Error| Fault::Failed(error.to_string());
             let logs = (self.backend.open_log().map_err(failed)?, self.backend.open_log().map_err(failed)?);

@@ -14,10 +14,9 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
-    gates::count_of,
     opening,
     parked::Parked,
-    readers::Readers,
+    readers::{Length, Readers},
     recent::{Look, Recent},
     submit::{Prepared, Submission},
     syncer::{Durable, Syncer},
@@ -30,19 +29,20 @@ use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskQueue,
     api::{
         CacheGot, CacheHad, Claim, Complete, Durability, ErrorCode, Got, GotMany, List, Listed, Purged, Retried,
-        Selection, Stats, StoreStatus, Submit, Submitted, TypeStats, limits::STATS_TYPES_MAX, once,
+        Selection, StoreStatus, Submit, Submitted, once,
     },
     engine::{self, Claimant, Now, Record, Wall},
     store::{
         StoreError, StoreOptions, Watch, Watches,
         backend::{Backend, CacheRow, Reads, Rows},
+        paging::{Choosing, Filling},
     },
-    task::{Task, TaskId, TaskStatus},
+    task::{Task, TaskId},
 };
 
 /// A store over any backend: the handle that callers hold, over the threads that do the work.
 pub(crate) struct Core {
-    opened: Opened,
+    pub(super) opened: Opened,
     /// The writer thread holds the other end.
     pub(super) writer: SyncSender<Message>,
     /// Bytes of commands that may wait for the writer.
@@ -266,11 +266,23 @@ impl Core {
     }
 
     /// Runs a query on a reader thread. What it saw is on stable storage when this returns.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut dyn Reads) -> Result<T, QueueError> + Send + 'static,
     ) -> Result<T, QueueError> {
         let found = self.readers.read(query).await?;
+        self.durable.when_seen_is_synced().await;
+        Ok(found)
+    }
+
+    /// As [`read`](Self::read), piece by piece.
+    pub(super) async fn read_pieces<T: Send + 'static>(
+        &self,
+        length: Length,
+        state: T,
+        piece: fn(&mut dyn Reads, &mut T) -> Result<bool, QueueError>,
+    ) -> Result<T, QueueError> {
+        let found = self.readers.read_pieces(length, state, piece).await?;
         self.durable.when_seen_is_synced().await;
         Ok(found)
     }
@@ -312,29 +324,6 @@ impl Core {
         Ok(Got { task: self.opened.task(record) })
     }
 
-    async fn stats(&self) -> Result<Stats, QueueError> {
-        let now = self.opened.now().elapsed;
-        let (types, oldest) = self.read(|reads| Ok((reads.types()?, reads.oldest_ready()?))).await?;
-        let oldest_queued_s = oldest.map(|at| at.until(now).as_secs_f64());
-        let mut stats = Stats { oldest_queued_s, ..Stats::default() };
-        for status in TaskStatus::ALL {
-            let total = types.iter().map(|(_, row)| count_of(row, status)).sum();
-            stats.totals.insert(status.as_str().to_owned(), total);
-        }
-        for (name, row) in types {
-            if name.is_empty() {
-                (stats.paused, stats.draining) = (row.paused, row.draining);
-            } else if stats.by_type.len() < STATS_TYPES_MAX {
-                let [queued, running, completed, failed, cancelled] = row.counts;
-                let (paused, draining, running_max) = (row.paused, row.draining, row.running_max);
-                let of_type =
-                    TypeStats { queued, running, completed, failed, cancelled, paused, draining, running_max };
-                stats.by_type.insert(name, of_type);
-            }
-        }
-        Ok(stats)
-    }
-
     /// Does something to the selected tasks, some at a time: how many were changed and passed over, and whether there are
     /// more.
     async fn each_selected(
@@ -345,7 +334,8 @@ impl Core {
         selection.task_types = once(selection.task_types);
         let (ids, more) = if selection.status.is_some() {
             let ended_by = Wall::from_secs(self.opened.now().wall.as_secs() - selection.older_than_s);
-            self.read(move |reads| reads.select(&selection, ended_by)).await?
+            let choosing = Choosing::new(selection, ended_by);
+            self.read_pieces(Length::Long, choosing, |reads, choosing| reads.select_on(choosing)).await?.into_ids()
         } else {
             (selection.task_ids, false)
         };
@@ -401,8 +391,8 @@ impl TaskQueue for Core {
             Request::Get(get) => self.get_one(get.task_id).await.map(Response::Got),
             Request::GetMany(get) => self.get(get.task_ids).await.map(Response::GotMany),
             Request::List(query) => {
-                let query = List { task_types: once(query.task_types), ..query };
-                let page = self.read(move |reads| reads.list(&query)).await?;
+                let page = Filling::new(List { task_types: once(query.task_types), ..query })?;
+                let page = self.read_pieces(Length::Short, page, |reads, page| reads.list_on(page)).await?.into_page();
                 let tasks = page.records.into_iter().map(|record| self.opened.task(record)).collect();
                 Ok(Response::Listed(Listed { tasks, next_cursor: page.next_cursor }))
             }

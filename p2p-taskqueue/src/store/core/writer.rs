@@ -193,7 +193,7 @@ impl Writer {
             }
         }
         if self.pace.tidy_at.is_some_and(|at| at <= now.monotonic) {
-            self.tidy();
+            self.tidy(now);
         }
     }
 
@@ -313,13 +313,19 @@ impl Writer {
         }
     }
 
-    fn tidy(&mut self) {
+    fn tidy(&mut self, now: Now) {
         self.pace.tidy_at = None;
-        if let Some(rows) = &mut self.rows
-            && let Err(fault) = rows.tidy(false)
-        {
-            // The log keeps what was committed; the next time tries again.
-            tracing::warn!(%fault, "failed to tidy the store up");
+        match self.rows.as_mut().map(|rows| rows.tidy(false)) {
+            None | Some(Ok(())) => {}
+            // Nothing was synced: the log keeps what was committed, and the next time writes all of it.
+            Some(Err(fault @ (Fault::Full(_) | Fault::Busy(_)))) => {
+                tracing::warn!(%fault, "failed to tidy the store up");
+            }
+            // It may be a sync, which is not tried again.
+            Some(Err(fault)) => {
+                tracing::error!(%fault, "failed to tidy the store up; opening it again");
+                self.open_again(now);
+            }
         }
     }
 
@@ -357,10 +363,14 @@ impl Writer {
             self.sync_failed(failed, &why, now);
             trouble = Some(why);
         }
-        self.note_clocks(now);
-        if let Err(why) = self.syncer.sync(self.memory.meta.batch) {
-            tracing::error!(%why, "the last sync of the store failed");
-            trouble = Some(why);
+        if self.rows.is_none() {
+            self.reopen(now);
+        } else {
+            self.note_clocks(now);
+            if let Err(why) = self.syncer.sync(self.memory.meta.batch) {
+                self.sync_failed(Vec::new(), &why, now);
+                trouble = Some(why);
+            }
         }
         // They were applied, and only their next task is not to come any more.
         for (caller, claim) in completions {

@@ -23,10 +23,12 @@ pub(super) fn next_lane(seen: &Seen<'_>, behind: Option<&str>) -> Option<String>
     seen.lines.from(first.as_ref()).next().map(|((lane, _), ())| lane.clone())
 }
 
-/// Since when the oldest ready task is ready: the first place of each priority in each line knows.
+/// Since when the oldest ready task is ready: the first place of each priority in each line knows. It looks at up to
+/// [`RUNS_MAX`] of these, which is exact for any usual number of lines.
 pub(super) fn oldest_ready(seen: &Seen<'_>) -> Option<Elapsed> {
     let (mut oldest, mut first) = (None, Bound::Unbounded);
-    while let Some(((lane, place), ())) = seen.lines.from(first.as_ref()).next() {
+    for _ in 0..RUNS_MAX {
+        let Some(((lane, place), ())) = seen.lines.from(first.as_ref()).next() else { break };
         oldest = Some(oldest.map_or(place.ready_at, |oldest: Elapsed| oldest.min(place.ready_at)));
         first = Bound::Excluded((lane.clone(), Place { priority: place.priority, ..LAST }));
     }
@@ -54,11 +56,14 @@ pub(super) fn unsettled(seen: &Seen<'_>) -> Vec<Seq> {
     parents
 }
 
-/// The tasks of a state, in the order of acceptance.
-pub(super) fn of_state(seen: &Seen<'_>, status: TaskStatus) -> impl Iterator<Item = Seq> {
-    let states = seen.states.from(Bound::Included(&(status.as_str(), Seq::MIN))).map(|(state, ())| *state);
+/// The tasks of a state behind this one, in the order of acceptance.
+pub(super) fn of_state(seen: &Seen<'_>, status: TaskStatus, after: Seq) -> impl Iterator<Item = Seq> {
+    let states = seen.states.from(Bound::Excluded(&(status.as_str(), after))).map(|(state, ())| *state);
     states.take_while(move |(name, _)| *name == status.as_str()).map(|(_, seq)| seq)
 }
+
+/// Priorities of lines that are looked at for the oldest task: under a millisecond.
+const RUNS_MAX: usize = 1_000;
 
 /// Before every place of a line.
 const FIRST: Place = Place {

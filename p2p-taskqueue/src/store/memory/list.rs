@@ -8,28 +8,32 @@ use crate::{
     QueueError,
     api::{List, Order},
     engine::Record,
-    store::{Page, Seq, paging::Filling},
+    store::{
+        Seq,
+        paging::{EXAMINED_AT_ONCE, Filling},
+    },
 };
 
-/// Reads a page of records in the order of acceptance.
+/// Reads a piece of a page of records in the order of acceptance; whether the page is done.
 ///
 /// A cursor names the last task that was looked at, so tasks that come and go meanwhile neither repeat nor hide others. A
-/// filter that few pass looks at up to [`EXAMINED_MAX`] tasks; then the page ends early, perhaps empty, with a cursor.
-pub(super) fn list(seen: &Seen<'_>, query: &List) -> Result<Page, QueueError> {
-    let mut page = Filling::new(query);
-    let mut last = None;
-    for (count, seq) in candidates(seen, query, page.start()?).enumerate() {
-        if count >= EXAMINED_MAX {
-            return Ok(page.up_to(last));
-        }
-        if let Some(record) = chosen(seen, seq, query)?
+/// filter that few pass looks at many tasks; then the page ends early, perhaps empty, with a cursor.
+pub(super) fn list(seen: &Seen<'_>, page: &mut Filling) -> Result<bool, QueueError> {
+    let (mut examined, mut last) = (0, None);
+    for seq in candidates(seen, page.query(), page.after()).take(EXAMINED_AT_ONCE) {
+        if let Some(record) = chosen(seen, seq, page.query())?
             && !page.add(seq, record)
         {
-            return Ok(page.up_to(last));
+            page.end_with_more();
+            return Ok(true);
         }
+        examined += 1;
         last = Some(seq);
     }
-    Ok(page.up_to(None))
+    match last {
+        Some(last) if examined == EXAMINED_AT_ONCE => Ok(page.end_piece(examined, last)),
+        _ => Ok(true),
+    }
 }
 
 /// The record of a task that passes the filters.
@@ -59,6 +63,3 @@ fn candidates<'a>(seen: &Seen<'a>, query: &List, after: Option<Seq>) -> Box<dyn 
         Order::Newest => Box::new(seen.states.back_from(Bound::Excluded(&start)).map_while(of_status)),
     }
 }
-
-/// Some hundredths of a second at the most, in which the writer can commit nothing.
-const EXAMINED_MAX: usize = 100_000;

@@ -1,3 +1,5 @@
+use std::ops::Bound;
+
 use super::{
     backend::Shared,
     lines, list,
@@ -5,9 +7,12 @@ use super::{
 };
 use crate::{
     PeerId, QueueError,
-    api::{ErrorCode, List, Selection},
-    engine::{Elapsed, Record, Wall},
-    store::{CacheRow, Page, Reads, Seq, TaskRow, TypeRow, paging::gather},
+    api::ErrorCode,
+    engine::{Elapsed, Record},
+    store::{
+        CacheRow, Reads, Seq, TaskRow, TypeRow,
+        paging::{Choosing, EXAMINED_AT_ONCE, Filling, gather},
+    },
     task::{Json, TaskId},
 };
 
@@ -34,26 +39,34 @@ impl Reads for MemoryReads {
         self.see(|seen| gather(ids, |id| seen.ids.get(&id).map_or(Ok(None), |seq| record(seen, *seq))))
     }
 
-    fn list(&mut self, query: &List) -> Result<Page, QueueError> {
-        self.see(|seen| list::list(seen, query))
+    fn list_on(&mut self, page: &mut Filling) -> Result<bool, QueueError> {
+        self.see(|seen| list::list(seen, page))
     }
 
-    fn select(&mut self, selection: &Selection, ended_by: Wall) -> Result<(Vec<TaskId>, bool), QueueError> {
-        let Some(status) = selection.status else { return Ok((Vec::new(), false)) };
+    fn select_on(&mut self, choosing: &mut Choosing) -> Result<bool, QueueError> {
+        let Some(status) = choosing.selection.status else { return Ok(true) };
         self.see(|seen| {
-            let chosen = |seq: &Seq| seen.ends.get(seq).is_none_or(|(ended, _)| ended.at <= ended_by);
-            let mut ids = lines::of_state(seen, status)
-                .filter(chosen)
-                .filter_map(|seq| seen.tasks.get(&seq))
-                .filter(|row| passes(row, &selection.task_types, selection.session.as_ref(), selection.label.as_ref()))
-                .map(|row| row.spec.id);
-            let first = ids.by_ref().take(selection.limit as usize).collect();
-            Ok((first, ids.next().is_some()))
+            let mut examined = 0;
+            for seq in lines::of_state(seen, status, choosing.after).take(EXAMINED_AT_ONCE) {
+                if let Some(id) = chosen(seen, seq, choosing)
+                    && !choosing.add(id)
+                {
+                    return Ok(true);
+                }
+                choosing.after = seq;
+                examined += 1;
+            }
+            Ok(examined < EXAMINED_AT_ONCE)
         })
     }
 
-    fn types(&mut self) -> Result<Vec<(String, TypeRow)>, QueueError> {
-        Ok(self.see(|seen| seen.types.all().map(|(name, row)| (name.clone(), row.clone())).collect()))
+    fn types(&mut self, behind: Option<&str>, count_max: usize) -> Result<Vec<(String, TypeRow)>, QueueError> {
+        let behind = behind.map(str::to_owned);
+        let first = behind.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(self.see(|seen| {
+            let types = seen.types.from(first).take(count_max);
+            types.map(|(name, row)| (name.clone(), row.clone())).collect()
+        }))
     }
 
     fn oldest_ready(&mut self) -> Result<Option<Elapsed>, QueueError> {
@@ -67,6 +80,17 @@ impl Reads for MemoryReads {
     fn cached(&mut self, key: &str) -> Result<Option<CacheRow>, QueueError> {
         Ok(self.see(|seen| seen.cache.get(key).cloned()))
     }
+}
+
+/// The id of an ended task that passes the filter.
+fn chosen(seen: &Seen<'_>, seq: Seq, choosing: &Choosing) -> Option<TaskId> {
+    let Choosing { selection, ended_by, .. } = choosing;
+    if seen.ends.get(&seq).is_some_and(|(ended, _)| ended.at > *ended_by) {
+        return None;
+    }
+    let row = seen.tasks.get(&seq)?;
+    let passes = passes(row, &selection.task_types, selection.session.as_ref(), selection.label.as_ref());
+    passes.then_some(row.spec.id)
 }
 
 /// Puts a task's rows together; `None` when it is not there.

@@ -130,7 +130,7 @@ impl Rows for MemoryRows {
 
     fn running(&mut self) -> Result<Vec<(Seq, TaskId, Live)>, Fault> {
         Ok(self.see(|seen| {
-            let running = lines::of_state(seen, TaskStatus::Running);
+            let running = lines::of_state(seen, TaskStatus::Running, Seq::MIN);
             running
                 .filter_map(|seq| Some((seq, seen.tasks.get(&seq)?.spec.id, seen.lives.get(&seq)?.clone())))
                 .collect()

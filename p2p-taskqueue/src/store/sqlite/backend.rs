@@ -11,6 +11,7 @@ use super::{
     log::{self, SqliteLog},
     meta::{self, StoreName},
     note::{Note, Noted},
+    readings::Readings,
     reads::SqliteReads,
     repair,
     reserve::Reserve,
@@ -25,6 +26,7 @@ pub(crate) struct SqliteBackend {
     path: PathBuf,
     note: Arc<Note>,
     reserve: Reserve,
+    readings: Readings,
     _ownership: File,
 }
 
@@ -48,6 +50,7 @@ impl SqliteBackend {
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let ownership = take_ownership(path)?;
         repair::finish(path).map_err(io)?;
+        log::rewrite_if_left(path).map_err(io)?;
         schema::prepare(path, schema::Empty::Refuse)?;
         let (name, meta, note, noted) = look(path)?;
         log::lengthen(path).map_err(io)?;
@@ -55,9 +58,14 @@ impl SqliteBackend {
         let note = Arc::new(note);
         let rows = SqliteRows::open(path, name, Arc::clone(&note)).map_err(|error| opening(path, error))?;
         sync_folder(path).map_err(io)?;
-        let (path, reserve) = (path.to_owned(), Reserve::new(path));
-        let backend = Self { path, note, reserve, _ownership: ownership };
+        let (reserve, readings) = (Reserve::new(path), Readings::new(path));
+        let backend = Self { path: path.to_owned(), note, reserve, readings, _ownership: ownership };
         Ok(Opened { backend, rows: Box::new(rows), clean: noted.clean && noted.batch == meta.batch })
+    }
+
+    /// The connections that read the file.
+    pub(super) fn readings(&self) -> Readings {
+        self.readings.clone()
     }
 }
 
@@ -83,11 +91,17 @@ impl Backend for SqliteBackend {
             io::ErrorKind::StorageFull => Fault::Full(error.to_string()),
             _ => Fault::Failed(error.to_string()),
         };
-        // What a failed sync left in memory need not be on the disk, and would not be written again by itself.
-        log::rewrite(&self.path).map_err(failed)?;
-        let name = self.note.name();
-        let rows = SqliteRows::open(&self.path, name, Arc::clone(&self.note))?;
-        Ok(Box::new(rows))
+        self.readings.closed(|| {
+            // What a failed sync left in memory need not be on the disk, and would not be written again by itself.
+            log::rewrite(&self.path).map_err(failed)?;
+            match log::copy_anew(&self.path) {
+                // A full disk stops the copy before any sync; the next one begins anew, for all connections were closed.
+                Ok(()) | Err(Fault::Full(_)) => {}
+                Err(fault) => return Err(fault),
+            }
+            let rows = SqliteRows::open(&self.path, self.note.name(), Arc::clone(&self.note))?;
+            Ok::<Box<dyn Rows>, Fault>(Box::new(rows))
+        })
     }
 
     fn open_log(&self) -> io::Result<Option<Box<dyn Log>>> {
@@ -95,7 +109,8 @@ impl Backend for SqliteBackend {
     }
 
     fn open_reads(&self) -> Result<Box<dyn Reads>, StoreError> {
-        Ok(Box::new(SqliteReads::open(&self.path)?))
+        let reading = self.readings.open().map_err(|error| opening(&self.path, error))?;
+        Ok(Box::new(SqliteReads::new(reading)))
     }
 
     fn spend_reserve(&self) {

@@ -66,5 +66,7 @@ pub(super) fn remove_if_any(path: &Path) -> io::Result<()> {
 const OWNER: &str = "-owner";
 /// SQLite's own name for the log.
 pub(super) const LOG: &str = "-wal";
+/// SQLite's own name for the journal that undoes a change of a file without a log, as one is when it is made.
+pub(super) const JOURNAL: &str = "-journal";
 /// SQLite's own name for the index of the log, which is made anew at each start.
 pub(super) const LOG_INDEX: &str = "-shm";

@@ -8,29 +8,25 @@ use super::{
 use crate::{
     QueueError,
     api::{List, Order},
-    store::{Page, Seq, paging::Filling},
+    store::{
+        Seq,
+        paging::{EXAMINED_AT_ONCE, Filling},
+    },
     task::TaskStatus,
 };
 
-/// Reads a page of records in the order of acceptance.
+/// Reads a piece of a page of records in the order of acceptance; whether the page is done.
 ///
-/// A cursor names the last task of its page, so tasks that come and go meanwhile neither repeat nor hide others. Sparse
-/// filters examine up to [`EXAMINED_MAX`] places, window by window; then the page ends early, perhaps empty, with a
-/// cursor.
-pub(super) fn list(connection: &Connection, query: &List) -> Result<Page, QueueError> {
+/// A cursor names the last task of its page, so tasks that come and go meanwhile neither repeat nor hide others. A filter
+/// that few pass looks at many places, window by window; then the page ends early, perhaps empty, with a cursor.
+pub(super) fn list(connection: &Connection, page: &mut Filling) -> Result<bool, QueueError> {
     let snapshot = connection.unchecked_transaction().map_err(|error| reading(&error))?;
-    let mut page = Filling::new(query);
-    let mut after = page.start()?;
-    let mut examined = 0;
-    while examined < EXAMINED_MAX {
-        let Some(window) = next_window(&snapshot, query, after)? else { return Ok(page.up_to(None)) };
-        if fill(&mut page, &snapshot, query, window)? {
-            return Ok(page.with_more());
-        }
-        examined += window.high.saturating_sub(window.low).saturating_add(1);
-        after = Some(window.last(query.order));
+    let Some(window) = next_window(&snapshot, page.query(), page.after())? else { return Ok(true) };
+    if fill(page, &snapshot, window)? {
+        page.end_with_more();
+        return Ok(true);
     }
-    Ok(page.up_to(after))
+    Ok(page.end_piece(EXAMINED_AT_ONCE, window.last(page.query().order)))
 }
 
 /// Places that are examined by one statement, both ends included.
@@ -50,8 +46,9 @@ impl Window {
 }
 
 /// Adds the matching tasks of a window; whether the page is full and there are more.
-fn fill(page: &mut Filling<'_>, connection: &Connection, query: &List, window: Window) -> Result<bool, QueueError> {
+fn fill(page: &mut Filling, connection: &Connection, window: Window) -> Result<bool, QueueError> {
     let failed = |error: rusqlite::Error| reading(&error);
+    let query = page.query();
     let mut statement = connection.prepare_cached(&page_sql(query)).map_err(failed)?;
     let types = (!query.task_types.is_empty()).then(|| serde_json::json!(query.task_types).to_string());
     let mut rows = statement
@@ -96,7 +93,7 @@ fn next_window(connection: &Connection, query: &List, after: Option<Seq>) -> Res
         }
     };
     let start = first(connection, rows, from, forward)?;
-    Ok(start.map(|start| window(start, WINDOW, forward)))
+    Ok(start.map(|start| window(start, forward)))
 }
 
 /// Where there may be queued tasks: in a block that has ready ones, or where one waits for something.
@@ -114,14 +111,14 @@ fn next_queued(connection: &Connection, from: Seq, forward: bool) -> Result<Opti
             None => return Ok(None),
         },
     };
-    Ok(Some(window(start, line::BLOCK, forward)))
+    Ok(Some(window(start, forward)))
 }
 
-const fn window(start: Seq, length: i64, forward: bool) -> Window {
+const fn window(start: Seq, forward: bool) -> Window {
     if forward {
-        Window { low: start, high: start.saturating_add(length - 1) }
+        Window { low: start, high: start.saturating_add(WINDOW - 1) }
     } else {
-        let low = start.saturating_sub(length - 1);
+        let low = start.saturating_sub(WINDOW - 1);
         Window { low: if low < 0 { 0 } else { low }, high: start }
     }
 }
@@ -165,9 +162,5 @@ const FAILED: &str = "finished f INDEXED BY finished_badly CROSS JOIN task t ON 
 const CANCELLED: &str = "finished f INDEXED BY finished_badly CROSS JOIN task t ON t.seq = f.seq \
      WHERE f.status <> 3 AND f.status = 5";
 
-/// Tasks examined by one statement.
-const WINDOW: i64 = 20_000;
-
-/// Tasks examined for one page: some tenths of a second at the most, so that a reader is soon free and the log can begin
-/// anew.
-const EXAMINED_MAX: i64 = 20 * WINDOW;
+/// Places that one statement examines.
+const WINDOW: i64 = EXAMINED_AT_ONCE.cast_signed() as i64;

@@ -5,13 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
     files::{LOG, companion, private_file},
     note::Note,
+    schema,
 };
-use crate::store::Log;
+use crate::store::{Fault, Log};
 
 /// The write-ahead log, as the one that waits for the disk has it.
 ///
@@ -84,6 +85,32 @@ pub(super) fn rewrite(path: &Path) -> io::Result<()> {
         at += read as u64;
     }
     file.sync_all()
+}
+
+/// Writes a log anew that was not left empty: whoever had the store before may have ended after a failed sync. What is
+/// committed from here on stands behind what is there, and would be lost with it.
+pub(super) fn rewrite_if_left(path: &Path) -> io::Result<()> {
+    let mut header = Vec::new();
+    match File::open(companion(path, LOG)) {
+        Ok(log) => log.take(LOG_HEADER_BYTES as u64).read_to_end(&mut header)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    if header.iter().any(|byte| *byte != 0) { rewrite(path) } else { Ok(()) }
+}
+
+/// Copies all of the log into the database once more, and waits for both.
+///
+/// When the sync of the database fails, the system takes pages of it for written that are not. SQLite keeps the log then,
+/// but the next time it copies only what it has not copied before, and takes the log for done with when that is synced:
+/// what an earlier, partial copy had written would be nowhere. On a connection that has the file to itself it does not know
+/// of earlier copies, so every page is written again. Nobody else may have the file open.
+pub(super) fn copy_anew(path: &Path) -> Result<(), Fault> {
+    let connection = schema::open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+    // A copy by itself would not say that another program has the file.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    if copy(&connection)? { Ok(()) } else { Err(Fault::Busy("the log cannot be copied".to_owned())) }
 }
 
 /// Copies the log into the database whenever it has grown by so much; the file begins anew when all of it is copied and

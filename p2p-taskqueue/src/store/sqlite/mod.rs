@@ -7,7 +7,7 @@
 //! | `rows`, `find` | the connection that writes; finding one task's rows |
 //! | `row` | rows to engine types and back, and how damage is noticed |
 //! | `line`, `timer`, `edge`, `key`, `types`, `cache`, `route`, `meta` | the tables beside those of the tasks |
-//! | `reads`, `list`, `select` | a connection that reads |
+//! | `readings`, `reads`, `list`, `select` | the connections that read |
 //! | `log`, `note` | how commits become durable, and how a lost one is noticed |
 //! | `scrub`, `repair` | looking over a whole store; making a sound one of what is intact |
 //! | `reserve` | room set aside so that a full disk does not stop completions |
@@ -28,6 +28,7 @@ mod log;
 mod meta;
 mod migrate;
 mod note;
+mod readings;
 mod reads;
 mod repair;
 mod reserve;
@@ -44,6 +45,7 @@ mod types;
 pub(crate) use backend::{Opened, SqliteBackend};
 pub use repair::RepairReport;
 pub use scrub::ScrubReport;
+#[cfg(test)]
 pub(crate) use scrub::scrub;
 pub use store::SqliteStore;
 

@@ -1,65 +1,74 @@
-use std::path::Path;
-
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     cache,
-    fault::{damaged, opening, reading, reading_row, task_named},
-    find, line, list, route,
+    fault::{damaged, reading, reading_row, task_named},
+    find, line, list,
+    readings::Reading,
+    route,
     row::RowError,
-    schema, select, types,
+    select, types,
 };
 use crate::{
     PeerId, QueueError,
-    api::{List, Selection},
-    engine::{Elapsed, Lane, Phase, Record, Standing, Wall},
-    store::{CacheRow, Page, Reads, Seq, StoreError, TaskRow, TypeRow, paging::gather},
+    engine::{Elapsed, Lane, Phase, Record, Standing},
+    store::{
+        CacheRow, Reads, Seq, TaskRow, TypeRow,
+        paging::{Choosing, Filling, gather},
+    },
     task::{Json, TaskId},
 };
 
 /// A connection that only reads.
 #[derive(Debug)]
-pub(super) struct SqliteReads {
-    connection: Connection,
-}
+pub(super) struct SqliteReads(Reading);
 
 impl SqliteReads {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let connection = schema::open_reader(path).map_err(|error| opening(path, error))?;
-        Ok(Self { connection })
+    pub(super) const fn new(reading: Reading) -> Self {
+        Self(reading)
+    }
+
+    pub(super) fn with<T>(&self, read: impl FnOnce(&mut Connection) -> Result<T, QueueError>) -> Result<T, QueueError> {
+        self.0.with(read).map_err(|error| reading(&error))?
     }
 }
 
 impl Reads for SqliteReads {
     fn get(&mut self, ids: &[TaskId]) -> Result<Vec<Option<Record>>, QueueError> {
-        let snapshot = self.connection.unchecked_transaction().map_err(|error| reading(&error))?;
-        gather(ids, |id| get_one(&snapshot, id))
+        self.with(|connection| {
+            let snapshot = connection.unchecked_transaction().map_err(|error| reading(&error))?;
+            gather(ids, |id| get_one(&snapshot, id))
+        })
     }
 
-    fn list(&mut self, query: &List) -> Result<Page, QueueError> {
-        list::list(&self.connection, query)
+    fn list_on(&mut self, page: &mut Filling) -> Result<bool, QueueError> {
+        self.with(|connection| list::list(connection, page))
     }
 
-    fn select(&mut self, selection: &Selection, ended_by: Wall) -> Result<(Vec<TaskId>, bool), QueueError> {
-        select::select(&self.connection, selection, ended_by)
+    fn select_on(&mut self, choosing: &mut Choosing) -> Result<bool, QueueError> {
+        self.with(|connection| select::select(connection, choosing))
     }
 
-    fn types(&mut self) -> Result<Vec<(String, TypeRow)>, QueueError> {
-        types::all(&self.connection).map_err(|error| reading_row("the count of a task type", &error))
+    fn types(&mut self, behind: Option<&str>, count_max: usize) -> Result<Vec<(String, TypeRow)>, QueueError> {
+        let failed = |error| reading_row("the count of a task type", &error);
+        self.with(|connection| types::some(connection, behind, count_max).map_err(failed))
     }
 
     fn oldest_ready(&mut self) -> Result<Option<Elapsed>, QueueError> {
-        let snapshot = self.connection.unchecked_transaction().map_err(|error| reading(&error))?;
-        line::oldest_ready(&snapshot).map_err(|error| reading(&error))
+        self.with(|connection| {
+            let snapshot = connection.unchecked_transaction().map_err(|error| reading(&error))?;
+            line::oldest_ready(&snapshot).map_err(|error| reading(&error))
+        })
     }
 
     fn route(&mut self, task: TaskId) -> Result<Option<PeerId>, QueueError> {
-        route::find(&self.connection, task)
-            .map_err(|error| reading_row(&format!("the note of who keeps task {task}"), &error))
+        let failed = |error| reading_row(&format!("the note of who keeps task {task}"), &error);
+        self.with(|connection| route::find(connection, task).map_err(failed))
     }
 
     fn cached(&mut self, key: &str) -> Result<Option<CacheRow>, QueueError> {
-        cache::find(&self.connection, key).map_err(|error| reading_row(&format!("the cached value of {key:?}"), &error))
+        let failed = |error| reading_row(&format!("the cached value of {key:?}"), &error);
+        self.with(|connection| cache::find(connection, key).map_err(failed))
     }
 }
 

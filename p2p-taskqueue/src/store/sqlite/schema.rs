@@ -1,8 +1,12 @@
-use std::{io::Read, path::Path, time::Duration};
+use std::{fs::File, io::Read, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{fault::opening, files::private_file, log, migrate, note};
+use super::{
+    fault::opening,
+    files::{JOURNAL, companion, private_file},
+    log, migrate, note,
+};
 use crate::store::StoreError;
 
 /// The tables of schema version 4. What a version adds stands last, so that a migrated table is the same as a new one.
@@ -107,9 +111,13 @@ pub(super) enum Empty {
 /// Makes sure that the file is a store of this version, with every table: makes it, or migrates it.
 pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
+    drop(private_file(path).map_err(io)?);
+    if companion(path, JOURNAL).exists() {
+        undo(path);
+    }
     {
         let mut header = Vec::new();
-        let file = private_file(path).map_err(io)?;
+        let file = File::open(path).map_err(io)?;
         file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut header).map_err(io)?;
         if !header.is_empty() && header != SQLITE_MAGIC {
             return Err(StoreError::NotAStore { path: path.to_owned() });
@@ -131,6 +139,16 @@ pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
             migrate::migrate(&connection, found).map_err(failed)
         }
         _ => Err(StoreError::NotAStore { path: path.to_owned() }),
+    }
+}
+
+/// Lets SQLite undo what a power cut interrupted while the file was made: until then its first page may be torn, and the file
+/// not look like a database.
+fn undo(path: &Path) {
+    let read = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|connection| versions(&connection));
+    if let Err(error) = read {
+        // What it is shows when it is opened.
+        tracing::debug!(%error, path = %path.display(), "a file with a journal cannot be read");
     }
 }
 

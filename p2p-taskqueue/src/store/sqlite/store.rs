@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Opened, RepairReport, ScrubReport, SqliteBackend, repair, scrub};
+use super::{Opened, RepairReport, ScrubReport, SqliteBackend, readings::Readings, repair, scrub::look_over};
 use crate::{
     Caller, PeerId, QueueError, Request, Response, TaskId, TaskQueue,
     api::StoreStatus,
@@ -40,8 +40,9 @@ impl SqliteStore {
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let Opened { backend, rows, clean } = SqliteBackend::open(path)?;
         let durability = options.durability;
+        let readings = backend.readings();
         let core = Core::start(Box::new(backend), rows, options, durability)?;
-        let scrub = if clean { None } else { Some(Scrub::start(path).map_err(StoreError::Threads)?) };
+        let scrub = if clean { None } else { Some(Scrub::start(path, readings).map_err(StoreError::Threads)?) };
         Ok(Self { core, path: path.to_owned(), scrub })
     }
 
@@ -87,18 +88,32 @@ struct Scrub {
 }
 
 impl Scrub {
-    fn start(path: &Path) -> std::io::Result<Self> {
+    fn start(path: &Path, readings: Readings) -> std::io::Result<Self> {
         let (stop, report) = (Arc::default(), Arc::new(OnceLock::new()));
         let (path, stopped, found) = (path.to_owned(), Arc::clone(&stop), Arc::clone(&report));
-        let thread =
-            thread::Builder::new().name("store-scrub".to_owned()).spawn(move || match scrub(&path, &stopped) {
+        let thread = thread::Builder::new().name("store-scrub".to_owned()).spawn(move || {
+            match Self::run(&readings, &stopped) {
                 Ok(report) => {
                     tell(&path, &report);
                     drop(found.set(report));
                 }
                 Err(error) => tracing::error!(%error, "the store could not be looked over"),
-            })?;
+            }
+        })?;
         Ok(Self { stop, report, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn run(readings: &Readings, stop: &Arc<AtomicBool>) -> rusqlite::Result<ScrubReport> {
+        loop {
+            let (stop, others) = (Arc::clone(stop), readings.clone());
+            let told = Arc::clone(&stop);
+            let stopped = move || told.load(Ordering::Relaxed) || others.are_closing();
+            let report = readings.open()?.with(|connection| look_over(connection, stopped))??;
+            if report.completed || stop.load(Ordering::Relaxed) {
+                return Ok(report);
+            }
+            // All connections had to be closed: it begins anew.
+        }
     }
 
     fn end(&self) {

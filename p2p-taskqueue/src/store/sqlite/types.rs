@@ -1,12 +1,30 @@
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, Rows};
 
 use super::row::{Checksum, Columns, RowError};
 use crate::store::TypeRow;
 
 /// The numbers and settings of all types, by name.
 pub(super) fn all(connection: &Connection) -> Result<Vec<(String, TypeRow)>, RowError> {
-    let mut statement = connection.prepare_cached("SELECT * FROM type ORDER BY name")?;
-    let mut rows = statement.query([])?;
+    take(connection.prepare_cached("SELECT * FROM type ORDER BY name")?.query([])?)
+}
+
+/// Those of the first types, or of the ones behind a name.
+pub(super) fn some(
+    connection: &Connection,
+    behind: Option<&str>,
+    count_max: usize,
+) -> Result<Vec<(String, TypeRow)>, RowError> {
+    let count_max = count_max.cast_signed();
+    match behind {
+        None => take(connection.prepare_cached("SELECT * FROM type ORDER BY name LIMIT ?")?.query([count_max])?),
+        Some(name) => {
+            let mut behind = connection.prepare_cached("SELECT * FROM type WHERE name>? ORDER BY name LIMIT ?")?;
+            take(behind.query((name, count_max))?)
+        }
+    }
+}
+
+fn take(mut rows: Rows<'_>) -> Result<Vec<(String, TypeRow)>, RowError> {
     let mut types = Vec::new();
     while let Some(row) = rows.next()? {
         types.push(read(row)?);

@@ -61,12 +61,13 @@ impl RepairReport {
 /// refuses. The file is then as it was.
 pub(crate) fn repair(path: &Path) -> Result<RepairReport, StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
-    let failed = |error| opening(path, error);
+    let failed = |error| beyond(path, true, opening(path, error));
     let _ownership = take_ownership(path)?;
     finish(path).map_err(io)?;
     // The last batch that is known to have been on stable storage.
-    let noted = note::batch_of_any(path).map_err(io)?.unwrap_or(0);
-    schema::prepare(path, schema::Empty::Accept)?;
+    let noted = note::batch_of_any(path).map_err(io)?;
+    schema::prepare(path, schema::Empty::Accept).map_err(|error| beyond(path, noted.is_some(), error))?;
+    let noted = noted.unwrap_or(0);
     let mut report = RepairReport::default();
     let old = soundest(path, &mut report).map_err(failed)?;
     let numbers = read_numbers(&old, &mut report).map_err(failed)?;
@@ -84,6 +85,16 @@ pub(crate) fn repair(path: &Path) -> Result<RepairReport, StoreError> {
     made?;
     report.kept_at = switch::switch(path, &making).map_err(io)?;
     Ok(report)
+}
+
+/// What an error of opening the file means for somebody who repairs it. `is_store`: it was one, whatever it looks like now.
+fn beyond(path: &Path, is_store: bool, error: StoreError) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        StoreError::Damaged { source, .. } => StoreError::BeyondRepair { path, source: Some(source) },
+        StoreError::NotAStore { .. } if is_store => StoreError::BeyondRepair { path, source: None },
+        error => error,
+    }
 }
 
 /// Makes the new file.

@@ -15,14 +15,14 @@ use super::{
 ///
 /// The old log must be gone before the new file is there, or SQLite would take it for the new file's. So the new file
 /// first gets a name that says that it is complete: from then on [`finish`] does the rest, whenever it was interrupted.
+/// Nothing of the old store is removed before the copy of it is on the disk.
 pub(super) fn switch(path: &Path, new: &Path) -> io::Result<PathBuf> {
     let kept = free_name(path);
-    fs::copy(path, &kept)?;
+    copy(path, &kept)?;
     let log = companion(path, LOG);
     if log.exists() {
-        fs::copy(&log, companion(&kept, LOG))?;
+        copy(&log, &companion(&kept, LOG))?;
     }
-    fs::File::open(&kept)?.sync_all()?;
     fs::File::open(new)?.sync_all()?;
     sync_folder(path)?;
     fs::rename(new, companion(path, COMPLETE))?;
@@ -32,17 +32,28 @@ pub(super) fn switch(path: &Path, new: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
+/// Copies a file, to the disk.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    fs::File::open(to)?.sync_all()
+}
+
 /// Ends a switch that was interrupted, if there was one. Nobody may have the store open.
+///
+/// The note goes last: it is another store's for the new file, but if a file system loses the new name, the old file must
+/// not look whole without its log.
 pub(in super::super) fn finish(path: &Path) -> io::Result<()> {
     let complete = companion(path, COMPLETE);
     if !complete.exists() {
         return Ok(());
     }
-    for name in [LOG, LOG_INDEX, NOTE] {
+    for name in [LOG, LOG_INDEX] {
         remove_if_any(&companion(path, name))?;
     }
     sync_folder(path)?;
     fs::rename(&complete, path)?;
+    sync_folder(path)?;
+    remove_if_any(&companion(path, NOTE))?;
     sync_folder(path)
 }
 

@@ -3,6 +3,7 @@
 mod tables;
 mod tasks;
 
+#[cfg(test)]
 use std::{
     path::Path,
     sync::{
@@ -13,7 +14,10 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{fault::opening, meta, row::RowError, schema};
+#[cfg(test)]
+use super::{fault::opening, schema};
+use super::{meta, row::RowError};
+#[cfg(test)]
 use crate::store::StoreError;
 
 /// What a look over a whole store found.
@@ -38,19 +42,28 @@ impl ScrubReport {
     }
 }
 
-/// Looks over the store in this file, on a connection of its own that only reads, until it is done or `stop` is set: the
-/// file's structure, every row's checksum, and whether every task stands where its rows say and every entry has its task.
-/// Others may read and write meanwhile.
+/// Looks over the store behind this connection, which only reads, until it is done or `stopped` says so: the file's
+/// structure, every row's checksum, and whether every task stands where its rows say and every entry has its task. Others
+/// may read and write meanwhile.
 ///
 /// # Errors
 ///
-/// [`StoreError`] when the file cannot be opened. What is wrong inside is in the report.
+/// SQLite's, when it cannot be stopped. What is wrong in the store is in the report.
+pub(super) fn look_over(
+    connection: &mut Connection,
+    stopped: impl FnMut() -> bool + Send + 'static,
+) -> rusqlite::Result<ScrubReport> {
+    connection.progress_handler(STEPS_PER_LOOK, Some(stopped))?;
+    Ok(Scrub { connection, report: ScrubReport::default() }.run())
+}
+
+/// Looks over the store in this file on a connection of its own.
+#[cfg(test)]
 pub(crate) fn scrub(path: &Path, stop: &Arc<AtomicBool>) -> Result<ScrubReport, StoreError> {
-    let mut connection = schema::open_reader(path).map_err(|error| opening(path, error))?;
     let stop = Arc::clone(stop);
-    let stopped = move || stop.load(Ordering::Relaxed);
-    connection.progress_handler(STEPS_PER_LOOK, Some(stopped)).map_err(|error| opening(path, error))?;
-    Ok(Scrub { connection: &connection, report: ScrubReport::default() }.run())
+    let report = schema::open_reader(path)
+        .and_then(|mut connection| look_over(&mut connection, move || stop.load(Ordering::Relaxed)));
+    report.map_err(|error| opening(path, error))
 }
 
 struct Scrub<'a> {

@@ -41,6 +41,27 @@ fn a_page_of_zeros_is_told_or_does_no_harm() -> TestResult {
     })
 }
 
+#[test]
+fn a_repair_that_cannot_read_the_file_says_what_else_to_do() -> TestResult {
+    let pages: [(usize, &[u8]); 3] = [(0, &[0; 4096]), (100, &[0xff; 8]), (18, &[9, 9])];
+    for (at, bytes) in pages {
+        let killed = tempfile::tempdir()?;
+        kill(killed.path(), LogAs::Copied)?;
+        let path = killed.path().join(STORE);
+        // Without the log, which has the page once more.
+        fs::remove_file(with(killed.path(), "-wal"))?;
+        let mut damaged = fs::read(&path)?;
+        damaged[at..at + bytes.len()].copy_from_slice(bytes);
+        fs::write(&path, &damaged)?;
+        let error = repair::repair(&path).unwrap_err();
+        assert!(matches!(error, StoreError::BeyondRepair { .. }), "{at}: {error:?}");
+        let told = error.to_string();
+        assert!(told.contains("restore a backup") && !told.contains("taskmesh repair"), "{told}");
+        assert_eq!(fs::read(&path)?, damaged, "the file is as it was");
+    }
+    Ok(())
+}
+
 /// Damages each file of a killed store at many places and looks at what comes out.
 fn trials(damage: fn(&mut Vec<u8>, usize)) -> TestResult {
     for log in [LogAs::Whole, LogAs::Copied, LogAs::Anew] {
@@ -169,7 +190,11 @@ fn repaired(path: &Path, expected: &BTreeMap<TaskId, Record>) -> TestResult {
     let report = match repair::repair(path) {
         Ok(report) => report,
         // Not even the list of tables can be read: that is said, and the file is untouched.
-        Err(StoreError::NotAStore { .. } | StoreError::Damaged { .. } | StoreError::Sqlite { .. }) => return Ok(()),
+        Err(error @ (StoreError::BeyondRepair { .. } | StoreError::Sqlite { .. })) => {
+            // Whoever repairs is not told to repair.
+            assert!(!error.to_string().contains("taskmesh repair"), "{error}");
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     };
     let opened = SqliteBackend::open(path)?;

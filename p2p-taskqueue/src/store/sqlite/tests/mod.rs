@@ -3,6 +3,8 @@
 mod alike;
 mod damage;
 mod files;
+mod pieces;
+mod power;
 mod sample;
 mod versions;
 mod whole;

@@ -66,7 +66,7 @@ fn the_start_message_has_a_call_that_works() -> Result<()> {
     assert!(message.contains("mcpServers") && message.contains("taskmesh invite"), "{message}");
 
     if Command::new("curl").arg("--version").output().is_err() {
-        println!("skipped: there is no curl to run the printed line with");
+        skipped("there is no curl to run the printed line with");
         return Ok(());
     }
     let line = message.lines().find(|line| line.contains("curl")).context("no curl line")?;

@@ -14,7 +14,7 @@ mod handler;
 mod pool;
 mod renewals;
 
-pub use command::{CommandHandler, ParseCommandError};
+pub use command::{CommandHandler, ParseCommandError, SUPERVISE, supervise};
 pub use contact::{AskError, Contact, Source};
 pub use handler::{Handler, Outcome};
 pub use pool::{Worker, WorkerConfig};

@@ -12,7 +12,7 @@ use super::Core;
 use crate::{
     Caller, PeerId, QueueError, TaskQueueExt,
     api::{Durability, ErrorCode, GetMany, List, Purge, Purged, Selection, StatsQuery, Submit},
-    engine::{Elapsed, Ended, Record},
+    engine::{Elapsed, Ended, Record, Wall},
     store::{
         StoreError, StoreOptions,
         backend::{Backend, CacheRow, Fault, Log, Reads, Rows, Seq, TypeRow},

@@ -2,8 +2,12 @@ use std::sync::Arc;
 
 use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
 
-use super::*;
-use crate::{PeerId, api::Submit, testing::task};
+use super::{talk::ERROR_TAIL_BYTES, *};
+use crate::{
+    PeerId,
+    api::Submit,
+    testing::{DEADLINE, task},
+};
 
 const SOURCE: Source = Source { owner: None, lease: Duration::from_millis(1500) };
 
@@ -76,7 +80,7 @@ fn a_command_that_reads_nothing_is_no_failure() {
 fn a_stop_ends_the_command_and_what_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     // The grandchild ignores SIGTERM and holds the pipe open; the pipe ends when it has been killed.
     let script = format!("sh -c \"(trap '' TERM; exec 9>{0}; echo up >&9; sleep 1000) & sleep 1000\"", pipe.display());
     let (sender, contact, _told) = Contact::new(SOURCE);
@@ -112,4 +116,79 @@ fn the_environment_says_what_the_command_works_on() {
     ];
     let outcome = thread.bridge().run_in_p2p_blocking(async move { handler.run(&task, contact).await }).unwrap();
     assert_eq!(outcome, Outcome::Done(Json::from_text(&expected.join(" "))));
+}
+
+/// Named pipes. What a command leaves behind holds one open, so that its end is the end of all of that; on the other the
+/// command waits for it.
+struct Leash {
+    folder: tempfile::TempDir,
+}
+
+impl Leash {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["held", "ready"] {
+            assert!(Command::new("mkfifo").arg(folder.path().join(name)).status().unwrap().success());
+        }
+        Self { folder }
+    }
+
+    /// A script that leaves `background` behind, with the pipe as 9, when that has said that it is up.
+    fn script(&self, background: &str, then: &str) -> String {
+        let folder = self.folder.path().display();
+        format!("sh -c \"exec 9>{folder}/held; ({background}) & read up <{folder}/ready; {then}\"")
+    }
+
+    fn is_up(&self) -> String {
+        format!("echo up >{}/ready", self.folder.path().display())
+    }
+
+    /// Runs a command line; answers with what was said on the pipe until all had closed it.
+    fn hold(&self, line: &str) -> (Outcome, String) {
+        let (held, line) = (self.folder.path().join("held"), line.to_owned());
+        let (send, said) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || send.send(std::fs::read_to_string(held).unwrap()));
+        let outcome = in_time(move || run(&line, "null"));
+        (outcome, said.recv_timeout(DEADLINE).unwrap())
+    }
+}
+
+/// Does something that must not take for ever.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (send, done) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || send.send(work()));
+    done.recv_timeout(DEADLINE).expect("it is waited for something that does not end")
+}
+
+#[test]
+fn what_a_command_leaves_behind_keeps_nobody_and_is_ended() {
+    let leash = Leash::new();
+    let background = format!("trap 'echo asked >&9; exit' TERM; {}; while :; do sleep 0.01; done", leash.is_up());
+    let (outcome, said) = leash.hold(&leash.script(&background, "echo done"));
+    assert_eq!((outcome, said.as_str()), (done(r#""done""#), "asked\n"));
+}
+
+#[test]
+fn what_a_failed_command_leaves_behind_is_ended_also_when_it_does_not_want_to() {
+    let leash = Leash::new();
+    let background = format!("trap '' TERM; {}; exec sleep 1000", leash.is_up());
+    let (outcome, said) = leash.hold(&leash.script(&background, "echo why >&2; exit 4"));
+    let Outcome::Failed { error, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(error.ends_with("exited with code 4: why") && said.is_empty(), "{error}");
+}
+
+#[test]
+fn all_that_a_command_wrote_counts_whatever_it_left_behind() {
+    let line = "sh -c \"sleep 1000 & yes x | head -c 1000000 | tr -d '\\n'\"";
+    assert_eq!(in_time(move || run(line, "null")), Outcome::Done(Json::from_text(&"x".repeat(500_000))));
+}
+
+#[test]
+fn what_has_left_the_group_keeps_nobody() {
+    let leash = Leash::new();
+    // It holds the command's pipes as long as the test lets it live.
+    let held = leash.folder.path().join("held");
+    let line = format!("sh -c 'setsid sh -c \"read line <{}\" & echo done'", held.display());
+    assert_eq!(in_time(move || run(&line, "null")), done(r#""done""#));
+    in_time(move || std::fs::write(held, "end\n").unwrap());
 }

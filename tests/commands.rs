@@ -120,7 +120,7 @@ fn what_a_command_leaves_behind_ends_before_its_answer() -> Result<()> {
 
 #[test]
 fn one_command_after_the_other_is_supervised_by_the_same_process() -> Result<()> {
-    let node = node("echo $PPID; sleep 1000 & [ $(cat) != fail ]")?;
+    let node = node("echo $PPID; sleep 60 & [ $(cat) != fail ]")?;
     let run = |text: &str| node.run(&["submit", "family", "--text", text, "--max-attempts", "1", "--wait"]);
     let first = run("first")?.stdout;
     ensure!(first.trim().parse::<i32>().is_ok_and(|supervisor| supervisor != 1), "{first}");

@@ -22,7 +22,7 @@ impl Line {
     fn start() -> Result<Self> {
         let (marks, begun) = (tempfile::tempdir()?, Gate::new()?);
         let mark = format!("echo run >> {}/$TASKMESH_TASK_ID", marks.path().display());
-        // Its run outlives the node that is killed, but not for long.
+        // Its run ends with the node that is killed.
         let held = format!(
             "held=sh -c '{mark}; if [ -e {first} ]; then echo second run; \
              else touch {first}; echo > {begun}; exec sleep 60; fi'",

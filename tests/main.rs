@@ -3,6 +3,7 @@
 mod asking;
 mod cli;
 mod clients;
+mod commands;
 mod crash;
 mod daemon;
 mod demo;

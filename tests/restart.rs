@@ -104,8 +104,7 @@ fn a_wait_that_is_cut_off_names_the_task() -> Result<()> {
     let code = answer["error"]["code"].as_str();
     assert!(matches!(code, Some("interrupted" | "unreachable")), "{answer}");
     assert!(answer["error"]["message"].as_str().is_some_and(|message| message.contains("taskmesh wait ")), "{answer}");
-    // The command has outlived its node, which was not asked to stop.
-    go.write("done")
+    Ok(())
 }
 
 /// The worker is in the middle of the task when its owner is killed: the result waits for the owner to come back.

@@ -16,6 +16,7 @@ mod patient;
 mod payload;
 mod program;
 mod rpc;
+mod supervisor;
 mod telemetry;
 mod token_file;
 

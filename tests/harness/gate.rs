@@ -36,6 +36,12 @@ impl Gate {
         within_deadline(move || fs::read(path).map(drop))
     }
 
+    /// Waits until all that had opened the pipe to write have closed it; what they have written.
+    pub(crate) fn read_to_end(&self) -> Result<String> {
+        let path = self.path.clone();
+        within_deadline(move || fs::read_to_string(path))
+    }
+
     /// Waits until the command reads from the pipe and gives it this text.
     pub(crate) fn write(&self, text: &'static str) -> Result<()> {
         let path = self.path.clone();
@@ -43,7 +49,7 @@ impl Gate {
     }
 }
 
-fn within_deadline(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<()> {
+fn within_deadline<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
     let (send, done) = sync_channel(1);
     thread::spawn(move || send.send(work()).ok());
     Ok(done.recv_timeout(DEADLINE).context("the command did not come to the gate in time")??)

@@ -16,6 +16,7 @@ use crate::{
     data_dir::DataDir,
     failure::Failure,
     rpc::RpcAddress,
+    supervisor,
 };
 
 /// The usual port, on loopback: nothing is open to others unless asked for.
@@ -100,10 +101,14 @@ impl NodeSettings {
         let process = std::process::id();
         // A command may change its folder.
         let data_dir = std::path::absolute(self.data_dir.path()).context("the data folder has no path")?;
+        let supervisor = supervisor::program();
         let configure = |(index, worker): (usize, &WorkerSpec)| {
             let handler = CommandHandler::parse(&worker.command, Arc::clone(runtime))
                 .map_err(|error| Failure::argument("--worker", format!("{:?}: {error}", worker.command)))?;
-            let handler = handler.with_env("TASKMESH_DATA_DIR", &data_dir);
+            let mut handler = handler.with_env("TASKMESH_DATA_DIR", &data_dir);
+            if let Some(supervisor) = &supervisor {
+                handler = handler.supervised_by(supervisor);
+            }
             let id = format!("{}-{process}-{index}", worker.task_type);
             let config = WorkerConfig::new(id, worker.task_type.clone(), Arc::new(handler));
             Ok(WorkerConfig { labels: self.labels.clone(), session: self.session.clone(), ..config })

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
-use crate::harness::{Answered, DEADLINE, Node, taskmesh, taskmesh_command};
+use crate::harness::{Answered, DEADLINE, Node, skipped, taskmesh, taskmesh_command};
 
 fn serve(folder: &std::path::Path, arguments: &[&str]) -> Result<Answered> {
     let usual = ["serve", "--json", "--http", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"];
@@ -66,7 +66,7 @@ fn the_start_message_has_a_call_that_works() -> Result<()> {
     assert!(message.contains("mcpServers") && message.contains("taskmesh invite"), "{message}");
 
     if Command::new("curl").arg("--version").output().is_err() {
-        println!("skipped: there is no curl to run the printed line with");
+        skipped("there is no curl to run the printed line with");
         return Ok(());
     }
     let line = message.lines().find(|line| line.contains("curl")).context("no curl line")?;

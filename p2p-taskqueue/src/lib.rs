@@ -22,6 +22,8 @@ pub mod engine;
 mod heartbeat;
 mod identity;
 pub mod node;
+#[cfg(test)]
+mod skipped;
 pub mod store;
 pub mod task;
 #[cfg(test)]

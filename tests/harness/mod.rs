@@ -11,6 +11,8 @@ mod node;
 mod process;
 mod queue_process;
 mod request;
+#[path = "../../p2p-taskqueue/src/skipped.rs"]
+mod skipped;
 mod small_disk;
 mod strace;
 
@@ -25,6 +27,7 @@ pub(crate) use node::Node;
 pub(crate) use process::Process;
 pub(crate) use queue_process::QueueProcess;
 pub(crate) use request::{Era, ID, Request};
+pub(crate) use skipped::skipped;
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
 
@@ -34,12 +37,6 @@ use serde_json::Value;
 
 /// How long anything may take that takes milliseconds on an idle machine. Two cores of a busy one are slower.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Says why a test cannot be made here.
-#[expect(clippy::print_stderr, reason = "for a person who reads the tests' output")]
-pub(crate) fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}
 
 /// The text of the main job: a real one, of this repository.
 pub(crate) const LICENCE: &str = include_str!("../../LICENSE-APACHE");

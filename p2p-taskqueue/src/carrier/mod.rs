@@ -1,5 +1,6 @@
 //! The carriers: the implementations of [`TaskQueue`](crate::TaskQueue), one per file.
 
+mod at_once;
 mod bridged;
 mod connector;
 mod daemon;
@@ -17,6 +18,7 @@ mod targeted;
 mod timeout;
 mod waits;
 
+pub use at_once::AtOnceQueue;
 pub use bridged::BridgedQueue;
 pub use connector::{Connection, Connector, Duplex};
 pub use daemon::DaemonQueue;

@@ -4,11 +4,11 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use futures::future::join_all;
-use p2p_taskqueue::{TaskQueue, serve_local_until};
+use p2p_taskqueue::{TaskQueue, carrier::AtOnceQueue, serve_local_until};
 use runtime_bridge::{JobHandle, Runtime, RuntimeExt as _};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::{compat::TokioAsyncReadCompatExt as _, sync::CancellationToken};
@@ -124,10 +124,10 @@ struct Door {
 
 impl Door {
     async fn accept(self, listener: Listener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Places::default();
         let mut sessions: Vec<JobHandle<()>> = Vec::new();
         let next = async || {
-            let place = Arc::clone(&places).acquire_owned().await;
+            let place = places.take().await;
             (place, listener.accept().await)
         };
         loop {
@@ -138,7 +138,8 @@ impl Door {
             sessions.retain(|session| !session.is_finished());
             match client {
                 Ok(client) => {
-                    let serve = self.clone().serve(client);
+                    let door = if place.may_wait { self.clone() } else { self.clone().without_waits() };
+                    let serve = door.serve(client);
                     sessions.push(self.runtime.spawn(async move {
                         serve.await;
                         drop(place);
@@ -152,6 +153,12 @@ impl Door {
         }
         drop(listener);
         join_all(sessions).await;
+    }
+
+    /// The same for clients whose waits there is no room for.
+    fn without_waits(self) -> Self {
+        let queue = AtOnceQueue::new(self.queue, CONNECTIONS_MAX, "connections of this machine's programs");
+        Self { queue: Arc::new(queue), ..self }
     }
 
     async fn serve(self, client: Client) {
@@ -173,8 +180,121 @@ impl Door {
     }
 }
 
+/// Room for connections. Those that wait for hours must not keep out one that asks something and goes, so some places are
+/// for such only.
+#[derive(Debug)]
+struct Places {
+    any: Arc<Semaphore>,
+    at_once: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { any: places(CONNECTIONS_MAX), at_once: places(CONNECTIONS_AT_ONCE) }
+    }
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+struct Place {
+    may_wait: bool,
+    /// None when the server ends.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Places {
+    /// Takes a place where a client may wait, if there is one left.
+    async fn take(&self) -> Place {
+        tokio::select! {
+            biased;
+            permit = Arc::clone(&self.any).acquire_owned() => Place { may_wait: true, _permit: permit.ok() },
+            permit = Arc::clone(&self.at_once).acquire_owned() => Place { may_wait: false, _permit: permit.ok() },
+        }
+    }
+}
+
 /// This machine's own commands and programs; each holds two file descriptors.
 const CONNECTIONS_MAX: usize = 256;
 
+/// Commands that are answered at once take milliseconds each, so a few places serve many.
+const CONNECTIONS_AT_ONCE: usize = 32;
+
 /// Out of file descriptors: some will be free in a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures::future::pending;
+    use p2p_taskqueue::{
+        Caller, ErrorCode, QueueError, Request, Response, TaskId, TaskQueueExt as _,
+        api::{Resume, Resumed, Wait},
+        carrier::DaemonQueue,
+    };
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+    use super::*;
+    use crate::rpc::UnixConnector;
+
+    /// Tells of each wait, which has no end; answers the rest.
+    #[derive(Debug)]
+    struct Endless(UnboundedSender<()>);
+
+    #[async_trait]
+    impl TaskQueue for Endless {
+        async fn call(&self, _caller: &Caller, request: Request) -> Result<Response, QueueError> {
+            match request {
+                Request::Wait(_) => {
+                    let _gone = self.0.send(());
+                    pending().await
+                }
+                _ => Ok(Response::Resumed(Resumed { queued: 0, running: 0 })),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_that_wait_keep_nobody_out_who_asks_at_once() {
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime_bridge::TokioRuntime::new(tokio::runtime::Handle::current()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rpc.sock");
+        let (tell, mut waits) = unbounded_channel();
+        let queue: Arc<dyn TaskQueue> = Arc::new(Endless(tell));
+        let server = RpcServer::bind(&[RpcAddress::Unix(path.clone())], None, &queue, &runtime).await.unwrap();
+        let client = || {
+            let connector = UnixConnector { path: path.clone(), hint: String::new() };
+            DaemonQueue::new(Arc::new(connector), Arc::clone(&runtime))
+        };
+        let wait = || Wait::one(TaskId::from_bytes([1; 16]), 600.0);
+        let soon = Duration::from_secs(30);
+        let mut waiting = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            let client = client();
+            waiting.push(tokio::spawn(async move { client.wait(&Caller::Local, wait()).await }));
+            timeout(soon, waits.recv()).await.expect("the wait has begun");
+        }
+        for _ in 0..2 * CONNECTIONS_AT_ONCE {
+            let resumed = timeout(soon, client().resume(&Caller::Local, Resume { task_types: Vec::new() })).await;
+            assert!(resumed.expect("an answer in time").is_ok());
+        }
+        let refused = timeout(soon, client().wait(&Caller::Local, wait())).await.expect("an answer in time");
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Overloaded);
+        // A client that goes leaves its place to one that waits.
+        waiting.pop().expect("one of them").abort();
+        let mut again = None;
+        while again.is_none() {
+            let client = client();
+            let next = tokio::spawn(async move { client.wait(&Caller::Local, wait()).await });
+            again = timeout(soon, async {
+                tokio::select! {
+                    begun = waits.recv() => begun,
+                    _ = next => None,
+                }
+            })
+            .await
+            .expect("in time");
+        }
+        drop(server);
+    }
+}

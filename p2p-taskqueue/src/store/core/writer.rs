@@ -341,7 +341,11 @@ impl Writer {
         let noted = Meta { batch, clocks: Some(self.opened.timeline.clocks(now)), ..self.memory.meta };
         match rows.begin().and_then(|()| rows.save_meta(&noted)).and_then(|()| rows.commit()) {
             Ok(()) => self.memory.meta = noted,
-            Err(fault) => tracing::warn!(%fault, "the store does not know when it was closed"),
+            Err(fault) => {
+                tracing::warn!(%fault, "the store does not know when it was closed");
+                // Whatever it left open.
+                let _ = rows.rollback();
+            }
         }
     }
 

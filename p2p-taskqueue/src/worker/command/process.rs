@@ -210,7 +210,11 @@ impl Supervised {
             Ok(()) => self.idle.put(self.supervisor),
             Err(error) => {
                 tracing::warn!(%error, "a command's supervisor could not end everything");
-                signal(self.group, Signal::KILL);
+                let until = runtime.now() + KILL_WAIT;
+                // The next attempt must not begin beside one that is still dying.
+                while signal(self.group, Signal::KILL) && runtime.now() < until {
+                    runtime.sleep_until(runtime.now() + LOOK_AGAIN).await;
+                }
             }
         }
     }

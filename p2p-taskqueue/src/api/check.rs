@@ -92,3 +92,19 @@ pub(super) fn seconds(field: &str, value: Option<f64>, range: RangeInclusive<f64
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Claim, List, Submit};
+
+    #[test]
+    fn a_list_may_name_an_entry_twice() {
+        let twice = || vec!["gpu".to_owned(), "ssd".to_owned(), "gpu".to_owned()];
+        let claim = Claim { supported_task_types: twice(), labels: twice(), ..Claim::new("w") };
+        let submit = Submit { labels: twice(), requires: twice(), ..Submit::new("a", Json::null()) };
+        let list = List { task_types: twice(), ..List::default() };
+        assert_eq!((claim.check(), submit.check(), list.check()), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(once(twice()), ["gpu", "ssd"]);
+    }
+}

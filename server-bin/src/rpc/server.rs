@@ -232,21 +232,21 @@ mod tests {
         api::{Resume, Resumed, Wait},
         carrier::DaemonQueue,
     };
-    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+    use tokio::sync::mpsc::{Sender, channel};
 
     use super::*;
     use crate::rpc::UnixConnector;
 
     /// Tells of each wait, which has no end; answers the rest.
     #[derive(Debug)]
-    struct Endless(UnboundedSender<()>);
+    struct Endless(Sender<()>);
 
     #[async_trait]
     impl TaskQueue for Endless {
         async fn call(&self, _caller: &Caller, request: Request) -> Result<Response, QueueError> {
             match request {
                 Request::Wait(_) => {
-                    let _gone = self.0.send(());
+                    let _gone = self.0.try_send(());
                     pending().await
                 }
                 _ => Ok(Response::Resumed(Resumed { queued: 0, running: 0 })),
@@ -259,7 +259,7 @@ mod tests {
         let runtime: Arc<dyn Runtime> = Arc::new(runtime_bridge::TokioRuntime::new(tokio::runtime::Handle::current()));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rpc.sock");
-        let (tell, mut waits) = unbounded_channel();
+        let (tell, mut waits) = channel(CONNECTIONS_MAX);
         let queue: Arc<dyn TaskQueue> = Arc::new(Endless(tell));
         let server = RpcServer::bind(&[RpcAddress::Unix(path.clone())], None, &queue, &runtime).await.unwrap();
         let client = || {

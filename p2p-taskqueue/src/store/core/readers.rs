@@ -199,7 +199,8 @@ impl Desk {
         }
     }
 
-    /// The next query, of the kind whose turn it is if there is one; none when there is none and none will come.
+    /// Waits for the next query: one of the kind whose turn it is, else one of the other kind. `None` once the desk is closed and
+    /// empty.
     fn next(&self, turn: Length) -> Option<(Length, Job)> {
         let idle = |jobs: &mut Jobs| jobs.single.is_empty() && jobs.long.is_empty() && !jobs.is_closed;
         let mut jobs = self.comes.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);

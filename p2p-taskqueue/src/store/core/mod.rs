@@ -58,4 +58,4 @@ mod vitals;
 
 pub(crate) use store::Core;
 #[cfg(test)]
-pub(crate) use vitals::{InUse, Vitals};
+pub(crate) use vitals::{CLAIM_BYTES, InUse, Vitals};

@@ -5,7 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Core, store::COMMAND_BYTES_MAX, work::Message, writer::Writer};
+use super::{
+    Core,
+    store::COMMAND_BYTES_MAX,
+    work::{Command, Message},
+    writer::Writer,
+};
 
 /// How a store stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +41,9 @@ pub struct InUse {
     /// Watches, and the tasks of all.
     pub watches: (usize, usize),
 }
+
+/// What a claim that waits holds of the bytes for commands, whatever it came with.
+pub(crate) const CLAIM_BYTES: usize = size_of::<Command>();
 
 impl Core {
     /// How the store stands, once the writer has had its turn; with what it remembers or without.

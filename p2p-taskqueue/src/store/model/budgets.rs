@@ -12,9 +12,6 @@ impl World {
         let (claims, watches) = (self.waiting.len(), self.watches.len());
         hold!("budget", in_use.parked >= claims, "{in_use:?} while {claims} claims wait");
         hold!("budget", in_use.watches.0 == watches, "{in_use:?} while there are {watches} watches");
-        // What a claim holds while it waits is small, whatever it came with.
-        let bytes_max = in_use.parked * PARKED_BYTES_MAX;
-        hold!("budget", in_use.command_bytes <= bytes_max, "{in_use:?}");
         self.waiting.clear();
         self.watches.clear();
         // Whoever has gone away is forgotten at the end of the wait at the latest.
@@ -24,6 +21,3 @@ impl World {
         Ok(())
     }
 }
-
-/// A place in the writer's channel, and what stands there for the claim.
-const PARKED_BYTES_MAX: usize = 1_024;

@@ -11,6 +11,7 @@
 //! | `look` | what the store holds after each step |
 //! | `liveness`, `budgets` | what may happen does, and what is bounded is given back: at the end of every history |
 //! | `refusals` | a refused command changes nothing |
+//! | `bursts` | many callers at once: no answers are compared, but the store comes to rest and every task ends |
 //! | `found` | the shortest histories of what was found like this |
 //!
 //! The number of histories comes from the environment variable `TASKMESH_HISTORIES`. Seeds of failures are kept in
@@ -18,6 +19,7 @@
 
 mod acts;
 mod budgets;
+mod bursts;
 mod found;
 mod inputs;
 mod life;

@@ -20,6 +20,7 @@ mod modes;
 mod namespaces;
 mod paused_worker;
 mod queue;
+mod reference;
 mod restart;
 mod runtimes;
 mod shutdown;

@@ -15,6 +15,8 @@ mod discover;
 mod http;
 mod mesh;
 mod node;
+#[cfg(test)]
+mod reference_tests;
 mod repair;
 mod running;
 mod serve;

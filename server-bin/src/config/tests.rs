@@ -1,4 +1,4 @@
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use super::*;
 
@@ -14,9 +14,7 @@ fn an_empty_file_says_nothing() {
 
 #[test]
 fn every_key_of_the_reference_is_read() {
-    let reference = include_str!("../../../docs/reference.md");
-    let example = reference.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let ConfigFile { server, http, p2p, discovery, reach, store, worker } = ConfigFile::parse(example).unwrap();
+    let ConfigFile { server, http, p2p, discovery, reach, store, worker } = ConfigFile::parse(example()).unwrap();
     assert!(server.mode.is_some());
     assert!(http.listen.is_some() && http.allowed_hosts.is_some() && http.allowed_origins.is_some());
     assert!(http.token_file.is_some() && http.clients.is_some());
@@ -35,6 +33,44 @@ fn every_key_of_the_reference_is_read() {
     assert!(worker.run.is_some() && worker.labels.is_some() && worker.session.is_some());
     let tool = worker.tool.unwrap().remove(0);
     assert!(tool.description.is_some() && tool.input_schema.is_some());
+}
+
+/// The example of the reference.
+fn example() -> &'static str {
+    let reference = include_str!("../../../docs/reference.md");
+    reference.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap()
+}
+
+/// The keys that a table of this form may have, as the refusal of a key that nobody knows names them.
+fn known_keys(text: &str) -> BTreeSet<String> {
+    let mistake = mistake(text);
+    let (_, known) = mistake.split_once("unknown key; known are ").unwrap_or_else(|| panic!("{mistake}"));
+    known.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_there_is_stands_in_the_reference() {
+    let example: toml::Table = example().parse().unwrap();
+    let keys = |table: &toml::Table| table.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(known_keys("qqqqqqqqqqqqqqqqqqqq = 1"), keys(&example));
+    for (section, table) in &example {
+        let text = format!("[{section}]\nqqqqqqqqqqqqqqqqqqqq = 1");
+        assert_eq!(known_keys(&text), keys(table.as_table().unwrap()), "{section}");
+    }
+    let tool = "[[worker.tool]]\nqqqqqqqqqqqqqqqqqqqq = 1";
+    assert_eq!(known_keys(tool), keys(example["worker"]["tool"][0].as_table().unwrap()));
+}
+
+/// What the example sets, the program does without it.
+#[test]
+fn the_times_and_bounds_of_the_reference_are_the_defaults() {
+    let config = |text: &str| HttpConfig::new(HttpGiven::default(), ConfigFile::parse(text).unwrap().http).unwrap();
+    let example: toml::Table = example().parse().unwrap();
+    let number = |(key, value): (&String, &toml::Value)| value.as_integer().map(|value| format!("{key} = {value}"));
+    let numbers: Vec<_> = example["http"].as_table().unwrap().iter().filter_map(number).collect();
+    assert!(numbers.len() >= 8, "{numbers:?}");
+    let set = config(&format!("[http]\n{}", numbers.join("\n")));
+    assert_eq!(format!("{set:?}"), format!("{:?}", config("")));
 }
 
 #[test]

@@ -1,0 +1,108 @@
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+
+use super::{
+    Reference,
+    constants::{Constants, Value},
+    internal::INTERNAL,
+};
+
+#[test]
+fn every_bound_of_the_reference_is_the_one_of_the_code() -> Result<()> {
+    let (reference, constants) = (Reference::read()?, Constants::read()?);
+    let mut compared = 0;
+    for (text, names) in marked(&reference.0) {
+        for name in names {
+            let path = constants.find(name)?;
+            let value = constants.value(path)?;
+            ensure!(shows(text, value), "{path} is {value:?}, and the reference says: {text}");
+            compared += 1;
+        }
+    }
+    println!("{compared} bounds compared");
+    ensure!(compared > 60, "only {compared} bounds are marked");
+    Ok(())
+}
+
+#[test]
+fn every_bound_of_the_code_stands_in_the_reference_or_concerns_nobody_outside() -> Result<()> {
+    let (reference, constants) = (Reference::read()?, Constants::read()?);
+    let mut known = BTreeSet::new();
+    for name in marked(&reference.0).flat_map(|(_, names)| names) {
+        ensure!(known.insert(constants.find(name)?), "{name} stands in the reference twice");
+    }
+    for name in INTERNAL.iter().flat_map(|(_, names)| names.iter()) {
+        ensure!(known.insert(constants.find(name)?), "{name} is listed twice, or stands in the reference as well");
+    }
+    let missing: Vec<_> = constants.paths().filter(|path| is_bound(path) && !known.contains(path)).collect();
+    ensure!(missing.is_empty(), "the reference says nothing of {missing:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_number_is_noticed() {
+    let mebibyte = Value::Whole(1024 * 1024);
+    assert!(shows("1 MiB each", mebibyte) && shows("16, 24, 32 MiB", Value::Whole(24 * 1024 * 1024)));
+    assert!(!shows("2 MiB each", mebibyte) && !shows("1,024 KiB", Value::Whole(1024)) && !shows("11 MiB", mebibyte));
+    assert!(shows("1,000; 128", Value::Whole(1_000)) && !shows("10,000; 128", Value::Whole(1_000)));
+    assert!(shows("10 s, 30 s", Value::Seconds(30.0)) && shows("half a second or 500 ms", Value::Seconds(0.5)));
+    assert!(shows("1–10", Value::Range(1.0, 10.0)) && shows("1 to 86,400", Value::Range(1.0, 86_400.0)));
+    assert!(!shows("1–100", Value::Range(1.0, 10.0)));
+}
+
+fn is_bound(path: &str) -> bool {
+    let name = path.rsplit("::").next().unwrap_or_default();
+    name.split('_').any(|word| matches!(word, "MAX" | "MIN" | "RANGE" | "TIMEOUT" | "DEADLINE" | "WINDOW"))
+}
+
+/// The lines that name constants, and these.
+fn marked(reference: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
+    let lines = reference.lines().filter_map(|line| {
+        let (text, rest) = line.split_once("<!-- ")?;
+        let (names, _) = rest.split_once(" -->")?;
+        Some((text, names))
+    });
+    let of_constants = |names: &str| names.split(", ").all(|name| name.rsplit("::").next().is_some_and(is_constant));
+    lines.filter(move |(_, names)| of_constants(names)).map(|(text, names)| (text, names.split(", ").collect()))
+}
+
+fn is_constant(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// Whether the value stands in the text, in one of the forms in which people write it.
+fn shows(text: &str, value: Value) -> bool {
+    let numbers: BTreeSet<&str> = text
+        .split(|c: char| !(c.is_ascii_digit() || matches!(c, ',' | '.')))
+        .map(|number| number.trim_matches([',', '.']))
+        .collect();
+    let words: BTreeSet<&str> = text.split(|c: char| !c.is_ascii_alphabetic()).collect();
+    let has = |number: f64, unit: &str| {
+        let fits = (number * 1e3).fract() == 0.0;
+        fits && numbers.contains(grouped(number).as_str()) && (unit.is_empty() || words.contains(unit))
+    };
+    match value {
+        Value::Range(from, to) => has(from, "") && has(to, ""),
+        Value::Seconds(seconds) => has(seconds, "s") || has(seconds * 1e3, "ms"),
+        Value::Whole(_) | Value::Fraction(_) => {
+            let number = value.number().unwrap_or(f64::NAN);
+            let is_count = !["MiB", "KiB"].iter().any(|unit| text.contains(&format!("{} {unit}", grouped(number))));
+            has(number / 1_048_576.0, "MiB") || has(number / 1_024.0, "KiB") || is_count && has(number, "")
+        }
+    }
+}
+
+/// A number with its thousands apart.
+fn grouped(number: f64) -> String {
+    let text = number.to_string();
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, rest)| (whole, Some(rest)));
+    let mut out = String::new();
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    fraction.map_or(out.clone(), |fraction| format!("{out}.{fraction}"))
+}

@@ -1,0 +1,97 @@
+//! Bounds that the reference is silent about, each group with its reason.
+
+pub(super) const INTERNAL: &[(&str, &[&str])] = &[
+    (
+        "how much one turn of the store does: what is left is done in the next",
+        &[
+            "core::batch::SERVED_MAX",
+            "core::cache::SWEEP_MAX",
+            "core::chores::CHORES_MAX",
+            "core::chores::SWEEP_BYTES_MAX",
+            "core::chores::SWEEP_MAX",
+            "core::claim::SET_ASIDE_MAX",
+            "core::depend::SETTLED_MAX",
+            "core::depend::SHARE_MAX",
+            "core::lanes::WINDOW",
+            "core::syncer::BATCHES_MAX",
+            "core::writer::BATCH_MAX",
+            "core::writer::GATHER_MAX",
+            "store::memory::lines::RUNS_MAX",
+            "store::sqlite::line::RUNS_MAX",
+            "store::sqlite::list::WINDOW",
+        ],
+    ),
+    (
+        "memory and files that the store holds for speed: beyond it, it reads or copies once more",
+        &[
+            "core::recent::IN_A_ROW_MAX",
+            "core::recent::RECENT_BYTES_MAX",
+            "core::recent::RECENT_MAX",
+            "store::paging::READ_BYTES_MAX",
+            "store::sqlite::log::LOG_BYTES_KEPT_MAX",
+            "store::sqlite::log::LOG_PAGES_MAX",
+        ],
+    ),
+    (
+        "the store's own patience with a damaged or busy file",
+        &["core::aside::STUCK_MAX", "core::store::CLOSE_MAX", "store::sqlite::schema::BUSY_TIMEOUT"],
+    ),
+    (
+        "between two nodes, which both keep to it: PROTOCOL.md has what a foreign implementation must know",
+        &[
+            "wire::limits::FRAME_BYTES_MIN",
+            "wire::limits::HELLO_TEXT_BYTES_MAX",
+            "wire::limits::IN_FLIGHT_MIN",
+            "wire::limits::PROGRESS_BYTES_MIN",
+            "wire::limits::QUEUED_BYTES_MAX",
+            "wire::limits::REFUSAL_TEXT_BYTES_MAX",
+            "wire::limits::SILENT_TICKS_MAX",
+            "discovery::kademlia::MESSAGE_BYTES_MAX",
+            "discovery::kademlia::PROVIDED_MAX",
+            "discovery::record::RECORD_BYTES_MAX",
+            "discovery::rendezvous::BELIEVED_MAX",
+            "discovery::rendezvous::COOKIES_MAX",
+            "discovery::rendezvous::TTL_MIN_S",
+        ],
+    ),
+    (
+        "queues between the parts of a node, which are sized so that nobody finds them full",
+        &[
+            "discovery::search::FOUND_WAITING_MAX",
+            "node::finding_gate::HELD_MAX",
+            "node::limits::COMMANDS_MAX",
+            "node::limits::LOOKUPS_MAX",
+            "node::limits::REPORTS_MAX",
+            "node::limits::STREAMS_MAX",
+        ],
+    ),
+    (
+        "pauses and repeats that a caller sees only as a slower answer, within the times that the reference names",
+        &[
+            "carrier::reconnect::DOUBLINGS_MAX",
+            "carrier::reconnect::PAUSE_MIN",
+            "carrier::reconnect::SESSIONS_MAX",
+            "carrier::repeat::REPEAT_WINDOW",
+            "carrier::repeat::SESSIONS_MAX",
+            "node::limits::DRAIN_DEADLINE",
+            "node::limits::IDLE_TIMEOUT",
+            "node::limits::JOIN_TIMEOUT",
+            "node::limits::LISTEN_TIMEOUT",
+            "worker::attempt::RETRY_PAUSE_MAX",
+            "worker::attempt::RETRY_PAUSE_MIN",
+        ],
+    ),
+    (
+        "another name of a bound that the reference has, or the length of a text that is built within one",
+        &[
+            "api::peer_text::TEXT_BYTES_MAX",
+            "engine::depend::REASON_BYTES_MAX",
+            "node::dialling::ADDRESSES_SHOWN_MAX",
+            "node::limits::LISTED_PEERS_MAX",
+        ],
+    ),
+    (
+        "between a worker and the process that watches over its command",
+        &["worker::command::process::REPORT_BYTES_MAX", "worker::command::supervisor::EVENTS_MAX"],
+    ),
+];

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
-use p2p_taskqueue::{FailedBy, Task, TaskStatus};
+use p2p_taskqueue::{FailedBy, Task, TaskStatus, api::limits::RESULT_KEPT_S_MIN};
 use rmcp::model::{
     ClientCapabilities, CreateTaskResult, DetailedTask, ElicitRequestParams, InputRequest, InputRequests, JsonObject,
     Task as RpcTask, TaskPayload, TaskStatus as RpcStatus,
@@ -104,7 +104,8 @@ fn described(task: &Task, message: Option<String>) -> RpcTask {
     let mut told = RpcTask::new(ids, RpcStatus::Working, iso(task.created_at), iso(task.updated_at));
     told.status_message = message;
     if task.status.is_terminal() {
-        told.ttl_ms = Some(millis(task.updated_at + task.result_ttl_s - task.created_at));
+        let kept_s = task.result_ttl_s.max(RESULT_KEPT_S_MIN);
+        told.ttl_ms = Some(millis(task.updated_at + kept_s - task.created_at));
     } else {
         told.poll_interval_ms = Some(poll_interval(now() - task.created_at));
     }

@@ -80,7 +80,7 @@ pub struct Submit {
     /// Of the tasks with the same key only so many run at once as the key's limit allows: 1 unless `limit` says more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<String>,
-    /// How long its result is kept after its end, in seconds.
+    /// How long its result is kept after its end, in seconds; a minute at the least.
     #[serde(default = "default_day_s")]
     pub result_ttl_s: f64,
 }

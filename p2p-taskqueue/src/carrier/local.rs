@@ -15,7 +15,7 @@ use crate::{
         Answer, Cancel, Capabilities, Check, ErrorCode, GetMany, QueueStatus, Renew, Renewed, StatsQuery, Status,
         StatusQuery, Wait, Waited,
     },
-    store::TaskStore,
+    store::{TaskStore, Watch},
     task::{Task, TaskId},
 };
 
@@ -60,7 +60,7 @@ impl LocalQueue {
         let one = wait.task_id.is_some();
         // Registered before the first look: an end in between is noticed by the one or the other.
         let watch = self.store.watch(&ids)?;
-        let tasks = self.tasks(caller, ids.clone()).await?;
+        let tasks = self.tasks(caller, ids.clone(), &watch).await?;
         let mut done = true;
         for task in &tasks {
             if task.status.is_terminal() {
@@ -77,7 +77,7 @@ impl LocalQueue {
         let deadline = self.runtime.sleep_until(self.runtime.now() + timeout);
         // Whether it was the end or the deadline, the records say how they stand.
         future::select(pin!(watch.done()), pin!(deadline)).await;
-        let tasks = self.tasks(caller, ids).await?;
+        let tasks = self.tasks(caller, ids, &watch).await?;
         let done = tasks.iter().all(|task| task.status.is_terminal());
         Ok(waited(tasks, one, done))
     }
@@ -145,12 +145,18 @@ impl LocalQueue {
         })
     }
 
-    async fn tasks(&self, caller: &Caller, task_ids: Vec<TaskId>) -> Result<Vec<Task>, QueueError> {
-        let got = self.store.get_many(caller, GetMany { task_ids }).await?;
-        match got.missing.first() {
-            Some(id) => Err(QueueError::new(ErrorCode::NotFound, format!("no task {id}"))),
-            None => Ok(got.tasks),
+    /// The records of these tasks; of those that were removed since the watch was registered, the last ones.
+    async fn tasks(&self, caller: &Caller, ids: Vec<TaskId>, watch: &Watch) -> Result<Vec<Task>, QueueError> {
+        let got = self.store.get_many(caller, GetMany { task_ids: ids.clone() }).await?;
+        if got.missing.is_empty() {
+            return Ok(got.tasks);
         }
+        let mut there = got.tasks.into_iter().peekable();
+        let each = ids.into_iter().map(|id| {
+            let found = there.next_if(|task| task.task_id == id).or_else(|| watch.removed(id, self.owner));
+            found.ok_or_else(|| QueueError::new(ErrorCode::NotFound, format!("no task {id}")))
+        });
+        each.collect()
     }
 }
 

@@ -4,7 +4,7 @@ use runtime_bridge::TokioRuntime;
 use super::*;
 use crate::{
     Fence, Json, TaskQueueExt, TaskStatus,
-    api::{Claim, Complete, Fail, Get, Peers, Release, Submit},
+    api::{Claim, Complete, Fail, Get, Peers, Purge, Release, Selection, Submit},
     store::{MemoryStore, StoreOptions},
 };
 
@@ -251,5 +251,53 @@ async fn a_renewal_that_is_dropped_waits_no_more() -> TestResult {
     assert_eq!(queue.nudges.waiting(), 1);
     drop(renewing);
     assert_eq!(queue.nudges.waiting(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_comes_after_the_end_finds_a_result_that_nobody_wanted_kept() -> TestResult {
+    let queue = queue()?;
+    let submit = Submit { result_ttl_s: 0.0, ..Submit::new("echo", Json::null()) };
+    let id = queue.submit(&ME, submit).await?.task_id;
+    let (_, end) = claim(&queue).await?;
+    queue.complete(&ME, end).await?;
+    // The writer has had turns in which to remove it.
+    for _ in 0..20 {
+        queue.stats(&ME, StatsQuery {}).await?;
+        self::submit(&queue).await?;
+    }
+    let waited = soon(queue.wait(&ME, Wait::one(id, 9.0))).await?;
+    assert!(waited.done && waited.task.is_some_and(|task| task.status == TaskStatus::Completed));
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_waits_is_answered_with_the_records_that_go_meanwhile() -> TestResult {
+    let queue = queue()?;
+    let ids = vec![submit(&queue).await?, submit(&queue).await?, submit(&queue).await?];
+    let (first, end_first) = claim(&queue).await?;
+    let (second, end_second) = claim(&queue).await?;
+    let (third, end_third) = claim(&queue).await?;
+    let wait = Wait { task_id: None, task_ids: [ids.clone(), vec![first]].concat(), timeout_s: 100.0 };
+    let mut waiting = Box::pin(queue.wait(&ME, wait.clone()));
+    let mut for_last = Box::pin(queue.wait(&ME, Wait::one(third, 100.0)));
+    assert!((&mut waiting).now_or_never().is_none() && (&mut for_last).now_or_never().is_none());
+    let purge = |id| queue.purge(&ME, Purge { selection: Selection::ids(vec![id]) });
+    // Long before the last one ends.
+    queue.complete(&ME, Complete { result: Some(Json::from_text("one")), ..end_first }).await?;
+    assert_eq!(purge(first).await?.purged, 1);
+    queue.complete(&ME, end_second).await?;
+    // In the very transaction of the end.
+    let (ended, purged) = future::join(queue.complete(&ME, end_third), purge(third)).await;
+    assert_eq!((ended?.status, purged?.purged), (TaskStatus::Completed, 1));
+    let waited = soon(for_last).await?;
+    assert!(waited.done && waited.task.is_some_and(|task| task.task_id == third));
+    let waited = soon(waiting).await?;
+    let tasks = waited.tasks.ok_or("no tasks")?;
+    assert_eq!(tasks.iter().map(|task| task.task_id).collect::<Vec<_>>(), [first, second, third, first]);
+    assert_eq!(tasks[0].result, Some(Json::from_text("one")));
+    assert!(waited.done && tasks.iter().all(|task| task.status == TaskStatus::Completed));
+    // Who comes later finds what is there.
+    assert_eq!(soon(queue.wait(&ME, wait)).await.unwrap_err().code, ErrorCode::NotFound);
     Ok(())
 }

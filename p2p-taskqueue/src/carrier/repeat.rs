@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ErrorCode, QueueError, Request, Response,
-    api::{Submit, SubmitResult, Submitted, Wait},
+    api::{Submit, SubmitResult, Submitted, Wait, limits},
     wire::{
         Session,
         limits::{LONG_POLL_MARGIN, REQUEST_TIMEOUT},
@@ -167,11 +167,11 @@ fn is_repeatable(error: &QueueError, request: &Request, session: &Session) -> bo
     may_change_twice && error.code == ErrorCode::Interrupted
 }
 
-/// Whether the owner still knows the task when the request comes again.
+/// Whether the owner still knows the task when the request comes again: by its id, for it keeps the record long enough whatever
+/// the submit says, or by its key. Not when somebody purges the record in between.
 fn is_known_again(submit: &Submit) -> bool {
-    let window = REPEAT_WINDOW.as_secs_f64();
-    let by_key = submit.idempotency_key.is_some() && submit.idempotency_window_s >= window;
-    by_key || (submit.task_id.is_some() && submit.result_ttl_s >= window)
+    let is_keyed = submit.idempotency_key.is_some() && submit.idempotency_window_s >= limits::RESULT_KEPT_S_MIN;
+    submit.task_id.is_some() || is_keyed
 }
 
 fn submits(request: &Request) -> &[Submit] {
@@ -217,8 +217,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// A request is asked on this many sessions: one that ended meanwhile and a new one.
 const SESSIONS_MAX: usize = 2;
 
-/// How long the owner must know a task again: twice the time in which the request can come again.
-const REPEAT_WINDOW: Duration = REQUEST_TIMEOUT.saturating_mul(2);
+// A request and its repetition together take no longer than an owner keeps a record.
+const _: () = assert!(2 * REQUEST_TIMEOUT.as_secs() <= limits::RESULT_KEPT_S_MIN as u64);
 
 #[cfg(test)]
 #[path = "repeat_tests.rs"]

@@ -176,14 +176,15 @@ async fn each_of_many_submits_is_known_again() {
 }
 
 #[tokio::test]
-async fn a_task_whose_record_may_be_gone_is_not_submitted_again() {
-    let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
-    lost(peer.ask(Submit { result_ttl_s: 1.0, ..echo() }).await);
-    assert_eq!(peer.tasks().await, 1);
-    let keyed = Submit { idempotency_key: Some("mine".to_owned()), result_ttl_s: 1.0, ..echo() };
-    let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
-    let Response::Submitted(submitted) = peer.ask(keyed).await.unwrap() else { panic!() };
-    assert!(!submitted.duplicate, "the id tells that it was this very submit");
+async fn a_task_whose_result_nobody_keeps_is_known_again_all_the_same() {
+    let short = Submit { result_ttl_s: 0.0, ..echo() };
+    let keyed = Submit { idempotency_key: Some("mine".to_owned()), ..short.clone() };
+    for submit in [short, keyed] {
+        let peer = FakePeer::new(&[Fate::Applied, Fate::Answers]);
+        let Response::Submitted(submitted) = peer.ask(submit).await.unwrap() else { panic!() };
+        assert!(!submitted.duplicate, "the id tells that it was this very submit");
+        assert_eq!(peer.tasks().await, 1);
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::{
     lease::{already_finished, held, requeued},
 };
 use crate::{
-    api::{Cancel, Complete, CompletedStatus, Fail, QueueError},
+    api::{Cancel, Complete, CompletedStatus, Fail, QueueError, limits::RESULT_KEPT_S_MIN},
     task::{FailedBy, Json, TaskStatus},
 };
 
@@ -157,7 +157,7 @@ fn ended(live: Live, status: TaskStatus, error: Option<String>, failed_by: Optio
     Ended {
         status,
         at: now.wall,
-        expires_at: now.elapsed.after(live.terms.result_ttl_s),
+        expires_at: now.elapsed.after(live.terms.result_ttl_s.max(RESULT_KEPT_S_MIN)),
         not_before: live.not_before,
         deadline: live.deadline,
         attempt: live.attempt,

@@ -224,6 +224,15 @@ impl Due {
     }
 }
 
+/// Where edges lead from whose children were told that `parent` has not completed: they failed for it, or had failed already,
+/// and may run once it has completed after all. It is no task's place, so they are not told again.
+pub(crate) const fn failed_parent(parent: Seq) -> Seq {
+    !parent
+}
+
+/// Where edges lead from whose children come after a task that was removed without having completed. They can never run.
+pub(crate) const LOST_PARENT: Seq = Seq::MIN;
+
 /// An idempotency key that was used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyRow {
@@ -310,6 +319,7 @@ pub(crate) trait Rows: Send + fmt::Debug {
     /// Notes that `child` waits for the end of `parent`.
     fn add_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault>;
     fn remove_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault>;
+    fn has_edge(&mut self, parent: Seq, child: Seq) -> Result<bool, Fault>;
     /// The first tasks that wait for the end of `parent`.
     fn children(&mut self, parent: Seq, count_max: usize) -> Result<Vec<Seq>, Fault>;
     /// Tasks that have ended while others still have to be told.

@@ -195,6 +195,7 @@ rows! {
         fn next_lane(behind: Option<&str>) -> Option<String>;
         fn due(by: Due, count_max: usize) -> Vec<(Due, Seq)>;
         fn first_due(timer: Timer) -> Option<Due>;
+        fn has_edge(parent: Seq, child: Seq) -> bool;
         fn children(parent: Seq, count_max: usize) -> Vec<Seq>;
         fn unsettled() -> Vec<Seq>;
         fn key(scope: &str, key: &str) -> Option<KeyRow>;

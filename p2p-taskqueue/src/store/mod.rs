@@ -24,7 +24,8 @@ mod faulty;
 mod model;
 
 pub(crate) use backend::{
-    Backend, CacheRow, Clocks, Due, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
+    Backend, CacheRow, Clocks, Due, Fault, KeyRow, LOST_PARENT, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer,
+    TypeRow, failed_parent,
 };
 pub use clock::{BootId, Clock, ManualClock, Reading, SystemClock};
 pub use error::StoreError;

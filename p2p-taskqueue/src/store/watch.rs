@@ -3,14 +3,21 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use libp2p::PeerId;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::{api::QueueError, task::TaskId};
+use crate::{
+    api::QueueError,
+    engine::{Now, Record},
+    task::{Json, Task, TaskId},
+};
 
 /// Who waits for which task to end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watches {
     table: Mutex<Table>,
+    /// Bytes of removed records that may be kept for those who wait.
+    room: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +38,24 @@ struct Waiter {
     outstanding: Mutex<HashSet<TaskId>>,
     /// Told once `outstanding` is empty; keeps the word for a watch that does not listen yet.
     done: Notify,
+    /// Records that were removed while this watch stood.
+    removed: Mutex<HashMap<TaskId, Arc<Removed>>>,
+}
+
+/// A record as it was when the store removed it.
+#[derive(Debug)]
+struct Removed {
+    record: Record,
+    /// When it was removed.
+    at: Now,
+    /// Its part of the room for all of them.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self { table: Mutex::default(), room: Arc::new(Semaphore::new(REMOVED_BYTES_MAX)) }
+    }
 }
 
 impl Watches {
@@ -50,7 +75,8 @@ impl Watches {
         let number = table.next_number;
         table.ids += outstanding.len();
         let ids: Vec<TaskId> = outstanding.iter().copied().collect();
-        let waiter = Arc::new(Waiter { outstanding: Mutex::new(outstanding), done: Notify::new() });
+        let (outstanding, removed) = (Mutex::new(outstanding), Mutex::default());
+        let waiter = Arc::new(Waiter { outstanding, done: Notify::new(), removed });
         for id in &ids {
             table.by_task.entry(*id).or_default().insert(number, Arc::clone(&waiter));
         }
@@ -70,14 +96,36 @@ impl Watches {
         if ids.is_empty() {
             return;
         }
-        let mut table = lock(&self.table);
+        let table = lock(&self.table);
         if table.by_task.is_empty() {
             return;
         }
         for id in ids {
-            for waiter in table.by_task.remove(id).into_iter().flat_map(HashMap::into_values) {
+            // They stay on the list: what they wait for besides may end long after this record has gone.
+            for waiter in table.by_task.get(id).into_iter().flat_map(HashMap::values) {
                 waiter.settle(*id);
             }
+        }
+    }
+
+    /// Whether somebody waits for this task, also for one that has ended beside others that have not.
+    pub(crate) fn are_for(&self, id: TaskId) -> bool {
+        lock(&self.table).by_task.contains_key(&id)
+    }
+
+    /// Gives those who wait for a task the record that is about to be removed. Before the commit of the removal: whoever finds
+    /// no record any more finds this one.
+    pub(crate) fn keep(&self, record: Record, at: Now) {
+        let id = record.spec.id;
+        let bytes = record.payload.len_bytes() + record.result.as_ref().map_or(0, Json::len_bytes) + RECORD_BYTES;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
+            tracing::warn!(task = %id, "no room to keep a removed record for those who wait for it");
+            return;
+        };
+        let removed = Arc::new(Removed { record, at, _room: room });
+        for waiter in lock(&self.table).by_task.get(&id).into_iter().flat_map(HashMap::values) {
+            lock(&waiter.removed).insert(id, Arc::clone(&removed));
         }
     }
 }
@@ -105,6 +153,12 @@ impl Watch {
     /// Notes that a task was seen to have ended.
     pub fn settle(&self, id: TaskId) {
         self.waiter.settle(id);
+    }
+
+    /// The record of a task that was removed since the watch was registered. `owner` keeps the store.
+    pub(crate) fn removed(&self, id: TaskId, owner: PeerId) -> Option<Task> {
+        let removed = lock(&self.waiter.removed).get(&id).cloned()?;
+        Some(removed.record.clone().into_task(owner, removed.at))
     }
 
     /// Waits until every task has ended or was [settled](Self::settle).
@@ -145,6 +199,13 @@ const WATCHES_MAX: usize = 16_384;
 
 /// Ids of all waits together, at about 150 bytes each.
 const WATCHED_IDS_MAX: usize = 200_000;
+
+/// Removed records that are kept for waits, all together: a purge of a few hundred large results under the eyes of those who
+/// wait for them.
+const REMOVED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a record takes beside its payload and its result, as far as it is counted.
+const RECORD_BYTES: usize = 1_024;
 
 /// A wait ends within this order of time.
 const WATCH_RETRY_AFTER_S: f64 = 1.0;

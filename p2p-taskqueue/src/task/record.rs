@@ -62,7 +62,7 @@ pub struct Task {
     /// What the submitter marked it with, for listing.
     #[serde(default)]
     pub labels: Vec<String>,
-    /// How long the record is kept after the task's end, in seconds.
+    /// How long the record is kept after the task's end, in seconds; a minute at the least.
     #[serde(default = "crate::api::default_day_s")]
     pub result_ttl_s: f64,
     /// The session that it belongs to.

@@ -15,13 +15,13 @@ pub(in crate::store) async fn t11_results_are_removed_after_their_time(rig: Rig)
     let keep = |result_ttl_s| Submit { result_ttl_s, ..Submit::new("echo", Json::null()) };
     let mut short = Vec::new();
     for _ in 0..100 {
-        short.push(rig.submit_as(keep(10.0)).await?.task_id);
+        short.push(rig.submit_as(keep(100.0)).await?.task_id);
     }
-    let long = rig.submit_as(keep(100.0)).await?.task_id;
+    let long = rig.submit_as(keep(1_000.0)).await?.task_id;
     while let Some(leased) = rig.claim().await? {
         rig.store.complete(&ME, complete(&leased, "r")).await?;
     }
-    rig.pass(9.0).await;
+    rig.pass(99.0).await;
     assert_eq!(rig.get(short[99]).await?.result, Some(Json::from_text("r")));
     rig.pass(2.0).await;
     // The sweep goes on by itself; every command sees it a chunk further.
@@ -30,6 +30,19 @@ pub(in crate::store) async fn t11_results_are_removed_after_their_time(rig: Rig)
     }
     assert_eq!(code(rig.get(short[99]).await), ErrorCode::NotFound);
     assert_eq!(rig.get(long).await?.result, Some(Json::from_text("r")));
+    Ok(())
+}
+
+pub(in crate::store) async fn t11_a_result_is_kept_for_a_minute_at_least(rig: Rig) -> TestResult {
+    for result_ttl_s in [0.0, 1e-6, 59.0] {
+        let task = rig.submit_as(Submit { result_ttl_s, ..Submit::new("echo", Json::null()) }).await?.task_id;
+        rig.store.complete(&ME, complete(&rig.claim_now().await?, "r")).await?;
+        rig.pass(59.9).await;
+        let kept = rig.get(task).await?;
+        assert_eq!((kept.result, kept.result_ttl_s), (Some(Json::from_text("r")), result_ttl_s));
+        rig.pass(0.2).await;
+        assert_eq!(code(rig.get(task).await), ErrorCode::NotFound, "{result_ttl_s}");
+    }
     Ok(())
 }
 

@@ -57,6 +57,103 @@ pub(in crate::store) async fn t10_nothing_comes_after_what_is_not_there(rig: Rig
     Ok(())
 }
 
+/// Has a task of this type that is ready end, and removes it, so that only those that come after it know of it.
+async fn ends_and_goes(rig: &Rig, task_type: &str, completes: bool, by_time: bool) -> TestResult {
+    let claim = Claim { supported_task_types: vec![task_type.to_owned()], ..Claim::new("w") };
+    let leased = rig.claim_as(claim).await?.ok_or("nothing to claim")?;
+    if completes {
+        rig.store.complete(&ME, complete(&leased, "r")).await?;
+    } else {
+        rig.store.fail(&ME, Fail { retryable: false, ..fail(&leased) }).await?;
+    }
+    goes(rig, leased.task_id, by_time).await
+}
+
+async fn goes(rig: &Rig, task: TaskId, by_time: bool) -> TestResult {
+    if by_time {
+        rig.pass(61.0).await;
+    } else {
+        assert_eq!(rig.store.purge(&ME, Purge { selection: Selection::ids(vec![task]) }).await?.purged, 1);
+    }
+    assert_eq!(code(rig.get(task).await), ErrorCode::NotFound);
+    Ok(())
+}
+
+async fn retried(rig: &Rig, tasks: &[TaskId]) -> Result<(u64, u64), QueueError> {
+    let retried = rig.store.retry(&ME, Retry { selection: Selection::ids(tasks.to_vec()) }).await?;
+    Ok((retried.retried, retried.skipped))
+}
+
+pub(in crate::store) async fn t10_no_retry_runs_what_comes_after_a_task_that_did_not_complete(
+    mut rig: Rig,
+) -> TestResult {
+    let short = |task_type: &str| Submit { result_ttl_s: 0.0, ..Submit::new(task_type, Json::null()) };
+    for by_time in [false, true] {
+        let (done, broken) =
+            (rig.submit_as(short("done")).await?.task_id, rig.submit_as(short("broken")).await?.task_id);
+        let child = rig.submit_as(after(&[done, broken])).await?.task_id;
+        let anyway = Submit { on_parent_failure: OnParentFailure::Run, max_attempts: 1, ..after(&[broken]) };
+        let anyway = rig.submit_as(anyway).await?.task_id;
+        let called_off = rig.submit_as(after(&[broken])).await?.task_id;
+        rig.store.cancel(&ME, Cancel { task_id: called_off, reason: String::new() }).await?;
+        ends_and_goes(&rig, "done", true, by_time).await?;
+        ends_and_goes(&rig, "broken", false, by_time).await?;
+        rig.store.fail(&ME, fail(&rig.claim_now().await?)).await?;
+        for _ in 0..2 {
+            assert_eq!(retried(&rig, &[child, called_off]).await?, (0, 2), "{by_time}");
+            let selection = Selection::ended(TaskStatus::Failed);
+            let selection = Selection { task_types: vec!["child".to_owned()], ..selection };
+            // What runs after a failure as well is retried, and fails once more.
+            assert_eq!(rig.store.retry(&ME, Retry { selection }).await?.retried, 1);
+            let leased = rig.claim_now().await?;
+            assert_eq!(leased.task_id, anyway);
+            rig.store.fail(&ME, fail(&leased)).await?;
+            rig = rig.reopened();
+        }
+        let selection = Selection::ids(vec![child, called_off, anyway]);
+        assert_eq!(rig.store.purge(&ME, Purge { selection }).await?.purged, 3);
+    }
+    Ok(())
+}
+
+pub(in crate::store) async fn t10_a_retry_counts_what_has_completed_and_gone(mut rig: Rig) -> TestResult {
+    let short = |task_type: &str| Submit { result_ttl_s: 0.0, ..Submit::new(task_type, Json::null()) };
+    for by_time in [false, true] {
+        // A task that failed, and completes when it is retried.
+        let (done, mended) =
+            (rig.submit_as(short("done")).await?.task_id, rig.submit_as(short("mended")).await?.task_id);
+        let child = rig.submit_as(after(&[done, mended])).await?.task_id;
+        ends_and_goes(&rig, "done", true, by_time).await?;
+        rig.store.fail(&ME, Fail { retryable: false, ..fail(&rig.claim_now().await?) }).await?;
+        // This one has failed from the start, for one and perhaps another.
+        let other = rig.submit_as(short("other")).await?.task_id;
+        let late = rig.submit_as(after(&[other, mended])).await?.task_id;
+        let sad = rig.submit_as(Submit { delay_s: Some(3_000.0), ..short("sad") }).await?.task_id;
+        let unlucky = rig.submit_as(after(&[mended, sad])).await?.task_id;
+        assert_eq!(rig.status_of(late).await?, TaskStatus::Failed);
+        assert_eq!(retried(&rig, &[child, late, unlucky]).await?, (0, 3), "as long as it has failed");
+        rig = rig.reopened();
+        assert_eq!(retried(&rig, &[mended]).await?, (1, 0));
+        ends_and_goes(&rig, "mended", true, by_time).await?;
+        rig.store.cancel(&ME, Cancel { task_id: sad, reason: String::new() }).await?;
+        goes(&rig, sad, by_time).await?;
+        ends_and_goes(&rig, "other", true, by_time).await?;
+        assert_eq!(retried(&rig, &[child, late, unlucky]).await?, (2, 1), "{by_time}");
+        // What fails by itself has had its turn, and has it again.
+        let mut leased = vec![rig.claim_now().await?, rig.claim_now().await?];
+        assert_eq!(leased.iter().map(id).collect::<Vec<_>>(), [child, late]);
+        for leased in leased.drain(..) {
+            rig.store.fail(&ME, Fail { retryable: false, ..fail(&leased) }).await?;
+        }
+        assert_eq!(retried(&rig, &[child, late]).await?, (2, 0));
+        for _ in 0..2 {
+            rig.store.complete(&ME, complete(&rig.claim_now().await?, "r")).await?;
+        }
+        assert!(rig.claim().await?.is_none());
+    }
+    Ok(())
+}
+
 pub(in crate::store) async fn a_deadline_ends_a_task_wherever_it_stands(rig: Rig) -> TestResult {
     let until = |deadline_s| Submit { deadline_s: Some(deadline_s), ..Submit::new("echo", Json::null()) };
     let running = rig.submit_as(until(60.0)).await?.task_id;

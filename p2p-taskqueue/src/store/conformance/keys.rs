@@ -81,3 +81,34 @@ pub(in crate::store) async fn t7_keys_and_ids_of_two_submitters_do_not_meet(rig:
     assert_eq!(code(rig.submit_as(named("phone")).await), ErrorCode::Conflict);
     Ok(())
 }
+
+pub(in crate::store) async fn t7_a_key_goes_with_its_record(rig: Rig) -> TestResult {
+    let keyed = |text: &str| Submit {
+        idempotency_key: Some("k".to_owned()),
+        idempotency_window_s: 1_000_000.0,
+        result_ttl_s: 100.0,
+        ..Submit::new("echo", Json::from_text(text))
+    };
+    let mut known = Vec::new();
+    for (round, goes_by) in ["purge", "time", "purge", "time"].into_iter().enumerate() {
+        // Other content is no conflict with what is not there.
+        let content = if round < 2 { "a" } else { goes_by };
+        let first = rig.submit_as(keyed(content)).await?;
+        assert!(!first.duplicate && !known.contains(&first.task_id), "round {round}");
+        assert!(rig.submit_as(keyed(content)).await?.duplicate);
+        rig.store.complete(&ME, complete(&rig.claim_now().await?, "r")).await?;
+        rig.pass(99.0).await;
+        assert_eq!(rig.submit_as(keyed(content)).await?.task_id, first.task_id, "as long as the record is there");
+        assert_eq!(code(rig.submit_as(keyed("other")).await), ErrorCode::Conflict);
+        if goes_by == "purge" {
+            let selection = Selection::ids(vec![first.task_id]);
+            assert_eq!(rig.store.purge(&ME, Purge { selection }).await?.purged, 1);
+        } else {
+            rig.pass(2.0).await;
+        }
+        known.push(first.task_id);
+    }
+    let rig = rig.reopened();
+    assert!(!rig.submit_as(keyed("a")).await?.duplicate);
+    Ok(())
+}

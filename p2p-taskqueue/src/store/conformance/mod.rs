@@ -153,18 +153,19 @@ macro_rules! conformance {
                 idle_workers_hold_none_of_the_room_that_their_results_took;
             order: a_repeated_entry_counts_once t6_order_is_priority_then_time_then_acceptance t6_what_a_worker_may_not_take_hides_nothing scheduled_tasks_come_when_the_wall_clock_says;
             keys: t7_a_key_answers_the_first_task_or_a_conflict t7_repeats_in_one_batch_make_one_task
-                t7_an_id_answers_the_first_task_or_a_conflict t7_keys_and_ids_of_two_submitters_do_not_meet;
+                t7_an_id_answers_the_first_task_or_a_conflict t7_keys_and_ids_of_two_submitters_do_not_meet t7_a_key_goes_with_its_record;
             inputs: a_question_is_answered_and_its_worker_is_told an_answer_outlives_the_attempt_and_a_question_does_not
                 what_a_task_asks_in_all_is_bounded;
             lease: t2_a_task_has_one_holder t3_a_fence_that_is_not_current_changes_nothing t4_a_dead_worker_costs_its_task_its_attempts t4_a_lease_ends_when_nothing_else_happens t5_setting_the_wall_clock_ends_no_lease t8_a_restart_keeps_what_was_acknowledged;
             clocks: t5_spans_hold_when_the_clock_was_set_and_the_store_opened_again t5_spans_end_though_the_clock_that_they_began_on_was_set_back
                 t5_a_delay_is_a_span_and_a_date_a_moment t5_a_machine_that_sleeps_ends_spans_and_no_lease t8_a_lease_that_nobody_renews_is_kept_by_one_opening_only;
-            ends: t5_setting_the_wall_clock_removes_no_result_and_no_key t11_results_are_removed_after_their_time cancelling_is_at_once_or_by_the_worker a_failed_attempt_waits_for_its_backoff
+            ends: t5_setting_the_wall_clock_removes_no_result_and_no_key t11_results_are_removed_after_their_time t11_a_result_is_kept_for_a_minute_at_least cancelling_is_at_once_or_by_the_worker a_failed_attempt_waits_for_its_backoff
                 a_failed_task_says_whether_its_worker_or_the_queue_ended_it;
             polls: a_long_poll_is_woken_by_whatever_makes_a_task_claimable a_dropped_long_poll_loses_no_task waiting_claims_are_served_in_turn_and_by_what_they_take
                 a_waiting_claim_is_not_passed_over_by_one_that_came_later a_completion_that_waits_stands_when_the_store_is_closed;
             reads: pages_are_stable_while_tasks_come lists_are_filtered_and_bounded_in_bytes the_status_counts_and_knows_the_longest_wait a_closed_store_turns_everybody_away who_asks_without_a_pause_lets_others_run;
-            flow: t10_a_task_comes_after_all_that_it_names t10_a_failed_parent_fails_what_comes_after_it t10_nothing_comes_after_what_is_not_there a_deadline_ends_a_task_wherever_it_stands t5_setting_the_wall_clock_moves_no_deadline;
+            flow: t10_a_task_comes_after_all_that_it_names t10_a_failed_parent_fails_what_comes_after_it t10_nothing_comes_after_what_is_not_there t10_no_retry_runs_what_comes_after_a_task_that_did_not_complete
+                t10_a_retry_counts_what_has_completed_and_gone a_deadline_ends_a_task_wherever_it_stands t5_setting_the_wall_clock_moves_no_deadline;
             gates: a_key_runs_one_task_at_a_time a_type_runs_as_many_as_its_limit_says a_paused_type_is_held_and_a_drained_one_takes_nothing_new
                 what_is_limited_already_can_be_limited_otherwise_at_the_cap names_that_nobody_set_anything_for_take_no_room;
             many: a_batch_is_taken_one_by_one a_claim_of_many_takes_what_there_is a_completion_brings_its_children_and_the_next_task a_refused_child_leaves_the_completion_undone

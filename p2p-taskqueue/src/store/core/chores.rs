@@ -1,5 +1,6 @@
 use super::{
-    cache, depend,
+    cache,
+    depend::{self, SETTLED_MAX},
     finish::chance,
     manage, timeline,
     turn::{Found, Halt, Turn, usable},
@@ -144,8 +145,10 @@ fn remove_ended(turn: &mut Turn<'_>) -> Result<(), Halt> {
         match usable(turn.rows.ended(seq))?.flatten() {
             Some((ended, result)) => {
                 bytes += result.map_or(0, |result| result.len_bytes());
-                if !manage::remove(turn, seq, &ended)? {
+                if !manage::remove(turn, seq, &ended, SETTLED_MAX)? {
                     turn.memory.aside.put_off(seq, removal);
+                    // Which takes it up again.
+                    turn.memory.unsettled.push_back(seq);
                 }
             }
             // What cannot be read is left for a repair.

@@ -12,7 +12,7 @@ use crate::{
     api::{CacheSet, Claim, Complete, Durability, Fail, OnParentFailure, Submit, SubmitMany},
     engine::Now,
     store::{
-        Backend as _, Clock, ManualClock, StoreOptions,
+        Backend as _, Clock, ManualClock, StoreOptions, Watches,
         conformance::{START, peer, soon},
         faulty::{FaultyBackend, FaultyRows, Plan},
         memory::MemoryBackend,
@@ -74,11 +74,12 @@ async fn a_timer_that_cannot_be_cleared_is_set_aside_and_others_go_on() -> TestR
         let with = |submit: &mut Submit, seconds: f64| match timer {
             "deadline" => submit.deadline_s = Some(seconds),
             "ready" => submit.delay_s = Some(seconds),
-            _ => submit.result_ttl_s = seconds,
+            _ => submit.result_ttl_s = 60.0,
         };
         rig.submit(|submit| with(submit, 10.0)).await?;
         if timer == "removal" {
             rig.complete_next().await?;
+            rig.clock.advance(Duration::from_secs(50));
         }
         rig.plan.break_for_good("clear_timer");
         rig.clock.advance(Duration::from_secs(11));
@@ -121,7 +122,7 @@ async fn keys_and_cached_values_that_cannot_be_removed_are_left_for_later() -> T
 async fn a_parent_that_cannot_be_read_or_let_go_is_set_aside_and_its_removal_with_it() -> TestResult {
     for broken in ["ended", "task", "remove_edge"] {
         let rig = Rig::new()?;
-        let parent = rig.submit(|submit| submit.result_ttl_s = 10.0).await?;
+        let parent = rig.submit(|submit| submit.result_ttl_s = 60.0).await?;
         let child = Submit {
             after: vec![parent],
             on_parent_failure: OnParentFailure::Run,
@@ -139,7 +140,7 @@ async fn a_parent_that_cannot_be_read_or_let_go_is_set_aside_and_its_removal_wit
         };
         soon(rig.core.fail(&ME, fail)).await?;
         assert!(rig.rests(), "{broken}: the writer looks at the parent again and again");
-        rig.clock.advance(Duration::from_secs(11));
+        rig.clock.advance(Duration::from_secs(61));
         assert!(rig.rests(), "{broken}: the writer tries to remove the parent again and again");
     }
     Ok(())
@@ -150,14 +151,15 @@ async fn a_removal_that_is_due_before_all_are_told_follows_when_they_are() -> Te
     let rig = Rig::new()?;
     let parent = rig.submit(|submit| submit.result_ttl_s = 0.0).await?;
     let child = Submit { after: vec![parent], ..Submit::new("child", Json::null()) };
-    soon(rig.core.submit_many(&ME, SubmitMany { tasks: vec![child; 50] })).await?;
+    soon(rig.core.submit_many(&ME, SubmitMany { tasks: vec![child; 400] })).await?;
     rig.complete_next().await?;
+    rig.clock.advance(Duration::from_secs(61));
     assert!(rig.rests());
     assert!(soon(rig.core.get(&ME, crate::api::Get { task_id: parent })).await.is_err(), "the parent is still there");
     let stats = soon(rig.core.stats()).await?;
-    assert_eq!(stats.totals["queued"], 50);
+    assert_eq!(stats.totals["queued"], 400);
     let claim = crate::api::ClaimMany { claim: Claim::new("w"), max_tasks: 128 };
-    assert_eq!(soon(rig.core.claim_many(&ME, claim)).await?.tasks.len(), 50);
+    assert_eq!(soon(rig.core.claim_many(&ME, claim)).await?.tasks.len(), 128);
     Ok(())
 }
 
@@ -186,7 +188,7 @@ async fn a_burst_of_ends_is_bounded_work_in_each_turn() -> TestResult {
     rig.core.close();
     let mut rows = rig.backend.open_rows()?;
     let start = Timeline::resume(Arc::clone(&rig.clock) as Arc<dyn Clock>, rows.meta()?.clocks).now();
-    let mut memory = Memory::load(&mut *rows, start)?;
+    let (mut memory, watches) = (Memory::load(&mut *rows, start)?, Watches::default());
     let later = Now {
         monotonic: start.monotonic + Duration::from_secs(20),
         wall: start.wall.after(20.0),
@@ -196,7 +198,7 @@ async fn a_burst_of_ends_is_bounded_work_in_each_turn() -> TestResult {
     let (mut done, mut turns) = (0, 0);
     while memory.running.first_end().is_some() || !memory.unsettled.is_empty() || turns == 0 {
         rows.begin()?;
-        let mut turn = Turn::new(&mut *rows, &mut memory, later);
+        let mut turn = Turn::new(&mut *rows, &mut memory, later, &watches);
         chores::before(&mut turn, &[]).map_err(|halt| format!("{halt:?}"))?;
         let changed = turn.changed.len();
         assert!(changed <= 4 * chores::CHORES_MAX, "{changed} tasks were changed in one turn");

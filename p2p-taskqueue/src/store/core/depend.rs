@@ -3,7 +3,7 @@ use crate::{
     QueueError,
     api::{ErrorCode, OnParentFailure},
     engine::{self, Ended, Phase, Spec, Step},
-    store::backend::{Fault, Seq},
+    store::backend::{Fault, LOST_PARENT, Seq, failed_parent},
     task::{TaskId, TaskStatus},
 };
 
@@ -14,6 +14,8 @@ pub(super) struct Parents {
     pub(super) waiting: Vec<Seq>,
     /// One that failed or was called off, where that decides.
     pub(super) failed: Option<(TaskId, Ended)>,
+    /// The places of all that did.
+    all_failed: Vec<Seq>,
     /// One that is not there.
     pub(super) missing: Option<TaskId>,
 }
@@ -27,8 +29,9 @@ impl Parents {
                 None => parents.missing = Some(*id),
                 Some(Found::Live(item)) => parents.waiting.push(item.seq),
                 Some(Found::Ended(_, ended, _)) if ended.status == TaskStatus::Completed => {}
-                Some(Found::Ended(_, ended, _)) => {
+                Some(Found::Ended(seq, ended, _)) => {
                     if spec.on_parent_failure == OnParentFailure::Fail {
+                        parents.all_failed.push(seq);
                         parents.failed = Some((*id, ended));
                     }
                 }
@@ -50,6 +53,12 @@ impl Parents {
             }
             None => Ok(self),
         }
+    }
+
+    /// Notes of a new task that has failed for one of them what it has to know of all of them when it is retried.
+    pub(super) fn note(&self, turn: &mut Turn<'_>, child: Seq) -> Result<(), Fault> {
+        self.waiting.iter().try_for_each(|parent| turn.rows.add_edge(*parent, child))?;
+        self.all_failed.iter().try_for_each(|parent| turn.rows.add_edge(failed_parent(*parent), child))
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -100,10 +109,13 @@ fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<Told, Faul
             tracing::error!(seq = child, "a task that waits for another one is damaged; it stays where it is");
             continue;
         };
+        let policy = row.spec.on_parent_failure;
+        if ended.status != TaskStatus::Completed && policy == OnParentFailure::Fail {
+            turn.rows.add_edge(failed_parent(parent), *child)?;
+        }
         if item.live.phase != Phase::Blocked {
             continue;
         }
-        let policy = row.spec.on_parent_failure;
         match engine::parent_ended(item.live.clone(), task.spec.id, &ended, policy, turn.now) {
             Step::Stay(live) if live.phase == Phase::Blocked => turn.put_live(&item, &live)?,
             Step::Stay(live) => turn.stay(item, live)?,
@@ -113,6 +125,46 @@ fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<Told, Faul
     let first = turn.rows.children(parent, 1)?;
     let is_left = first.first().is_some_and(|first| children.contains(first));
     Ok(if is_left { Told::Damaged } else { Told::All })
+}
+
+/// Whether a task comes after one that was removed without having completed.
+pub(super) fn has_lost_one(turn: &mut Turn<'_>, child: Seq) -> Result<bool, Fault> {
+    Ok(usable(turn.rows.has_edge(LOST_PARENT, child))?.unwrap_or_default())
+}
+
+/// Forgets what is noted of a task that is removed: as one that comes after others, and as one that others come after. These
+/// learn for good when it has not completed. `count_max` bounds how many; whether that was all.
+pub(super) fn forget(
+    turn: &mut Turn<'_>,
+    seq: Seq,
+    spec: &Spec,
+    ended: &Ended,
+    count_max: usize,
+) -> Result<bool, Fault> {
+    let told = turn.rows.children(failed_parent(seq), count_max)?;
+    for child in &told {
+        turn.wrote = true;
+        turn.rows.remove_edge(failed_parent(seq), *child)?;
+        if ended.status != TaskStatus::Completed {
+            turn.rows.add_edge(LOST_PARENT, *child)?;
+        }
+    }
+    if let Some(next) = turn.rows.children(failed_parent(seq), 1)?.first() {
+        if !told.contains(next) {
+            return Ok(false);
+        }
+        tracing::error!(seq, "what is noted of those that come after a task cannot be removed");
+    }
+    for id in &spec.after {
+        if let Some(parent) = usable(turn.rows.seq_of(*id))?.flatten() {
+            turn.rows.remove_edge(parent, seq)?;
+            turn.rows.remove_edge(failed_parent(parent), seq)?;
+        }
+    }
+    if !spec.after.is_empty() {
+        turn.rows.remove_edge(LOST_PARENT, seq)?;
+    }
+    Ok(true)
 }
 
 /// A task that waited for this with its removal can be removed.

@@ -1,16 +1,16 @@
 use std::sync::Arc;
 
 use super::{
-    depend::Parents,
+    depend::{self, Parents},
     turn::{Found, Halt, Item, Kind, Turn, unusable, usable},
     work::Done,
 };
 use crate::{
     Response,
     api::{Limit, Limited, Pause, Paused, Resume, Resumed, once},
-    engine::{self, Ended},
-    store::backend::{Due, Fault, Seq},
-    task::{TaskId, TaskStatus},
+    engine::{self, Ended, Record, Standing},
+    store::backend::{Due, Fault, Seq, TaskRow},
+    task::{Json, TaskId, TaskStatus},
 };
 
 /// Queues dead letters again.
@@ -21,7 +21,7 @@ pub(super) fn retry(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
         }
         let Some(task) = turn.rows.task(seq).map_err(|fault| unusable(id, fault))? else { return Ok(false) };
         let parents = Parents::of(turn, &task.spec)?;
-        if parents.failed.is_some() {
+        if parents.failed.is_some() || depend::has_lost_one(turn, seq)? {
             return Ok(false);
         }
         let kind = Arc::new(Kind::of(&task.spec));
@@ -35,18 +35,27 @@ pub(super) fn retry(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
 
 /// Removes ended tasks.
 pub(super) fn purge(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
-    change(turn, ids, |turn, _, seq, ended| Ok(remove(turn, seq, ended)?))
+    // Somebody waits for the answer: it is done in one go, however many tasks it has failed.
+    change(turn, ids, |turn, _, seq, ended| Ok(remove(turn, seq, ended, usize::MAX)?))
 }
 
-/// Removes an ended task, unless others still have to be told of its end.
-pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<bool, Fault> {
+/// Removes an ended task, unless others still have to be told of its end, or it has failed more than `failed_max` others:
+/// then these are dealt with so far, and there is a next time.
+pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended, failed_max: usize) -> Result<bool, Fault> {
     if !turn.rows.children(seq, 1)?.is_empty() {
         return Ok(false);
     }
     match usable(turn.rows.task(seq))?.flatten() {
         Some(task) => {
+            if !depend::forget(turn, seq, &task.spec, ended, failed_max)? {
+                return Ok(false);
+            }
             turn.changed.push(task.spec.id);
-            forget_end(turn, seq, ended, &task.spec.task_type.into())?;
+            let task_type = task.spec.task_type.as_str().into();
+            if turn.watches.are_for(task.spec.id) {
+                hand_over(turn, task)?;
+            }
+            forget_end(turn, seq, ended, &task_type)?;
         }
         // What it was counted as is not known any more; a repair counts anew.
         None => {
@@ -56,6 +65,16 @@ pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<boo
     }
     turn.rows.remove_task(seq)?;
     Ok(true)
+}
+
+/// Gives a record that is about to be removed to those who wait for it: they are answered although it goes.
+fn hand_over(turn: &mut Turn<'_>, task: TaskRow) -> Result<(), Fault> {
+    let ended = usable(turn.rows.ended(task.seq))?.flatten();
+    if let (Some((ended, result)), Ok(payload)) = (ended, Json::parse(task.payload)) {
+        let record = Record { spec: task.spec, payload, standing: Standing::Ended(ended), result };
+        turn.watches.keep(record, turn.now);
+    }
+    Ok(())
 }
 
 pub(super) fn pause(turn: &mut Turn<'_>, pause: &Pause) -> Result<Response, Halt> {

@@ -124,6 +124,7 @@ impl Core {
             returns: Arc::new(Returns::new(writer.clone())),
             durable: Arc::clone(&durable),
             recent: Arc::clone(&recent),
+            watches: Arc::clone(&watches),
             syncer,
             rows: Some(rows),
             memory,

@@ -5,7 +5,7 @@ use std::{
 
 use super::{
     depend::Parents,
-    turn::{Halt, Item, Kind, Turn, unusable, usable},
+    turn::{Found, Halt, Item, Kind, Turn, unusable, usable},
 };
 use crate::{
     QueueError,
@@ -172,6 +172,7 @@ fn carry_out(turn: &mut Turn<'_>, plan: Plan, before: &[TaskId], prepared: &mut 
         remember(turn, idempotency, task_id)?;
     }
     if let Some((parent, ended)) = &parents.failed {
+        parents.note(turn, seq)?;
         let ended = engine::parent_failed(live, *parent, ended, turn.now);
         turn.record_end(seq, task_id, &prepared.kind.task_type, &ended, None)?;
         return Ok(Submission { task_id, duplicate: false });
@@ -215,11 +216,25 @@ fn first_of_key(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskI
         let error = QueueError::new(ErrorCode::StorageError, message);
         return Err(QueueError { retryable: false, ..error }.into());
     };
-    match known.filter(|known| known.expires_at > turn.now.elapsed) {
-        Some(known) if known.content == idempotency.content => Ok(Some(known.id)),
-        Some(known) => Err(conflict(&format!("for task {}", known.id)).into()),
-        None => Ok(None),
+    let Some(known) = known.filter(|known| known.expires_at > turn.now.elapsed) else { return Ok(None) };
+    // The key goes with the record. Its row may stay until its own time is over: nothing leads from a task to its key, and
+    // such an index would cost every submit with a key a write.
+    if !is_kept(turn, known.id)? {
+        return Ok(None);
     }
+    if known.content == idempotency.content {
+        return Ok(Some(known.id));
+    }
+    Err(conflict(&format!("for task {}", known.id)).into())
+}
+
+/// Whether the record of a task is there, and not only because nobody has come to its removal yet.
+fn is_kept(turn: &mut Turn<'_>, id: TaskId) -> Result<bool, Halt> {
+    Ok(match turn.find_if_any(id)? {
+        None => false,
+        Some(Found::Live(_)) => true,
+        Some(Found::Ended(_, ended, _)) => ended.expires_at > turn.now.elapsed,
+    })
 }
 
 fn remember(turn: &mut Turn<'_>, idempotency: &Idempotency, id: TaskId) -> Result<(), Fault> {

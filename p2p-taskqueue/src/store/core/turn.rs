@@ -12,7 +12,10 @@ use crate::{
     QueueError,
     api::ErrorCode,
     engine::{Elapsed, Ended, Lane, Live, Now, Phase, Spec, Standing, Step},
-    store::backend::{Due, Fault, Meta, Place, Rows, Seq, TaskRow, Timer},
+    store::{
+        Watches,
+        backend::{Due, Fault, Meta, Place, Rows, Seq, TaskRow, Timer},
+    },
     task::{Fence, Json, TaskId},
 };
 
@@ -168,6 +171,8 @@ pub(super) struct Turn<'a> {
     pub(super) rows: &'a mut dyn Rows,
     pub(super) memory: &'a mut Memory,
     pub(super) now: Now,
+    /// Who waits for which task.
+    pub(super) watches: &'a Watches,
     /// Tasks that ended.
     pub(super) ended: Vec<TaskId>,
     /// Tasks whose record is another one after this, or gone.
@@ -211,9 +216,9 @@ pub(super) fn usable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(rows: &'a mut dyn Rows, memory: &'a mut Memory, now: Now) -> Self {
-        let (ended, changed) = (Vec::new(), Vec::new());
-        Self { rows, memory, now, ended, changed, changed_others: false, wrote: false, settle_left: SETTLED_MAX }
+    pub(super) fn new(rows: &'a mut dyn Rows, memory: &'a mut Memory, now: Now, watches: &'a Watches) -> Self {
+        let (ended, changed, settle_left) = (Vec::new(), Vec::new(), SETTLED_MAX);
+        Self { rows, memory, now, watches, ended, changed, changed_others: false, wrote: false, settle_left }
     }
 
     /// Finds a task.

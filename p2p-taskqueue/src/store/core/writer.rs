@@ -18,7 +18,10 @@ use crate::{
     QueueError,
     api::{Durability, ErrorCode},
     engine::Now,
-    store::backend::{Backend, Fault, Meta, Rows, Timer},
+    store::{
+        Watches,
+        backend::{Backend, Fault, Meta, Rows, Timer},
+    },
     task::{Fence, TaskId},
 };
 
@@ -32,6 +35,7 @@ pub(super) struct Writer {
     pub(super) returns: Arc<Returns>,
     pub(super) durable: Arc<Durable>,
     pub(super) recent: Arc<Recent>,
+    pub(super) watches: Arc<Watches>,
     pub(super) syncer: Syncer,
     /// `None` after a failed commit until the rows could be opened again.
     pub(super) rows: Option<Box<dyn Rows>>,
@@ -205,7 +209,7 @@ impl Writer {
             let _ = rows.rollback();
             return Err(Trouble::Before(fault));
         }
-        let mut turn = Turn::new(&mut **rows, &mut self.memory, now);
+        let mut turn = Turn::new(&mut **rows, &mut self.memory, now, &self.watches);
         let taken_back = if chores { self.given_out.len().min(CHORES_MAX) } else { 0 };
         let given_out = self.given_out.get(..taken_back).unwrap_or_default();
         let mut served = Vec::new();

@@ -202,6 +202,10 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
+    fn has_edge(&mut self, parent: Seq, child: Seq) -> Result<bool, Fault> {
+        Ok(self.see(|seen| seen.edges.get(&(parent, child)).is_some()))
+    }
+
     fn children(&mut self, parent: Seq, count_max: usize) -> Result<Vec<Seq>, Fault> {
         Ok(self.see(|seen| lines::children(seen, parent).take(count_max).collect()))
     }

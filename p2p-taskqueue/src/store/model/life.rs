@@ -307,7 +307,9 @@ impl Queue {
         task.state = State::Ended(status);
         task.backoff = None;
         (task.error, task.dead, task.failed_by, task.lease_until) = (error, failed_by.is_some(), failed_by, None);
-        (task.ended_at, task.removed_at) = (wall, elapsed + micros(task.submit.result_ttl_s));
+        // Who has submitted it must be able to come back for it.
+        let kept_s = if task.submit.result_ttl_s < 60.0 { 60.0 } else { task.submit.result_ttl_s };
+        (task.ended_at, task.removed_at) = (wall, elapsed + micros(kept_s));
         (task.updated_at, task.changed) = (wall, Some(clause));
         task.waits_for.clear();
         task.open.clear();

@@ -160,10 +160,13 @@ impl Queue {
 
     pub(super) fn judge(&self, scope: &str, submit: &Submit) -> Judged {
         let elapsed = self.clocks.elapsed;
-        let known = self
-            .keys
-            .iter()
-            .find(|known| known.scope == scope && has_same_key(&known.content, submit) && known.expires_at > elapsed);
+        // A key is as good as the record that it leads to.
+        let known = self.keys.iter().find(|known| {
+            known.scope == scope
+                && has_same_key(&known.content, submit)
+                && known.expires_at > elapsed
+                && self.find(known.id).is_some()
+        });
         if let Some(known) = known.filter(|known| content(&known.content) == content(submit)) {
             return Judged::Duplicate(known.id);
         }
@@ -243,7 +246,9 @@ impl Queue {
     fn parents(&self, at: usize) -> (Vec<TaskId>, Vec<usize>) {
         let (task, mut waits_for, mut failed) = (&self.tasks[at], Vec::new(), Vec::new());
         for parent in &task.submit.after {
-            match self.find(*parent).map(|at| (at, self.tasks[at].state)) {
+            // What has become of one that was removed stays what it was.
+            let parent_at = self.tasks.iter().position(|task| task.id == *parent);
+            match parent_at.map(|at| (at, self.tasks[at].state)) {
                 Some((at, State::Ended(status))) if !task.runs_after(status) => failed.push(at),
                 None | Some((_, State::Ended(_))) => {}
                 Some(_) if waits_for.contains(parent) => {}

@@ -293,7 +293,7 @@ fn draft() -> BoxedStrategy<Draft> {
         select(vec![OnParentFailure::Fail, OnParentFailure::Fail, OnParentFailure::Run]),
         select(vec![3_u32, 3, 0, 1, 2]),
         select(vec![1.0, 0.0, 4.0, 300.0]),
-        select(vec![86_400.0, 86_400.0, 20.0]),
+        select(vec![86_400.0, 86_400.0, 0.0, 20.0, 100.0]),
         0_u8..2,
     );
     (place, terms)

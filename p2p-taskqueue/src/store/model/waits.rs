@@ -49,6 +49,7 @@ pub(super) struct Grant {
 pub(super) struct Waiter {
     watch: Watch,
     outstanding: HashSet<TaskId>,
+    ids: Vec<TaskId>,
 }
 
 impl World {
@@ -158,7 +159,7 @@ impl World {
         }
         let ids: Vec<_> = outstanding.iter().copied().collect();
         match self.store().watch(&ids) {
-            Ok(watch) => self.watches.push(Waiter { watch, outstanding }),
+            Ok(watch) => self.watches.push(Waiter { watch, outstanding, ids }),
             Err(error) => return broken("watch", format!("was refused: {error}")),
         }
         Ok(())
@@ -174,12 +175,25 @@ impl World {
     /// Whoever waits for ends is told when there is none to come, and not before.
     fn told(&mut self) -> Result<(), Violation> {
         self.note_ends();
+        self.are_given_what_went()?;
         for waiter in &mut self.watches {
             let is_told = waiter.watch.done().now_or_never().is_some();
             let is_due = waiter.outstanding.is_empty();
             hold!("watch", is_told == is_due, "told: {is_told}, with {:?} to come", waiter.outstanding);
         }
         self.watches.retain(|waiter| !waiter.outstanding.is_empty());
+        Ok(())
+    }
+
+    /// Whoever waits for a task that was removed meanwhile has its last record, and only then.
+    fn are_given_what_went(&self) -> Result<(), Violation> {
+        let owner = self.peer(Who::Owner);
+        for (waiter, id) in self.watches.iter().flat_map(|waiter| waiter.ids.iter().map(move |id| (waiter, *id))) {
+            let task = self.queue.tasks.iter().find(|task| task.id == id).filter(|task| task.gone);
+            let expected = task.map(|task| (task.status(), task.result.clone()));
+            let given = waiter.watch.removed(id, owner).map(|record| (record.status, record.result));
+            hold!("watch", given == expected, "of the removed {id} {given:?} instead of {expected:?}");
+        }
         Ok(())
     }
 

@@ -222,6 +222,10 @@ impl Rows for SqliteRows {
         Ok(edge::remove(&self.connection, parent, child)?)
     }
 
+    fn has_edge(&mut self, parent: Seq, child: Seq) -> Result<bool, Fault> {
+        Ok(edge::is_there(&self.connection, parent, child)?)
+    }
+
     fn children(&mut self, parent: Seq, count_max: usize) -> Result<Vec<Seq>, Fault> {
         edge::children(&self.connection, parent, count_max)
     }

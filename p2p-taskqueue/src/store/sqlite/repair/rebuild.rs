@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::{EPOCH_RANDOM_BITS, Lane, Live, Phase},
-    store::{Due, Meta, Seq, TaskRow, TypeRow},
+    store::{Due, LOST_PARENT, Meta, Seq, TaskRow, TypeRow, failed_parent},
     task::{TaskId, TaskStatus},
 };
 
@@ -176,6 +176,10 @@ impl Rebuild<'_> {
         for (scope, key, row) in keys {
             key::put(self.new, &scope, &key, &row)?;
         }
+        let edges = self.read("notes of who comes after whom", old, "SELECT parent,child,crc FROM edge", edge::read);
+        for (parent, child) in edges {
+            self.comes_after(parent, child)?;
+        }
         let mut routes = Routes::default();
         let notes = self.read("notes of who keeps a task", old, "SELECT id,owner,crc FROM route ORDER BY seq", |row| {
             route::read(&mut Columns::new(row))
@@ -189,6 +193,23 @@ impl Rebuild<'_> {
             cache::put(self.new, &key, &row)?;
         }
         Ok(())
+    }
+
+    /// Takes over what a task has to know of those that it comes after when it is retried.
+    fn comes_after(&self, parent: Seq, child: Seq) -> rusqlite::Result<()> {
+        let mut known = self.new.prepare_cached("SELECT 1 FROM task WHERE seq=?")?;
+        let mut is_there = |seq: Seq| known.exists([seq]);
+        if !is_there(child)? {
+            return Ok(());
+        }
+        let is_of_failed = parent < 0 && parent != LOST_PARENT;
+        let task = if is_of_failed { failed_parent(parent) } else { parent };
+        match parent == LOST_PARENT || is_there(task)? {
+            true => edge::add(self.new, parent, child),
+            // It had failed, and is lost now.
+            false if is_of_failed => edge::add(self.new, LOST_PARENT, child),
+            false => Ok(()),
+        }
     }
 
     /// Reads a table as far as it can be read.

@@ -64,14 +64,14 @@ fn for_submitters() -> Vec<Tool> {
              limit_exceeded: ask for fewer.",
         ),
         Tool::of::<List>("p2p_taskqueue_list_tasks", "List tasks", Hints::READS).described(
-            "Answers a page of task records, filtered by status, task_types, session or label, the oldest first unless order \
-             says newest. When next_cursor is not null, pass it as cursor for the next page; a page may be shorter than \
+            "Answers a page of task records, filtered by status, task_types, session or label, the newest first unless order \
+             says oldest. When next_cursor is not null, pass it as cursor for the next page; a page may be shorter than \
              limit. Lists the tasks of one node: the local one, or the target. status:failed shows the dead letters.",
         ),
         Tool::of::<Cancel>("p2p_taskqueue_cancel_task", "Call a task off", Hints::UNDOES).described(
             "Calls a task off. A queued task is cancelled at once (cancelled:true). The worker of a running task is told to \
-             stop (cancel_requested:true), and a result that it delivers first still counts. already_finished when the task \
-             had ended.",
+             stop (cancel_requested:true), and a result that it delivers first still counts. To call off what was called off \
+             before is harmless; already_finished when the task had completed or failed.",
         ),
         Tool::of::<Answer>("p2p_taskqueue_answer_task", "Answer a worker's question", Hints::SETTLES).described(
             "Answers what the worker of a running task asks for, which the task's input_requests show by key. input_responses \
@@ -138,6 +138,7 @@ fn for_workers() -> Vec<Tool> {
     vec![
         Tool::of::<Claim>("p2p_taskqueue_claim_next", "Claim a task to work on", Hints::ACTS)
             .with_aliases(CLAIM_ALIASES)
+            .with_peer_alias()
             .with_ignored(CLAIM_IGNORED)
             .described(
                 "For workers: takes the next task under a lease and answers it with fence and lease_until (Unix seconds); \
@@ -147,6 +148,7 @@ fn for_workers() -> Vec<Tool> {
             ),
         Tool::of::<ClaimMany>("p2p_taskqueue_claim_many", "Claim several tasks to work on", Hints::ACTS)
             .with_aliases(CLAIM_ALIASES)
+            .with_peer_alias()
             .with_ignored(CLAIM_IGNORED)
             .described(
                 "For workers that do several tasks at a time: takes up to max_tasks (1 to 128) at once and answers tasks, \
@@ -157,7 +159,7 @@ fn for_workers() -> Vec<Tool> {
         Tool::of::<Complete>("p2p_taskqueue_complete_task", "Complete a claimed task", Hints::SETTLES).described(
             "For workers: ends a claimed task with its result (any JSON value), or with status failed and error for good. \
              Needs the fence of the claim, unchanged. stale_fence: the lease ran out and the task is no longer yours. The \
-             same call again is harmless (repeated:true). In the same step it can queue follow-up tasks (submit: all or \
+             same call again is harmless (repeated:true, with the same ids; other tasks in submit are refused as conflict). In the same step it can queue follow-up tasks (submit: all or \
              none; their ids come as submitted, in order) and claim the next task (claim_next: it comes as next, or null). \
              For a failure that may be tried again use p2p_taskqueue_fail_task.",
         ),
@@ -250,10 +252,7 @@ fn for_the_cache() -> Vec<Tool> {
 
 const CLAIM_ALIASES: &[Alias] = &[("task_types", "supported_task_types")];
 
-const CLAIM_IGNORED: &[Named] = &[
-    ("peer_id", "The claimer's own peer id. Has no effect; the peer to ask is remote_peer_id."),
-    ("clock", "Has no effect."),
-];
+const CLAIM_IGNORED: &[Named] = &[("clock", "Has no effect.")];
 
 const CACHE_IGNORED: &[Named] = &[("timeout_s", "Has no effect: the cache answers at once.")];
 

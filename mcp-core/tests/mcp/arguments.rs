@@ -142,11 +142,14 @@ async fn an_answer_nested_too_deep_is_a_refusal() {
 async fn the_reference_names_are_taken() {
     let client = Client::new(FakeQueue::new());
     let peer = PeerId::random().to_string();
-    for tool in ["p2p_taskqueue_status", "p2p_taskqueue_submit"] {
-        let mut arguments = json!({ "peer_id": peer });
-        if tool.ends_with("submit") {
-            arguments["task_type"] = json!("t");
-        }
+    for (tool, mut arguments) in [
+        ("p2p_taskqueue_status", json!({})),
+        ("p2p_taskqueue_submit", json!({ "task_type": "t" })),
+        ("run_task", json!({ "task_type": "t" })),
+        ("p2p_taskqueue_claim_next", json!({ "worker_id": "w" })),
+        ("p2p_taskqueue_claim_many", json!({ "worker_id": "w" })),
+    ] {
+        arguments["peer_id"] = json!(peer);
         client.done(tool, arguments.clone()).await;
         assert!(
             matches!(client.queue.last(), Request::At(at) if at.target.remote_peer_id.unwrap().to_string() == peer)
@@ -154,7 +157,14 @@ async fn the_reference_names_are_taken() {
         arguments["remote_peer_id"] = json!(PeerId::random().to_string());
         assert_eq!(invalid(&client, tool, arguments).await.0, "peer_id");
     }
-    let claim = json!({ "worker_id": "w", "task_types": "a,b", "peer_id": "anyone", "clock": { "vector": {} } });
+    // A claim is made where it says, or nowhere.
+    let elsewhere = json!({ "worker_id": "w", "peer_id": "anyone" });
+    let (field, _) = invalid(&client, "p2p_taskqueue_claim_next", elsewhere.clone()).await;
+    assert!(["peer_id", "remote_peer_id"].contains(&field.as_str()), "{field}");
+    let id = p2p_taskqueue::TaskId::from_bytes([1; 16]).to_string();
+    let complete = json!({ "task_id": id, "fence": "1.1", "claim_next": elsewhere });
+    assert_eq!(invalid(&client, "p2p_taskqueue_complete_task", complete).await.0, "claim_next.peer_id");
+    let claim = json!({ "worker_id": "w", "task_types": "a,b", "clock": { "vector": {} } });
     client.done("p2p_taskqueue_claim_next", claim).await;
     let Request::Claim(claim) = client.queue.last() else { panic!("not a claim") };
     assert_eq!(claim.supported_task_types, ["a", "b"]);
@@ -170,4 +180,38 @@ async fn two_addresses_that_contradict_are_refused() {
     let address = format!("/ip4/192.0.2.7/tcp/1/p2p/{}", PeerId::random());
     let arguments = json!({ "remote_multiaddr": address, "remote_peer_id": PeerId::random().to_string() });
     assert_eq!(invalid(&client, "list_peers", arguments).await.0, "remote_peer_id");
+}
+
+/// What a schema offers is taken, and what it does not offer is refused by the name of the argument.
+#[tokio::test]
+async fn the_states_that_a_retry_and_a_purge_offer_are_those_that_they_take() {
+    let client = Client::new(FakeQueue::new());
+    let tools = client.tools().await;
+    for (name, expected) in [
+        ("p2p_taskqueue_retry_task", &["failed", "cancelled"][..]),
+        ("p2p_taskqueue_purge", &["completed", "failed", "cancelled"]),
+    ] {
+        let tool = tools.iter().find(|tool| tool["name"] == name).unwrap();
+        let status = &tool["inputSchema"]["properties"]["status"];
+        assert_eq!((&status["type"], &status["enum"]), (&json!("string"), &json!(expected)), "{name}");
+        for state in ["queued", "running", "completed", "failed", "cancelled"] {
+            let arguments = json!({ "status": state });
+            if expected.contains(&state) {
+                client.done(name, arguments).await;
+            } else {
+                assert_eq!(invalid(&client, name, arguments).await.0, "status", "{name} {state}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_begins_with_what_is_new() {
+    let client = Client::new(FakeQueue::new());
+    let tools = client.tools().await;
+    let list = tools.iter().find(|tool| tool["name"] == "p2p_taskqueue_list_tasks").unwrap();
+    assert_eq!(list["inputSchema"]["properties"]["order"]["default"], "newest");
+    client.done("p2p_taskqueue_list_tasks", json!({})).await;
+    let Request::List(list) = client.queue.last() else { panic!("not a list") };
+    assert_eq!(list.order, p2p_taskqueue::api::Order::Newest);
 }

@@ -239,6 +239,16 @@ async fn an_old_task_is_asked_for_less_often_than_a_young_one() {
 }
 
 #[tokio::test]
+async fn the_time_to_live_ends_a_minute_after_the_end_at_the_earliest() {
+    for (result_ttl_s, ttl_ms) in [(0.0, 61_000), (59.0, 61_000), (61.0, 62_000)] {
+        let ended = |task: &mut Task| {
+            (task.created_at, task.updated_at, task.result_ttl_s) = (1_000.0, 1_001.0, result_ttl_s);
+        };
+        assert_eq!(state(ended).await["ttlMs"], ttl_ms, "{result_ttl_s}");
+    }
+}
+
+#[tokio::test]
 async fn a_peers_record_with_impossible_times_is_shown_all_the_same() {
     let odd = state(|task| (task.created_at, task.updated_at, task.result_ttl_s) = (1e300, -1e300, -1e300)).await;
     check_shape(&odd);

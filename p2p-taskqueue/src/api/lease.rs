@@ -197,7 +197,8 @@ pub struct Complete {
     /// The failure's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Tasks to queue in the same transaction: all of them or, when one is refused, none, and the task stays as it was.
+    /// Tasks to queue in the same transaction: all of them or, when one is refused, none, and the task stays as it was. When
+    /// the completion is repeated, the same tasks again, or none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "super::bounded::submits")]
     pub submit: Vec<Submit>,
     /// Also claims the next task. Its `wait_s` holds the answer back, not the completion.
@@ -246,7 +247,7 @@ pub struct Completed {
     pub task_id: TaskId,
     /// Where it stands now.
     pub status: TaskStatus,
-    /// Whether the same completion had been acknowledged before. Its tasks were then submitted before, too.
+    /// Whether the same completion had been acknowledged before. Its tasks were then submitted before, too: these are they.
     #[serde(default)]
     pub repeated: bool,
     /// The tasks of `submit`, in its order.

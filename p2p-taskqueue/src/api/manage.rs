@@ -14,7 +14,7 @@ pub struct Selection {
     /// The tasks, up to 1,000; either this or `status`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub task_ids: Vec<TaskId>,
-    /// All tasks that ended like this: `failed`, `cancelled` or `completed`.
+    /// All tasks that ended like this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<TaskStatus>,
     /// Only those of these types; empty is any.
@@ -99,9 +99,38 @@ impl Selection {
     }
 }
 
+/// The states of tasks that can be queued again.
+const RETRIED: [TaskStatus; 2] = [TaskStatus::Failed, TaskStatus::Cancelled];
+
+/// The states of tasks that can be removed.
+const PURGED: [TaskStatus; 3] = [TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Cancelled];
+
+#[cfg(feature = "schema")]
+fn takes_retried(schema: &mut schemars::Schema) {
+    takes(schema, &RETRIED);
+}
+
+#[cfg(feature = "schema")]
+fn takes_purged(schema: &mut schemars::Schema) {
+    takes(schema, &PURGED);
+}
+
+/// Names the states that are taken, and no others.
+#[cfg(feature = "schema")]
+fn takes(schema: &mut schemars::Schema, states: &[TaskStatus]) {
+    let Some(status) = schema.pointer_mut("/properties/status") else { return };
+    let states: Vec<_> = states.iter().map(|status| status.as_str()).collect();
+    *status = serde_json::json!({
+        "type": "string",
+        "enum": states,
+        "description": "All tasks that ended like this; either this or `task_ids`.",
+    });
+}
+
 /// Queues dead letters again: tasks that failed, or were called off. Their attempts start anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = takes_retried))]
 pub struct Retry {
     /// Which; `failed` or `cancelled` ones.
     #[serde(flatten)]
@@ -110,7 +139,7 @@ pub struct Retry {
 
 impl Check for Retry {
     fn check(&self) -> Result<(), QueueError> {
-        self.selection.check(&[TaskStatus::Failed, TaskStatus::Cancelled])
+        self.selection.check(&RETRIED)
     }
 }
 
@@ -120,7 +149,7 @@ impl Check for Retry {
 pub struct Retried {
     /// Tasks that are queued again.
     pub retried: u64,
-    /// Named tasks that are not there, or neither failed nor called off.
+    /// Those that are not there, that neither failed nor were called off, or that come after one which did not complete.
     pub skipped: u64,
     /// Whether there are more that pass the filter: call it again.
     pub more: bool,
@@ -129,6 +158,7 @@ pub struct Retried {
 /// Removes ended tasks with their results for good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = takes_purged))]
 pub struct Purge {
     /// Which.
     #[serde(flatten)]
@@ -137,7 +167,7 @@ pub struct Purge {
 
 impl Check for Purge {
     fn check(&self) -> Result<(), QueueError> {
-        self.selection.check(&[TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Cancelled])
+        self.selection.check(&PURGED)
     }
 }
 

@@ -196,7 +196,7 @@ pub struct List {
     /// Where the last page ended: its `next_cursor`, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// By time of submission.
+    /// By time of submission, the last one first unless it says `oldest`.
     #[serde(default)]
     pub order: Order,
 }
@@ -210,7 +210,7 @@ impl Default for List {
             label: None,
             limit: default_limit(),
             cursor: None,
-            order: Order::Oldest,
+            order: Order::default(),
         }
     }
 }
@@ -236,11 +236,11 @@ impl Check for List {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// The first submitted first.
+    /// The last submitted first: what somebody who looks asks about, however long the list is.
     #[default]
-    Oldest,
-    /// The last submitted first.
     Newest,
+    /// The first submitted first.
+    Oldest,
 }
 
 /// The answer to a [`List`].

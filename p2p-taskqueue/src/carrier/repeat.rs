@@ -95,8 +95,8 @@ const fn twice(request: &Request) -> Twice {
 /// asking twice comes to the same.
 ///
 /// The answer to a repetition is given as if the question had been asked once: `duplicate` and `repeated` speak of what
-/// the caller did, not of what was lost on the way. Only a completion that submits tasks keeps its `repeated`, since the
-/// answer then lacks their ids. An error after a change that may have been made says so in its outcome.
+/// the caller did, not of what was lost on the way. A completion keeps its `repeated` when the answer lacks the ids of its
+/// tasks, as that of an earlier version does. An error after a change that may have been made says so in its outcome.
 pub(super) async fn ask<S: Sessions>(
     sessions: &S,
     mut request: Request,
@@ -192,8 +192,8 @@ fn as_asked_once(mut response: Response, request: &Request) -> Response {
                 submitted.iter_mut().for_each(|submitted| forget_duplicate(submitted, submit));
             }
         }
-        (Response::Completed(completed), Request::Complete(complete)) if complete.submit.is_empty() => {
-            completed.repeated = false;
+        (Response::Completed(completed), Request::Complete(complete)) => {
+            completed.repeated &= completed.submitted.len() != complete.submit.len();
         }
         _ => {}
     }

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use super::{Elapsed, Live, Now, Phase, Spec, Terms, Wall};
 use crate::{
     api::{OnParentFailure, Submit},
-    task::{Json, TaskId},
+    task::{Fence, Json, TaskId},
 };
 
 /// A submit that has become a task.
@@ -31,6 +31,19 @@ pub(crate) struct Idempotency {
     pub(crate) content: [u8; 32],
     /// Until when the key is remembered.
     pub(crate) expires_at: Elapsed,
+}
+
+/// The id of the task that a completion submits at this place of its list. It follows from the completion, of which there is one
+/// for a fence, so that the same completion finds its tasks again; nobody can guess it who does not know the task and the fence.
+pub(crate) fn child_id(parent: TaskId, fence: Fence, place: usize) -> TaskId {
+    let mut sum = Sha256::new_with_prefix(b"taskmesh: task of a completion");
+    sum.update(parent.as_bytes());
+    sum.update(fence.epoch.to_le_bytes());
+    sum.update(fence.counter.to_le_bytes());
+    sum.update((place as u64).to_le_bytes());
+    let mut id = [0; 16];
+    id.iter_mut().zip(sum.finalize()).for_each(|(byte, of_sum)| *byte = of_sum);
+    TaskId::from_bytes(id)
 }
 
 /// Makes the task of a submit, whose arguments have been checked.

@@ -5,7 +5,7 @@
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `admit` | what a submit becomes; whether a repeat is the same submit |
+//! | `admit` | what a submit becomes; whether a repeat is the same submit; the ids of a completion's tasks |
 //! | `lane` | whether a worker may take a task |
 //! | `lease` | claim, renew, release; whose fence is good |
 //! | `inputs` | what a worker asks, and what it was answered |
@@ -24,7 +24,7 @@ mod record;
 mod state;
 mod time;
 
-pub(crate) use admit::{Admission, Idempotency, admit};
+pub(crate) use admit::{Admission, Idempotency, admit, child_id};
 pub(crate) use depend::{block, parent_ended, parent_failed, retry, time_came};
 pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail, give_up};
 pub use inputs::Inputs;

@@ -51,7 +51,7 @@ pub(crate) fn a_list_is_the_same_over_any_number_of_pieces(rig: Rig) -> TestResu
         {
             let session = filter.session.then(|| "s".to_owned());
             let label = filter.label.then(|| "l".to_owned());
-            let query = List { status, session, label, order, limit: 400, ..List::default() };
+            let query = List { status, session, label, order, limit: 400, ..oldest_first() };
             let of_status = |seq: Seq| status.is_none_or(|status| status_of(seq) == status);
             let mut expected: Vec<_> = (1..=TASKS).filter(|seq| of_status(*seq) && filter.passes(*seq)).collect();
             if order == Order::Newest {
@@ -79,7 +79,7 @@ pub(crate) fn tasks_come_and_go_between_two_pieces(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
     fill(&mut *rows)?;
     let label = Some("l".to_owned());
-    let mut page = Filling::new(List { label, limit: 1_000, ..List::default() })?;
+    let mut page = Filling::new(List { label, limit: 1_000, ..oldest_first() })?;
     assert!(!reads.list_on(&mut page)?, "one piece is not all");
     commit(&mut *rows, |rows| {
         for seq in [4, 8, 2_996] {
@@ -169,4 +169,8 @@ fn row(seq: Seq) -> TaskRow {
 
 fn number(id: TaskId) -> Seq {
     id.as_bytes().first_chunk().map_or(0, |bytes| Seq::from_be_bytes(*bytes))
+}
+
+fn oldest_first() -> List {
+    List { order: Order::Oldest, ..List::default() }
 }

@@ -79,25 +79,25 @@ pub(crate) fn a_list_passes_its_filters(rig: Rig) -> TestResult {
     commit(&mut *rows, gallery)?;
     let mut listed = |query: List| Ok::<_, Box<dyn Error>>(seqs(&reads.list(&query)?));
     let all: Vec<Seq> = (1..=12).collect();
-    assert_eq!(listed(List::default())?, all);
+    assert_eq!(listed(oldest_first())?, all);
     let newest: Vec<Seq> = all.iter().rev().copied().collect();
-    assert_eq!(listed(List { order: Order::Newest, ..List::default() })?, newest);
+    assert_eq!(listed(List { order: Order::Newest, ..oldest_first() })?, newest);
     for (status, expected) in STATES_OF_THE_GALLERY {
-        let query = List { status: Some(status), ..List::default() };
+        let query = List { status: Some(status), ..oldest_first() };
         assert_eq!(listed(query.clone())?, expected, "{status}");
         let expected: Vec<_> = expected.iter().rev().copied().collect();
         assert_eq!(listed(List { order: Order::Newest, ..query })?, expected, "{status}");
     }
     let even = vec!["none".to_owned(), "even".to_owned()];
-    assert_eq!(listed(List { task_types: even.clone(), ..List::default() })?, [2, 4, 6, 8, 10, 12]);
+    assert_eq!(listed(List { task_types: even.clone(), ..oldest_first() })?, [2, 4, 6, 8, 10, 12]);
     let (session, label) = (Some("s".to_owned()), Some("l".to_owned()));
-    assert_eq!(listed(List { session: session.clone(), ..List::default() })?, [3, 6, 9, 12]);
-    assert_eq!(listed(List { label: label.clone(), ..List::default() })?, [4, 8, 12]);
-    assert_eq!(listed(List { label: Some("other".to_owned()), ..List::default() })?, all);
+    assert_eq!(listed(List { session: session.clone(), ..oldest_first() })?, [3, 6, 9, 12]);
+    assert_eq!(listed(List { label: label.clone(), ..oldest_first() })?, [4, 8, 12]);
+    assert_eq!(listed(List { label: Some("other".to_owned()), ..oldest_first() })?, all);
     let status = Some(TaskStatus::Queued);
-    let query = List { status, task_types: even, session, label, ..List::default() };
+    let query = List { status, task_types: even, session, label, ..oldest_first() };
     assert_eq!(listed(query)?, [12]);
-    assert_eq!(listed(List { session: Some("l".to_owned()), ..List::default() })?, [] as [Seq; 0]);
+    assert_eq!(listed(List { session: Some("l".to_owned()), ..oldest_first() })?, [] as [Seq; 0]);
     Ok(())
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn a_list_is_read_page_by_page(rig: Rig) -> TestResult {
         .into_iter()
         .flat_map(|order| [None, Some(TaskStatus::Queued)].map(|status| (order, status)))
     {
-        let query = List { order, status, ..List::default() };
+        let query = List { order, status, ..oldest_first() };
         let whole = seqs(&reads.list(&query)?);
         for limit in 1..=13 {
             let (mut found, mut pages, mut cursor) = (Vec::new(), 0, None);
@@ -127,14 +127,14 @@ pub(crate) fn a_list_is_read_page_by_page(rig: Rig) -> TestResult {
         }
     }
     // What goes and comes between two pages neither repeats nor hides another.
-    let first = reads.list(&List { limit: 4, ..List::default() })?;
+    let first = reads.list(&List { limit: 4, ..oldest_first() })?;
     commit(&mut *rows, |rows| {
         leave(rows, &gallery_row(1))?;
         start(rows, &gallery_row(12), &running(&gallery_row(12), 1))?;
         rows.remove_task(1)?;
         accept(rows, &task(20))
     })?;
-    let second = reads.list(&List { cursor: first.next_cursor, ..List::default() })?;
+    let second = reads.list(&List { cursor: first.next_cursor, ..oldest_first() })?;
     assert_eq!((seqs(&second), second.next_cursor), ((5..=12).chain([20]).collect(), None));
     Ok(())
 }
@@ -152,7 +152,7 @@ pub(crate) fn a_page_ends_at_its_bytes(rig: Rig) -> TestResult {
     })?;
     let (mut pages, mut cursor) = (Vec::new(), None);
     loop {
-        let page = reads.list(&List { cursor, ..List::default() })?;
+        let page = reads.list(&List { cursor, ..oldest_first() })?;
         pages.push(seqs(&page));
         cursor = page.next_cursor;
         if cursor.is_none() {
@@ -166,7 +166,7 @@ pub(crate) fn a_page_ends_at_its_bytes(rig: Rig) -> TestResult {
 pub(crate) fn a_foreign_cursor_is_refused(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
     commit(&mut *rows, gallery)?;
-    let page = reads.list(&List { limit: 2, ..List::default() })?;
+    let page = reads.list(&List { limit: 2, ..oldest_first() })?;
     for (cursor, order) in [
         (page.next_cursor.as_deref().ok_or("a cursor")?, Order::Newest),
         ("", Order::Oldest),
@@ -175,14 +175,14 @@ pub(crate) fn a_foreign_cursor_is_refused(rig: Rig) -> TestResult {
         ("oldest-x", Order::Oldest),
         ("oldest-1; DROP TABLE task", Order::Oldest),
     ] {
-        let query = List { cursor: Some(cursor.to_owned()), order, ..List::default() };
+        let query = List { cursor: Some(cursor.to_owned()), order, ..oldest_first() };
         let error = reads.list(&query).unwrap_err();
         assert_eq!((error.code, error.field.as_deref()), (ErrorCode::InvalidArgument, Some("cursor")), "{cursor}");
     }
     for order in [Order::Oldest, Order::Newest] {
         let name = if order == Order::Oldest { "oldest" } else { "newest" };
         for end in [Seq::MIN, Seq::MAX] {
-            reads.list(&List { cursor: Some(format!("{name}-{end}")), order, ..List::default() })?;
+            reads.list(&List { cursor: Some(format!("{name}-{end}")), order, ..oldest_first() })?;
         }
     }
     Ok(())
@@ -238,4 +238,8 @@ pub(crate) fn the_oldest_ready_task_is_found(rig: Rig) -> TestResult {
     commit(&mut *rows, |rows| leave(rows, &second))?;
     assert_eq!(reads.oldest_ready()?, Some(span(3.0)));
     Ok(())
+}
+
+fn oldest_first() -> List {
+    List { order: Order::Oldest, ..List::default() }
 }

@@ -74,9 +74,10 @@ pub(in crate::store) async fn a_completion_brings_its_children_and_the_next_task
     assert!(completed.submitted.contains(&id(&next)));
     let rest = rig.claim_now().await?;
     assert!(completed.submitted.contains(&id(&rest)) && id(&rest) != id(&next));
-    // Said once more, it says so and submits nothing again.
+    // Said once more, it says so and which they were, and submits nothing again.
     let again = soon(rig.store.complete(&ME, with)).await?;
-    assert!(again.repeated && again.next.is_none() && again.submitted.is_empty());
+    assert!(again.repeated && again.next.is_none());
+    assert_eq!(again.submitted, completed.submitted);
     // The wait of the next claim holds back the answer, not the completion.
     let waits = Complete { claim_next: Some(waiting()), ..complete(&next, "r") };
     let watch = rig.store.watch(&[id(&next)])?;
@@ -99,6 +100,44 @@ pub(in crate::store) async fn a_refused_child_leaves_the_completion_undone(rig: 
     assert_eq!(rig.status_of(id(&leased)).await?, TaskStatus::Running);
     assert_eq!(rig.stats().await?.totals["queued"], 0);
     rig.store.complete(&ME, complete(&leased, "r")).await?;
+    Ok(())
+}
+
+pub(in crate::store) async fn a_completion_that_comes_again_with_other_children_is_refused(rig: Rig) -> TestResult {
+    rig.submit("a").await?;
+    let leased = rig.claim_now().await?;
+    let child = |text: &str| Submit { delay_s: Some(9.0), ..Submit::new("child", Json::from_text(text)) };
+    let key = Some("k".to_owned());
+    let keyed = Submit { idempotency_key: key, idempotency_window_s: 5.0, ..child("keyed") };
+    let with = |submit: Vec<Submit>| Complete { submit, ..complete(&leased, "r") };
+    let first = soon(rig.store.complete(&ME, with(vec![child("one"), keyed.clone(), child("two")]))).await?.submitted;
+    let rig = rig.reopened();
+    // The key's time is over.
+    rig.pass(6.0).await;
+    for (submit, expected) in [
+        (vec![], &first[..0]),
+        (vec![child("one")], &first[..1]),
+        (vec![child("one"), keyed.clone(), child("two")], &first[..]),
+        (vec![Submit { delay_s: None, ..child("one") }], &first[..1]),
+    ] {
+        let again = soon(rig.store.complete(&ME, with(submit))).await?;
+        assert_eq!((again.repeated, &again.submitted[..]), (true, expected));
+    }
+    for (submit, field) in [
+        (vec![child("two")], "submit[0]"),
+        (vec![child("one"), child("one")], "submit[1]"),
+        (vec![child("one"), keyed.clone(), child("two"), child("three")], "submit[3]"),
+    ] {
+        let error = soon(rig.store.complete(&ME, with(submit))).await.unwrap_err();
+        assert_eq!((error.code, error.field.as_deref()), (ErrorCode::Conflict, Some(field)));
+    }
+    // One that has gone is not there to be answered.
+    let gone = Selection::ids(first[2..].to_vec());
+    rig.store.cancel(&ME, Cancel { task_id: first[2], reason: String::new() }).await?;
+    assert_eq!(rig.store.purge(&ME, Purge { selection: gone }).await?.purged, 1);
+    let error = soon(rig.store.complete(&ME, with(vec![child("one"), keyed, child("two")]))).await.unwrap_err();
+    assert_eq!((error.code, error.field.as_deref()), (ErrorCode::Conflict, Some("submit[2]")));
+    assert_eq!(rig.stats().await?.totals["queued"], 2, "nothing is submitted again");
     Ok(())
 }
 

@@ -168,7 +168,8 @@ macro_rules! conformance {
                 t10_a_retry_counts_what_has_completed_and_gone a_deadline_ends_a_task_wherever_it_stands t5_setting_the_wall_clock_moves_no_deadline;
             gates: a_key_runs_one_task_at_a_time a_type_runs_as_many_as_its_limit_says a_paused_type_is_held_and_a_drained_one_takes_nothing_new
                 what_is_limited_already_can_be_limited_otherwise_at_the_cap names_that_nobody_set_anything_for_take_no_room;
-            many: a_batch_is_taken_one_by_one a_claim_of_many_takes_what_there_is a_completion_brings_its_children_and_the_next_task a_refused_child_leaves_the_completion_undone
+            many: a_batch_is_taken_one_by_one a_claim_of_many_takes_what_there_is a_completion_brings_its_children_and_the_next_task
+                a_completion_that_comes_again_with_other_children_is_refused a_refused_child_leaves_the_completion_undone
                 a_child_that_contradicts_the_one_before_it_leaves_the_completion_undone
                 children_that_open_more_lines_than_there_may_be_are_refused_together dead_letters_are_queued_again_or_removed ten_thousand_waiting_claims_cost_a_submit_nothing;
             cached: a_stored_null_is_a_hit values_go_after_their_time_or_when_room_is_needed;

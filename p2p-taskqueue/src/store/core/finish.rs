@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{
     claim,
-    submit::Plans,
+    submit::{self, Plans},
     turn::{Halt, Item, Turn, lease_end, not_found},
     work::{ClaimWork, CompleteWork, Done, Form, GivenOut, Returns},
 };
@@ -19,7 +19,8 @@ pub(super) fn complete(turn: &mut Turn<'_>, work: &mut CompleteWork, returns: &A
     let (standing, stored, item) = turn.find(id)?.split();
     let completed = match engine::complete(standing, stored.as_ref(), turn.lease_end(id), request, turn.now)? {
         Completion::Repeated(status) => {
-            Completed { task_id: id, status, repeated: true, submitted: Vec::new(), next: None }
+            let submitted = submit::submitted_before(turn, children, "submit")?;
+            Completed { task_id: id, status, repeated: true, submitted, next: None }
         }
         Completion::End(ended) => {
             let item = living(item, id)?;

@@ -229,7 +229,11 @@ impl Core {
     }
 
     async fn complete(&self, caller: &Caller, mut request: Complete) -> Result<Response, QueueError> {
-        let children = self.prepare_all(caller, std::mem::take(&mut request.submit))?;
+        let mut submit = std::mem::take(&mut request.submit);
+        for (place, child) in submit.iter_mut().enumerate() {
+            child.task_id.get_or_insert_with(|| engine::child_id(request.task_id, request.fence, place));
+        }
+        let children = self.prepare_all(caller, submit)?;
         let claim = request.claim_next.take().map(|claim| self.claim_work(caller, claim, 1, Form::One));
         self.change(Work::Complete(Box::new(CompleteWork { request, children, claim }))).await
     }

@@ -50,6 +50,19 @@ pub(super) fn submit(turn: &mut Turn<'_>, prepared: &mut Prepared) -> Result<Sub
     Ok(carry_out(turn, plan, &[], prepared)?)
 }
 
+/// The tasks of a completion that comes again, which the first one has queued. Their ids follow from the completion.
+pub(super) fn submitted_before(turn: &mut Turn<'_>, prepared: &[Prepared], field: &str) -> Result<Vec<TaskId>, Halt> {
+    let mut ids = Vec::with_capacity(prepared.len());
+    for (at, one) in prepared.iter().enumerate() {
+        let first = first_submit(turn, one).and_then(|first| first.ok_or_else(|| not_with_the_first().into()));
+        ids.push(first.map_err(|halt| match halt {
+            Halt::Refused(error) => Halt::Refused(error.within(field, at)),
+            failed @ Halt::Failed(_) => failed,
+        })?);
+    }
+    Ok(ids)
+}
+
 /// What several submits come to that are taken together or not at all. Nothing is written before all were looked at, and
 /// nothing is refused after that.
 #[derive(Debug, Default)]
@@ -243,6 +256,12 @@ fn remember(turn: &mut Turn<'_>, idempotency: &Idempotency, id: TaskId) -> Resul
     let first = turn.memory.keys_at.map_or(row.expires_at, |first| first.min(row.expires_at));
     turn.memory.keys_at = Some(first);
     Ok(())
+}
+
+fn not_with_the_first() -> QueueError {
+    let message = "the task has ended by this completion before, which did not submit this one, or it has gone since; \
+                   nothing is submitted now";
+    QueueError::new(ErrorCode::Conflict, message)
 }
 
 fn other_content(id: TaskId) -> QueueError {

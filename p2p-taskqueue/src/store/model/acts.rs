@@ -233,11 +233,20 @@ impl World {
     ) -> Result<(), Violation> {
         let task_id = held.0;
         let is_repeated = self.queue.find(task_id).is_some_and(|at| self.queue.is_repeated(at, complete));
-        if is_repeated {
+        let made_before = self.made_before(complete);
+        if is_repeated && made_before.is_none() {
+            let is_refused = answer
+                .as_ref()
+                .is_err_and(|error| error.code == ErrorCode::Conflict && error.message.starts_with("submit["));
+            hold!("children", is_refused, "other children than the first time are to be refused: {answer:?}");
+            return Ok(());
+        } else if is_repeated {
             let Ok(completed) = &answer else {
                 return broken("T3", format!("a repeated completion was refused: {answer:?}"));
             };
-            hold!("T3", completed.repeated && completed.submitted.is_empty(), "not a repetition: {completed:?}");
+            hold!("T3", completed.repeated, "not a repetition: {completed:?}");
+            let expected = made_before.unwrap_or_default();
+            hold!("children", completed.submitted == expected, "{completed:?} instead of {expected:?}");
         } else if let Some(codes) = self.refused_children(complete) {
             let is_refused =
                 answer.as_ref().is_err_and(|error| codes.contains(&error.code) && error.message.starts_with("submit["));
@@ -257,6 +266,13 @@ impl World {
             None => hold!("complete", completed.next.is_none(), "a task that nobody claimed: {completed:?}"),
         }
         Ok(())
+    }
+
+    /// The children of a completion that comes again; nothing when they are not those of the first.
+    fn made_before(&self, complete: &Complete) -> Option<Vec<TaskId>> {
+        let (at, scope) = (self.queue.find(complete.task_id)?, self.scope(Who::Owner));
+        let children = complete.submit.iter().enumerate();
+        children.map(|(place, child)| self.queue.made_before(&scope, at, place, child)).collect()
     }
 
     /// The codes of the children that cannot be accepted, when the completion itself can.
@@ -280,7 +296,9 @@ impl World {
         let scope = self.scope(Who::Owner);
         let (count, expected) = (children.len(), complete.submit.len());
         hold!("children", count == expected, "{count} children instead of {expected}");
+        let mut made = Vec::new();
         for (child, id) in complete.submit.iter().zip(children) {
+            made.push((self.queue.find(*id).is_none()).then_some(*id));
             match self.queue.judge(&scope, child) {
                 Judged::Duplicate(first) => hold!("T7", first == *id, "child {id} repeats {first}"),
                 Judged::New => {
@@ -290,6 +308,7 @@ impl World {
                 Judged::Refused(codes) => return broken("children", format!("{id} is to be refused: {codes:?}")),
             }
         }
+        self.queue.tasks[at].made = made;
         self.queue.complete(at, complete);
         Ok(())
     }

@@ -158,7 +158,8 @@ impl Queue {
         self.last_place
     }
 
-    pub(super) fn judge(&self, scope: &str, submit: &Submit) -> Judged {
+    /// What the key of a submit stands for, and whether for the same.
+    fn known_by_key(&self, scope: &str, submit: &Submit) -> Option<(TaskId, bool)> {
         let elapsed = self.clocks.elapsed;
         // A key is as good as the record that it leads to.
         let known = self.keys.iter().find(|known| {
@@ -166,9 +167,27 @@ impl Queue {
                 && has_same_key(&known.content, submit)
                 && known.expires_at > elapsed
                 && self.find(known.id).is_some()
-        });
-        if let Some(known) = known.filter(|known| content(&known.content) == content(submit)) {
-            return Judged::Duplicate(known.id);
+        })?;
+        Some((known.id, content(&known.content) == content(submit)))
+    }
+
+    /// What has to be answered of one of the tasks of a completion that comes again: which one the first has made, or nothing
+    /// when it has made another one at this place, or none that is still there.
+    pub(super) fn made_before(&self, scope: &str, at: usize, place: usize, child: &Submit) -> Option<TaskId> {
+        if let Some((id, is_same)) = self.known_by_key(scope, child) {
+            return is_same.then_some(id);
+        }
+        let made = self.tasks[at].made.get(place).copied().flatten()?;
+        let task = &self.tasks[self.find(made)?];
+        // When it is to begin is counted from each submit.
+        let lasting = |submit: &Submit| Submit { delay_s: None, not_before: None, ..content(submit) };
+        (lasting(&task.submit) == lasting(child)).then_some(made)
+    }
+
+    pub(super) fn judge(&self, scope: &str, submit: &Submit) -> Judged {
+        let known = self.known_by_key(scope, submit);
+        if let Some((id, true)) = known {
+            return Judged::Duplicate(id);
         }
         let drains = |name: &str| self.settings.get(name).is_some_and(|setting| setting.draining);
         let mut codes = Vec::new();
@@ -225,6 +244,7 @@ impl Queue {
             touched_at: None,
             ready_in: 0,
             is_placed: false,
+            made: Vec::new(),
             changed: Some("submit"),
             submit,
         });

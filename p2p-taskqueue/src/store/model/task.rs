@@ -116,6 +116,8 @@ pub(super) struct Task {
     pub(super) ready_in: usize,
     /// Whether it was then given a place behind all others, and not one for its own time.
     pub(super) is_placed: bool,
+    /// The tasks that its completion has made, in the order of its list; none for one that was there already.
+    pub(super) made: Vec<Option<TaskId>>,
     /// The clause by which it last changed, if that was not seen yet.
     pub(super) changed: Option<&'static str>,
 }

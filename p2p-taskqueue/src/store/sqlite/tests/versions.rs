@@ -18,7 +18,8 @@ use super::{
 use crate::{
     Caller, PeerId, TaskQueueExt as _,
     api::{
-        Answer, CacheSet, Claim, Complete, Fail, Get, Limit, List, OnParentFailure, Pause, Renew, StatsQuery, Submit,
+        Answer, CacheSet, Claim, Complete, Fail, Get, Limit, List, OnParentFailure, Order, Pause, Renew, StatsQuery,
+        Submit,
     },
     engine::{Elapsed, Now, Wall},
     store::{Backend, ManualClock, SqliteStore, StoreError, StoreOptions, conformance::soon},
@@ -42,7 +43,7 @@ fn every_version_opens_and_keeps_every_record() -> TestResult {
         for _ in 0..2 {
             let opened = SqliteBackend::open(&file(&directory))?;
             let mut reads = opened.backend.open_reads()?;
-            let page = reads.list(&List { limit: 1_000, ..List::default() })?;
+            let page = reads.list(&List { limit: 1_000, order: Order::Oldest, ..List::default() })?;
             let tasks: Vec<_> = page.records.into_iter().map(|record| record.into_task(owner(), NOW)).collect();
             assert_eq!(tasks, expected(version)?, "version {version}");
             assert_eq!(reads.route(TaskId::from_bytes([7; 16]))?, Some(owner()));

@@ -18,6 +18,9 @@ mod mesh_tools;
 mod mistakes;
 mod modes;
 mod namespaces;
+#[path = "../p2p-taskqueue/src/odd_json.rs"]
+mod odd_json;
+mod odd_values;
 mod paused_worker;
 mod queue;
 mod reference;

@@ -12,18 +12,19 @@ use rmcp::{
     },
     service::RequestContext,
 };
+use serde::Serialize;
 use tracing::{Instrument, field::Empty};
 
 use crate::{
     McpConfig,
     call::{Asker, Calls},
     error::rpc_error,
-    http::RawArguments,
+    http::{RawArguments, Splice},
     mesh_tools::{FRESH, MeshTools},
     metrics::{CallNote, OTHER},
     principal::Principal,
     resources,
-    tasks::{DurableTasks, Reply, Work, until_gone},
+    tasks::{DurableTasks, Reply, Shape, Work, until_gone},
     tools::{Answer, Called, Tool, default_timeout_s, ran, table},
 };
 
@@ -46,7 +47,7 @@ impl Handler {
     pub(crate) fn new(calls: Arc<Calls>, config: &McpConfig) -> Self {
         let tools = table();
         let listed = tools.iter().map(listed).collect();
-        let tasks = DurableTasks::new(Arc::clone(&calls), |task, done| ran(task, done).into());
+        let tasks = DurableTasks::new(Arc::clone(&calls), Shape::Answer(ran));
         let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().enable_tasks().build();
         let info = ServerConfig::new(capabilities)
             .with_server_info(Implementation::new(&config.name, &config.version))
@@ -73,7 +74,7 @@ impl Handler {
             None => Box::pin(self.call_mesh(asker, name, arguments)).await?,
         };
         Ok(match called {
-            Called::Answered(answer) => answer.into(),
+            Called::Answered(answer) => Reply::answered(answer, &splice(context)),
             Called::Work(work) => Box::pin(self.0.tasks.run(*work, asker, context)).await,
         })
     }
@@ -184,7 +185,7 @@ impl ServerHandler for Handler {
         let raw = raw_arguments(&request, &context)?;
         let answering = until_gone(&context, self.answer(&request.name, &raw, &context));
         let answered = answering.instrument(span.clone()).await;
-        let reply = answered.unwrap_or_else(|error| Ok(Reply::refused(&error)));
+        let reply = answered.unwrap_or_else(|error| Ok(Reply::refused(&error, &splice(&context))));
         let outcome = reply.as_ref().map_or(ErrorCode::NotFound.as_str(), |reply| reply.outcome);
         // A tool of the mesh may be known only now.
         let label = self.label(&request.name);
@@ -234,17 +235,39 @@ fn note(context: &RequestContext<RoleServer>) -> CallNote {
     parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
 }
 
+/// Where to leave the text of the answer.
+pub(crate) fn splice(context: &RequestContext<RoleServer>) -> Splice {
+    let parts = context.extensions.get::<Parts>();
+    parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
+}
+
 /// The arguments as the client wrote them; over a transport that does not keep them, as rmcp read them.
 pub(crate) fn raw_arguments(
     request: &CallToolRequestParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<Bytes, ErrorData> {
+    raw_or("arguments", request.arguments.as_ref(), context)
+}
+
+/// The answers to what a task's worker asks, the same way.
+pub(crate) fn raw_responses(
+    request: &UpdateTaskParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<Bytes, ErrorData> {
+    raw_or("inputResponses", Some(&request.input_responses), context)
+}
+
+fn raw_or<T: Serialize>(
+    name: &str,
+    read: Option<&T>,
     context: &RequestContext<RoleServer>,
 ) -> Result<Bytes, ErrorData> {
     let parts = context.extensions.get::<Parts>();
     if let Some(RawArguments(raw)) = parts.and_then(|parts| parts.extensions.get()) {
         return Ok(raw.clone());
     }
-    let Some(arguments) = &request.arguments else { return Ok(Bytes::from_static(b"{}")) };
-    let text = serde_json::to_vec(arguments).map_err(|error| rpc_error(&QueueError::invalid("arguments", error)))?;
+    let Some(read) = read else { return Ok(Bytes::from_static(b"{}")) };
+    let text = serde_json::to_vec(read).map_err(|error| rpc_error(&QueueError::invalid(name, error)))?;
     Ok(text.into())
 }
 

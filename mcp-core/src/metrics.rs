@@ -115,6 +115,9 @@ pub(crate) fn class(status: StatusCode) -> &'static str {
 /// What is called by a name of this program's is labelled with it, everything else with this.
 pub(crate) const OTHER: &str = "other";
 
+/// The method that brings answers for a task's worker.
+pub(crate) const TASKS_UPDATE: &str = "tasks/update";
+
 /// The method whose tool and outcome are labels, too.
 pub(crate) const TOOLS_CALL: &str = "tools/call";
 

@@ -21,10 +21,10 @@ use crate::{
     McpConfig,
     call::{Asker, Calls},
     error::rpc_error,
-    handler::{principal, raw_arguments},
+    handler::{principal, raw_arguments, splice},
     http::Gate,
     server,
-    tasks::{self, Reply, Work, until_gone},
+    tasks::{self, Reply, Shape, Work, until_gone},
 };
 
 /// Serves the handler as `McpServer::router` does the product's.
@@ -54,7 +54,7 @@ impl DurableTasks {
     /// Makes tool results of records by `shape`: its second argument says whether the task has ended.
     #[must_use]
     pub fn new(queue: Arc<dyn TaskQueue>, config: &McpConfig, shape: fn(Task, bool) -> CallToolResult) -> Self {
-        Self(tasks::DurableTasks::new(Arc::new(Calls::new(queue, config)), shape))
+        Self(tasks::DurableTasks::new(Arc::new(Calls::new(queue, config)), Shape::Result(shape)))
     }
 
     /// Whether the client of this request can be given a handle.
@@ -82,7 +82,7 @@ impl DurableTasks {
         let asker = Asker::new(self.0.calls(), &principal);
         let work = Work { submit, target: Target::default(), timeout_s };
         let reply = until_gone(context, self.0.run(work, asker, context)).await;
-        Ok(reply.unwrap_or_else(|error| Reply::refused(&error)).response)
+        Ok(reply.unwrap_or_else(|error| Reply::refused(&error, &splice(context))).response)
     }
 
     /// `tasks/get`.

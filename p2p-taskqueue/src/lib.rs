@@ -23,6 +23,8 @@ mod heartbeat;
 mod identity;
 pub mod node;
 #[cfg(test)]
+mod odd_json;
+#[cfg(test)]
 mod skipped;
 pub mod store;
 pub mod task;

@@ -3,9 +3,12 @@
 use std::io::{self, Write as _};
 
 use comfy_table::{Table, presets::NOTHING};
-use p2p_taskqueue::{Json, Task};
+use p2p_taskqueue::{
+    Json, Task,
+    api::{write_answer, write_refusal},
+};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::failure::Failure;
 
@@ -22,13 +25,13 @@ impl Output {
 
     /// Prints an answer: as `{"ok":true, …}`, or as the text that `human` makes of it.
     pub(crate) fn answer<T: Serialize>(self, answer: &T, human: impl FnOnce() -> String) {
-        if self.json { line(&ok(answer).to_string()) } else { line(&human()) }
+        if self.json { line(&ok(answer)) } else { line(&human()) }
     }
 
     /// Prints an answer with `--json`, else nothing.
     pub(crate) fn quiet<T: Serialize>(self, answer: &T) {
         if self.json {
-            line(&ok(answer).to_string());
+            line(&ok(answer));
         }
     }
 
@@ -36,7 +39,7 @@ impl Output {
     /// stands then.
     pub(crate) fn absent<T: Serialize>(self, answer: &T, human: &str) {
         if self.json {
-            line(&ok(answer).to_string());
+            line(&ok(answer));
         } else {
             drop(writeln!(io::stderr(), "taskmesh: {human}"));
         }
@@ -56,20 +59,16 @@ impl Output {
 
     pub(crate) fn failure(self, failure: &Failure) {
         if self.json {
-            line(&json!({ "ok": false, "error": failure.record() }).to_string());
+            line(&write_refusal(&failure.record()));
         }
         // Nothing is left to be done about a standard error that is gone.
         drop(writeln!(io::stderr(), "taskmesh: {failure}"));
     }
 }
 
-/// `{"ok":true}` with the fields of the answer.
-fn ok<T: Serialize>(answer: &T) -> Value {
-    let mut document = json!({ "ok": true });
-    if let (Some(document), Ok(Value::Object(fields))) = (document.as_object_mut(), serde_json::to_value(answer)) {
-        document.extend(fields);
-    }
-    document
+/// The answer as MCP's tools write it.
+fn ok<T: Serialize>(answer: &T) -> String {
+    write_answer(answer).unwrap_or_else(|error| write_refusal(&error))
 }
 
 /// A reader that has gone away, such as `head`, is no failure.

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use anyhow::{Context as _, anyhow};
-use p2p_taskqueue::{Json, api::limits::JSON_BYTES_MAX};
+use p2p_taskqueue::{Json, QueueError, api::limits::JSON_BYTES_MAX, task::JsonError};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -141,7 +141,15 @@ impl ToolArgs {
 
 fn read_json(option: &str, source: &str) -> Result<Json, Failure> {
     let hint = "a text is written in quotation marks";
-    Json::parse(read_source(option, source)?).map_err(|error| Failure::argument(option, format!("{error}; {hint}")))
+    parse(option, read_source(option, source)?, hint)
+}
+
+/// What is nested too deep is refused as the queue refuses it, which takes it for JSON, too.
+fn parse(option: &str, text: String, hint: &str) -> Result<Json, Failure> {
+    Json::parse(text).map_err(|error| match &error {
+        JsonError::TooDeep { .. } => QueueError::not_json(option.trim_start_matches('-'), &error).into(),
+        _ => Failure::argument(option, format!("{error}; {hint}")),
+    })
 }
 
 /// Reads the JSON of `option` or the text of `--text`; null when neither is given.
@@ -149,7 +157,7 @@ fn read_either(option: &str, json: Option<&str>, text: Option<&str>) -> Result<J
     if let Some(source) = json {
         let text = read_source(option, source)?;
         let hint = "a plain text is given with --text";
-        return Json::parse(text).map_err(|error| Failure::argument(option, format!("{error}; {hint}")));
+        return parse(option, text, hint);
     }
     match text {
         Some(source) => Ok(Json::from_text(&read_source("--text", source)?)),

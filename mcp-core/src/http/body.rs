@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{gate::overloaded, mirror::Mirrors};
 use crate::{
     error::Refusal,
-    metrics::{TOOLS_CALL, method_label},
+    metrics::{TASKS_UPDATE, TOOLS_CALL, method_label},
 };
 
 /// The bounds under which request bodies are read.
@@ -96,8 +96,9 @@ impl Bodies {
     }
 }
 
-/// The arguments of a tool call as the client wrote them: a JSON object. Payloads and results are passed on as given,
-/// which they would not be after a way through rmcp's values; and large ones are not taken apart for nothing.
+/// The arguments of a tool call, or the answers of `tasks/update`, as the client wrote them: a JSON object. Payloads, results
+/// and answers are passed on as given, which they would not be after a way through rmcp's values; and large ones are not taken
+/// apart for nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct RawArguments(pub(crate) Bytes);
 
@@ -110,7 +111,7 @@ pub(super) struct Taken {
     pub(super) method: &'static str,
 }
 
-/// Takes the arguments out of a tool call's body.
+/// Takes the arguments out of a tool call's body, and the answers out of that of `tasks/update`.
 ///
 /// # Errors
 ///
@@ -123,6 +124,13 @@ pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, R
     }
     let method = method_label(message.method.as_deref());
     let none = || Taken { arguments: RawArguments(Bytes::from_static(b"{}")), rest: body.clone(), method };
+    if method == TASKS_UPDATE {
+        let update = message.params.and_then(|params| serde_json::from_str::<UpdateParams<'_>>(params.get()).ok());
+        let responses = update.and_then(|update| update.input_responses);
+        // What is no object is rmcp's to refuse.
+        let responses = responses.filter(|responses| responses.get().starts_with('{'));
+        return Ok(responses.map_or_else(none, |responses| cut(body, responses, method)));
+    }
     if method != TOOLS_CALL {
         return Ok(none());
     }
@@ -135,14 +143,20 @@ pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, R
     if !arguments.get().starts_with('{') {
         return Err(refusal(QueueError::invalid("arguments", "must be a JSON object")));
     }
-    let arguments = body.slice_ref(arguments.get().as_bytes());
     if mirrors.has(&call.name) {
+        let arguments = body.slice_ref(arguments.get().as_bytes());
         return Ok(Taken { arguments: RawArguments(arguments), rest: body.clone(), method });
     }
-    let start = arguments.as_ptr().addr() - body.as_ptr().addr();
-    let (before, after) = (body.get(..start), body.get(start + arguments.len()..));
+    Ok(cut(body, arguments, method))
+}
+
+/// Leaves `{}` where an object of the body was.
+fn cut(body: &Bytes, object: &RawValue, method: &'static str) -> Taken {
+    let object = body.slice_ref(object.get().as_bytes());
+    let start = object.as_ptr().addr() - body.as_ptr().addr();
+    let (before, after) = (body.get(..start), body.get(start + object.len()..));
     let rest = [before.unwrap_or_default(), b"{}", after.unwrap_or_default()].concat();
-    Ok(Taken { arguments: RawArguments(arguments), rest: rest.into(), method })
+    Taken { arguments: RawArguments(object), rest: rest.into(), method }
 }
 
 /// As much of a message as is needed; everything else is rmcp's to judge.
@@ -162,6 +176,12 @@ struct CallParams<'a> {
     name: Cow<'a, str>,
     #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct UpdateParams<'a> {
+    #[serde(borrow, default, rename = "inputResponses")]
+    input_responses: Option<&'a RawValue>,
 }
 
 const KIB: usize = 1024;
@@ -188,11 +208,21 @@ mod tests {
     }
 
     #[test]
+    fn answers_to_a_worker_are_taken_as_written() {
+        let (answers, rest) =
+            take(r#"{"method":"tasks/update","params":{"taskId":"x","inputResponses":{"n": 1.10}},"id":1}"#);
+        assert_eq!(answers, r#"{"n": 1.10}"#);
+        assert_eq!(rest, r#"{"method":"tasks/update","params":{"taskId":"x","inputResponses":{}},"id":1}"#);
+    }
+
+    #[test]
     fn other_messages_stay_as_they_are() {
         for body in [
             r#"{"method":"tools/list","params":{"arguments":{"a":1}},"id":1}"#,
             r#"{"method":"tools/call","params":{"name":"x","arguments":null}}"#,
             r#"{"method":"tools/call","params":{"name":"x"}}"#,
+            r#"{"method":"tasks/update","params":{"inputResponses":[1.10]}}"#,
+            r#"{"method":"tasks/update","params":[1]}"#,
             r#"{"jsonrpc":"2.0","result":{},"id":1}"#,
         ] {
             assert_eq!(take(body), ("{}".to_owned(), body.to_owned()));

@@ -16,6 +16,7 @@ use super::{
     clients::Clients,
     mirror::Mirrors,
     site::{Hosts, Origins},
+    splice::Splice,
     underway::Underway,
 };
 use crate::{
@@ -139,9 +140,12 @@ impl Gate {
         parts.extensions.insert(taken.arguments);
         parts.extensions.insert(underway.is(taken.method));
         parts.extensions.insert(principal);
+        let splice = Splice::new();
+        parts.extensions.insert(splice.clone());
         // The body may have become shorter; rmcp reads it to its end and needs no length.
         parts.headers.remove(header::CONTENT_LENGTH);
-        Ok(next.run(Request::from_parts(parts, Body::from(taken.rest))).await)
+        let response = next.run(Request::from_parts(parts, Body::from(taken.rest))).await;
+        Ok(splice.fill(response).await)
     }
 
     /// Refuses what a page of another site may have made a browser send, directly or by a name that it bound to this

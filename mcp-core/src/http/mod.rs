@@ -8,6 +8,7 @@ mod health;
 mod mirror;
 mod scrape;
 mod site;
+mod splice;
 mod underway;
 
 pub(crate) use body::RawArguments;
@@ -16,3 +17,4 @@ pub(crate) use health::{Probes, healthz, readyz};
 pub(crate) use mirror::Mirrors;
 pub(crate) use scrape::{Scrapes, metrics};
 pub(crate) use site::{is_host, is_origin};
+pub(crate) use splice::Splice;

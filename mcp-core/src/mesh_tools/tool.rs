@@ -73,7 +73,7 @@ impl MeshTool {
 /// The arguments to the letter.
 fn text(arguments: &[u8]) -> Result<Json, QueueError> {
     let text = String::from_utf8_lossy(arguments).into_owned();
-    Json::parse(text).map_err(|error| QueueError::invalid("arguments", error))
+    Json::parse(text).map_err(|error| QueueError::not_json("arguments", &error))
 }
 
 /// The schema of the arguments: the worker's own where it is one of an object, else one around it.

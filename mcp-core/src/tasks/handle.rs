@@ -10,7 +10,10 @@ use super::{
     progress, record,
     work::{Reply, Shape, Work},
 };
-use crate::call::{Asker, Calls};
+use crate::{
+    call::{Asker, Calls},
+    handler::splice,
+};
 
 /// Tool calls that are tasks, and the methods by which clients follow them.
 #[derive(Clone)]
@@ -37,7 +40,7 @@ impl DurableTasks {
     pub(crate) async fn run(&self, work: Work, asker: Asker<'_>, context: &RequestContext<RoleServer>) -> Reply {
         let reply =
             if declares(context) { hand_out(work, asker).await } else { self.wait_for(work, asker, context).await };
-        reply.unwrap_or_else(|error| Reply::refused(&error))
+        reply.unwrap_or_else(|error| Reply::refused(&error, &splice(context)))
     }
 
     async fn wait_for(
@@ -51,7 +54,7 @@ impl DurableTasks {
         let waited = progress::wait(asker, work.target, wait, context).await;
         let waited = waited.map_err(|error| submitted_but(&submitted, "waiting for it", error))?;
         let task = waited.task.ok_or_else(no_record)?;
-        Ok(Reply::ended((self.shape)(task, waited.done)))
+        Ok(Reply::ended(self.shape.result(task, waited.done, &splice(context))))
     }
 }
 

@@ -14,13 +14,19 @@ use rmcp::{
     },
     service::RequestContext,
 };
+use serde_json::value::RawValue;
 
 use super::{
     DurableTasks,
     handle::{is_modern, until_gone},
     record,
 };
-use crate::{call::Asker, error::rpc_error, handler::principal, principal::Principal};
+use crate::{
+    call::Asker,
+    error::rpc_error,
+    handler::{principal, raw_responses, splice},
+    principal::Principal,
+};
 
 impl DurableTasks {
     /// How a task stands.
@@ -38,7 +44,7 @@ impl DurableTasks {
         let found = self.of_client(&params.task_id, &principal);
         let task = until_gone(context, found).await.map_err(|error| rpc_error(&error))??;
         let client = context.meta.client_capabilities().unwrap_or_default();
-        Ok(GetTaskResult::new(record::state(task, &client, self.shape)))
+        Ok(GetTaskResult::new(record::state(task, &client, self.shape, &splice(context))))
     }
 
     /// Hands the worker the answers to what it asks for; those to anything else are dropped.
@@ -55,11 +61,16 @@ impl DurableTasks {
         let principal = principal(context);
         let answering = async {
             let task = self.of_client(&params.task_id, &principal).await?;
-            let open = params.input_responses.iter().filter(|(key, _)| task.input_requests.contains_key(*key));
-            let read = |(key, response)| Json::from_value(response).map(|json| (String::clone(key), json));
-            let responses: Result<BTreeMap<_, _>, _> = open.map(read).collect();
-            let input_responses =
-                responses.map_err(|error| rpc_error(&QueueError::invalid("inputResponses", error)))?;
+            let raw = raw_responses(&params, context)?;
+            let given: BTreeMap<String, &RawValue> = serde_json::from_slice(&raw).map_err(|error| refused(&error))?;
+            let open = given.into_iter().filter(|(key, _)| task.input_requests.contains_key(key));
+            let read = |(key, response): (String, &RawValue)| {
+                let json = Json::parse(response.get().to_owned());
+                let json =
+                    json.map_err(|error| rpc_error(&QueueError::not_json(&format!("{RESPONSES}.{key}"), &error)));
+                Ok((key, json?))
+            };
+            let input_responses = open.map(read).collect::<Result<BTreeMap<_, _>, ErrorData>>()?;
             if input_responses.is_empty() {
                 return Ok(());
             }
@@ -124,9 +135,16 @@ fn refusal(error: &QueueError) -> ErrorData {
     if error.code == ErrorCode::NotFound { unknown_task() } else { rpc_error(error) }
 }
 
+fn refused(error: &serde_json::Error) -> ErrorData {
+    rpc_error(&QueueError::invalid(RESPONSES, error))
+}
+
 fn unknown_task() -> ErrorData {
     rpc_error(&QueueError::new(ErrorCode::NotFound, "no such task of yours, or its result has expired"))
 }
+
+/// The argument of `tasks/update`.
+const RESPONSES: &str = "inputResponses";
 
 /// What the record says of a task that was called off this way.
 const REASON: &str = "cancelled by its client";

@@ -10,4 +10,4 @@ mod work;
 #[cfg(feature = "fixtures")]
 pub(crate) use handle::declares;
 pub(crate) use handle::{DurableTasks, until_gone};
-pub(crate) use work::{Reply, Work};
+pub(crate) use work::{Reply, Shape, Work};

@@ -11,6 +11,7 @@ use rmcp::model::{
 use serde_json::{Value, json};
 
 use super::work::Shape;
+use crate::http::Splice;
 
 /// The handle of a task that was just submitted. It says `working` whatever the record says: what a task ended with is
 /// read with `tasks/get`, and a client may leave that out when the handle says that it has ended.
@@ -19,7 +20,7 @@ pub(super) fn handle(task: &Task) -> CreateTaskResult {
 }
 
 /// All that is known of a task, for a client with these capabilities.
-pub(super) fn state(task: Task, client: &ClientCapabilities, shape: Shape) -> DetailedTask {
+pub(super) fn state(task: Task, client: &ClientCapabilities, shape: Shape, splice: &Splice) -> DetailedTask {
     match task.status {
         TaskStatus::Queued => DetailedTask::new(described(&task, working(&task)), TaskPayload::Working),
         TaskStatus::Running => running(&task, client),
@@ -30,7 +31,8 @@ pub(super) fn state(task: Task, client: &ClientCapabilities, shape: Shape) -> De
         // A tool that failed has ended all the same: its result says so.
         TaskStatus::Completed | TaskStatus::Failed => {
             let told = described(&task, None);
-            DetailedTask::new(told, TaskPayload::Completed { result: object(serde_json::to_value(shape(task, true))) })
+            let result = object(serde_json::to_value(shape.result(task, true, splice)));
+            DetailedTask::new(told, TaskPayload::Completed { result })
         }
     }
 }

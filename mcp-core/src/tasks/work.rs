@@ -4,7 +4,7 @@ use p2p_taskqueue::{
 };
 use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, CreateTaskResult};
 
-use crate::tools::Answer;
+use crate::{http::Splice, tools::Answer};
 
 /// A task to submit, whose end is the answer of the tool call.
 #[derive(Debug)]
@@ -18,7 +18,24 @@ pub(crate) struct Work {
 
 /// Makes a tool's result of the record; of one that has not ended when the wait for it is over, too. The handle answers
 /// the same as the plain call, so that only the record may count.
-pub(crate) type Shape = fn(Task, bool) -> CallToolResult;
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
+    /// As the product's tools answer.
+    Answer(fn(Task, bool) -> Answer),
+    /// As the fixtures' tools do.
+    #[cfg(feature = "fixtures")]
+    Result(fn(Task, bool) -> CallToolResult),
+}
+
+impl Shape {
+    pub(super) fn result(self, task: Task, done: bool, splice: &Splice) -> CallToolResult {
+        match self {
+            Self::Answer(shape) => result(shape(task, done), splice),
+            #[cfg(feature = "fixtures")]
+            Self::Result(shape) => shape(task, done),
+        }
+    }
+}
 
 /// What a tool call is answered.
 #[derive(Debug)]
@@ -30,8 +47,12 @@ pub(crate) struct Reply {
 
 impl Reply {
     /// The queue's refusal, in the form that every tool has for it.
-    pub(crate) fn refused(error: &QueueError) -> Self {
-        Answer::refused(error).into()
+    pub(crate) fn refused(error: &QueueError, splice: &Splice) -> Self {
+        Self::answered(Answer::refused(error), splice)
+    }
+
+    pub(crate) fn answered(answer: Answer, splice: &Splice) -> Self {
+        Self { outcome: answer.outcome, response: CallToolResponse::Complete(result(answer, splice)) }
     }
 
     pub(super) fn handle(handle: CreateTaskResult) -> Self {
@@ -44,17 +65,11 @@ impl Reply {
     }
 }
 
-impl From<Answer> for Reply {
-    fn from(answer: Answer) -> Self {
-        Self { outcome: answer.outcome, response: CallToolResponse::Complete(answer.into()) }
-    }
-}
-
-impl From<Answer> for CallToolResult {
-    fn from(answer: Answer) -> Self {
-        let mut result = Self::success(vec![ContentBlock::text(answer.text)]);
-        result.is_error = Some(answer.is_error);
-        result.structured_content = Some(answer.structured);
-        result
-    }
+/// The answer in the two forms that clients read: as a text, and as `structuredContent`.
+fn result(answer: Answer, splice: &Splice) -> CallToolResult {
+    let structured = splice.leave(&answer.text);
+    let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
+    result.is_error = Some(answer.is_error);
+    result.structured_content = structured;
+    result
 }

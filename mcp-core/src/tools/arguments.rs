@@ -1,6 +1,6 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
-use p2p_taskqueue::{QueueError, api::Target};
+use p2p_taskqueue::{Json, QueueError, api::Target, task::JsonError};
 use serde::{
     Deserialize,
     de::{DeserializeOwned, value::MapDeserializer},
@@ -69,7 +69,10 @@ impl<'a> Arguments<'a> {
     /// `invalid_argument` when it does not fit the type.
     pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, QueueError> {
         let value = self.0.remove(name);
-        value.map(|value| T::deserialize(&*value).map_err(|error| invalid(name, &error))).transpose()
+        let read = |value: Cow<'_, RawValue>| {
+            T::deserialize(&*value).map_err(|error| too_deep(name, &value).unwrap_or_else(|| invalid(name, &error)))
+        };
+        value.map(read).transpose()
     }
 
     /// Reads what is left into a type.
@@ -84,7 +87,9 @@ impl<'a> Arguments<'a> {
                 let field = self.blame::<T>(&error.inner().to_string());
                 return invalid(field.unwrap_or("arguments"), error.inner());
             }
-            invalid(&path, error.inner())
+            let name = path.split(['.', '[']).next().unwrap_or(&path);
+            let deep = self.0.get(name).and_then(|value| too_deep(&path, value));
+            deep.unwrap_or_else(|| invalid(&path, error.inner()))
         })
     }
 
@@ -193,6 +198,14 @@ fn unknown(name: &str, inputs: &Inputs) -> String {
     match near {
         Some((_, known)) => format!("unknown argument; did you mean {known}?"),
         None => format!("unknown argument; known are {}", inputs.names().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The refusal of an argument that is nested so deep that no type reads it.
+fn too_deep(path: &str, value: &RawValue) -> Option<QueueError> {
+    match Json::parse(value.get().to_owned()) {
+        Err(error @ JsonError::TooDeep { .. }) => Some(QueueError::not_json(path, &error)),
+        _ => None,
     }
 }
 

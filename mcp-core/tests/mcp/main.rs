@@ -17,6 +17,9 @@ mod limits;
 mod mesh_tools;
 mod metrics;
 mod nested;
+mod odd;
+#[path = "../../../p2p-taskqueue/src/odd_json.rs"]
+mod odd_json;
 mod progress;
 mod protocol;
 mod queue;

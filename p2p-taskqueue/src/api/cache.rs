@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     QueueError,
-    check::{Check, seconds, text},
-    limits::{CACHE_KEY_BYTES_MAX, JSON_BYTES_MAX, SPAN_S_MAX},
+    check::{Check, content, seconds, text},
+    limits::{CACHE_KEY_BYTES_MAX, SPAN_S_MAX},
 };
 use crate::task::Json;
 
@@ -49,7 +49,7 @@ pub struct CacheHad {
 pub struct CacheSet {
     /// The key, up to 1,024 bytes.
     pub key: String,
-    /// Any JSON value up to 1 MiB.
+    /// Any JSON value up to 1 MiB, nested up to 100 levels.
     #[serde(default)]
     pub value: Json,
     /// How long it is kept at the most, in seconds; none or 0 is without limit.
@@ -96,10 +96,7 @@ impl Check for CacheHas {
 impl Check for CacheSet {
     fn check(&self) -> Result<(), QueueError> {
         key(&self.key)?;
-        let bytes = self.value.len_bytes();
-        if bytes > JSON_BYTES_MAX {
-            return Err(QueueError::over_limit("value", bytes, JSON_BYTES_MAX, "bytes"));
-        }
+        content("value", &self.value)?;
         seconds("ttl_s", self.ttl_s, 0.0..=SPAN_S_MAX)
     }
 }

@@ -5,9 +5,9 @@ use std::{
 
 use super::{
     QueueError,
-    limits::{INPUTS_BYTES_MAX, INPUTS_MAX, NAME_BYTES_MAX, TASK_TYPES_MAX, WAIT_IDS_MAX},
+    limits::{INPUTS_BYTES_MAX, INPUTS_MAX, JSON_BYTES_MAX, NAME_BYTES_MAX, TASK_TYPES_MAX, WAIT_IDS_MAX},
 };
-use crate::task::{Json, TaskId};
+use crate::task::{Json, TaskId, Unreadable};
 
 /// Arguments that know their own bounds.
 ///
@@ -38,6 +38,18 @@ pub(super) fn text(field: &str, value: &str, bytes_max: usize) -> Result<(), Que
         return Err(QueueError::over_limit(field, value.len(), bytes_max, "bytes"));
     }
     Ok(())
+}
+
+/// A payload, a result or a value: new content, that everybody who lists it has to be able to read.
+pub(super) fn content(field: &str, value: &Json) -> Result<(), QueueError> {
+    let bytes = value.len_bytes();
+    if bytes > JSON_BYTES_MAX {
+        return Err(QueueError::over_limit(field, bytes, JSON_BYTES_MAX, "bytes"));
+    }
+    value.check_readable().map_err(|unreadable| match unreadable {
+        Unreadable::TooDeep { levels } => QueueError::too_deep(field, levels),
+        other => QueueError::invalid(field, other),
+    })
 }
 
 pub(super) fn labels(field: &str, values: &[String], count_max: usize) -> Result<(), QueueError> {
@@ -80,7 +92,7 @@ pub(super) fn inputs(field: &str, values: &BTreeMap<String, Json>) -> Result<(),
     if bytes > INPUTS_BYTES_MAX {
         return Err(QueueError::over_limit(field, bytes, INPUTS_BYTES_MAX, "bytes"));
     }
-    Ok(())
+    values.iter().try_for_each(|(key, value)| content(&format!("{field}.{key}"), value))
 }
 
 pub(super) fn seconds(field: &str, value: Option<f64>, range: RangeInclusive<f64>) -> Result<(), QueueError> {
@@ -96,7 +108,62 @@ pub(super) fn seconds(field: &str, value: Option<f64>, range: RangeInclusive<f64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Claim, List, Submit};
+    use crate::{
+        ErrorCode, Fence, Operation as _, Request,
+        api::{Answer, At, CacheSet, CallTool, Claim, Complete, List, Renew, Submit, SubmitMany, Target},
+        odd_json,
+    };
+
+    /// Every way by which new content comes in, and the name of the argument.
+    fn ways_in(json: &Json) -> Vec<(Request, &'static str)> {
+        let (id, fence) = (TaskId::from_bytes([1; 16]), Fence { epoch: 1, counter: 1 });
+        let (submit, fine) = (Submit::new("t", json.clone()), Submit::new("t", Json::null()));
+        let inputs = || BTreeMap::from([("a".to_owned(), Json::null()), ("q".to_owned(), json.clone())]);
+        let children = Complete { submit: vec![submit.clone()], ..Complete::new(id, fence, None) };
+        let many = SubmitMany { tasks: vec![fine.clone(), fine.clone(), fine, submit.clone()] };
+        let set = CacheSet { key: "k".to_owned(), value: json.clone(), ttl_s: None };
+        let call = CallTool { tool_name: "t".to_owned(), args: json.clone(), timeout_s: 1.0 };
+        vec![
+            (submit.into_request(), "payload"),
+            (many.into_request(), "tasks[3].payload"),
+            (Complete::new(id, fence, Some(json.clone())).into_request(), "result"),
+            (children.into_request(), "submit[0].payload"),
+            (Renew { input_requests: inputs(), ..Renew::new(id, fence, 5.0) }.into_request(), "input_requests.q"),
+            (Answer { task_id: id, input_responses: inputs() }.into_request(), "input_responses.q"),
+            (set.into_request(), "value"),
+            (call.into_request(), "args"),
+        ]
+    }
+
+    #[test]
+    fn new_content_that_readers_stop_at_is_refused_by_name() {
+        for text in odd_json::refused() {
+            let json = Json::parse(text.clone()).unwrap();
+            let depth = text.matches(['[', '{']).count();
+            let expected = if depth > odd_json::DEEPEST {
+                (ErrorCode::LimitExceeded, Some(odd_json::DEEPEST as u64), Some(depth as u64))
+            } else {
+                (ErrorCode::InvalidArgument, None, None)
+            };
+            for (request, field) in ways_in(&json) {
+                let passed_on = At::request(Target::peer(crate::PeerId::random()), request.clone());
+                for request in [request, passed_on] {
+                    let error = request.check().unwrap_err();
+                    assert_eq!(error.field.as_deref(), Some(field), "{text}: {error}");
+                    assert_eq!((error.code, error.limit, error.value), expected, "{text}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn content_that_is_merely_odd_is_taken() {
+        for text in odd_json::kept() {
+            for (request, field) in ways_in(&Json::parse(text.clone()).unwrap()) {
+                assert_eq!(request.check(), Ok(()), "{field}: {text}");
+            }
+        }
+    }
 
     #[test]
     fn a_list_may_name_an_entry_twice() {

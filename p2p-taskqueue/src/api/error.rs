@@ -1,5 +1,8 @@
 use serde::{Deserialize, Serialize};
 
+use super::limits::JSON_DEPTH_MAX;
+use crate::task::JsonError;
+
 /// Why an operation was not done: the same record over every carrier.
 ///
 /// The message is a fragment for a person; programs act on the code.
@@ -162,6 +165,20 @@ impl QueueError {
     pub fn over_limit(field: &str, value: usize, limit: usize, unit: &str) -> Self {
         let error = Self::new(ErrorCode::LimitExceeded, format!("{field}: {value} {unit}, the limit is {limit}"));
         Self { field: Some(field.to_owned()), limit: Some(limit as u64), value: Some(value as u64), ..error }
+    }
+
+    /// The text of the named argument is not taken as a JSON value.
+    #[must_use]
+    pub fn not_json(field: &str, error: &JsonError) -> Self {
+        match error {
+            JsonError::TooDeep { levels } => Self::too_deep(field, *levels),
+            other @ JsonError::Syntax(_) => Self::invalid(field, other),
+        }
+    }
+
+    /// The JSON value of the named argument is nested so many levels deep.
+    pub(super) fn too_deep(field: &str, levels: usize) -> Self {
+        Self::over_limit(field, levels, JSON_DEPTH_MAX, "levels of nesting")
     }
 
     /// A bound of the node is reached: so many of these are there already. Try again after so many seconds.

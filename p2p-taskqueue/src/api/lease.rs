@@ -5,11 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::submit::check_all;
 use super::{
     QueueError, Submit,
-    check::{Check, inputs, labels, name, seconds, task_types, text},
-    limits::{
-        CLAIM_WAIT_S_MAX, CLAIMS_MAX, ERROR_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, LEASE_S_RANGE, MESSAGE_BYTES_MAX,
-        SPAN_S_MAX,
-    },
+    check::{Check, content, inputs, labels, name, seconds, task_types, text},
+    limits::{CLAIM_WAIT_S_MAX, CLAIMS_MAX, ERROR_BYTES_MAX, LABELS_MAX, LEASE_S_RANGE, MESSAGE_BYTES_MAX, SPAN_S_MAX},
 };
 use crate::task::{Fence, Json, Task, TaskId, TaskStatus};
 
@@ -191,7 +188,7 @@ pub struct Complete {
     /// How it ended; `failed` is permanent, for a failure that may be tried again use `fail`.
     #[serde(default)]
     pub status: CompletedStatus,
-    /// The result: any JSON value up to 1 MiB, stored as given.
+    /// The result: any JSON value up to 1 MiB, nested up to 100 levels, stored as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Json>,
     /// The failure's text.
@@ -230,9 +227,7 @@ pub enum CompletedStatus {
 impl Check for Complete {
     fn check(&self) -> Result<(), QueueError> {
         let bytes = self.result.as_ref().map_or(0, Json::len_bytes);
-        if bytes > JSON_BYTES_MAX {
-            return Err(QueueError::over_limit("result", bytes, JSON_BYTES_MAX, "bytes"));
-        }
+        self.result.iter().try_for_each(|result| content("result", result))?;
         self.error.iter().try_for_each(|error| text("error", error, ERROR_BYTES_MAX))?;
         check_all("submit", &self.submit, bytes)?;
         self.claim_next.iter().try_for_each(Check::check)

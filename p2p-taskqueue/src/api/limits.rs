@@ -4,8 +4,12 @@
 /// flight fit in memory. Larger things travel by reference.
 pub const JSON_BYTES_MAX: usize = 1024 * 1024;
 
-/// Nesting of arrays and objects, the depth at which common JSON parsers stop.
-pub const JSON_DEPTH_MAX: usize = 128;
+/// Nesting of arrays and objects in a value that is taken. Common JSON parsers stop at 127 levels, and up to six stand around
+/// a value in an answer: message, result, `structuredContent`, list, record and its `input_requests`. The others are a reserve.
+pub const JSON_DEPTH_MAX: usize = 100;
+
+/// Nesting in a value that is read from a store or from a peer's answer: earlier versions took so much.
+pub const JSON_DEPTH_READ_MAX: usize = 128;
 
 /// A name: task type, model, session, worker id, label. Names are indexed, so they are short.
 pub const NAME_BYTES_MAX: usize = 256;

@@ -9,6 +9,7 @@ mod cache;
 mod caller;
 mod check;
 mod discover;
+mod envelope;
 mod error;
 mod known_names;
 mod lease;
@@ -28,6 +29,7 @@ pub use caller::Caller;
 pub use check::Check;
 pub(crate) use check::once;
 pub use discover::{Attempt, Discover, Discovered, Method};
+pub use envelope::{write_answer, write_refusal};
 pub use error::{ErrorCode, Outcome, QueueError};
 pub use lease::{
     Cancel, Cancelled, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, CompletedStatus, Fail, Failed,

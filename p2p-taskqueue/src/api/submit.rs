@@ -3,10 +3,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     QueueError,
-    check::{Check, labels, name, seconds, text},
+    check::{Check, content, labels, name, seconds, text},
     limits::{
-        AFTER_MAX, BACKOFF_S_MAX, IDEMPOTENCY_KEY_BYTES_MAX, JSON_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX,
-        NAME_BYTES_MAX, PRIORITY_RANGE, REQUEST_JSON_BYTES_MAX, SPAN_S_MAX, SUBMITS_MAX,
+        AFTER_MAX, BACKOFF_S_MAX, IDEMPOTENCY_KEY_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX, NAME_BYTES_MAX,
+        PRIORITY_RANGE, REQUEST_JSON_BYTES_MAX, SPAN_S_MAX, SUBMITS_MAX,
     },
 };
 use crate::task::{Json, TaskId};
@@ -30,7 +30,7 @@ pub struct Submit {
     /// Which model it asks for.
     #[serde(default)]
     pub model_name: String,
-    /// The input: any JSON value up to 1 MiB, stored as given.
+    /// The input: any JSON value up to 1 MiB, nested up to 100 levels, stored as given.
     #[serde(default)]
     pub payload: Json,
     /// 1 to 10, 10 first.
@@ -132,9 +132,7 @@ impl Check for Submit {
         name("task_type", &self.task_type)?;
         self.submitter.iter().try_for_each(|submitter| name("submitter", submitter))?;
         text("model_name", &self.model_name, NAME_BYTES_MAX)?;
-        if self.payload.len_bytes() > JSON_BYTES_MAX {
-            return Err(QueueError::over_limit("payload", self.payload.len_bytes(), JSON_BYTES_MAX, "bytes"));
-        }
+        content("payload", &self.payload)?;
         if !PRIORITY_RANGE.contains(&self.priority) {
             return Err(QueueError::invalid("priority", "must be from 1 to 10"));
         }

@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     QueueError,
-    check::{Check, name, seconds},
-    limits::{CALL_TIMEOUT_S_MAX, JSON_BYTES_MAX},
+    check::{Check, content, name, seconds},
+    limits::CALL_TIMEOUT_S_MAX,
 };
 use crate::task::{Json, Task};
 
@@ -57,10 +57,7 @@ pub struct CallTool {
 impl Check for CallTool {
     fn check(&self) -> Result<(), QueueError> {
         name("tool_name", &self.tool_name)?;
-        let bytes = self.args.len_bytes();
-        if bytes > JSON_BYTES_MAX {
-            return Err(QueueError::over_limit("args", bytes, JSON_BYTES_MAX, "bytes"));
-        }
+        content("args", &self.args)?;
         seconds("timeout_s", Some(self.timeout_s), 0.0..=CALL_TIMEOUT_S_MAX)
     }
 }

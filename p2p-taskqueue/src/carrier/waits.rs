@@ -77,10 +77,12 @@ pub(super) fn check_size(answer: &Response) -> Result<(), QueueError> {
         _ => return Ok(()),
     };
     let bytes: usize = tasks.iter().map(size).sum();
-    if bytes > WAITED_BYTES_MAX {
-        return Err(QueueError::over_limit(field, bytes, WAITED_BYTES_MAX, "bytes of records: ask for fewer"));
+    if bytes <= WAITED_BYTES_MAX {
+        return Ok(());
     }
-    Ok(())
+    let error = QueueError::over_limit(field, bytes, WAITED_BYTES_MAX, "bytes of records: ask for fewer");
+    // What was claimed is claimed.
+    Err(if matches!(answer, Response::ClaimedMany(_)) { error.with_unknown_outcome() } else { error })
 }
 
 /// About how long the record is on the wire.
@@ -90,4 +92,26 @@ fn size(task: &Task) -> usize {
     let texts = task.error.as_ref().map_or(0, String::len) + task.status_message.as_ref().map_or(0, String::len);
     let labels: usize = task.labels.iter().map(String::len).sum();
     task.payload.len_bytes() + task.result.as_ref().map_or(0, Json::len_bytes) + texts + labels + REST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        PeerId,
+        api::{Outcome, Submit},
+        testing,
+    };
+
+    #[test]
+    fn an_answer_that_is_too_long_says_what_was_done() {
+        let record = || testing::task(PeerId::random(), Submit::new("t", testing::payload(WAITED_BYTES_MAX / 2)));
+        let tasks = || vec![record(), record()];
+        let read = Response::GotMany(GotMany { tasks: tasks(), missing: Vec::new() });
+        let claimed = Response::ClaimedMany(ClaimedMany { tasks: tasks() });
+        for (answer, outcome) in [(read, Outcome::NotApplied), (claimed, Outcome::Unknown)] {
+            let error = check_size(&answer).unwrap_err();
+            assert_eq!((error.code, error.outcome), (ErrorCode::LimitExceeded, outcome));
+        }
+    }
 }

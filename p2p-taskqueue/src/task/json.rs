@@ -3,12 +3,14 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 
-use crate::api::limits::JSON_DEPTH_MAX;
+use super::readable::{self, Unreadable};
+use crate::api::limits::JSON_DEPTH_READ_MAX;
 
 /// A JSON value kept as the text that was given: a payload or a result.
 ///
 /// The queue stores and forwards it without taking it apart, so key order and number forms survive. Its text is valid JSON, nested no deeper than
-/// [`JSON_DEPTH_MAX`].
+/// [`JSON_DEPTH_READ_MAX`]. What comes in as new content has to pass [`check_readable`](Self::check_readable) besides; what
+/// is in a store already, or in an older peer's answer, need not.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
@@ -55,6 +57,15 @@ impl Json {
     /// The parser's error when the text does not fit the type.
     pub fn to<'de, T: Deserialize<'de>>(&'de self) -> serde_json::Result<T> {
         serde_json::from_str(self.0.get())
+    }
+
+    /// Whether common JSON readers read the value, also within an answer that lists it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`] says what they stop at.
+    pub fn check_readable(&self) -> Result<(), Unreadable> {
+        readable::check(self.get())
     }
 
     /// Lends the JSON text.
@@ -148,13 +159,24 @@ pub enum JsonError {
     /// It is not one JSON value.
     #[error("not a JSON value: {0}")]
     Syntax(serde_json::Error),
-    /// Arrays and objects are nested deeper than [`JSON_DEPTH_MAX`].
-    #[error("nested deeper than {JSON_DEPTH_MAX} levels")]
-    TooDeep,
+    /// Arrays and objects are nested deeper than [`JSON_DEPTH_READ_MAX`].
+    #[error("nested {levels} levels deep")]
+    TooDeep {
+        /// How deep they are nested.
+        levels: usize,
+    },
 }
 
 fn check_depth(text: &str) -> Result<(), JsonError> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    match nesting(text) {
+        levels if levels > JSON_DEPTH_READ_MAX => Err(JsonError::TooDeep { levels }),
+        _ => Ok(()),
+    }
+}
+
+/// How many arrays and objects stand within each other at the deepest place.
+pub(super) fn nesting(text: &str) -> usize {
+    let (mut deepest, mut depth, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
     for byte in text.bytes() {
         match byte {
             _ if escaped => escaped = false,
@@ -163,20 +185,19 @@ fn check_depth(text: &str) -> Result<(), JsonError> {
             _ if in_string => {}
             b'[' | b'{' => {
                 depth += 1;
-                if depth > JSON_DEPTH_MAX {
-                    return Err(JsonError::TooDeep);
-                }
+                deepest = deepest.max(depth);
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    Ok(())
+    deepest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::odd_json::nested;
 
     #[test]
     fn the_text_is_kept_as_given() {
@@ -194,10 +215,11 @@ mod tests {
 
     #[test]
     fn nesting_is_bounded() {
-        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(Json::parse(nested(JSON_DEPTH_MAX)).is_ok());
-        assert!(matches!(Json::parse(nested(JSON_DEPTH_MAX + 1)), Err(JsonError::TooDeep)));
-        assert!(serde_json::from_str::<Json>(&nested(JSON_DEPTH_MAX + 1)).is_err());
+        let too_deep = nested(JSON_DEPTH_READ_MAX + 1);
+        assert!(Json::parse(nested(JSON_DEPTH_READ_MAX)).is_ok());
+        assert!(serde_json::from_str::<Json>(&too_deep).is_err());
+        let told = Json::parse(too_deep).unwrap_err();
+        assert!(matches!(told, JsonError::TooDeep { levels } if levels == JSON_DEPTH_READ_MAX + 1), "{told}");
     }
 
     #[test]

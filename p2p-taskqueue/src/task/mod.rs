@@ -3,11 +3,13 @@
 mod fence;
 mod id;
 mod json;
+mod readable;
 mod record;
 mod status;
 
 pub use fence::{Fence, ParseFenceError};
 pub use id::{ParseTaskIdError, TaskId};
 pub use json::{Json, JsonError};
+pub use readable::Unreadable;
 pub use record::{FailedBy, Task};
 pub use status::{TaskStatus, UnknownStatus};

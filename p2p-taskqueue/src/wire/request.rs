@@ -163,7 +163,7 @@ mod tests {
             assert!(read_request(raw(&text)).is_err());
             assert!(read_answer(Some(raw(&text)), None).is_err() && read_answer(None, Some(raw(&text))).is_err());
         }
-        let levels = crate::api::limits::JSON_DEPTH_MAX;
+        let levels = crate::api::limits::JSON_DEPTH_READ_MAX;
         let payload = |levels| format!(r#"{{"submit":{{"task_type":"a","payload":{}}}}}"#, deep(levels, "[", "]"));
         assert!(read_request(raw(&payload(levels))).is_ok());
         assert!(read_request(raw(&payload(levels + 1))).is_err());

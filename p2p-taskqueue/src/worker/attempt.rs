@@ -6,11 +6,12 @@ use tokio::sync::watch;
 
 use super::{
     Contact, Handler, Outcome, Source,
-    renewals::{Lost, Renewals},
+    contact::clipped,
+    renewals::{Lost, Renewals, is_refused},
 };
 use crate::{
-    Caller, Fence, Request, Task, TaskQueue,
-    api::{Complete, Fail, Operation as _, Release},
+    Caller, Fence, QueueError, Request, Task, TaskQueue,
+    api::{Complete, Fail, Operation as _, Release, limits::ERROR_BYTES_MAX},
 };
 
 /// One attempt at one task, from the claim to the owner's answer to how it ended.
@@ -76,13 +77,28 @@ impl Attempt<'_> {
         }
     }
 
+    /// A result that the owner does not take fails the attempt for good: another one would have the same, and without a word
+    /// the task would be done again after each lease.
     async fn deliver_at_last(&self, report: &Request) {
+        let Err(error) = self.tell(report).await else { return };
+        let Request::Complete(Complete { task_id, fence, .. }) = report else { return };
+        if is_refused(&error) {
+            let error = format!("the result was refused: {error}");
+            let (task_id, fence, error) = (*task_id, *fence, clipped(&error, ERROR_BYTES_MAX).to_owned());
+            let fail = Fail { task_id, fence, error, retryable: false, delay_s: None };
+            // What became of it is logged.
+            drop(self.tell(&fail.into_request()).await);
+        }
+    }
+
+    /// Repeats a report until the owner has answered it.
+    async fn tell(&self, report: &Request) -> Result<(), QueueError> {
         let mut pauses = retry_pauses();
         loop {
-            let Err(error) = self.owner.call(&Caller::Local, report.clone()).await else { return };
+            let Err(error) = self.owner.call(&Caller::Local, report.clone()).await else { return Ok(()) };
             if !error.retryable {
                 tracing::warn!(operation = report.name(), code = error.code.as_str(), %error, "the report was refused");
-                return;
+                return Err(error);
             }
             tracing::debug!(operation = report.name(), %error, "the report could not be delivered; trying again");
             pause(self.runtime, &mut pauses).await;
@@ -119,7 +135,7 @@ fn report(task: &Task, fence: Fence, outcome: Outcome, reason: Option<Reason>) -
     let fail = |error: String, retryable| Fail { task_id, fence, error, retryable, delay_s: None }.into_request();
     match (outcome, reason) {
         (Outcome::Done(result), _) => Some(Complete::new(task_id, fence, Some(result)).into_request()),
-        (Outcome::Failed { error, retryable }, _) => Some(fail(error, retryable)),
+        (Outcome::Failed { error, retryable }, _) => Some(fail(clipped(&error, ERROR_BYTES_MAX).to_owned(), retryable)),
         (Outcome::Stopped, Some(Reason::Lost(Lost::CancelRequested))) => {
             Some(fail("called off while it was running".to_owned(), false))
         }

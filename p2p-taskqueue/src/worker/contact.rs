@@ -218,6 +218,7 @@ impl Drop for Question {
     }
 }
 
-fn clipped(text: &str, bytes_max: usize) -> &str {
+/// The beginning of a text.
+pub(super) fn clipped(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }

@@ -142,7 +142,8 @@ fn is_lost(error: &QueueError) -> bool {
     )
 }
 
-fn is_refused(error: &QueueError) -> bool {
+/// Whether the owner does not take what it was told, and never will.
+pub(super) fn is_refused(error: &QueueError) -> bool {
     matches!(error.code, ErrorCode::InvalidArgument | ErrorCode::LimitExceeded)
 }
 

@@ -15,7 +15,10 @@ use async_trait::async_trait;
 use p2p_taskqueue::{
     Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskQueueExt as _,
     TaskStatus,
-    api::{Cancel, Get, Renew, Submit, Wait},
+    api::{
+        Cancel, Get, Renew, Submit, Wait,
+        limits::{ERROR_BYTES_MAX, JSON_BYTES_MAX},
+    },
     carrier::LocalQueue,
     store::{SqliteStore, StoreOptions},
     worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
@@ -210,6 +213,43 @@ async fn a_report_is_repeated_until_the_owner_is_back() -> TestResult {
     strings.end.send(result()).await?;
     assert_eq!(ended(&mesh.there, task).await?.status, TaskStatus::Completed);
     assert_eq!(mesh.reports_lost.load(Ordering::SeqCst), 0);
+    worker.shutdown().await;
+    Ok(())
+}
+
+/// The handler does the same each time: without an end the task would be done again after every lease.
+#[tokio::test]
+async fn a_result_that_the_owner_does_not_take_fails_the_task() -> TestResult {
+    let mesh = Mesh::new()?;
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |_| ());
+    let unreadable = Json::parse("1e400".to_owned())?;
+    let too_large = Json::from_text(&"x".repeat(JSON_BYTES_MAX));
+    for (queue, refused) in [(&mesh.here, unreadable), (&mesh.there, too_large)] {
+        let submit = Submit { max_attempts: 0, ..Submit::new("t", Json::null()) };
+        let task = queue.submit(&Caller::Local, submit).await?.task_id;
+        strings.next_begun().await.ok_or("nothing has begun")?;
+        strings.end.send(Outcome::Done(refused)).await?;
+        let ended = ended(queue, task).await?;
+        assert_eq!((ended.status, ended.attempt), (TaskStatus::Failed, 1));
+        let error = ended.error.ok_or("no error")?;
+        assert!(error.starts_with("the result was refused: result: "), "{error}");
+    }
+    worker.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failure_that_is_told_at_length_is_told() -> TestResult {
+    let mesh = Mesh::new()?;
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |_| ());
+    let task = submit(&mesh.here).await?;
+    strings.next_begun().await.ok_or("nothing has begun")?;
+    let error = "ü".repeat(ERROR_BYTES_MAX);
+    strings.end.send(Outcome::Failed { error: error.clone(), retryable: false }).await?;
+    let told = ended(&mesh.here, task).await?.error.ok_or("no error")?;
+    assert!(error.starts_with(&told) && told.len() == ERROR_BYTES_MAX, "{} bytes", told.len());
     worker.shutdown().await;
     Ok(())
 }

@@ -44,7 +44,7 @@ pub(super) fn list(args: ToolsArgs, data_dir: DataDir, output: Output) -> Result
 
 pub(super) fn call(args: CallArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
     let call = CallTool { tool_name: args.tool, args: args.args.read()?, timeout_s: args.timeout };
-    call.check().map_err(|error| Failure::argument("TOOL, --args, --timeout", error))?;
+    call.check()?;
     let called = with_client(data_dir, args.peer.peer, async move |client| client.ask(call).await)?;
     output.answer(&called, || called_text(&called));
     Ok(if called.task.status == TaskStatus::Completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

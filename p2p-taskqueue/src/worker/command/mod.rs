@@ -31,7 +31,7 @@ pub use supervisor::supervise;
 /// Runs a command for each task: the payload on its standard input, the result from its standard output.
 ///
 /// A payload that is a JSON string is given as its text, any other as compact JSON. The output is the result: parsed when
-/// the whole of it is one JSON value, else as a string without its final newline. A command that exits with another code
+/// the whole of it is one JSON value that a result may be, else as a string without its final newline. A command that exits with another code
 /// than 0 has failed; the error has the code and the end of its standard error.
 ///
 /// Its environment says what it works on, for a program that renews the lease with word of its progress, or with a
@@ -193,7 +193,9 @@ fn input(payload: &Json) -> Vec<u8> {
 
 fn result(output: &[u8]) -> Outcome {
     let text = String::from_utf8_lossy(output);
-    if let Ok(json) = Json::parse(text.trim().to_owned()) {
+    if let Ok(json) = Json::parse(text.trim().to_owned())
+        && json.check_readable().is_ok()
+    {
         return Outcome::Done(json);
     }
     let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));

@@ -6,6 +6,7 @@ use super::{talk::ERROR_TAIL_BYTES, *};
 use crate::{
     PeerId,
     api::Submit,
+    odd_json,
     testing::{DEADLINE, task},
 };
 
@@ -32,6 +33,28 @@ fn done(json: &str) -> Outcome {
 fn output_that_is_one_json_value_is_that_value() {
     assert_eq!(run("wc -w", r#""one two three""#), done("3"));
     assert_eq!(run("cat", r#"{ "b": 1.50, "a": [] }"#), done(r#"{"b":1.50,"a":[]}"#));
+}
+
+/// What goes through a command comes out as compact JSON, or as the text that a string is.
+#[test]
+fn odd_values_go_through_a_command_as_they_are() {
+    for text in odd_json::kept().into_iter().chain(odd_json::some(20)) {
+        let payload = Json::parse(text.clone()).unwrap();
+        let expected = match payload.to::<String>() {
+            Ok(plain) => result(plain.as_bytes()),
+            Err(_) => Outcome::Done(Json::parse(payload.compact()).unwrap()),
+        };
+        assert_eq!(run("cat", &text), expected, "{text}");
+    }
+}
+
+#[test]
+fn output_that_a_result_may_not_be_is_a_string() {
+    for text in odd_json::refused() {
+        assert_eq!(result(format!("{text}\n").as_bytes()), Outcome::Done(Json::from_text(&text)), "{text}");
+    }
+    let Outcome::Done(kept) = result(b" {\"a\": 1.10} \n") else { panic!("it is done") };
+    assert_eq!(kept.get(), r#"{"a": 1.10}"#);
 }
 
 #[test]

@@ -117,6 +117,10 @@ impl Heartbeats {
 }
 
 fn read_clock(clock: &Json) -> Result<GivenClock, QueueError> {
+    // A list would be taken for the values of its fields in order.
+    if !clock.get().starts_with('{') {
+        return Err(QueueError::invalid("clock", format_args!("must be {CLOCK_FORM}")));
+    }
     let given: GivenClock =
         clock.to().map_err(|error| QueueError::invalid("clock", format_args!("must be {CLOCK_FORM}: {error}")))?;
     if given.vector.len() > CLOCK_ENTRIES_MAX {

@@ -54,6 +54,7 @@ pub struct CacheSet {
     pub value: Json,
     /// How long it is kept at the most, in seconds; none or 0 is without limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 316_224_000)))]
     pub ttl_s: Option<f64>,
 }
 

@@ -62,11 +62,11 @@ impl Method {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Discover {
     /// The peer to find; without it all that can be found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::place::some_peer_id")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub peer_id: Option<PeerId>,
     /// An address to try first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::place::some_address")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub multiaddr: Option<Multiaddr>,
     /// Only these ways; without any all that are switched on.
@@ -74,9 +74,11 @@ pub struct Discover {
     pub methods: Vec<Method>,
     /// How long to look, in seconds.
     #[serde(default = "default_timeout_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 600)))]
     pub timeout_s: f64,
     /// How many peers at the most.
     #[serde(default = "default_limit")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000)))]
     pub limit: u32,
 }
 
@@ -121,11 +123,11 @@ pub struct Attempt {
     /// By which way.
     pub method: Method,
     /// The address that was tried; null when the way came up with none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::place::some_address")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub multiaddr: Option<Multiaddr>,
     /// The peer that was tried.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::place::some_peer_id")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub peer_id: Option<PeerId>,
     /// Whether the peer answered and belongs to the mesh.

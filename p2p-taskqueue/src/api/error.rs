@@ -188,12 +188,12 @@ impl QueueError {
         Self { limit: Some(limit as u64), ..error }.with_retry_after_s(retry_after_s)
     }
 
-    /// The same error about an entry of a list: `tasks[3].priority`.
+    /// The same error about an argument within another one, such as `claim_next` or `tasks[3]`: it then names
+    /// `tasks[3].priority`.
     #[must_use]
-    pub(crate) fn within(self, list: &str, at: usize) -> Self {
-        let entry = format!("{list}[{at}]");
-        let field = self.field.as_ref().map_or_else(|| entry.clone(), |field| format!("{entry}.{field}"));
-        Self { message: format!("{entry}: {}", self.message), field: Some(field), ..self }
+    pub fn within(self, place: &str) -> Self {
+        let field = self.field.as_ref().map_or_else(|| place.to_owned(), |field| format!("{place}.{field}"));
+        Self { message: format!("{place}: {}", self.message), field: Some(field), ..self }
     }
 
     /// The same error, saying that the operation may have been applied.

@@ -18,7 +18,7 @@ use crate::task::{Fence, Json, Task, TaskId, TaskStatus};
 pub struct Claim {
     /// Who works on it: shown in the record; no proof of anything.
     pub worker_id: String,
-    /// Which types to take; empty is any.
+    /// Which types to take, up to 256; empty is any.
     #[serde(default)]
     pub supported_task_types: Vec<String>,
     /// What the worker has; a task's `requires` must be among them.
@@ -29,9 +29,11 @@ pub struct Claim {
     pub session: Option<String>,
     /// How long the lease runs without a renewal, in seconds.
     #[serde(default = "default_lease_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86_400)))]
     pub lease_s: f64,
     /// How long to wait for a task, in seconds.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 300)))]
     pub wait_s: f64,
 }
 
@@ -112,9 +114,11 @@ pub struct Renew {
     pub fence: Fence,
     /// How long the lease runs from now, in seconds.
     #[serde(default = "default_lease_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86_400)))]
     pub lease_s: f64,
     /// 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
     pub progress: Option<f64>,
     /// A sentence for whoever waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +130,7 @@ pub struct Renew {
     pub input_requests: BTreeMap<String, Json>,
     /// Answer only when there is something to tell the worker, or after so many seconds; less than `lease_s`.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 300)))]
     pub wait_s: f64,
 }
 
@@ -230,7 +235,7 @@ impl Check for Complete {
         self.result.iter().try_for_each(|result| content("result", result))?;
         self.error.iter().try_for_each(|error| text("error", error, ERROR_BYTES_MAX))?;
         check_all("submit", &self.submit, bytes)?;
-        self.claim_next.iter().try_for_each(Check::check)
+        self.claim_next.iter().try_for_each(|claim| claim.check().map_err(|error| error.within("claim_next")))
     }
 }
 
@@ -268,6 +273,7 @@ pub struct Fail {
     pub retryable: bool,
     /// Seconds until the next attempt, instead of the backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 316_224_000)))]
     pub delay_s: Option<f64>,
 }
 
@@ -298,8 +304,9 @@ pub struct Release {
     pub fence: Fence,
     /// Not claimable for this many seconds.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 316_224_000)))]
     pub delay_s: f64,
-    /// Why.
+    /// Why, up to 4 KiB.
     #[serde(default)]
     pub reason: String,
 }
@@ -325,7 +332,7 @@ pub struct Released {
 pub struct Cancel {
     /// The task.
     pub task_id: TaskId,
-    /// Why; becomes the task's error text.
+    /// Why, up to 4 KiB; becomes the task's error text.
     #[serde(default)]
     pub reason: String,
 }

@@ -17,7 +17,7 @@ pub struct Selection {
     /// All tasks that ended like this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<TaskStatus>,
-    /// Only those of these types; empty is any.
+    /// Only those of these types, up to 256; empty is any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub task_types: Vec<String>,
     /// Only those of this session.
@@ -28,6 +28,7 @@ pub struct Selection {
     pub label: Option<String>,
     /// Only those that ended at least so many seconds ago.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 316_224_000)))]
     pub older_than_s: f64,
     /// How many at the most, up to 10,000.
     #[serde(default = "default_limit")]
@@ -187,7 +188,7 @@ pub struct Purged {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pause {
-    /// Only these types; empty is the whole queue.
+    /// Only these types, up to 256; empty is the whole queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub task_types: Vec<String>,
     /// The other way round: new tasks are refused as `paused`, and those that are queued are still given out.
@@ -215,7 +216,7 @@ pub struct Paused {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Resume {
-    /// Only these types; empty is the whole queue, with every type that was paused by itself.
+    /// Only these types, up to 256; empty is the whole queue, with every type that was paused by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub task_types: Vec<String>,
 }

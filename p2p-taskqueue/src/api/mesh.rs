@@ -16,6 +16,7 @@ use crate::task::Json;
 pub struct StatusQuery {
     /// How long to wait for the answer, in seconds.
     #[serde(default = "default_timeout_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 600)))]
     pub timeout_s: f64,
     /// Also say how queue, peers, bridge and store stand.
     #[serde(default)]
@@ -53,7 +54,7 @@ pub struct Status {
     /// What it can do.
     pub capabilities: Capabilities,
     /// Where it can be reached.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::place::addresses")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub addresses: Vec<Multiaddr>,
     /// With `detail`: the tasks that it keeps.
@@ -177,6 +178,7 @@ impl Check for Peers {
 pub struct PeersListed {
     /// Who answers.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[serde(with = "super::peer_text")]
     pub self_peer_id: PeerId,
     /// The peers.
     pub peers: Vec<Peer>,
@@ -188,11 +190,12 @@ pub struct PeersListed {
 pub struct Peer {
     /// Who it is.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[serde(with = "super::peer_text")]
     pub peer_id: PeerId,
     /// Whether a connection stands on which it has proved that it knows the mesh secret.
     pub connected: bool,
     /// Where it said that it can be reached, or was reached.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::place::addresses")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub addresses: Vec<Multiaddr>,
     /// When it was last heard of, in Unix seconds.
@@ -224,6 +227,7 @@ pub struct Heartbeat {
     pub peer_id: String,
     /// Its vector clock, up to 64 KiB: `{"vector":{NODE:COUNT}}`; the higher counts are taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<BTreeMap<String, Json>>"))]
     pub clock: Option<Json>,
 }
 

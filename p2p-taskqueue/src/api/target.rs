@@ -8,11 +8,11 @@ use super::{Check, QueueError, Request};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Target {
     /// Where the peer is, for example `/ip4/192.0.2.7/tcp/9710/p2p/12D3…`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::place::some_address")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub remote_multiaddr: Option<Multiaddr>,
     /// Who the peer is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::place::some_peer_id")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub remote_peer_id: Option<PeerId>,
 }

@@ -51,6 +51,7 @@ pub struct CallTool {
     pub args: Json,
     /// How long to wait for the result, in seconds. The task goes on when the time is up.
     #[serde(default = "default_timeout_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 600)))]
     pub timeout_s: f64,
 }
 

@@ -88,7 +88,7 @@ impl Plans {
                 Err(error) => Err(error.into()),
             };
             plans.plans.push(plan.map_err(|halt| match halt {
-                Halt::Refused(error) => Halt::Refused(error.within(field, at)),
+                Halt::Refused(error) => Halt::Refused(error.within(&format!("{field}[{at}]"))),
                 failed @ Halt::Failed(_) => failed,
             })?);
             plans.note(at, one);

@@ -17,7 +17,7 @@ const STATUS: &str = "p2p_taskqueue_status";
 const TOO_MANY_BYTES: usize = 1024 * 1024 + 1;
 
 /// One more than the contract allows for a request's body.
-const TOO_LONG_BODY: usize = 4 * 1024 * 1024 + 1;
+const TOO_LONG_BODY: usize = 8 * 1024 * 1024 + 1;
 
 /// A client's mistakes that a tool answers with, and what its answer says of each: the code and a word.
 fn mistakes() -> Result<Vec<(&'static str, Value, &'static str, &'static str)>> {

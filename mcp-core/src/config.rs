@@ -202,10 +202,10 @@ const LOOPBACK_ORIGINS: [&str; 6] = [
     "https://[::1]:*",
 ];
 
-/// A payload or result of 1 MiB, escaped, with room for the rest of the call.
-const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// As much as a frame to a peer or a daemon: 4 MiB of payloads, and as much again for what stands around a thousand of them.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// 4 MiB over a slow link, as the contract has it.
+/// 8 MiB over a slow link.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As the contract has it: a waiting call costs some KiB, so this many fit in a small machine.

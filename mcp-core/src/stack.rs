@@ -25,6 +25,7 @@ use crate::{
     http::Gate,
     server,
     tasks::{self, Reply, Shape, Work, until_gone},
+    tools::Names,
 };
 
 /// Serves the handler as `McpServer::router` does the product's.
@@ -80,7 +81,7 @@ impl DurableTasks {
     ) -> Result<CallToolResponse, ErrorData> {
         let principal = principal(context);
         let asker = Asker::new(self.0.calls(), &principal);
-        let work = Work { submit, target: Target::default(), timeout_s };
+        let work = Work { submit, target: Target::default(), timeout_s, names: Names::default() };
         let reply = until_gone(context, self.0.run(work, asker, context)).await;
         Ok(reply.unwrap_or_else(|error| Reply::refused(&error, &splice(context))).response)
     }

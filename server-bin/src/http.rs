@@ -4,6 +4,11 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::anyhow;
 use axum::Router;
+use hyper::{
+    Request,
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -16,7 +21,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{config::HttpConfig, failure::Failure, patient::Patient};
+use crate::{
+    config::HttpConfig,
+    failure::Failure,
+    linger::{Lingering, Unread},
+    patient::Patient,
+};
 
 /// A listener that has its port.
 #[derive(Debug)]
@@ -140,10 +150,14 @@ async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: 
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let unread = Unread::default();
+    let stream = Lingering::new(Patient::new(stream, bounds.write_timeout), unread.clone());
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| router.call(request.map(|body| unread.watch(body))));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.header_timeout)
-        .serve_connection(TokioIo::new(Patient::new(stream, bounds.write_timeout)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(served).await {
         tracing::debug!(%error, "an HTTP connection ended early");
     }

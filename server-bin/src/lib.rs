@@ -10,6 +10,7 @@ mod data_dir;
 mod descriptors;
 mod failure;
 mod http;
+mod linger;
 mod mode;
 mod output;
 mod patient;

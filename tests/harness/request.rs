@@ -101,17 +101,27 @@ impl Request {
 
     /// Sends it, and leaves the answer to be read. Dropping the connection hangs up.
     pub(crate) fn send(&self, url: &str) -> Result<HttpConnection> {
+        let mut connection = HttpConnection::open(url)?;
+        connection.write(self.head(url)?.as_bytes())?;
+        // A server that refuses the head need not read the body.
+        connection.write(self.body.as_bytes()).ok();
+        Ok(connection)
+    }
+
+    fn head(&self, url: &str) -> Result<String> {
         let (authority, path) = url.strip_prefix("http://").and_then(|url| url.split_once('/')).context("no URL")?;
         let mut text = format!("{} /{path} HTTP/1.1\r\n", self.method);
         let host = (!self.headers.iter().any(|(name, _)| name == "host")).then(|| format!("host: {authority}\r\n"));
         text.extend(host);
         text.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
         text += &format!("content-length: {}\r\n\r\n", self.body.len());
-        let mut connection = HttpConnection::open(url)?;
-        connection.write(text.as_bytes())?;
-        // A server that refuses the head need not read the body.
-        connection.write(self.body.as_bytes()).ok();
-        Ok(connection)
+        Ok(text)
+    }
+
+    /// Sends it on a connection that stays open and reads the answer.
+    pub(crate) fn ask_on(&self, connection: &mut HttpConnection, url: &str) -> Result<HttpReply> {
+        connection.write(&[self.head(url)?.as_bytes(), self.body.as_bytes()].concat())?;
+        connection.reply()
     }
 
     /// Sends it and reads the answer.

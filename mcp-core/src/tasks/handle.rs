@@ -37,10 +37,11 @@ impl DurableTasks {
     /// # Cancel safety
     ///
     /// A task that was submitted goes on.
-    pub(crate) async fn run(&self, work: Work, asker: Asker<'_>, context: &RequestContext<RoleServer>) -> Reply {
+    pub(crate) async fn run(&self, mut work: Work, asker: Asker<'_>, context: &RequestContext<RoleServer>) -> Reply {
+        let names = std::mem::take(&mut work.names);
         let reply =
             if declares(context) { hand_out(work, asker).await } else { self.wait_for(work, asker, context).await };
-        reply.unwrap_or_else(|error| Reply::refused(&error, &splice(context)))
+        reply.unwrap_or_else(|error| Reply::refused(&names.restore(error), &splice(context)))
     }
 
     async fn wait_for(

@@ -4,7 +4,10 @@ use p2p_taskqueue::{
 };
 use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, CreateTaskResult};
 
-use crate::{http::Splice, tools::Answer};
+use crate::{
+    http::Splice,
+    tools::{Answer, Names},
+};
 
 /// A task to submit, whose end is the answer of the tool call.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ pub(crate) struct Work {
     pub(crate) target: Target,
     /// How long a client that cannot be given a handle waits for the end.
     pub(crate) timeout_s: f64,
+    /// What the caller calls the arguments of the submit.
+    pub(crate) names: Names,
 }
 
 /// Makes a tool's result of the record; of one that has not ended when the wait for it is over, too. The handle answers

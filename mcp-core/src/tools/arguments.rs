@@ -1,17 +1,31 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
-use p2p_taskqueue::{Json, QueueError, api::Target, task::JsonError};
+use p2p_taskqueue::{
+    Json, QueueError,
+    api::{Check as _, PlaceError, Target, parse_address, parse_peer_id},
+    task::JsonError,
+};
 use serde::{
     Deserialize,
     de::{DeserializeOwned, value::MapDeserializer},
 };
 use serde_json::value::RawValue;
+use serde_path_to_error::{Path, Segment};
 
-use super::schema::{Form, Inputs};
+use super::{
+    names::{MadeOf, Names},
+    schema::{Form, Inputs},
+};
 
 /// The arguments of one call by name, each still the text that the client sent, so that a payload is passed on as given.
 #[derive(Debug)]
-pub(crate) struct Arguments<'a>(BTreeMap<String, Cow<'a, RawValue>>);
+pub(crate) struct Arguments<'a> {
+    values: BTreeMap<String, Cow<'a, RawValue>>,
+    /// What the tool takes, once the arguments have been compared with it.
+    inputs: Option<&'a Inputs>,
+    /// Arguments that were given by another name, and that name.
+    aliased: Vec<(&'static str, String)>,
+}
 
 impl<'a> Arguments<'a> {
     /// Takes a JSON object apart.
@@ -22,7 +36,8 @@ impl<'a> Arguments<'a> {
     pub(crate) fn parse(object: &'a [u8]) -> Result<Self, QueueError> {
         let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(object)
             .map_err(|error| QueueError::invalid("arguments", format_args!("must be a JSON object: {error}")))?;
-        Ok(Self(fields.into_iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect()))
+        let values = fields.into_iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect();
+        Ok(Self { values, inputs: None, aliased: Vec::new() })
     }
 
     /// Compares the arguments with those that the tool takes and brings what agents write instead into their form.
@@ -30,13 +45,15 @@ impl<'a> Arguments<'a> {
     /// # Errors
     ///
     /// `invalid_argument`, naming the argument that is unknown, missing or given twice.
-    pub(crate) fn normalize(self, inputs: &Inputs) -> Result<Self, QueueError> {
+    pub(crate) fn normalize(self, inputs: &'a Inputs) -> Result<Self, QueueError> {
         let mut normal: BTreeMap<String, Cow<'a, RawValue>> = BTreeMap::new();
+        let mut aliased = Vec::new();
         // Names before their aliases, so that a contradiction is blamed on the alias.
         let (aliases, names): (Vec<_>, Vec<_>) =
-            self.0.into_iter().partition(|(given, _)| inputs.meant_by(given).is_some());
+            self.values.into_iter().partition(|(given, _)| inputs.meant_by(given).is_some());
         for (given, value) in names.into_iter().chain(aliases) {
-            let name = inputs.meant_by(&given).unwrap_or(&given);
+            let own = inputs.meant_by(&given);
+            let name = own.unwrap_or(&given);
             let Some(input) = inputs.get(name) else {
                 return Err(QueueError::invalid(&given, unknown(&given, inputs)));
             };
@@ -44,22 +61,36 @@ impl<'a> Arguments<'a> {
             if normal.get(name).is_some_and(|other| other.get() != value.get()) {
                 return Err(QueueError::invalid(&given, format_args!("contradicts {name}, which means the same")));
             }
-            normal.insert(name.to_owned(), value);
+            let is_new = normal.insert(name.to_owned(), value).is_none();
+            aliased.extend(own.filter(|_| is_new).map(|own| (own, given)));
         }
         match inputs.required().find(|name| !normal.contains_key(*name)) {
             Some(name) => Err(QueueError::invalid(name, "is required")),
-            None => Ok(Self(normal)),
+            None => Ok(Self { values: normal, inputs: Some(inputs), aliased }),
         }
+    }
+
+    /// What the caller calls what the operation knows by other names: by an alias, or because its argument is made of
+    /// others. Of several it is the largest.
+    pub(super) fn names(&self, made_of: impl Iterator<Item = MadeOf>) -> Names {
+        let len = |name: &&&str| self.values.get(**name).map_or(0, |value| value.get().len());
+        let made = made_of.filter_map(|(whole, parts)| {
+            // Of equals the first one.
+            parts.iter().rev().max_by_key(len).map(|part| (whole, Cow::Borrowed(*part)))
+        });
+        Names::new(made.chain(self.aliased.iter().map(|(own, given)| (*own, Cow::Owned(given.clone())))))
     }
 
     /// Takes out the arguments that say which peer is meant.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when one of them is malformed.
+    /// `invalid_argument` when one of them is malformed, or they contradict each other.
     pub(super) fn take_target(&mut self) -> Result<Target, QueueError> {
-        let remote_multiaddr = self.take_parsed(MULTIADDR)?;
-        Ok(Target { remote_multiaddr, remote_peer_id: self.take_parsed(PEER)? })
+        let remote_multiaddr = self.take_parsed(MULTIADDR, parse_address)?;
+        let target = Target { remote_multiaddr, remote_peer_id: self.take_parsed(PEER, parse_peer_id)? };
+        target.check()?;
+        Ok(target)
     }
 
     /// Takes out one argument.
@@ -68,11 +99,11 @@ impl<'a> Arguments<'a> {
     ///
     /// `invalid_argument` when it does not fit the type.
     pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, QueueError> {
-        let value = self.0.remove(name);
-        let read = |value: Cow<'_, RawValue>| {
-            T::deserialize(&*value).map_err(|error| too_deep(name, &value).unwrap_or_else(|| invalid(name, &error)))
-        };
-        value.map(read).transpose()
+        let Some(value) = self.values.get(name) else { return Ok(None) };
+        let read: Result<BTreeMap<String, T>, _> = read(std::iter::once((name, &**value)));
+        let mut read = read.map_err(|error| self.blamed(error.path(), error.inner()))?;
+        self.values.remove(name);
+        Ok(read.remove(name))
     }
 
     /// Reads what is left into a type.
@@ -82,52 +113,65 @@ impl<'a> Arguments<'a> {
     /// `invalid_argument`, naming the argument that does not fit the type.
     pub(super) fn into_type<T: DeserializeOwned>(self) -> Result<T, QueueError> {
         self.read_without(None).map_err(|error| {
-            let path = error.path().to_string();
-            if path == NO_PATH {
-                let field = self.blame::<T>(&error.inner().to_string());
-                return invalid(field.unwrap_or("arguments"), error.inner());
+            if error.path().iter().next().is_some() {
+                return self.blamed(error.path(), error.inner());
             }
-            let name = path.split(['.', '[']).next().unwrap_or(&path);
-            let deep = self.0.get(name).and_then(|value| too_deep(&path, value));
-            deep.unwrap_or_else(|| invalid(&path, error.inner()))
+            let argument = self.blame::<T>(&error.inner().to_string());
+            QueueError::invalid(argument.unwrap_or("arguments"), without_place(error.inner()))
         })
     }
 
-    fn read_without<T: DeserializeOwned>(
-        &self,
-        left_out: Option<&str>,
-    ) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
-        let fields = self.0.iter().filter(|(name, _)| Some(name.as_str()) != left_out);
-        let fields = fields.map(|(name, value)| (name.as_str(), &**value));
-        serde_path_to_error::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields))
+    fn read_without<T: DeserializeOwned>(&self, left_out: Option<&str>) -> Result<T, ReadError> {
+        let fields = self.values.iter().filter(|(name, _)| Some(name.as_str()) != left_out);
+        read(fields.map(|(name, value)| (name.as_str(), &**value)))
     }
 
     /// The argument to blame for an error that says no place, as those in a flattened part do: the one without which the
-    /// error is another one, or none.
+    /// error is another one, or none. That a required one is missing then is another error, too, which says nothing: only
+    /// if it is no other argument, it is a required one.
     fn blame<T: DeserializeOwned>(&self, error: &str) -> Option<&str> {
         let changes = |name: &&str| match self.read_without::<T>(Some(name)) {
             Err(other) => other.inner().to_string() != error,
             Ok(_) => true,
         };
-        self.0.keys().map(String::as_str).find(changes)
+        let is_required =
+            |name: &str| self.inputs.and_then(|inputs| inputs.get(name)).is_some_and(|input| input.required);
+        let (required, optional): (Vec<&str>, Vec<_>) =
+            self.values.keys().map(String::as_str).partition(|name| is_required(name));
+        optional.into_iter().chain(required).find(changes)
+    }
+
+    /// An argument of a wrong type. The parser's own place in the argument's text would mislead.
+    fn blamed(&self, path: &Path, error: &serde_json::Error) -> QueueError {
+        let (argument, message) = (argument_at(self.inputs, path), without_place(error));
+        let whole = argument.split(['.', '[']).next().and_then(|name| self.values.get(name));
+        if let Some(error) = whole.and_then(|value| too_deep(&argument, value)) {
+            return error;
+        }
+        let path = path.to_string();
+        match path == argument {
+            true => QueueError::invalid(&argument, message),
+            false => QueueError::invalid(&argument, format_args!("{message} (at {path})")),
+        }
     }
 
     fn into_raw(self) -> Result<Box<RawValue>, QueueError> {
-        serde_json::value::to_raw_value(&self.0).map_err(|error| QueueError::invalid("arguments", error))
+        serde_json::value::to_raw_value(&self.values).map_err(|error| QueueError::invalid("arguments", error))
     }
 
-    fn take_parsed<T>(&mut self, name: &str) -> Result<Option<T>, QueueError>
-    where
-        T: std::str::FromStr<Err: std::fmt::Display>,
-    {
+    fn take_parsed<T>(
+        &mut self,
+        name: &str,
+        parse: fn(&str) -> Result<T, PlaceError>,
+    ) -> Result<Option<T>, QueueError> {
         let text: Option<String> = self.take(name)?;
-        text.map(|text| text.trim().parse().map_err(|error| QueueError::invalid(name, error))).transpose()
+        text.map(|text| parse(text.trim()).map_err(|error| QueueError::invalid(name, error))).transpose()
     }
 }
 
 impl Form {
-    /// Empty texts and nulls stand for "not given" where a text is optional, and a text for a list of texts. Objects within
-    /// are read as strictly as the arguments themselves.
+    /// An empty text and a null stand for an optional argument that is not given, whatever it is, but where any value may
+    /// be meant; and a text for a list of texts. Objects within are read as strictly as the arguments themselves.
     fn normalize<'a>(
         &self,
         name: &str,
@@ -138,11 +182,10 @@ impl Form {
         Ok(match self {
             Self::Anything => Some(value),
             Self::Ignored => None,
-            _ if !required && text == "null" => None,
+            _ if !required && matches!(text, "null" | "\"\"") => None,
             Self::Object(inputs) => Some(normalize_object(name, inputs, value)?),
             Self::Objects(inputs) => Some(normalize_objects(name, inputs, value)?),
             _ if required => Some(value),
-            Self::Text if text == "\"\"" => None,
             Self::Texts => match split(&value) {
                 Some(texts) => Some(Cow::Owned(texts)),
                 None => Some(value),
@@ -152,15 +195,19 @@ impl Form {
     }
 }
 
-/// What is no object stays as it is: the type that reads it says so.
+/// What is no object is refused here: the type that reads it would take a list for the values of its fields in order.
 fn normalize_object<'a>(
     name: &str,
     inputs: &Inputs,
     value: Cow<'a, RawValue>,
 ) -> Result<Cow<'a, RawValue>, QueueError> {
-    let Ok(arguments) = Arguments::parse(value.get().as_bytes()) else { return Ok(value) };
-    let normal = arguments.normalize(inputs).and_then(Arguments::into_raw);
-    normal.map(Cow::Owned).map_err(|error| within(name, error))
+    if !value.get().starts_with('{') {
+        return Err(QueueError::invalid(name, "must be an object"));
+    }
+    let normal = Arguments::parse(value.get().as_bytes())
+        .and_then(|arguments| arguments.normalize(inputs))
+        .and_then(Arguments::into_raw);
+    normal.map(Cow::Owned).map_err(|error| error.within(name))
 }
 
 fn normalize_objects<'a>(
@@ -168,18 +215,13 @@ fn normalize_objects<'a>(
     inputs: &Inputs,
     value: Cow<'a, RawValue>,
 ) -> Result<Cow<'a, RawValue>, QueueError> {
-    let Ok(objects) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else { return Ok(value) };
+    let Ok(objects) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else {
+        return Err(QueueError::invalid(name, "must be a list of objects"));
+    };
     let normalize = |(at, object)| normalize_object(&format!("{name}[{at}]"), inputs, Cow::Borrowed(object));
     let normal = objects.into_iter().enumerate().map(normalize).collect::<Result<Vec<_>, _>>()?;
     let normal = serde_json::value::to_raw_value(&normal).map_err(|error| QueueError::invalid(name, error))?;
     Ok(Cow::Owned(normal))
-}
-
-/// The error, naming the object that it was found in: `tasks[3].priorty`.
-fn within(object: &str, mut error: QueueError) -> QueueError {
-    error.message = format!("{object}: {}", error.message);
-    error.field = error.field.map(|field| format!("{object}.{field}"));
-    error
 }
 
 /// `"a, b"` as `["a","b"]`: nothing when the value is no text.
@@ -202,21 +244,45 @@ fn unknown(name: &str, inputs: &Inputs) -> String {
 }
 
 /// The refusal of an argument that is nested so deep that no type reads it.
-fn too_deep(path: &str, value: &RawValue) -> Option<QueueError> {
+fn too_deep(argument: &str, value: &RawValue) -> Option<QueueError> {
     match Json::parse(value.get().to_owned()) {
-        Err(error @ JsonError::TooDeep { .. }) => Some(QueueError::not_json(path, &error)),
+        Err(error @ JsonError::TooDeep { .. }) => Some(QueueError::not_json(argument, &error)),
         _ => None,
     }
 }
 
-/// Names the argument of the path; the parser's own place in the argument's text would mislead.
-fn invalid(path: &str, error: &serde_json::Error) -> QueueError {
+fn read<'a, T: DeserializeOwned>(fields: impl Iterator<Item = (&'a str, &'a RawValue)>) -> Result<T, ReadError> {
+    serde_path_to_error::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields))
+}
+
+type ReadError = serde_path_to_error::Error<serde_json::Error>;
+
+/// The argument at a path, as deep as there are arguments: what is within a list of texts or a free object is a part of it.
+fn argument_at(inputs: Option<&Inputs>, path: &Path) -> String {
+    let mut argument = String::new();
+    let mut form: Option<&Form> = None;
+    let mut inputs = inputs;
+    for segment in path {
+        match (segment, form, inputs) {
+            (Segment::Map { key }, _, Some(known)) => {
+                let dot = if argument.is_empty() { "" } else { "." };
+                argument.push_str(&format!("{dot}{key}"));
+                form = known.get(key).map(|input| &input.form);
+                inputs = if let Some(Form::Object(inner)) = form { Some(inner) } else { None };
+            }
+            (Segment::Seq { index }, Some(Form::Objects(inner)), _) => {
+                argument.push_str(&format!("[{index}]"));
+                (form, inputs) = (None, Some(inner));
+            }
+            _ => break,
+        }
+    }
+    argument
+}
+
+fn without_place(error: &serde_json::Error) -> String {
     let message = error.to_string();
-    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-    let field = path.split(['.', '[']).next().unwrap_or(path);
-    let at = path.strip_prefix(field).unwrap_or_default();
-    let message = if at.is_empty() { message.to_owned() } else { format!("{message} (at {path})") };
-    QueueError::invalid(field, message)
+    message.rsplit_once(" at line ").map(|(message, _)| message.to_owned()).unwrap_or(message)
 }
 
 /// The names that the target's arguments go by.
@@ -224,6 +290,3 @@ pub(super) const MULTIADDR: &str = "remote_multiaddr";
 pub(super) const PEER: &str = "remote_peer_id";
 /// How the reference calls [`PEER`] in `submit` and `status`.
 pub(super) const PEER_ALIAS: &str = "peer_id";
-
-/// How the path of an error is written that has none.
-const NO_PATH: &str = ".";

@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{arguments::Arguments, verb::Verb};
+use super::{arguments::Arguments, names::MadeOf, verb::Verb};
 use crate::call::Asker;
 
 /// Runs a published image.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct DockerHub {
     /// The image, such as `alpine:3`.
     image: String,
@@ -23,7 +23,7 @@ pub(super) struct DockerHub {
 }
 
 /// Builds a repository's image and runs it.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct DockerGithub {
     /// Where the repository is, such as `https://github.com/OWNER/NAME`.
     repo_url: String,
@@ -44,7 +44,7 @@ pub(super) struct DockerGithub {
 }
 
 /// How a container runs.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Run {
     /// The command and its arguments, as a text or as a list of words; without, the image's own.
     #[serde(default, skip_serializing_if = "Words::is_none")]
@@ -61,8 +61,9 @@ struct Run {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     volumes: BTreeMap<String, String>,
     /// More that the worker understands, such as `memory_limit`, `timeout` or `working_dir`.
-    #[serde(default)]
-    extra: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "Map<String, Value>")]
+    extra: BTreeMap<String, Json>,
 }
 
 /// A command line: one text, or its words.
@@ -76,45 +77,85 @@ enum Words {
 }
 
 impl Words {
-    const fn is_none(&self) -> bool {
-        matches!(self, Self::None)
+    fn is_none(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Line(line) => line.is_empty(),
+            Self::List(_) => false,
+        }
+    }
+}
+
+impl Run {
+    fn take(arguments: &mut Arguments<'_>) -> Result<Self, QueueError> {
+        Ok(Self {
+            command: arguments.take("command")?.unwrap_or_default(),
+            entrypoint: arguments.take("entrypoint")?.unwrap_or_default(),
+            environment: arguments.take("environment")?.unwrap_or_default(),
+            volumes: arguments.take("volumes")?.unwrap_or_default(),
+            extra: arguments.take("extra")?.unwrap_or_default(),
+        })
     }
 }
 
 impl Verb for DockerHub {
     type Answer = Submitted;
 
-    fn read(arguments: Arguments<'_>) -> Result<Self, QueueError> {
-        arguments.into_type()
+    const MADE_OF: &'static [MadeOf] =
+        &[("payload", &["image", "command", "entrypoint", "environment", "volumes", "extra"])];
+
+    fn read(mut arguments: Arguments<'_>) -> Result<Self, QueueError> {
+        Ok(Self { image: arguments.take("image")?.unwrap_or_default(), run: Run::take(&mut arguments)? })
     }
 
-    async fn run(self, asker: Asker<'_>, target: Target) -> Result<Submitted, QueueError> {
-        asker.ask(target, submit(HUB_TYPE, &self)?).await
+    async fn run(mut self, asker: Asker<'_>, target: Target) -> Result<Submitted, QueueError> {
+        let extra = std::mem::take(&mut self.run.extra);
+        asker.ask(target, submit(HUB_TYPE, extra, &self)?).await
     }
 }
 
 impl Verb for DockerGithub {
     type Answer = Submitted;
 
-    fn read(arguments: Arguments<'_>) -> Result<Self, QueueError> {
-        arguments.into_type()
+    const MADE_OF: &'static [MadeOf] = &[(
+        "payload",
+        &[
+            "repo_url",
+            "branch",
+            "dockerfile_path",
+            "context_path",
+            "build_args",
+            "command",
+            "entrypoint",
+            "environment",
+            "volumes",
+            "extra",
+        ],
+    )];
+
+    fn read(mut arguments: Arguments<'_>) -> Result<Self, QueueError> {
+        Ok(Self {
+            repo_url: arguments.take("repo_url")?.unwrap_or_default(),
+            branch: arguments.take("branch")?.unwrap_or_else(default_branch),
+            dockerfile_path: arguments.take("dockerfile_path")?.unwrap_or_else(default_dockerfile),
+            context_path: arguments.take("context_path")?.unwrap_or_else(default_context),
+            build_args: arguments.take("build_args")?.unwrap_or_default(),
+            run: Run::take(&mut arguments)?,
+        })
     }
 
-    async fn run(self, asker: Asker<'_>, target: Target) -> Result<Submitted, QueueError> {
-        asker.ask(target, submit(GITHUB_TYPE, &self)?).await
+    async fn run(mut self, asker: Asker<'_>, target: Target) -> Result<Submitted, QueueError> {
+        let extra = std::mem::take(&mut self.run.extra);
+        asker.ask(target, submit(GITHUB_TYPE, extra, &self)?).await
     }
 }
 
-/// The task: what was named goes over what `extra` says.
-fn submit(task_type: &str, arguments: &impl Serialize) -> Result<Submit, QueueError> {
-    let invalid = |error: &dyn std::fmt::Display| QueueError::invalid("extra", error);
-    let mut payload = serde_json::to_value(arguments).map_err(|error| invalid(&error))?;
-    if let Value::Object(named) = &mut payload
-        && let Some(Value::Object(mut extra)) = named.remove("extra")
-    {
-        extra.append(named);
-        *named = extra;
-    }
+/// The task: what was named goes over what `extra` says, which goes along as given.
+fn submit(task_type: &str, extra: BTreeMap<String, Json>, named: &impl Serialize) -> Result<Submit, QueueError> {
+    let invalid = |error: &dyn std::fmt::Display| QueueError::invalid("payload", error);
+    let named = Json::from_value(named).map_err(|error| invalid(&error))?;
+    let mut payload = extra;
+    payload.extend(named.to::<BTreeMap<String, Json>>().map_err(|error| invalid(&error))?);
     Ok(Submit::new(task_type, Json::from_value(&payload).map_err(|error| invalid(&error))?))
 }
 

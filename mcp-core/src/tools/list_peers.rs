@@ -6,7 +6,7 @@ use p2p_taskqueue::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{arguments::Arguments, verb::Verb};
+use super::{arguments::Arguments, names::MadeOf, verb::Verb};
 use crate::call::Asker;
 
 /// Asks which peers a node knows and, if wanted, what each can do.
@@ -20,12 +20,14 @@ pub(super) struct ListPeers {
     include_capabilities: bool,
     /// How long each of them may take to say so, in seconds.
     #[serde(default = "default_capabilities_timeout_s")]
+    #[schemars(range(min = 0, max = 600))]
     capabilities_timeout_s: f64,
     /// First look for peers that are not connected. Only the local node does; another one answers what it knows.
     #[serde(default = "default_discover")]
     discover: bool,
     /// How long to look, in seconds.
     #[serde(default = "default_discovery_timeout_s")]
+    #[schemars(range(min = 0, max = 600))]
     discovery_timeout_s: f64,
     /// Only in these ways; without any in all that are switched on.
     #[serde(default)]
@@ -58,6 +60,8 @@ struct PeerFound {
 
 impl Verb for ListPeers {
     type Answer = PeersFound;
+
+    const MADE_OF: &'static [MadeOf] = &[("timeout_s", &["discovery_timeout_s"]), ("methods", &["discovery_methods"])];
 
     fn read(arguments: Arguments<'_>) -> Result<Self, QueueError> {
         let read: Self = arguments.into_type()?;

@@ -4,6 +4,7 @@ mod answer;
 mod arguments;
 mod docker;
 mod list_peers;
+mod names;
 mod run_task;
 mod schema;
 mod table;
@@ -12,6 +13,7 @@ mod verb;
 
 pub(crate) use answer::Answer;
 pub(crate) use arguments::Arguments;
+pub(crate) use names::Names;
 pub(crate) use run_task::{default_timeout_s, ran, run_task_output};
 pub(crate) use schema::{Inputs, Object};
 pub(crate) use table::table;

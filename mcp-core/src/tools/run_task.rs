@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Answer,
+    Answer, Names,
     arguments::Arguments,
     schema::{self, Object},
     verb::Job,
@@ -22,6 +22,7 @@ pub(super) struct RunTask {
     submit: Submit,
     /// How long to wait for the end, in seconds, up to 3,600. The task goes on when it is over.
     #[schemars(default = "default_timeout_s")]
+    #[schemars(range(min = 0, max = 3_600))]
     timeout_s: f64,
 }
 
@@ -45,7 +46,7 @@ impl Job for RunTask {
     }
 
     fn at(self, target: Target) -> Work {
-        Work { submit: self.submit, target, timeout_s: self.timeout_s }
+        Work { submit: self.submit, target, timeout_s: self.timeout_s, names: Names::default() }
     }
 }
 

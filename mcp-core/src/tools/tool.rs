@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     answer::Answer,
     arguments::{Arguments, MULTIADDR, PEER, PEER_ALIAS},
+    names::MadeOf,
     run_task::run_task_output,
     schema::{self, Alias, Inputs, Named, Object},
     verb::{Job, Verb},
@@ -22,6 +23,7 @@ pub(crate) struct Tool {
     pub(crate) input: Arc<Object>,
     pub(crate) output: Arc<Object>,
     inputs: Inputs,
+    made_of: &'static [MadeOf],
     run: Run,
 }
 
@@ -70,6 +72,7 @@ impl Tool {
             peer_alias: false,
             aliases: &[],
             ignored: &[],
+            made_of: V::MADE_OF,
             input: schema::input::<V>,
             output: schema::output::<V::Answer>,
             run: run::<V>,
@@ -85,6 +88,7 @@ impl Tool {
             peer_alias: false,
             aliases: &[],
             ignored: &[],
+            made_of: &[],
             input: schema::input::<J>,
             output: run_task_output,
             run: read_work::<J>,
@@ -99,7 +103,13 @@ impl Tool {
     pub(crate) async fn call(&self, asker: Asker<'_>, arguments: &[u8]) -> Called {
         let arguments = Arguments::parse(arguments).and_then(|arguments| arguments.normalize(&self.inputs));
         let called = match arguments {
-            Ok(arguments) => (self.run)(asker, arguments).await,
+            Ok(arguments) => {
+                let names = arguments.names(self.made_of.iter().copied().chain([TARGET_MADE_OF]));
+                match (self.run)(asker, arguments).await {
+                    Ok(Called::Work(work)) => Ok(Called::Work(Box::new(Work { names, ..*work }))),
+                    called => called.map_err(|error| names.restore(error)),
+                }
+            }
             Err(error) => Err(error),
         };
         called.unwrap_or_else(|error| Called::Answered(Answer::refused(&error)))
@@ -135,6 +145,7 @@ pub(super) struct Row {
     peer_alias: bool,
     aliases: &'static [Alias],
     ignored: &'static [Named],
+    made_of: &'static [MadeOf],
     input: fn() -> Object,
     output: fn() -> Arc<Object>,
     run: Run,
@@ -180,6 +191,7 @@ impl Row {
             input: Arc::new(input),
             output: (self.output)(),
             inputs,
+            made_of: self.made_of,
             run: self.run,
         }
     }
@@ -189,3 +201,6 @@ const TARGET: [Named; 2] = [
     (MULTIADDR, "The address of the peer to ask, ending in /p2p/PEER_ID. None: the local node."),
     (PEER, "The id of the peer to ask, as list_peers shows it. None: the local node."),
 ];
+
+/// What carriers call the peer that is meant.
+const TARGET_MADE_OF: MadeOf = ("target", &[MULTIADDR, PEER]);

@@ -4,13 +4,16 @@ use p2p_taskqueue::{Operation, QueueError, api::Target};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::arguments::Arguments;
+use super::{arguments::Arguments, names::MadeOf};
 use crate::{call::Asker, tasks::Work};
 
 /// What a tool does: an operation of the queue, or a few of them together.
 pub(super) trait Verb: JsonSchema + Send + Sized {
     /// What is answered, beside `ok`.
     type Answer: Serialize + JsonSchema + Send;
+
+    /// The arguments of the operation that are called otherwise here, or are made of several.
+    const MADE_OF: &'static [MadeOf] = &[];
 
     /// Reads the arguments that are left when those of the target are gone.
     ///

@@ -95,6 +95,75 @@ async fn empty_texts_and_nulls_mean_none() {
     assert_eq!((submit.labels, submit.requires), (vec![], vec!["gpu".to_owned(), "large".to_owned()]));
 }
 
+/// Not only a text that is optional: whatever may be left out may be an empty text.
+#[tokio::test]
+async fn an_empty_text_stands_for_any_optional_argument_that_is_not_given() {
+    let client = Client::new(FakeQueue::new());
+    for tool in client.tools().await {
+        let name = tool["name"].as_str().unwrap();
+        let schema = &tool["inputSchema"];
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for (argument, property) in schema["properties"].as_object().unwrap() {
+            if required.contains(&argument.as_str()) || property.get("type").is_none() {
+                continue;
+            }
+            let reply = client.legacy(&call(name, json!({ argument: "" }))).await.result();
+            // Nothing else is given: it may be missed, or the call be done; the empty text is never to blame.
+            let error = &reply["structuredContent"]["error"];
+            let said = error["message"].as_str().unwrap_or_default();
+            let is_missed = said.ends_with("is required") || said.contains("give ");
+            assert!(error.is_null() || is_missed, "{name} {argument}: {error}");
+        }
+    }
+    let submit = json!({ "task_type": "t", "priority": "", "max_attempts": "", "delay_s": "", "on_parent_failure": "", "after": "" });
+    client.done("p2p_taskqueue_submit", submit).await;
+    let submit = submitted(&client);
+    assert_eq!((submit.priority, submit.max_attempts, submit.delay_s), (5, 3, None));
+}
+
+#[tokio::test]
+async fn an_error_names_the_argument_as_the_caller_wrote_it() {
+    let client = Client::new(FakeQueue::new());
+    let long = "x".repeat(257);
+    for (tool, arguments, field) in [
+        ("list_peers", json!({ "discovery_timeout_s": -1 }), "discovery_timeout_s"),
+        ("list_peers", json!({ "discovery_timeout_s": "long" }), "discovery_timeout_s"),
+        ("list_peers", json!({ "discovery_methods": ["smoke"] }), "discovery_methods"),
+        ("p2p_taskqueue_submit_docker_hub", json!({ "image": "a", "volumes": 7 }), "volumes"),
+        ("p2p_taskqueue_submit_docker_hub", json!({ "image": "a", "command": 7 }), "command"),
+        ("p2p_taskqueue_submit_docker_github", json!({ "repo_url": "a", "environment": { "A": 7 } }), "environment"),
+        ("p2p_taskqueue_submit_docker_github", json!({ "repo_url": "a", "branch": 7, "extra": {} }), "branch"),
+        ("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "task_types": [7] }), "task_types"),
+        ("p2p_taskqueue_status", json!({ "peer_id": "me" }), "peer_id"),
+    ] {
+        assert_eq!(invalid(&client, tool, arguments.clone()).await.0, field, "{arguments}");
+    }
+    for (tool, arguments, field) in [
+        ("p2p_taskqueue_claim_next", json!({ "worker_id": "w", "task_types": [long] }), "task_types"),
+        ("list_peers", json!({ "discovery_methods": vec!["mdns"; 33] }), "discovery_methods"),
+        (
+            "p2p_taskqueue_submit_docker_hub",
+            json!({ "image": "a", "volumes": { "/a": "x".repeat(1024 * 1024) } }),
+            "volumes",
+        ),
+    ] {
+        let error = client.refused(tool, arguments).await;
+        assert_eq!((&error["code"], &error["field"]), (&json!("limit_exceeded"), &json!(field)), "{error}");
+        assert!(error["message"].as_str().unwrap().starts_with(field), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_container_is_given_is_passed_on_as_given() {
+    let client = Client::new(FakeQueue::new());
+    let arguments = json!({ "image": "a", "command": "", "environment": { "A": "b" }, "extra": { "limit": "NUMBER", "image": "b" } });
+    let body = call("p2p_taskqueue_submit_docker_hub", arguments).to_string().replace("\"NUMBER\"", "1.10e400");
+    client.send(legacy().body(Body::from(body)).unwrap()).await;
+    let payload = submitted(&client).payload;
+    assert_eq!(payload.get(), r#"{"environment":{"A":"b"},"image":"a","limit":1.10e400}"#);
+}
+
 #[tokio::test]
 async fn an_empty_text_is_a_payload() {
     let client = Client::new(FakeQueue::new());

@@ -58,7 +58,7 @@ async fn a_payload_of_its_largest_size_passes_and_one_byte_more_is_named() {
     client.done("p2p_taskqueue_submit", payload(1024 * 1024)).await;
     let error = client.refused("p2p_taskqueue_submit", payload(1024 * 1024 + 1)).await;
     assert_eq!((&error["code"], &error["field"]), (&json!("limit_exceeded"), &json!("payload")));
-    let reply = client.legacy(&call("p2p_taskqueue_submit", payload(4 * 1024 * 1024))).await;
+    let reply = client.legacy(&call("p2p_taskqueue_submit", payload(8 * 1024 * 1024))).await;
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 

@@ -92,7 +92,7 @@ async fn every_tool_does_its_work_and_answers_as_it_declares() {
 
 #[tokio::test]
 async fn every_tool_passes_the_queues_refusal_on_as_it_declares() {
-    let error = QueueError::over_limit("payload", 3, 2, "bytes").with_retry_after_s(0.5);
+    let error = QueueError::over_limit("records", 3, 2, "bytes").with_retry_after_s(0.5);
     let client = Client::new(FakeQueue::refusing(error));
     let id = TaskId::random().unwrap();
     for ((name, arguments), tool) in calls(id).into_iter().zip(client.tools().await) {
@@ -103,8 +103,8 @@ async fn every_tool_passes_the_queues_refusal_on_as_it_declares() {
         let expected = json!({
             "ok": false,
             "error": {
-                "code": "limit_exceeded", "message": "payload: 3 bytes, the limit is 2", "retryable": false,
-                "outcome": "not_applied", "retry_after_s": 0.5, "field": "payload", "limit": 2, "value": 3,
+                "code": "limit_exceeded", "message": "records: 3 bytes, the limit is 2", "retryable": false,
+                "outcome": "not_applied", "retry_after_s": 0.5, "field": "records", "limit": 2, "value": 3,
             },
         });
         assert_eq!(*answer, expected, "{name}");

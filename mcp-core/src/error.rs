@@ -1,10 +1,12 @@
 use axum::{
     body::Body,
-    http::{HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
 use p2p_taskqueue::{ErrorCode, QueueError};
 use rmcp::{ErrorData, model::ErrorCode as RpcCode};
 use serde_json::{json, value::RawValue};
+
+use crate::http::named;
 
 /// A request that got no further than this server: answered with an HTTP status and a JSON-RPC error whose `data` is the
 /// record that tools answer too.
@@ -38,6 +40,24 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, rpc: RpcCode::INVALID_REQUEST, error: Box::new(error), id: None }
     }
 
+    /// What stands before this server's own code refused, in plain text or no words at all: a header, a method, a path.
+    pub(crate) fn of_status(status: StatusCode, message: &str) -> Self {
+        let (code, rpc, field) = match status {
+            StatusCode::NOT_FOUND => (ErrorCode::NotFound, RpcCode::INVALID_REQUEST, None),
+            StatusCode::METHOD_NOT_ALLOWED => (ErrorCode::Unsupported, RpcCode::INVALID_REQUEST, None),
+            StatusCode::NOT_ACCEPTABLE => {
+                (ErrorCode::InvalidArgument, RpcCode::INVALID_REQUEST, Some("Accept".to_owned()))
+            }
+            status if status.is_client_error() => {
+                (ErrorCode::InvalidArgument, RpcCode::INVALID_REQUEST, named(message))
+            }
+            _ => (ErrorCode::Internal, RpcCode::INTERNAL_ERROR, None),
+        };
+        let mut error = QueueError::new(code, message);
+        error.field = field;
+        Self { status, rpc, error: Box::new(error), id: None }
+    }
+
     /// The same refusal with another HTTP status.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
@@ -51,6 +71,15 @@ impl Refusal {
     /// The code of the record.
     pub(crate) fn code(&self) -> &'static str {
         self.error.code.as_str()
+    }
+
+    /// The answer, with further headers, such as `Allow`.
+    pub(crate) fn into_response_with(self, further: HeaderMap) -> Response<Body> {
+        let mut response = self.into_response();
+        let own = std::mem::replace(response.headers_mut(), further);
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response.headers_mut().extend(own);
+        response
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {

@@ -12,6 +12,7 @@ use rmcp::{
     },
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{call::Asker, error::rpc_error};
 
@@ -149,7 +150,12 @@ fn as_json(answer: &impl Serialize) -> Result<String, QueueError> {
 }
 
 fn absent(uri: &str, why: &str) -> ErrorData {
-    ErrorData::resource_not_found(format!("{uri:?}: {why}"), None)
+    let error = rpc_error(&QueueError::new(ErrorCode::NotFound, format!("{uri:?}: {why}")));
+    let mut data = error.data.unwrap_or_else(|| json!({}));
+    if let Value::Object(record) = &mut data {
+        record.insert("uri".to_owned(), uri.into());
+    }
+    ErrorData::resource_not_found(error.message, Some(data))
 }
 
 const SCHEME: &str = "taskmesh://";

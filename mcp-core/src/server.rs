@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use axum::{Router, middleware, routing};
+use axum::{Router, http::StatusCode, middleware, response::Response, routing};
 use p2p_taskqueue::TaskQueue;
 use rmcp::{
     ServerHandler,
@@ -12,6 +12,7 @@ use rmcp::{
 use crate::{
     McpConfig,
     call::Calls,
+    error::Refusal,
     handler::Handler,
     http::{Door, Gate, Mirrors, Probes, Scrapes, admit, healthz, metrics, readyz},
 };
@@ -62,6 +63,16 @@ pub(crate) fn router<H: ServerHandler + Clone>(handler: H, gate: &Arc<Gate>, cal
         .route("/healthz", routing::get(healthz))
         .route("/readyz", routing::get(readyz).with_state(probes))
         .route("/metrics", routing::get(metrics).with_state(scrapes))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(other_method)
+}
+
+async fn unknown_path() -> Response {
+    Refusal::of_status(StatusCode::NOT_FOUND, "there is nothing at this path: MCP is at /mcp").into_response()
+}
+
+async fn other_method() -> Response {
+    Refusal::of_status(StatusCode::METHOD_NOT_ALLOWED, "this path takes no such method").into_response()
 }
 
 fn mcp<H: ServerHandler + Clone>(handler: H) -> StreamableHttpService<H, NeverSessionManager> {

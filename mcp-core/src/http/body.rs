@@ -6,11 +6,12 @@ use axum::{
 };
 use futures::StreamExt;
 use p2p_taskqueue::{ErrorCode, QueueError, api::Outcome};
-use serde::Deserialize;
+use rmcp::model::RequestId;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{gate::overloaded, mirror::Mirrors};
+use super::{gate::overloaded, mirror::Mirrors, params};
 use crate::{
     error::Refusal,
     metrics::{TASKS_UPDATE, TOOLS_CALL, method_label},
@@ -109,65 +110,107 @@ pub(super) struct Taken {
     pub(super) rest: Bytes,
     /// Its method where that is one of MCP's.
     pub(super) method: &'static str,
+    /// Its id, as JSON text, where there is one.
+    pub(super) id: Option<Box<RawValue>>,
 }
 
 /// Takes the arguments out of a tool call's body, and the answers out of that of `tasks/update`.
 ///
 /// # Errors
 ///
-/// A refusal when the body is no JSON-RPC message or the call names no tool or has arguments that are no object.
+/// A refusal when the body is no JSON-RPC message, the call names no tool or has arguments that are no object, or a
+/// parameter of another method is of a wrong type.
 pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, Refusal> {
     let message: Message<'_> = serde_json::from_slice(body)
         .map_err(|error| if error.is_data() { Refusal::not_a_message(error) } else { Refusal::malformed(error) })?;
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(Refusal::not_a_message("send the messages of a batch one by one"));
     }
+    check_form(&message)?;
     let method = method_label(message.method.as_deref());
-    let none = || Taken { arguments: RawArguments(Bytes::from_static(b"{}")), rest: body.clone(), method };
-    if method == TASKS_UPDATE {
-        let update = message.params.and_then(|params| serde_json::from_str::<UpdateParams<'_>>(params.get()).ok());
-        let responses = update.and_then(|update| update.input_responses);
-        // What is no object is rmcp's to refuse.
-        let responses = responses.filter(|responses| responses.get().starts_with('{'));
-        return Ok(responses.map_or_else(none, |responses| cut(body, responses, method)));
-    }
-    if method != TOOLS_CALL {
-        return Ok(none());
-    }
+    let id = message.id.map(ToOwned::to_owned);
+    let none = |id| Taken { arguments: RawArguments(Bytes::from_static(b"{}")), rest: body.clone(), method, id };
     // As rmcp answers parameters that it refuses; of these it would say only that it knows no such message.
     let refusal = |error| Refusal::from(error).with_status(StatusCode::OK).with_id(message.id);
+    if method != TOOLS_CALL {
+        params::check(method, message.params).map_err(refusal)?;
+        let responses = message.params.filter(|_| method == TASKS_UPDATE).and_then(input_responses);
+        return Ok(match responses {
+            Some(responses) => cut(body, responses, method, id),
+            None => none(id),
+        });
+    }
     let params = message.params.ok_or_else(|| refusal(QueueError::invalid("params", "is required")))?;
-    let call: CallParams<'_> =
-        serde_json::from_str(params.get()).map_err(|error| refusal(QueueError::invalid("params", error)))?;
-    let Some(arguments) = call.arguments else { return Ok(none()) };
+    let call: CallParams<'_> = serde_json::from_str(params.get()).map_err(|error| {
+        // Which one it is, is looked for only then.
+        let named = params::check(method, Some(params)).err();
+        refusal(named.unwrap_or_else(|| QueueError::invalid("params", error)))
+    })?;
+    let Some(arguments) = call.arguments else { return Ok(none(id)) };
     if !arguments.get().starts_with('{') {
         return Err(refusal(QueueError::invalid("arguments", "must be a JSON object")));
     }
     if mirrors.has(&call.name) {
-        let arguments = body.slice_ref(arguments.get().as_bytes());
-        return Ok(Taken { arguments: RawArguments(arguments), rest: body.clone(), method });
+        return Ok(Taken { arguments: RawArguments(body.slice_ref(arguments.get().as_bytes())), rest: body.clone(), method, id });
     }
-    Ok(cut(body, arguments, method))
+    Ok(cut(body, arguments, method, id))
+}
+
+/// The answers of a `tasks/update`. What is no object is rmcp's to refuse.
+fn input_responses(params: &RawValue) -> Option<&RawValue> {
+    let update: UpdateParams<'_> = serde_json::from_str(params.get()).ok()?;
+    update.input_responses.filter(|responses| responses.get().starts_with('{'))
 }
 
 /// Leaves `{}` where an object of the body was.
-fn cut(body: &Bytes, object: &RawValue, method: &'static str) -> Taken {
+fn cut(body: &Bytes, object: &RawValue, method: &'static str, id: Option<Box<RawValue>>) -> Taken {
     let object = body.slice_ref(object.get().as_bytes());
     let start = object.as_ptr().addr() - body.as_ptr().addr();
     let (before, after) = (body.get(..start), body.get(start + object.len()..));
     let rest = [before.unwrap_or_default(), b"{}", after.unwrap_or_default()].concat();
-    Taken { arguments: RawArguments(object), rest: rest.into(), method }
+    Taken { arguments: RawArguments(object), rest: rest.into(), method, id }
+}
+
+/// What every message has; rmcp says of one that has it not only that it is no message, or takes it for a notification.
+fn check_form(message: &Message<'_>) -> Result<(), Refusal> {
+    let not_a_message = |reason: &str| Refusal::not_a_message(reason).with_id(message.id.filter(|id| is_id(id)));
+    if message.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
+        return Err(not_a_message("jsonrpc must be \"2.0\""));
+    }
+    if message.id.is_some_and(|id| !is_id(id)) {
+        return Err(not_a_message("id must be a text or an integer"));
+    }
+    if message.method.is_none() && message.result.is_none() && message.error.is_none() {
+        return Err(not_a_message("it has no method"));
+    }
+    Ok(())
+}
+
+/// As rmcp reads them: `1.0` is an integer.
+fn is_id(id: &RawValue) -> bool {
+    serde_json::from_str::<RequestId>(id.get()).is_ok()
 }
 
 /// As much of a message as is needed; everything else is rmcp's to judge.
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow, default)]
+    jsonrpc: Option<&'a RawValue>,
+    /// A null is no id, and not none either.
+    #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     method: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
+    #[serde(default)]
+    result: Option<IgnoredAny>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -201,28 +244,29 @@ mod tests {
 
     #[test]
     fn arguments_are_taken_as_written() {
-        let (arguments, rest) =
-            take(r#"{"method":"tools\/call","params":{"arguments": {"a":1.50, "b":"é"} ,"name":"x"},"id":1}"#);
+        let (arguments, rest) = take(
+            r#"{"jsonrpc":"2.0","method":"tools\/call","params":{"arguments": {"a":1.50, "b":"é"} ,"name":"x"},"id":1}"#,
+        );
         assert_eq!(arguments, r#"{"a":1.50, "b":"é"}"#);
-        assert_eq!(rest, r#"{"method":"tools\/call","params":{"arguments": {} ,"name":"x"},"id":1}"#);
+        assert_eq!(rest, r#"{"jsonrpc":"2.0","method":"tools\/call","params":{"arguments": {} ,"name":"x"},"id":1}"#);
     }
 
     #[test]
     fn answers_to_a_worker_are_taken_as_written() {
         let (answers, rest) =
-            take(r#"{"method":"tasks/update","params":{"taskId":"x","inputResponses":{"n": 1.10}},"id":1}"#);
+            take(r#"{"jsonrpc":"2.0","method":"tasks/update","params":{"taskId":"x","inputResponses":{"n": 1.10}},"id":1}"#);
         assert_eq!(answers, r#"{"n": 1.10}"#);
-        assert_eq!(rest, r#"{"method":"tasks/update","params":{"taskId":"x","inputResponses":{}},"id":1}"#);
+        assert_eq!(rest, r#"{"jsonrpc":"2.0","method":"tasks/update","params":{"taskId":"x","inputResponses":{}},"id":1}"#);
     }
 
     #[test]
     fn other_messages_stay_as_they_are() {
         for body in [
-            r#"{"method":"tools/list","params":{"arguments":{"a":1}},"id":1}"#,
-            r#"{"method":"tools/call","params":{"name":"x","arguments":null}}"#,
-            r#"{"method":"tools/call","params":{"name":"x"}}"#,
-            r#"{"method":"tasks/update","params":{"inputResponses":[1.10]}}"#,
-            r#"{"method":"tasks/update","params":[1]}"#,
+            r#"{"jsonrpc":"2.0","method":"tools/list","params":{"arguments":{"a":1}},"id":1}"#,
+            r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"x","arguments":null}}"#,
+            r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"x"}}"#,
+            r#"{"jsonrpc":"2.0","method":"tasks/update","params":{"inputResponses":[1.10]}}"#,
+            r#"{"jsonrpc":"2.0","method":"tasks/update","params":[1]}"#,
             r#"{"jsonrpc":"2.0","result":{},"id":1}"#,
         ] {
             assert_eq!(take(body), ("{}".to_owned(), body.to_owned()));

@@ -15,6 +15,7 @@ use super::{
     body::{self, Bodies},
     clients::Clients,
     mirror::Mirrors,
+    record::{self, Asked},
     site::{Hosts, Origins},
     splice::Splice,
     underway::Underway,
@@ -131,7 +132,7 @@ impl Gate {
         underway.hold(principal.request()?);
         accept::widen(request.headers_mut());
         if request.method() != Method::POST {
-            return Ok(next.run(request).await);
+            return Ok(recorded(next.run(request).await, None, underway).await);
         }
         let (mut parts, body) = request.into_parts();
         let (bytes, room) = self.bodies.read(&parts.headers, body).await?;
@@ -144,8 +145,9 @@ impl Gate {
         parts.extensions.insert(splice.clone());
         // The body may have become shorter; rmcp reads it to its end and needs no length.
         parts.headers.remove(header::CONTENT_LENGTH);
+        let asked = Asked { id: taken.id, method: taken.method, message: taken.rest.clone() };
         let response = next.run(Request::from_parts(parts, Body::from(taken.rest))).await;
-        Ok(splice.fill(response).await)
+        Ok(recorded(splice.fill(response).await, Some(&asked), underway).await)
     }
 
     /// Refuses what a page of another site may have made a browser send, directly or by a name that it bound to this
@@ -177,6 +179,15 @@ impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// The answer of rmcp, whose refusals get the record.
+async fn recorded(response: Response, asked: Option<&Asked>, underway: &mut Underway) -> Response {
+    let (response, code) = record::with_record(response, asked).await;
+    if let Some(code) = code {
+        underway.refused(code);
+    }
+    response
 }
 
 /// A bound of this server is reached.

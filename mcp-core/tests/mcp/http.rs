@@ -121,8 +121,8 @@ async fn a_call_of_a_wrong_shape_is_refused_under_its_id() {
     for (params, field) in [
         (json!({ "name": "list_peers", "arguments": [] }), "arguments"),
         (json!({ "name": "list_peers", "arguments": "x" }), "arguments"),
-        (json!({ "arguments": {} }), "params"),
-        (json!({ "name": 7 }), "params"),
+        (json!({ "arguments": {} }), "name"),
+        (json!({ "name": 7 }), "name"),
         (json!([]), "params"),
         (Value::Null, "params"),
     ] {

@@ -23,6 +23,7 @@ mod odd_json;
 mod progress;
 mod protocol;
 mod queue;
+mod refusals;
 mod resources;
 mod schema;
 mod task_methods;

@@ -5,7 +5,7 @@ use std::{fs, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Node, at, taskmesh};
+use crate::harness::{DEADLINE, HttpConnection, Node, at, taskmesh};
 
 const LOOPBACK: [&str; 2] = ["--p2p-listen", "/ip4/127.0.0.1/tcp/0"];
 
@@ -235,5 +235,35 @@ fn a_peer_without_a_known_address_is_asked_through_the_running_node() -> Result<
     assert_eq!(here.ask(&["status", "--peer", &peer])?["peer_id"], peer);
     let nobody = here.run(&["status", "--peer", NOBODY])?;
     assert!(nobody.code != Some(0) && nobody.stderr.contains(NOBODY), "{nobody:?}");
+    Ok(())
+}
+
+#[test]
+fn whoever_was_dialled_in_vain_is_listed_only_when_the_configuration_names_it() -> Result<()> {
+    let configured = NOBODY;
+    let stranger = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo";
+    let at = |peer: &str| format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}");
+    let node = Node::start(&["--bootstrap", &at(configured)])?;
+    let foreign = Node::start(&[])?;
+    let mut member = Node::start(&[])?;
+    member.join(&node)?;
+    for address in [at(stranger), foreign.address()?] {
+        let searched = node.run(&["discover", &address, "--json"])?;
+        assert_eq!(searched.code, Some(3), "{searched:?}");
+    }
+    let search = json!({ "peer_id": stranger, "remote_multiaddr": at(stranger) });
+    let mut http = HttpConnection::open(node.http()?)?;
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": "p2p_taskqueue_status", "arguments": search } });
+    assert_eq!(http.post(&[], &call)?.structured()?["error"]["code"], "unreachable");
+    let gone = member.peer_id()?;
+    member.kill()?;
+    let listed = node.ask(&["peers"])?;
+    let mut listed: Vec<_> =
+        listed["peers"].as_array().context("no peers")?.iter().filter_map(|peer| peer["peer_id"].as_str()).collect();
+    listed.sort_unstable();
+    let mut expected = [configured, &gone];
+    expected.sort_unstable();
+    assert_eq!(listed, expected, "what is configured, and the member that is away");
     Ok(())
 }

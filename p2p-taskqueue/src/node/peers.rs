@@ -143,6 +143,16 @@ impl Entry {
         }
     }
 
+    /// Whether it was dialled in vain, never proved itself, and is nobody's choice: an address that somebody gave may be anybody's.
+    const fn is_missed_stranger(&self) -> bool {
+        self.last_dial.is_some() && self.last_seen.is_none() && !self.is_kept && !self.is_configured
+    }
+
+    /// Whether something of it is under way.
+    fn is_sought(&mut self) -> bool {
+        self.has_waiters() || self.is_needed()
+    }
+
     fn is_needed(&self) -> bool {
         let stands = !self.sessions.is_empty() || self.plain.is_some();
         stands || self.is_configured || self.attempt.is_some() || !self.waiters.is_empty()
@@ -230,9 +240,10 @@ impl Peers {
         known.collect()
     }
 
-    /// For people: the connected first, then by time.
+    /// For people: the connected first, then by time. Without those of whom nobody knows more than that they were not reached.
     pub(super) fn list(&self, connected_only: bool) -> Vec<Peer> {
-        let mut peers: Vec<Peer> = self.entries.iter().map(|(peer, entry)| entry.to_peer(*peer)).collect();
+        let shown = self.entries.iter().filter(|(_, entry)| !entry.is_missed_stranger());
+        let mut peers: Vec<Peer> = shown.map(|(peer, entry)| entry.to_peer(*peer)).collect();
         peers.retain(|peer| peer.connected || !connected_only);
         let key = |peer: &Peer| (peer.connected, peer.last_seen.unwrap_or(0.0));
         peers.sort_by(|a, b| key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal));
@@ -247,8 +258,9 @@ impl Peers {
         peers
     }
 
-    /// Those that are to be dialled now.
+    /// Those that are to be dialled now. Strangers that were not reached, and whom nobody seeks any more, are forgotten.
     pub(super) fn due(&mut self, now: Instant) -> Vec<PeerId> {
+        self.entries.retain(|_, entry| !entry.is_missed_stranger() || entry.is_found || entry.is_sought());
         let due = self.entries.iter_mut().filter_map(|(peer, entry)| {
             let is_due = entry.wants_dial() && entry.redial.next() <= now;
             is_due.then_some(*peer)
@@ -334,6 +346,41 @@ mod tests {
         assert_eq!(peers.due(now), [peer]);
         peers.entry(peer, now).redial.failed(now, 1.0);
         assert!(peers.due(now).is_empty() && peers.next_due() > Some(now));
+    }
+
+    #[test]
+    fn a_stranger_that_was_not_reached_is_forgotten_and_nobody_else() {
+        let (mut peers, now, own) = (Peers::default(), Instant::now(), PeerId::random());
+        let [stranger, found, sought, away, configured, told] = std::array::from_fn(|_| PeerId::random());
+        let failed = |peers: &mut Peers, peer| {
+            peers.entry(peer, now).failed(&QueueError::new(ErrorCode::Unreachable, "refused"), 1.0);
+        };
+        peers.entry(stranger, now).addresses.learn(Source::Found, [address(1)]);
+        peers.found(found, vec![address(2)], now);
+        let (reply, _answer) = oneshot::channel();
+        peers.entry(sought, now).wait(Waiter { patience: Patience::UntilDropped, reply });
+        peers.entry(away, now).saw(1.0);
+        peers.configure([(configured, address(3))].into_iter(), own, now);
+        peers.load(
+            vec![KnownPeer { peer_id: told, addresses: vec![address(4)], proven: Vec::new(), last_seen: None }],
+            own,
+            now,
+        );
+        for peer in [stranger, found, sought, away, configured, told] {
+            failed(&mut peers, peer);
+        }
+        let listed = peers.list(false).into_iter().map(|peer| peer.peer_id).collect::<std::collections::HashSet<_>>();
+        assert_eq!(listed, [away, configured, told].into(), "members and the configured alone are shown");
+        peers.due(now);
+        assert!(peers.get(&stranger).is_none());
+        // One goes on being dialled while the local network shows it, the other while a caller waits for it.
+        for peer in [found, sought, away, configured, told] {
+            assert!(peers.get(&peer).is_some());
+        }
+        drop(_answer);
+        peers.lost_sight(&found);
+        peers.due(now);
+        assert!(peers.get(&found).is_none() && peers.get(&sought).is_none());
     }
 
     #[test]

@@ -59,6 +59,30 @@ async fn a_search_tells_what_each_way_came_to() {
 }
 
 #[tokio::test]
+async fn whoever_was_dialled_in_vain_and_never_proved_itself_is_no_peer() {
+    let (a, b) = (Machine::new(1), Machine::new(1));
+    let (node_a, node_b) = (a.start().await, b.start().await);
+    let (member, foreign) = (node_b.peer_id(), Machine::new(2).start().await);
+    at(&node_a, &address_of(&node_b), StatusQuery::default()).await.unwrap();
+    let nobody = PeerId::random();
+    let closed: crate::Multiaddr = format!("/ip4/127.0.0.1/tcp/1/p2p/{nobody}").parse().unwrap();
+    let target = Target { remote_multiaddr: Some(closed.clone()), remote_peer_id: None };
+    assert_eq!(code(at(&node_a, &target, StatusQuery::default()).await), ErrorCode::Unreachable);
+    let search = Discover { peer_id: Some(nobody), multiaddr: Some(closed), ..Discover::default() };
+    assert!(soon(node_a.queue().discover(LOCAL, search)).await.unwrap().peers.is_empty());
+    let turned_away = at(&node_a, &address_of(&foreign), StatusQuery::default()).await;
+    assert_eq!(code(turned_away), ErrorCode::Unauthorized);
+    soon(node_b.shutdown()).await;
+    until_serving(&node_a, member, false).await;
+    // A member that is merely away stays, whatever the attempts to reach it come to.
+    assert_eq!(code(at(&node_a, &Target::peer(member), StatusQuery::default()).await), ErrorCode::Unreachable);
+    let status = node_a.queue().status(LOCAL, StatusQuery { detail: true, ..StatusQuery::default() }).await.unwrap();
+    let listed: Vec<_> = status.peers.unwrap().into_iter().map(|peer| peer.peer_id).collect();
+    assert_eq!(listed, [member]);
+    assert_eq!(code(at(&node_a, &Target::peer(nobody), StatusQuery::default()).await), ErrorCode::NotFound);
+}
+
+#[tokio::test]
 async fn a_peer_may_not_make_this_node_dial() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     let (node_a, node_b) = (a.start().await, b.start().await);

@@ -26,6 +26,7 @@ mod odd_json;
 mod odd_values;
 mod paused_worker;
 mod queue;
+mod readiness;
 mod reference;
 mod restart;
 mod runtimes;

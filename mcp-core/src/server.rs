@@ -14,7 +14,7 @@ use crate::{
     call::Calls,
     error::Refusal,
     handler::Handler,
-    http::{Door, Gate, Mirrors, Probes, Scrapes, admit, healthz, metrics, readyz},
+    http::{Door, Gate, Mirrors, Probes, Scrapes, admit, healthz, metrics, no_connection, readyz},
 };
 
 /// The MCP server over a queue.
@@ -22,6 +22,8 @@ use crate::{
 pub struct McpServer {
     gate: Arc<Gate>,
     calls: Arc<Calls>,
+    /// What is asked whether it answers.
+    probed: Arc<dyn TaskQueue>,
     handler: Handler,
 }
 
@@ -29,9 +31,15 @@ impl McpServer {
     /// Puts the server over a queue; nothing runs yet.
     #[must_use]
     pub fn new(queue: Arc<dyn TaskQueue>, config: McpConfig) -> Self {
-        let calls = Arc::new(Calls::new(queue, &config));
+        let calls = Arc::new(Calls::new(Arc::clone(&queue), &config));
         let handler = Handler::new(Arc::clone(&calls), &config);
-        Self { gate: Arc::new(Gate::new(config)), calls, handler }
+        Self { gate: Arc::new(Gate::new(config)), calls, probed: queue, handler }
+    }
+
+    /// Asks whether the queue answers by this way to it, which the tools' calls do not use: one that they cannot fill.
+    #[must_use]
+    pub fn with_probed(self, queue: Arc<dyn TaskQueue>) -> Self {
+        Self { probed: queue, ..self }
     }
 
     /// The service, to be served by whoever binds the listener.
@@ -47,24 +55,39 @@ impl McpServer {
     /// connection: `TCP_NODELAY`, without which an answer may be held back for 40 ms; the time limit for the request's
     /// head (hyper's `header_read_timeout`, which needs hyper's timer set); the number of connections.
     pub fn router(&self) -> Router {
-        router(self.handler.clone(), &self.gate, &self.calls)
+        router(self.handler.clone(), &self.gate, &self.calls, Arc::clone(&self.probed))
+    }
+
+    /// The service of a few connections beyond those that the binder allows: `/healthz` and `/readyz`; everything else is
+    /// answered 503 `overloaded`. So a full server can be told from one that does not answer.
+    pub fn full_router(&self) -> Router {
+        probes_router(&self.gate, Arc::clone(&self.probed)).fallback(no_connection)
     }
 }
 
 /// Any handler of rmcp's behind the checks and bounds, and what stands beside it.
-pub(crate) fn router<H: ServerHandler + Clone>(handler: H, gate: &Arc<Gate>, calls: &Arc<Calls>) -> Router {
-    let probes = Arc::new(Probes::new(Arc::clone(gate), Arc::clone(calls)));
+pub(crate) fn router<H: ServerHandler + Clone>(
+    handler: H,
+    gate: &Arc<Gate>,
+    calls: &Arc<Calls>,
+    probed: Arc<dyn TaskQueue>,
+) -> Router {
+    let probes = probes_router(gate, probed);
     let scrapes = Arc::new(Scrapes::new(Arc::clone(gate), Arc::clone(calls)));
     let door = Door { gate: Arc::clone(gate), mirrors: Mirrors::of(handler.clone()) };
     let gate = middleware::from_fn_with_state(door, admit);
     Router::new()
         .route_service("/mcp", mcp(handler))
         .route_layer(gate)
-        .route("/healthz", routing::get(healthz))
-        .route("/readyz", routing::get(readyz).with_state(probes))
         .route("/metrics", routing::get(metrics).with_state(scrapes))
+        .merge(probes)
         .fallback(unknown_path)
         .method_not_allowed_fallback(other_method)
+}
+
+fn probes_router(gate: &Arc<Gate>, probed: Arc<dyn TaskQueue>) -> Router {
+    let probes = Arc::new(Probes::new(Arc::clone(gate), probed));
+    Router::new().route("/healthz", routing::get(healthz)).route("/readyz", routing::get(readyz).with_state(probes))
 }
 
 async fn unknown_path() -> Response {

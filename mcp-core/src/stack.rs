@@ -30,8 +30,8 @@ use crate::{
 
 /// Serves the handler as `McpServer::router` does the product's.
 pub fn router<H: ServerHandler + Clone>(handler: H, config: McpConfig, queue: Arc<dyn TaskQueue>) -> Router {
-    let calls = Arc::new(Calls::new(queue, &config));
-    server::router(handler, &Arc::new(Gate::new(config)), &calls)
+    let calls = Arc::new(Calls::new(Arc::clone(&queue), &config));
+    server::router(handler, &Arc::new(Gate::new(config)), &calls, queue)
 }
 
 /// The arguments of a tool call, which the checks before rmcp have put aside.

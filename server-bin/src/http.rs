@@ -14,7 +14,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use mcp_core::McpConfig;
+use mcp_core::{McpConfig, McpServer};
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     sync::watch,
@@ -43,6 +43,8 @@ struct Bounds {
     header_timeout: Duration,
     write_timeout: Duration,
     connections_max: usize,
+    /// Whether a connection may ask again.
+    keeps_alive: bool,
 }
 
 impl HttpListener {
@@ -76,6 +78,7 @@ impl HttpListener {
             header_timeout: config.header_timeout,
             write_timeout: config.write_timeout,
             connections_max: config.requests_max.saturating_add(CONNECTIONS_SPARE),
+            keeps_alive: true,
         };
         Ok(Self { listener, address, mcp: config.mcp.clone(), bounds })
     }
@@ -95,10 +98,11 @@ impl HttpListener {
     }
 
     /// Serves until it is told to stop.
-    pub(crate) fn serve(self, router: Router) -> HttpServer {
+    pub(crate) fn serve(self, mcp: &McpServer) -> HttpServer {
         let (stop, stopping) = watch::channel(false);
         let mut driver = JoinSet::new();
-        driver.spawn(accept(self.listener, router, self.bounds, stopping));
+        let routers = Routers { all: mcp.router(), full: mcp.full_router() };
+        driver.spawn(accept(self.listener, routers, self.bounds, stopping));
         HttpServer { stop, driver }
     }
 }
@@ -122,16 +126,31 @@ impl HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, bounds: Bounds, mut stopping: watch::Receiver<bool>) {
+/// What connections lead to.
+#[derive(Debug)]
+struct Routers {
+    all: Router,
+    /// Beyond the bound: a probe finds out that the server is full, and not dead.
+    full: Router,
+}
+
+async fn accept(listener: TcpListener, routers: Routers, bounds: Bounds, mut stopping: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
+    let (mut connections, mut beyond) = (JoinSet::new(), JoinSet::new());
     loop {
+        let has_room = connections.len() < bounds.connections_max;
         tokio::select! {
             _ = stopping.changed() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < bounds.connections_max => match accepted {
+            Some(_) = beyond.join_next() => {}
+            accepted = listener.accept(), if has_room || beyond.len() < BEYOND_MAX => match accepted {
+                Ok((stream, _)) if has_room => {
+                    connections.spawn(connection(stream, routers.all.clone(), bounds, graceful.watcher()));
+                }
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), bounds, graceful.watcher()));
+                    let once = Bounds { keeps_alive: false, ..bounds };
+                    let served = connection(stream, routers.full.clone(), once, graceful.watcher());
+                    beyond.spawn(async move { drop(tokio::time::timeout(BEYOND_TIMEOUT, served).await) });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -156,6 +175,7 @@ async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: 
     let service = service_fn(move |request: Request<Incoming>| router.call(request.map(|body| unread.watch(body))));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        .keep_alive(bounds.keeps_alive)
         .header_read_timeout(bounds.header_timeout)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(served).await {
@@ -166,4 +186,66 @@ async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: 
 /// Above the requests that may run at once, so that a refusal can still be answered; each costs a few kilobytes when idle.
 const CONNECTIONS_SPARE: usize = 1_024;
 
+/// Connections beyond all others, which are served probes alone: a supervisor and a load balancer or two, among clients that hear
+/// that there is no room.
+const BEYOND_MAX: usize = 64;
+
+/// Above the time that a probe is given to ask the queue.
+const BEYOND_TIMEOUT: Duration = Duration::from_secs(6);
+
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use p2p_taskqueue::{Caller, ErrorCode, QueueError, Request, Response, TaskQueue};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Answers, if only with a refusal, and refuses nothing to those who ask for its status.
+    #[derive(Debug)]
+    struct Up;
+
+    #[async_trait]
+    impl TaskQueue for Up {
+        async fn call(&self, _: &Caller, request: Request) -> Result<Response, QueueError> {
+            match request {
+                Request::StatusQuery(_) => Ok(serde_json::from_str(STATUS).unwrap()),
+                _ => Err(QueueError::new(ErrorCode::Unsupported, "only the status")),
+            }
+        }
+    }
+
+    const STATUS: &str = r#"{"status":{"peer_id":"12D3KooWHHzSeKaY8xuZVzkLbKFfvNgPPeKhFBGrMbNzbm5akpqu","version":"1",
+        "mode":"bridge","p2p_runtime":"tokio","uptime_s":1.0,"addresses":[],"capabilities":{"operations":[],"task_types":[]}}}"#;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (mut text, soon) = (String::new(), Duration::from_secs(30));
+        // A connection of the reserve is closed after its answer.
+        tokio::time::timeout(soon, stream.read_to_string(&mut text)).await.expect("an answer in time").unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn a_server_with_all_connections_taken_tells_probes_that_it_is_there() {
+        let mut listener = HttpListener::bind(&HttpConfig::at("127.0.0.1:0")).await.unwrap();
+        listener.bounds.connections_max = 2;
+        let (address, mcp) = (listener.address, McpServer::new(Arc::new(Up), listener.mcp()));
+        let server = listener.serve(&mcp);
+        let taken = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        for _ in 0..2 * BEYOND_MAX {
+            assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        }
+        let refused = get(address, "/mcp").await;
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("overloaded"), "{refused}");
+        assert!(refused.to_lowercase().contains("retry-after: 1"), "{refused}");
+        drop(taken);
+        server.shutdown(Duration::from_secs(30)).await;
+    }
+}

@@ -91,10 +91,14 @@ impl Gate {
     ///
     /// `shutting_down` when the server stops, `overloaded` when there is no room.
     pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, QueueError> {
-        if self.config.shutdown.is_cancelled() {
+        if self.is_stopping() {
             return Err(shutting_down());
         }
         self.requests.take("too many requests at once")
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.config.shutdown.is_cancelled()
     }
 
     /// Who asks.

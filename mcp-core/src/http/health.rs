@@ -5,24 +5,30 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use p2p_taskqueue::{
-    ErrorCode, QueueError,
-    api::{StatusQuery, Target},
+use p2p_taskqueue::{Caller, ErrorCode, QueueError, TaskQueue, TaskQueueExt as _, api::StatusQuery};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
 };
 
 use super::Gate;
-use crate::{
-    call::Calls,
-    principal::{Principal, Share},
-};
+use crate::{call::RETRY_AFTER_S, error::Refusal};
 
-/// What tells whether the queue answers.
+/// What tells whether the queue answers. It takes no place of the clients', nor may a full house be taken for a dead one: a
+/// supervisor that restarts it for that only makes it worse.
 #[derive(Debug)]
 pub(crate) struct Probes {
     gate: Arc<Gate>,
-    calls: Arc<Calls>,
-    /// Apart from the requests': whoever probes need not have shown a token, and may not take the room of those who have.
-    places: Share,
+    queue: Arc<dyn TaskQueue>,
+    /// What the last one came to; held while the queue is asked. Whoever probes need not have shown a token, so the queue is
+    /// asked once at a time, however many there are.
+    last: Mutex<Option<Probed>>,
+}
+
+#[derive(Debug)]
+struct Probed {
+    began: Instant,
+    outcome: Result<(), ErrorCode>,
 }
 
 /// Answers while the process does.
@@ -34,28 +40,50 @@ pub(crate) async fn healthz() -> Response {
 pub(crate) async fn readyz(State(probes): State<Arc<Probes>>) -> Response {
     match probes.probe().await {
         Ok(()) => reply(StatusCode::OK, OK.to_owned()),
-        Err(error) => {
+        Err(code) => {
             // Whoever asks need not have shown the token: the code, not what the queue says of itself.
-            let body = format!(r#"{{"ok":false,"error":{{"code":"{}"}}}}"#, error.code.as_str());
+            let body = format!(r#"{{"ok":false,"error":{{"code":"{}"}}}}"#, code.as_str());
             reply(StatusCode::SERVICE_UNAVAILABLE, body)
         }
     }
 }
 
+/// Answers what finds no connection free, but for probes.
+pub(crate) async fn no_connection() -> Response {
+    let error = QueueError::new(ErrorCode::Overloaded, "too many connections at once");
+    Refusal::from(error.with_retry_after_s(RETRY_AFTER_S)).into_response()
+}
+
 impl Probes {
-    pub(crate) fn new(gate: Arc<Gate>, calls: Arc<Calls>) -> Self {
-        Self { gate, calls, places: Share::new(PROBES_MAX) }
+    pub(crate) fn new(gate: Arc<Gate>, queue: Arc<dyn TaskQueue>) -> Self {
+        Self { gate, queue, last: Mutex::default() }
     }
 
-    async fn probe(&self) -> Result<(), QueueError> {
-        let _place = self.places.take("too many probes at once")?;
-        // A server without room for a request is not ready for one.
-        let _room = self.gate.room()?;
+    async fn probe(&self) -> Result<(), ErrorCode> {
+        if self.gate.is_stopping() {
+            return Err(ErrorCode::ShuttingDown);
+        }
+        let came = Instant::now();
+        let probed = timeout(READY_TIMEOUT, self.ask_once(came)).await;
+        probed.unwrap_or(Err(ErrorCode::Timeout))
+    }
+
+    /// Asks the queue, unless somebody else has since then.
+    async fn ask_once(&self, since: Instant) -> Result<(), ErrorCode> {
+        let mut last = self.last.lock().await;
+        if let Some(probed) = last.as_ref().filter(|probed| probed.began > since) {
+            return probed.outcome;
+        }
+        let began = Instant::now();
+        // The one before had all the time that there was.
+        if began.duration_since(since) >= READY_TIMEOUT {
+            return Err(ErrorCode::Timeout);
+        }
         let query = StatusQuery { timeout_s: READY_TIMEOUT.as_secs_f64(), detail: false };
-        tokio::time::timeout(READY_TIMEOUT, self.calls.ask(&Principal::default(), Target::default(), query))
-            .await
-            .map_err(|_| QueueError::new(ErrorCode::Timeout, "the queue did not answer"))?
-            .map(|_| ())
+        let answer = self.queue.status(&Caller::Local, query).await;
+        let outcome = answer.map(|_| ()).map_err(|error| error.code);
+        *last = Some(Probed { began, outcome });
+        outcome
     }
 }
 
@@ -67,6 +95,3 @@ const OK: &str = r#"{"ok":true}"#;
 
 /// Half of the time that probes commonly allow.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A supervisor, a load balancer or two, and a person.
-const PROBES_MAX: usize = 16;

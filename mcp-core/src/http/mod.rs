@@ -15,7 +15,7 @@ mod underway;
 
 pub(crate) use body::RawArguments;
 pub(crate) use gate::{Door, Gate, admit};
-pub(crate) use health::{Probes, healthz, readyz};
+pub(crate) use health::{Probes, healthz, no_connection, readyz};
 pub(crate) use mirror::Mirrors;
 pub(crate) use record::named;
 pub(crate) use scrape::{Scrapes, metrics};

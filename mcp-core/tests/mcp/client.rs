@@ -14,7 +14,15 @@ use crate::queue::FakeQueue;
 /// A client of one server, in this process.
 pub(crate) struct Client {
     pub(crate) router: Router,
+    /// What connections beyond the bound lead to.
+    pub(crate) full: Router,
     pub(crate) queue: Arc<FakeQueue>,
+}
+
+pub(crate) async fn answered_by(router: &Router, request: Request<Body>) -> Reply {
+    let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap();
+    Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
 }
 
 /// What came back.
@@ -37,14 +45,12 @@ impl Client {
     /// A client of another server over the same queue.
     pub(crate) fn over(queue: &Arc<FakeQueue>, config: McpConfig) -> Self {
         let queue = Arc::clone(queue);
-        Self { router: McpServer::new(queue.clone(), config).router(), queue }
+        let server = McpServer::new(queue.clone(), config);
+        Self { router: server.router(), full: server.full_router(), queue }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = to_bytes(body, usize::MAX).await.unwrap();
-        Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        answered_by(&self.router, request).await
     }
 
     /// A message of a client of 2025-11-25.

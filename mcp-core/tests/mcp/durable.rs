@@ -24,7 +24,8 @@ fn open(file: &Path) -> Client {
     let store = SqliteStore::open(file, StoreOptions::new(owner)).unwrap();
     let runtime = Arc::new(TokioRuntime::new(Handle::current()));
     let queue = Arc::new(LocalQueue::new(Arc::new(store), owner, runtime));
-    Client { router: McpServer::new(queue, McpConfig::default()).router(), queue: Arc::new(FakeQueue::new()) }
+    let server = McpServer::new(queue, McpConfig::default());
+    Client { router: server.router(), full: server.full_router(), queue: Arc::new(FakeQueue::new()) }
 }
 
 async fn run(client: &Client, more: Value) -> TaskId {

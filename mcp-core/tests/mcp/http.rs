@@ -1,14 +1,17 @@
+use std::pin::pin;
+
 use axum::{
     body::Body,
     http::{Request, StatusCode, header},
 };
+use futures::future::join_all;
 use mcp_core::{BearerToken, McpConfig};
 use p2p_taskqueue::{ErrorCode, QueueError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{Client, Reply, call, legacy, post},
+    client::{Client, Reply, answered_by, call, legacy, post},
     queue::FakeQueue,
 };
 
@@ -203,4 +206,39 @@ async fn a_stopping_server_is_not_ready_and_takes_nothing_more() {
     refused(&reply, StatusCode::SERVICE_UNAVAILABLE, "shutting_down");
     assert!(reply.headers.contains_key(header::RETRY_AFTER));
     assert_eq!(client.queue.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_full_house_is_ready_while_its_queue_answers() {
+    let config = McpConfig::default().with_requests_max(1).with_waiting_calls_max(1);
+    let client = Client::with_config(FakeQueue::holding(), config);
+    let wait = call("p2p_taskqueue_wait_task", json!({ "task_id": "0".repeat(32), "timeout_s": 60 }));
+    let mut pending = pin!(client.legacy(&wait));
+    tokio::select! {
+        reply = &mut pending => panic!("answered already: {reply:?}"),
+        () = client.queue.held.notified() => {}
+    }
+    refused(&client.legacy(&wait).await, StatusCode::SERVICE_UNAVAILABLE, "overloaded");
+    let probes = (0..100).map(|_| probe(&client, "/readyz"));
+    for (status, said) in join_all(probes).await {
+        assert_eq!((status, said), (StatusCode::OK, json!({ "ok": true })));
+    }
+    // Beyond all connections there is an answer to a probe, and to everybody else when to come back.
+    let probe = Request::get("/readyz").body(Body::empty()).unwrap();
+    assert_eq!(answered_by(&client.full, probe).await.status, StatusCode::OK);
+    let reply = answered_by(&client.full, legacy().body(ask()).unwrap()).await;
+    refused(&reply, StatusCode::SERVICE_UNAVAILABLE, "overloaded");
+    assert!(reply.headers.contains_key(header::RETRY_AFTER));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_does_not_answer_is_not_ready_however_many_ask() {
+    let client = Client::new(FakeQueue::silent());
+    let began = tokio::time::Instant::now();
+    for (status, said) in join_all((0..100).map(|_| probe(&client, "/readyz"))).await {
+        let timeout = json!({ "ok": false, "error": { "code": "timeout" } });
+        assert_eq!((status, said), (StatusCode::SERVICE_UNAVAILABLE, timeout));
+    }
+    assert_eq!(began.elapsed().as_secs(), 5);
+    assert!(client.queue.asked() <= 2, "one probe asks for all");
 }

@@ -7,7 +7,7 @@ use p2p_taskqueue::{
     api::StatusQuery,
     carrier::{Connector, DaemonQueue},
 };
-use runtime_bridge::TokioRuntime;
+use runtime_bridge::{Runtime, TokioRuntime};
 use tokio::runtime::Handle;
 
 use super::{NodeSettings, Ready, Server, front::Front, node::NodeSide};
@@ -40,11 +40,15 @@ impl Server {
     /// Starts an MCP server over the node of another process, which may be about to start, too.
     pub(crate) async fn front(settings: FrontSettings) -> Result<Self, Failure> {
         let listener = HttpListener::bind(&settings.http).await?;
-        let runtime = Arc::new(TokioRuntime::new(Handle::current()));
-        let queue = DaemonQueue::new(connector(&settings)?, runtime);
+        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
+        let connector = connector(&settings)?;
+        let queue = DaemonQueue::new(Arc::clone(&connector), Arc::clone(&runtime));
         queue.connect(START_PATIENCE).await?;
+        // A connection that clients' requests cannot fill, and which is there before they can have taken all.
+        let probed = DaemonQueue::new(connector, runtime);
+        probed.connect(Duration::ZERO).await?;
         let status = queue.status(&Caller::Local, StatusQuery::default()).await?;
-        let front = Front::serve(listener, Arc::new(queue));
+        let front = Front::serve_probing(listener, Arc::new(queue), Arc::new(probed));
         let ready = Ready {
             event: Ready::EVENT,
             http: Some(front.url().to_owned()),

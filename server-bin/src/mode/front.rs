@@ -20,9 +20,14 @@ pub(super) struct Front {
 impl Front {
     /// Serves on the tokio runtime that the caller is in.
     pub(super) fn serve(listener: HttpListener, queue: Arc<dyn TaskQueue>) -> Self {
+        Self::serve_probing(listener, Arc::clone(&queue), queue)
+    }
+
+    /// The same, with a way of its own by which probes ask whether the queue answers.
+    pub(super) fn serve_probing(listener: HttpListener, queue: Arc<dyn TaskQueue>, probed: Arc<dyn TaskQueue>) -> Self {
         let (url, stopping) = (listener.url(), CancellationToken::new());
-        let mcp = McpServer::new(queue, listener.mcp().with_shutdown(stopping.clone()));
-        Self { url, http: listener.serve(mcp.router()), stopping }
+        let mcp = McpServer::new(queue, listener.mcp().with_shutdown(stopping.clone())).with_probed(probed);
+        Self { url, http: listener.serve(&mcp), stopping }
     }
 
     pub(super) fn url(&self) -> &str {

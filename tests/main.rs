@@ -17,6 +17,7 @@ mod http_drain;
 mod http_memory;
 mod large_submits;
 mod line;
+mod long_path;
 mod mesh_tools;
 mod mistakes;
 mod modes;

@@ -47,6 +47,11 @@ impl Node {
         Self::start_as(DAEMON, tempfile::tempdir()?, None, &[&["--p2p-listen", LOOPBACK], arguments].concat())
     }
 
+    /// Starts a node without an MCP server on a folder that is there.
+    pub(crate) fn daemon_on(folder: TempDir) -> Result<Self> {
+        Self::start_as(DAEMON, folder, None, &["--p2p-listen", LOOPBACK])
+    }
+
     /// Starts a node on a folder that is there, in a network namespace if one is named, with these arguments alone.
     pub(crate) fn start_on(folder: TempDir, namespace: Option<String>, arguments: &[&str]) -> Result<Self> {
         Self::start_as(SERVE, folder, namespace, arguments)

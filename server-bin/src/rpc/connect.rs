@@ -22,6 +22,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt as _;
 use super::{
     Token,
     http::{PATH, PROTOCOL},
+    socket_path::SocketPath,
 };
 
 /// A node's Unix socket.
@@ -35,7 +36,11 @@ pub(crate) struct UnixConnector {
 #[async_trait]
 impl Connector for UnixConnector {
     async fn connect(&self) -> Result<Connection, QueueError> {
-        let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
+        let connected = match SocketPath::of(&self.path) {
+            Ok(reached) => UnixStream::connect(reached.path()).await,
+            Err(error) => Err(error),
+        };
+        let stream = connected.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 QueueError::new(ErrorCode::Unreachable, self.hint.as_str())
             }

@@ -5,6 +5,7 @@ mod address;
 mod connect;
 mod http;
 mod server;
+mod socket_path;
 mod token;
 mod unix;
 

@@ -10,19 +10,22 @@ use anyhow::{Context as _, anyhow};
 use rustix::{fs::Mode, process::umask};
 use tokio::net::UnixListener;
 
+use super::socket_path::SocketPath;
 use crate::failure::Failure;
 
 /// Listens on the socket. One that is there is taken over if nobody listens on it: its node was killed.
 pub(super) fn listen(path: &Path) -> Result<UnixListener, Failure> {
-    clear(path)?;
+    let shown = path.display();
+    let reached = SocketPath::of(path).with_context(|| format!("cannot listen on {shown}"))?;
+    clear(path, reached.path())?;
     // The folder may be open to others: the socket must not be, from its first moment.
     let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-    let listener = UnixListener::bind(path);
+    let listener = UnixListener::bind(reached.path());
     umask(before);
-    Ok(listener.with_context(|| format!("cannot listen on {}", path.display()))?)
+    Ok(listener.with_context(|| format!("cannot listen on {shown}"))?)
 }
 
-fn clear(path: &Path) -> Result<(), Failure> {
+fn clear(path: &Path, reached: &Path) -> Result<(), Failure> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -32,7 +35,7 @@ fn clear(path: &Path) -> Result<(), Failure> {
         }
         Ok(_) => {}
     }
-    if UnixStream::connect(path).is_ok() {
+    if UnixStream::connect(reached).is_ok() {
         return Err(anyhow!("{shown} is in use by another program: stop that one, or name another path").into());
     }
     Ok(fs::remove_file(path).with_context(|| format!("cannot remove {shown}, whose node is gone"))?)

@@ -49,6 +49,9 @@ pub const SPAN_S_MAX: f64 = 10.0 * 366.0 * 86_400.0;
 /// answer was lost (twice the time that a request may take).
 pub const RESULT_KEPT_S_MIN: f64 = 60.0;
 
+/// The shortest deadline, in seconds: a task that is to end sooner cannot have been claimed.
+pub const DEADLINE_S_MIN: f64 = 0.001;
+
 /// The backoff between attempts stops doubling here, in seconds.
 pub const BACKOFF_S_MAX: f64 = 300.0;
 

@@ -5,8 +5,8 @@ use super::{
     QueueError,
     check::{Check, content, labels, name, seconds, text},
     limits::{
-        AFTER_MAX, BACKOFF_S_MAX, IDEMPOTENCY_KEY_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX, NAME_BYTES_MAX,
-        PRIORITY_RANGE, REQUEST_JSON_BYTES_MAX, SPAN_S_MAX, SUBMITS_MAX,
+        AFTER_MAX, BACKOFF_S_MAX, DEADLINE_S_MIN, IDEMPOTENCY_KEY_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX,
+        NAME_BYTES_MAX, PRIORITY_RANGE, REQUEST_JSON_BYTES_MAX, SPAN_S_MAX, SUBMITS_MAX,
     },
 };
 use crate::task::{Json, TaskId};
@@ -282,6 +282,3 @@ const fn default_backoff_s() -> f64 {
 pub(crate) const fn default_day_s() -> f64 {
     86_400.0
 }
-
-/// A task that is to end sooner cannot have been claimed.
-const DEADLINE_S_MIN: f64 = 0.001;

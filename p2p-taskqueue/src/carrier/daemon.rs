@@ -9,7 +9,7 @@ use super::{
     reconnect::{CONNECT_TIMEOUT, Link},
     repeat::{self, RESTART_GRACE},
 };
-use crate::{Caller, ErrorCode, QueueError, Request, Response, TaskQueue};
+use crate::{Caller, ErrorCode, QueueError, Request, Response, TaskQueue, api::Check as _};
 
 /// The node of another process of this machine, over whatever connection a [`Connector`] makes: its Unix socket, loopback
 /// HTTP, or a pipe within the process.
@@ -65,6 +65,8 @@ impl TaskQueue for DaemonQueue {
         if !caller.is_local() {
             return Err(QueueError::new(ErrorCode::Forbidden, "only clients of this machine may ask its node"));
         }
+        // A number that JSON cannot write would arrive as none at all.
+        request.check()?;
         let (runtime, lane) = (self.link.runtime(), self.link.lane(&request));
         match request {
             Request::Wait(wait) => {

@@ -51,7 +51,7 @@ impl MeshQueue {
         }
         // Side by side: each waits for a disk.
         let notes = self.remember_all(drawn.clone(), owner);
-        let (response, noted) = futures::future::join(remote.call(caller, request), notes).await;
+        let (response, noted) = futures::future::join(remote.call_checked(request), notes).await;
         let response = response?;
         noted?;
         // Those that an earlier submit has made, and children.

@@ -38,3 +38,5 @@ mod mesh_tests;
 mod remote_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unwritable_tests;

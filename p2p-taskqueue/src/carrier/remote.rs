@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Caller, ErrorCode, QueueError, Request, Response, TaskQueue,
-    api::{Target, Wait},
+    api::{Check as _, Target, Wait},
     node::{Directory, Patience, limits::CONNECT_TIMEOUT},
     wire::Session,
 };
@@ -68,6 +68,14 @@ impl RemoteQueue {
         }
     }
 
+    /// As [`call`](TaskQueue::call), of what this node has checked.
+    pub(crate) async fn call_checked(&self, request: Request) -> Result<Response, QueueError> {
+        match request {
+            Request::Wait(wait) => Box::pin(self.wait(wait, Duration::ZERO)).await,
+            request => self.ask(request).await,
+        }
+    }
+
     /// For a task that this node remembers to be this peer's, without being told to ask it.
     pub(crate) async fn call_owner(&self, request: Request) -> Result<Response, QueueError> {
         match request {
@@ -94,9 +102,8 @@ impl TaskQueue for RemoteQueue {
         if !caller.is_local() {
             return Err(QueueError::new(ErrorCode::Forbidden, "a peer's call is not passed on to another peer"));
         }
-        match request {
-            Request::Wait(wait) => Box::pin(self.wait(wait, Duration::ZERO)).await,
-            request => self.ask(request).await,
-        }
+        // A number that JSON cannot write would arrive as none at all.
+        request.check()?;
+        self.call_checked(request).await
     }
 }

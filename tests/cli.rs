@@ -39,6 +39,33 @@ fn malformed_input_is_refused_before_anything_is_asked() -> Result<()> {
 }
 
 #[test]
+fn a_number_that_is_none_queues_and_asks_nothing() -> Result<()> {
+    let node = Node::start(&[])?;
+    for number in ["NaN", "inf", "-inf", "1e400", "-1", ""] {
+        for option in ["--delay", "--deadline", "--backoff"] {
+            let arguments = ["submit", "t", option, number, "--json"];
+            let answered = node.run(&arguments)?;
+            assert_eq!(answered.code, Some(2), "{arguments:?}: {answered:?}");
+            let error = &answered.json()?["error"];
+            assert_eq!((&error["code"], &error["outcome"]), (&json!("invalid_argument"), &json!("not_applied")));
+            let message = error["message"].as_str().context("no message")?;
+            assert!(message.contains(option) && message.contains("such as 30 or 1.5"), "{message}");
+        }
+    }
+    assert_eq!(node.ask(&["list"])?["tasks"], json!([]));
+    // There is one zero.
+    let id = node.ask(&["submit", "t", "--delay", "-0", "--backoff=-0"])?["task_id"].clone();
+    assert_eq!(node.ask(&["list"])?["tasks"][0]["task_id"], id);
+    let mut command = crate::harness::taskmesh_command(node.folder());
+    let attempt = ["TASKMESH_TASK_ID", "TASKMESH_FENCE"].into_iter().zip(["00112233445566778899aabbccddeeff", "1.1"]);
+    command.envs(attempt).env("TASKMESH_LEASE_S", "NaN").args(["progress", "0.5"]);
+    let refused = command.output()?;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(String::from_utf8(refused.stderr)?.contains("from 1 to 86400"), "the range is named");
+    Ok(())
+}
+
+#[test]
 fn what_the_node_refuses_has_its_code_and_exit_code_1() -> Result<()> {
     let node = Node::start(&[])?;
     let refused = |arguments: &[&str], code: &str| -> Result<Value> {
@@ -49,8 +76,8 @@ fn what_the_node_refuses_has_its_code_and_exit_code_1() -> Result<()> {
         Ok(error)
     };
     refused(&["get", "00112233445566778899aabbccddeeff"], "not_found")?;
-    let error = refused(&["submit", "t", "--priority", "11"], "invalid_argument")?;
-    assert_eq!(error["field"], "priority");
+    let error = refused(&["submit", "t", "--session", ""], "invalid_argument")?;
+    assert_eq!(error["field"], "session");
     refused(&["submit", &"t".repeat(300)], "limit_exceeded")?;
     Ok(())
 }

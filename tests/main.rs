@@ -38,4 +38,5 @@ mod sync_error;
 mod systemd;
 #[path = "queue_process/talk.rs"]
 mod talk;
+mod terminal;
 mod wordcount;

@@ -1,6 +1,9 @@
-//! What commands print: one JSON document with `--json`, else text for a person.
+//! What commands print: one JSON document with `--json`, else text for a person, without what a terminal obeys.
 
-use std::io::{self, Write as _};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use comfy_table::{Table, presets::NOTHING};
 use p2p_taskqueue::{
@@ -10,7 +13,10 @@ use p2p_taskqueue::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    foreign::{self, Foreign},
+};
 
 /// Where and in which form a command answers.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +31,17 @@ impl Output {
 
     /// Prints an answer: as `{"ok":true, …}`, or as the text that `human` makes of it.
     pub(crate) fn answer<T: Serialize>(self, answer: &T, human: impl FnOnce() -> String) {
-        if self.json { line(&ok(answer)) } else { line(&human()) }
+        if self.json { line(&ok(answer)) } else { person(&human()) }
+    }
+
+    /// Prints an answer, without `--json` as a result alone: to a terminal it is shown, to anything else given as it is.
+    pub(crate) fn result<T: Serialize>(self, answer: &T, result: impl FnOnce() -> String) {
+        if self.json {
+            line(&ok(answer));
+        } else {
+            let result = result();
+            print(&if io::stdout().is_terminal() { foreign::alone(&result) } else { Cow::Borrowed(&*result) });
+        }
     }
 
     /// Prints an answer with `--json`, else nothing.
@@ -41,19 +57,19 @@ impl Output {
         if self.json {
             line(&ok(answer));
         } else {
-            drop(writeln!(io::stderr(), "taskmesh: {human}"));
+            complain(human);
         }
     }
 
     /// Prints a document as it is with `--json`, else the text.
     pub(crate) fn document(self, document: &Value, human: impl FnOnce() -> String) {
-        if self.json { line(&document.to_string()) } else { line(&human()) }
+        if self.json { line(&document.to_string()) } else { person(&human()) }
     }
 
     /// Prints a step of something longer, for a person only.
     pub(crate) fn step(self, text: &str) {
         if !self.json {
-            line(text);
+            person(text);
         }
     }
 
@@ -61,8 +77,7 @@ impl Output {
         if self.json {
             line(&write_refusal(&failure.record()));
         }
-        // Nothing is left to be done about a standard error that is gone.
-        drop(writeln!(io::stderr(), "taskmesh: {failure}"));
+        complain(&failure.to_string());
     }
 }
 
@@ -71,14 +86,37 @@ fn ok<T: Serialize>(answer: &T) -> String {
     write_answer(answer).unwrap_or_else(|error| write_refusal(&error))
 }
 
-/// A reader that has gone away, such as `head`, is no failure.
+/// A line of JSON; on a terminal without what a terminal obeys.
 fn line(text: &str) {
+    print(&if io::stdout().is_terminal() { foreign::json(text) } else { Cow::Borrowed(text) });
+}
+
+/// Text for a person.
+fn person(text: &str) {
+    print(&foreign::lines(text));
+}
+
+/// A reader that has gone away, such as `head`, is no failure.
+fn print(text: &str) {
     drop(writeln!(io::stdout(), "{text}"));
+}
+
+/// Says what is wrong, beside standard output.
+fn complain(problem: &str) {
+    // Nothing is left to be done about a standard error that is gone.
+    drop(writeln!(io::stderr(), "taskmesh: {}", foreign::indented(problem, COMPLAINT_INDENT)));
 }
 
 /// A result as a script wants it: a string as its text, anything else as JSON.
 pub(crate) fn result_text(result: Option<&Json>) -> String {
     result.map_or_else(String::new, |json| json.to::<String>().unwrap_or_else(|_| json.get().to_owned()))
+}
+
+/// Named values for a person, which may have several lines each.
+pub(crate) fn record<'a>(width: usize, rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let indented = |value: String| foreign::indented(&value, width + 1);
+    let text: Vec<_> = rows.into_iter().map(|(name, value)| format!("{name:<width$} {}", indented(value))).collect();
+    text.join("\n")
 }
 
 /// A record for a person.
@@ -101,8 +139,7 @@ pub(crate) fn task_text(task: &Task) -> String {
     rows.extend(task.input_requests.iter().map(|(key, request)| ("asks", format!("{key}: {}", request.get()))));
     rows.extend(task.error.clone().map(|error| ("error", error)));
     rows.extend(task.result.as_ref().map(|result| ("result", result_text(Some(result)))));
-    let text: Vec<_> = rows.into_iter().map(|(name, value)| format!("{name:<8} {value}")).collect();
-    text.join("\n")
+    record(8, rows)
 }
 
 /// Records as a table for a person.
@@ -124,9 +161,10 @@ pub(crate) fn tasks_table(tasks: &[Task]) -> String {
     table(["TASK", "TYPE", "STATUS", "ATTEMPT", "CREATED", "RESULT OR ERROR"], rows)
 }
 
-/// A table without rules.
+/// A table without rules; a cell is one line, whatever is in it.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
+    let rows = rows.map(|row| row.map(|cell| Foreign(cell).to_string()));
     table.load_style(NOTHING).set_header(header).add_rows(rows);
     let text = table.to_string();
     let lines: Vec<_> = text.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line)).collect();
@@ -158,6 +196,9 @@ fn first_line(text: &str) -> String {
     let short: String = line.chars().take(NOTE_CHARS).collect();
     if short.len() < text.len() { format!("{short}…") } else { short }
 }
+
+/// Behind the program's name: no further line begins where it does.
+const COMPLAINT_INDENT: usize = 2;
 
 /// What a table shows of a result: a line stays a line on a common terminal.
 const NOTE_CHARS: usize = 48;

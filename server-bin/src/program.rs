@@ -3,7 +3,7 @@ use std::{env, process::ExitCode};
 use clap::Parser as _;
 use p2p_taskqueue::worker::SUPERVISE;
 
-use crate::{cli::Cli, output::Output, supervisor, telemetry};
+use crate::{cli::Cli, failure::Failure, foreign, output::Output, supervisor, telemetry};
 
 /// Runs the program with this process's arguments; the answer is the process's exit code.
 #[must_use]
@@ -13,11 +13,28 @@ pub fn run() -> ExitCode {
     if arguments.next().is_some_and(|first| first == SUPERVISE) {
         return supervisor::run(arguments);
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
     telemetry::start(cli.is_node(), cli.global.verbose);
     let output = Output::new(cli.global.json);
     cli.run(output).unwrap_or_else(|failure| {
         output.failure(&failure);
         failure.exit_code()
     })
+}
+
+/// Answers a command line that is none, or that asks for help.
+fn refused(error: &clap::Error) -> ExitCode {
+    let asks_for_json = env::args_os().any(|argument| argument == "--json");
+    let text = error.render().to_string();
+    if error.use_stderr() && (asks_for_json || !foreign::is_plain(&text)) {
+        let problem = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        Output::new(asks_for_json).failure(&Failure::Configuration(anyhow::anyhow!("{problem}")));
+    } else {
+        // Nothing is left to be done about a stream that is gone.
+        drop(error.print());
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -14,6 +14,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+use crate::foreign::Foreign;
+
 /// The program that supervises commands; none when the system does not say where this program is.
 pub(crate) fn program() -> Option<PathBuf> {
     // This very file, also when another version has taken its place meanwhile.
@@ -30,7 +32,7 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Seen only by a person who has started it by hand.
-            writeln!(io::stderr(), "error: this is for the workers of a node: {error}").ok();
+            writeln!(io::stderr(), "error: this is for the workers of a node: {}", Foreign(&error)).ok();
             ExitCode::FAILURE
         }
     }

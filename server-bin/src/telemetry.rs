@@ -1,8 +1,21 @@
 //! Logs: to standard error, so that standard output stays the answer's.
 
-use std::io::IsTerminal as _;
+use std::{
+    fmt::{self, Debug},
+    io::IsTerminal as _,
+};
 
-use tracing_subscriber::EnvFilter;
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt as _,
+    fmt::{
+        FormatFields,
+        format::{Writer, debug_fn},
+    },
+};
+
+use crate::foreign::Foreign;
 
 /// Starts logging. A node says what it does, a client command only what is wrong. `-v` shows more, `-vv` everything of this
 /// project; `RUST_LOG` decides alone when it is set.
@@ -16,5 +29,57 @@ pub(crate) fn start(is_node: bool, verbose: u8) {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    logs.with_ansi(is_terminal).fmt_fields(fields()).init();
+}
+
+/// One line for each event, whatever is in its values: some are texts of others.
+fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn Debug| -> fmt::Result {
+        let shown = Foreign(format_args!("{value:?}"));
+        if field.name() == "message" { write!(writer, "{shown}") } else { write!(writer, "{}={shown}", field.name()) }
+    };
+    debug_fn(write).delimited(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    /// What is logged.
+    #[derive(Debug, Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_line_stays_one_and_has_nothing_that_a_terminal_obeys() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+        let hostile = "\u{1b}[2J\u{9b}1m\r\n2026 INFO all is well\u{202e}\u{2028}";
+        tracing::subscriber::with_default(subscriber.fmt_fields(fields()).finish(), || {
+            let _within = tracing::info_span!("task", name = %hostile, quoted = hostile).entered();
+            tracing::info!(error = %hostile, debugged = ?hostile, plain = hostile, "it said {hostile}");
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let shown = "\\x1b[2J\\x9b1m\\r\\n2026 INFO all is well\\u{202e}\\u{2028}";
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        assert!(text.contains(&format!("it said {shown}")) && text.contains(&format!("error={shown}")), "{text}");
+        assert!(text.contains(&format!("name={shown}")), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\r', '\u{202e}', '\u{2028}']), "{text:?}");
+    }
 }

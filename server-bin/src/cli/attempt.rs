@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use p2p_taskqueue::{
     ErrorCode, Fence, Json, PeerId, QueueError, TaskId,
-    api::{Answer, Renew, Renewed, Target},
+    api::{Answer, Renew, Renewed, Target, limits::LEASE_S_RANGE},
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ use crate::{
     client::{Client, with_client},
     data_dir::DataDir,
     failure::Failure,
+    foreign::Foreign,
+    number::{fraction, seconds},
     output::Output,
     payload::{QuestionArgs, ResponseArgs},
 };
@@ -31,8 +33,9 @@ struct AttemptArgs {
     /// What shows that the task is this attempt's.
     #[arg(long, env = "TASKMESH_FENCE", hide_env_values = true)]
     fence: Fence,
-    /// How long the lease runs without another renewal.
-    #[arg(long, value_name = "SECONDS", env = "TASKMESH_LEASE_S", default_value_t = 30.0)]
+    /// How long the lease runs without another renewal: 1 to 86,400 seconds.
+    #[arg(long, value_name = "SECONDS", env = "TASKMESH_LEASE_S", default_value_t = 30.0,
+          allow_hyphen_values = true, value_parser = seconds(LEASE_S_RANGE))]
     lease: f64,
     /// The peer that keeps the task [default: the local node].
     #[arg(long, value_name = "PEER_ID", env = "TASKMESH_OWNER")]
@@ -42,6 +45,7 @@ struct AttemptArgs {
 #[derive(Debug, Args)]
 pub(super) struct ProgressArgs {
     /// How far the work is, 0 to 1.
+    #[arg(allow_hyphen_values = true, value_parser = fraction())]
     fraction: f64,
     /// The same in a sentence, for whoever waits.
     message: Option<String>,
@@ -110,10 +114,10 @@ pub(super) fn ask(args: AskArgs, data_dir: DataDir, output: Output) -> Result<Ex
     };
     let answered = Answered { response };
     if action != ACCEPT {
-        output.absent(&answered, &format!("not answered: {action}"));
+        output.absent(&answered, &format!("not answered: {}", Foreign(&action)));
         return Ok(ExitCode::FAILURE);
     }
-    output.answer(&answered, || content.get().to_owned());
+    output.result(&answered, || content.get().to_owned());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use p2p_taskqueue::api::{CacheDelete, CacheGet, CacheHas, CacheSet};
+use p2p_taskqueue::api::{CacheDelete, CacheGet, CacheHas, CacheSet, limits::SPAN_S_MAX};
 
 use super::PeerArg;
 use crate::{
     client::with_client,
     data_dir::DataDir,
     failure::Failure,
+    number::seconds,
     output::{Output, result_text},
     payload::ValueArgs,
 };
@@ -46,8 +47,8 @@ struct SetArgs {
     key: String,
     #[command(flatten)]
     value: ValueArgs,
-    /// Keep it no longer than so many seconds.
-    #[arg(long, value_name = "SECONDS")]
+    /// Keep it no longer than so many seconds; 0 is without limit.
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = seconds(0.0..=SPAN_S_MAX))]
     ttl: Option<f64>,
     #[command(flatten)]
     peer: PeerArg,
@@ -66,7 +67,7 @@ fn get(args: KeyArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Fai
     let KeyArgs { key, peer } = args;
     let got = with_client(data_dir, peer.peer, async move |client| client.ask(CacheGet { key }).await)?;
     if got.hit {
-        output.answer(&got, || result_text(Some(&got.value)));
+        output.result(&got, || result_text(Some(&got.value)));
     } else {
         // Standard output is the value's alone.
         output.absent(&got, "the cache has no such value");

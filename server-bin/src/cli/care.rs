@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     TaskId, TaskStatus,
-    api::{Limit, Pause, Purge, Resume, Retry, Stats, StatsQuery, TypeStats},
+    api::{
+        Limit, Pause, Purge, Resume, Retry, Stats, StatsQuery, TypeStats,
+        limits::{RUNNING_MAX_MAX, SPAN_S_MAX},
+    },
 };
 
 use super::{
@@ -16,6 +19,8 @@ use crate::{
     client::with_client,
     data_dir::DataDir,
     failure::Failure,
+    foreign::Foreign,
+    number::{count, seconds},
     output::{Output, span, table},
 };
 
@@ -89,10 +94,11 @@ struct FilterArgs {
     #[arg(long, conflicts_with = "task_ids")]
     session: Option<String>,
     /// Only tasks that ended at least so many seconds ago.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, hide_default_value = true, conflicts_with = "task_ids")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, hide_default_value = true, conflicts_with = "task_ids",
+          allow_hyphen_values = true, value_parser = seconds(0.0..=SPAN_S_MAX))]
     older_than: f64,
     /// How many at the most [default: all].
-    #[arg(long, value_name = "COUNT", conflicts_with = "task_ids")]
+    #[arg(long, value_name = "COUNT", conflicts_with = "task_ids", allow_hyphen_values = true, value_parser = count(1..=u64::MAX))]
     limit: Option<u64>,
 }
 
@@ -120,7 +126,7 @@ pub(super) struct ResumeArgs {
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
     /// What is limited, unless it is a key, and to how many: `TYPE COUNT`, `TYPE --none`, or with --key only `COUNT`.
-    #[arg(value_names = ["TYPE", "COUNT"], num_args = 0..=2)]
+    #[arg(value_names = ["TYPE", "COUNT"], num_args = 0..=2, allow_negative_numbers = true)]
     words: Vec<String>,
     /// Limit the tasks that were submitted with this concurrency key, instead of a type.
     #[arg(long, value_name = "KEY")]
@@ -138,7 +144,7 @@ pub(super) fn stats(args: StatsArgs, data_dir: DataDir, output: Output) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn stats_text(stats: &Stats) -> String {
+pub(super) fn stats_text(stats: &Stats) -> String {
     let mut rows: Vec<_> =
         stats.by_type.iter().map(|(name, of)| stats_row(name, |status| of.count(status), &notes(of))).collect();
     let mut whole = Vec::new();
@@ -222,7 +228,7 @@ pub(super) fn limit(args: LimitArgs, data_dir: DataDir, output: Output) -> Resul
     let limited = with_client(data_dir, args.peer.peer, async move |client| client.ask(limit).await)?;
     output.answer(&limited, || {
         let bound = max.map_or_else(|| "no limit of its own".to_owned(), |max| format!("at most {max} at once"));
-        format!("{}: {bound}; {} running", what.unwrap_or_default(), limited.running)
+        format!("{}: {bound}; {} running", Foreign(what.unwrap_or_default()), limited.running)
     });
     Ok(ExitCode::SUCCESS)
 }
@@ -237,8 +243,9 @@ impl LimitArgs {
             ([], Some(_), true) => (None, None),
             _ => return Err(Failure::argument("limit", LIMIT_FORMS)),
         };
+        let read = self::count(1..=RUNNING_MAX_MAX);
         let count = count.map(|count| {
-            count.parse().map_err(|_| Failure::argument("COUNT", format!("{count:?} is no number; {LIMIT_FORMS}")))
+            read(count).map_err(|problem| Failure::argument("COUNT", format!("{count:?}: {problem}; {LIMIT_FORMS}")))
         });
         Ok(Limit {
             task_type: task_type.map(str::to_owned),
@@ -302,7 +309,10 @@ mod tests {
         for wrong in ["limit", "limit render", "limit render 4 --none", "limit --key gpu", "limit --key gpu render 4"] {
             assert!(read(wrong).unwrap_err().to_string().contains("TYPE COUNT"), "{wrong}");
         }
-        assert!(read("limit render many").unwrap_err().to_string().contains("\"many\""));
+        for count in ["many", "0", "-1", "NaN", "inf", "1e400", "1000001", "1.5"] {
+            let problem = read(&format!("limit render {count}")).unwrap_err().to_string();
+            assert!(problem.contains(&format!("{count:?}")) && problem.contains("from 1 to 1000000"), "{problem}");
+        }
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     Multiaddr, PeerId,
-    api::{Attempt, Check as _, Discover, Discovered, Method, Target},
+    api::{
+        Attempt, Check as _, Discover, Discovered, Method, Target,
+        limits::{CALL_TIMEOUT_S_MAX, DISCOVER_LIMIT_MAX},
+    },
 };
 
 use super::mesh::peers_table;
@@ -13,6 +16,7 @@ use crate::{
     client::with_client,
     data_dir::DataDir,
     failure::Failure,
+    number::{count, seconds},
     output::{Output, table},
 };
 
@@ -25,11 +29,11 @@ pub(super) struct DiscoverArgs {
     /// [default: all that the node has on].
     #[arg(long = "method", value_name = "METHOD", value_parser = method)]
     methods: Vec<Method>,
-    /// How long to look, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    /// How long to look, in seconds, up to 600.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, allow_hyphen_values = true, value_parser = seconds(0.0..=CALL_TIMEOUT_S_MAX))]
     timeout: f64,
-    /// How many peers at the most.
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    /// How many peers at the most, up to 1,000.
+    #[arg(long, value_name = "COUNT", default_value_t = 50, allow_hyphen_values = true, value_parser = count(1..=DISCOVER_LIMIT_MAX))]
     limit: u32,
 }
 
@@ -41,7 +45,7 @@ pub(super) fn run(args: DiscoverArgs, data_dir: DataDir, output: Output) -> Resu
     let is_named = peer.is_some();
     let (peer_id, multiaddr) = peer.map_or(Ok((None, None)), |peer| sought(&peer))?;
     let query = Discover { peer_id, multiaddr, methods, timeout_s: timeout, limit };
-    query.check().map_err(|error| Failure::argument("--timeout, --limit, --method", error))?;
+    query.check().map_err(|error| Failure::argument("--method", error))?;
     let found = with_client(data_dir, None, async move |client| client.ask(query).await)?;
     output.answer(&found, || found_text(&found));
     let is_missed = is_named && found.peers.is_empty();
@@ -67,7 +71,7 @@ fn method(text: &str) -> Result<Method, String> {
     serde_json::from_value(text.replace('-', "_").into()).map_err(|_| format!("not one of {}", known()))
 }
 
-fn found_text(found: &Discovered) -> String {
+pub(super) fn found_text(found: &Discovered) -> String {
     let peers = if found.peers.is_empty() { "no peers found".to_owned() } else { peers_table(&found.peers) };
     if found.attempts.is_empty() { peers } else { format!("{peers}\n\n{}", attempts_table(&found.attempts)) }
 }

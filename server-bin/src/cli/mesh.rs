@@ -13,7 +13,8 @@ use crate::{
     client::{join_offline, with_client},
     data_dir::DataDir,
     failure::Failure,
-    output::{Output, ago, span, table},
+    foreign::Foreign,
+    output::{Output, ago, record, span, table},
 };
 
 #[derive(Debug, Args)]
@@ -68,11 +69,11 @@ pub(super) fn join(args: JoinArgs, data_dir: DataDir, output: Output) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-fn joined_text(joined: &Joined) -> String {
+pub(super) fn joined_text(joined: &Joined) -> String {
     let peer = joined.peer_id;
     match (joined.connected, &joined.error) {
         (true, _) => format!("joined: connected to {peer}"),
-        (false, Some(error)) => format!("joined, but {peer} cannot be reached yet: {error}"),
+        (false, Some(error)) => format!("joined, but {peer} cannot be reached yet: {}", Foreign(error)),
         (false, None) => format!("joined: {peer} is dialled when `taskmesh serve` starts"),
     }
 }
@@ -84,42 +85,38 @@ pub(super) fn status(args: StatusArgs, data_dir: DataDir, output: Output) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-fn status_text(status: &Status) -> String {
+pub(super) fn status_text(status: &Status) -> String {
     let mut rows = vec![
-        format!("peer id   {}", status.peer_id),
-        format!("version   {}", status.version),
-        format!("mode      {} ({})", status.mode, status.p2p_runtime),
-        format!("uptime    {}", span(status.uptime_s)),
-        format!("workers   {}", or_none(&status.capabilities.task_types)),
+        ("peer id", status.peer_id.to_string()),
+        ("version", status.version.clone()),
+        ("mode", format!("{} ({})", status.mode, status.p2p_runtime)),
+        ("uptime", span(status.uptime_s)),
+        ("workers", or_none(&status.capabilities.task_types)),
     ];
-    rows.extend(status.addresses.iter().map(|address| format!("address   {address}")));
+    rows.extend(status.addresses.iter().map(|address| ("address", address.to_string())));
     if let Some(queue) = &status.queue {
         let totals: Vec<_> = queue.totals.iter().map(|(state, count)| format!("{count} {state}")).collect();
-        rows.push(format!("tasks     {}", or_none(&totals)));
+        rows.push(("tasks", or_none(&totals)));
     }
     if let Some(store) = &status.store {
-        rows.push(format!("store     {}", store_text(store)));
+        rows.push(("store", store_text(store)));
     }
     if let Some(transport) = &status.transport {
         rows.extend(transport_rows(transport));
     }
     if let Some(bridge) = &status.bridge {
-        rows.push(format!("bridge    {} calls, {} in flight", bridge.calls, bridge.in_flight));
+        rows.push(("bridge", format!("{} calls, {} in flight", bridge.calls, bridge.in_flight)));
     }
-    if let Some(peers) = &status.peers {
-        rows.push(format!("\n{}", peers_table(peers)));
-    }
-    rows.join("\n")
+    let peers = status.peers.as_ref().map(|peers| format!("\n\n{}", peers_table(peers)));
+    record(9, rows) + &peers.unwrap_or_default()
 }
 
-fn transport_rows(transport: &TransportStatus) -> Vec<String> {
+fn transport_rows(transport: &TransportStatus) -> [(&'static str, String); 2] {
     let TransportStatus { connections, unproven, pending, sessions, refused } = transport;
     let refused: Vec<_> =
         refused.iter().map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
-    vec![
-        format!("network   {connections} connections ({unproven} unproven), {pending} pending, {sessions} sessions"),
-        format!("refused   {}", or_none(&refused)),
-    ]
+    let stands = format!("{connections} connections ({unproven} unproven), {pending} pending, {sessions} sessions");
+    [("network", stands), ("refused", or_none(&refused))]
 }
 
 fn store_text(store: &StoreStatus) -> String {

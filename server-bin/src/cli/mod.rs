@@ -12,9 +12,13 @@ mod care;
 mod daemon;
 mod demo;
 mod discover;
+#[cfg(test)]
+mod hostile_tests;
 mod http;
 mod mesh;
 mod node;
+#[cfg(test)]
+mod number_tests;
 #[cfg(test)]
 mod reference_tests;
 mod repair;

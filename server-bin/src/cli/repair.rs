@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use p2p_taskqueue::store::{RepairReport, SqliteStore};
 use serde_json::json;
 
-use crate::{data_dir::DataDir, failure::Failure, output::Output};
+use crate::{data_dir::DataDir, failure::Failure, foreign::Foreign, output::Output};
 
 pub(super) fn run(data_dir: &DataDir, output: Output) -> Result<ExitCode, Failure> {
     // Held to the end: no node may open the store meanwhile.
@@ -32,7 +32,7 @@ fn text(report: &RepairReport) -> String {
         rows.push(format!("{} tasks are lost:", report.lost_count));
         rows.extend(report.lost.iter().map(|task| format!("  {task}")));
     }
-    rows.extend(report.remarks.iter().cloned());
+    rows.extend(report.remarks.iter().map(|remark| Foreign(remark).to_string()));
     rows.push(format!("the old store is kept at {}: remove it when nothing in it is needed", report.kept_at.display()));
     rows.join("\n")
 }

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     PeerId, Task, TaskId, TaskStatus,
-    api::{OnParentFailure, QueueError, Submit, Submitted, Wait, limits::WAIT_S_MAX},
+    api::{
+        OnParentFailure, QueueError, Submit, Submitted, Wait,
+        limits::{BACKOFF_S_MAX, DEADLINE_S_MIN, MAX_ATTEMPTS_MAX, PRIORITY_RANGE, SPAN_S_MAX, WAIT_S_MAX},
+    },
 };
 use serde::Serialize;
 
@@ -14,6 +17,8 @@ use crate::{
     client::{Client, with_client},
     data_dir::DataDir,
     failure::Failure,
+    foreign::Foreign,
+    number::{count, seconds},
     output::{Output, result_text},
     payload::PayloadArgs,
 };
@@ -29,13 +34,13 @@ pub(super) struct SubmitArgs {
     #[arg(long)]
     wait: bool,
     /// 1 to 10, 10 first.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, allow_hyphen_values = true, value_parser = count(PRIORITY_RANGE))]
     priority: u8,
-    /// Not before so many seconds from now.
-    #[arg(long, value_name = "SECONDS")]
+    /// Not before so many seconds from now, up to ten years.
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = seconds(0.0..=SPAN_S_MAX))]
     delay: Option<f64>,
-    /// Give it up when it has not ended so many seconds from now.
-    #[arg(long, value_name = "SECONDS")]
+    /// Give it up when it has not ended so many seconds from now, 0.001 and more.
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = seconds(DEADLINE_S_MIN..=SPAN_S_MAX))]
     deadline: Option<f64>,
     /// Only when this task of the same node has completed (repeatable).
     #[arg(long, value_name = "TASK_ID")]
@@ -43,11 +48,11 @@ pub(super) struct SubmitArgs {
     /// With --after: also when one of those tasks fails or is called off.
     #[arg(long, requires = "after")]
     run_anyway: bool,
-    /// How often it may be tried; 0 is without limit.
-    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    /// How often it may be tried, up to 1,000; 0 is without limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, allow_hyphen_values = true, value_parser = count(0..=MAX_ATTEMPTS_MAX))]
     max_attempts: u32,
     /// Seconds before the second try; doubles with each, up to 300.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, allow_hyphen_values = true, value_parser = seconds(0.0..=BACKOFF_S_MAX))]
     backoff: f64,
     /// A repeat with the same key within a day answers the first task.
     #[arg(long, value_name = "KEY")]
@@ -110,13 +115,12 @@ pub(super) fn run(args: SubmitArgs, data_dir: DataDir, output: Output) -> Result
     })?;
     let task = &ended.task;
     let completed = task.status == TaskStatus::Completed;
-    output.answer(&ended, || {
-        if completed {
-            return result_text(task.result.as_ref());
-        }
-        let error = task.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        format!("{} {}{error}", task.task_id, task.status)
-    });
+    if completed {
+        output.result(&ended, || result_text(task.result.as_ref()));
+    } else {
+        let error = task.error.as_ref().map_or_else(String::new, |error| format!(": {}", Foreign(error)));
+        output.answer(&ended, || format!("{} {}{error}", task.task_id, task.status));
+    }
     Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

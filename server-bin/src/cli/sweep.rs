@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use p2p_taskqueue::{
     Operation, TaskId, TaskStatus,
-    api::{Purge, Purged, QueueError, Retried, Retry, Selection, limits::WAIT_IDS_MAX},
+    api::{
+        Purge, Purged, QueueError, Retried, Retry, Selection,
+        limits::{SPAN_S_MAX, WAIT_IDS_MAX},
+    },
 };
 use serde::Serialize;
 
@@ -128,7 +131,7 @@ async fn sweep_ended<S: Sweep>(client: &Client, filter: &Filter) -> Result<Swept
             label: filter.label.clone(),
             session: filter.session.clone(),
             // What ends from now on is not meant: else tasks that fail at once would be tried again without end.
-            older_than_s: filter.older_than_s + started.elapsed().as_secs_f64(),
+            older_than_s: (filter.older_than_s + started.elapsed().as_secs_f64()).min(SPAN_S_MAX),
             limit: u32::try_from(left).unwrap_or(PART).min(PART),
             ..Selection::ended(filter.status)
         };
@@ -206,6 +209,14 @@ mod tests {
         assert!(asked.iter().all(|one| one.label.as_deref() == Some("l") && one.task_types == ["t"]));
         // Only what had ended when it began.
         assert!(asked.windows(2).all(|two| two[0].older_than_s < two[1].older_than_s) && asked[0].older_than_s >= 60.0);
+    }
+
+    #[tokio::test]
+    async fn the_longest_age_stays_within_its_bound_however_long_it_takes() {
+        let (queue, client) = failed(2_500, 0);
+        let What::Ended(filter) = all(None) else { panic!("named") };
+        sweep::<Retry>(&client, What::Ended(Filter { older_than_s: SPAN_S_MAX, ..filter })).await.unwrap();
+        assert!(queue.asked.lock().unwrap().iter().all(|one| one.older_than_s == SPAN_S_MAX));
     }
 
     #[tokio::test]

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     TaskId, TaskStatus,
-    api::{Cancel, Get, GetMany, List, Order, Wait},
+    api::{
+        Cancel, Get, GetMany, List, Order, Wait,
+        limits::{LIST_LIMIT_MAX, WAIT_S_MAX},
+    },
 };
 
 use super::PeerArg;
@@ -13,6 +16,8 @@ use crate::{
     client::with_client,
     data_dir::DataDir,
     failure::Failure,
+    foreign::Foreign,
+    number::{count, seconds},
     output::{Output, task_text, tasks_table},
 };
 
@@ -29,8 +34,8 @@ pub(super) struct GetArgs {
 pub(super) struct WaitArgs {
     /// The task's id.
     task_id: TaskId,
-    /// How long to wait, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    /// How long to wait, in seconds, up to 3,600.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, allow_hyphen_values = true, value_parser = seconds(0.0..=WAIT_S_MAX))]
     timeout: f64,
     #[command(flatten)]
     peer: PeerArg,
@@ -51,7 +56,7 @@ pub(super) struct ListArgs {
     #[arg(long)]
     session: Option<String>,
     /// How many at the most, up to 1,000.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, allow_hyphen_values = true, value_parser = count(1..=LIST_LIMIT_MAX))]
     limit: u32,
     /// Where the last page ended.
     #[arg(long)]
@@ -110,7 +115,7 @@ pub(super) fn list(args: ListArgs, data_dir: DataDir, output: Output) -> Result<
     };
     let listed = with_client(data_dir, args.peer.peer, async move |client| client.ask(list).await)?;
     output.answer(&listed, || {
-        let more = listed.next_cursor.as_ref().map(|cursor| format!("\nmore: --cursor {cursor}"));
+        let more = listed.next_cursor.as_ref().map(|cursor| format!("\nmore: --cursor {}", Foreign(cursor)));
         tasks_table(&listed.tasks) + &more.unwrap_or_default()
     });
     Ok(ExitCode::SUCCESS)

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use p2p_taskqueue::{
-    TaskStatus,
-    api::{CallTool, Check as _, ListTools, ToolCalled, ToolOffer},
+    Task, TaskStatus,
+    api::{CallTool, Check as _, ListTools, ToolOffer, limits::CALL_TIMEOUT_S_MAX},
 };
 
 use super::PeerArg;
@@ -13,6 +13,8 @@ use crate::{
     client::with_client,
     data_dir::DataDir,
     failure::Failure,
+    foreign::Foreign,
+    number::seconds,
     output::{Output, result_text, table},
     payload::ToolArgs,
 };
@@ -29,8 +31,8 @@ pub(super) struct CallArgs {
     tool: String,
     #[command(flatten)]
     args: ToolArgs,
-    /// How long to wait for its result, in seconds; its task goes on when the time is up.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    /// How long to wait for its result, in seconds, up to 600; its task goes on when the time is up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, allow_hyphen_values = true, value_parser = seconds(0.0..=CALL_TIMEOUT_S_MAX))]
     timeout: f64,
     #[command(flatten)]
     peer: PeerArg,
@@ -46,23 +48,26 @@ pub(super) fn call(args: CallArgs, data_dir: DataDir, output: Output) -> Result<
     let call = CallTool { tool_name: args.tool, args: args.args.read()?, timeout_s: args.timeout };
     call.check()?;
     let called = with_client(data_dir, args.peer.peer, async move |client| client.ask(call).await)?;
-    output.answer(&called, || called_text(&called));
-    Ok(if called.task.status == TaskStatus::Completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let completed = called.task.status == TaskStatus::Completed;
+    if completed {
+        output.result(&called, || result_text(Some(&called.result)));
+    } else {
+        output.answer(&called, || unfinished_text(&called.task));
+    }
+    Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tools_table(tools: &[ToolOffer]) -> String {
+pub(super) fn tools_table(tools: &[ToolOffer]) -> String {
     if tools.is_empty() {
         return "no tools: a node's workers are its tools (`taskmesh serve --worker TYPE=COMMAND`)".to_owned();
     }
     table(["TOOL", "DESCRIPTION"], tools.iter().map(|tool| [tool.name.clone(), tool.description.clone()]))
 }
 
-fn called_text(called: &ToolCalled) -> String {
-    let ToolCalled { result, task } = called;
-    let (task_id, status) = (task.task_id, task.status);
-    match (status, &task.error) {
-        (TaskStatus::Completed, _) => result_text(Some(result)),
-        (_, Some(error)) => format!("{task_id} {status}: {error}"),
-        (_, None) => format!("{task_id} {status}: `taskmesh wait {task_id}` waits on"),
+pub(super) fn unfinished_text(task: &Task) -> String {
+    let Task { task_id, status, error, .. } = task;
+    match error {
+        Some(error) => format!("{task_id} {status}: {}", Foreign(error)),
+        None => format!("{task_id} {status}: `taskmesh wait {task_id}` waits on"),
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     num::NonZeroUsize,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use mcp_core::{BearerToken, McpConfig};
 use p2p_taskqueue::api::limits::NAME_BYTES_MAX;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{failure::Failure, token_file};
+use crate::{failure::Failure, number::check_seconds, token_file};
 
 /// The MCP server.
 #[derive(Debug, Default, Deserialize)]
@@ -200,10 +201,8 @@ impl<'de> Deserialize<'de> for FullPath {
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
-        if seconds > 0.0 && seconds <= SECONDS_MAX {
-            return Ok(Self(Duration::from_secs_f64(seconds)));
-        }
-        Err(de::Error::custom(format_args!("{seconds} is not between 0 and {SECONDS_MAX} seconds")))
+        let checked = check_seconds(seconds, &SECONDS_RANGE).map_err(de::Error::custom)?;
+        Ok(Self(Duration::from_secs_f64(checked)))
     }
 }
 
@@ -227,5 +226,6 @@ const REQUESTS_MAX: usize = 4_096;
 /// The machines and agents of one small team; each has a line in the metrics.
 const CLIENTS_MAX: usize = 64;
 
-/// Who gives a client more than an hour for a request means no bound at all.
-const SECONDS_MAX: f64 = 3_600.0;
+/// In less than a millisecond nobody sends anything; who gives a client more than an hour for a request means no bound at
+/// all.
+const SECONDS_RANGE: RangeInclusive<f64> = 0.001..=3_600.0;

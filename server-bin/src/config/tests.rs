@@ -100,6 +100,15 @@ fn a_value_that_makes_no_sense_is_named_with_its_line() {
     named("[store]\ndurability = \"sync\"", &["2: store.durability", "synced"]);
     named("[http]\nrequests_max = 0", &["2: http.requests_max:", "nonzero"]);
     named("[http]\nbody_timeout_s = -1", &["2: http.body_timeout_s:", "seconds"]);
+    for key in ["body_timeout_s", "header_timeout_s", "write_timeout_s"] {
+        for odd in ["nan", "-nan", "inf", "-inf", "1e400", "-1", "0", "-0.0", "0.0009", "3600.1"] {
+            let text = format!("[http]\n{key} = {odd}");
+            let mistake = mistake(&text);
+            // What is no number of TOML either has no key.
+            let is_named = mistake.contains(&format!("{key}: write seconds from 0.001 to 3600, such as 30 or 1.5"));
+            assert!(mistake.starts_with("2:") && (is_named || odd == "1e400"), "{text}: {mistake}");
+        }
+    }
     named("[http]\ntoken_file = \"token\"", &["2: http.token_file:", "absolute"]);
     named("[p2p]\nlan = ", &["2:"]);
     named("[p2p]\nlan = true\nlan = true", &["3:", "duplicate"]);

@@ -1,0 +1,125 @@
+//! Every text of others, in every place that prints it.
+
+use std::collections::BTreeMap;
+
+use p2p_taskqueue::{
+    Json, PeerId, Task,
+    api::{
+        Attempt, DialOutcome, Discovered, Joined, Method, Peer, QueueError, Stats, Status, ToolOffer, TransportStatus,
+        TypeStats,
+    },
+};
+use serde_json::{Value, json};
+
+use super::{care, discover, mesh, tools};
+use crate::{
+    failure::Failure,
+    foreign::{self, tests::HOSTILE},
+    output::{task_text, tasks_table},
+};
+
+/// What looks like lines of the program's own, if it comes to stand at the margin.
+const FORGED: &str = "x\nstatus   completed\nforged\r\n\u{2028}forged";
+
+fn task(hostile: &str) -> Task {
+    let id = "00112233445566778899aabbccddeeff";
+    let task = json!({
+        "task_id": id, "task_type": hostile, "model_name": hostile, "payload": null, "status": "failed", "priority": 5,
+        "attempt": 1, "max_attempts": 3, "created_at": 1.0, "updated_at": 1.0, "not_before": null, "deadline": null,
+        "assigned_worker": hostile, "lease_until": null, "progress": 0.5, "status_message": hostile, "result": hostile,
+        "error": hostile, "labels": [hostile], "result_ttl_s": 1.0, "session": hostile, "dead": true,
+        "owner": PeerId::random().to_string(), "submitter": hostile, "input_requests": { hostile: hostile },
+    });
+    serde_json::from_value(task).unwrap()
+}
+
+fn peer(hostile: &str) -> Peer {
+    Peer {
+        peer_id: PeerId::random(),
+        connected: false,
+        addresses: Vec::new(),
+        last_seen: None,
+        version: Some(hostile.to_owned()),
+        last_dial: Some(DialOutcome { at: 1.0, error: hostile.to_owned() }),
+    }
+}
+
+fn status(hostile: &str) -> Status {
+    let status = json!({
+        "peer_id": PeerId::random().to_string(), "version": hostile, "mode": hostile, "p2p_runtime": hostile,
+        "uptime_s": 1.0, "addresses": [], "capabilities": { "operations": [], "task_types": [hostile] },
+        "queue": { "totals": { hostile: 1 }, "oldest_queued_s": null },
+    });
+    let refused = BTreeMap::from([(hostile.to_owned(), 1)]);
+    let transport = TransportStatus { refused, ..TransportStatus::default() };
+    Status {
+        transport: Some(transport),
+        peers: Some(vec![peer(hostile)]),
+        ..serde_json::from_value::<Status>(status).unwrap()
+    }
+}
+
+/// Everything that is printed for a person, as it is handed over to be printed.
+fn places(hostile: &str) -> Vec<(&'static str, String)> {
+    let attempt = Attempt {
+        method: Method::Explicit,
+        multiaddr: None,
+        peer_id: None,
+        ok: false,
+        code: None,
+        error: Some(hostile.to_owned()),
+        started_s: 0.0,
+        elapsed_s: 0.0,
+    };
+    let by_type = BTreeMap::from([(hostile.to_owned(), TypeStats { queued: 1, ..TypeStats::default() })]);
+    let (name, description) = (hostile.to_owned(), hostile.to_owned());
+    let offer = ToolOffer { name, description, input_schema: Json::default() };
+    let joined = Joined { peer_id: PeerId::random(), connected: false, error: Some(hostile.to_owned()) };
+    let failures = [
+        Failure::Answer(QueueError::invalid("payload", hostile)),
+        Failure::Configuration(anyhow::anyhow!("{hostile}")),
+    ];
+    let [answered, configured] = failures.map(|failure| foreign::indented(&failure.to_string(), 2));
+    vec![
+        ("a record", task_text(&task(hostile))),
+        ("a table of records", tasks_table(&[task(hostile)])),
+        ("stats", care::stats_text(&Stats { by_type, ..Stats::default() })),
+        ("status", mesh::status_text(&status(hostile))),
+        ("peers", mesh::peers_table(&[peer(hostile)])),
+        ("a join", mesh::joined_text(&joined)),
+        ("a search", discover::found_text(&Discovered { peers: vec![peer(hostile)], attempts: vec![attempt] })),
+        ("tools", tools::tools_table(&[offer])),
+        ("a call", tools::unfinished_text(&task(hostile))),
+        ("an error", answered),
+        ("a mistake", configured),
+    ]
+}
+
+#[test]
+fn nothing_that_a_terminal_obeys_is_printed() {
+    for (hostile, shown) in HOSTILE {
+        for (place, text) in places(hostile) {
+            let text = foreign::lines(&text);
+            assert!(
+                !text.contains(|char: char| char.is_control() && char != '\n' && char != '\t'),
+                "{place}: {text:?}"
+            );
+            assert!(!text.contains(['\u{202e}', '\u{2066}', '\u{200f}', '\u{61c}', '\u{202a}']), "{place}: {text:?}");
+            let first = shown.split("\\n").next().unwrap();
+            assert!(text.contains(first), "{place} shows {first}: {text}");
+        }
+    }
+}
+
+#[test]
+fn no_text_of_others_looks_like_a_line_of_the_programs_own() {
+    for (place, text) in places(FORGED) {
+        let forged: Vec<_> =
+            text.lines().filter(|line| line.starts_with("forged") || line.starts_with("status   completed")).collect();
+        assert!(forged.is_empty(), "{place}: {text}");
+    }
+    // A table has a line for each row.
+    assert_eq!(tasks_table(&[task(FORGED), task(FORGED)]).lines().count(), 3);
+    let value: Value = serde_json::from_str(&foreign::json(&json!({ "a": FORGED }).to_string())).unwrap();
+    assert_eq!(value["a"], FORGED);
+}

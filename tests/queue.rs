@@ -123,7 +123,8 @@ fn limits_and_deadlines_are_kept() -> Result<()> {
     node.ask(&["limit", "render", "--none"])?;
     assert_eq!(node.ask(&["limit", "--key", "gpu", "3"])?["running"], 0);
     let zero = node.run(&["limit", "render", "0", "--json"])?;
-    assert_eq!((zero.code, &zero.json()?["error"]["field"]), (Some(1), &json!("running_max")), "{zero:?}");
+    assert_eq!((zero.code, &zero.json()?["error"]["code"]), (Some(2), &json!("invalid_argument")), "{zero:?}");
+    assert!(zero.stderr.contains("COUNT") && zero.stderr.contains("from 1 to 1000000"), "{zero:?}");
     assert_eq!(node.run(&["limit", "render"])?.code, Some(2));
     Ok(())
 }

@@ -30,7 +30,8 @@ fn refused(error: &clap::Error) -> ExitCode {
     let asks_for_json = env::args_os().any(|argument| argument == "--json");
     let text = error.render().to_string();
     if error.use_stderr() && (asks_for_json || !foreign::is_plain(&text)) {
-        let problem = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let problem = text.strip_prefix("error: ").unwrap_or(&text);
+        let problem = problem.split("\n\nFor more information").next().unwrap_or(problem).trim_end();
         Output::new(asks_for_json).failure(&Failure::Configuration(anyhow::anyhow!("{problem}")));
     } else {
         // Nothing is left to be done about a stream that is gone.

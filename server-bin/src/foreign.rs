@@ -47,12 +47,14 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     }
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
-        // Outside of strings JSON has none of them but white space.
-        if is_obeyed(char) && !char.is_ascii_whitespace() {
+        match char {
+            // Between two parts a value may have white space; within its texts there is none of these.
+            '\n' | '\t' => shown.push(char),
+            // Else what follows could be written over what stands before.
+            '\r' => shown.push(' '),
             // All of them have four digits.
-            shown += &format!("\\u{:04x}", u32::from(char));
-        } else {
-            shown.push(char);
+            _ if is_obeyed(char) => shown += &format!("\\u{:04x}", u32::from(char)),
+            _ => shown.push(char),
         }
     }
     Cow::Owned(shown)

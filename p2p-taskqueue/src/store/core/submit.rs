@@ -56,7 +56,7 @@ pub(super) fn submitted_before(turn: &mut Turn<'_>, prepared: &[Prepared], field
     for (at, one) in prepared.iter().enumerate() {
         let first = first_submit(turn, one).and_then(|first| first.ok_or_else(|| not_with_the_first().into()));
         ids.push(first.map_err(|halt| match halt {
-            Halt::Refused(error) => Halt::Refused(error.within(field, at)),
+            Halt::Refused(error) => Halt::Refused(error.within(&format!("{field}[{at}]"))),
             failed @ Halt::Failed(_) => failed,
         })?);
     }

@@ -217,6 +217,37 @@ async fn what_several_agents_share_is_there_for_each() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_with_its_record_and_what_does_not() -> Result<()> {
+    let node = Node::start(&["--worker", "echo=cat", "--worker", "broken=false"])?;
+    let client = McpClient::connect(node.http()?).await?;
+    for number in 0..8 {
+        let run = json!({ "task_type": "echo", "payload": number, "result_ttl_s": 0 });
+        let ran = client.ask("run_task", run).await?;
+        assert_eq!((&ran["done"], &ran["task"]["result"]), (&json!(true), &json!(number)), "{ran}");
+    }
+    // A key leads to a record or to nothing.
+    let keyed = json!({ "task_type": "none", "idempotency_key": "k" });
+    let first = client.ask("p2p_taskqueue_submit", keyed.clone()).await?;
+    client.ask("p2p_taskqueue_cancel_task", json!({ "task_id": first["task_id"] })).await?;
+    assert_eq!(client.ask("p2p_taskqueue_submit", keyed.clone()).await?["task_id"], first["task_id"]);
+    client.ask("p2p_taskqueue_purge", json!({ "task_ids": [first["task_id"]] })).await?;
+    let second = client.ask("p2p_taskqueue_submit", keyed).await?;
+    assert!(second["duplicate"] == false && second["task_id"] != first["task_id"], "{second}");
+    // What comes after a task that failed does not run because that one is forgotten.
+    let parent = submit(&node, &["broken", "--max-attempts", "1"])?;
+    let child = submit(&node, &["echo", "--after", &parent])?;
+    assert_eq!(ended(&node, &child)?["status"], "failed");
+    node.ask(&["purge", &parent])?;
+    let retried = node.ask(&["retry", "--failed"])?;
+    assert_eq!((&retried["retried"], &retried["skipped"]), (&json!(0), &json!(1)), "{retried}");
+    // Two ways to ask for the same page.
+    let (by_tool, by_command) =
+        (client.ask("p2p_taskqueue_list_tasks", json!({ "limit": 2 })).await?, node.ask(&["list", "--limit", "2"])?);
+    assert_eq!((&by_tool["tasks"], &by_tool["tasks"][0]["task_id"]), (&by_command["tasks"], &json!(child)));
+    Ok(())
+}
+
 #[test]
 fn a_store_is_repaired_while_no_node_runs() -> Result<()> {
     let mut node = Node::start(&[])?;

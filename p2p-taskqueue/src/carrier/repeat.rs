@@ -218,7 +218,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const SESSIONS_MAX: usize = 2;
 
 // A request and its repetition together take no longer than an owner keeps a record.
-const _: () = assert!(2 * REQUEST_TIMEOUT.as_secs() <= limits::RESULT_KEPT_S_MIN as u64);
+const _: () = assert!(2.0 * REQUEST_TIMEOUT.as_secs_f64() <= limits::RESULT_KEPT_S_MIN);
 
 #[cfg(test)]
 #[path = "repeat_tests.rs"]

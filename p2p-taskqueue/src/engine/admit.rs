@@ -1,7 +1,7 @@
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
 
-use super::{Elapsed, Live, Now, Phase, Spec, Terms, Wall};
+use super::{Elapsed, Live, Now, Phase, Spec, Terms, Wall, time::unsigned_zero};
 use crate::{
     api::{OnParentFailure, Submit},
     task::{Fence, Json, TaskId},
@@ -48,6 +48,7 @@ pub(crate) fn child_id(parent: TaskId, fence: Fence, place: usize) -> TaskId {
 
 /// Makes the task of a submit, whose arguments have been checked.
 pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admission {
+    let submit = with_unsigned_zeros(submit);
     let idempotency = submit.idempotency_key.as_ref().map(|key| Idempotency {
         scope: scope_of(scope, submit.submitter.as_deref()),
         key: key.clone(),
@@ -89,6 +90,18 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         terms,
     };
     Admission { spec, live, payload: submit.payload, idempotency }
+}
+
+/// Whatever way a submit came, minus zero ends here: it is the same number, and so the same content.
+fn with_unsigned_zeros(submit: Submit) -> Submit {
+    Submit {
+        delay_s: submit.delay_s.map(unsigned_zero),
+        not_before: submit.not_before.map(unsigned_zero),
+        deadline_s: submit.deadline_s.map(unsigned_zero),
+        backoff_s: unsigned_zero(submit.backoff_s),
+        result_ttl_s: unsigned_zero(submit.result_ttl_s),
+        ..submit
+    }
 }
 
 /// Keys of two submitters do not meet. No caller's scope has a space in it, so that none is taken for another with a

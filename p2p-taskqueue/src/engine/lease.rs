@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Live, Now, Phase, Standing, Step, finish::cancelled, inputs};
+use super::{Live, Now, Phase, Standing, Step, finish::cancelled, inputs, time::unsigned_zero};
 use crate::{
     api::{ErrorCode, QueueError, Release, Renew, Renewed},
     task::{Fence, TaskId, TaskStatus},
@@ -63,7 +63,7 @@ pub(crate) fn renew(
         lease_s: request.lease_s,
         lease_until: Some(lease_until),
         kept_until: None,
-        progress: request.progress.or(live.progress),
+        progress: request.progress.map(unsigned_zero).or(live.progress),
         status_message: request.status_message.clone().or(live.status_message),
         inputs,
         updated_at: now.wall,

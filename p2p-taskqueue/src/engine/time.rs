@@ -99,6 +99,11 @@ impl Now {
     }
 }
 
+/// A number as records keep and show it: no zero has a sign, which not every store keeps.
+pub(super) fn unsigned_zero(value: f64) -> f64 {
+    if value == 0.0 { 0.0 } else { value }
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates, and NaN becomes zero")]
 fn micros(seconds: f64) -> i64 {
     (seconds * MICROS_PER_SECOND).round() as i64

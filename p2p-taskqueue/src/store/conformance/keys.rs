@@ -112,3 +112,39 @@ pub(in crate::store) async fn t7_a_key_goes_with_its_record(rig: Rig) -> TestRes
     assert!(!rig.submit_as(keyed("a")).await?.duplicate);
     Ok(())
 }
+
+pub(in crate::store) async fn a_zero_has_no_sign(rig: Rig) -> TestResult {
+    let zeros = |zero: f64| Submit {
+        idempotency_key: Some("zero".to_owned()),
+        delay_s: Some(zero),
+        backoff_s: zero,
+        result_ttl_s: zero,
+        ..Submit::new("echo", Json::null())
+    };
+    let first = rig.submit_as(zeros(-0.0)).await?;
+    let again = rig.submit_as(zeros(0.0)).await?;
+    assert_eq!((again.task_id, again.duplicate), (first.task_id, true), "it is the same number");
+    let dated = rig.submit_as(Submit { not_before: Some(-0.0), ..Submit::new("echo", Json::null()) }).await?.task_id;
+    let leased = rig.claim_now().await?;
+    assert_eq!(leased.task_id, first.task_id);
+    soon(rig.store.renew(&ME, Renew { progress: Some(-0.0), ..renew(&leased, 300.0) })).await?;
+    let kid = Submit { idempotency_key: None, task_type: "kid".to_owned(), ..zeros(-0.0) };
+    // The result of this one is to be looked at.
+    let other = rig.claim_now().await?;
+    soon(rig.store.renew(&ME, Renew { progress: Some(-0.0), ..renew(&other, 300.0) })).await?;
+    let done = soon(rig.store.complete(&ME, Complete { submit: vec![kid], ..complete(&other, "r") })).await?;
+    let rig = rig.reopened();
+    let all = soon(rig.store.list(&ME, List::default())).await?.tasks;
+    let mut found: Vec<_> = all.iter().map(id).collect();
+    let mut wanted = vec![first.task_id, dated, done.submitted[0]];
+    found.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
+    let records = serde_json::to_string(&all)?;
+    assert!(!records.contains("-0.0"), "{records}");
+    let again = rig.claim_now().await?;
+    assert_eq!(again.task_type, "kid");
+    let shown = serde_json::to_string(&again)?;
+    assert!(!shown.contains("-0.0"), "{shown}");
+    Ok(())
+}

@@ -152,7 +152,7 @@ macro_rules! conformance {
             bystanders: t10_a_crowd_that_is_retried_again_and_again_holds_up_no_other_dependant
                 idle_workers_hold_none_of_the_room_that_their_results_took;
             order: a_repeated_entry_counts_once t6_order_is_priority_then_time_then_acceptance t6_what_a_worker_may_not_take_hides_nothing scheduled_tasks_come_when_the_wall_clock_says;
-            keys: t7_a_key_answers_the_first_task_or_a_conflict t7_repeats_in_one_batch_make_one_task
+            keys: a_zero_has_no_sign t7_a_key_answers_the_first_task_or_a_conflict t7_repeats_in_one_batch_make_one_task
                 t7_an_id_answers_the_first_task_or_a_conflict t7_keys_and_ids_of_two_submitters_do_not_meet t7_a_key_goes_with_its_record;
             inputs: a_question_is_answered_and_its_worker_is_told an_answer_outlives_the_attempt_and_a_question_does_not
                 what_a_task_asks_in_all_is_bounded;

@@ -26,7 +26,7 @@ pub(super) fn read(connection: &Connection) -> Result<(StoreName, Meta), RowErro
     let mut columns = Columns::new(row);
     let _only: i64 = columns.take()?;
     let name = columns.take()?;
-    let (epoch, batch, next_seq) = (columns.unsigned()?, columns.unsigned()?, columns.take()?);
+    let (epoch, batch, next_seq) = (columns.bits()?, columns.bits()?, columns.take()?);
     let stored = columns.sum()?;
     let clocks = match (columns.elapsed_if_any()?, columns.wall_if_any()?, columns.take()?, columns.take()?) {
         (Some(elapsed), Some(wall), Some(uptime), boot) => Some(Clocks { elapsed, wall, uptime, boot }),
@@ -43,8 +43,8 @@ pub(super) fn write(connection: &Connection, name: StoreName, meta: &Meta) -> ru
             "UPDATE meta SET epoch=?,batch=?,next_seq=?,crc=?,elapsed=?,wall=?,uptime=?,boot=? WHERE only=0",
         )?
         .execute((
-            number(meta.epoch),
-            number(meta.batch),
+            meta.epoch.cast_signed(),
+            meta.batch.cast_signed(),
             meta.next_seq,
             sum(name, meta),
             clocks.map(|clocks| clocks.elapsed.as_micros()),
@@ -63,11 +63,6 @@ fn sum(name: StoreName, meta: &Meta) -> u32 {
         sum.elapsed(elapsed).wall(wall).int(uptime).bytes(boot.as_ref().map(<[u8; 16]>::as_slice));
     }
     sum.finish()
-}
-
-/// They do not pass `i64::MAX` in the life of a store: batches grow by one, and epochs count in their upper half.
-fn number(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Sequence numbers start at one, so that none is zero or negative, which is where `live` keeps other rows.

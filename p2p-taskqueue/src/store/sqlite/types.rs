@@ -38,7 +38,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<(String, TypeRow), RowError> {
     let name: String = columns.take()?;
     let mut counts = [0; _];
     for count in &mut counts {
-        *count = columns.unsigned()?;
+        *count = columns.bits()?;
     }
     let row = TypeRow { counts, paused: columns.take()?, draining: columns.take()?, running_max: columns.take()? };
     columns.checked(type_sum(&name, &row))?;
@@ -50,8 +50,7 @@ pub(super) fn put(connection: &Connection, name: &str, row: &TypeRow) -> rusqlit
         connection.prepare_cached("DELETE FROM type WHERE name=?")?.execute([name])?;
         return Ok(());
     }
-    let [queued, running, completed, failed, cancelled] =
-        row.counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    let [queued, running, completed, failed, cancelled] = row.counts.map(u64::cast_signed);
     connection.prepare_cached("REPLACE INTO type VALUES(?,?,?,?,?,?,?,?,?,?)")?.execute((
         name,
         queued,

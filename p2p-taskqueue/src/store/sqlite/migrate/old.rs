@@ -42,7 +42,7 @@ pub(super) fn read_task(row: &Row<'_>) -> Result<(Spec, String), RowError> {
     };
     let stored: i64 = columns.take()?;
     let payload: String = columns.take()?;
-    if stored == i64::from(task_sum(seq, &spec, &payload)) { Ok((spec, payload)) } else { Err(RowError::Damaged) }
+    if task_sum(seq, &spec, &payload).is(stored) { Ok((spec, payload)) } else { Err(RowError::Damaged) }
 }
 
 /// Reads a row of `old_live`.
@@ -81,8 +81,8 @@ pub(super) fn read_live(row: &Row<'_>) -> Result<(TaskId, Live), RowError> {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).text(&lane).int(priority).int(number);
     feed_live(&mut sum, &live);
-    columns.checked(sum.finish())?;
-    Ok((id, live))
+    let stored = columns.sum()?;
+    if sum.is(stored) { Ok((id, live)) } else { Err(RowError::Damaged) }
 }
 
 /// Reads a row of `old_finished`: whose it is, how the task ended, and its result's text.
@@ -119,7 +119,7 @@ pub(super) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<String>
     feed_fence(&mut sum, ended.fence);
     sum.text_if_any(ended.worker.as_ref()).real_if_any(ended.progress).text_if_any(ended.status_message.as_ref());
     sum.text_if_any(ended.error.as_ref()).int(ended.dead).text_if_any(result.as_ref());
-    if stored == i64::from(sum.finish()) { Ok((id, ended, result)) } else { Err(RowError::Damaged) }
+    if sum.is(stored) { Ok((id, ended, result)) } else { Err(RowError::Damaged) }
 }
 
 /// Elapsed time began as wall time: see [`Elapsed`].
@@ -127,7 +127,7 @@ pub(super) const fn elapsed(wall: Wall) -> Elapsed {
     Elapsed::from_micros(wall.as_micros())
 }
 
-fn task_sum(seq: Seq, spec: &Spec, payload: &str) -> u32 {
+fn task_sum(seq: Seq, spec: &Spec, payload: &str) -> Checksum {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(spec.id.as_bytes())).text(&spec.task_type).text(&spec.model_name);
     sum.int(spec.priority).wall_if_any(Some(spec.created_at)).wall_if_any(None);
@@ -135,7 +135,8 @@ fn task_sum(seq: Seq, spec: &Spec, payload: &str) -> u32 {
     spec.requires.iter().for_each(|label| _ = sum.text(label));
     sum.text_if_any(spec.session.as_ref()).bytes(spec.pin_to.map(PeerId::to_bytes).as_deref());
     feed_terms(&mut sum, spec.terms);
-    sum.text(payload).finish()
+    sum.text(payload);
+    sum
 }
 
 fn feed_live(sum: &mut Checksum, live: &Live) {

@@ -109,6 +109,11 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
         self.take::<Option<String>>()?.map(Json::parse).transpose().map_err(|_| RowError::Damaged)
     }
 
+    /// A number without a sign, whose column has the same bits.
+    pub(crate) fn bits(&mut self) -> Result<u64, RowError> {
+        Ok(self.take::<i64>()?.cast_unsigned())
+    }
+
     /// Compares the stored checksum with that of what was read.
     pub(crate) fn checked(&mut self, sum: u32) -> Result<(), RowError> {
         if self.take::<i64>()? == i64::from(sum) { Ok(()) } else { Err(RowError::Damaged) }

@@ -1,6 +1,6 @@
 use rusqlite::{Connection, Row};
 
-use super::{Checksum, Columns, RowError, columns::fence_columns};
+use super::{Checksum, Columns, RowError, checksum::real_if_any, columns::fence_columns};
 use crate::{
     engine::{Elapsed, Ended, Wall},
     store::Seq,
@@ -40,8 +40,11 @@ pub(crate) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<Json>),
     };
     let sum = columns.sum()?;
     let result = columns.json_if_any()?;
-    let sound = sum == i64::from(ended_sum(seq, id, &ended, result.as_ref()));
-    if sound { Ok((id, ended, result)) } else { Err(RowError::Damaged) }
+    if ended_sum(seq, id, &ended).is_with(result.as_ref().map(Json::get), sum) {
+        Ok((id, ended, result))
+    } else {
+        Err(RowError::Damaged)
+    }
 }
 
 /// Writes a row of `finished`.
@@ -65,23 +68,25 @@ pub(crate) fn insert_ended(
     statement.raw_bind_parameter(9, fence_epoch)?;
     statement.raw_bind_parameter(10, fence_counter)?;
     statement.raw_bind_parameter(11, &ended.worker)?;
-    statement.raw_bind_parameter(12, ended.progress)?;
+    statement.raw_bind_parameter(12, real_if_any(ended.progress))?;
     statement.raw_bind_parameter(13, &ended.status_message)?;
     statement.raw_bind_parameter(14, &ended.error)?;
     statement.raw_bind_parameter(15, death_number(ended))?;
-    statement.raw_bind_parameter(16, ended_sum(seq, id, ended, result))?;
-    statement.raw_bind_parameter(17, result.map(Json::get))?;
+    let result = result.map(Json::get);
+    statement.raw_bind_parameter(16, ended_sum(seq, id, ended).finish_with(result))?;
+    statement.raw_bind_parameter(17, result)?;
     statement.raw_execute()?;
     Ok(())
 }
 
-fn ended_sum(seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> u32 {
+/// All but the result, which comes last.
+fn ended_sum(seq: Seq, id: TaskId, ended: &Ended) -> Checksum {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).int(status_number(ended.status).unwrap_or(-1));
     sum.wall(ended.at).elapsed(ended.expires_at).wall_if_any(ended.not_before).elapsed_if_any(ended.deadline);
     sum.int(ended.attempt).fence(ended.fence).text_if_any(ended.worker.as_ref()).real_if_any(ended.progress);
     sum.text_if_any(ended.status_message.as_ref()).text_if_any(ended.error.as_ref()).int(death_number(ended));
-    sum.finish_with(result.map(Json::get))
+    sum
 }
 
 /// The number of a status in `finished`; a task that has not ended has none.

@@ -4,6 +4,7 @@ use rusqlite::{Connection, Row};
 
 use super::{
     Checksum, Columns, RowError,
+    checksum::{real, real_if_any},
     columns::{feed_terms, fence_columns},
 };
 use crate::{
@@ -66,7 +67,7 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
     let sum = columns.sum()?;
     let inputs: Option<String> = columns.take()?;
     live.kept_until = columns.elapsed_if_any()?;
-    let is_sound = sum == i64::from(live_sum(seq, id, &live, inputs.as_deref()))
+    let is_sound = live_sum(seq, id, &live, inputs.as_deref()).is(sum)
         && key == live_key(seq, phase)
         && (phase != Phase::Scheduled || live.not_before.is_some());
     if let Some(text) = inputs.filter(|_| is_sound) {
@@ -93,24 +94,24 @@ pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Liv
     statement.raw_bind_parameter(9, fence_epoch)?;
     statement.raw_bind_parameter(10, fence_counter)?;
     statement.raw_bind_parameter(11, &live.worker)?;
-    statement.raw_bind_parameter(12, live.lease_s)?;
+    statement.raw_bind_parameter(12, real(live.lease_s))?;
     statement.raw_bind_parameter(13, live.lease_until.map(Wall::as_micros))?;
     statement.raw_bind_parameter(14, &live.cancel)?;
-    statement.raw_bind_parameter(15, live.progress)?;
+    statement.raw_bind_parameter(15, real_if_any(live.progress))?;
     statement.raw_bind_parameter(16, &live.status_message)?;
     statement.raw_bind_parameter(17, &live.error)?;
     statement.raw_bind_parameter(18, live.updated_at.as_micros())?;
     statement.raw_bind_parameter(19, live.terms.max_attempts)?;
-    statement.raw_bind_parameter(20, live.terms.backoff_s)?;
-    statement.raw_bind_parameter(21, live.terms.result_ttl_s)?;
-    statement.raw_bind_parameter(22, live_sum(seq, id, live, inputs.as_deref()))?;
+    statement.raw_bind_parameter(20, real(live.terms.backoff_s))?;
+    statement.raw_bind_parameter(21, real(live.terms.result_ttl_s))?;
+    statement.raw_bind_parameter(22, live_sum(seq, id, live, inputs.as_deref()).finish())?;
     statement.raw_bind_parameter(23, inputs)?;
     statement.raw_bind_parameter(24, live.kept_until.map(Elapsed::as_micros))?;
     statement.raw_execute()?;
     Ok(())
 }
 
-fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> u32 {
+fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> Checksum {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).int(phase_number(live.phase)).elapsed(live.ready_at);
     sum.wall_if_any(live.not_before).elapsed_if_any(live.deadline).int(live.waiting).int(live.attempt);
@@ -122,7 +123,7 @@ fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> u32 {
     inputs.into_iter().for_each(|inputs| _ = sum.text(inputs));
     // Nor have rows of version 3 this.
     live.kept_until.into_iter().for_each(|until| _ = sum.elapsed(until));
-    sum.finish()
+    sum
 }
 
 const fn phase_number(phase: Phase) -> i64 {

@@ -1,6 +1,10 @@
 use rusqlite::{Connection, Row};
 
-use super::{Checksum, Columns, RowError, columns::feed_terms};
+use super::{
+    Checksum, Columns, RowError,
+    checksum::{real, real_if_any},
+    columns::feed_terms,
+};
 use crate::{
     PeerId,
     api::OnParentFailure,
@@ -37,7 +41,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
     let payload = columns.take()?;
     spec.submitter = columns.take()?;
     let row = TaskRow { seq, spec, ready_at, not_before, payload };
-    if sum == i64::from(task_sum(&row)) { Ok(row) } else { Err(RowError::Damaged) }
+    if task_sum(&row).is_with(Some(&row.payload), sum) { Ok(row) } else { Err(RowError::Damaged) }
 }
 
 /// Writes the row that stays as long as the task does.
@@ -53,7 +57,7 @@ pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::R
     statement.raw_bind_parameter(6, spec.created_at.as_micros())?;
     statement.raw_bind_parameter(7, row.ready_at.as_micros())?;
     statement.raw_bind_parameter(8, row.not_before.map(Wall::as_micros))?;
-    statement.raw_bind_parameter(9, spec.deadline_s)?;
+    statement.raw_bind_parameter(9, real_if_any(spec.deadline_s))?;
     statement.raw_bind_parameter(10, words(&spec.labels))?;
     statement.raw_bind_parameter(11, words(&spec.requires))?;
     statement.raw_bind_parameter(12, &spec.session)?;
@@ -62,16 +66,17 @@ pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::R
     statement.raw_bind_parameter(15, spec.on_parent_failure == OnParentFailure::Run)?;
     statement.raw_bind_parameter(16, &spec.concurrency_key)?;
     statement.raw_bind_parameter(17, spec.terms.max_attempts)?;
-    statement.raw_bind_parameter(18, spec.terms.backoff_s)?;
-    statement.raw_bind_parameter(19, spec.terms.result_ttl_s)?;
-    statement.raw_bind_parameter(20, task_sum(row))?;
+    statement.raw_bind_parameter(18, real(spec.terms.backoff_s))?;
+    statement.raw_bind_parameter(19, real(spec.terms.result_ttl_s))?;
+    statement.raw_bind_parameter(20, task_sum(row).finish_with(Some(&row.payload)))?;
     statement.raw_bind_parameter(21, &row.payload)?;
     statement.raw_bind_parameter(22, &spec.submitter)?;
     statement.raw_execute()?;
     Ok(())
 }
 
-fn task_sum(row: &TaskRow) -> u32 {
+/// All but the payload, which comes last.
+fn task_sum(row: &TaskRow) -> Checksum {
     let spec = &row.spec;
     let mut sum = Checksum::new();
     sum.int(row.seq).bytes(Some(spec.id.as_bytes())).text(&spec.task_type).text(&spec.model_name);
@@ -82,7 +87,7 @@ fn task_sum(row: &TaskRow) -> u32 {
     feed_terms(&mut sum, spec.terms);
     // Rows of version 2 have none, and their checksums stay good.
     spec.submitter.iter().for_each(|submitter| _ = sum.text(submitter));
-    sum.finish_with(Some(&row.payload))
+    sum
 }
 
 fn peer(bytes: Option<Vec<u8>>) -> Result<Option<PeerId>, RowError> {

@@ -3,8 +3,10 @@
 mod alike;
 mod damage;
 mod files;
+mod minus_zero;
 mod pieces;
 mod power;
 mod sample;
+mod values;
 mod versions;
 mod whole;

@@ -1,14 +1,15 @@
 //! A store on a disk that fills up.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use p2p_taskqueue::{
     ErrorCode, Json, QueueError, TaskId, TaskStatus,
-    api::{Claim, Complete, Get, Outcome, Submit},
+    api::{Claim, Complete, Get, Outcome, Purge, Selection, Submit},
 };
+use serde_json::Value;
 
-use crate::harness::{DEADLINE, QueueProcess, SmallDisk, skipped};
+use crate::harness::{DEADLINE, PROGRAM, QueueProcess, SmallDisk, at, skipped};
 
 #[test]
 fn on_a_full_disk_submits_are_refused_and_all_else_goes_on() -> Result<()> {
@@ -64,6 +65,92 @@ fn on_a_full_disk_submits_are_refused_and_all_else_goes_on() -> Result<()> {
     Ok(())
 }
 
+/// Room that comes from rows that were removed is room as well: nothing of it goes back to the disk.
+#[test]
+fn submits_are_taken_again_when_ended_tasks_were_purged() -> Result<()> {
+    let disk = match SmallDisk::new(DISK_MIB)? {
+        Ok(disk) => disk,
+        Err(why) => {
+            skipped(&why);
+            return Ok(());
+        }
+    };
+    let mut store = start(&disk)?;
+    let plain = |store: &mut QueueProcess| store.get(Submit::new("job", Json::null())).map(drop);
+    (0..4 * WORK).try_for_each(|_| plain(&mut store))?;
+    disk.fill()?;
+    for round in 0..4 {
+        let mut filled = 0;
+        loop {
+            match store.ask(submit())? {
+                Ok(_) => filled += 1,
+                Err(error) if is_full(&error) => break,
+                // The one at which it is noticed may have been written whole, and says so.
+                Err(error) => ensure!(error.outcome == Outcome::Unknown, "round {round}: {error:?}"),
+            }
+        }
+        ensure!(round == 0 || filled >= WORK, "round {round}: only {filled} submits were taken");
+        // Whoever works is not refused for the sake of the reserve.
+        for _ in 0..WORK {
+            work_on(&mut store, "job")?;
+        }
+        while let Some(task) = store.get(claim("fill"))?.task {
+            store.get(Complete::new(task.task_id, task.fence.context("no fence")?, None))?;
+        }
+        while store.get(Purge { selection: Selection::ended(TaskStatus::Completed) })?.more {}
+        let since = Instant::now();
+        while let Err(error) = store.ask(submit())? {
+            ensure!(is_full(&error) && since.elapsed() < SOON, "round {round}: not taken again: {error:?}");
+        }
+    }
+    store.kill()?;
+    let mut store = start(&disk)?;
+    store.get(submit())?;
+    Ok(())
+}
+
+/// On a full disk a repair says how much room it needs and leaves nothing behind; with that much it is done.
+#[test]
+fn a_repair_for_which_there_is_no_room_says_so_and_leaves_nothing() -> Result<()> {
+    let disk = match SmallDisk::new(2 * DISK_MIB)? {
+        Ok(disk) => disk,
+        Err(why) => {
+            skipped(&why);
+            return Ok(());
+        }
+    };
+    let repair = || -> Result<(bool, Value)> {
+        let output = disk.command(PROGRAM).args(["--json", "repair", "--data-dir"]).arg(disk.folder()).output()?;
+        Ok((output.status.success(), serde_json::from_slice(&output.stdout)?))
+    };
+    let mut store = start(&disk)?;
+    (0..WORK).try_for_each(|_| store.get(submit()).map(drop))?;
+    store.kill()?;
+    // Whatever a first run leaves is there.
+    let (done, answer) = repair()?;
+    ensure!(done, "{answer}");
+    start(&disk)?.kill()?;
+    let before = disk.listing()?;
+    let bytes: u64 = ["queue.sqlite3", "queue.sqlite3-wal"].iter().filter_map(|name| before.get(*name)).sum();
+    // Nothing, too little for the old file's copy, and for that but not for the new file beside it.
+    for free in [0, bytes / 2, bytes + 1024 * 1024] {
+        disk.fill_but(free)?;
+        let before = disk.listing()?;
+        let (done, answer) = repair()?;
+        ensure!(!done && at(&answer, "/error/code") == "storage_full", "with {free} bytes: {answer}");
+        let message = at(&answer, "/error/message").as_str().context("no message")?;
+        ensure!(message.contains(&format!("{} bytes are needed", 2 * bytes)), "{message}");
+        ensure!(disk.listing()? == before, "with {free} bytes: {before:?} became {:?}", disk.listing()?);
+    }
+    disk.fill_but(2 * bytes)?;
+    let (done, answer) = repair()?;
+    ensure!(done && at(&answer, "/tasks") == WORK && at(&answer, "/lost_count") == 0, "{answer}");
+    disk.clear()?;
+    let mut store = start(&disk)?;
+    ensure!(store.records()?.len() == WORK, "a repair lost tasks");
+    Ok(())
+}
+
 fn start(disk: &SmallDisk) -> Result<QueueProcess> {
     let mut command = disk.command(QueueProcess::PROGRAM);
     let mut process = QueueProcess::spawn(command.arg("store").arg(disk.folder().join("queue.sqlite3")))?;
@@ -83,9 +170,17 @@ fn is_full(error: &QueueError) -> bool {
     error.code == ErrorCode::StorageFull && error.outcome == Outcome::NotApplied
 }
 
+fn claim(task_type: &str) -> Claim {
+    Claim { supported_task_types: vec![task_type.to_owned()], ..Claim::new("worker") }
+}
+
 /// Claims a task and completes it.
 fn work(store: &mut QueueProcess) -> Result<(TaskId, Json)> {
-    let Some(task) = store.get(Claim::new("worker"))?.task else { bail!("no task") };
+    work_on(store, "fill")
+}
+
+fn work_on(store: &mut QueueProcess, task_type: &str) -> Result<(TaskId, Json)> {
+    let Some(task) = store.get(claim(task_type))?.task else { bail!("no task") };
     let result = Json::from_value(&task.task_id)?;
     let complete = Complete::new(task.task_id, task.fence.context("no fence")?, Some(result.clone()));
     store.get(complete)?;
@@ -94,6 +189,9 @@ fn work(store: &mut QueueProcess) -> Result<(TaskId, Json)> {
 
 /// Room for what a store sets aside at its start, and some more.
 const DISK_MIB: u32 = 64;
+
+/// In which submits are taken again, once there is room: a second, and some for a busy machine.
+const SOON: Duration = Duration::from_secs(3);
 
 /// Tasks that are done while the disk is full.
 const WORK: usize = 50;

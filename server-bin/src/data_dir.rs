@@ -92,7 +92,11 @@ impl DataDir {
             }
         }
         let noted = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-        noted.with_context(|| format!("cannot write {}", path.display()))?;
+        match noted {
+            // The lock holds without the number, and a full disk is what `repair` or a purge may be for.
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {}
+            noted => noted.with_context(|| format!("cannot write {}", path.display()))?,
+        }
         Ok(LockedDir { dir: self.clone(), _lock: file })
     }
 

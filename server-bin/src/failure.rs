@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use p2p_taskqueue::{ErrorCode, QueueError};
+use p2p_taskqueue::{ErrorCode, QueueError, store::StoreError};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,12 @@ impl Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
+        let is_full = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_full)
+        };
+        if error.chain().any(is_full) {
+            return Self::Answer(QueueError::new(ErrorCode::StorageFull, format!("{error:#}")));
+        }
         Self::Configuration(error)
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -65,6 +66,24 @@ impl SmallDisk {
             }
         }
         Ok(())
+    }
+
+    /// Leaves so many bytes of the room that is left, about.
+    pub(crate) fn fill_but(&self, bytes: u64) -> Result<()> {
+        self.fill()?;
+        let ballast = File::options().write(true).open(self.ballast())?;
+        Ok(ballast.set_len(ballast.metadata()?.len().saturating_sub(bytes))?)
+    }
+
+    /// The files on the volume and how long they are.
+    pub(crate) fn listing(&self) -> Result<BTreeMap<String, u64>> {
+        let files = fs::read_dir(self.ballast().parent().context("no folder")?)?;
+        files
+            .map(|file| {
+                let file = file?;
+                Ok((file.file_name().to_string_lossy().into_owned(), file.metadata()?.len()))
+            })
+            .collect()
     }
 
     /// Gives that room back.

@@ -46,14 +46,40 @@ pub(crate) trait Backend: Send + fmt::Debug {
     /// Gives up room that was set aside, so that completions go on while the disk is full.
     fn spend_reserve(&self) {}
 
-    /// Sets that room aside, if it is not.
-    ///
-    /// # Errors
-    ///
-    /// The system's, when there is no room.
-    fn fill_reserve(&self) -> io::Result<()> {
-        Ok(())
+    /// Sets that room aside as far as it is there, for a file that has this room, and answers what else there is.
+    fn set_aside(&self, _file: FileRoom) -> Room {
+        Room::Ample
     }
+
+    /// The same, and leaves what is set aside as it is.
+    fn room(&self, _file: FileRoom) -> Room {
+        Room::Ample
+    }
+}
+
+/// Room in a store's file, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FileRoom {
+    /// How long the file is once all that was committed is in it.
+    pub(crate) bytes: u64,
+    /// What of that no row needs.
+    pub(crate) free: u64,
+    /// What the file has yet to grow by until then.
+    pub(crate) to_grow: u64,
+}
+
+/// What room there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// All that is to be set aside is, and there is more: the disk itself shows when it is full.
+    Ample,
+    /// There is less.
+    Scarce {
+        /// So many bytes may be added before only what is for completions is left.
+        adding: u64,
+        /// So many bytes may be written before only what frees room, such as a purge, has some left.
+        in_all: u64,
+    },
 }
 
 /// Makes what was committed durable.
@@ -277,6 +303,10 @@ pub(crate) trait Rows: Send + fmt::Debug {
     fn rollback(&mut self) -> Result<(), Fault>;
     /// Has nothing else to do: tidies up. `closing`: it is for the last time. Outside transactions.
     fn tidy(&mut self, closing: bool) -> Result<(), Fault>;
+    /// What room the rows have. Outside transactions.
+    fn file_room(&mut self) -> Result<FileRoom, Fault> {
+        Ok(FileRoom::default())
+    }
 
     fn meta(&mut self) -> Result<Meta, Fault>;
     fn save_meta(&mut self, meta: &Meta) -> Result<(), Fault>;

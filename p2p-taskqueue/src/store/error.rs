@@ -83,12 +83,48 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The disk is too full to repair the store on it.
+    #[error(
+        "{} cannot be repaired for want of room: up to {needed} bytes are needed on its disk, for the new store and a copy of \
+         the old one, and {free} are free: free some there, or copy the data folder to another disk and repair it there \
+         (`--data-dir`)",
+        path.display()
+    )]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that are enough.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The rows could not be read at the start.
     #[error("failed to read the store: {0}")]
     Rows(String),
     /// The system gave no thread or no handle.
     #[error("failed to start the store's threads")]
     Threads(#[source] io::Error),
+}
+
+impl StoreError {
+    /// Whether the disk is full: it is to be done again when there is room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Sqlite { source, .. } => is_full(source),
+            _ => false,
+        }
+    }
+}
+
+/// Whether SQLite found no room. It says of the index of its log only that a write failed.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    let is_index = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) || error.sqlite_error().is_some_and(is_index)
 }
 
 impl From<super::Fault> for StoreError {

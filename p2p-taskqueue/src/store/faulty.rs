@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::backend::{
-    Backend, CacheRow, Due, Fault, KeyRow, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer, TypeRow,
+    Backend, CacheRow, Due, Fault, FileRoom, KeyRow, Log, Meta, Place, Reads, Room, Rows, Seq, TaskRow, Timer, TypeRow,
 };
 use crate::{
     PeerId,
@@ -133,8 +133,12 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.inner.spend_reserve();
     }
 
-    fn fill_reserve(&self) -> io::Result<()> {
-        self.inner.fill_reserve()
+    fn set_aside(&self, file: FileRoom) -> Room {
+        self.inner.set_aside(file)
+    }
+
+    fn room(&self, file: FileRoom) -> Room {
+        self.inner.room(file)
     }
 }
 
@@ -185,6 +189,7 @@ macro_rules! rows {
 
 rows! {
     reads {
+        fn file_room() -> FileRoom;
         fn meta() -> Meta;
         fn seq_of(id: TaskId) -> Option<Seq>;
         fn task(seq: Seq) -> Option<TaskRow>;

@@ -24,11 +24,12 @@ mod faulty;
 mod model;
 
 pub(crate) use backend::{
-    Backend, CacheRow, Clocks, Due, Fault, KeyRow, LOST_PARENT, Log, Meta, Place, Reads, Rows, Seq, TaskRow, Timer,
-    TypeRow, failed_parent,
+    Backend, CacheRow, Clocks, Due, Fault, FileRoom, KeyRow, LOST_PARENT, Log, Meta, Place, Reads, Room, Rows, Seq,
+    TaskRow, Timer, TypeRow, failed_parent,
 };
 pub use clock::{BootId, Clock, ManualClock, Reading, SystemClock};
 pub use error::StoreError;
+use error::is_full;
 pub use memory::MemoryStore;
 pub use options::StoreOptions;
 pub use sqlite::{RepairReport, ScrubReport, SqliteStore};

@@ -227,6 +227,34 @@ async fn a_full_disk_at_any_write_commit_or_sync_loses_nothing() -> Result<(), B
     at_every_point(|| Fault::Full("a test says so".to_owned())).await
 }
 
+/// A disk that fills up refuses new tasks, and nothing else for their sake: what is not applied is tried again with the
+/// room that was set aside.
+#[tokio::test]
+async fn whatever_finds_the_disk_full_is_done_unless_it_adds() -> Result<(), Box<dyn Error>> {
+    let mut failed = 0;
+    for point in 0..30 {
+        let directory = tempfile::tempdir()?;
+        let options = StoreOptions::new(peer()).with_clock(Arc::new(ManualClock::new(START)));
+        let (core, plan) = open(&directory.path().join("queue.sqlite3"), options)?;
+        soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
+        let task = soon(core.claim(&ME, Claim::new("w"))).await?.task.ok_or("a task")?;
+        plan.fail_after(point, Fault::Full("a test says so".to_owned()));
+        // In one transaction, if both are there in time.
+        let done = Complete::new(task.task_id, task.fence.ok_or("a fence")?, Some(Json::null()));
+        let (added, done) =
+            soon(futures::future::join(core.submit(&ME, Submit::new("b", Json::null())), core.complete(&ME, done)))
+                .await;
+        match done {
+            Ok(_) => {}
+            // A sync that failed, or a commit that was done all the same.
+            Err(error) => assert_eq!(error.outcome, Outcome::Unknown, "point {point}: {error:?}"),
+        }
+        failed += usize::from(added.is_err_and(|error| error.code == ErrorCode::StorageFull));
+    }
+    assert!(failed > 5, "the disk was full for {failed} submits");
+    Ok(())
+}
+
 /// Until the store has synced so often; a test fails when it does not.
 async fn synced(core: &Core, plan: &Plan, times: usize) {
     let unknown = Renew::new(TaskId::from_bytes([0; 16]), Fence { epoch: 0, counter: 0 }, 1.0);

@@ -13,6 +13,7 @@
 //! | `opening` | what is done once, before anything else |
 //! | `work` | what callers send to the writer, and what it answers |
 //! | `writer`, `syncer`, `recovery` | the writer thread: batches, commits, the timer; syncs; what follows when one of these fails |
+//! | `room` | what is refused when the disk is full, and when it is taken again |
 //! | `batch` | what is done in one transaction, in which order |
 //! | `timeline` | elapsed time, which goes on over restarts |
 //! | `turn` | one transaction: finding tasks, moving them from state to state |
@@ -37,6 +38,7 @@ mod parked;
 mod readers;
 mod recent;
 mod recovery;
+mod room;
 mod running;
 mod stats;
 mod store;

@@ -1,11 +1,21 @@
 use std::time::Duration;
 
 use super::{
+    room::adds,
     syncer::{Batch, refuse, unknown},
     work::{Command, storage_error, storage_full},
     writer::{Trouble, Writer},
 };
 use crate::{QueueError, api::ErrorCode, engine::Now, store::backend::Fault};
+
+/// What becomes of a command that is not applied for want of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Unless it adds, it is tried once more by itself.
+    Try,
+    /// It was: there is no room even for it.
+    Refuse,
+}
 
 impl Writer {
     /// One of the commands or chores cannot be done: find out which, so that it does not fail the others.
@@ -17,14 +27,14 @@ impl Writer {
             let error = storage_error(first);
             return commands.into_iter().for_each(|command| command.caller.answer(Err(error.clone())));
         }
-        self.note_full(first, now);
+        self.note_full(first, adds(&commands), now);
         match self.attempt(&mut [], true, now) {
             Ok(committed) => self.settle(Vec::new(), committed, now),
             Err(Trouble::Before(fault)) => {
                 tracing::error!(%fault, "leases, delays and retention of the store are held up");
                 self.pace.hold_until = Some(now.monotonic + HOLD);
             }
-            Err(Trouble::Commit(fault)) => self.commit_failed(Vec::new(), &fault, now),
+            Err(Trouble::Commit(fault)) => self.commit_failed(Vec::new(), &fault, Again::Refuse, now),
         }
         for command in commands {
             self.one(command, now);
@@ -32,31 +42,37 @@ impl Writer {
     }
 
     fn one(&mut self, command: Command, now: Now) {
-        if self.pace.full_until.is_some() && command.work.adds() {
-            return command.caller.answer(Err(storage_full()));
-        }
         let mut one = vec![command];
+        self.refuse_when_full(&mut one, now);
+        if one.is_empty() {
+            return;
+        }
         match self.attempt(&mut one, false, now) {
             Ok(committed) => self.settle(one, committed, now),
             Err(Trouble::Before(fault)) => {
-                self.note_full(&fault, now);
+                self.note_full(&fault, adds(&one), now);
                 one.drain(..).for_each(|command| command.caller.answer(Err(storage_error(&fault))));
             }
-            Err(Trouble::Commit(fault)) => self.commit_failed(one, &fault, now),
+            Err(Trouble::Commit(fault)) => self.commit_failed(one, &fault, Again::Refuse, now),
         }
     }
 
-    /// A commit failed: the rows are opened anew, and what they then show is the truth.
-    pub(super) fn commit_failed(&mut self, commands: Vec<Command>, fault: &Fault, now: Now) {
+    /// A commit failed: the rows are opened anew, and what they then show is the truth. When it failed for want of room and
+    /// is not there, what adds is refused, and the rest has the reserve, which was given up.
+    pub(super) fn commit_failed(&mut self, commands: Vec<Command>, fault: &Fault, again: Again, now: Now) {
         tracing::error!(%fault, "a commit of the store failed; opening it again");
-        self.note_full(fault, now);
+        self.note_full(fault, adds(&commands), now);
         let attempted = self.memory.meta.batch;
         let reopened = self.open_again(now);
         let applied = !reopened || self.memory.meta.batch >= attempted;
         for command in commands {
-            let error = match self.pace.full_until {
-                Some(_) if !applied => storage_full(),
-                _ => QueueError { code: ErrorCode::StorageError, ..storage_error(fault) },
+            let error = match fault {
+                Fault::Full(_) if !applied && again == Again::Try && !command.work.adds() => {
+                    self.one(command, now);
+                    continue;
+                }
+                Fault::Full(_) if !applied => storage_full(),
+                fault => QueueError { code: ErrorCode::StorageError, ..storage_error(fault) },
             };
             // No fence of a claim was told to anybody.
             let is_unknown = applied && command.work.needs_sync();
@@ -88,28 +104,6 @@ impl Writer {
         reopened
     }
 
-    fn note_full(&mut self, fault: &Fault, now: Now) {
-        if matches!(fault, Fault::Full(_)) {
-            tracing::error!("the store's disk is full: new tasks are refused until there is room");
-            self.backend.spend_reserve();
-            self.pace.full_until = Some(now.monotonic + FULL_RECHECK);
-        }
-    }
-
-    /// While the disk is full, what adds is refused; from time to time the reserve shows whether there is room again.
-    pub(super) fn refuse_when_full(&mut self, commands: &mut Vec<Command>, now: Now) {
-        let Some(until) = self.pace.full_until else { return };
-        if until <= now.monotonic && commands.iter().any(|command| command.work.adds()) {
-            let is_filled = self.backend.fill_reserve().is_ok();
-            self.pace.full_until = (!is_filled).then_some(now.monotonic + FULL_RECHECK);
-        }
-        if self.pace.full_until.is_some() {
-            for command in commands.extract_if(.., |command| command.work.adds()) {
-                command.caller.answer(Err(storage_full()));
-            }
-        }
-    }
-
     pub(super) fn reopen_if_needed(&mut self, now: Now) -> bool {
         self.rows.is_some() || (self.pace.hold_until.is_none() && self.reopen(now))
     }
@@ -139,6 +133,3 @@ impl Writer {
 
 /// After a failure, unasked work and repairs wait this long.
 const HOLD: Duration = Duration::from_secs(1);
-
-/// How often a full disk is looked at again.
-const FULL_RECHECK: Duration = Duration::from_secs(1);

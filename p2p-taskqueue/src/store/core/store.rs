@@ -18,6 +18,7 @@ use super::{
     parked::Parked,
     readers::{Length, Readers},
     recent::{Look, Recent},
+    room::Scarcity,
     submit::{Prepared, Submission},
     syncer::{Durable, Syncer},
     timeline::Timeline,
@@ -34,7 +35,7 @@ use crate::{
     engine::{self, Claimant, Now, Record, Wall},
     store::{
         StoreError, StoreOptions, Watch, Watches,
-        backend::{Backend, CacheRow, Reads, Rows},
+        backend::{Backend, CacheRow, Reads, Room, Rows},
         paging::{Choosing, Filling},
     },
     task::{Task, TaskId},
@@ -107,9 +108,16 @@ impl Core {
         let opened = Opened { timeline, durability, cache_bytes_max, owner };
         opening::begin(&mut *rows, &mut log, &opened.timeline)?;
         let memory = Memory::load(&mut *rows, opened.now())?;
-        if let Err(error) = backend.fill_reserve() {
-            tracing::warn!(%error, "no room to set aside for a full disk");
-        }
+        let scarcity = match backend.set_aside(rows.file_room()?) {
+            Room::Ample => None,
+            Room::Scarce { adding, .. } => {
+                tracing::warn!(
+                    bytes = adding,
+                    "the store's disk is nearly full: new tasks are taken while there is room"
+                );
+                Some(Scarcity::at_start())
+            }
+        };
         let (readers, reader_threads) = Readers::start(&*backend)?;
         let (writer, messages) = sync_channel(COMMANDS_MAX);
         let watches = Arc::new(Watches::default());
@@ -131,7 +139,7 @@ impl Core {
             parked: Parked::default(),
             given_out: Vec::new(),
             waiting: VecDeque::new(),
-            pace: Pace::default(),
+            pace: Pace::new(scarcity),
         };
         let (ended, writer_ended) = sync_channel(0);
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(move || {

@@ -138,6 +138,18 @@ impl Work {
         content + size_of::<Command>()
     }
 
+    /// About how much room it takes in the rows: its content, and at most a page for each task that it adds. Nothing if it
+    /// rather frees some.
+    pub(super) fn room_bytes(&self) -> u64 {
+        let bytes = match self {
+            work if work.adds() => work.bytes() + work.weight() * PAGE_BYTES,
+            Self::Renew(renew) if renew.input_requests.is_empty() => 0,
+            Self::Complete(_) | Self::Fail(_) | Self::Renew(_) | Self::Answer(_) => self.bytes(),
+            _ => 0,
+        };
+        bytes as u64
+    }
+
     /// About how many tasks it changes.
     pub(super) fn weight(&self) -> usize {
         match self {
@@ -322,9 +334,16 @@ pub(super) fn storage_error(fault: &Fault) -> QueueError {
 }
 
 pub(super) fn storage_full() -> QueueError {
-    let message = "no room for new tasks on the store's disk; completions and reads go on";
-    QueueError::new(crate::api::ErrorCode::StorageFull, message).with_retry_after_s(RETRY_AFTER_S)
+    let message =
+        "no room for this on the store's disk: free some of it, or purge ended tasks; what needs no more room goes on";
+    QueueError::new(crate::api::ErrorCode::StorageFull, message).with_retry_after_s(FULL_RETRY_AFTER_S)
 }
 
-/// Time for a person or a sweep to make room.
+/// What a row that is alone needs of a file.
+const PAGE_BYTES: usize = 4096;
+
+/// Room is looked for as often as somebody asks, but for the first second.
+const FULL_RETRY_AFTER_S: f64 = 1.0;
+
+/// Time for a person to close the other program.
 const RETRY_AFTER_S: f64 = 5.0;

@@ -9,6 +9,8 @@ use super::{
     chores::CHORES_MAX,
     parked::{Parked, Unparked, nothing},
     recent::Recent,
+    recovery::Again,
+    room::Scarcity,
     store::Opened,
     syncer::{Batch, Durable, Syncer, unknown},
     turn::{Memory, Turn},
@@ -57,12 +59,18 @@ pub(super) struct Pace {
     pub(super) sync_at: Option<Duration>,
     /// Something went wrong: leave chores and repairs until then.
     pub(super) hold_until: Option<Duration>,
-    /// The disk is full: refuse what adds, and look again then.
-    pub(super) full_until: Option<Duration>,
+    /// The disk was full: what adds is let in by the room that there is.
+    pub(super) scarcity: Option<Scarcity>,
     /// How many commands the last two batches had.
     lately: [usize; 2],
     #[cfg(test)]
     pub(super) looks: Vec<super::vitals::Look>,
+}
+
+impl Pace {
+    pub(super) fn new(scarcity: Option<Scarcity>) -> Self {
+        Self { scarcity, ..Self::default() }
+    }
 }
 
 /// Why a transaction came to nothing.
@@ -187,7 +195,7 @@ impl Writer {
         match self.attempt(&mut commands, chores, now) {
             Ok(committed) => self.settle(commands, committed, now),
             Err(Trouble::Before(fault)) => self.one_by_one(commands, &fault, now),
-            Err(Trouble::Commit(fault)) => self.commit_failed(commands, &fault, now),
+            Err(Trouble::Commit(fault)) => self.commit_failed(commands, &fault, Again::Try, now),
         }
         self.end_waits(now);
         if self.pace.sync_at.is_some_and(|at| at <= now.monotonic) {
@@ -259,6 +267,7 @@ impl Writer {
     /// What follows a commit: sync, wake, answer, let wait.
     pub(super) fn settle(&mut self, commands: Vec<Command>, committed: Committed, now: Now) {
         let Committed { answers, served, ended, wrote, needs_sync } = committed;
+        self.note_added(&commands);
         let mut batch = Batch { answers: Vec::new(), ended, number: self.memory.meta.batch };
         for (unparked, answer) in served {
             batch.answers.push((unparked.caller, answer));
@@ -319,6 +328,8 @@ impl Writer {
 
     fn tidy(&mut self, now: Now) {
         self.pace.tidy_at = None;
+        // What was removed may be the room that is missing: the reserve is set aside again before somebody asks.
+        self.refill_reserve(now);
         match self.rows.as_mut().map(|rows| rows.tidy(false)) {
             None | Some(Ok(())) => {}
             // Nothing was synced: the log keeps what was committed, and the next time writes all of it.

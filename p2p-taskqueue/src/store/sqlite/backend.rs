@@ -18,7 +18,7 @@ use super::{
     rows::SqliteRows,
     schema, types,
 };
-use crate::store::{Backend, Fault, Log, Meta, Reads, Rows, StoreError};
+use crate::store::{Backend, Fault, FileRoom, Log, Meta, Reads, Room, Rows, StoreError};
 
 /// A store's rows in one SQLite file, which this object owns as long as it is there.
 #[derive(Debug)]
@@ -117,8 +117,12 @@ impl Backend for SqliteBackend {
         self.reserve.spend();
     }
 
-    fn fill_reserve(&self) -> io::Result<()> {
-        self.reserve.fill()
+    fn set_aside(&self, file: FileRoom) -> Room {
+        self.reserve.set_aside(file)
+    }
+
+    fn room(&self, file: FileRoom) -> Room {
+        self.reserve.room(file)
     }
 }
 

@@ -6,17 +6,14 @@ use super::row::RowError;
 use crate::{
     QueueError,
     api::ErrorCode as Code,
-    store::{Fault, Seq, StoreError},
+    store::{Fault, Seq, StoreError, is_full},
     task::TaskId,
 };
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        // A log that cannot be copied grows, and its index with it: that one says only that a write failed.
-        let is_index = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
         match error.sqlite_error_code() {
-            Some(_) if error.sqlite_error().is_some_and(is_index) => Self::Full(error.to_string()),
-            Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            Some(_) if is_full(&error) => Self::Full(error.to_string()),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(error.to_string()),
             Some(_) => Self::Failed(error.to_string()),
             // A value of another type or out of its range was not written here.

@@ -63,6 +63,21 @@ pub(super) fn remove_if_any(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Bytes that this user may still write to the disk that the file is on, or would be; `None` where the system does not say.
+pub(super) fn free_on_disk(path: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let disk = rustix::fs::statvfs(folder).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
 const OWNER: &str = "-owner";
 /// SQLite's own name for the log.
 pub(super) const LOG: &str = "-wal";

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     PeerId,
     engine::{Elapsed, Ended, Live, Phase},
-    store::{CacheRow, Due, Fault, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow},
+    store::{CacheRow, Due, Fault, FileRoom, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow},
     task::{Json, TaskId},
 };
 
@@ -92,6 +92,20 @@ impl Rows for SqliteRows {
             self.note.closed(meta.batch);
         }
         Ok(())
+    }
+
+    fn file_room(&mut self) -> Result<FileRoom, Fault> {
+        let (pages, free, page_bytes): (i64, i64, i64) = self
+            .connection
+            .prepare_cached(
+                "SELECT page_count,freelist_count,page_size FROM pragma_page_count,pragma_freelist_count,pragma_page_size",
+            )?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let in_bytes = |pages: i64| pages.saturating_mul(page_bytes).cast_unsigned();
+        let (bytes, free) = (in_bytes(pages), in_bytes(free));
+        let length =
+            self.connection.path().and_then(|path| Path::new(path).metadata().ok()).map_or(0, |file| file.len());
+        Ok(FileRoom { bytes, free, to_grow: bytes.saturating_sub(length) })
     }
 
     fn meta(&mut self) -> Result<Meta, Fault> {

@@ -50,8 +50,9 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the file cannot be read at all, is not a store or a newer one, is in use, or when the system
-    /// refuses. The file is then as it was.
+    /// [`StoreError`] when the file cannot be read at all, is not a store or a newer one, is in use, when the disk has no
+    /// room for two more of it, or when the system refuses. The file is then as it was, and nothing stands beside it that
+    /// did not.
     pub fn repair(path: &Path) -> Result<RepairReport, StoreError> {
         repair::repair(path)
     }

@@ -15,7 +15,7 @@ pub(super) use switch::finish;
 
 use super::{
     fault::opening,
-    files::{companion, private_file, remove_if_any, take_ownership},
+    files::{LOG, companion, free_on_disk, private_file, remove_if_any, take_ownership},
     meta, note,
     row::RowError,
     schema,
@@ -57,12 +57,30 @@ impl RepairReport {
 ///
 /// # Errors
 ///
-/// [`StoreError`] when the file cannot be read at all, is not a store or a newer one, is in use, or when the system
-/// refuses. The file is then as it was.
+/// [`StoreError`] when the file cannot be read at all, is not a store or a newer one, is in use, when the disk has no room
+/// for two more of it, or when the system refuses. The file is then as it was, and nothing stands beside it that did not.
 pub(crate) fn repair(path: &Path) -> Result<RepairReport, StoreError> {
+    let _ownership = take_ownership(path)?;
+    let bytes = bytes_of(path).saturating_add(bytes_of(&companion(path, LOG)));
+    let no_room = || StoreError::NoRoom {
+        path: path.to_owned(),
+        needed: bytes.saturating_mul(2),
+        free: free_on_disk(path).unwrap_or(0),
+    };
+    // The copy of the old file alone needs as much: others on the disk are not to run out of room for a try.
+    if free_on_disk(path).is_some_and(|free| free < bytes) {
+        return Err(no_room());
+    }
+    make_sound(path).map_err(|error| if error.is_full() { no_room() } else { error })
+}
+
+fn bytes_of(path: &Path) -> u64 {
+    path.metadata().map_or(0, |file| file.len())
+}
+
+fn make_sound(path: &Path) -> Result<RepairReport, StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     let failed = |error| beyond(path, true, opening(path, error));
-    let _ownership = take_ownership(path)?;
     finish(path).map_err(io)?;
     // The last batch that is known to have been on stable storage.
     let noted = note::batch_of_any(path).map_err(io)?;
@@ -144,7 +162,7 @@ fn read_numbers(connection: &Connection, report: &mut RepairReport) -> rusqlite:
 }
 
 fn remove_with_log(path: &Path) -> std::io::Result<()> {
-    for file in [path.to_owned(), companion(path, super::files::LOG), companion(path, super::files::LOG_INDEX)] {
+    for file in [path.to_owned(), companion(path, LOG), companion(path, super::files::LOG_INDEX)] {
         remove_if_any(&file)?;
     }
     Ok(())

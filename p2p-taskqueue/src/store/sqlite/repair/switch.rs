@@ -18,18 +18,28 @@ use super::{
 /// Nothing of the old store is removed before the copy of it is on the disk.
 pub(super) fn switch(path: &Path, new: &Path) -> io::Result<PathBuf> {
     let kept = free_name(path);
-    copy(path, &kept)?;
-    let log = companion(path, LOG);
-    if log.exists() {
-        copy(&log, &companion(&kept, LOG))?;
+    if let Err(error) = keep(path, &kept, new) {
+        // The disk may be full: half a copy is of no use.
+        remove_with_log(&kept)?;
+        remove_with_log(new)?;
+        return Err(error);
     }
-    fs::File::open(new)?.sync_all()?;
-    sync_folder(path)?;
-    fs::rename(new, companion(path, COMPLETE))?;
     sync_folder(path)?;
     finish(path)?;
     remove_with_log(new)?;
     Ok(kept)
+}
+
+/// Copies the old file with its log, and says that the new one is complete.
+fn keep(path: &Path, kept: &Path, new: &Path) -> io::Result<()> {
+    copy(path, kept)?;
+    let log = companion(path, LOG);
+    if log.exists() {
+        copy(&log, &companion(kept, LOG))?;
+    }
+    fs::File::open(new)?.sync_all()?;
+    sync_folder(path)?;
+    fs::rename(new, companion(path, COMPLETE))
 }
 
 /// Copies a file, to the disk.

@@ -13,7 +13,9 @@ use crate::{
     PeerId,
     api::{List, Order},
     engine::{Live, Phase},
-    store::{Backend, Fault, Log, Meta, Rows, Seq, StoreError, StoreOptions, TaskStore, Timer, TypeRow},
+    store::{
+        Backend, Fault, FileRoom, Log, Meta, Room, Rows, Seq, StoreError, StoreOptions, TaskStore, Timer, TypeRow,
+    },
     task::TaskStatus,
 };
 
@@ -35,7 +37,7 @@ fn only_the_owner_may_read_the_files() -> TestResult {
     let directory = tempfile::tempdir()?;
     fs::write(file(&directory), "")?;
     let opened = open(&directory)?;
-    opened.backend.fill_reserve()?;
+    assert_eq!(opened.backend.set_aside(FileRoom::default()), Room::Ample);
     let mut files = 0;
     for entry in fs::read_dir(directory.path())? {
         let entry = entry?;

@@ -219,7 +219,10 @@ fn no_minus<const N: usize>(reals: [Option<f64>; N]) -> TestResult {
 }
 
 fn told(error: RowError) -> Box<dyn Error> {
-    format!("{error:?}").into()
+    match error {
+        RowError::Damaged => "damaged".into(),
+        RowError::Sqlite(error) => error.into(),
+    }
 }
 
 /// As sequence numbers are given: from 1 on; the last one there can be, too.

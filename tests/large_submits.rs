@@ -17,26 +17,26 @@ fn tasks(payload_bytes: usize) -> Value {
         bytes => json!({ "task_type": "t", "payload": "x".repeat(bytes - 2) }),
     };
     let whole = vec![task(MIB); payload_bytes / MIB];
-    let rest = (payload_bytes % MIB != 0).then(|| task(payload_bytes % MIB));
+    let rest = (!payload_bytes.is_multiple_of(MIB)).then(|| task(payload_bytes % MIB));
     whole.into_iter().chain(rest).collect()
 }
 
 fn submit(url: &str, target: Option<&str>, payload_bytes: usize) -> Result<Value> {
-    let mut arguments = json!({ "tasks": tasks(payload_bytes) });
-    if let Some(peer) = target {
-        arguments["remote_peer_id"] = json!(peer);
-    }
+    let arguments = json!({ "tasks": tasks(payload_bytes), "remote_peer_id": target });
     Era::Modern.call("p2p_taskqueue_submit_many", arguments).ask(url)?.structured()
 }
 
 fn takes_four_mebibytes(url: &str, target: Option<&str>) -> Result<()> {
     let taken = submit(url, target, 4 * MIB)?;
-    assert_eq!(taken["ok"], true, "{taken}");
-    assert_eq!(taken["results"].as_array().map(|all| all.iter().filter(|one| one["ok"] == true).count()), Some(4));
+    assert_eq!(at(&taken, "/ok"), true, "{taken}");
+    assert_eq!(
+        at(&taken, "/results").as_array().map(|all| all.iter().filter(|one| at(one, "/ok") == true).count()),
+        Some(4)
+    );
     let over = submit(url, target, 4 * MIB + 1)?;
-    let error = &over["error"];
-    assert_eq!((&error["code"], &error["field"]), (&json!("limit_exceeded"), &json!("tasks")), "{over}");
-    assert_eq!((&error["limit"], &error["value"]), (&json!(4 * MIB), &json!(4 * MIB + 1)), "{over}");
+    let error = at(&over, "/error");
+    assert_eq!((at(error, "/code"), at(error, "/field")), (&json!("limit_exceeded"), &json!("tasks")), "{over}");
+    assert_eq!((at(error, "/limit"), at(error, "/value")), (&json!(4 * MIB), &json!(4 * MIB + 1)), "{over}");
     Ok(())
 }
 

@@ -183,8 +183,8 @@ impl Form {
             Self::Anything => Some(value),
             Self::Ignored => None,
             _ if !required && matches!(text, "null" | "\"\"") => None,
-            Self::Object(inputs) => Some(normalize_object(name, inputs, value)?),
-            Self::Objects(inputs) => Some(normalize_objects(name, inputs, value)?),
+            Self::Object(inputs) => Some(Cow::Owned(normalize_object(name, inputs, &value)?)),
+            Self::Objects(inputs) => Some(Cow::Owned(normalize_objects(name, inputs, &value)?)),
             _ if required => Some(value),
             Self::Texts => match split(&value) {
                 Some(texts) => Some(Cow::Owned(texts)),
@@ -196,32 +196,23 @@ impl Form {
 }
 
 /// What is no object is refused here: the type that reads it would take a list for the values of its fields in order.
-fn normalize_object<'a>(
-    name: &str,
-    inputs: &Inputs,
-    value: Cow<'a, RawValue>,
-) -> Result<Cow<'a, RawValue>, QueueError> {
+fn normalize_object(name: &str, inputs: &Inputs, value: &RawValue) -> Result<Box<RawValue>, QueueError> {
     if !value.get().starts_with('{') {
         return Err(QueueError::invalid(name, "must be an object"));
     }
     let normal = Arguments::parse(value.get().as_bytes())
         .and_then(|arguments| arguments.normalize(inputs))
         .and_then(Arguments::into_raw);
-    normal.map(Cow::Owned).map_err(|error| error.within(name))
+    normal.map_err(|error| error.within(name))
 }
 
-fn normalize_objects<'a>(
-    name: &str,
-    inputs: &Inputs,
-    value: Cow<'a, RawValue>,
-) -> Result<Cow<'a, RawValue>, QueueError> {
+fn normalize_objects(name: &str, inputs: &Inputs, value: &RawValue) -> Result<Box<RawValue>, QueueError> {
     let Ok(objects) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else {
         return Err(QueueError::invalid(name, "must be a list of objects"));
     };
-    let normalize = |(at, object)| normalize_object(&format!("{name}[{at}]"), inputs, Cow::Borrowed(object));
+    let normalize = |(at, object)| normalize_object(&format!("{name}[{at}]"), inputs, object);
     let normal = objects.into_iter().enumerate().map(normalize).collect::<Result<Vec<_>, _>>()?;
-    let normal = serde_json::value::to_raw_value(&normal).map_err(|error| QueueError::invalid(name, error))?;
-    Ok(Cow::Owned(normal))
+    serde_json::value::to_raw_value(&normal).map_err(|error| QueueError::invalid(name, error))
 }
 
 /// `"a, b"` as `["a","b"]`: nothing when the value is no text.

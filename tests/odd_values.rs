@@ -150,6 +150,8 @@ fn output_that_a_result_may_not_be_is_kept_as_a_text() -> Result<()> {
     for odd in odd_json::refused() {
         fs::write(&file, odd.as_bytes())?;
         assert_eq!(ok(node.run(&["submit", "odd", "--wait"])?)?, format!("{odd}\n"));
+        let ran = printed(node.run(&["submit", "odd", "--wait", "--json"])?)?;
+        assert_eq!(raw(&ran, &["task", "result"])?, Json::from_text(&odd).get());
     }
     Ok(())
 }

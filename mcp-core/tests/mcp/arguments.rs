@@ -1,5 +1,5 @@
 use axum::body::Body;
-use p2p_taskqueue::{Json, PeerId, Request};
+use p2p_taskqueue::{PeerId, Request};
 use serde_json::{Value, json};
 
 use crate::{

@@ -330,8 +330,12 @@ async fn what_an_earlier_version_let_in_is_answered_wherever_it_stands() {
 /// An answer after word of the progress is an event, which a line holds.
 #[tokio::test(start_paused = true)]
 async fn an_event_holds_the_answer_on_one_line() {
+    // A wait on a clock that stands is costly: those with line ends, and some that an earlier version may have let in.
+    let kept = odd_json::kept().into_iter().filter(|text| text.contains(['\n', '\r']));
+    let texts: Vec<_> = kept.chain(odd_json::refused().into_iter().take(3)).collect();
+    assert!(texts.len() > 3, "{texts:?}");
     for era in BOTH {
-        for odd in odd_json::kept().into_iter().chain(odd_json::refused()).chain(odd_json::some(5)) {
+        for odd in texts.clone() {
             let client = Client::new(FakeQueue::holding());
             let params = json!({
                 "name": "run_task", "arguments": { "task_type": "t", "timeout_s": 60 }, "_meta": { "progressToken": 1 },

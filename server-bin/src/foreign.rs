@@ -146,8 +146,7 @@ pub(crate) mod tests {
                 (serde_json::from_str(&text).unwrap(), serde_json::from_str(&shown).unwrap());
             assert_eq!(before, after);
         }
-        let pretty = "{\n\t\"a\": 1\r\n}";
-        assert_eq!(json(pretty), pretty);
+        assert_eq!(json("{\n\t\"a\": 1\r\n}"), "{\n\t\"a\": 1 \n}");
         assert_eq!(json("{\n\"\u{202e}\": 1}"), "{\n\"\\u202e\": 1}");
     }
 

@@ -34,7 +34,13 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
     ),
     (
         "the store's own patience with a damaged or busy file",
-        &["core::aside::STUCK_MAX", "core::store::CLOSE_MAX", "store::sqlite::schema::BUSY_TIMEOUT"],
+        &[
+            "core::aside::STUCK_MAX",
+            "core::room::RECHECK_MAX",
+            "core::store::CLOSE_MAX",
+            "store::sqlite::row::checksum::ZEROS_MAX",
+            "store::sqlite::schema::BUSY_TIMEOUT",
+        ],
     ),
     (
         "between two nodes, which both keep to it: PROTOCOL.md has what a foreign implementation must know",
@@ -71,7 +77,6 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
             "carrier::reconnect::DOUBLINGS_MAX",
             "carrier::reconnect::PAUSE_MIN",
             "carrier::reconnect::SESSIONS_MAX",
-            "carrier::repeat::REPEAT_WINDOW",
             "carrier::repeat::SESSIONS_MAX",
             "node::limits::DRAIN_DEADLINE",
             "node::limits::IDLE_TIMEOUT",
@@ -84,8 +89,8 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
     (
         "another name of a bound that the reference has, or the length of a text that is built within one",
         &[
-            "api::peer_text::TEXT_BYTES_MAX",
             "engine::depend::REASON_BYTES_MAX",
+            "mcp_core::http::record::PLAIN_BYTES_MAX",
             "node::dialling::ADDRESSES_SHOWN_MAX",
             "node::limits::LISTED_PEERS_MAX",
         ],

@@ -151,7 +151,12 @@ pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, R
         return Err(refusal(QueueError::invalid("arguments", "must be a JSON object")));
     }
     if mirrors.has(&call.name) {
-        return Ok(Taken { arguments: RawArguments(body.slice_ref(arguments.get().as_bytes())), rest: body.clone(), method, id });
+        return Ok(Taken {
+            arguments: RawArguments(body.slice_ref(arguments.get().as_bytes())),
+            rest: body.clone(),
+            method,
+            id,
+        });
     }
     Ok(cut(body, arguments, method, id))
 }
@@ -253,10 +258,14 @@ mod tests {
 
     #[test]
     fn answers_to_a_worker_are_taken_as_written() {
-        let (answers, rest) =
-            take(r#"{"jsonrpc":"2.0","method":"tasks/update","params":{"taskId":"x","inputResponses":{"n": 1.10}},"id":1}"#);
+        let (answers, rest) = take(
+            r#"{"jsonrpc":"2.0","method":"tasks/update","params":{"taskId":"x","inputResponses":{"n": 1.10}},"id":1}"#,
+        );
         assert_eq!(answers, r#"{"n": 1.10}"#);
-        assert_eq!(rest, r#"{"jsonrpc":"2.0","method":"tasks/update","params":{"taskId":"x","inputResponses":{}},"id":1}"#);
+        assert_eq!(
+            rest,
+            r#"{"jsonrpc":"2.0","method":"tasks/update","params":{"taskId":"x","inputResponses":{}},"id":1}"#
+        );
     }
 
     #[test]

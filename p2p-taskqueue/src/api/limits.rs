@@ -44,6 +44,9 @@ pub const MAX_ATTEMPTS_MAX: u32 = 1000;
 /// A delay, a window or a time to live, in seconds: ten years, beyond which it is a mistake.
 pub const SPAN_S_MAX: f64 = 10.0 * 366.0 * 86_400.0;
 
+/// A date, in Unix seconds: one of 2106, beyond which it is another unit.
+pub const DATE_S_MAX: f64 = 4_294_967_295.0;
+
 /// How long a record is kept after its task's end at the least, in seconds, whatever `result_ttl_s` says: whoever has
 /// submitted the task and is on the way to wait for it finds it, and so does a submit that is sent once more because its
 /// answer was lost (twice the time that a request may take).

@@ -5,7 +5,7 @@ use super::{
     QueueError,
     check::{Check, content, labels, name, seconds, text},
     limits::{
-        AFTER_MAX, BACKOFF_S_MAX, DEADLINE_S_MIN, IDEMPOTENCY_KEY_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX,
+        AFTER_MAX, BACKOFF_S_MAX, DATE_S_MAX, DEADLINE_S_MIN, IDEMPOTENCY_KEY_BYTES_MAX, LABELS_MAX, MAX_ATTEMPTS_MAX,
         NAME_BYTES_MAX, PRIORITY_RANGE, REQUEST_JSON_BYTES_MAX, SPAN_S_MAX, SUBMITS_MAX,
     },
 };
@@ -151,7 +151,7 @@ impl Check for Submit {
             return Err(QueueError::invalid("delay_s", "give either delay_s or not_before, not both"));
         }
         seconds("delay_s", self.delay_s, 0.0..=SPAN_S_MAX)?;
-        seconds("not_before", self.not_before, 0.0..=f64::from(u32::MAX))?;
+        seconds("not_before", self.not_before, 0.0..=DATE_S_MAX)?;
         seconds("deadline_s", self.deadline_s, DEADLINE_S_MIN..=SPAN_S_MAX)?;
         seconds("backoff_s", Some(self.backoff_s), 0.0..=BACKOFF_S_MAX)?;
         seconds("idempotency_window_s", Some(self.idempotency_window_s), 0.0..=SPAN_S_MAX)?;

@@ -164,7 +164,8 @@ fn a_node_that_is_stopped_with_all_its_processes_gives_its_task_back() -> Result
 #[test]
 fn a_command_whose_supervisor_is_killed_is_ended_and_tried_again() -> Result<()> {
     let gate = Gate::new()?;
-    let node = node(&format!("echo $PPID $$ >{}; read x <{0}; echo done", gate.path().display()))?;
+    // The input comes when the node knows of the command.
+    let node = node(&format!("cat >/dev/null; echo $PPID $$ >{}; read x <{0}; echo done", gate.path().display()))?;
     let task = submit(&node)?;
     let ids = gate.read_to_end()?;
     let ids: Vec<_> = ids.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answered, DEADLINE, Era, Front, Gate, McpClient, Node, at, taskmesh};
+use crate::harness::{Answered, DEADLINE, Era, Front, Gate, McpClient, Node, at, taskmesh, until_metric};
 
 /// What the contract allows, from the signal to the end of a process.
 const STOP: Duration = Duration::from_secs(2);
@@ -307,6 +307,7 @@ async fn a_wait_outlives_a_restart_of_the_daemon() -> Result<()> {
     let waiting = client.call("p2p_taskqueue_wait_task", wait);
     tokio::pin!(waiting);
     assert!(tokio::time::timeout(Duration::from_millis(1), &mut waiting).await.is_err());
+    tokio::task::block_in_place(|| until_metric(front.http()?, "taskmesh_waits_in_flight 1\n"))?;
     tokio::task::block_in_place(|| node.kill())?;
     tokio::task::block_in_place(|| node.start_again())?;
     go.write("worth the wait")?;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{DEADLINE, Front, HttpConnection, HttpReply, Node, at};
+use crate::harness::{DEADLINE, Front, HttpConnection, HttpReply, Node, at, until_metric};
 
 /// Requests that there is room for, and of these, those that wait.
 const REQUESTS: usize = 6;
@@ -40,15 +40,6 @@ fn ask(http: &str, message: Value) -> Result<Receiver<Result<HttpReply>>> {
 
 fn probe(http: &str) -> Result<HttpReply> {
     HttpConnection::open(http)?.get("/readyz", &[])
-}
-
-fn until_metric(http: &str, line: &str) -> Result<()> {
-    let deadline = Instant::now() + DEADLINE;
-    let mut metrics = HttpConnection::open(http)?;
-    while !metrics.get("/metrics", &[])?.body.contains(line) {
-        ensure!(Instant::now() < deadline, "no {line}");
-    }
-    Ok(())
 }
 
 /// Takes every place, and looks whether the server calls itself ready all the while.

@@ -1,9 +1,10 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::DEADLINE;
@@ -135,4 +136,14 @@ impl HttpConnection {
 fn lines(headers: &[&str]) -> String {
     let host = if headers.iter().any(|header| header.starts_with("Host:")) { "" } else { "Host: localhost\r\n" };
     headers.iter().fold(host.to_owned(), |lines, header| lines + header + "\r\n")
+}
+
+/// Returns when the metrics of the server have this line.
+pub(crate) fn until_metric(url: &str, line: &str) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    let mut metrics = HttpConnection::open(url)?;
+    while !metrics.get("/metrics", &[])?.body.contains(line) {
+        ensure!(Instant::now() < deadline, "no {line}");
+    }
+    Ok(())
 }

@@ -20,7 +20,7 @@ pub(crate) use command::{Answered, PROGRAM, taskmesh, taskmesh_command, taskmesh
 pub(crate) use front::Front;
 pub(crate) use gate::Gate;
 pub(crate) use history::History;
-pub(crate) use http::{HttpConnection, HttpReply};
+pub(crate) use http::{HttpConnection, HttpReply, until_metric};
 pub(crate) use lan::Lan;
 pub(crate) use mcp::McpClient;
 pub(crate) use node::Node;

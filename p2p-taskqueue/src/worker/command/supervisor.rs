@@ -50,8 +50,9 @@ pub fn supervise(words: impl IntoIterator<Item = OsString>) -> io::Result<()> {
                 continue;
             }
         };
-        let left = Left::of(group, &control, adopts)?;
+        // Before all else: until the worker knows the group, it cannot end it when this process is killed.
         Report::Started(group.as_raw_nonzero().get()).send(&control).ok();
+        let left = Left::of(group, &control, adopts)?;
         if !left.see_through(&control) {
             return Ok(());
         }

@@ -11,15 +11,14 @@ use serde_json::Value;
 
 use crate::harness::{DEADLINE, PROGRAM, QueueProcess, SmallDisk, at, skipped};
 
+/// A disk of this size, where the system lets a test have one.
+fn disk(mib: u32) -> Result<Option<SmallDisk>> {
+    Ok(SmallDisk::new(mib)?.map_err(|why| skipped(&why)).ok())
+}
+
 #[test]
 fn on_a_full_disk_submits_are_refused_and_all_else_goes_on() -> Result<()> {
-    let disk = match SmallDisk::new(DISK_MIB)? {
-        Ok(disk) => disk,
-        Err(why) => {
-            skipped(&why);
-            return Ok(());
-        }
-    };
+    let Some(disk) = disk(DISK_MIB)? else { return Ok(()) };
     let mut store = start(&disk)?;
     let mut kept = Vec::new();
     for _ in 0..WORK {
@@ -68,13 +67,7 @@ fn on_a_full_disk_submits_are_refused_and_all_else_goes_on() -> Result<()> {
 /// Room that comes from rows that were removed is room as well: nothing of it goes back to the disk.
 #[test]
 fn submits_are_taken_again_when_ended_tasks_were_purged() -> Result<()> {
-    let disk = match SmallDisk::new(DISK_MIB)? {
-        Ok(disk) => disk,
-        Err(why) => {
-            skipped(&why);
-            return Ok(());
-        }
-    };
+    let Some(disk) = disk(DISK_MIB)? else { return Ok(()) };
     let mut store = start(&disk)?;
     let plain = |store: &mut QueueProcess| store.get(Submit::new("job", Json::null())).map(drop);
     (0..4 * WORK).try_for_each(|_| plain(&mut store))?;
@@ -112,13 +105,7 @@ fn submits_are_taken_again_when_ended_tasks_were_purged() -> Result<()> {
 /// On a full disk a repair says how much room it needs and leaves nothing behind; with that much it is done.
 #[test]
 fn a_repair_for_which_there_is_no_room_says_so_and_leaves_nothing() -> Result<()> {
-    let disk = match SmallDisk::new(2 * DISK_MIB)? {
-        Ok(disk) => disk,
-        Err(why) => {
-            skipped(&why);
-            return Ok(());
-        }
-    };
+    let Some(disk) = disk(2 * DISK_MIB)? else { return Ok(()) };
     let repair = || -> Result<(bool, Value)> {
         let output = disk.command(PROGRAM).args(["--json", "repair", "--data-dir"]).arg(disk.folder()).output()?;
         Ok((output.status.success(), serde_json::from_slice(&output.stdout)?))

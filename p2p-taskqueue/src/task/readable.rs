@@ -24,10 +24,12 @@ pub enum Unreadable {
     /// An object has a key that Rust's readers take for a mark of their own, and the object for something else.
     #[error("a key of an object must not begin with {PRIVATE}")]
     PrivateKey,
-    /// A number that no double holds, or half of a surrogate pair: what I-JSON (RFC 7493, sections 2.1 and 2.2) rules out
-    /// because readers differ about it.
-    #[error("common JSON readers do not read it: {0}")]
-    Reader(serde_json::Error),
+    /// A number that no double holds: I-JSON (RFC 7493, section 2.2) rules it out, for readers differ about it.
+    #[error("a number in it is larger than a double holds, and common JSON readers stop at that")]
+    Number,
+    /// Half of a surrogate pair: no Unicode text has it, and I-JSON (RFC 7493, section 2.1) rules it out.
+    #[error("a text in it has half of a surrogate pair, and common JSON readers stop at that")]
+    Surrogate,
 }
 
 /// Reads the text as `serde_json` does, keeping nothing of it: its word counts, so that every text which passes is one that
@@ -35,14 +37,14 @@ pub enum Unreadable {
 pub(super) fn check(text: &str) -> Result<(), Unreadable> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let Err(error) = Level(0).deserialize(&mut reader) else { return Ok(()) };
-    // Of its own accord it complains of the text, not of what stands in it.
-    if !error.is_data() {
-        return Err(Unreadable::Reader(error));
+    if error.is_data() {
+        return Err(match nesting(text) {
+            levels if levels > JSON_DEPTH_MAX => Unreadable::TooDeep { levels },
+            _ => Unreadable::PrivateKey,
+        });
     }
-    Err(match nesting(text) {
-        levels if levels > JSON_DEPTH_MAX => Unreadable::TooDeep { levels },
-        _ => Unreadable::PrivateKey,
-    })
+    // The text is valid JSON, so there is nothing else that it stops at of its own accord.
+    Err(if error.to_string().starts_with(BEYOND_DOUBLES) { Unreadable::Number } else { Unreadable::Surrogate })
 }
 
 /// A value in so many arrays and objects.
@@ -133,6 +135,9 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
+/// What `serde_json` says of a number that no double holds.
+const BEYOND_DOUBLES: &str = "number out of range";
+
 /// What the keys begin with by which `serde_json` tells itself what a value really is.
 const PRIVATE: &str = "$serde_json::private::";
 
@@ -165,6 +170,8 @@ mod tests {
             let is_deep = text.matches(['[', '{']).count() > DEEPEST;
             assert_eq!(matches!(told, Unreadable::TooDeep { .. }), is_deep, "{text}: {told}");
             assert_eq!(matches!(told, Unreadable::PrivateKey), text.contains("serde_json"), "{text}: {told}");
+            let is_surrogate = text.contains("\\ud") || text.contains("\\uD");
+            assert_eq!(matches!(told, Unreadable::Surrogate), is_surrogate, "{text}: {told}");
         }
         let told = told(&nested(DEEPEST + 7)).unwrap_err();
         assert!(matches!(told, Unreadable::TooDeep { levels } if levels == DEEPEST + 7), "{told}");

@@ -18,7 +18,8 @@ use crate::metrics::TOOLS_CALL;
 /// `invalid_argument`, naming the parameter.
 pub(super) fn check(method: &str, params: Option<&RawValue>) -> Result<(), QueueError> {
     match method {
-        "initialize" => required::<InitializeRequestParams>(params),
+        // 2026-07-28 has no such method, whatever its parameters are.
+        "initialize" if !is_modern(params) => required::<InitializeRequestParams>(params),
         "server/discover" => required::<Discover>(params),
         TOOLS_CALL => required::<CallToolRequestParams>(params),
         "tools/list" | "resources/list" | "resources/templates/list" => {
@@ -94,6 +95,7 @@ mod tests {
             ("tasks/get", r#"{"taskId":7}"#, None),
             ("tasks/update", &format!(r#"{{"taskId":"x","inputResponses":7,{meta}}}"#), Some("inputResponses")),
             ("initialize", r#"{"protocolVersion":7,"capabilities":{},"clientInfo":{}}"#, Some("protocolVersion")),
+            ("initialize", &format!("{{{meta}}}"), None),
             ("tools/call", r#"{"name":"x","requestState":7}"#, Some("requestState")),
             ("server/discover", &format!("{{{meta}}}"), None),
             ("server/discover", r#"{"_meta":[]}"#, Some("_meta")),

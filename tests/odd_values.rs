@@ -17,7 +17,7 @@ use crate::{
     odd_json,
 };
 
-/// The text that stands at a place of a JSON text.
+/// The part of a JSON text at this path.
 fn raw<'a>(text: &'a str, path: &[&str]) -> Result<&'a str> {
     path.iter().try_fold(text, |text, step| {
         let found: Option<&RawValue> = match step.parse::<usize>() {

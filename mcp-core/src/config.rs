@@ -202,7 +202,7 @@ const LOOPBACK_ORIGINS: [&str; 6] = [
     "https://[::1]:*",
 ];
 
-/// As much as a frame to a peer or a daemon: 4 MiB of payloads, and as much again for what stands around a thousand of them.
+/// The size of a frame: 4 MiB of payloads, and 4 MiB for the other arguments of a thousand tasks.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// 8 MiB over a slow link.

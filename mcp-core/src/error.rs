@@ -40,7 +40,7 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, rpc: RpcCode::INVALID_REQUEST, error: Box::new(error), id: None }
     }
 
-    /// What stands before this server's own code refused, in plain text or no words at all: a header, a method, a path.
+    /// rmcp or the router refused a header, a method or a path. They answer in plain text, or without a body.
     pub(crate) fn of_status(status: StatusCode, message: &str) -> Self {
         let (code, rpc, field) = match status {
             StatusCode::NOT_FOUND => (ErrorCode::NotFound, RpcCode::INVALID_REQUEST, None),

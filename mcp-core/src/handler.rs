@@ -225,18 +225,21 @@ impl ServerHandler for Handler {
 
 /// Who asks, as the checks before rmcp found out; nobody in particular over a transport that has none.
 pub(crate) fn principal(context: &RequestContext<RoleServer>) -> Principal {
-    let parts = context.extensions.get::<Parts>();
-    parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
+    from_gate(context)
 }
 
 /// Where to say how a call ended; over a transport that counts nothing, nobody reads it.
 fn note(context: &RequestContext<RoleServer>) -> CallNote {
-    let parts = context.extensions.get::<Parts>();
-    parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
+    from_gate(context)
 }
 
 /// Where to leave the text of the answer.
 pub(crate) fn splice(context: &RequestContext<RoleServer>) -> Splice {
+    from_gate(context)
+}
+
+/// What the checks before rmcp have put beside the request; over a transport that has none, the default.
+fn from_gate<T: Clone + Default + Send + Sync + 'static>(context: &RequestContext<RoleServer>) -> T {
     let parts = context.extensions.get::<Parts>();
     parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
 }

@@ -77,7 +77,7 @@ pub(crate) struct Lingering<S> {
 struct End {
     bytes_left: usize,
     /// Its first tick is the end of the time.
-    until: Pin<Box<Interval>>,
+    until: Interval,
 }
 
 impl<S> Lingering<S> {
@@ -91,10 +91,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lingering<S> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = self.end.get_or_insert_with(|| End {
             bytes_left: BYTES_MAX,
-            until: Box::pin(interval_at(Instant::now() + TIME_MAX, TIME_MAX)),
+            until: interval_at(Instant::now() + TIME_MAX, TIME_MAX),
         });
         let mut bytes = [0; PIECE_BYTES];
-        while end.bytes_left > 0 && end.until.as_mut().poll_tick(cx).is_pending() {
+        while end.bytes_left > 0 && end.until.poll_tick(cx).is_pending() {
             let mut piece = ReadBuf::new(&mut bytes);
             match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece)) {
                 Ok(()) if !piece.filled().is_empty() => {

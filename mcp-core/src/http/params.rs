@@ -18,7 +18,7 @@ use crate::metrics::TOOLS_CALL;
 /// `invalid_argument`, naming the parameter.
 pub(super) fn check(method: &str, params: Option<&RawValue>) -> Result<(), QueueError> {
     match method {
-        // 2026-07-28 has no such method, whatever its parameters are.
+        // In 2026-07-28 the method is unknown, and rmcp says so.
         "initialize" if !is_modern(params) => required::<InitializeRequestParams>(params),
         "server/discover" => required::<Discover>(params),
         TOOLS_CALL => required::<CallToolRequestParams>(params),
@@ -26,7 +26,7 @@ pub(super) fn check(method: &str, params: Option<&RawValue>) -> Result<(), Queue
             params.map_or(Ok(()), read::<Option<PaginatedRequestParams>>)
         }
         "resources/read" => required::<ReadResourceRequestParams>(params),
-        // Before 2026-07-28 there are no such methods, whatever their parameters are.
+        // Before 2026-07-28 these methods are unknown, and rmcp says so.
         "tasks/get" if is_modern(params) => required::<GetTaskParams>(params),
         "tasks/update" if is_modern(params) => required::<UpdateTaskParams>(params),
         "tasks/cancel" if is_modern(params) => required::<CancelTaskParams>(params),

@@ -19,8 +19,8 @@ use crate::error::Refusal;
 ///
 /// rmcp keeps `structuredContent` as a value, which alters numbers, loses members that come twice, and fails on what an earlier
 /// version may have let in. So the handler leaves the text here and gives rmcp a mark, and when rmcp has written the response,
-/// the gate writes the text over the mark. The mark is drawn at random for each answer, after all that stands in the answer
-/// was said, so nothing else in the response can be taken for it.
+/// the gate writes the text over the mark. The mark is random and new for each answer. Nobody can know it when they
+/// write what the answer holds, so nothing else in the response has it.
 #[derive(Clone, Default)]
 pub(crate) struct Splice(Option<Arc<OnceLock<Left>>>);
 
@@ -36,8 +36,8 @@ impl Splice {
         Self(Some(Arc::default()))
     }
 
-    /// Leaves the text of a JSON object, and says what to give rmcp for it: the value itself where nobody would put the text
-    /// in its place, and nothing where that cannot be read.
+    /// Leaves the text of a JSON object, and returns what to give rmcp for it: the mark. Without a gate, or for a second text,
+    /// it is the value itself, or nothing if the text cannot be read as a value.
     pub(crate) fn leave(&self, text: &str) -> Option<Value> {
         self.mark(text).or_else(|| serde_json::from_str(text).ok())
     }

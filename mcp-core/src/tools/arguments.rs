@@ -170,8 +170,8 @@ impl<'a> Arguments<'a> {
 }
 
 impl Form {
-    /// An empty text and a null stand for an optional argument that is not given, whatever it is, but where any value may
-    /// be meant; and a text for a list of texts. Objects within are read as strictly as the arguments themselves.
+    /// Drops an optional argument that is an empty text or a null, unless it may be any value. Makes a list of a text where a
+    /// list of texts is meant. Objects within are read as strictly as the arguments themselves.
     fn normalize<'a>(
         &self,
         name: &str,

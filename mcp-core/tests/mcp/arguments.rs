@@ -95,7 +95,7 @@ async fn empty_texts_and_nulls_mean_none() {
     assert_eq!((submit.labels, submit.requires), (vec![], vec!["gpu".to_owned(), "large".to_owned()]));
 }
 
-/// Not only a text that is optional: whatever may be left out may be an empty text.
+/// This holds for every type of argument, not only for texts.
 #[tokio::test]
 async fn an_empty_text_stands_for_any_optional_argument_that_is_not_given() {
     let client = Client::new(FakeQueue::new());

@@ -52,7 +52,7 @@ impl Server {
         Self { store, router: McpServer::new(Arc::new(queue), McpConfig::default()).router() }
     }
 
-    /// The body that answers a message in which a text stands for [`ODD`].
+    /// Sends a message in which the text takes the place of [`ODD`], and returns the body of the answer.
     async fn say(&self, era: Era, method: &str, params: Value, odd: &str) -> String {
         let name = ["name", "taskId", "uri"].into_iter().find_map(|key| params.get(key)?.as_str()).map(str::to_owned);
         let request = match era {
@@ -105,7 +105,7 @@ async fn body_of(body: Body) -> String {
     String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap()
 }
 
-/// The text that stands at a place of a JSON text.
+/// The part of a JSON text at this path.
 fn raw<'a>(text: &'a str, path: &[&str]) -> &'a str {
     path.iter().fold(text, |text, step| {
         let found: Option<&RawValue> = match step.parse::<usize>() {
@@ -170,7 +170,7 @@ async fn read_as_resource(server: &Server, era: Era, id: &str, odd: &str) {
     };
     let record = read(format!("taskmesh://tasks/{id}")).await;
     assert_eq!((raw(&record, &["payload"]), raw(&record, &["result"])), (odd, odd));
-    // A null stands for no result.
+    // A result of null counts as no result.
     if odd == "null" {
         return;
     }
@@ -232,7 +232,7 @@ async fn what_readers_stop_at_is_refused_by_name_and_not_stored() {
                     (&json!(code), &json!("not_applied")),
                     "{tool} {short}"
                 );
-                // Beyond what is read at all, the list or the object is named in which it stands.
+                // Of a value that is too deep to be read, the list or object around it is named.
                 let named = error["field"].as_str().unwrap();
                 assert!(field == named || depth >= 200 && field.starts_with(named), "{tool} {short}: {error}");
                 if code == "limit_exceeded" {

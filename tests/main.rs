@@ -1,5 +1,6 @@
 //! The built program on loopback: real processes, real files, ephemeral ports.
 
+mod arrows;
 mod asking;
 mod cli;
 mod clients;
@@ -22,8 +23,6 @@ mod mesh_tools;
 mod mistakes;
 mod modes;
 mod namespaces;
-#[path = "../p2p-taskqueue/src/odd_json.rs"]
-mod odd_json;
 mod odd_values;
 mod paused_worker;
 mod queue;

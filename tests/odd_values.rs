@@ -10,12 +10,10 @@ use p2p_taskqueue::{
     store::{SqliteStore, StoreOptions},
 };
 use serde_json::{Value, json, value::RawValue};
+use taskqueue_api::testing::odd_json;
 use tempfile::TempDir;
 
-use crate::{
-    harness::{Answered, Era, Node, taskmesh, taskmesh_with_input},
-    odd_json,
-};
+use crate::harness::{Answered, Era, Node, taskmesh, taskmesh_with_input};
 
 /// The part of a JSON text at this path.
 fn raw<'a>(text: &'a str, path: &[&str]) -> Result<&'a str> {

@@ -13,8 +13,7 @@ use std::{
 use p2p_taskqueue::{
     Caller, Fence, Json, PeerId, Task, TaskId, TaskQueue,
     api::{Claim, Complete, Submit},
-    carrier::LocalQueue,
-    store::{MemoryStore, SqliteStore, StoreOptions, TaskStore},
+    store::{LocalQueue, MemoryStore, SqliteStore, StoreOptions, TaskStore},
 };
 use runtime_bridge::TokioRuntime;
 use tempfile::TempDir;

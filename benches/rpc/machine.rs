@@ -2,10 +2,9 @@ use std::sync::Arc;
 
 use p2p_taskqueue::{
     Identity, MeshSecret, Multiaddr, Node, NodeConfig, NodeHandle, TaskQueueExt as _,
-    api::{StatusQuery, Target},
-    carrier::{LocalQueue, RouteBook},
-    node::NoFiles,
-    store::{SqliteStore, StoreOptions, TaskStore},
+    api::{RouteBook, StatusQuery, Target},
+    mesh::NoFiles,
+    store::{LocalQueue, SqliteStore, StoreOptions, TaskStore},
 };
 use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
 use tempfile::TempDir;

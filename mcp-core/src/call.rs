@@ -1,9 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use p2p_taskqueue::{
-    Caller, ErrorCode, Operation, QueueError, Request, TaskQueue,
-    api::{At, Target, limits::WAIT_S_MAX},
-};
+use taskqueue_api::{At, Caller, ErrorCode, Operation, QueueError, Request, Target, TaskQueue, limits::WAIT_S_MAX};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -137,10 +134,7 @@ pub(crate) const RETRY_AFTER_S: f64 = 1.0;
 
 #[cfg(test)]
 mod tests {
-    use p2p_taskqueue::{
-        PeerId, TaskId,
-        api::{Claim, Peers, Wait},
-    };
+    use taskqueue_api::{Claim, PeerId, Peers, TaskId, Wait};
 
     use super::*;
 

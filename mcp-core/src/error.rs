@@ -2,9 +2,9 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
-use p2p_taskqueue::{ErrorCode, QueueError};
 use rmcp::{ErrorData, model::ErrorCode as RpcCode};
 use serde_json::{json, value::RawValue};
+use taskqueue_api::{ErrorCode, QueueError};
 
 use crate::http::named;
 

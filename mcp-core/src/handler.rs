@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use axum::{body::Bytes, http::request::Parts};
-use p2p_taskqueue::{ErrorCode, QueueError, api::Target};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -13,6 +12,7 @@ use rmcp::{
     service::RequestContext,
 };
 use serde::Serialize;
+use taskqueue_api::{ErrorCode, QueueError, Target};
 use tracing::{Instrument, field::Empty};
 
 use crate::{

@@ -1,4 +1,4 @@
-//! The taskmesh MCP server: tools over any [`TaskQueue`](p2p_taskqueue::TaskQueue), served as an axum router.
+//! The taskmesh MCP server: tools over any [`TaskQueue`](taskqueue_api::TaskQueue), served as an axum router.
 //!
 //! It binds no socket, reads no file and starts no runtime: [`McpServer::router`] gives a service, and whoever binds
 //! the listener serves it. One endpoint, `/mcp`, speaks the revision 2026-07-28 (stateless) and, through `initialize`,
@@ -7,7 +7,7 @@
 //! ```
 //! # use std::sync::Arc;
 //! # use mcp_core::{McpConfig, McpServer};
-//! # fn serve(queue: Arc<dyn p2p_taskqueue::TaskQueue>) -> axum::Router {
+//! # fn serve(queue: Arc<dyn taskqueue_api::TaskQueue>) -> axum::Router {
 //! McpServer::new(queue, McpConfig::default()).router()
 //! # }
 //! ```

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use p2p_taskqueue::{ErrorCode, QueueError, Request, api::Submit};
+use taskqueue_api::{ErrorCode, QueueError, Request, Submit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::call::RETRY_AFTER_S;
@@ -103,7 +103,7 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
-    use p2p_taskqueue::{Json, Operation, api::SubmitMany};
+    use taskqueue_api::{Json, Operation, SubmitMany};
 
     use super::*;
 

@@ -1,9 +1,5 @@
 //! What can be read without a tool: a task and its result, the node, its peers.
 
-use p2p_taskqueue::{
-    ErrorCode, Json, QueueError, Task, TaskId,
-    api::{Get, List, Order, Peers, StatusQuery, Target},
-};
 use rmcp::{
     ErrorData,
     model::{
@@ -13,6 +9,7 @@ use rmcp::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use taskqueue_api::{ErrorCode, Get, Json, List, Order, Peers, QueueError, StatusQuery, Target, Task, TaskId};
 
 use crate::{call::Asker, error::rpc_error};
 

@@ -1,13 +1,13 @@
 use std::{fmt, sync::Arc};
 
 use axum::{Router, http::StatusCode, middleware, response::Response, routing};
-use p2p_taskqueue::TaskQueue;
 use rmcp::{
     ServerHandler,
     transport::streamable_http_server::{
         StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
     },
 };
+use taskqueue_api::TaskQueue;
 
 use crate::{
     McpConfig,

@@ -4,10 +4,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use p2p_taskqueue::{
-    QueueError, Task, TaskQueue,
-    api::{Submit, Target},
-};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -16,6 +12,7 @@ use rmcp::{
     },
     service::RequestContext,
 };
+use taskqueue_api::{QueueError, Submit, Target, Task, TaskQueue};
 
 use crate::{
     McpConfig,

@@ -12,9 +12,8 @@ use async_trait::async_trait;
 use p2p_taskqueue::{
     Caller, Identity, Json, MeshSecret, Node, NodeConfig, NodeHandle, Task, TaskQueueExt,
     api::{Invite, Join, Submit, Wait},
-    carrier::LocalQueue,
-    node::NoFiles,
-    store::{SqliteStore, StoreOptions},
+    mesh::NoFiles,
+    store::{LocalQueue, SqliteStore, StoreOptions},
     worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
 };
 use runtime_bridge::{Runtime, TokioRuntime};

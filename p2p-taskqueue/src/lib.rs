@@ -4,44 +4,37 @@
 //! The implementations are *carriers*: the queue in this process, a peer, another process, another runtime. Whatever calls
 //! a `TaskQueue` does not know which of them it holds.
 //!
-//! | module | what is in it |
-//! |---|---|
-//! | [`task`] | plain data: the task, its id, fence, status, payload |
-//! | [`api`] | operations, answers, errors, limits, the [`TaskQueue`] trait |
-//! | [`engine`] | what each operation does to a task: pure decisions |
-//! | [`store`] | where tasks are kept, durably |
-//! | [`carrier`] | the implementations of [`TaskQueue`] |
-//! | [`node`] | the node of a mesh: start it, stop it, its handle |
-//! | `discovery` | how peers are found |
-//! | [`worker`] | claims tasks, runs commands or other handlers, reports how they ended |
+//! This crate is the face of four, which may be used by themselves:
+//!
+//! | module | crate | what is in it | feature |
+//! |---|---|---|---|
+//! | [`api`] | `taskqueue-api` | tasks and operations as data, errors, bounds, the [`TaskQueue`] trait | |
+//! | [`store`] | `taskqueue-store` | what each operation does to a task, and where tasks are kept | `sqlite` |
+//! | [`mesh`] | `taskqueue-mesh` | nodes, tickets, the wire, discovery, the queues of others | `mesh` |
+//! | [`worker`] | `taskqueue-worker` | claims tasks, runs commands or other handlers, reports how they ended | `worker` |
+//!
+//! Without `mesh`, nothing of libp2p is built but the names of peers and their addresses.
 
-pub mod api;
-pub mod carrier;
-mod discovery;
-pub mod engine;
-mod heartbeat;
-mod identity;
-pub mod node;
-#[cfg(test)]
-mod odd_json;
-#[cfg(test)]
-mod skipped;
-pub mod store;
-pub mod task;
-#[cfg(test)]
-mod testing;
-mod ticket;
-mod wire;
-pub mod worker;
+mod bridged;
+mod inline;
 
-pub use api::{Caller, ErrorCode, Operation, QueueError, Request, Response, TaskQueue, TaskQueueExt};
-pub use discovery::DiscoveryConfig;
-pub use identity::{Identity, MeshSecret};
-pub use libp2p::{Multiaddr, PeerId};
-pub use node::{ConnectionLimits, Node, NodeConfig, NodeHandle, ReachConfig};
-pub use task::{FailedBy, Fence, Json, Task, TaskId, TaskStatus};
-pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub use wire::fuzzing;
-pub use wire::{serve_local, serve_local_until};
+#[cfg(test)]
+mod tests;
+
+pub use bridged::BridgedQueue;
+pub use inline::InlineQueue;
+pub use taskqueue_api as api;
+pub use taskqueue_api::{
+    Caller, ErrorCode, FailedBy, Fence, Json, Multiaddr, Operation, PeerId, QueueError, Request, Response, Task,
+    TaskId, TaskQueue, TaskQueueExt, TaskStatus,
+};
+#[cfg(feature = "mesh")]
+pub use taskqueue_mesh as mesh;
+#[cfg(feature = "mesh")]
+pub use taskqueue_mesh::{
+    ConnectionLimits, DiscoveryConfig, Identity, MeshSecret, Node, NodeConfig, NodeHandle, ReachConfig,
+    TICKET_ADDRESSES_MAX, Ticket, TicketError, serve_local, serve_local_until,
+};
+pub use taskqueue_store as store;
+#[cfg(feature = "worker")]
+pub use taskqueue_worker as worker;

@@ -4,10 +4,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use p2p_taskqueue::{
     Caller, Identity, Json, MeshSecret, Node, NodeConfig, NodeHandle, Operation, PeerId, TaskQueueExt as _, TaskStatus,
-    api::{Claim, Complete, Invite, Join, Peers, StatusQuery, Submit, Target, Wait},
-    carrier::{LocalQueue, TargetedQueue},
-    node::NoFiles,
-    store::{MemoryStore, StoreOptions},
+    api::{Claim, Complete, Invite, Join, Peers, StatusQuery, Submit, Target, TargetedQueue, Wait},
+    mesh::NoFiles,
+    store::{LocalQueue, MemoryStore, StoreOptions},
 };
 use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
 

@@ -5,9 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use p2p_taskqueue::{
     Caller, ErrorCode, Multiaddr, Operation, PeerId, QueueError, TaskQueue, TaskQueueExt as _, Ticket,
-    api::{Joined, Target},
-    carrier::{DaemonQueue, TargetedQueue},
-    node::{KnownPeer, Node, NodeFiles as _, NodeHandle},
+    api::{Joined, Target, TargetedQueue},
+    mesh::{DaemonQueue, KnownPeer, Node, NodeFiles as _, NodeHandle},
 };
 use runtime_bridge::{Backend, ExecutorThread, Runtime, ThreadConfig};
 

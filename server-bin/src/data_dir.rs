@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use etcetera::{AppStrategy as _, AppStrategyArgs};
 use p2p_taskqueue::{
     Identity, MeshSecret,
-    node::{KnownPeer, NodeFiles},
+    mesh::{KnownPeer, NodeFiles},
 };
 
 use crate::{

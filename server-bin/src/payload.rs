@@ -3,7 +3,10 @@
 use std::io::Read as _;
 
 use anyhow::{Context as _, anyhow};
-use p2p_taskqueue::{Json, QueueError, api::limits::JSON_BYTES_MAX, task::JsonError};
+use p2p_taskqueue::{
+    Json, QueueError,
+    api::{JsonError, limits::JSON_BYTES_MAX},
+};
 use serde::Serialize;
 
 use crate::failure::Failure;

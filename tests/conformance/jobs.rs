@@ -5,8 +5,7 @@ use async_trait::async_trait;
 use p2p_taskqueue::{
     Json, PeerId, Task, TaskQueue,
     api::Submit,
-    carrier::LocalQueue,
-    store::{SqliteStore, StoreOptions},
+    store::{LocalQueue, SqliteStore, StoreOptions},
     worker::{AskError, Contact, Handler, Outcome, Worker, WorkerConfig},
 };
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};

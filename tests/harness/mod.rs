@@ -11,8 +11,6 @@ mod node;
 mod process;
 mod queue_process;
 mod request;
-#[path = "../../p2p-taskqueue/src/skipped.rs"]
-mod skipped;
 mod small_disk;
 mod strace;
 
@@ -27,9 +25,9 @@ pub(crate) use node::Node;
 pub(crate) use process::Process;
 pub(crate) use queue_process::QueueProcess;
 pub(crate) use request::{Era, ID, Request};
-pub(crate) use skipped::skipped;
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
+pub(crate) use taskqueue_api::testing::skipped;
 
 use std::time::Duration;
 

@@ -18,8 +18,8 @@ use anyhow::{Result, bail};
 use async_trait::async_trait;
 use p2p_taskqueue::{
     Caller, ErrorCode, PeerId, QueueError, TaskQueue,
-    carrier::{Connection, Connector, DaemonQueue, LocalQueue},
-    store::{SqliteStore, StoreOptions},
+    mesh::{Connection, Connector, DaemonQueue},
+    store::{LocalQueue, SqliteStore, StoreOptions},
 };
 use runtime_bridge::TokioRuntime;
 use talk::{Order, Said};

@@ -17,15 +17,26 @@ pub(super) enum Value {
     Range(f64, f64),
 }
 
-/// Every constant of the crates by its path, such as `p2p_taskqueue::api::limits::NAME_BYTES_MAX`.
+/// Where the crates are, and how paths name them.
+const CRATES: [(&str, &str); 8] = [
+    ("mcp-core", "mcp_core"),
+    ("p2p-taskqueue", "p2p_taskqueue"),
+    ("p2p-taskqueue/api", "api"),
+    ("p2p-taskqueue/mesh", "mesh"),
+    ("p2p-taskqueue/store", "store"),
+    ("p2p-taskqueue/worker", "worker"),
+    ("runtime-bridge", "runtime_bridge"),
+    ("server-bin", "server_bin"),
+];
+
+/// Every constant of the crates by its path, such as `api::limits::NAME_BYTES_MAX`.
 pub(super) struct Constants(BTreeMap<String, Expr>);
 
 impl Constants {
     pub(super) fn read() -> Result<Self> {
         let mut constants = BTreeMap::new();
-        for package in ["mcp-core", "p2p-taskqueue", "runtime-bridge", "server-bin"] {
-            let name = package.replace('-', "_");
-            read_folder(&workspace().join(package).join("src"), &name, &mut constants)?;
+        for (folder, name) in CRATES {
+            read_folder(&workspace().join(folder).join("src"), name, &mut constants)?;
         }
         Ok(Self(constants))
     }

@@ -5,10 +5,10 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use futures::StreamExt;
-use p2p_taskqueue::{ErrorCode, QueueError, api::Outcome};
 use rmcp::model::RequestId;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
+use taskqueue_api::{ErrorCode, Outcome, QueueError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{gate::overloaded, mirror::Mirrors, params};

@@ -1,5 +1,5 @@
-use p2p_taskqueue::{ErrorCode, QueueError};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
+use taskqueue_api::{ErrorCode, QueueError};
 
 use crate::{McpConfig, config::TokenDigest, principal::Principal};
 

@@ -7,7 +7,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use p2p_taskqueue::{ErrorCode, QueueError};
+use taskqueue_api::{ErrorCode, QueueError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{

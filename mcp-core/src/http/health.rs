@@ -5,7 +5,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use p2p_taskqueue::{Caller, ErrorCode, QueueError, TaskQueue, TaskQueueExt as _, api::StatusQuery};
+use taskqueue_api::{Caller, ErrorCode, QueueError, StatusQuery, TaskQueue, TaskQueueExt as _};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},

@@ -1,13 +1,13 @@
 //! Parameters of a wrong type. rmcp takes a message whose parameters it cannot read for one of a method that it does not know,
 //! and a cursor that is no text for none: here they are refused by the name of the one that is wrong.
 
-use p2p_taskqueue::QueueError;
 use rmcp::model::{
     CallToolRequestParams, CancelTaskParams, GetTaskParams, InitializeRequestParams, PaginatedRequestParams,
     ReadResourceRequestParams, RequestMetaObject, UpdateTaskParams,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
+use taskqueue_api::QueueError;
 
 use crate::metrics::TOOLS_CALL;
 

@@ -5,10 +5,10 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
-use p2p_taskqueue::{ErrorCode, QueueError};
 use rmcp::model::ErrorCode as RpcCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
+use taskqueue_api::{ErrorCode, QueueError};
 
 use super::params;
 use crate::{error::Refusal, metrics::TOOLS_CALL};

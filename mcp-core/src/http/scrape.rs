@@ -9,12 +9,12 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use p2p_taskqueue::api::{BridgeStatus, QueueStatus, Status, StatusQuery, Target};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
+use taskqueue_api::{BridgeStatus, QueueStatus, Status, StatusQuery, Target};
 
 use super::Gate;
 use crate::{
@@ -141,8 +141,8 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn unwritable() -> p2p_taskqueue::QueueError {
-    p2p_taskqueue::QueueError::new(p2p_taskqueue::ErrorCode::Internal, "the metrics cannot be written")
+fn unwritable() -> taskqueue_api::QueueError {
+    taskqueue_api::QueueError::new(taskqueue_api::ErrorCode::Internal, "the metrics cannot be written")
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

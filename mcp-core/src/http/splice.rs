@@ -10,8 +10,8 @@ use axum::{
     response::Response,
 };
 use futures::StreamExt as _;
-use p2p_taskqueue::{ErrorCode, QueueError};
 use serde_json::{Value, json};
+use taskqueue_api::{ErrorCode, QueueError};
 
 use crate::error::Refusal;
 

@@ -4,10 +4,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use p2p_taskqueue::{
-    PeerId,
-    api::{ListTools, Peers, Target, ToolOffer},
-};
+use taskqueue_api::{ListTools, PeerId, Peers, Target, ToolOffer};
 
 use super::tool::MeshTool;
 use crate::call::Asker;
@@ -85,7 +82,7 @@ const TOOLS_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use p2p_taskqueue::Json;
+    use taskqueue_api::Json;
 
     use super::*;
 

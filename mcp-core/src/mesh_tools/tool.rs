@@ -1,11 +1,8 @@
 use std::sync::Arc;
 
-use p2p_taskqueue::{
-    Json, QueueError,
-    api::{Submit, ToolOffer},
-};
 use rmcp::model::{Tool as RpcTool, ToolAnnotations};
 use serde_json::{Value, json};
+use taskqueue_api::{Json, QueueError, Submit, ToolOffer};
 
 use crate::tools::{Arguments, Inputs, Object, run_task_output};
 

@@ -1,10 +1,7 @@
 use std::{fmt, future::Future, sync::Arc};
 
-use p2p_taskqueue::{
-    ErrorCode, QueueError,
-    api::{Get, Outcome, Submitted, Target, Wait},
-};
 use rmcp::{RoleServer, model::ProtocolVersion, service::RequestContext};
+use taskqueue_api::{ErrorCode, Get, Outcome, QueueError, Submitted, Target, Wait};
 
 use super::{
     progress, record,

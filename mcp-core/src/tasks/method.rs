@@ -2,10 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use p2p_taskqueue::{
-    ErrorCode, Json, QueueError, Task, TaskId,
-    api::{Answer, Cancel, Get, Target},
-};
 use rmcp::{
     ErrorData, RoleServer,
     model::{
@@ -15,6 +11,7 @@ use rmcp::{
     service::RequestContext,
 };
 use serde_json::value::RawValue;
+use taskqueue_api::{Answer, Cancel, ErrorCode, Get, Json, QueueError, Target, Task, TaskId};
 
 use super::{
     DurableTasks,

@@ -1,14 +1,11 @@
 use std::{pin::pin, time::Duration};
 
-use p2p_taskqueue::{
-    QueueError, Task,
-    api::{Get, Target, Wait, Waited},
-};
 use rmcp::{
     RoleServer,
     model::{ProgressNotificationParam, ProgressToken},
     service::RequestContext,
 };
+use taskqueue_api::{Get, QueueError, Target, Task, Wait, Waited};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::call::Asker;

@@ -3,12 +3,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
-use p2p_taskqueue::{FailedBy, Task, TaskStatus, api::limits::RESULT_KEPT_S_MIN};
 use rmcp::model::{
     ClientCapabilities, CreateTaskResult, DetailedTask, ElicitRequestParams, InputRequest, InputRequests, JsonObject,
     Task as RpcTask, TaskPayload, TaskStatus as RpcStatus,
 };
 use serde_json::{Value, json};
+use taskqueue_api::{FailedBy, Task, TaskStatus, limits::RESULT_KEPT_S_MIN};
 
 use super::work::Shape;
 use crate::http::Splice;
@@ -52,7 +52,7 @@ fn running(task: &Task, client: &ClientCapabilities) -> DetailedTask {
 
 /// What the worker asks for, as far as the protocol has words for it and the client says that it can be asked.
 fn askable(task: &Task, client: &ClientCapabilities) -> InputRequests {
-    let read = |(key, request): (&String, &p2p_taskqueue::Json)| {
+    let read = |(key, request): (&String, &taskqueue_api::Json)| {
         let request: InputRequest = request.to().ok()?;
         can_be_asked(client, &request).then(|| (key.clone(), request))
     };

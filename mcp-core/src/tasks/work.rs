@@ -1,8 +1,5 @@
-use p2p_taskqueue::{
-    QueueError, Task,
-    api::{Submit, Target},
-};
 use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, CreateTaskResult};
+use taskqueue_api::{QueueError, Submit, Target, Task};
 
 use crate::{
     http::Splice,

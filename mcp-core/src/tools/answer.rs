@@ -1,8 +1,5 @@
-use p2p_taskqueue::{
-    QueueError,
-    api::{write_answer, write_refusal},
-};
 use serde::Serialize;
+use taskqueue_api::{QueueError, write_answer, write_refusal};
 
 /// A tool's answer.
 #[derive(Debug)]

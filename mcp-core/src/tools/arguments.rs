@@ -1,16 +1,12 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
-use p2p_taskqueue::{
-    Json, QueueError,
-    api::{Check as _, PlaceError, Target, parse_address, parse_peer_id},
-    task::JsonError,
-};
 use serde::{
     Deserialize,
     de::{DeserializeOwned, value::MapDeserializer},
 };
 use serde_json::value::RawValue;
 use serde_path_to_error::{Path, Segment};
+use taskqueue_api::{Check as _, Json, JsonError, PlaceError, QueueError, Target, parse_address, parse_peer_id};
 
 use super::{
     names::{MadeOf, Names},

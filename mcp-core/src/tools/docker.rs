@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use p2p_taskqueue::{
-    Json, QueueError,
-    api::{Submit, Submitted, Target},
-};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use taskqueue_api::{Json, QueueError, Submit, Submitted, Target};
 
 use super::{arguments::Arguments, names::MadeOf, verb::Verb};
 use crate::call::Asker;

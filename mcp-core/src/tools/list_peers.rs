@@ -1,10 +1,10 @@
 use futures::{StreamExt, stream};
-use p2p_taskqueue::{
-    QueueError,
-    api::{Capabilities, Check as _, Discover, Method, Peer, Peers, StatusQuery, Target, limits::CALL_TIMEOUT_S_MAX},
-};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use taskqueue_api::{
+    Capabilities, Check as _, Discover, Method, Peer, Peers, QueueError, StatusQuery, Target,
+    limits::CALL_TIMEOUT_S_MAX,
+};
 
 use super::{arguments::Arguments, names::MadeOf, verb::Verb};
 use crate::call::Asker;

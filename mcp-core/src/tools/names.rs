@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use p2p_taskqueue::QueueError;
+use taskqueue_api::QueueError;
 
 /// An argument of an operation that a tool makes of its own arguments, and those.
 pub(super) type MadeOf = (&'static str, &'static [&'static str]);

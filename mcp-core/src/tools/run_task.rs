@@ -1,11 +1,8 @@
 use std::sync::{Arc, LazyLock};
 
-use p2p_taskqueue::{
-    QueueError, Task, TaskStatus,
-    api::{Submit, Target, limits::WAIT_S_MAX},
-};
 use schemars::JsonSchema;
 use serde::Serialize;
+use taskqueue_api::{QueueError, Submit, Target, Task, TaskStatus, limits::WAIT_S_MAX};
 
 use super::{
     Answer, Names,

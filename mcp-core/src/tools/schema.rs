@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use p2p_taskqueue::QueueError;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
 use serde_json::{Map, Value, json};
+use taskqueue_api::QueueError;
 
 /// The object that a JSON Schema is.
 pub(crate) type Object = Map<String, Value>;

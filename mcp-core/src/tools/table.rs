@@ -1,4 +1,4 @@
-use p2p_taskqueue::api::{
+use taskqueue_api::{
     Answer, CacheDelete, CacheGet, CacheHas, CacheSet, CallTool, Cancel, Claim, ClaimMany, Complete, Discover, Fail,
     Get, GetMany, Heartbeat, Limit, List, ListTools, Pause, Purge, Release, Renew, Resume, Retry, StatsQuery,
     StatusQuery, Submit, SubmitMany, Wait,

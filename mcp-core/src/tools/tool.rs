@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use futures::future::{self, BoxFuture};
-use p2p_taskqueue::QueueError;
 use serde_json::json;
+use taskqueue_api::QueueError;
 
 use super::{
     answer::Answer,

@@ -1,8 +1,8 @@
 use std::future::Future;
 
-use p2p_taskqueue::{Operation, QueueError, api::Target};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
+use taskqueue_api::{Operation, QueueError, Target};
 
 use super::{arguments::Arguments, names::MadeOf};
 use crate::{call::Asker, tasks::Work};

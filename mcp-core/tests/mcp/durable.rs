@@ -5,8 +5,7 @@ use std::{path::Path, sync::Arc};
 use mcp_core::{McpConfig, McpServer};
 use p2p_taskqueue::{
     PeerId, TaskId,
-    carrier::LocalQueue,
-    store::{SqliteStore, StoreOptions},
+    store::{LocalQueue, SqliteStore, StoreOptions},
 };
 use runtime_bridge::TokioRuntime;
 use serde_json::{Value, json};

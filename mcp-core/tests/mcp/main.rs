@@ -18,8 +18,6 @@ mod mesh_tools;
 mod metrics;
 mod nested;
 mod odd;
-#[path = "../../../p2p-taskqueue/src/odd_json.rs"]
-mod odd_json;
 mod progress;
 mod protocol;
 mod queue;

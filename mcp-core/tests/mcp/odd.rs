@@ -11,16 +11,15 @@ use mcp_core::{McpConfig, McpServer};
 use p2p_taskqueue::{
     Caller, Json, PeerId, TaskQueueExt as _,
     api::{CacheSet, Claim, Complete, List, Submit},
-    carrier::LocalQueue,
-    store::{MemoryStore, StoreOptions},
+    store::{LocalQueue, MemoryStore, StoreOptions},
 };
 use runtime_bridge::TokioRuntime;
 use serde_json::{Value, json, value::RawValue};
+use taskqueue_api::testing::odd_json;
 use tower::ServiceExt as _;
 
 use crate::{
     client::{Client, legacy, modern},
-    odd_json,
     progress::pass,
     queue::FakeQueue,
     task_methods::follower,

@@ -19,8 +19,7 @@ use p2p_taskqueue::{
         Cancel, Get, Renew, Submit, Wait,
         limits::{ERROR_BYTES_MAX, JSON_BYTES_MAX},
     },
-    carrier::LocalQueue,
-    store::{SqliteStore, StoreOptions},
+    store::{LocalQueue, SqliteStore, StoreOptions},
     worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
 };
 use runtime_bridge::{Runtime, TokioRuntime};

@@ -9,7 +9,7 @@ use clap::{
 use p2p_taskqueue::{
     DiscoveryConfig, Multiaddr, PeerId, ReachConfig,
     api::{Check as _, Claim, Durability, Method},
-    node::parse_address,
+    mesh::parse_address,
 };
 use runtime_bridge::Backend;
 use serde::Deserialize;

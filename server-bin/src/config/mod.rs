@@ -169,7 +169,7 @@ fn read(path: &Path) -> io::Result<String> {
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        p2p_taskqueue::node::parse_address(&text).map(Self).map_err(de::Error::custom)
+        p2p_taskqueue::mesh::parse_address(&text).map(Self).map_err(de::Error::custom)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use p2p_taskqueue::carrier::BridgedQueue;
+use p2p_taskqueue::BridgedQueue;
 
 use super::{Server, ServerConfig, front::Front, node::NodeSide};
 use crate::{failure::Failure, http::HttpListener};

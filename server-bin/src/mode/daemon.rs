@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use p2p_taskqueue::{
     Caller, TaskQueueExt as _,
     api::StatusQuery,
-    carrier::{Connector, DaemonQueue},
+    mesh::{Connector, DaemonQueue},
 };
 use runtime_bridge::{Runtime, TokioRuntime};
 use tokio::runtime::Handle;

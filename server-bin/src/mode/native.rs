@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use p2p_taskqueue::{
-    TaskQueue,
-    carrier::{BridgedQueue, InlineQueue},
-};
+use p2p_taskqueue::{BridgedQueue, InlineQueue, TaskQueue};
 use runtime_bridge::Bridge;
 
 use super::{Server, ServerConfig, front::Front, node::NodeSide};

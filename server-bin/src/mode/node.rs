@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use futures::future::join_all;
 use p2p_taskqueue::{
     Multiaddr, TaskQueue,
-    carrier::{LocalQueue, RouteBook},
-    node::{Node, NodeConfig, NodeError, NodeFiles, NodeHandle},
-    store::{SqliteStore, StoreOptions, TaskStore},
+    api::RouteBook,
+    mesh::{Node, NodeConfig, NodeError, NodeFiles, NodeHandle},
+    store::{LocalQueue, SqliteStore, StoreOptions, TaskStore},
     worker::Worker,
 };
 use runtime_bridge::{Bridge, ExecutorThread, Runtime, ThreadConfig};

@@ -14,7 +14,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use p2p_taskqueue::{
     ErrorCode, QueueError,
-    carrier::{Connection, Connector},
+    mesh::{Connection, Connector},
 };
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::compat::TokioAsyncReadCompatExt as _;

@@ -4,7 +4,7 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use futures::future::join_all;
-use p2p_taskqueue::{TaskQueue, carrier::AtOnceQueue, serve_local_until};
+use p2p_taskqueue::{TaskQueue, api::AtOnceQueue, serve_local_until};
 use runtime_bridge::{JobHandle, Runtime, RuntimeExt as _};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -230,7 +230,7 @@ mod tests {
     use p2p_taskqueue::{
         Caller, ErrorCode, QueueError, Request, Response, TaskId, TaskQueueExt as _,
         api::{Resume, Resumed, Wait},
-        carrier::DaemonQueue,
+        mesh::DaemonQueue,
     };
     use tokio::sync::mpsc::{Sender, channel};
 

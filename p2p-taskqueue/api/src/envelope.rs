@@ -1,0 +1,78 @@
+use serde::Serialize;
+
+use super::{ErrorCode, QueueError};
+
+/// Writes the answer `{"ok":true, …}`, with the fields of `answer` beside `ok`.
+///
+/// It goes from the types to the text without a way through values, so that a payload or a result stands in it as it was
+/// given, to the last byte.
+///
+/// # Errors
+///
+/// `internal`, with the outcome left open, when the answer cannot be written: no answer of an operation is like that.
+pub fn write_answer<A: Serialize + ?Sized>(answer: &A) -> Result<String, QueueError> {
+    serde_json::to_string(&Done { ok: true, answer })
+        .map_err(|error| QueueError::new(ErrorCode::Internal, format!("the answer cannot be written as JSON: {error}")))
+}
+
+/// Writes the answer `{"ok":false,"error":…}`.
+#[must_use]
+pub fn write_refusal(error: &QueueError) -> String {
+    serde_json::to_string(&Refused { ok: false, error }).unwrap_or_else(|_| NO_REFUSAL.to_owned())
+}
+
+#[derive(Serialize)]
+struct Done<'a, A: ?Sized> {
+    ok: bool,
+    #[serde(flatten)]
+    answer: &'a A,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    ok: bool,
+    error: &'a QueueError,
+}
+
+/// A record of texts and numbers can always be written; a caller still gets a record if it ever cannot.
+const NO_REFUSAL: &str = r#"{"ok":false,"error":{"code":"internal","message":"the error cannot be written","retryable":false,"outcome":"unknown"}}"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        CacheGot, Json, Listed, Outcome, PeerId, Submit, Task,
+        testing::{self, odd_json},
+    };
+
+    #[test]
+    fn whatever_a_task_holds_stands_in_its_answer_to_the_last_byte() {
+        let texts = odd_json::kept().into_iter().chain(odd_json::refused());
+        for text in texts {
+            // What is not taken may be in a store of an earlier version.
+            let json = Json::parse(text.clone()).unwrap();
+            let one = testing::task(PeerId::random(), Submit::new("t", json.clone()));
+            let one = Task { result: Some(json.clone()), ..one };
+            let tasks = vec![one.clone(), one];
+            let listed = write_answer(&Listed { tasks, next_cursor: None }).unwrap();
+            assert_eq!(listed.matches(&format!(r#""payload":{text}"#)).count(), 2, "{listed}");
+            assert_eq!(listed.matches(&format!(r#""result":{text}"#)).count(), 2, "{listed}");
+            let got = write_answer(&CacheGot { hit: true, value: json }).unwrap();
+            assert_eq!(got, format!(r#"{{"ok":true,"hit":true,"value":{text}}}"#));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_written_leaves_open_what_was_done() {
+        let error = write_answer("no fields").unwrap_err();
+        assert_eq!((error.code, error.outcome), (ErrorCode::Internal, Outcome::Unknown));
+    }
+
+    #[test]
+    fn a_refusal_is_the_record() {
+        let error = QueueError::invalid("payload", "is \"odd\"");
+        let expected = format!(r#"{{"ok":false,"error":{}}}"#, serde_json::to_string(&error).unwrap());
+        assert_eq!(write_refusal(&error), expected);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(NO_REFUSAL).unwrap()["error"]["code"], "internal");
+    }
+}

@@ -1,0 +1,72 @@
+//! The operations: what can be asked, what is answered, and the one trait that every carrier implements.
+//!
+//! A new operation is a struct for its arguments, a struct for its answer, and one line in `operation.rs`; every carrier
+//! then has it.
+
+mod answer;
+mod at_once;
+mod bounded;
+mod cache;
+mod caller;
+mod check;
+mod discover;
+mod envelope;
+mod error;
+mod kind;
+mod known_names;
+mod lease;
+pub mod limits;
+mod manage;
+mod mesh;
+mod operation;
+pub(crate) mod peer_text;
+mod place;
+mod read;
+mod repeat;
+mod routes;
+mod size;
+mod submit;
+mod target;
+mod targeted;
+mod task;
+#[cfg(any(test, feature = "__testing"))]
+#[doc(hidden)]
+pub mod testing;
+mod tools;
+
+pub use answer::{Answer, Answered};
+pub use at_once::AtOnceQueue;
+pub use cache::{CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored};
+pub use caller::Caller;
+pub use check::Check;
+pub use discover::{Attempt, Discover, Discovered, Method};
+pub use envelope::{write_answer, write_refusal};
+pub use error::{ErrorCode, Outcome, QueueError};
+pub use kind::RequestKind;
+pub use lease::{
+    Cancel, Cancelled, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, CompletedStatus, Fail, Failed,
+    Release, Released, Renew, Renewed,
+};
+pub use libp2p_identity::PeerId;
+pub use manage::{Limit, Limited, Pause, Paused, Purge, Purged, Resume, Resumed, Retried, Retry, Selection};
+pub use mesh::{
+    BridgeStatus, Capabilities, DialOutcome, Heard, Heartbeat, Invitation, Invite, Join, Joined, KnownPeer, Peer,
+    Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, StoreStatus, TransportStatus, VectorClock,
+};
+pub use multiaddr::Multiaddr;
+pub use operation::{Operation, Request, Response, TaskQueue, TaskQueueExt};
+pub use place::{PlaceError, parse_address, parse_peer_id};
+pub use read::{Get, GetMany, Got, GotMany, List, Listed, Order, Stats, StatsQuery, TypeStats, Wait, Waited};
+pub use repeat::Repeat;
+pub use routes::RouteBook;
+pub use size::check_size;
+pub(crate) use submit::default_day_s;
+pub use submit::{Durability, OnParentFailure, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany};
+
+pub use target::{At, Target, peer_of};
+pub use targeted::TargetedQueue;
+pub use task::{
+    FailedBy, Fence, Json, JsonError, ParseFenceError, ParseTaskIdError, Task, TaskId, TaskStatus, UnknownStatus,
+    Unreadable,
+};
+pub use tools::{CallTool, ListTools, ToolCalled, ToolOffer, ToolsListed};

@@ -1,0 +1,51 @@
+use crate::{ClaimedMany, GotMany, Json, QueueError, Response, Task, Waited, limits::WAITED_BYTES_MAX};
+
+/// Refuses an answer that would not fit into a frame, so that it does not depend on where the caller is.
+///
+/// # Errors
+///
+/// `limit_exceeded`, naming the argument that asks for less; its outcome is unknown where the answer hands tasks out.
+pub fn check_size(answer: &Response) -> Result<(), QueueError> {
+    let (field, tasks) = match answer {
+        Response::Waited(Waited { tasks: Some(tasks), .. }) | Response::GotMany(GotMany { tasks, .. }) => {
+            ("task_ids", tasks)
+        }
+        // A store stops long before: what it gives out all the same is safe until its leases end.
+        Response::ClaimedMany(ClaimedMany { tasks }) => ("max_tasks", tasks),
+        _ => return Ok(()),
+    };
+    let bytes: usize = tasks.iter().map(size).sum();
+    if bytes <= WAITED_BYTES_MAX {
+        return Ok(());
+    }
+    let error = QueueError::over_limit(field, bytes, WAITED_BYTES_MAX, "bytes of records: ask for fewer");
+    // What was claimed is claimed.
+    Err(if matches!(answer, Response::ClaimedMany(_)) { error.with_unknown_outcome() } else { error })
+}
+
+/// About how long the record is on the wire.
+fn size(task: &Task) -> usize {
+    /// Names, times and numbers.
+    const REST: usize = 1_024;
+    let texts = task.error.as_ref().map_or(0, String::len) + task.status_message.as_ref().map_or(0, String::len);
+    let labels: usize = task.labels.iter().map(String::len).sum();
+    task.payload.len_bytes() + task.result.as_ref().map_or(0, Json::len_bytes) + texts + labels + REST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorCode, Outcome, PeerId, Submit, testing};
+
+    #[test]
+    fn an_answer_that_is_too_long_says_what_was_done() {
+        let record = || testing::task(PeerId::random(), Submit::new("t", testing::payload(WAITED_BYTES_MAX / 2)));
+        let tasks = || vec![record(), record()];
+        let read = Response::GotMany(GotMany { tasks: tasks(), missing: Vec::new() });
+        let claimed = Response::ClaimedMany(ClaimedMany { tasks: tasks() });
+        for (answer, outcome) in [(read, Outcome::NotApplied), (claimed, Outcome::Unknown)] {
+            let error = check_size(&answer).unwrap_err();
+            assert_eq!((error.code, error.outcome), (ErrorCode::LimitExceeded, outcome));
+        }
+    }
+}

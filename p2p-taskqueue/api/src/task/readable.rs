@@ -1,0 +1,199 @@
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
+};
+
+use super::json::nesting;
+use crate::limits::JSON_DEPTH_MAX;
+
+/// Why a JSON value is not taken as new content, though its text is valid JSON.
+///
+/// A value stands in the answers of everybody who lists tasks. A reader that stops at one value has nothing of the whole
+/// answer, so what a common reader stops at would harm all of them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// Arrays and objects are nested deeper than [`JSON_DEPTH_MAX`].
+    #[error("nested {levels} levels deep, the limit is {JSON_DEPTH_MAX}")]
+    TooDeep {
+        /// How deep they are nested.
+        levels: usize,
+    },
+    /// An object has a key that Rust's readers take for a mark of their own, and the object for something else.
+    #[error("a key of an object must not begin with {PRIVATE}")]
+    PrivateKey,
+    /// A number that no double holds: I-JSON (RFC 7493, section 2.2) rules it out, for readers differ about it.
+    #[error("a number in it is larger than a double holds, and common JSON readers stop at that")]
+    Number,
+    /// Half of a surrogate pair: no Unicode text has it, and I-JSON (RFC 7493, section 2.1) rules it out.
+    #[error("a text in it has half of a surrogate pair, and common JSON readers stop at that")]
+    Surrogate,
+}
+
+/// Reads the text as `serde_json` does, keeping nothing of it: its word counts, so that every text which passes is one that
+/// it reads within an answer.
+pub(super) fn check(text: &str) -> Result<(), Unreadable> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let Err(error) = Level(0).deserialize(&mut reader) else { return Ok(()) };
+    if error.is_data() {
+        return Err(match nesting(text) {
+            levels if levels > JSON_DEPTH_MAX => Unreadable::TooDeep { levels },
+            _ => Unreadable::PrivateKey,
+        });
+    }
+    // The text is valid JSON, so there is nothing else that it stops at of its own accord.
+    Err(if error.to_string().starts_with(BEYOND_DOUBLES) { Unreadable::Number } else { Unreadable::Surrogate })
+}
+
+/// A value in so many arrays and objects.
+#[derive(Clone, Copy)]
+struct Level(usize);
+
+impl Level {
+    fn inner<E: Error>(self) -> Result<Self, E> {
+        let Self(around) = self;
+        if around < JSON_DEPTH_MAX { Ok(Self(around + 1)) } else { Err(E::custom("too deep")) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Level {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        let inner = self.inner()?;
+        while array.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let inner = self.inner()?;
+        while let Some(Key) = object.next_key()? {
+            object.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key, however it is spelled, that is not one of the private ones.
+struct Key;
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E: Error>(self, key: &str) -> Result<Key, E> {
+                if key.starts_with(PRIVATE) { Err(E::custom("a private key")) } else { Ok(Key) }
+            }
+        }
+
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// What `serde_json` says of a number that no double holds.
+const BEYOND_DOUBLES: &str = "number out of range";
+
+/// What the keys begin with by which `serde_json` tells itself what a value really is.
+const PRIVATE: &str = "$serde_json::private::";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        Json,
+        testing::odd_json::{self, DEEPEST, nested},
+    };
+
+    fn told(text: &str) -> Result<(), Unreadable> {
+        Json::parse(text.to_owned()).unwrap().check_readable()
+    }
+
+    #[test]
+    fn what_is_odd_but_readable_passes() {
+        for text in odd_json::kept() {
+            assert!(told(&text).is_ok(), "{text}: {:?}", told(&text));
+        }
+    }
+
+    #[test]
+    fn what_readers_stop_at_or_take_for_something_else_is_told() {
+        for text in odd_json::refused() {
+            let told = told(&text).unwrap_err();
+            let is_deep = text.matches(['[', '{']).count() > DEEPEST;
+            assert_eq!(matches!(told, Unreadable::TooDeep { .. }), is_deep, "{text}: {told}");
+            assert_eq!(matches!(told, Unreadable::PrivateKey), text.contains("serde_json"), "{text}: {told}");
+            let is_surrogate = text.contains("\\ud") || text.contains("\\uD");
+            assert_eq!(matches!(told, Unreadable::Surrogate), is_surrogate, "{text}: {told}");
+        }
+        let told = told(&nested(DEEPEST + 7)).unwrap_err();
+        assert!(matches!(told, Unreadable::TooDeep { levels } if levels == DEEPEST + 7), "{told}");
+    }
+
+    /// The promise is about readers: whatever passes is read among others, as deep as an answer puts it.
+    #[test]
+    fn whatever_passes_is_read_within_an_answer() {
+        const AROUND: usize = 6;
+        for text in odd_json::kept() {
+            let answer = format!("{}{text}{}", "[".repeat(AROUND), "]".repeat(AROUND));
+            assert!(serde_json::from_str::<Value>(&answer).is_ok(), "{answer}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_that_passes_is_read_and_kept(text in odd_json::any_text()) {
+            prop_assert!(told(&text).is_ok(), "{text}: {:?}", told(&text));
+            prop_assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+            let json = Json::parse(text.clone()).unwrap();
+            prop_assert_eq!(serde_json::to_string(&json).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What the tests of this crate and of those above it share.
+
+pub mod odd_json;
+mod skipped;
+
+use std::{collections::BTreeMap, time::Duration};
+
+pub use skipped::skipped;
+
+use crate::{Json, PeerId, Submit, Task, TaskId, TaskStatus};
+
+/// Nothing that a test waits for takes longer, however busy the machine is.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The record of a task that was just submitted.
+#[must_use]
+#[expect(clippy::unwrap_used, reason = "a test that has no randomness may fail")]
+pub fn task(owner: PeerId, submit: Submit) -> Task {
+    Task {
+        task_id: TaskId::random().unwrap(),
+        task_type: submit.task_type,
+        model_name: submit.model_name,
+        payload: submit.payload,
+        status: TaskStatus::Queued,
+        priority: submit.priority,
+        attempt: 0,
+        max_attempts: submit.max_attempts,
+        created_at: 1.0,
+        updated_at: 1.0,
+        not_before: None,
+        deadline: None,
+        assigned_worker: None,
+        lease_until: None,
+        progress: None,
+        status_message: None,
+        result: None,
+        error: None,
+        failed_by: None,
+        input_requests: BTreeMap::new(),
+        submitter: submit.submitter,
+        labels: submit.labels,
+        result_ttl_s: submit.result_ttl_s,
+        session: None,
+        after: Vec::new(),
+        owner,
+        dead: false,
+        fence: None,
+    }
+}
+
+/// A payload of about this length.
+#[must_use]
+pub fn payload(bytes: usize) -> Json {
+    Json::from_text(&"x".repeat(bytes))
+}

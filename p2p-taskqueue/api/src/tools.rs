@@ -1,0 +1,79 @@
+use serde::{Deserialize, Serialize};
+
+use super::{
+    QueueError,
+    check::{Check, content, name, seconds},
+    limits::CALL_TIMEOUT_S_MAX,
+};
+use crate::{Json, Task};
+
+/// Asks a node which tools it offers: what its workers can be given to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListTools {}
+
+impl Check for ListTools {
+    fn check(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+/// The answer to a [`ListTools`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ToolsListed {
+    /// The tools, by name.
+    pub tools: Vec<ToolOffer>,
+}
+
+/// A tool that a node offers. Its name is the task type of its workers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ToolOffer {
+    /// What to call it by: the task type.
+    pub name: String,
+    /// What it does.
+    #[serde(default)]
+    pub description: String,
+    /// A JSON Schema of its arguments, which become the task's payload; null when it takes any.
+    #[serde(default)]
+    pub input_schema: Json,
+}
+
+/// Calls a tool of a node: a durable task of that type, and the wait for its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CallTool {
+    /// Which tool, as `list_tools` names it.
+    pub tool_name: String,
+    /// Its arguments: the task's payload.
+    #[serde(default)]
+    pub args: Json,
+    /// How long to wait for the result, in seconds. The task goes on when the time is up.
+    #[serde(default = "default_timeout_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 600)))]
+    pub timeout_s: f64,
+}
+
+impl Check for CallTool {
+    fn check(&self) -> Result<(), QueueError> {
+        name("tool_name", &self.tool_name)?;
+        content("args", &self.args)?;
+        seconds("timeout_s", Some(self.timeout_s), 0.0..=CALL_TIMEOUT_S_MAX)
+    }
+}
+
+/// The answer to a [`CallTool`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ToolCalled {
+    /// What it gave, as given; null when the task has not completed.
+    #[serde(default)]
+    pub result: Json,
+    /// The task that did it: its status, and its error if it failed. When it has not ended, it goes on: wait for it.
+    pub task: Task,
+}
+
+const fn default_timeout_s() -> f64 {
+    30.0
+}

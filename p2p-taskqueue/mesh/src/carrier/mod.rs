@@ -1,0 +1,27 @@
+//! The carriers: the implementations of [`TaskQueue`](taskqueue_api::TaskQueue), one per file.
+
+mod connector;
+mod daemon;
+mod mesh;
+mod nothing;
+mod reconnect;
+mod remote;
+mod repeat;
+mod submitted;
+mod timeout;
+mod waits;
+
+pub use connector::{Connection, Connector, Duplex};
+pub use daemon::DaemonQueue;
+pub use mesh::MeshQueue;
+pub(crate) use nothing::Nothing;
+pub use remote::RemoteQueue;
+
+#[cfg(test)]
+mod daemon_tests;
+#[cfg(test)]
+mod mesh_tests;
+#[cfg(test)]
+mod remote_tests;
+#[cfg(test)]
+mod unwritable_tests;

@@ -1,0 +1,120 @@
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId};
+use taskqueue_api::{Attempt, Method, QueueError};
+
+/// The attempts that an answer names. A search of a thousand peers has them all; beyond, they are counted out of sight.
+const ATTEMPTS_MAX: usize = 4_096;
+
+/// What a search has tried so far, and whom it has reached. Shared by the ways that run side by side.
+#[derive(Debug)]
+pub(super) struct Trace {
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    attempts: Vec<Attempt>,
+    /// In the order in which they were reached.
+    reached: Vec<PeerId>,
+    /// The ways that have begun and not ended.
+    running: Vec<(Method, Instant)>,
+}
+
+/// Something that is being tried.
+#[derive(Debug)]
+pub(super) struct Trying {
+    pub(super) method: Method,
+    pub(super) peer: Option<PeerId>,
+    pub(super) address: Option<Multiaddr>,
+    pub(super) since: Instant,
+}
+
+impl Trace {
+    pub(super) fn new(started: Instant) -> Self {
+        Self { started, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A way of finding peers begins.
+    pub(super) fn began(&self, method: Method, now: Instant) {
+        self.lock().running.push((method, now));
+    }
+
+    /// It has no more to say.
+    pub(super) fn finished(&self, method: Method) {
+        self.lock().running.retain(|(running, _)| *running != method);
+    }
+
+    /// The ways that were cut off, and when each had begun.
+    pub(super) fn cut_off(&self) -> Vec<(Method, Instant)> {
+        self.lock().running.clone()
+    }
+
+    /// Notes what an attempt came to.
+    pub(super) fn ended(&self, trying: Trying, now: Instant, outcome: Result<(), &QueueError>) {
+        let Trying { method, peer, address, since } = trying;
+        let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64();
+        let attempt = Attempt {
+            method,
+            multiaddr: address,
+            peer_id: peer,
+            ok: outcome.is_ok(),
+            code: outcome.err().map(|error| error.code),
+            error: outcome.err().map(|error| error.message.clone()),
+            started_s: seconds(self.started, since),
+            elapsed_s: seconds(since, now),
+        };
+        let mut state = self.lock();
+        if let (true, Some(peer)) = (attempt.ok, peer)
+            && !state.reached.contains(&peer)
+        {
+            state.reached.push(peer);
+        }
+        if state.attempts.len() < ATTEMPTS_MAX {
+            state.attempts.push(attempt);
+        }
+    }
+
+    /// Whether the peer has been reached already, by another way.
+    pub(super) fn has_reached(&self, peer: PeerId) -> bool {
+        self.lock().reached.contains(&peer)
+    }
+
+    pub(super) fn reached_count(&self) -> usize {
+        self.lock().reached.len()
+    }
+
+    /// Those that were reached, and every attempt.
+    pub(super) fn into_parts(self) -> (Vec<PeerId>, Vec<Attempt>) {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (state.reached, state.attempts)
+    }
+
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_that_has_not_ended_is_cut_off() {
+        let now = Instant::now();
+        let trace = Trace::new(now);
+        trace.began(Method::AddressBook, now);
+        trace.began(Method::Mdns, now);
+        trace.finished(Method::AddressBook);
+        assert_eq!(trace.cut_off(), [(Method::Mdns, now)]);
+    }
+}

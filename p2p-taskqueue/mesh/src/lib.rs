@@ -1,0 +1,36 @@
+//! The nodes of a taskmesh: who they are, how they find and prove each other, and the queues that others keep.
+//!
+//! A [`Node`] is one machine of a mesh. Its queue, [`MeshQueue`], answers what concerns its own tasks by asking the queue that
+//! it was started with, and passes on what concerns a peer's. Another process of the same machine asks it over
+//! [`serve_local`] and a [`DaemonQueue`].
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `identity`, `ticket` | who a node is, and how another one is let in |
+//! | `wire` | frames, the handshake and the session, over any byte stream |
+//! | `node` | the one loop that owns the swarm, and its handle |
+//! | `discovery` | how peers are found: one file for each way |
+//! | `carrier` | the queues that other nodes and processes keep |
+
+mod carrier;
+mod discovery;
+mod heartbeat;
+mod identity;
+mod node;
+#[cfg(test)]
+mod testing;
+mod ticket;
+mod wire;
+
+pub use carrier::{Connection, Connector, DaemonQueue, Duplex, MeshQueue, RemoteQueue};
+pub use discovery::DiscoveryConfig;
+pub use identity::{Identity, MeshSecret};
+pub use node::{
+    ConnectionLimits, KnownPeer, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, ParseAddressError,
+    ReachConfig, parse_address,
+};
+pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use wire::fuzzing;
+pub use wire::{serve_local, serve_local_until};

@@ -1,0 +1,214 @@
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Swarm,
+    core::transport::ListenerId,
+    swarm::{ConnectionId, SwarmEvent},
+};
+use taskqueue_api::{Method, TaskQueue};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    connections::Connection,
+    directory::{Command, Directory, LoopEnds},
+    finding::Finding,
+    limits::REPORTS_MAX,
+    link::Report,
+    net::{Net, NetEvent},
+    peers::{Peers, Waiter},
+    reach_relays::{Relay, trace},
+    refusals::Refusals,
+};
+use crate::{Identity, discovery::announcement_of};
+
+/// The one loop that owns the swarm. Everything that changes the node's connections happens here, one event at a time.
+///
+/// ```text
+///   commands (handle, carriers) ─┐
+///   events (swarm) ──────────────┼─▶ loop ─▶ directory: whom can be asked, over which session
+///   reports (links) ─────────────┤
+///   alarm (redials, saving) ─────┘
+/// ```
+pub(super) struct NodeLoop {
+    /// Boxed, as it is large and the future that starts a node carries it.
+    pub(super) swarm: Box<Swarm<Net>>,
+    pub(super) listeners: Vec<ListenerId>,
+    pub(super) ends: LoopEnds,
+    pub(super) directory: Arc<Directory>,
+    /// Answers the peers; none for a client.
+    pub(super) service: Option<Arc<dyn TaskQueue>>,
+    /// Drawn at each start.
+    pub(super) instance: String,
+    pub(super) peers: Peers,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) finding: Finding,
+    pub(super) refusals: Refusals,
+    pub(super) relays: Vec<Relay>,
+    reports: mpsc::Receiver<Report>,
+    /// Every link holds a clone.
+    pub(super) reports_tx: mpsc::Sender<Report>,
+    /// When changed peers are to be saved.
+    pub(super) save_at: Option<Instant>,
+    pub(super) stopping: Option<Stopping>,
+}
+
+/// The node is about to end.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    pub(super) deadline: Instant,
+    /// Those who asked hold the other ends.
+    pub(super) replies: Vec<oneshot::Sender<()>>,
+}
+
+/// What a loop is made of, besides what it makes itself.
+pub(super) struct Parts {
+    pub(super) swarm: Box<Swarm<Net>>,
+    pub(super) ends: LoopEnds,
+    pub(super) directory: Arc<Directory>,
+    pub(super) service: Option<Arc<dyn TaskQueue>>,
+    pub(super) instance: String,
+    pub(super) identity: Identity,
+}
+
+impl NodeLoop {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { swarm, ends, directory, service, instance, identity } = parts;
+        let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
+        let mut peers = Peers::default();
+        // A client dials only whom it is told to.
+        if service.is_some() {
+            peers.load(directory.files.load_peers(), directory.peer_id, directory.runtime.now());
+            peers.configure(directory.discovery.configured(), directory.peer_id, directory.runtime.now());
+        }
+        let finding = Finding::new(identity, &directory.discovery);
+        Self {
+            swarm,
+            listeners: Vec::new(),
+            ends,
+            directory,
+            service,
+            instance,
+            peers,
+            connections: HashMap::new(),
+            finding,
+            refusals: Refusals::default(),
+            relays: Vec::new(),
+            reports,
+            reports_tx,
+            save_at: None,
+            stopping: None,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) async fn run(mut self: Box<Self>) {
+        while !self.is_over() {
+            self.dial_due();
+            self.reserve_due();
+            self.save_due();
+            self.find_due();
+            let alarm = self.next_alarm();
+            let alarm = self.directory.runtime.sleep_until(alarm);
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                Some(report) = self.reports.recv() => self.on_report(report),
+                Some(command) = self.ends.commands.recv() => self.on_command(command),
+                () = alarm => {}
+            }
+        }
+        if self.save_at.is_some() {
+            self.save();
+        }
+        let Self { swarm, connections, stopping, .. } = *self;
+        drop(connections);
+        drop(swarm);
+        for reply in stopping.into_iter().flat_map(|stopping| stopping.replies) {
+            let _gone = reply.send(());
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let is_over =
+            |stopping: &Stopping| self.connections.is_empty() || stopping.deadline <= self.directory.runtime.now();
+        self.stopping.as_ref().is_some_and(is_over)
+    }
+
+    fn next_alarm(&mut self) -> Instant {
+        if let Some(stopping) = &self.stopping {
+            return stopping.deadline;
+        }
+        // With nothing to wait for, an hour is as good as any time.
+        let far = self.directory.runtime.now() + Duration::from_secs(3_600);
+        let due = [self.peers.next_due(), self.next_reservation(), self.save_at, self.finding.next_due()];
+        due.into_iter().flatten().fold(far, Instant::min)
+    }
+
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<NetEvent>) {
+        match event {
+            SwarmEvent::Behaviour(NetEvent::Links(opened)) => self.on_opened(opened),
+            SwarmEvent::Behaviour(NetEvent::Mdns(event)) => self.on_mdns(event),
+            SwarmEvent::Behaviour(NetEvent::Reach(event)) => trace(&event),
+            SwarmEvent::Behaviour(NetEvent::Rendezvous(event)) => self.on_rendezvous(event),
+            SwarmEvent::Behaviour(NetEvent::Kademlia(event)) => self.on_kademlia(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                let cause = cause.map_or_else(|| "the connection was closed".to_owned(), |cause| cause.to_string());
+                self.on_closed(peer_id, connection_id, &cause);
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), connection_id, error } => {
+                self.on_dial_error(peer, connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
+                self.refusals.count_incoming(&error);
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => self.on_listen_address(listener_id, &address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listen_address_gone(&address),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.on_listener_closed(listener_id, reason),
+            // Another role has learned how this node is reached from elsewhere.
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.on_listeners_changed();
+                self.own_addresses_changed();
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed to accept"),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_listeners_changed(&mut self) {
+        let (own, addresses) = (self.directory.peer_id, self.own_addresses());
+        let is_announcing = self.service.is_some() && self.directory.discovery.is_on(Method::AnnounceFile);
+        if let Some(announcement) = announcement_of(own, &addresses).filter(|_| is_announcing)
+            && let Err(error) = self.directory.files.announce(&announcement)
+        {
+            tracing::warn!(%error, "failed to write the announce file");
+        }
+        self.ends.addresses.send_replace(addresses);
+        self.addresses_changed();
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Connect { peer, addresses, patience, reply } => {
+                self.on_connect(peer, addresses, Waiter { patience, reply });
+            }
+            Command::Peers { connected_only, reply } => drop(reply.send(self.peers.list(connected_only))),
+            Command::Transport { reply } => drop(reply.send(self.transport_status())),
+            Command::Search { method, search } => self.on_search(method, search),
+            Command::Join { ticket, reply } => drop(reply.send(self.join(&ticket))),
+            Command::Shutdown { reply } => self.on_shutdown(reply),
+        }
+    }
+}
+
+/// Wall time, for what people read; nothing waits by it.
+pub(crate) fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,87 @@
+//! What the node has refused since it started, counted by reason, for whoever wonders why a peer does not come in.
+
+use std::{collections::BTreeMap, error::Error, io, iter};
+
+use libp2p::{core::transport::TransportError, swarm::ListenError};
+use taskqueue_api::TransportStatus;
+
+use super::{
+    admission::{Full, Unwelcome},
+    arrivals::MadeRoom,
+    driver::NodeLoop,
+    transport::TooSlow,
+};
+use crate::wire::HandshakeError;
+
+/// A count for each reason.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Refusals {
+    pub(super) fn count(&mut self, reason: &'static str) {
+        *self.counts.entry(reason).or_default() += 1;
+    }
+
+    /// A connection that came in and did not come to stand.
+    pub(super) fn count_incoming(&mut self, error: &ListenError) {
+        let is_counted = |error: &io::Error| source_of::<MadeRoom>(error).is_some();
+        if matches!(error, ListenError::Transport(TransportError::Other(error)) if is_counted(error)) {
+            // Where it was decided.
+            return;
+        }
+        self.count(match error {
+            ListenError::Denied { cause } => {
+                let unwelcome = source_of::<Unwelcome>(cause).map(|unwelcome| unwelcome.reason());
+                unwelcome.or_else(|| source_of::<Full>(cause).map(Full::reason)).unwrap_or("not_allowed")
+            }
+            ListenError::Transport(TransportError::Other(error)) => match source_of::<TooSlow>(error) {
+                Some(TooSlow) => "encryption_deadline",
+                None => "no_encryption",
+            },
+            ListenError::WrongPeerId { .. } | ListenError::LocalPeerId { .. } => "wrong_peer",
+            ListenError::Aborted | ListenError::Transport(_) => "broken_off",
+        });
+    }
+
+    /// A peer that did not prove that it belongs to the mesh.
+    pub(super) fn count_handshake(&mut self, error: &HandshakeError) {
+        self.count(match error {
+            HandshakeError::OtherMesh => "other_mesh",
+            HandshakeError::Version { .. } => "other_version",
+            HandshakeError::Deadline => "handshake_deadline",
+            HandshakeError::Closed | HandshakeError::Frame(_) => "handshake_broken",
+            HandshakeError::Random(_) => "no_randomness",
+        });
+    }
+}
+
+impl NodeLoop {
+    pub(super) fn transport_status(&self) -> TransportStatus {
+        let admission = &self.swarm.behaviour().links.admission;
+        let sessions = self.connections.values().filter(|connection| connection.session.is_some()).count();
+        let made_room = Some(("made_room", admission.made_room())).filter(|(_, count)| *count > 0);
+        let counts = self.refusals.counts.iter().map(|(reason, count)| (*reason, *count)).chain(made_room);
+        let refused = counts.map(|(reason, count)| (reason.to_owned(), count)).collect();
+        TransportStatus {
+            connections: admission.established_count() as u64,
+            unproven: admission.unproven_count() as u64,
+            pending: admission.pending_count() as u64,
+            sessions: sessions as u64,
+            refused,
+        }
+    }
+}
+
+/// The error of this type among an error's sources.
+pub(super) fn source_of<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    iter::successors(Some(error), |error| cause_of(*error)).find_map(|error| error.downcast_ref())
+}
+
+/// What an error was caused by.
+pub(super) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    // An `io::Error` shows what it wraps but is not its source's parent.
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
+}

@@ -1,0 +1,296 @@
+//! What a fuzzer calls: each function takes any bytes and holds the promises that the wire makes about them. The same
+//! functions run as property tests; `fuzz/README.md` says how to run them for longer.
+#![expect(clippy::missing_panics_doc, reason = "a panic is what a fuzzer looks for")]
+
+use std::{
+    io,
+    mem::discriminant,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{AsyncRead, AsyncWrite, FutureExt};
+use serde::Serialize;
+use taskqueue_api::{Check as _, Request};
+
+use super::{
+    frame::FrameReader,
+    handshake::{HandshakeError, Ours, exchange, receive},
+    limits::FRAME_BYTES_UNPROVEN,
+    local::LocalHello,
+    message::{Incoming, read_answer},
+    proof::{NONCE_BYTES, Role},
+    request::read_request,
+};
+use crate::{Identity, MeshSecret, Ticket};
+
+/// Cuts bytes into frames: no frame is longer than the cap, and no more is set aside than has come.
+pub fn frames(bytes: &[u8]) {
+    let Some((&[cap, chunk], bytes)) = bytes.split_first_chunk::<2>() else { return };
+    let bytes_max = 1 + usize::from(cap) * 64;
+    let mut io = Given::new(bytes, 1 + usize::from(chunk));
+    let mut reader = FrameReader::new(bytes_max);
+    let mut cx = Context::from_waker(futures::task::noop_waker_ref());
+    let mut content = 0;
+    // The connection never makes anybody wait.
+    while let Poll::Ready(Ok(Some(frame))) = reader.poll_frame(&mut io, &mut cx) {
+        assert!(!frame.is_empty() && frame.len() <= bytes_max, "a frame of {} bytes", frame.len());
+        content += frame.len();
+    }
+    assert!(content <= bytes.len(), "more than was given");
+    assert!(reader.memory() <= bytes_max.max(2 * bytes.len()) + 8 * 1024, "{} bytes are held", reader.memory());
+}
+
+/// Answers a handshake with bytes: nobody comes in who does not know the secret.
+pub fn handshake(bytes: &[u8]) {
+    let peer = Identity::from_secret_bytes([2; Identity::BYTES]).peer_id();
+    let ours = Ours {
+        peer_id: Identity::from_secret_bytes([1; Identity::BYTES]).peer_id(),
+        // Not the one of the vectors in PROTOCOL.md, which are a good corpus to start with.
+        secret: MeshSecret::from_bytes([0xa5; MeshSecret::BYTES]),
+        serves: true,
+        instance: String::new(),
+        addresses: Vec::new(),
+    };
+    for role in [Role::Dialer, Role::Listener] {
+        let mut io = Given::new(bytes, 512);
+        let met = exchange(&mut io, &ours, peer, role, [0xd1; NONCE_BYTES]).now_or_never();
+        assert!(matches!(met, Some(Err(_))), "bytes without the secret opened the door");
+    }
+    let mut io = Given::new(bytes, 512);
+    let hello = receive::<_, LocalHello>(&mut io, &mut FrameReader::new(FRAME_BYTES_UNPROVEN)).now_or_never();
+    if let Some(Ok(hello)) = hello {
+        let _terms: Result<_, HandshakeError> = hello.terms();
+    }
+}
+
+/// Reads bytes as the content of a frame: whatever is understood can be written and is understood again. (As the same
+/// operation; the last digit of a number of more than 15 may differ, since the parser takes the faster way.)
+pub fn message(bytes: &[u8]) {
+    match Incoming::read(bytes) {
+        Ok(Incoming::Call { request: raw, .. }) => {
+            let Ok(request) = read_request(raw) else { return };
+            let _checked = request.check();
+            let again = again(&request, |raw| read_request(raw).ok());
+            assert_eq!(again.as_ref().map(Request::name), Some(request.name()));
+        }
+        Ok(Incoming::Answer { ok, error, .. }) => {
+            if let Ok(response) = read_answer(ok, error) {
+                let again = again(&response, |raw| read_answer(Some(raw), None).ok());
+                assert_eq!(again.as_ref().map(discriminant), Some(discriminant(&response)));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Reads bytes as a ticket: one that is taken is written as one that is taken as the same.
+pub fn ticket(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(ticket) = text.parse::<Ticket>() {
+        assert_eq!(ticket.to_text().parse(), Ok(ticket));
+    }
+}
+
+fn again<T: Serialize>(value: &T, read: impl FnOnce(&serde_json::value::RawValue) -> Option<T>) -> Option<T> {
+    let raw = serde_json::value::to_raw_value(value).ok()?;
+    read(&raw)
+}
+
+/// A connection that gives bytes in chunks, takes everything, and never makes anybody wait.
+struct Given<'a> {
+    rest: &'a [u8],
+    chunk_bytes: usize,
+}
+
+impl<'a> Given<'a> {
+    const fn new(bytes: &'a [u8], chunk_bytes: usize) -> Self {
+        Self { rest: bytes, chunk_bytes }
+    }
+}
+
+impl AsyncRead for Given<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let bytes = room.len().min(self.chunk_bytes).min(self.rest.len());
+        let (given, rest) = self.rest.split_at(bytes);
+        room.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
+        self.rest = rest;
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl AsyncWrite for Given<'_> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample::Index};
+    use taskqueue_api::testing::payload;
+
+    use super::*;
+    use crate::wire::{examples::exchanges, message::Outgoing};
+
+    /// A change of something valid, which gets further than bytes out of nowhere.
+    #[derive(Debug, Clone)]
+    enum Change {
+        Set(Index, u8),
+        Insert(Index, Vec<u8>),
+        Remove(Index, Index),
+        Repeat(Index, Index),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let token = prop_oneof![
+            prop::sample::select(vec![
+                "null",
+                "0",
+                "-1",
+                "1e999",
+                "\"\"",
+                "[]",
+                "{}",
+                "[[",
+                "{\"",
+                "\\ud800",
+                ",",
+                "18446744073709551616"
+            ])
+            .prop_map(|token| token.as_bytes().to_vec()),
+            prop::collection::vec(any::<u8>(), 1..4),
+        ];
+        prop_oneof![
+            (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
+            (any::<Index>(), token).prop_map(|(at, token)| Change::Insert(at, token)),
+            (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Change::Remove(from, to)),
+            (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Change::Repeat(from, to)),
+        ]
+    }
+
+    fn range(bytes: &[u8], from: Index, to: Index) -> std::ops::Range<usize> {
+        let (a, b) = (from.index(bytes.len() + 1), to.index(bytes.len() + 1));
+        // Short ones: what is around them stays understandable.
+        let (start, end) = (a.min(b), a.max(b));
+        start..end.min(start + 20)
+    }
+
+    fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
+        for change in changes {
+            match change {
+                Change::Set(at, byte) if !bytes.is_empty() => {
+                    let at = at.index(bytes.len());
+                    bytes[at] = *byte;
+                }
+                Change::Set(..) => {}
+                Change::Insert(at, token) => {
+                    let at = at.index(bytes.len() + 1);
+                    bytes.splice(at..at, token.iter().copied());
+                }
+                Change::Remove(from, to) => drop(bytes.drain(range(&bytes, *from, *to))),
+                Change::Repeat(from, to) => {
+                    let part = bytes[range(&bytes, *from, *to)].to_vec();
+                    bytes.extend(part);
+                }
+            }
+        }
+        bytes
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        prop::collection::vec(change(), 0..4)
+    }
+
+    /// Calls and answers of every operation.
+    fn messages() -> Vec<Vec<u8>> {
+        let put = |message: Outgoing<'_>| {
+            let mut out = Vec::new();
+            message.put(&mut out, 1 << 20).unwrap();
+            out.split_off(4)
+        };
+        let both = exchanges().into_iter().flat_map(|(request, response)| {
+            let call = put(Outgoing::Call { id: 1, request: &request });
+            [call, put(Outgoing::Answer { id: 1, ok: Some(&response), error: None })]
+        });
+        both.collect()
+    }
+
+    const HELLO: &str = r#"{"versions":[1,1],"features":["repeat"],"limits":{"frame_bytes":1,"in_flight":2},"nonce":"d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1","serves":false,"instance":"i","software":"0.1.0"}"#;
+
+    fn framed(contents: &[&str]) -> Vec<u8> {
+        let frame =
+            |content: &&str| [&u32::try_from(content.len()).unwrap().to_be_bytes(), content.as_bytes()].concat();
+        contents.iter().flat_map(frame).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for (request, response) in exchanges() {
+            assert_eq!(again(&request, |raw| read_request(raw).ok()), Some(request));
+            assert_eq!(again(&response, |raw| read_answer(Some(raw), None).ok()), Some(response));
+        }
+    }
+
+    #[test]
+    fn what_is_not_changed_is_taken() {
+        for bytes in messages() {
+            message(&bytes);
+            assert!(!matches!(Incoming::read(&bytes), Err(_) | Ok(Incoming::Other)));
+        }
+        handshake(&framed(&[HELLO, &format!(r#"{{"proof":"{}"}}"#, "00".repeat(32)), r#"{"addresses":[]}"#]));
+        let large = format!(
+            r#"{{"kind":"call","id":1,"request":{{"submit":{{"task_type":"a","payload":{}}}}}}}"#,
+            payload(60_000)
+        );
+        message(large.as_bytes());
+        frames(&[&[255, 7], &*framed(&[&large[..16_000]])].concat());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn any_bytes_are_borne(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+            frames(&bytes);
+            handshake(&bytes);
+            message(&bytes);
+            ticket(&bytes);
+        }
+
+        #[test]
+        fn changed_messages_are_borne(which in any::<Index>(), changes in changes()) {
+            message(&changed(which.get(&messages()).clone(), &changes));
+        }
+
+        #[test]
+        fn changed_handshakes_are_borne(changes in changes(), proof in "[0-9a-f]{64}") {
+            let proof = format!(r#"{{"proof":"{proof}"}}"#);
+            let whole = framed(&[HELLO, &proof, r#"{"addresses":["/ip4/192.0.2.7/tcp/9710"]}"#]);
+            handshake(&changed(whole, &changes));
+            // Within the frame, whose length stays right.
+            let hello = String::from_utf8_lossy(&changed(HELLO.as_bytes().to_vec(), &changes)).into_owned();
+            handshake(&framed(&[&hello, &proof, "{}"]));
+        }
+
+        #[test]
+        fn changed_frames_are_borne(cap in any::<u8>(), chunk in any::<u8>(), changes in changes()) {
+            let whole = framed(&["{}", HELLO, "[]", &"x".repeat(9_000), "{}"]);
+            frames(&[&[cap, chunk], &*changed(whole, &changes)].concat());
+        }
+
+        #[test]
+        fn changed_tickets_are_borne(changes in changes()) {
+            let text = Ticket::new(taskqueue_api::PeerId::random(), vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()], MeshSecret::from_bytes([7; 32])).to_text();
+            ticket(&changed(text.into_bytes(), &changes));
+        }
+    }
+}

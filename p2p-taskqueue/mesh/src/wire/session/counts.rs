@@ -1,0 +1,143 @@
+//! How many requests of each kind there may be. Each kind has a bound of its own, so that many of one keep no other one out.
+
+use taskqueue_api::{ErrorCode, QueueError, RequestKind};
+
+use crate::wire::{
+    limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX, RETRY_AFTER_S, WAITS_MAX},
+    terms::Terms,
+};
+
+const KINDS: usize = 4;
+
+/// How many bytes there may be in flight before a request of this kind is refused: beyond `waits_max`, which is for those
+/// that wait, each kind finds room for one frame of the largest size.
+pub(super) const fn bytes_max(kind: RequestKind, waits_max: usize) -> usize {
+    match kind {
+        RequestKind::Watches | RequestKind::Works => waits_max,
+        RequestKind::Asks => waits_max + FRAME_BYTES_MAX,
+        RequestKind::Keeps => waits_max + 2 * FRAME_BYTES_MAX,
+    }
+}
+
+/// Requests in flight, by kind.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts([usize; KINDS]);
+
+impl Counts {
+    pub(crate) fn add(&mut self, kind: RequestKind) {
+        if let Some(count) = self.0.get_mut(kind as usize) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn take(&mut self, kind: RequestKind) {
+        if let Some(count) = self.0.get_mut(kind as usize) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Whether there is room for one more of the kind towards a peer that takes so much; the bound that is reached, if not.
+    pub(crate) fn room(&self, kind: RequestKind, terms: Terms) -> Result<(), usize> {
+        let mut reached = bounds(terms).into_iter().filter(|bound| bound.counts(kind) && self.sum(bound) >= bound.max);
+        reached.next().map_or(Ok(()), |bound| Err(bound.max))
+    }
+
+    /// The same at the end that is asked, which counts what waits apart, whatever the peer knows of that: one that keeps to
+    /// the bound of all together passes each of these.
+    pub(super) fn inbound_room(&self, kind: RequestKind) -> Result<(), QueueError> {
+        let (bound, what) = match kind {
+            RequestKind::Watches | RequestKind::Works => {
+                (Bound { first: 0, last: 1, max: WAITS_MAX }, "requests of this peer that wait")
+            }
+            RequestKind::Asks => (Bound { first: 2, last: 2, max: IN_FLIGHT_MAX }, "requests of this peer in flight"),
+            RequestKind::Keeps => (Bound { first: 3, last: 3, max: IN_FLIGHT_MAX }, "requests of this peer in flight"),
+        };
+        if self.sum(&bound) < bound.max { Ok(()) } else { Err(overloaded(bound.max, what)) }
+    }
+
+    fn sum(&self, bound: &Bound) -> usize {
+        self.0.iter().skip(bound.first).take(bound.last + 1 - bound.first).sum()
+    }
+}
+
+/// How many there may be of these kinds together.
+#[derive(Debug)]
+struct Bound {
+    first: usize,
+    last: usize,
+    max: usize,
+}
+
+impl Bound {
+    const fn counts(&self, kind: RequestKind) -> bool {
+        self.first <= kind as usize && kind as usize <= self.last
+    }
+}
+
+/// Each kind leaves an eighth to the next one.
+fn bounds(terms: Terms) -> [Bound; KINDS] {
+    let bound = |first, kind: RequestKind, all: usize, eighths| Bound {
+        first: first as usize,
+        last: kind as usize,
+        max: all * eighths / 8,
+    };
+    let all = terms.in_flight;
+    match terms.waits {
+        Some(waits) => [
+            bound(RequestKind::Watches, RequestKind::Watches, waits, 7),
+            bound(RequestKind::Watches, RequestKind::Works, waits, 8),
+            bound(RequestKind::Asks, RequestKind::Asks, all, 7),
+            bound(RequestKind::Asks, RequestKind::Keeps, all, 8),
+        ],
+        // All together.
+        None => [
+            bound(RequestKind::Watches, RequestKind::Watches, all, 5),
+            bound(RequestKind::Watches, RequestKind::Works, all, 6),
+            bound(RequestKind::Watches, RequestKind::Asks, all, 7),
+            bound(RequestKind::Watches, RequestKind::Keeps, all, 8),
+        ],
+    }
+}
+
+/// A bound is reached.
+pub(super) fn overloaded(limit: usize, what: &str) -> QueueError {
+    QueueError::overloaded(limit, what, RETRY_AFTER_S)
+}
+
+/// Whether the refusal is one for a bound.
+pub(super) fn is_overloaded(error: &QueueError) -> bool {
+    error.code == ErrorCode::Overloaded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::limits::IN_FLIGHT_MIN;
+
+    fn fill(counts: &mut Counts, kind: RequestKind, terms: Terms) -> usize {
+        let mut taken = 0;
+        while counts.room(kind, terms).is_ok() {
+            counts.add(kind);
+            taken += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn each_kind_finds_room_beside_the_ones_before() {
+        let kinds = [RequestKind::Watches, RequestKind::Works, RequestKind::Asks, RequestKind::Keeps];
+        let taken = |terms: Terms| {
+            let mut counts = Counts::default();
+            kinds.map(|kind| fill(&mut counts, kind, terms))
+        };
+        assert_eq!(taken(Terms::ours()), [1_792, 256, 896, 128]);
+        // A peer that counts them together is asked no more than it takes.
+        assert_eq!(taken(Terms::default()), [640, 128, 128, 128]);
+        let least = Terms { in_flight: IN_FLIGHT_MIN, ..Terms::default() };
+        assert_eq!(taken(least), [10, 2, 2, 2]);
+        let mut counts = Counts::default();
+        counts.add(RequestKind::Works);
+        counts.take(RequestKind::Works);
+        assert_eq!(counts, Counts::default());
+    }
+}

@@ -1,0 +1,96 @@
+//! How every test of sessions ends: when nothing is in flight any more, every budget is back at its start.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use runtime_bridge::{JobError, JobHandle};
+use taskqueue_api::testing::DEADLINE;
+
+use super::{SessionEnd, calls::Shared, counts::Counts};
+
+thread_local! {
+    /// The sessions of the test that runs on this thread.
+    static SESSIONS: RefCell<Vec<Arc<Budgets>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What one end of a session has taken of its budgets.
+pub(super) struct Budgets {
+    shared: Arc<Shared>,
+    desk: Mutex<Desk>,
+}
+
+/// The driver's part, as it was after its last turn.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Desk {
+    /// Jobs, their entries, those by kind, and the bytes of their requests.
+    pub(super) jobs: (usize, usize, Counts, usize),
+    pub(super) unread_bytes: usize,
+}
+
+impl Budgets {
+    pub(super) fn new(shared: &Arc<Shared>) -> Arc<Self> {
+        let budgets = Arc::new(Self { shared: Arc::clone(shared), desk: Mutex::default() });
+        SESSIONS.with_borrow_mut(|sessions| sessions.push(Arc::clone(&budgets)));
+        budgets
+    }
+
+    pub(super) fn note(&self, desk: Desk) {
+        *self.desk.lock().unwrap() = desk;
+    }
+
+    fn is_at_its_start(&self) -> bool {
+        *self.desk.lock().unwrap() == Desk::default() && self.shared.lock().taken() == (0, Counts::default(), 0, 0)
+    }
+}
+
+/// Runs a test of sessions on a runtime of its own.
+pub(crate) fn session_test(body: impl Future<Output = ()>) {
+    SESSIONS.with_borrow_mut(Vec::clear);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        body.await;
+        let sessions = SESSIONS.take();
+        assert!(!sessions.is_empty(), "there was a session");
+        let settled = async {
+            while !sessions.iter().all(|session| session.is_at_its_start()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        if tokio::time::timeout(DEADLINE, settled).await.is_err() {
+            let taken = |session: &Arc<Budgets>| (*session.desk.lock().unwrap(), session.shared.lock().taken());
+            panic!("still taken: {:?}", sessions.iter().map(taken).collect::<Vec<_>>());
+        }
+    });
+}
+
+/// The job that drives a session. Dropped, it goes on, so that the end of the test finds the session as it lives.
+pub(crate) struct Drive(Option<JobHandle<SessionEnd>>);
+
+impl Drive {
+    pub(crate) const fn new(job: JobHandle<SessionEnd>) -> Self {
+        Self(Some(job))
+    }
+
+    /// Drops the driver.
+    pub(crate) fn cancel(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Future for Drive {
+    type Output = Result<SessionEnd, JobError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(self.0.as_mut().unwrap()).poll(cx)
+    }
+}
+
+impl Drop for Drive {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(JobHandle::detach);
+    }
+}

@@ -1,0 +1,20 @@
+//! Tasks that were claimed for somebody who does not get them: without being given back, each would be nobody's until its
+//! lease ends.
+
+use taskqueue_api::{Release, Request, Response, Task};
+
+/// The tasks that the answer hands out.
+pub(super) fn handed_out(response: &Response) -> &[Task] {
+    match response {
+        Response::Claimed(claimed) => claimed.task.as_slice(),
+        Response::ClaimedMany(claimed) => &claimed.tasks,
+        Response::Completed(completed) => completed.next.as_slice(),
+        _ => &[],
+    }
+}
+
+/// Gives the task back.
+pub(super) fn give_back(task: &Task, reason: &str) -> Option<Request> {
+    let (task_id, fence) = (task.task_id, task.fence?);
+    Some(Request::Release(Release { task_id, fence, delay_s: 0.0, reason: reason.to_owned() }))
+}

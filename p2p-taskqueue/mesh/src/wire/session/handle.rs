@@ -1,0 +1,148 @@
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::future::{Either, select};
+use runtime_bridge::Runtime;
+use taskqueue_api::{ErrorCode, QueueError, Request, RequestKind};
+use tokio::sync::oneshot;
+
+use super::{
+    calls::{Answer, Call, Phase, Shared, unsendable},
+    counts::is_overloaded,
+    writer::Lane,
+};
+use crate::wire::{limits::URGENT_REQUEST_BYTES_MAX, message::Outgoing, terms::Terms};
+
+/// The caller's side of a session. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+}
+
+impl Session {
+    pub(super) fn new(runtime: Arc<dyn Runtime>, terms: Terms) -> (Self, Arc<Shared>) {
+        let shared = Arc::new(Shared::new(runtime, terms));
+        (Self { shared: Arc::clone(&shared) }, shared)
+    }
+
+    /// Asks the peer.
+    ///
+    /// # Errors
+    ///
+    /// The peer's error; `timeout` when it does not answer in time; `interrupted` when the session ends after the request
+    /// was written; `unreachable` when it ends before, so that nothing was asked; `overloaded` when a bound is reached. A renewal
+    /// or a completion that only finds no room to wait is asked without its wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future tells the peer to give the request up.
+    pub(crate) async fn call(&self, request: &Request, timeout: Duration) -> Answer {
+        let (id, answer) = match self.send(request) {
+            Err(error) if is_overloaded(&error) => match request.without_wait() {
+                Some(at_once) => self.send(&at_once),
+                None => Err(error),
+            },
+            sent => sent,
+        }?;
+        let outstanding = Outstanding { shared: &self.shared, id };
+        let deadline = self.shared.runtime.now() + timeout;
+        match select(answer, self.shared.runtime.sleep_until(deadline)).await {
+            Either::Left((answered, _)) => {
+                std::mem::forget(outstanding);
+                // The driver answers every call before it ends.
+                answered.unwrap_or_else(|_| Err(QueueError::new(ErrorCode::Interrupted, "the session ended")))
+            }
+            Either::Right(_) => {
+                drop(outstanding);
+                let message = format!("no answer within {} s", timeout.as_secs_f64());
+                Err(QueueError::new(ErrorCode::Timeout, message))
+            }
+        }
+    }
+
+    /// Queues the request; the answer comes to the receiver that is given.
+    fn send(&self, request: &Request) -> Result<(u64, oneshot::Receiver<Answer>), QueueError> {
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut frame = Vec::new();
+        (Outgoing::Call { id, request })
+            .put(&mut frame, self.shared.terms.frame_bytes)
+            .map_err(|error| unsendable(&error))?;
+        let goes_ahead = request.is_urgent() && frame.len() <= URGENT_REQUEST_BYTES_MAX;
+        let lane = if goes_ahead { Lane::Urgent } else { Lane::Common };
+        let (reply, answer) = oneshot::channel();
+        let call =
+            Call { reply: Some(reply), is_claim: claims(request), kind: RequestKind::of(request), lane, end: None };
+        self.shared.queue_call(id, frame, call)?;
+        Ok((id, answer))
+    }
+
+    /// What the peer takes.
+    pub(crate) fn terms(&self) -> Terms {
+        self.shared.terms()
+    }
+
+    /// Whether a change that the peer may have made already may be asked again.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.shared.terms.may_repeat
+    }
+
+    /// Whether new calls can be made.
+    pub(crate) fn is_open(&self) -> bool {
+        self.shared.lock().phase == Phase::Open
+    }
+
+    /// Tells the peer that no new calls are welcome, lets what is under way end, then closes.
+    pub(crate) fn drain(&self) {
+        self.advance(Phase::Draining);
+    }
+
+    /// Closes at once.
+    pub(crate) fn close(&self) {
+        self.advance(Phase::Closing);
+    }
+
+    fn advance(&self, to: Phase) {
+        let mut state = self.shared.lock();
+        let is_later = match state.phase {
+            Phase::Open | Phase::PeerLeaves => true,
+            Phase::Draining => to == Phase::Closing,
+            Phase::Closing | Phase::Ended(_) => false,
+        };
+        if is_later {
+            state.phase = to;
+            drop(state);
+            self.shared.driver.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("Session").field("phase", &state.phase).field("calls", &state.calls.len()).finish()
+    }
+}
+
+/// A call whose caller waits; dropping it gives the call up.
+struct Outstanding<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Outstanding<'_> {
+    fn drop(&mut self) {
+        self.shared.give_up(self.id);
+    }
+}
+
+/// Whether the answer may hand tasks out.
+const fn claims(request: &Request) -> bool {
+    match request {
+        Request::Claim(_) | Request::ClaimMany(_) => true,
+        Request::Complete(complete) => complete.claim_next.is_some(),
+        _ => false,
+    }
+}

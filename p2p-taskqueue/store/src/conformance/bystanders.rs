@@ -1,0 +1,74 @@
+//! One party drives a bound to its end, and the others go on.
+
+use super::*;
+
+pub(crate) async fn t10_a_crowd_that_is_retried_again_and_again_holds_up_no_other_dependant(rig: Rig) -> TestResult {
+    let parent = rig.submit_as(Submit { max_attempts: 1, ..Submit::new("crowd", Json::null()) }).await?.task_id;
+    let child = Submit { after: vec![parent], ..Submit::new("child", Json::null()) };
+    for _ in 0..4 {
+        soon(rig.store.submit_many(&ME, SubmitMany { tasks: vec![child.clone(); 1_000] })).await?;
+    }
+    let of = |task_type: &str| Claim { supported_task_types: vec![task_type.to_owned()], ..waiting() };
+    let small = rig.submit("small").await?;
+    let after_small = rig.submit_as(Submit { after: vec![small], ..Submit::new("last", Json::null()) }).await?.task_id;
+    for _ in 0..3 {
+        let leased = soon(rig.store.claim(&ME, of("crowd"))).await?.task.ok_or("the parent")?;
+        // Both are on their way to the writer before the first one is answered.
+        let mut failing = Box::pin(rig.store.fail(&ME, fail(&leased)));
+        let mut retrying = Box::pin(rig.store.retry(&ME, Retry { selection: Selection::ids(vec![parent]) }));
+        assert!((&mut failing).now_or_never().is_none());
+        let at_once = (&mut retrying).now_or_never();
+        soon(failing).await?;
+        let retried = match at_once {
+            Some(answer) => answer?.retried,
+            None => soon(retrying).await?.retried,
+        };
+        if retried == 0 {
+            soon(rig.store.retry(&ME, Retry { selection: Selection::ids(vec![parent]) })).await?;
+        }
+    }
+    let leased = soon(rig.store.claim(&ME, of("small"))).await?.task.ok_or("the small one")?;
+    rig.store.complete(&ME, complete(&leased, "r")).await?;
+    let next = soon(rig.store.claim(&ME, of("last"))).await?.task.ok_or("what comes after it")?;
+    assert_eq!(id(&next), after_small);
+    assert!(rests(&rig), "the writer has something to do for ever");
+    Ok(())
+}
+
+pub(crate) async fn idle_workers_hold_none_of_the_room_that_their_results_took(rig: Rig) -> TestResult {
+    // As many as fill the room for commands.
+    const WORKERS: usize = 64;
+    let large = || Json::from_text(&"x".repeat(JSON_BYTES_MAX - 2));
+    let tasks = vec![Submit::new("a", Json::null()); WORKERS];
+    soon(rig.store.submit_many(&ME, SubmitMany { tasks })).await?;
+    let mut held = Vec::new();
+    while let Some(leased) = rig.claim().await? {
+        held.push(leased);
+    }
+    let mut idle = Vec::new();
+    for (number, leased) in held.into_iter().enumerate() {
+        let done =
+            Complete { claim_next: Some(waiting()), ..Complete::new(id(&leased), fence(&leased), Some(large())) };
+        let mut completing = Box::pin(rig.store.complete(&ME, done));
+        let answer = (&mut completing).now_or_never();
+        assert!(answer.is_none(), "worker {number} was answered {answer:?}");
+        rig.store.vitals(false);
+        idle.push(completing);
+    }
+    let in_use = rig.store.vitals(false).in_use;
+    assert_eq!(in_use.parked, WORKERS);
+    assert!(in_use.command_bytes <= WORKERS * 1_024, "{in_use:?}");
+    // A submit as large as can be is taken, and ends the wait of the first of them.
+    let task = soon(rig.store.submit(&ME, Submit::new("b", large()))).await?.task_id;
+    let completed = soon(idle.swap_remove(0)).await?;
+    assert_eq!(completed.next.map(|next| id(&next)), Some(task));
+    Ok(())
+}
+
+/// Whether the writer comes to rest.
+fn rests(rig: &Rig) -> bool {
+    (0..5_000).any(|_| {
+        let vitals = rig.store.vitals(false);
+        vitals.next_due.is_none_or(|due| due > vitals.now)
+    })
+}

@@ -1,0 +1,172 @@
+use std::time::Duration;
+
+use taskqueue_api::{
+    Cancel, Complete, CompletedStatus, Fail, FailedBy, Json, QueueError, TaskStatus, limits::RESULT_KEPT_S_MIN,
+};
+
+use super::{
+    Ended, Live, Now, Phase, Standing,
+    backoff::backoff_s,
+    lease::{already_finished, held, requeued},
+};
+
+/// What becomes of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// It lives on, like this.
+    Stay(Live),
+    /// It has ended.
+    End(Ended),
+}
+
+/// What becomes of a completion.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Completion {
+    /// The task ends.
+    End(Ended),
+    /// It had ended by the same completion before.
+    Repeated(TaskStatus),
+}
+
+/// Ends a task at its worker's word. A completion that is repeated with the same fence and the same result is
+/// acknowledged again; `stored` is the result that the store has.
+///
+/// # Errors
+///
+/// `already_finished` or `stale_fence`.
+pub(crate) fn complete(
+    standing: Standing,
+    stored: Option<&Json>,
+    lease_end: Option<Duration>,
+    request: &Complete,
+    now: Now,
+) -> Result<Completion, QueueError> {
+    let status = match request.status {
+        CompletedStatus::Completed => TaskStatus::Completed,
+        CompletedStatus::Failed => TaskStatus::Failed,
+    };
+    if let Standing::Ended(ended) = &standing {
+        let same = ended.fence == Some(request.fence)
+            && ended.status == status
+            && stored == request.result.as_ref()
+            && ended.error == request.error;
+        return if same {
+            Ok(Completion::Repeated(status))
+        } else {
+            Err(already_finished(request.task_id, ended.status))
+        };
+    }
+    let live = held(standing, lease_end, request.task_id, request.fence, now)?;
+    let failed_by = (status == TaskStatus::Failed).then_some(FailedBy::Worker);
+    Ok(Completion::End(ended(live, status, request.error.clone(), failed_by, now)))
+}
+
+/// Ends an attempt that did not work: the task waits for the next one, or is dead. `chance` (0 up to 1) decides the jitter.
+///
+/// # Errors
+///
+/// `already_finished` or `stale_fence`.
+pub(crate) fn fail(
+    standing: Standing,
+    lease_end: Option<Duration>,
+    request: &Fail,
+    chance: f64,
+    now: Now,
+) -> Result<Step, QueueError> {
+    let live = held(standing, lease_end, request.task_id, request.fence, now)?;
+    if live.cancel.is_some() {
+        return Ok(cancelled(live, Some(request.error.clone()), now));
+    }
+    if !request.retryable || !has_attempts_left(&live) {
+        return Ok(Step::End(failed(live, request.error.clone(), FailedBy::Worker, now)));
+    }
+    let wait_s = request.delay_s.unwrap_or_else(|| backoff_s(live.terms, live.attempt, chance));
+    Ok(retried(Live { error: Some(request.error.clone()), ..live }, wait_s, now))
+}
+
+/// Calls a task off: at once when it is queued; when it runs, its worker is told at its next renewal. `None` when it had
+/// been called off before.
+///
+/// # Errors
+///
+/// `already_finished` when it completed or failed first.
+pub(crate) fn cancel(standing: Standing, request: &Cancel, now: Now) -> Result<Option<Step>, QueueError> {
+    let live = match standing {
+        Standing::Ended(ended) if ended.status == TaskStatus::Cancelled => return Ok(None),
+        Standing::Ended(ended) => return Err(already_finished(request.task_id, ended.status)),
+        Standing::Live(live) => live,
+    };
+    let live = Live { cancel: Some(request.reason.clone()), updated_at: now.wall, ..live };
+    Ok(Some(match live.phase {
+        Phase::Ready | Phase::Delayed | Phase::Scheduled | Phase::Blocked => cancelled(live, None, now),
+        Phase::Running => Step::Stay(live),
+    }))
+}
+
+/// Ends a lease that was not renewed in time (clause T4): the task waits for its next attempt, or is dead with the last
+/// error kept.
+pub(crate) fn expire(live: Live, chance: f64, now: Now) -> Step {
+    if live.cancel.is_some() {
+        return cancelled(live, None, now);
+    }
+    if has_attempts_left(&live) {
+        let wait_s = backoff_s(live.terms, live.attempt, chance);
+        let error = live.error.clone().or_else(|| Some(format!("the lease expired at attempt {}", live.attempt)));
+        return retried(Live { error, ..live }, wait_s, now);
+    }
+    let attempts = if live.attempt == 1 { "1 attempt".to_owned() } else { format!("{} attempts", live.attempt) };
+    let error = match &live.error {
+        Some(last) if !last.starts_with("the lease expired") => {
+            format!("the lease expired after {attempts}; the last error was: {last}")
+        }
+        _ => format!("the lease expired after {attempts}"),
+    };
+    Step::End(failed(live, error, FailedBy::Queue, now))
+}
+
+/// Gives a task up whose deadline has passed, whatever it is doing.
+pub(crate) fn give_up(live: Live, now: Now) -> Ended {
+    let error = match &live.error {
+        Some(last) => format!("the deadline has passed; the last error was: {last}"),
+        None => "the deadline has passed".to_owned(),
+    };
+    failed(live, error, FailedBy::Queue, now)
+}
+
+/// Ends a task as cancelled, with the reason that was given, else with the worker's own text.
+pub(super) fn cancelled(live: Live, text: Option<String>, now: Now) -> Step {
+    let reason = live.cancel.clone().filter(|reason| !reason.is_empty());
+    let error = reason.or(text).or_else(|| live.error.clone());
+    Step::End(ended(live, TaskStatus::Cancelled, error, None, now))
+}
+
+const fn has_attempts_left(live: &Live) -> bool {
+    live.terms.max_attempts == 0 || live.attempt < live.terms.max_attempts
+}
+
+fn retried(live: Live, wait_s: f64, now: Now) -> Step {
+    Step::Stay(requeued(Live { ready_at: now.elapsed.after(wait_s), ..live }, now))
+}
+
+/// Ends a task as failed, with no attempt left to it.
+pub(super) fn failed(live: Live, error: String, by: FailedBy, now: Now) -> Ended {
+    ended(live, TaskStatus::Failed, Some(error), Some(by), now)
+}
+
+fn ended(live: Live, status: TaskStatus, error: Option<String>, failed_by: Option<FailedBy>, now: Now) -> Ended {
+    Ended {
+        status,
+        at: now.wall,
+        expires_at: now.elapsed.after(live.terms.result_ttl_s.max(RESULT_KEPT_S_MIN)),
+        not_before: live.not_before,
+        deadline: live.deadline,
+        attempt: live.attempt,
+        fence: live.fence,
+        worker: live.worker,
+        progress: live.progress,
+        status_message: live.status_message,
+        error,
+        dead: failed_by.is_some(),
+        failed_by,
+    }
+}

@@ -1,0 +1,135 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use taskqueue_api::PeerId;
+use taskqueue_api::{FailedBy, Json, Task};
+
+use super::{Inputs, Live, Now, Phase, Spec, Standing, Wall};
+
+/// A task as a store keeps it: all but the peer that owns the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// What the submit fixed.
+    pub spec: Spec,
+    /// The work's input.
+    pub payload: Json,
+    /// Where it stands.
+    pub standing: Standing,
+    /// What came out of it.
+    pub result: Option<Json>,
+}
+
+impl Record {
+    /// Bytes of what its worker asks and was answered.
+    #[must_use]
+    pub fn inputs_bytes(&self) -> usize {
+        match &self.standing {
+            Standing::Live(Live { inputs: Some(inputs), .. }) => inputs.bytes(),
+            _ => 0,
+        }
+    }
+
+    /// The record that operations answer, for a store that `owner` keeps, with dates by the wall clock of `now`.
+    #[must_use]
+    pub fn into_task(self, owner: PeerId, now: Now) -> Task {
+        let Self { spec, payload, standing, result } = self;
+        let status = standing.status();
+        let Shown {
+            updated_at,
+            not_before,
+            deadline,
+            attempt,
+            worker,
+            lease_until,
+            progress,
+            status_message,
+            error,
+            dead,
+            failed_by,
+            input_requests,
+        } = Shown::of(standing, now);
+        Task {
+            task_id: spec.id,
+            task_type: spec.task_type,
+            model_name: spec.model_name,
+            payload,
+            status,
+            priority: spec.priority,
+            attempt,
+            max_attempts: spec.terms.max_attempts,
+            created_at: spec.created_at.as_secs(),
+            updated_at: updated_at.as_secs(),
+            not_before: not_before.map(Wall::as_secs),
+            deadline: deadline.map(Wall::as_secs),
+            assigned_worker: worker,
+            lease_until: lease_until.map(Wall::as_secs),
+            progress,
+            status_message,
+            result,
+            error,
+            failed_by,
+            input_requests,
+            submitter: spec.submitter,
+            labels: spec.labels,
+            result_ttl_s: spec.terms.result_ttl_s,
+            session: spec.session,
+            after: spec.after,
+            owner,
+            dead,
+            fence: None,
+        }
+    }
+}
+
+/// What a record shows of either standing.
+struct Shown {
+    updated_at: Wall,
+    not_before: Option<Wall>,
+    deadline: Option<Wall>,
+    attempt: u32,
+    worker: Option<String>,
+    lease_until: Option<Wall>,
+    progress: Option<f64>,
+    status_message: Option<String>,
+    error: Option<String>,
+    dead: bool,
+    failed_by: Option<FailedBy>,
+    input_requests: BTreeMap<String, Json>,
+}
+
+impl Shown {
+    fn of(standing: Standing, now: Now) -> Self {
+        match standing {
+            Standing::Live(live) => Self {
+                updated_at: live.updated_at,
+                not_before: match live.phase {
+                    Phase::Delayed => Some(now.date_of(live.ready_at)),
+                    _ => live.not_before,
+                },
+                deadline: live.deadline.map(|at| now.date_of(at)),
+                attempt: live.attempt,
+                worker: live.worker,
+                lease_until: live.lease_until,
+                progress: live.progress,
+                status_message: live.status_message,
+                error: live.error,
+                dead: false,
+                failed_by: None,
+                input_requests: live.inputs.map(Arc::unwrap_or_clone).map(Inputs::into_open).unwrap_or_default(),
+            },
+            Standing::Ended(ended) => Self {
+                updated_at: ended.at,
+                not_before: ended.not_before,
+                deadline: ended.deadline.map(|at| now.date_of(at)),
+                attempt: ended.attempt,
+                worker: ended.worker,
+                lease_until: None,
+                progress: ended.progress,
+                status_message: ended.status_message,
+                error: ended.error,
+                dead: ended.dead,
+                failed_by: ended.failed_by,
+                input_requests: BTreeMap::new(),
+            },
+        }
+    }
+}

@@ -1,0 +1,190 @@
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures::future;
+use runtime_bridge::Runtime;
+use taskqueue_api::{
+    Answer, Caller, Cancel, Capabilities, Check, ErrorCode, GetMany, PeerId, QueueError, QueueStatus, Renew, Renewed,
+    Request, Response, StatsQuery, Status, StatusQuery, Task, TaskId, TaskQueue, TaskQueueExt as _, Wait, Waited,
+};
+
+use super::nudges::Nudges;
+use crate::{TaskStore, Watch};
+
+/// The queue in this process: a store's operations, checked, with the waits and the status that need a runtime.
+///
+/// It answers what concerns the tasks that it keeps; peers, tickets and calls to others are the node's.
+#[derive(Debug)]
+pub struct LocalQueue {
+    store: Arc<dyn TaskStore>,
+    owner: PeerId,
+    /// Only for the end of waits; the store has its own timer.
+    runtime: Arc<dyn Runtime>,
+    started: Instant,
+    /// The renewals that wait here.
+    nudges: Nudges,
+}
+
+impl LocalQueue {
+    /// A queue over this store, whose tasks `owner` keeps.
+    #[must_use]
+    pub fn new(store: Arc<dyn TaskStore>, owner: PeerId, runtime: Arc<dyn Runtime>) -> Self {
+        let started = runtime.now();
+        Self { store, owner, runtime, started, nudges: Nudges::default() }
+    }
+
+    /// Counts the tasks.
+    ///
+    /// # Errors
+    ///
+    /// `storage_error`, `overloaded`, `shutting_down`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn queue_status(&self) -> Result<QueueStatus, QueueError> {
+        let stats = self.store.stats(&Caller::Local, StatsQuery {}).await?;
+        Ok(QueueStatus { totals: stats.totals, oldest_queued_s: stats.oldest_queued_s })
+    }
+
+    async fn answer_wait(&self, caller: &Caller, wait: Wait) -> Result<Waited, QueueError> {
+        let ids = wait.task_id.map_or(wait.task_ids, |id| vec![id]);
+        let one = wait.task_id.is_some();
+        // Registered before the first look: an end in between is noticed by the one or the other.
+        let watch = self.store.watch(&ids)?;
+        let tasks = self.tasks(caller, ids.clone(), &watch).await?;
+        let mut done = true;
+        for task in &tasks {
+            if task.status.is_terminal() {
+                watch.settle(task.task_id);
+            } else {
+                done = false;
+            }
+        }
+        if done || wait.timeout_s <= 0.0 {
+            return Ok(waited(tasks, one, done));
+        }
+        drop(tasks);
+        let timeout = Duration::try_from_secs_f64(wait.timeout_s).unwrap_or(Duration::ZERO);
+        let deadline = self.runtime.sleep_until(self.runtime.now() + timeout);
+        // Whether it was the end or the deadline, the records say how they stand.
+        future::select(pin!(watch.done()), pin!(deadline)).await;
+        let tasks = self.tasks(caller, ids, &watch).await?;
+        let done = tasks.iter().all(|task| task.status.is_terminal());
+        Ok(waited(tasks, one, done))
+    }
+
+    /// Renews at once; then waits, if it may and there is room, until there is something to tell the worker, and renews again.
+    ///
+    /// Whatever is dropped on the way, the first renewal stands and nothing waits any more.
+    async fn answer_renewal(&self, caller: &Caller, renew: Renew) -> Result<Renewed, QueueError> {
+        if renew.wait_s <= 0.0 {
+            return self.store.renew(caller, renew).await;
+        }
+        // Registered before the first look: news in between is noticed by the one or the other.
+        let news = self.nudges.expect(renew.task_id).and_then(|nudge| Ok((nudge, self.store.watch(&[renew.task_id])?)));
+        let (nudge, end) = match news {
+            Ok(news) => news,
+            // Others fill the room to wait, which must not cost the lease.
+            Err(error) if error.code == ErrorCode::Overloaded => return self.store.renew(caller, renew).await,
+            Err(error) => return Err(error),
+        };
+        let wait = Duration::try_from_secs_f64(renew.wait_s).unwrap_or(Duration::ZERO);
+        let mut over = pin!(self.runtime.sleep_until(self.runtime.now() + wait));
+        // What the worker said of its progress is stored once: another renewal may say more meanwhile.
+        let again = Renew { progress: None, status_message: None, ..renew.clone() };
+        let mut renewed = self.store.renew(caller, renew).await?;
+        while !renewed.cancel_requested && renewed.input_responses.is_empty() {
+            let is_over = tokio::select! {
+                () = nudge.told() => false,
+                () = end.done() => false,
+                () = &mut over => true,
+            };
+            renewed = self.store.renew(caller, again.clone()).await?;
+            if is_over {
+                break;
+            }
+        }
+        Ok(renewed)
+    }
+
+    /// Makes a change that a worker is to hear of.
+    async fn change_and_tell(&self, caller: &Caller, task: TaskId, request: Request) -> Result<Response, QueueError> {
+        let answer = self.store.call(caller, request).await;
+        if answer.is_ok() {
+            self.nudges.tell(task);
+        }
+        answer
+    }
+
+    async fn answer_status(&self, query: StatusQuery) -> Result<Status, QueueError> {
+        let queue = if query.detail { Some(self.queue_status().await?) } else { None };
+        let of_node = |name: &&str| NODE_OPERATIONS.contains(name);
+        let operations = Request::NAMES.iter().filter(|name| !of_node(name)).map(|name| (*name).into()).collect();
+        Ok(Status {
+            peer_id: self.owner,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: String::new(),
+            p2p_runtime: String::new(),
+            uptime_s: self.runtime.now().saturating_duration_since(self.started).as_secs_f64(),
+            capabilities: Capabilities { task_types: Vec::new(), operations },
+            addresses: Vec::new(),
+            queue,
+            store: query.detail.then(|| self.store.state()),
+            peers: None,
+            transport: None,
+            bridge: None,
+        })
+    }
+
+    /// The records of these tasks; of those that were removed since the watch was registered, the last ones.
+    async fn tasks(&self, caller: &Caller, ids: Vec<TaskId>, watch: &Watch) -> Result<Vec<Task>, QueueError> {
+        let got = self.store.get_many(caller, GetMany { task_ids: ids.clone() }).await?;
+        if got.missing.is_empty() {
+            return Ok(got.tasks);
+        }
+        let mut there = got.tasks.into_iter().peekable();
+        let each = ids.into_iter().map(|id| {
+            let found = there.next_if(|task| task.task_id == id).or_else(|| watch.removed(id, self.owner));
+            found.ok_or_else(|| QueueError::new(ErrorCode::NotFound, format!("no task {id}")))
+        });
+        each.collect()
+    }
+}
+
+#[async_trait]
+impl TaskQueue for LocalQueue {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        request.check()?;
+        match request {
+            // Boxed: every request would hold the larger of these futures.
+            Request::Wait(wait) => Box::pin(self.answer_wait(caller, wait)).await.map(Response::Waited),
+            Request::Renew(renew) => Box::pin(self.answer_renewal(caller, renew)).await.map(Response::Renewed),
+            Request::Cancel(Cancel { task_id, .. }) | Request::Answer(Answer { task_id, .. }) => {
+                self.change_and_tell(caller, task_id, request).await
+            }
+            Request::StatusQuery(query) => Box::pin(self.answer_status(query)).await.map(Response::Status),
+            request if NODE_OPERATIONS.contains(&request.name()) => {
+                let message = format!("{}: only a node answers this, not the queue behind it", request.name());
+                Err(QueueError::new(ErrorCode::Unsupported, message))
+            }
+            request => self.store.call(caller, request).await,
+        }
+    }
+}
+
+fn waited(mut tasks: Vec<Task>, one: bool, done: bool) -> Waited {
+    if one { Waited { task: tasks.pop(), tasks: None, done } } else { Waited { task: None, tasks: Some(tasks), done } }
+}
+
+/// What this queue leaves to the node over it.
+const NODE_OPERATIONS: [&str; 8] =
+    ["peers", "discover", "list_tools", "call_tool", "invite", "join", "at", "peer.heartbeat"];
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;

@@ -1,0 +1,51 @@
+use std::{
+    io,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use super::{reads::MemoryReads, rows::MemoryRows, tables::Tables};
+use crate::{Backend, Fault, Log, Reads, Rows, StoreError};
+
+/// Rows in memory. Its clones share them, so they last as long as one of these does.
+///
+/// What bounds it is the bound on the tasks of a store; nothing here grows by itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MemoryBackend {
+    tables: Shared,
+}
+
+#[cfg(test)]
+impl MemoryBackend {
+    /// All rows that were committed.
+    pub(crate) fn picture(&self) -> String {
+        self.tables.read().picture()
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn open_rows(&self) -> Result<Box<dyn Rows>, Fault> {
+        Ok(Box::new(MemoryRows::new(self.tables.clone())))
+    }
+
+    fn open_log(&self) -> io::Result<Option<Box<dyn Log>>> {
+        Ok(None)
+    }
+
+    fn open_reads(&self) -> Result<Box<dyn Reads>, StoreError> {
+        Ok(Box::new(MemoryReads::new(self.tables.clone())))
+    }
+}
+
+/// The committed rows. Readers hold the lock for one answer, the writer for the moment of a commit.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared(Arc<RwLock<Tables>>);
+
+impl Shared {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,66 @@
+use async_trait::async_trait;
+use taskqueue_api::{
+    Caller, Durability, PeerId, QueueError, Request, Response, RouteBook, StoreStatus, TaskId, TaskQueue,
+};
+
+use super::MemoryBackend;
+use crate::{Backend as _, StoreError, StoreOptions, TaskStore, Watch, queue::Core};
+
+/// Tasks in memory, gone with this object: for tests, simulations, and work that may be lost. It answers `durability`
+/// `volatile`.
+#[derive(Debug)]
+pub struct MemoryStore(Core);
+
+impl MemoryStore {
+    /// An empty store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Threads`] when the system gives no threads.
+    pub fn new(options: StoreOptions) -> Result<Self, StoreError> {
+        Self::over(MemoryBackend::default(), options)
+    }
+
+    /// A store of what is in the backend.
+    pub(crate) fn over(backend: MemoryBackend, options: StoreOptions) -> Result<Self, StoreError> {
+        let rows = backend.open_rows()?;
+        Core::start(Box::new(backend), rows, options, Durability::Volatile).map(Self)
+    }
+}
+
+#[async_trait]
+impl TaskQueue for MemoryStore {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        self.0.call(caller, request).await
+    }
+}
+
+impl TaskStore for MemoryStore {
+    fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
+        self.0.watch(ids)
+    }
+
+    fn state(&self) -> StoreStatus {
+        self.0.state("memory", None)
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+
+    #[cfg(test)]
+    fn vitals(&self, with_memory: bool) -> crate::queue::Vitals {
+        self.0.vitals(with_memory)
+    }
+}
+
+#[async_trait]
+impl RouteBook for MemoryStore {
+    async fn remember(&self, task: TaskId, owner: PeerId) -> Result<(), QueueError> {
+        self.0.remember(task, owner).await
+    }
+
+    async fn owner_of(&self, task: TaskId) -> Result<Option<PeerId>, QueueError> {
+        self.0.owner_of(task).await
+    }
+}

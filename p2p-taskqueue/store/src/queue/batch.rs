@@ -1,0 +1,214 @@
+use std::sync::Arc;
+
+use taskqueue_api::{Fence, QueueError, Response, SubmitResult, Submitted, SubmittedMany, TaskId};
+
+use super::{
+    cache, chores, claim, finish, manage,
+    parked::{Parked, Unparked, nothing},
+    store::Opened,
+    submit,
+    turn::{Halt, Turn},
+    work::{Answer, ClaimWork, Command, Done, Form, Returns, Work},
+};
+use crate::backend::Fault;
+
+/// The content of one transaction.
+pub(super) struct Run<'a, 'b> {
+    pub(super) turn: &'a mut Turn<'b>,
+    pub(super) opened: &'a Opened,
+    pub(super) returns: &'a Arc<Returns>,
+    pub(super) parked: &'a mut Parked,
+}
+
+impl Run<'_, '_> {
+    /// Does all of it; one answer for each command. What waiting claims were given is in `served`.
+    pub(super) fn all(
+        &mut self,
+        commands: &mut [Command],
+        chores: Option<&[(TaskId, Fence)]>,
+        served: &mut Vec<(Unparked, Answer)>,
+    ) -> Result<Vec<Answer>, Fault> {
+        if let Some(given_out) = chores {
+            unrefused(chores::before(self.turn, given_out))?;
+        }
+        let mut answers = Vec::with_capacity(commands.len());
+        for command in &mut *commands {
+            answers.push(answered(self.apply(&mut command.work))?);
+        }
+        self.serve(served)?;
+        // A claim of this very transaction may have come before what it is to wait for.
+        for (command, answer) in commands.iter().zip(&mut answers) {
+            self.claim_again(&command.work, answer)?;
+        }
+        if chores.is_some() {
+            unrefused(chores::after(self.turn))?;
+        }
+        Ok(answers)
+    }
+
+    /// Makes one change.
+    fn apply(&mut self, work: &mut Work) -> Result<Done, Halt> {
+        let turn = &mut *self.turn;
+        match work {
+            Work::Submit(prepared) => {
+                let submission = submit::submit(turn, prepared)?;
+                Ok(Response::Submitted(self.opened.submitted(submission)).into())
+            }
+            Work::SubmitMany(prepared) => {
+                let mut results = Vec::with_capacity(prepared.len());
+                for one in prepared {
+                    let submitted = self.submitted(one)?;
+                    results.push(SubmitResult::from(submitted));
+                }
+                Ok(Response::SubmittedMany(SubmittedMany { results }).into())
+            }
+            Work::Claim(claim) => Ok(Done::Claimed(claim::claim(turn, claim, self.returns)?)),
+            Work::Complete(work) => finish::complete(turn, work, self.returns),
+            Work::Renew(request) => finish::renew(turn, request).map(Done::from),
+            Work::Fail(request) => finish::fail(turn, request).map(Done::from),
+            Work::Release(request) => finish::release(turn, request).map(Done::from),
+            Work::Cancel(request) => finish::cancel(turn, request).map(Done::from),
+            Work::Answer(request) => finish::answer(turn, request).map(Done::from),
+            Work::Retry(ids) => manage::retry(turn, ids),
+            Work::Purge(ids) => manage::purge(turn, ids),
+            Work::Pause(request) => manage::pause(turn, request).map(Done::from),
+            Work::Resume(request) => Ok(manage::resume(turn, request).into()),
+            Work::Limit(request) => manage::limit(turn, request).map(Done::from),
+            Work::CacheSet(request) => cache::set(turn, request, self.opened.cache_bytes_max).map(Done::from),
+            Work::CacheDelete(key) => cache::delete(turn, key).map(Done::from),
+            Work::CacheUsed(key) => cache::used(turn, key).map(|()| Done::Noted),
+            Work::Remember(task, owner) => {
+                turn.rows.put_route(*task, *owner, ROUTES_MAX)?;
+                turn.wrote = true;
+                Ok(Done::Noted)
+            }
+        }
+    }
+
+    fn submitted(&mut self, prepared: &mut submit::Prepared) -> Result<Result<Submitted, QueueError>, Halt> {
+        match submit::submit(self.turn, prepared) {
+            Ok(submission) => Ok(Ok(self.opened.submitted(submission))),
+            Err(Halt::Refused(error)) => Ok(Err(error)),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Gives what has become claimable to the claims that wait for it.
+    fn serve(&mut self, served: &mut Vec<(Unparked, Answer)>) -> Result<(), Fault> {
+        let eased = self.turn.memory.gates.take_eased();
+        if !self.parked.is_empty() {
+            if eased.all {
+                self.turn.memory.lanes.ready_all();
+            } else if !eased.types.is_empty() {
+                self.turn.memory.lanes.ready_types(&eased.types);
+            }
+        }
+        let (mut readied, mut left) = (self.turn.memory.lanes.take_readied().into_iter(), SERVED_MAX);
+        while let Some(text) = readied.next() {
+            while let Some(unparked) = self.next_for(&text) {
+                match claim::claim(self.turn, &unparked.claim, self.returns) {
+                    Ok(given) if given.tasks.is_empty() => {
+                        self.parked.put(unparked);
+                        break;
+                    }
+                    Ok(given) => {
+                        left = left.saturating_sub(given.tasks.len());
+                        served.push((unparked, Ok(Done::Claimed(given))));
+                    }
+                    Err(Halt::Refused(error)) if unparked.claim.form.is_beside_completion() => {
+                        tracing::error!(%error, "no next task could be claimed beside a completion");
+                        let nothing = nothing(&unparked.claim, self.returns);
+                        served.push((unparked, nothing));
+                    }
+                    Err(Halt::Refused(error)) => served.push((unparked, Err(error))),
+                    Err(Halt::Failed(fault)) => {
+                        self.parked.put(unparked);
+                        return Err(fault);
+                    }
+                }
+                if left == 0 {
+                    // The next transaction goes on from here.
+                    self.turn.memory.lanes.ready(readied.chain([text]));
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The waiting claim whose turn it is, if a line has something to give: no other one that waits longer may take what
+    /// it will be given.
+    fn next_for(&mut self, text: &str) -> Option<Unparked> {
+        let mut unparked = self.first_for(text)?;
+        loop {
+            let memory = &*self.turn.memory;
+            let Some((_, lane)) = memory.lanes.first_for(&unparked.claim.claimant, &memory.gates) else { break };
+            match self.first_for(&lane) {
+                Some(other) if other.number < unparked.number => {
+                    self.parked.put(std::mem::replace(&mut unparked, other));
+                }
+                Some(other) => {
+                    self.parked.put(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        Some(unparked)
+    }
+
+    /// The claim that waits longest for a line that has something to give.
+    fn first_for(&mut self, text: &str) -> Option<Unparked> {
+        let memory = &*self.turn.memory;
+        let lane = Arc::clone(memory.lanes.get(text)?.1);
+        let is_held = memory.gates.closes_type(&lane.task_type)
+            || lane.concurrency_key.as_ref().is_some_and(|key| memory.gates.closes_key(key));
+        if is_held { None } else { self.parked.first_for(&lane) }
+    }
+
+    fn claim_again(&mut self, work: &Work, answer: &mut Answer) -> Result<(), Fault> {
+        let Ok(Done::Claimed(given)) = answer else { return Ok(()) };
+        if !given.tasks.is_empty() {
+            return Ok(());
+        }
+        let claim = match work {
+            Work::Claim(claim) => Some(&**claim),
+            Work::Complete(work) => work.claim.as_ref(),
+            _ => None,
+        };
+        let Some(claim) = claim else { return Ok(()) };
+        let claim = ClaimWork { form: given.form.clone(), ..claim.clone() };
+        match claim::claim(self.turn, &claim, self.returns) {
+            Ok(given) => *answer = Ok(Done::Claimed(given)),
+            // A completion beside it stands.
+            Err(Halt::Refused(error)) if matches!(claim.form, Form::Next(_)) => tracing::error!(%error, "no next task"),
+            Err(Halt::Refused(error)) => *answer = Err(error),
+            Err(Halt::Failed(fault)) => return Err(fault),
+        }
+        Ok(())
+    }
+}
+
+/// A refusal is an answer; only failed rows end the transaction.
+fn answered(result: Result<Done, Halt>) -> Result<Answer, Fault> {
+    match result {
+        Ok(done) => Ok(Ok(done)),
+        Err(Halt::Refused(error)) => Ok(Err(error)),
+        Err(Halt::Failed(fault)) => Err(fault),
+    }
+}
+
+/// A chore that is refused has met damage: like a failed statement, it is tried again after a while.
+fn unrefused(result: Result<(), Halt>) -> Result<(), Fault> {
+    result.map_err(|halt| match halt {
+        Halt::Refused(error) => Fault::Failed(error.message),
+        Halt::Failed(fault) => fault,
+    })
+}
+
+/// Tasks given to waiting claims in one transaction, so far as one claim asks for no more: some milliseconds of work, then
+/// commands have their turn. Few in tests, whose histories have few claims.
+const SERVED_MAX: usize = if cfg!(test) { 4 } else { 512 };
+
+/// Tasks of other peers whose owner is remembered, at about 150 bytes each; those submitted last are asked for.
+const ROUTES_MAX: i64 = 100_000;

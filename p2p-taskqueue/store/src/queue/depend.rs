@@ -1,0 +1,181 @@
+use taskqueue_api::{ErrorCode, OnParentFailure, QueueError, TaskId, TaskStatus};
+
+use super::turn::{Found, Halt, Turn, usable};
+use crate::{
+    backend::{Fault, LOST_PARENT, Seq, failed_parent},
+    engine::{self, Ended, Phase, Spec, Step},
+};
+
+/// How the tasks stand that a task comes after.
+#[derive(Debug, Default)]
+pub(super) struct Parents {
+    /// Those that have not ended.
+    pub(super) waiting: Vec<Seq>,
+    /// One that failed or was called off, where that decides.
+    pub(super) failed: Option<(TaskId, Ended)>,
+    /// The places of all that did.
+    all_failed: Vec<Seq>,
+    /// One that is not there.
+    pub(super) missing: Option<TaskId>,
+}
+
+impl Parents {
+    /// Looks at them.
+    pub(super) fn of(turn: &mut Turn<'_>, spec: &Spec) -> Result<Self, Halt> {
+        let mut parents = Self::default();
+        for id in &spec.after {
+            match turn.find_if_any(*id)? {
+                None => parents.missing = Some(*id),
+                Some(Found::Live(item)) => parents.waiting.push(item.seq),
+                Some(Found::Ended(_, ended, _)) if ended.status == TaskStatus::Completed => {}
+                Some(Found::Ended(seq, ended, _)) => {
+                    if spec.on_parent_failure == OnParentFailure::Fail {
+                        parents.all_failed.push(seq);
+                        parents.failed = Some((*id, ended));
+                    }
+                }
+            }
+        }
+        parents.waiting.sort_unstable();
+        parents.waiting.dedup();
+        Ok(parents)
+    }
+
+    /// Refuses a new task that comes after one which is not there. Ids are made here and only of tasks that are kept, so
+    /// whatever a new task comes after is older than it: there are no cycles (clause T10).
+    pub(super) fn known(self) -> Result<Self, QueueError> {
+        match self.missing {
+            Some(id) => {
+                let message = format!("after: no task {id} on this node");
+                let error = QueueError::new(ErrorCode::NotFound, message);
+                Err(error.with_field("after"))
+            }
+            None => Ok(self),
+        }
+    }
+
+    /// Notes of a new task that has failed for one of them what it has to know of all of them when it is retried.
+    pub(super) fn note(&self, turn: &mut Turn<'_>, child: Seq) -> Result<(), Fault> {
+        self.waiting.iter().try_for_each(|parent| turn.rows.add_edge(*parent, child))?;
+        self.all_failed.iter().try_for_each(|parent| turn.rows.add_edge(failed_parent(*parent), child))
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Tells tasks of the ends of those that they come after (clause T10); what one transaction does not come to, the next
+/// does. Parents take turns, so that a crowd behind one of them does not hold up the others.
+pub(super) fn settle(turn: &mut Turn<'_>) -> Result<(), Fault> {
+    while turn.settle_left > 0
+        && let Some(parent) = turn.memory.unsettled.pop_front()
+    {
+        let share = turn.settle_left.min(SHARE_MAX);
+        let children = turn.rows.children(parent, share)?;
+        turn.settle_left = turn.settle_left.saturating_sub(children.len().max(1));
+        let told = if children.is_empty() { Told::All } else { tell(turn, parent, &children)? };
+        match told {
+            Told::All if children.len() == share => turn.memory.unsettled.push_back(parent),
+            // Its next end tells them.
+            Told::All | Told::LivesAgain => take_up_removal(turn, parent),
+            Told::Damaged => {
+                tracing::error!(seq = parent, "an ended task is damaged: those that come after it wait for a repair");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What came of telling the dependants of a task.
+enum Told {
+    /// All of those at hand were told.
+    All,
+    /// None: the task was queued again meanwhile.
+    LivesAgain,
+    /// None: how the task ended cannot be read, or they cannot be taken off the list.
+    Damaged,
+}
+
+fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<Told, Fault> {
+    let Some(ended) = usable(turn.rows.ended(parent))? else { return Ok(Told::Damaged) };
+    let Some((ended, _)) = ended else { return Ok(Told::LivesAgain) };
+    let Some(task) = usable(turn.rows.task(parent))?.flatten() else { return Ok(Told::Damaged) };
+    for child in children {
+        turn.rows.remove_edge(parent, *child)?;
+        turn.wrote = true;
+        let Some((item, row)) = usable(turn.item_and_task(*child))?.flatten() else {
+            tracing::error!(seq = child, "a task that waits for another one is damaged; it stays where it is");
+            continue;
+        };
+        let policy = row.spec.on_parent_failure;
+        if ended.status != TaskStatus::Completed && policy == OnParentFailure::Fail {
+            turn.rows.add_edge(failed_parent(parent), *child)?;
+        }
+        if item.live.phase != Phase::Blocked {
+            continue;
+        }
+        match engine::parent_ended(item.live.clone(), task.spec.id, &ended, policy, turn.now) {
+            Step::Stay(live) if live.phase == Phase::Blocked => turn.put_live(&item, &live)?,
+            Step::Stay(live) => turn.stay(item, live)?,
+            Step::End(ended) => turn.end_alone(&item, &ended, None)?,
+        }
+    }
+    let first = turn.rows.children(parent, 1)?;
+    let is_left = first.first().is_some_and(|first| children.contains(first));
+    Ok(if is_left { Told::Damaged } else { Told::All })
+}
+
+/// Whether a task comes after one that was removed without having completed.
+pub(super) fn has_lost_one(turn: &mut Turn<'_>, child: Seq) -> Result<bool, Fault> {
+    Ok(usable(turn.rows.has_edge(LOST_PARENT, child))?.unwrap_or_default())
+}
+
+/// Forgets what is noted of a task that is removed: as one that comes after others, and as one that others come after. These
+/// learn for good when it has not completed. `count_max` bounds how many; whether that was all.
+pub(super) fn forget(
+    turn: &mut Turn<'_>,
+    seq: Seq,
+    spec: &Spec,
+    ended: &Ended,
+    count_max: usize,
+) -> Result<bool, Fault> {
+    let told = turn.rows.children(failed_parent(seq), count_max)?;
+    for child in &told {
+        turn.wrote = true;
+        turn.rows.remove_edge(failed_parent(seq), *child)?;
+        if ended.status != TaskStatus::Completed {
+            turn.rows.add_edge(LOST_PARENT, *child)?;
+        }
+    }
+    if let Some(next) = turn.rows.children(failed_parent(seq), 1)?.first() {
+        if !told.contains(next) {
+            return Ok(false);
+        }
+        tracing::error!(seq, "what is noted of those that come after a task cannot be removed");
+    }
+    for id in &spec.after {
+        if let Some(parent) = usable(turn.rows.seq_of(*id))?.flatten() {
+            turn.rows.remove_edge(parent, seq)?;
+            turn.rows.remove_edge(failed_parent(parent), seq)?;
+        }
+    }
+    if !spec.after.is_empty() {
+        turn.rows.remove_edge(LOST_PARENT, seq)?;
+    }
+    Ok(true)
+}
+
+/// A task that waited for this with its removal can be removed.
+fn take_up_removal(turn: &mut Turn<'_>, parent: Seq) {
+    if let Some(removal) = turn.memory.aside.take_up(parent) {
+        turn.note_first(removal);
+    }
+}
+
+/// Tasks told, or parents without any looked at, in one transaction: some milliseconds of work, then commands have their
+/// turn. Few in tests, whose histories have few dependants.
+pub(super) const SETTLED_MAX: usize = if cfg!(test) { 4 } else { 512 };
+
+/// Dependants of one parent that are told before the next parent has its turn.
+const SHARE_MAX: usize = SETTLED_MAX.div_ceil(4);

@@ -1,0 +1,292 @@
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use taskqueue_api::{ErrorCode, QueueError, TaskStatus};
+
+use crate::backend::{Fault, Rows, TypeRow};
+
+/// The numbers of every task type, and what holds tasks back whatever the worker: pauses and limits of running tasks.
+#[derive(Debug, Default)]
+pub(super) struct Gates {
+    types: HashMap<Arc<str>, TypeRow>,
+    /// The whole queue's pause and drain.
+    whole: TypeRow,
+    /// Types whose row is to be written.
+    changed: BTreeSet<Arc<str>>,
+    keys: HashMap<Arc<str>, Key>,
+    /// Types that hold less back than before, since this was last asked; keys say so at once.
+    eased: Eased,
+}
+
+/// What may have become claimable.
+#[derive(Debug, Default)]
+pub(super) struct Eased {
+    pub(super) types: HashSet<Arc<str>>,
+    pub(super) all: bool,
+}
+
+#[derive(Debug, Default)]
+struct Key {
+    running: u32,
+    /// `None` is the limit of a key for which none was set: 1.
+    running_max: Option<u32>,
+}
+
+impl Key {
+    const fn is_full(&self) -> bool {
+        match self.running_max {
+            Some(max) => self.running >= max,
+            None => self.running >= 1,
+        }
+    }
+}
+
+impl Gates {
+    /// Reads the numbers and settings; running tasks are told with [`started`](Self::started).
+    pub(super) fn load(rows: &mut dyn Rows) -> Result<Self, Fault> {
+        let mut gates = Self::default();
+        for (name, row) in rows.types()? {
+            if name.is_empty() {
+                gates.whole = row;
+            } else {
+                gates.types.insert(name.into(), row);
+            }
+        }
+        for (key, running_max) in rows.key_limits()? {
+            gates.keys.insert(key.into(), Key { running: 0, running_max: Some(running_max) });
+        }
+        Ok(gates)
+    }
+
+    /// Writes what changed.
+    pub(super) fn save(&mut self, rows: &mut dyn Rows) -> Result<(), Fault> {
+        for name in std::mem::take(&mut self.changed) {
+            let row = self.of(&name).cloned().unwrap_or_default();
+            rows.put_type(&name, &row)?;
+            if !name.is_empty() && row == TypeRow::default() {
+                self.types.remove(&name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a task of a type that takes none. Whether its type is a new one; so many new ones are admitted beside it.
+    pub(super) fn admit(&self, task_type: &str, beside: usize) -> Result<bool, QueueError> {
+        let row = self.types.get(task_type);
+        if self.whole.draining || row.is_some_and(|row| row.draining) {
+            let what = if self.whole.draining { "the queue".to_owned() } else { format!("task type {task_type}") };
+            let message = format!("{what} is being drained: it takes no new tasks until it is resumed");
+            return Err(QueueError::new(ErrorCode::Paused, message));
+        }
+        if row.is_none() && self.types.len() + beside >= TYPES_MAX {
+            return Err(too_many_types());
+        }
+        Ok(row.is_none())
+    }
+
+    /// Whether tasks of this type are held back.
+    pub(super) fn closes_type(&self, task_type: &str) -> bool {
+        let is_full = |row: &TypeRow| row.running_max.is_some_and(|max| running(row) >= u64::from(max));
+        self.whole.paused || self.types.get(task_type).is_some_and(|row| row.paused || is_full(row))
+    }
+
+    /// Whether tasks with this key are held back.
+    pub(super) fn closes_key(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(Key::is_full)
+    }
+
+    /// One more task of this type with this status.
+    pub(super) fn enter(&mut self, task_type: &Arc<str>, status: TaskStatus) {
+        self.count(task_type, status, |count| count.saturating_add(1));
+    }
+
+    /// One task of this type less with this status.
+    pub(super) fn leave(&mut self, task_type: &Arc<str>, status: TaskStatus) {
+        let was_closed = status == TaskStatus::Running && self.closes_type(task_type);
+        self.count(task_type, status, |count| count.saturating_sub(1));
+        if was_closed && !self.closes_type(task_type) {
+            self.eased.types.insert(Arc::clone(task_type));
+        }
+    }
+
+    /// A task with this key started to run; whether the key now holds others back.
+    pub(super) fn started(&mut self, key: &Arc<str>) -> bool {
+        let key = self.keys.entry(Arc::clone(key)).or_default();
+        key.running = key.running.saturating_add(1);
+        key.is_full()
+    }
+
+    /// A task with this key runs no more; whether the key holds others back no longer.
+    pub(super) fn stopped(&mut self, key: &Arc<str>) -> bool {
+        let Some(state) = self.keys.get_mut(key) else { return false };
+        let was_full = state.is_full();
+        state.running = state.running.saturating_sub(1);
+        let opens = was_full && !state.is_full();
+        if state.running == 0 && state.running_max.is_none() {
+            self.keys.remove(key);
+        }
+        opens
+    }
+
+    /// Changes the settings of some types, or of the whole queue; answers how many tasks of them are queued and run.
+    pub(super) fn set(&mut self, task_types: &[String], change: impl Fn(&mut TypeRow)) -> (u64, u64) {
+        self.eased.all = true;
+        if task_types.is_empty() {
+            change(&mut self.whole);
+            self.changed.insert("".into());
+            return total(self.types.values());
+        }
+        for name in task_types {
+            self.change(&Arc::from(name.as_str()), &change);
+        }
+        total(task_types.iter().filter_map(|name| self.types.get(name.as_str())))
+    }
+
+    /// Changes the settings of the whole queue and of each type.
+    pub(super) fn set_all(&mut self, change: impl Fn(&mut TypeRow)) -> (u64, u64) {
+        let names: Vec<Arc<str>> = self.types.keys().cloned().collect();
+        for name in names {
+            self.change(&name, &change);
+        }
+        self.set(&[], change)
+    }
+
+    /// Limits a key; answers how many tasks run with it.
+    pub(super) fn limit_key(&mut self, key: &str, running_max: Option<u32>) -> u64 {
+        let state = self.keys.entry(key.into()).or_default();
+        state.running_max = running_max;
+        let running = state.running;
+        if running == 0 && running_max.is_none() {
+            self.keys.remove(key);
+        }
+        u64::from(running)
+    }
+
+    /// Refuses settings for more types than there may be. Types that are known already may always be set otherwise.
+    pub(super) fn admit_settings(&self, task_types: &[String]) -> Result<(), QueueError> {
+        let new = task_types.iter().filter(|name| !self.types.contains_key(name.as_str())).count();
+        if new > 0 && self.types.len() + new > TYPES_MAX { Err(too_many_types()) } else { Ok(()) }
+    }
+
+    /// Refuses one more limit of a key than there may be. One that is set already may always be set otherwise.
+    pub(super) fn admit_key_limit(&self, key: &str) -> Result<(), QueueError> {
+        let is_known = self.keys.get(key).is_some_and(|key| key.running_max.is_some());
+        let count = self.keys.values().filter(|key| key.running_max.is_some()).count();
+        if is_known || count < KEY_LIMITS_MAX {
+            return Ok(());
+        }
+        let what = "limits of concurrency keys (take some away)";
+        Err(QueueError::overloaded(KEY_LIMITS_MAX, what, KEY_LIMITS_RETRY_AFTER_S))
+    }
+
+    /// What holds less back than when this was asked before.
+    pub(super) fn take_eased(&mut self) -> Eased {
+        std::mem::take(&mut self.eased)
+    }
+
+    fn of(&self, name: &str) -> Option<&TypeRow> {
+        if name.is_empty() { Some(&self.whole) } else { self.types.get(name) }
+    }
+
+    fn change(&mut self, name: &Arc<str>, change: impl FnOnce(&mut TypeRow)) {
+        let before = self.types.get(name).cloned().unwrap_or_default();
+        let mut row = before.clone();
+        change(&mut row);
+        // A type that nobody has set anything for is not remembered.
+        if row != before {
+            self.types.insert(Arc::clone(name), row);
+            self.changed.insert(Arc::clone(name));
+        }
+    }
+
+    fn count(&mut self, task_type: &Arc<str>, status: TaskStatus, change: fn(u64) -> u64) {
+        let row = self.types.entry(Arc::clone(task_type)).or_default();
+        let counted = TaskStatus::ALL.iter().position(|known| *known == status).and_then(|at| row.counts.get_mut(at));
+        if let Some(count) = counted {
+            *count = change(*count);
+        }
+        self.changed.insert(Arc::clone(task_type));
+    }
+}
+
+fn too_many_types() -> QueueError {
+    QueueError::overloaded(TYPES_MAX, "task types in the store", TYPES_RETRY_AFTER_S)
+}
+
+/// How many tasks of a type run.
+pub(super) fn running(row: &TypeRow) -> u64 {
+    count_of(row, TaskStatus::Running)
+}
+
+/// How many tasks of a type have this status.
+pub(super) fn count_of(row: &TypeRow, status: TaskStatus) -> u64 {
+    TaskStatus::ALL.into_iter().zip(row.counts).find(|(known, _)| *known == status).map_or(0, |(_, count)| count)
+}
+
+fn total<'a>(rows: impl Iterator<Item = &'a TypeRow>) -> (u64, u64) {
+    rows.fold((0, 0), |(queued, running), row| {
+        (queued + count_of(row, TaskStatus::Queued), running + self::running(row))
+    })
+}
+
+/// Types with tasks or settings, at some hundred bytes each; far above what anybody names by hand. Few in tests, which
+/// reach it.
+const TYPES_MAX: usize = if cfg!(test) { 2_000 } else { 100_000 };
+
+/// Types go away as their last results are removed.
+const TYPES_RETRY_AFTER_S: f64 = 60.0;
+
+/// Limits of concurrency keys that are set, at about 200 bytes each. Few in tests, which reach it.
+const KEY_LIMITS_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
+
+/// Somebody has to take limits away.
+const KEY_LIMITS_RETRY_AFTER_S: f64 = 60.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Arc<str> {
+        text.into()
+    }
+
+    #[test]
+    fn a_full_type_opens_again_when_one_of_its_tasks_ends() {
+        let mut gates = Gates::default();
+        gates.set(&["a".to_owned()], |row| row.running_max = Some(2));
+        gates.take_eased();
+        gates.enter(&name("a"), TaskStatus::Running);
+        assert!(!gates.closes_type("a"));
+        gates.enter(&name("a"), TaskStatus::Running);
+        assert!(gates.closes_type("a") && !gates.closes_type("b"));
+        gates.leave(&name("a"), TaskStatus::Running);
+        assert!(!gates.closes_type("a"));
+        assert!(gates.take_eased().types.contains("a"));
+    }
+
+    #[test]
+    fn a_key_allows_one_until_it_is_told_otherwise() {
+        let mut gates = Gates::default();
+        assert!(gates.started(&name("k")));
+        assert!(gates.closes_key("k"));
+        gates.limit_key("k", Some(2));
+        assert!(!gates.closes_key("k"));
+        assert!(gates.started(&name("k")));
+        assert!(gates.stopped(&name("k")) && !gates.closes_key("k"));
+    }
+
+    #[test]
+    fn the_whole_queue_is_held_and_drained_apart_from_its_types() {
+        let mut gates = Gates::default();
+        gates.enter(&name("a"), TaskStatus::Queued);
+        gates.set(&[], |row| row.paused = true);
+        assert!(gates.closes_type("a") && gates.closes_type("never seen") && gates.admit("a", 0).is_ok());
+        gates.set(&["a".to_owned()], |row| row.draining = true);
+        assert_eq!(gates.admit("a", 0).unwrap_err().code, ErrorCode::Paused);
+        assert!(gates.admit("b", 0).is_ok());
+        assert_eq!(gates.set_all(|row| (row.paused, row.draining) = (false, false)), (1, 0));
+        assert!(!gates.closes_type("a") && gates.admit("a", 0).is_ok());
+    }
+}

@@ -1,0 +1,248 @@
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use taskqueue_api::QueueError;
+use tokio::sync::oneshot;
+
+use super::store::{gone, shutting_down};
+use crate::{
+    StoreError,
+    backend::{Backend, Reads},
+};
+
+/// The threads that read, each with rows of its own to read from.
+#[derive(Debug)]
+pub(super) struct Readers {
+    /// The threads hold clones.
+    desk: Arc<Desk>,
+}
+
+/// Where queries wait for a thread. One that comes wakes one thread and no more.
+struct Desk {
+    jobs: Mutex<Jobs>,
+    comes: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    /// Queries of one piece, and the first pieces of those that mostly need no other.
+    single: VecDeque<Job>,
+    /// Queries with many pieces, the one that has waited longest first.
+    long: VecDeque<Job>,
+    is_closed: bool,
+    /// Those that have not panicked.
+    threads: usize,
+}
+
+/// A query, with where its answer goes. Called for each of its pieces; whether that was the last one.
+type Job = Box<dyn FnMut(&mut dyn Reads) -> bool + Send>;
+
+/// How long a query may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    /// One piece is mostly all.
+    Short,
+    /// Many pieces are usual.
+    Long,
+}
+
+impl Readers {
+    pub(super) fn start(backend: &dyn Backend) -> Result<(Self, Vec<JoinHandle<()>>), StoreError> {
+        let jobs = Jobs { threads: READERS, ..Jobs::default() };
+        let desk = Arc::new(Desk { jobs: Mutex::new(jobs), comes: Condvar::new() });
+        let readers = Self { desk: Arc::clone(&desk) };
+        let start = |number| {
+            let reads = backend.open_reads()?;
+            let desk = Arc::clone(&desk);
+            let thread = thread::Builder::new().name(format!("store-reader-{number}"));
+            thread.spawn(move || desk.work(reads)).map_err(StoreError::Threads)
+        };
+        let threads = (0..READERS).map(start).collect::<Result<_, _>>();
+        // Those that have started end when another one could not.
+        threads.inspect_err(|_| readers.close()).map(|threads| (readers, threads))
+    }
+
+    /// Runs a query on one of the threads.
+    ///
+    /// # Errors
+    ///
+    /// The query's; `overloaded` when too many wait, `shutting_down` once closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&mut dyn Reads) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (reply, answered) = oneshot::channel();
+        let mut once = Some((reply, query));
+        let job: Job = Box::new(move |reads| {
+            // Nobody waits for it any more: not worth reading.
+            if let Some((reply, query)) = once.take().filter(|(reply, _)| !reply.is_closed()) {
+                drop(reply.send(query(reads)));
+            }
+            true
+        });
+        self.desk.put(job, Length::Short)?;
+        answered.await.map_err(|_| self.desk.unanswered())?
+    }
+
+    /// How many queries wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        let jobs = self.desk.lock();
+        jobs.single.len() + jobs.long.len()
+    }
+
+    /// Runs a query piece by piece, which tells whether it was the last one: other queries have their turn in between.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn read_pieces<T: Send + 'static>(
+        &self,
+        length: Length,
+        state: T,
+        mut piece: impl FnMut(&mut dyn Reads, &mut T) -> Result<bool, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (reply, answered) = oneshot::channel();
+        let mut left = Some((reply, state));
+        let job: Job = Box::new(move |reads| {
+            let Some((reply, mut state)) = left.take().filter(|(reply, _)| !reply.is_closed()) else { return true };
+            let answer = match piece(reads, &mut state) {
+                Ok(false) => {
+                    left = Some((reply, state));
+                    return false;
+                }
+                Ok(true) => Ok(state),
+                Err(error) => Err(error),
+            };
+            drop(reply.send(answer));
+            true
+        });
+        self.desk.put(job, length)?;
+        answered.await.map_err(|_| self.desk.unanswered())?
+    }
+
+    /// Ends the threads when they have done what is there. What needs many pieces is given up.
+    pub(super) fn close(&self) {
+        let given_up = {
+            let mut jobs = self.desk.lock();
+            jobs.is_closed = true;
+            std::mem::take(&mut jobs.long)
+        };
+        self.desk.comes.notify_all();
+        drop(given_up);
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        // Nothing that can panic runs under the lock.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, job: Job, length: Length) -> Result<(), QueueError> {
+        let mut jobs = self.lock();
+        if jobs.is_closed {
+            return Err(shutting_down());
+        }
+        if jobs.threads == 0 {
+            return Err(gone());
+        }
+        if jobs.single.len() + jobs.long.len() >= READS_MAX {
+            return Err(QueueError::overloaded(READS_MAX, "reads that wait", READS_RETRY_AFTER_S));
+        }
+        match length {
+            Length::Short => jobs.single.push_back(job),
+            Length::Long => jobs.long.push_back(job),
+        }
+        drop(jobs);
+        self.comes.notify_one();
+        Ok(())
+    }
+
+    /// Puts a query back that has more pieces.
+    fn put_back(&self, job: Job) {
+        let mut jobs = self.lock();
+        if jobs.is_closed {
+            drop(jobs);
+            // Its caller hears of it outside the lock.
+            return drop(job);
+        }
+        jobs.long.push_back(job);
+        drop(jobs);
+        self.comes.notify_one();
+    }
+
+    /// A single query and a piece of a long one in turn: so the former waits for one piece at the most, however many
+    /// long ones there are, and the latter go on however many single ones come.
+    fn work(&self, mut reads: Box<dyn Reads>) {
+        let _leaves = Leaves(self);
+        let mut turn = Length::Short;
+        while let Some((length, mut job)) = self.next(turn) {
+            turn = if length == Length::Short { Length::Long } else { Length::Short };
+            if !job(&mut *reads) {
+                self.put_back(job);
+            }
+        }
+    }
+
+    /// Waits for the next query: one of the kind whose turn it is, else one of the other kind. `None` once the desk is closed and
+    /// empty.
+    fn next(&self, turn: Length) -> Option<(Length, Job)> {
+        let idle = |jobs: &mut Jobs| jobs.single.is_empty() && jobs.long.is_empty() && !jobs.is_closed;
+        let mut jobs = self.comes.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let Jobs { single, long, .. } = &mut *jobs;
+        let short = |jobs: &mut VecDeque<Job>| jobs.pop_front().map(|job| (Length::Short, job));
+        let piece = |jobs: &mut VecDeque<Job>| jobs.pop_front().map(|job| (Length::Long, job));
+        match turn {
+            Length::Short => short(single).or_else(|| piece(long)),
+            Length::Long => piece(long).or_else(|| short(single)),
+        }
+    }
+
+    fn unanswered(&self) -> QueueError {
+        if self.lock().is_closed { shutting_down() } else { gone().with_unknown_outcome() }
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+/// A thread that ends, in order or by a panic: with the last one, what waits is given up.
+struct Leaves<'a>(&'a Desk);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        let mut jobs = self.0.lock();
+        jobs.threads -= 1;
+        if jobs.threads == 0 {
+            let given_up = (std::mem::take(&mut jobs.single), std::mem::take(&mut jobs.long));
+            // Their callers hear of it outside the lock.
+            drop(jobs);
+            drop(given_up);
+        }
+    }
+}
+
+/// Two, so that a slow read does not hold up a `get`; more would only wait for the two cores of a small machine.
+const READERS: usize = 2;
+
+/// Reads that wait: all waits for one task may be woken at once, and each reads its record.
+const READS_MAX: usize = 32_768;
+
+/// Reads, and the pieces of long ones, take well under a millisecond each.
+const READS_RETRY_AFTER_S: f64 = 0.5;

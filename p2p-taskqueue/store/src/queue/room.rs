@@ -1,0 +1,120 @@
+//! What is refused when the disk is full, and when it is taken again.
+
+use std::time::Duration;
+
+use super::{
+    work::{Command, storage_full},
+    writer::Writer,
+};
+use crate::{
+    backend::{Fault, Room},
+    engine::Now,
+};
+
+/// The disk was full, or nearly so when the store was opened: what adds is let in by the room that there is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scarcity {
+    /// Until then nothing is let in.
+    refuse_until: Duration,
+    /// How long that is the next time, if room that seemed to be there is not.
+    pause: Duration,
+}
+
+impl Scarcity {
+    pub(super) const fn at_start() -> Self {
+        Self { refuse_until: Duration::ZERO, pause: RECHECK }
+    }
+}
+
+impl Writer {
+    /// The disk was found to be full by a transaction; `added`: it had what adds.
+    pub(super) fn note_full(&mut self, fault: &Fault, added: bool, now: Now) {
+        if !matches!(fault, Fault::Full(_)) {
+            return;
+        }
+        tracing::error!("the store's disk is full: new tasks are refused until there is room");
+        self.backend.spend_reserve();
+        let Scarcity { refuse_until, pause } = self.pace.scarcity.unwrap_or(Scarcity::at_start());
+        let held = if added { pause } else { RECHECK };
+        // Each failure costs everybody an opening of the rows: what fails again and again is tried more seldom.
+        let pause = if added { (2 * pause).min(RECHECK_MAX) } else { pause };
+        self.pace.scarcity = Some(Scarcity { refuse_until: refuse_until.max(now.monotonic + held), pause });
+    }
+
+    /// Whether what adds is refused, whatever room there is.
+    pub(super) fn refuses_what_adds(&self, now: Now) -> bool {
+        self.pace.scarcity.is_some_and(|scarcity| scarcity.refuse_until > now.monotonic)
+    }
+
+    /// While room is scarce, lets in of what adds only as much as there is room for beside the reserve, and of the rest as
+    /// much as there is room for at all. What frees room is always let in.
+    pub(super) fn refuse_when_full(&mut self, commands: &mut Vec<Command>, now: Now) {
+        if self.pace.scarcity.is_none() || commands.iter().all(|command| command.work.room_bytes() == 0) {
+            return;
+        }
+        let Room::Scarce { adding, in_all } = self.room(adds(commands), now) else { return };
+        let mut taken = 0;
+        let refused = commands.extract_if(.., |command| {
+            let after = command.work.room_bytes() + taken;
+            let is_refused = after > taken && after > if command.work.adds() { adding } else { in_all };
+            if !is_refused {
+                taken = after;
+            }
+            is_refused
+        });
+        refused.for_each(|command| command.caller.answer(Err(storage_full())));
+    }
+
+    /// Sets the reserve aside again, as far as there is room.
+    pub(super) fn refill_reserve(&mut self, now: Now) {
+        if self.pace.scarcity.is_some() {
+            self.room(true, now);
+        }
+    }
+
+    /// What room there is, which may come from the disk or from rows that were removed; `refill`: sets the reserve aside
+    /// again.
+    fn room(&mut self, refill: bool, now: Now) -> Room {
+        let refuses_what_adds = self.refuses_what_adds(now);
+        let file = match self.rows.as_mut().map(|rows| rows.file_room()) {
+            Some(Ok(file)) => file,
+            None => return Room::Ample,
+            Some(Err(fault)) => {
+                tracing::warn!(%fault, "how much room the store has cannot be read");
+                return Room::Scarce { adding: 0, in_all: u64::MAX };
+            }
+        };
+        if refuses_what_adds || !refill {
+            return match self.backend.room(file) {
+                Room::Scarce { in_all, .. } => Room::Scarce { adding: 0, in_all },
+                Room::Ample => Room::Scarce { adding: 0, in_all: u64::MAX },
+            };
+        }
+        let room = self.backend.set_aside(file);
+        if room == Room::Ample {
+            tracing::info!("the store's disk has room again");
+            self.pace.scarcity = None;
+        }
+        room
+    }
+
+    /// What adds was committed: the room was there.
+    pub(super) fn note_added(&mut self, commands: &[Command]) {
+        if adds(commands)
+            && let Some(scarcity) = &mut self.pace.scarcity
+        {
+            scarcity.pause = RECHECK;
+        }
+    }
+}
+
+/// Whether any of them asks for room.
+pub(super) fn adds(commands: &[Command]) -> bool {
+    commands.iter().any(|command| command.work.adds())
+}
+
+/// How long what adds is refused after the disk was found to be full.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// The same when it was found so again and again, although there seemed to be room.
+const RECHECK_MAX: Duration = Duration::from_secs(4);

@@ -1,0 +1,86 @@
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use taskqueue_api::{Fence, TaskId};
+
+use super::turn::Kind;
+use crate::{backend::Seq, engine::Live};
+
+/// The running tasks, each as it stands, and when its lease ends on monotonic time (clause T5). Bounded by what was claimed.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    tasks: HashMap<TaskId, Run>,
+    by_end: BTreeSet<(Duration, TaskId)>,
+    /// The leases that the open transaction has changed or ended, as they were before it.
+    before: HashMap<TaskId, (Option<Fence>, Duration)>,
+}
+
+/// A running task.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) seq: Seq,
+    pub(super) kind: Arc<Kind>,
+    pub(super) live: Live,
+    /// When its lease ends.
+    pub(super) end: Duration,
+}
+
+impl Running {
+    pub(super) fn get(&self, id: TaskId) -> Option<&Run> {
+        self.tasks.get(&id)
+    }
+
+    /// Notes how a task runs, in place of what was known.
+    pub(super) fn set(&mut self, id: TaskId, run: Run) {
+        self.remember(id);
+        self.by_end.insert((run.end, id));
+        if let Some(before) = self.tasks.insert(id, run)
+            && self.tasks.get(&id).is_some_and(|run| run.end != before.end)
+        {
+            self.by_end.remove(&(before.end, id));
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: TaskId) {
+        self.remember(id);
+        if let Some(run) = self.tasks.remove(&id) {
+            self.by_end.remove(&(run.end, id));
+        }
+    }
+
+    fn remember(&mut self, id: TaskId) {
+        if let Some(run) = self.tasks.get(&id) {
+            self.before.entry(id).or_insert((run.live.fence, run.end));
+        }
+    }
+
+    /// The open transaction was committed.
+    pub(super) fn committed(&mut self) {
+        self.before.clear();
+    }
+
+    /// Takes over the ends of leases as they were known before a transaction that came to nothing.
+    pub(super) fn keep_ends(&mut self, known: &Self) {
+        let unchanged = known.tasks.iter().map(|(id, run)| (*id, (run.live.fence, run.end)));
+        let changed = known.before.iter().map(|(id, before)| (*id, *before));
+        for (id, (fence, end)) in unchanged.chain(changed) {
+            if let Some(run) = self.tasks.get(&id).filter(|run| run.live.fence == fence) {
+                self.set(id, Run { end, ..run.clone() });
+            }
+        }
+        self.committed();
+    }
+
+    /// When the first lease ends.
+    pub(super) fn first_end(&self) -> Option<Duration> {
+        self.by_end.first().map(|(end, _)| *end)
+    }
+
+    /// Up to `count_max` tasks whose leases have ended.
+    pub(super) fn ended_by(&self, now: Duration, count_max: usize) -> Vec<TaskId> {
+        self.by_end.iter().take_while(|(end, _)| *end <= now).take(count_max).map(|(_, id)| *id).collect()
+    }
+}

@@ -1,0 +1,476 @@
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use taskqueue_api::{ErrorCode, Fence, Json, QueueError, TaskId};
+
+use super::{
+    aside::Aside,
+    depend::SETTLED_MAX,
+    gates::Gates,
+    lanes::Lanes,
+    running::{Run, Running},
+    work::damaged,
+};
+use crate::{
+    Watches,
+    backend::{Due, Fault, Meta, Place, Rows, Seq, TaskRow, Timer},
+    engine::{Elapsed, Ended, Lane, Live, Now, Phase, Spec, Standing, Step},
+};
+
+/// What the writer remembers between transactions, all of it found again in the rows.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) meta: Meta,
+    pub(super) gates: Gates,
+    pub(super) lanes: Lanes,
+    pub(super) running: Running,
+    /// Ended tasks whose children have not all been told.
+    pub(super) unsettled: VecDeque<Seq>,
+    /// Timers that are due and cannot go.
+    pub(super) aside: Aside,
+    /// The last fence that was issued; never goes back, whatever becomes of the transaction.
+    fence: Fence,
+    /// The last place in line that was given to a task that was ready at once.
+    last_ready: Elapsed,
+    /// When the first timer of each kind ends; may be early, never late.
+    timers: [Option<Due>; Timer::ALL.len()],
+    /// When the first idempotency key ends; may be early, never late.
+    pub(super) keys_at: Option<Elapsed>,
+    /// When the first value of the cache ends; may be early, never late.
+    pub(super) cache_at: Option<Elapsed>,
+    /// Bytes in the cache.
+    pub(super) cache_bytes: u64,
+}
+
+impl Memory {
+    /// Reads it.
+    pub(super) fn load(rows: &mut dyn Rows, now: Now) -> Result<Self, Fault> {
+        let meta = rows.meta()?;
+        let mut gates = Gates::load(rows)?;
+        let mut running = Running::default();
+        for (seq, id, live) in rows.running()? {
+            let Some(task) = usable(rows.task(seq))?.flatten().filter(|task| task.spec.id == id) else {
+                tracing::error!(task = %id, "a running task cannot be read; its lease is forgotten");
+                continue;
+            };
+            let kind = Arc::new(Kind::of(&task.spec));
+            if let Some(key) = &kind.key {
+                gates.started(key);
+            }
+            let end = lease_end_of(now, &live);
+            running.set(id, Run { seq, kind, live, end });
+        }
+        let mut timers = [None; Timer::ALL.len()];
+        for (timer, first) in Timer::ALL.into_iter().zip(&mut timers) {
+            *first = rows.first_due(timer)?;
+        }
+        Ok(Self {
+            lanes: Lanes::load(rows, &gates)?,
+            gates,
+            running,
+            unsettled: rows.unsettled()?.into(),
+            aside: Aside::default(),
+            fence: Fence { epoch: meta.epoch, counter: 0 },
+            last_ready: Elapsed::from_micros(0),
+            timers,
+            keys_at: rows.first_key_expiry()?,
+            cache_at: rows.first_cache_expiry()?,
+            cache_bytes: rows.cache_bytes()?,
+            meta,
+        })
+    }
+
+    /// Reads it again after a transaction that came to nothing: what the rows do not have stays.
+    pub(super) fn reload(&mut self, rows: &mut dyn Rows, now: Now) -> Result<(), Fault> {
+        let mut memory = Self::load(rows, now)?;
+        memory.fence = self.fence;
+        memory.last_ready = self.last_ready;
+        memory.aside = std::mem::take(&mut self.aside);
+        memory.running.keep_ends(&self.running);
+        // Whatever was readied may still be there.
+        memory.lanes.ready_all();
+        *self = memory;
+        Ok(())
+    }
+
+    /// When the first timer of this kind ends; may be early, never late.
+    pub(super) fn first(&self, timer: Timer) -> Option<Due> {
+        Timer::ALL.into_iter().zip(self.timers).find(|(known, _)| *known == timer).and_then(|(_, due)| due)
+    }
+
+    pub(super) fn set_first(&mut self, timer: Timer, due: Option<Due>) {
+        for (known, first) in Timer::ALL.into_iter().zip(&mut self.timers) {
+            if known == timer {
+                *first = due;
+            }
+        }
+    }
+}
+
+/// What of a task's spec decides where it stands and what counts it.
+#[derive(Debug, Clone)]
+pub(super) struct Kind {
+    pub(super) task_type: Arc<str>,
+    pub(super) lane: Arc<str>,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) priority: u8,
+}
+
+impl Kind {
+    pub(super) fn of(spec: &Spec) -> Self {
+        Self::in_lane(spec, Lane::of(spec).to_text().into())
+    }
+
+    fn in_lane(spec: &Spec, lane: Arc<str>) -> Self {
+        Self {
+            task_type: spec.task_type.as_str().into(),
+            lane,
+            key: spec.concurrency_key.as_deref().map(Into::into),
+            priority: spec.priority,
+        }
+    }
+}
+
+/// A task that has not ended, as the writer found it.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) seq: Seq,
+    pub(super) id: TaskId,
+    pub(super) kind: Arc<Kind>,
+    pub(super) live: Live,
+}
+
+impl Item {
+    pub(super) fn place(&self, live: &Live) -> Place {
+        Place { priority: std::cmp::Reverse(self.kind.priority), ready_at: live.ready_at, id: self.id, seq: self.seq }
+    }
+}
+
+/// A task as the writer found it.
+#[derive(Debug)]
+pub(super) enum Found {
+    Live(Item),
+    Ended(Seq, Ended, Option<Json>),
+}
+
+impl Found {
+    /// For the engine: where the task stands, its stored result, and the task if it lives.
+    pub(super) fn split(self) -> (Standing, Option<Json>, Option<Item>) {
+        match self {
+            Self::Live(item) => (Standing::Live(item.live.clone()), None, Some(item)),
+            Self::Ended(_, ended, result) => (Standing::Ended(ended), result, None),
+        }
+    }
+}
+
+/// One transaction of the writer and what is to follow its commit.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) rows: &'a mut dyn Rows,
+    pub(super) memory: &'a mut Memory,
+    pub(super) now: Now,
+    /// Who waits for which task.
+    pub(super) watches: &'a Watches,
+    /// Tasks that ended.
+    pub(super) ended: Vec<TaskId>,
+    /// Tasks whose record is another one after this, or gone.
+    pub(super) changed: Vec<TaskId>,
+    /// Whether records have changed of which it is not known whose they are.
+    pub(super) changed_others: bool,
+    /// Whether anything was written.
+    pub(super) wrote: bool,
+    /// How many more tasks may be told of ends.
+    pub(super) settle_left: usize,
+}
+
+/// Why a command has no answer.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// By its own rules; the transaction goes on. It has written nothing.
+    Refused(QueueError),
+    /// The rows failed; the transaction cannot go on.
+    Failed(Fault),
+}
+
+impl From<QueueError> for Halt {
+    fn from(error: QueueError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+/// Takes damage of one row as nothing found.
+pub(super) fn usable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Fault::Damaged) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(rows: &'a mut dyn Rows, memory: &'a mut Memory, now: Now, watches: &'a Watches) -> Self {
+        let (ended, changed, settle_left) = (Vec::new(), Vec::new(), SETTLED_MAX);
+        Self { rows, memory, now, watches, ended, changed, changed_others: false, wrote: false, settle_left }
+    }
+
+    /// Finds a task.
+    pub(super) fn find(&mut self, id: TaskId) -> Result<Found, Halt> {
+        self.find_if_any(id)?.ok_or_else(|| not_found(id).into())
+    }
+
+    pub(super) fn find_if_any(&mut self, id: TaskId) -> Result<Option<Found>, Halt> {
+        if let Some(run) = self.memory.running.get(id) {
+            let Run { seq, kind, live, .. } = run.clone();
+            return Ok(Some(Found::Live(Item { seq, id, kind, live })));
+        }
+        let Some(seq) = self.sound(id, |rows| rows.seq_of(id))? else { return Ok(None) };
+        if let Some((ended, result)) = self.sound(id, |rows| rows.ended(seq))? {
+            return Ok(Some(Found::Ended(seq, ended, result)));
+        }
+        let item = self.item(seq).map_err(|fault| unusable(id, fault))?;
+        item.filter(|item| item.id == id).map(|item| Some(Found::Live(item))).ok_or_else(|| damaged(id).into())
+    }
+
+    /// Finds a task that lives by its place in the order of acceptance.
+    pub(super) fn item(&mut self, seq: Seq) -> Result<Option<Item>, Fault> {
+        Ok(self.item_and_task(seq)?.map(|(item, _)| item))
+    }
+
+    pub(super) fn item_and_task(&mut self, seq: Seq) -> Result<Option<(Item, TaskRow)>, Fault> {
+        let Some(task) = self.rows.task(seq)? else { return Ok(None) };
+        let live = self.rows.live(seq)?.unwrap_or_else(|| task.fresh());
+        let kind = Arc::new(Kind::of(&task.spec));
+        Ok(Some((Item { seq, id: task.spec.id, kind, live }, task)))
+    }
+
+    /// Finds the task of a place in a line, if it is the one that belongs there.
+    pub(super) fn in_line(&mut self, lane: &Arc<str>, place: Place) -> Result<Option<(Item, TaskRow)>, Fault> {
+        let seq = place.seq;
+        let Some(task) = usable(self.rows.task(seq))?.flatten() else { return Ok(None) };
+        let Some(live) = usable(self.rows.live(seq))? else { return Ok(None) };
+        let live = live.unwrap_or_else(|| task.fresh());
+        if !self.memory.lanes.get(lane).is_some_and(|(_, known)| known.is_of(&task.spec)) {
+            return Ok(None);
+        }
+        let kind = Arc::new(Kind::in_lane(&task.spec, Arc::clone(lane)));
+        let item = Item { seq, id: task.spec.id, kind, live };
+        let belongs = item.live.phase == Phase::Ready && item.place(&item.live) == place;
+        Ok(belongs.then_some((item, task)))
+    }
+
+    /// When the lease of a running task ends.
+    pub(super) fn lease_end(&self, id: TaskId) -> Option<Duration> {
+        self.memory.running.get(id).map(|run| run.end)
+    }
+
+    /// Writes what the engine decided about a task that lives.
+    pub(super) fn take_step(&mut self, item: Item, step: Step) -> Result<(), Fault> {
+        match step {
+            Step::Stay(live) => self.stay(item, live),
+            Step::End(ended) => self.end(&item, &ended, None),
+        }
+    }
+
+    /// Writes a task's new state.
+    pub(super) fn stay(&mut self, item: Item, mut live: Live) -> Result<(), Fault> {
+        self.leave(&item)?;
+        if live.phase == Phase::Ready && live.ready_at == self.now.elapsed {
+            live.ready_at = self.next_place(self.now.elapsed);
+        }
+        self.put_live(&item, &live)?;
+        self.enter(Item { live, ..item })
+    }
+
+    /// Writes a change of a running task that leaves its phase as it is.
+    pub(super) fn note(&mut self, item: Item, live: Live, end: Option<Duration>) -> Result<(), Fault> {
+        self.put_live(&item, &live)?;
+        if let Some(run) = self.memory.running.get(item.id) {
+            let end = end.unwrap_or(run.end);
+            self.memory.running.set(item.id, Run { seq: item.seq, kind: item.kind, live, end });
+        }
+        Ok(())
+    }
+
+    /// Writes a task's end, and tells those that come after it.
+    pub(super) fn end(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
+        self.end_alone(item, ended, result)?;
+        super::depend::settle(self)
+    }
+
+    /// Writes a task's end; those that come after it are told with [`settle`](super::depend::settle).
+    pub(super) fn end_alone(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
+        self.leave(item)?;
+        self.rows.remove_live(item.seq)?;
+        if let Some(deadline) = item.live.deadline {
+            self.rows.clear_timer(Due::Deadline(deadline), item.seq)?;
+        }
+        self.record_end(item.seq, item.id, &item.kind.task_type, ended, result)
+    }
+
+    /// Writes the end of a task that stands nowhere.
+    pub(super) fn record_end(
+        &mut self,
+        seq: Seq,
+        id: TaskId,
+        task_type: &Arc<str>,
+        ended: &Ended,
+        result: Option<&Json>,
+    ) -> Result<(), Fault> {
+        self.rows.insert_ended(seq, id, ended, result)?;
+        self.set_timer(Due::Removal(ended.expires_at), seq)?;
+        self.memory.gates.enter(task_type, ended.status);
+        self.memory.unsettled.push_back(seq);
+        self.ended.push(id);
+        self.changed.push(id);
+        self.wrote = true;
+        Ok(())
+    }
+
+    /// Writes how a task stands; whether it belongs somewhere else then is for the caller to see to.
+    pub(super) fn put_live(&mut self, item: &Item, live: &Live) -> Result<(), Fault> {
+        self.changed.push(item.id);
+        self.wrote = true;
+        self.rows.put_live(item.seq, item.id, live)
+    }
+
+    /// Gives a task that is ready at once its place in line.
+    pub(super) fn placed(&mut self, live: Live) -> Live {
+        let ready_at = if live.phase == Phase::Ready { self.next_place(live.ready_at) } else { live.ready_at };
+        Live { ready_at, ..live }
+    }
+
+    /// Lets a task begin, new or once more: waiting for its parents, bound by its deadline, where its phase belongs.
+    pub(super) fn begin(&mut self, item: Item, parents: &[Seq], has_row: bool) -> Result<(), Fault> {
+        for parent in parents {
+            self.rows.add_edge(*parent, item.seq)?;
+        }
+        if let Some(deadline) = item.live.deadline {
+            self.set_timer(Due::Deadline(deadline), item.seq)?;
+        }
+        if has_row {
+            self.put_live(&item, &item.live)?;
+        }
+        self.enter(item)
+    }
+
+    /// Puts a task where its phase belongs; its row is written.
+    pub(super) fn enter(&mut self, item: Item) -> Result<(), Fault> {
+        self.memory.gates.enter(&item.kind.task_type, item.live.status());
+        self.wrote = true;
+        match item.live.phase {
+            Phase::Ready => {
+                let place = item.place(&item.live);
+                self.rows.join_line(&item.kind.lane, &place)?;
+                self.memory.lanes.joined(&item.kind.lane, place, &self.memory.gates);
+            }
+            Phase::Delayed | Phase::Scheduled => {
+                if let Some(due) = Due::claimable(&item.live) {
+                    self.set_timer(due, item.seq)?;
+                }
+            }
+            Phase::Blocked => {}
+            Phase::Running => {
+                let end = lease_end(self.now, item.live.lease_s);
+                if let Some(key) = &item.kind.key
+                    && self.memory.gates.started(key)
+                {
+                    self.memory.lanes.key_changed(key, &self.memory.gates);
+                }
+                self.memory.running.set(item.id, Run { seq: item.seq, kind: item.kind, live: item.live, end });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a task from where its phase has it.
+    pub(super) fn leave(&mut self, item: &Item) -> Result<(), Fault> {
+        self.memory.gates.leave(&item.kind.task_type, item.live.status());
+        match item.live.phase {
+            Phase::Ready => self.leave_line(&item.kind.lane, item.place(&item.live)),
+            Phase::Delayed | Phase::Scheduled => {
+                Due::claimable(&item.live).map_or(Ok(()), |due| self.rows.clear_timer(due, item.seq))
+            }
+            Phase::Blocked => Ok(()),
+            Phase::Running => {
+                self.memory.running.remove(item.id);
+                // At once: a claim in the same transaction may want the next task of this key.
+                if let Some(key) = &item.kind.key
+                    && self.memory.gates.stopped(key)
+                {
+                    self.memory.lanes.key_changed(key, &self.memory.gates);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn leave_line(&mut self, lane: &str, place: Place) -> Result<(), Fault> {
+        self.rows.leave_line(lane, &place)?;
+        self.memory.lanes.left(self.rows, lane, place)
+    }
+
+    pub(super) fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
+        self.rows.set_timer(due, seq)?;
+        self.note_first(due);
+        Ok(())
+    }
+
+    /// Notes that a timer of this kind ends then.
+    pub(super) fn note_first(&mut self, due: Due) {
+        let first = self.memory.first(due.timer()).map_or(due, |first| first.min(due));
+        self.memory.set_first(due.timer(), Some(first));
+    }
+
+    /// A place in line behind all that were ready at once before: the order of acceptance holds within a batch, too.
+    pub(super) fn next_place(&mut self, at: Elapsed) -> Elapsed {
+        let next = Elapsed::from_micros(self.memory.last_ready.as_micros().saturating_add(1)).max(at);
+        self.memory.last_ready = next;
+        next
+    }
+
+    pub(super) const fn next_fence(&mut self) -> Fence {
+        self.memory.fence.counter += 1;
+        self.memory.fence
+    }
+
+    pub(super) const fn next_seq(&mut self) -> Seq {
+        let seq = self.memory.meta.next_seq;
+        self.memory.meta.next_seq += 1;
+        seq
+    }
+
+    /// Reads a row for somebody who asked for this task: damage is their answer.
+    fn sound<T>(&mut self, id: TaskId, read: impl FnOnce(&mut dyn Rows) -> Result<T, Fault>) -> Result<T, Halt> {
+        read(self.rows).map_err(|fault| unusable(id, fault))
+    }
+}
+
+/// When a lease of this length that starts now ends.
+pub(super) fn lease_end(now: Now, lease_s: f64) -> Duration {
+    now.monotonic + Duration::try_from_secs_f64(lease_s).unwrap_or(Duration::ZERO)
+}
+
+/// When the lease ends of a task that was running when the store was opened. It was kept for at most its own length, which
+/// a clock that jumped does not make longer.
+fn lease_end_of(now: Now, live: &Live) -> Duration {
+    let end = lease_end(now, live.lease_s);
+    live.kept_until.map_or(end, |until| end.min(now.monotonic + now.elapsed.until(until)))
+}
+
+/// The answer for a task that is not there.
+pub(crate) fn not_found(id: TaskId) -> QueueError {
+    QueueError::new(ErrorCode::NotFound, format!("no task {id}"))
+}
+
+/// Damage of a row concerns only those who ask for it.
+pub(super) fn unusable(id: TaskId, fault: Fault) -> Halt {
+    match fault {
+        Fault::Damaged => Halt::Refused(damaged(id)),
+        fault => Halt::Failed(fault),
+    }
+}

@@ -1,0 +1,87 @@
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::StoreError;
+
+/// Another file of the store, beside it.
+pub(super) fn companion(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Opens or makes a file that only its owner may read. SQLite gives its own companions the mode of the database.
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        let file = options.mode(0o600).open(path)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    options.open(path)
+}
+
+/// The lock that shows that the file has an owner. It is apart from the database because closing any handle of that
+/// would drop the locks that SQLite has on it.
+pub(super) fn take_ownership(path: &Path) -> Result<File, StoreError> {
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    let lock = private_file(&companion(path, OWNER)).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// Makes files that were made or renamed beside this one last.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+    #[cfg(not(unix))]
+    {
+        // Elsewhere a folder cannot be opened; the file system keeps names on its own.
+        let _ = path;
+        Ok(())
+    }
+}
+
+/// Removes a file that need not be there.
+pub(super) fn remove_if_any(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that this user may still write to the disk that the file is on, or would be; `None` where the system does not say.
+pub(super) fn free_on_disk(path: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let disk = rustix::fs::statvfs(folder).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
+const OWNER: &str = "-owner";
+/// SQLite's own name for the log.
+pub(super) const LOG: &str = "-wal";
+/// SQLite's own name for the journal that undoes a change of a file without a log, as one is when it is made.
+pub(super) const JOURNAL: &str = "-journal";
+/// SQLite's own name for the index of the log, which is made anew at each start.
+pub(super) const LOG_INDEX: &str = "-shm";

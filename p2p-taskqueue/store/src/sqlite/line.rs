@@ -1,0 +1,233 @@
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
+
+use super::{
+    fault::pass_over,
+    row::{Checksum, Columns, RowError, insert_place, read_place},
+};
+use crate::{Fault, Place, Seq, TaskRow, engine::Elapsed};
+
+/// Takes a task out of its line; whether it stood there.
+pub(super) fn leave(connection: &Connection, lane: &str, place: &Place) -> rusqlite::Result<bool> {
+    let left = connection
+        .prepare_cached("DELETE FROM line WHERE lane=? AND priority=? AND ready_at=? AND id=?")?
+        .execute((lane, place.priority.0, place.ready_at.as_micros(), place.id.as_bytes().as_slice()))?;
+    Ok(left > 0)
+}
+
+/// Puts a task into its line.
+pub(super) fn join(connection: &Connection, lane: &str, place: &Place) -> rusqlite::Result<()> {
+    insert_place(connection, lane, place)
+}
+
+/// Whether a task stands in this line at this place.
+pub(super) fn stands(connection: &Connection, lane: &str, place: &Place) -> Result<bool, RowError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT priority,ready_at,id,seq,crc FROM line WHERE lane=? AND priority=? AND ready_at=? AND id=?",
+    )?;
+    let (priority, ready_at, id) = (place.priority.0, place.ready_at.as_micros(), place.id.as_bytes().as_slice());
+    let mut rows = statement.query((lane, priority, ready_at, id))?;
+    match rows.next()? {
+        Some(row) => Ok(read_place(row, lane)? == *place),
+        None => Ok(false),
+    }
+}
+
+/// The first places of a line, or those behind one of its places.
+pub(super) fn places(
+    connection: &Connection,
+    lane: &str,
+    behind: Option<&Place>,
+    count_max: usize,
+) -> Result<Vec<Place>, Fault> {
+    let mut places = Vec::new();
+    let Some(behind) = behind else {
+        let first = connection.prepare_cached(
+            "SELECT priority,ready_at,id,seq,crc FROM line WHERE lane=? ORDER BY priority DESC,ready_at,id",
+        )?;
+        take(first, (lane,), lane, count_max, &mut places)?;
+        return Ok(places);
+    };
+    let (priority, ready_at, id) = (behind.priority.0, behind.ready_at.as_micros(), behind.id.as_bytes().as_slice());
+    // Two ranges of the same tree: one condition over both would be looked for from its start.
+    let same = connection.prepare_cached(
+        "SELECT priority,ready_at,id,seq,crc FROM line WHERE lane=? AND priority=? AND (ready_at,id)>(?,?) \
+         ORDER BY ready_at,id",
+    )?;
+    take(same, (lane, priority, ready_at, id), lane, count_max, &mut places)?;
+    if places.len() < count_max {
+        let lower = connection.prepare_cached(
+            "SELECT priority,ready_at,id,seq,crc FROM line WHERE lane=? AND priority<? \
+             ORDER BY priority DESC,ready_at,id",
+        )?;
+        take(lower, (lane, priority), lane, count_max, &mut places)?;
+    }
+    Ok(places)
+}
+
+fn take(
+    mut statement: CachedStatement<'_>,
+    from: impl rusqlite::Params,
+    lane: &str,
+    count_max: usize,
+    places: &mut Vec<Place>,
+) -> Result<(), Fault> {
+    let mut rows = statement.query(from)?;
+    while places.len() < count_max
+        && let Some(row) = rows.next()?
+    {
+        match read_place(row, lane) {
+            Ok(place) => places.push(place),
+            Err(RowError::Damaged) => pass_over("line", None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The first lane with a line, or the one behind a lane.
+pub(super) fn next_lane(connection: &Connection, behind: Option<&str>) -> Result<Option<String>, Fault> {
+    let mut found = match behind {
+        None => connection
+            .prepare_cached("SELECT CAST(lane AS BLOB) FROM line ORDER BY lane LIMIT 1")?
+            .query_row([], |row| row.get::<_, Vec<u8>>(0))
+            .optional()?,
+        Some(behind) => lane_behind(connection, behind.as_bytes())?,
+    };
+    loop {
+        match found.map(String::from_utf8) {
+            None => return Ok(None),
+            Some(Ok(lane)) => return Ok(Some(lane)),
+            Some(Err(error)) => {
+                pass_over("line", None);
+                found = lane_behind(connection, error.as_bytes())?;
+            }
+        }
+    }
+}
+
+fn lane_behind(connection: &Connection, lane: &[u8]) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT CAST(lane AS BLOB) FROM line WHERE lane>CAST(? AS TEXT) ORDER BY lane LIMIT 1")?
+        .query_row([lane], |row| row.get(0))
+        .optional()
+}
+
+/// Since when the oldest ready task is ready. The tree has one run for each line and priority, and the first of a run is
+/// its oldest: this steps from run to run, up to [`RUNS_MAX`], which is exact for any usual number of lines.
+pub(super) fn oldest_ready(connection: &Connection) -> rusqlite::Result<Option<Elapsed>> {
+    let mut lower = connection.prepare_cached(
+        "SELECT lane,priority,ready_at FROM line WHERE lane=? AND priority<? ORDER BY priority DESC,ready_at LIMIT 1",
+    )?;
+    let mut next = connection.prepare_cached(
+        "SELECT lane,priority,ready_at FROM line WHERE lane>? ORDER BY lane,priority DESC,ready_at LIMIT 1",
+    )?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?));
+    let (mut at, mut oldest): ((String, i64), Option<i64>) = ((String::new(), 0), None);
+    for _ in 0..RUNS_MAX {
+        let run = match lower.query_row((&at.0, at.1), read).optional()? {
+            Some(run) => run,
+            None => match next.query_row([&at.0], read).optional()? {
+                Some(run) => run,
+                None => break,
+            },
+        };
+        let (lane, priority, ready_at) = run;
+        oldest = Some(oldest.map_or(ready_at, |oldest| oldest.min(ready_at)));
+        at = (lane, priority);
+    }
+    Ok(oldest.map(Elapsed::from_micros))
+}
+
+/// Changes of `block` that are written once, before the commit.
+#[derive(Debug, Default)]
+pub(super) struct Blocks(BTreeMap<i64, i64>);
+
+impl Blocks {
+    pub(super) fn joined(&mut self, seq: Seq) {
+        *self.0.entry(block_of(seq)).or_default() += 1;
+    }
+
+    pub(super) fn left(&mut self, seq: Seq) {
+        *self.0.entry(block_of(seq)).or_default() -= 1;
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    /// Writes the changes.
+    pub(super) fn save(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        while let Some((number, change)) = self.0.pop_first() {
+            if change == 0 {
+                continue;
+            }
+            let ready = match read_block(connection, number) {
+                Ok(ready) => ready.saturating_add(change),
+                Err(RowError::Damaged) => MANY,
+                Err(RowError::Sqlite(error)) => return Err(error),
+            };
+            if ready == 0 {
+                connection.prepare_cached("DELETE FROM block WHERE number=?")?.execute([number])?;
+            } else {
+                connection.prepare_cached("REPLACE INTO block VALUES(?,?,?)")?.execute((
+                    number,
+                    ready,
+                    block_sum(number, ready),
+                ))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_block(connection: &Connection, number: i64) -> Result<i64, RowError> {
+    let mut statement = connection.prepare_cached("SELECT number,ready,crc FROM block WHERE number=?")?;
+    let mut rows = statement.query([number])?;
+    Ok(rows.next()?.map(read_count).transpose()?.map_or(0, |(_, ready)| ready))
+}
+
+/// Reads a row of `block`.
+pub(super) fn read_count(row: &Row<'_>) -> Result<(i64, i64), RowError> {
+    let mut columns = Columns::new(row);
+    let (number, ready) = (columns.take()?, columns.take()?);
+    columns.checked(block_sum(number, ready))?;
+    Ok((number, ready))
+}
+
+/// The first sequence numbers at `from` or behind it, or before it, that share a block with a ready task.
+pub(super) fn next_block(connection: &Connection, from: Seq, forward: bool) -> Result<Option<(Seq, Seq)>, RowError> {
+    let mut statement = connection.prepare_cached(if forward {
+        "SELECT number,ready,crc FROM block WHERE number>=? ORDER BY number LIMIT 1"
+    } else {
+        "SELECT number,ready,crc FROM block WHERE number<=? ORDER BY number DESC LIMIT 1"
+    })?;
+    let mut rows = statement.query([block_of(from)])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (number, _) = read_count(row)?;
+    let first = number.saturating_mul(BLOCK);
+    Ok(Some((first, first.saturating_add(BLOCK - 1))))
+}
+
+fn block_sum(number: i64, ready: i64) -> u32 {
+    Checksum::new().int(number).int(ready).finish()
+}
+
+pub(super) const fn block_of(seq: Seq) -> i64 {
+    seq.div_euclid(BLOCK)
+}
+
+/// Where a task stands in its line, or would.
+pub(super) const fn place_of(row: &TaskRow, ready_at: Elapsed) -> Place {
+    Place { priority: Reverse(row.spec.priority), ready_at, id: row.spec.id, seq: row.seq }
+}
+
+/// Sequence numbers of one block: examining them costs less than a millisecond, and a million tasks have a thousand.
+pub(super) const BLOCK: i64 = 1_024;
+
+/// Stands for a count that is not known: it does not fall to zero.
+const MANY: i64 = 1 << 40;
+
+/// Runs of lines that are looked at for the oldest task.
+const RUNS_MAX: usize = 1_000;

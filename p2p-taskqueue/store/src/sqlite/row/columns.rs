@@ -1,0 +1,135 @@
+use rusqlite::{Row, types::FromSql};
+use taskqueue_api::{Fence, Json, TaskId};
+
+use super::Checksum;
+use crate::{
+    Fault,
+    engine::{Elapsed, Terms, Wall},
+};
+
+/// Why a row cannot be used.
+#[derive(Debug)]
+pub(crate) enum RowError {
+    /// Its content is not what was written.
+    Damaged,
+    /// SQLite could not read it.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for RowError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::SqliteFailure(code, _) if code.code == rusqlite::ErrorCode::DatabaseCorrupt => {
+                Self::Damaged
+            }
+            rusqlite::Error::SqliteFailure(..) => Self::Sqlite(error),
+            // A value of another type or out of its range was not written here.
+            _ => Self::Damaged,
+        }
+    }
+}
+
+impl From<RowError> for Fault {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Damaged => Self::Damaged,
+            RowError::Sqlite(error) => error.into(),
+        }
+    }
+}
+
+/// Takes the columns of a row one after the other.
+pub(crate) struct Columns<'a, 'stmt> {
+    row: &'a Row<'stmt>,
+    at: usize,
+}
+
+impl<'a, 'stmt> Columns<'a, 'stmt> {
+    pub(crate) const fn new(row: &'a Row<'stmt>) -> Self {
+        Self { row, at: 0 }
+    }
+
+    pub(crate) fn take<T: FromSql>(&mut self) -> Result<T, RowError> {
+        let value = self.row.get(self.at)?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    pub(crate) fn id(&mut self) -> Result<TaskId, RowError> {
+        self.take().map(TaskId::from_bytes)
+    }
+
+    pub(crate) fn wall(&mut self) -> Result<Wall, RowError> {
+        self.take().map(Wall::from_micros)
+    }
+
+    pub(crate) fn wall_if_any(&mut self) -> Result<Option<Wall>, RowError> {
+        Ok(self.take::<Option<i64>>()?.map(Wall::from_micros))
+    }
+
+    pub(crate) fn elapsed(&mut self) -> Result<Elapsed, RowError> {
+        self.take().map(Elapsed::from_micros)
+    }
+
+    pub(crate) fn elapsed_if_any(&mut self) -> Result<Option<Elapsed>, RowError> {
+        Ok(self.take::<Option<i64>>()?.map(Elapsed::from_micros))
+    }
+
+    pub(crate) fn unsigned(&mut self) -> Result<u64, RowError> {
+        u64::try_from(self.take::<i64>()?).map_err(|_| RowError::Damaged)
+    }
+
+    pub(crate) fn fence(&mut self) -> Result<Option<Fence>, RowError> {
+        let (epoch, counter) = (self.take::<Option<i64>>()?, self.take::<Option<i64>>()?);
+        match (epoch, counter) {
+            (Some(epoch), Some(counter)) => {
+                Ok(Some(Fence { epoch: epoch.cast_unsigned(), counter: counter.cast_unsigned() }))
+            }
+            (None, None) => Ok(None),
+            _ => Err(RowError::Damaged),
+        }
+    }
+
+    pub(crate) fn words(&mut self) -> Result<Vec<String>, RowError> {
+        match self.take::<Option<String>>()? {
+            Some(text) => serde_json::from_str(&text).map_err(|_| RowError::Damaged),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn terms(&mut self) -> Result<Terms, RowError> {
+        Ok(Terms { max_attempts: self.take()?, backoff_s: self.take()?, result_ttl_s: self.take()? })
+    }
+
+    pub(crate) fn json(&mut self) -> Result<Json, RowError> {
+        Json::parse(self.take()?).map_err(|_| RowError::Damaged)
+    }
+
+    pub(super) fn json_if_any(&mut self) -> Result<Option<Json>, RowError> {
+        self.take::<Option<String>>()?.map(Json::parse).transpose().map_err(|_| RowError::Damaged)
+    }
+
+    /// A number without a sign, whose column has the same bits.
+    pub(crate) fn bits(&mut self) -> Result<u64, RowError> {
+        Ok(self.take::<i64>()?.cast_unsigned())
+    }
+
+    /// Compares the stored checksum with that of what was read.
+    pub(crate) fn checked(&mut self, sum: u32) -> Result<(), RowError> {
+        if self.take::<i64>()? == i64::from(sum) { Ok(()) } else { Err(RowError::Damaged) }
+    }
+
+    /// The same where the checked content ends with a column behind the checksum.
+    pub(crate) fn sum(&mut self) -> Result<i64, RowError> {
+        self.take()
+    }
+}
+
+/// A fence as its two columns have it: the same bits, for the columns are signed.
+pub(super) fn fence_columns(fence: Option<Fence>) -> (Option<i64>, Option<i64>) {
+    (fence.map(|fence| fence.epoch.cast_signed()), fence.map(|fence| fence.counter.cast_signed()))
+}
+
+pub(super) fn feed_terms(sum: &mut Checksum, terms: Terms) {
+    sum.int(terms.max_attempts).real(terms.backoff_s).real(terms.result_ttl_s);
+}

@@ -1,0 +1,160 @@
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use runtime_bridge::Runtime;
+use taskqueue_api::{
+    Caller, Complete, Fail, Fence, Operation as _, QueueError, Release, Request, Task, TaskQueue,
+    limits::ERROR_BYTES_MAX,
+};
+use tokio::sync::watch;
+
+use super::{
+    Contact, Handler, Outcome, Source,
+    contact::clipped,
+    renewals::{Lost, Renewals, is_refused},
+};
+
+/// One attempt at one task, from the claim to the owner's answer to how it ended.
+pub(super) struct Attempt<'a> {
+    /// The task's owner.
+    pub(super) owner: &'a dyn TaskQueue,
+    pub(super) handler: &'a dyn Handler,
+    pub(super) runtime: &'a Arc<dyn Runtime>,
+    /// Where the task comes from, and for how long it is lent.
+    pub(super) source: Source,
+    /// The pool holds the sender; true when the node stops.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// Why a handler was told to stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Lost(Lost),
+    NodeStops,
+}
+
+impl Attempt<'_> {
+    /// Runs the handler under a renewed lease; says what to report, if anything.
+    pub(super) async fn run(&self, task: &Task, fence: Fence) -> Option<Request> {
+        let (stop, contact, told) = Contact::new(self.source);
+        let renewals = Renewals {
+            owner: self.owner,
+            runtime: self.runtime,
+            lease: self.source.lease,
+            task_id: task.task_id,
+            fence,
+            told: &told,
+        };
+        let mut work = self.handler.run(task, contact);
+        let reason = tokio::select! {
+            outcome = &mut work => return report(task, fence, outcome, None),
+            reason = self.watch(&renewals) => reason,
+        };
+        stop.send_replace(true);
+        let grace = self.runtime.sleep_until(self.runtime.now() + STOP_GRACE);
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = grace => Outcome::Stopped,
+        };
+        report(task, fence, outcome, Some(reason))
+    }
+
+    /// Repeats the report until the owner has answered it, or the node stops.
+    pub(super) async fn deliver(&self, report: Request) {
+        let deliver = self.deliver_at_last(&report);
+        let stopping = async {
+            let mut stopping = self.stopping.clone();
+            // A node that is gone without a word stops as well.
+            drop(stopping.wait_for(|stopping| *stopping).await);
+            self.runtime.sleep_until(self.runtime.now() + REPORT_GRACE).await;
+        };
+        tokio::select! {
+            () = deliver => {}
+            () = stopping => {
+                let operation = report.name();
+                tracing::warn!(operation, "stopping before the report was delivered: the task is done again after its lease");
+            }
+        }
+    }
+
+    /// A result that the owner does not take fails the attempt for good: another one would have the same, and without a word
+    /// the task would be done again after each lease.
+    async fn deliver_at_last(&self, report: &Request) {
+        let Err(error) = self.tell(report).await else { return };
+        let Request::Complete(Complete { task_id, fence, .. }) = report else { return };
+        if is_refused(&error) {
+            let error = format!("the result was refused: {error}");
+            let (task_id, fence, error) = (*task_id, *fence, clipped(&error, ERROR_BYTES_MAX).to_owned());
+            let fail = Fail { task_id, fence, error, retryable: false, delay_s: None };
+            // What became of it is logged.
+            drop(self.tell(&fail.into_request()).await);
+        }
+    }
+
+    /// Repeats a report until the owner has answered it.
+    async fn tell(&self, report: &Request) -> Result<(), QueueError> {
+        let mut pauses = retry_pauses();
+        loop {
+            let Err(error) = self.owner.call(&Caller::Local, report.clone()).await else { return Ok(()) };
+            if !error.retryable {
+                tracing::warn!(operation = report.name(), code = error.code.as_str(), %error, "the report was refused");
+                return Err(error);
+            }
+            tracing::debug!(operation = report.name(), %error, "the report could not be delivered; trying again");
+            pause(self.runtime, &mut pauses).await;
+        }
+    }
+
+    /// Renews the lease until there is a reason to stop.
+    async fn watch(&self, renewals: &Renewals<'_>) -> Reason {
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            lost = renewals.until_lost() => Reason::Lost(lost),
+            _ = stopping.wait_for(|stopping| *stopping) => Reason::NodeStops,
+        }
+    }
+}
+
+/// A pause between two tries, ever longer.
+pub(super) async fn pause(runtime: &Arc<dyn Runtime>, pauses: &mut impl Iterator<Item = Duration>) {
+    let length = pauses.next().unwrap_or(RETRY_PAUSE_MAX);
+    runtime.sleep_until(runtime.now() + length).await;
+}
+
+pub(super) fn retry_pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(RETRY_PAUSE_MIN)
+        .with_max_delay(RETRY_PAUSE_MAX)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn report(task: &Task, fence: Fence, outcome: Outcome, reason: Option<Reason>) -> Option<Request> {
+    let task_id = task.task_id;
+    let fail = |error: String, retryable| Fail { task_id, fence, error, retryable, delay_s: None }.into_request();
+    match (outcome, reason) {
+        (Outcome::Done(result), _) => Some(Complete::new(task_id, fence, Some(result)).into_request()),
+        (Outcome::Failed { error, retryable }, _) => Some(fail(clipped(&error, ERROR_BYTES_MAX).to_owned(), retryable)),
+        (Outcome::Stopped, Some(Reason::Lost(Lost::CancelRequested))) => {
+            Some(fail("called off while it was running".to_owned(), false))
+        }
+        (Outcome::Stopped, Some(Reason::Lost(Lost::LeaseLost))) => None,
+        (Outcome::Stopped, Some(Reason::NodeStops) | None) => {
+            let reason = "the worker's node is stopping".to_owned();
+            Some(Release { task_id, fence, delay_s: 0.0, reason }.into_request())
+        }
+    }
+}
+
+/// Short enough that a peer which is back after a restart is asked within a breath.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Long enough that a peer which is away for hours costs nothing.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A stopping node has two seconds in all, and a command half a second of them.
+const STOP_GRACE: Duration = Duration::from_millis(700);
+
+/// An owner that can be reached answers within milliseconds.
+const REPORT_GRACE: Duration = Duration::from_millis(900);

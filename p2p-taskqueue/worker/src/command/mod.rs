@@ -1,0 +1,236 @@
+mod descendants;
+mod messages;
+mod process;
+mod supervisor;
+mod talk;
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use runtime_bridge::Runtime;
+use taskqueue_api::{Json, Task, limits::JSON_BYTES_MAX};
+
+use self::{
+    messages::Environment,
+    process::{Idle, Process},
+    supervisor::set,
+    talk::{Heard, Talk, TalkError},
+};
+use super::{Contact, Handler, Outcome, Source};
+
+pub use supervisor::supervise;
+
+/// Runs a command for each task: the payload on its standard input, the result from its standard output.
+///
+/// A payload that is a JSON string is given as its text, any other as compact JSON. The output is the result: parsed when
+/// the whole of it is one JSON value that a result may be, else as a string without its final newline. A command that exits with another code
+/// than 0 has failed; the error has the code and the end of its standard error.
+///
+/// Its environment says what it works on, for a program that renews the lease with word of its progress, or with a
+/// question: `TASKMESH_TASK_ID`, `TASKMESH_ATTEMPT`, `TASKMESH_FENCE`, `TASKMESH_LEASE_S`, and `TASKMESH_OWNER`, the peer
+/// that keeps the task, unless it is the local node; besides what [`with_env`](Self::with_env) has given it.
+///
+/// An attempt ends with its command: the command runs in a process group of its own, and what it has left running there when
+/// it ends, or when the task is called off, is asked to end (SIGTERM) and killed half a second later. That is done by this
+/// process, so it is not when this process is killed, and what has left the group is not found. With
+/// [`supervised_by`](Self::supervised_by) a process beside the command does it.
+///
+/// It needs a tokio context, which the executor thread gives to whatever runs on it.
+#[derive(Debug, Clone)]
+pub struct CommandHandler {
+    program: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
+    supervisor: Option<PathBuf>,
+    /// Those that were started and wait for the next command.
+    idle: Idle,
+    /// For the time between asking a command to end and ending it.
+    runtime: Arc<dyn Runtime>,
+}
+
+impl CommandHandler {
+    /// Splits a command line as a shell splits words; no shell runs it.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseCommandError`] when a quote is left open or there is no word.
+    pub fn parse(line: &str, runtime: Arc<dyn Runtime>) -> Result<Self, ParseCommandError> {
+        let mut words = shell_words::split(line).map_err(|_| ParseCommandError::OpenQuote)?.into_iter();
+        let program = words.next().filter(|word| !word.is_empty()).ok_or(ParseCommandError::Empty)?;
+        Ok(Self {
+            program,
+            arguments: words.collect(),
+            environment: Vec::new(),
+            supervisor: None,
+            idle: Idle::default(),
+            runtime,
+        })
+    }
+
+    /// Gives the command an environment variable besides.
+    #[must_use]
+    pub fn with_env(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Has a process between start the commands and end them, at once when this process is gone, however it ended: another
+    /// attempt, on whichever machine, then has the work for itself. On Linux that process also finds what has left the
+    /// command's group and session. A command starts as fast as without: the process stays for the next one.
+    ///
+    /// The program, which may be `/proc/self/exe`, has to call [`supervise`] with its further arguments when the first one
+    /// is [`SUPERVISE`], before it does anything else.
+    #[must_use]
+    pub fn supervised_by(mut self, program: impl Into<PathBuf>) -> Self {
+        self.supervisor = Some(program.into());
+        self
+    }
+
+    async fn start(&self, task: &Task, source: Source) -> io::Result<(Process, Talk)> {
+        let environment = self.environment_of(task, source);
+        let Some(supervisor) = &self.supervisor else {
+            let mut command = Command::new(&self.program);
+            set(command.args(&self.arguments), environment);
+            return Process::start(command.into());
+        };
+        let mut new = Command::new(supervisor);
+        // A name of its own, so that it is left to its work when somebody ends the node by name.
+        new.arg0("task-supervisor").arg(SUPERVISE).arg(&self.program).args(&self.arguments);
+        Process::start_supervised(&self.idle, new.into(), &environment).await
+    }
+
+    /// What tells a command what it works on.
+    fn environment_of(&self, task: &Task, source: Source) -> Environment {
+        let given = self.environment.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+        let own = [
+            ("TASKMESH_TASK_ID", Some(task.task_id.to_string())),
+            ("TASKMESH_ATTEMPT", Some(task.attempt.to_string())),
+            ("TASKMESH_LEASE_S", Some(source.lease.as_secs_f64().to_string())),
+            // Where there is none: not that of a command which this one may be running in.
+            ("TASKMESH_FENCE", task.fence.map(|fence| fence.to_string())),
+            ("TASKMESH_OWNER", source.owner.map(|owner| owner.to_string())),
+        ];
+        given.chain(own.map(|(name, value)| (name.to_owned(), value.map(OsString::from)))).collect()
+    }
+
+    /// Gives a command its input and listens until it has ended; none when it is to stop before.
+    async fn hear(
+        &self,
+        process: &mut Process,
+        talk: &mut Talk,
+        input: &[u8],
+        contact: &mut Contact,
+    ) -> Result<Option<ExitStatus>, TalkError> {
+        let status = tokio::select! {
+            status = process.ended() => status?,
+            error = talk.hold(input) => return Err(error),
+            () = contact.stop_requested() => return Ok(None),
+        };
+        let grace = async {
+            tokio::select! {
+                () = self.runtime.sleep_until(self.runtime.now() + OUTPUT_GRACE) => {}
+                () = contact.stop_requested() => {}
+            }
+        };
+        talk.finish(grace).await?;
+        Ok(Some(status))
+    }
+
+    fn outcome(&self, status: ExitStatus, heard: &Heard) -> Outcome {
+        if status.success() {
+            return result(&heard.output);
+        }
+        let error_tail = heard.error_tail();
+        let separator = if error_tail.is_empty() { "" } else { ": " };
+        failed(format!("{} {}{separator}{error_tail}", self.program, ending(status)))
+    }
+}
+
+#[async_trait]
+impl Handler for CommandHandler {
+    async fn run(&self, task: &Task, mut contact: Contact) -> Outcome {
+        let (mut process, mut talk) = match self.start(task, contact.source()).await {
+            Ok(started) => started,
+            Err(error) => return failed(format!("could not start {}: {error}", self.program)),
+        };
+        let ended = self.hear(&mut process, &mut talk, &input(&task.payload), &mut contact).await;
+        // Also after a good end: the attempt is over, and so is what belongs to it.
+        process.end(&self.runtime).await;
+        match ended {
+            Ok(Some(status)) => self.outcome(status, &talk.into_heard()),
+            Ok(None) => Outcome::Stopped,
+            Err(error) => {
+                let retryable = !matches!(error, TalkError::TooLong);
+                Outcome::Failed { error: format!("{}: {error}", self.program), retryable }
+            }
+        }
+    }
+}
+
+/// Why a text is no command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseCommandError {
+    /// A quote has no end.
+    #[error("a quote is left open")]
+    OpenQuote,
+    /// There is no word.
+    #[error("the command is empty")]
+    Empty,
+}
+
+fn input(payload: &Json) -> Vec<u8> {
+    payload.to::<String>().unwrap_or_else(|_| payload.compact()).into_bytes()
+}
+
+fn result(output: &[u8]) -> Outcome {
+    let text = String::from_utf8_lossy(output);
+    if let Ok(json) = Json::parse(text.trim().to_owned())
+        && json.check_readable().is_ok()
+    {
+        return Outcome::Done(json);
+    }
+    let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
+    let json = Json::from_text(text);
+    if json.len_bytes() > JSON_BYTES_MAX {
+        let error = format!("the output as a JSON string is over {JSON_BYTES_MAX} bytes, the limit of a result");
+        return Outcome::Failed { error, retryable: false };
+    }
+    Outcome::Done(json)
+}
+
+fn failed(error: String) -> Outcome {
+    Outcome::Failed { error, retryable: true }
+}
+
+fn ending(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended in an unknown way".to_owned(),
+    }
+}
+
+/// The first argument of a supervisor.
+pub const SUPERVISE: &str = "supervise-command";
+
+/// What a command has left behind may have something to say yet, such as a `tee` that it wrote through; what keeps the pipes
+/// longer is not waited for.
+const OUTPUT_GRACE: Duration = Duration::from_millis(500);
+
+/// A stopping node has two seconds in all; a command gets a quarter of them.
+const TERMINATION_GRACE: Duration = Duration::from_millis(500);
+
+/// A killed process is gone within milliseconds, unless the system itself holds it: then it can not do anything.
+const KILL_WAIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! The decisions: what each operation does to one task.
 //!
 //! Pure functions of (the task as it stands, what is asked, now): no file, no clock, no runtime. A store reads the task,
-//! asks here, and writes what comes back; so every store has the same life of a task (clauses T2 to T8).
+//! asks here, and writes what comes back; so every store has the same life of a task (clauses T2 to T8 of
+//! `docs/semantics.md` in the repository).
 //!
 //! | file | what it decides |
 //! |---|---|

@@ -1,5 +1,6 @@
 //! Whole stores against a model of the queue, by random histories: whatever is asked in whatever order, with clocks that
-//! jump and restarts in between, every answer is one that the clauses T1 to T11 and the operations' documents allow.
+//! jump and restarts in between, every answer is one that the clauses T1 to T11 (`docs/semantics.md`) and the
+//! operations' documentation allow.
 //!
 //! | file | what is in it |
 //! |---|---|

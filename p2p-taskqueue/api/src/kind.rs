@@ -1,4 +1,4 @@
-use crate::{At, Claim, Complete, Renew, Request};
+use crate::{At, Claim, Complete, Renew, Request, Waits};
 
 /// What a request does, those first that have to leave room for the others. Each kind has a bound of its own wherever
 /// requests are bounded, so that many of one kind keep no other one out.
@@ -18,13 +18,10 @@ impl RequestKind {
     /// The kind of a request.
     #[must_use]
     pub fn of(request: &Request) -> Self {
-        match request {
-            Request::At(at) => Self::of(&at.request),
-            Request::Claim(_) | Request::ClaimMany(_) | Request::Renew(_) | Request::Complete(_) if request.waits() => {
-                Self::Works
-            }
-            _ if request.waits() => Self::Watches,
-            Request::Renew(_) | Request::Complete(_) | Request::Fail(_) | Request::Release(_) => Self::Keeps,
+        match request.waits_for() {
+            Waits::ForWork(seconds) if seconds > 0.0 => Self::Works,
+            Waits::ForOthers(seconds) if seconds > 0.0 => Self::Watches,
+            _ if request.inner().facts().keeps_lease => Self::Keeps,
             _ => Self::Asks,
         }
     }
@@ -46,12 +43,7 @@ impl Request {
     /// Whether it keeps or ends a lease, at once or waiting for word, and has a small answer: then it goes ahead of others.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        match self {
-            Self::Renew(_) | Self::Fail(_) | Self::Release(_) => true,
-            Self::Complete(complete) => complete.claim_next.is_none(),
-            Self::At(at) => at.request.is_urgent(),
-            _ => false,
-        }
+        self.inner().facts().keeps_lease && !self.hands_out()
     }
 
     /// The same without its wait, where the wait is not what it is made for: a renewal or a completion that finds no room to

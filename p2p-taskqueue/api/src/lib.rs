@@ -12,6 +12,7 @@ mod check;
 mod discover;
 mod envelope;
 mod error;
+mod facts;
 mod kind;
 mod known_names;
 mod lease;
@@ -26,6 +27,7 @@ mod repeat;
 mod routes;
 mod size;
 mod submit;
+mod table;
 mod target;
 mod targeted;
 mod task;
@@ -42,6 +44,7 @@ pub use check::Check;
 pub use discover::{Attempt, Discover, Discovered, Method};
 pub use envelope::{write_answer, write_refusal};
 pub use error::{ErrorCode, Outcome, QueueError};
+pub use facts::{Adds, AnsweredBy, Facts, Grant, OpenTo, Route, Waits};
 pub use kind::RequestKind;
 pub use lease::{
     Cancel, Cancelled, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, CompletedStatus, Fail, Failed,
@@ -54,7 +57,7 @@ pub use mesh::{
     Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, StoreStatus, TransportStatus, VectorClock,
 };
 pub use multiaddr::Multiaddr;
-pub use operation::{Operation, Request, Response, TaskQueue, TaskQueueExt};
+pub use operation::{Operation, TaskQueue};
 pub use place::{PlaceError, parse_address, parse_peer_id};
 pub use read::{Get, GetMany, Got, GotMany, List, Listed, Order, Stats, StatsQuery, TypeStats, Wait, Waited};
 pub use repeat::Repeat;
@@ -63,6 +66,7 @@ pub use size::check_size;
 pub(crate) use submit::default_day_s;
 pub use submit::{Durability, OnParentFailure, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany};
 
+pub use table::{Request, Response, TaskQueueExt};
 pub use target::{At, Target, peer_of};
 pub use targeted::TargetedQueue;
 pub use task::{

@@ -1,16 +1,8 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
-use super::{
-    Answer, Answered, At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored,
-    CallTool, Caller, Cancel, Cancelled, Check, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, Discover,
-    Discovered, ErrorCode, Fail, Failed, Get, GetMany, Got, GotMany, Heard, Heartbeat, Invitation, Invite, Join,
-    Joined, Limit, Limited, List, ListTools, Listed, Pause, Paused, Peers, PeersListed, Purge, Purged, QueueError,
-    Release, Released, Renew, Renewed, Resume, Resumed, Retried, Retry, Stats, StatsQuery, Status, StatusQuery, Submit,
-    SubmitMany, Submitted, SubmittedMany, Target, ToolCalled, ToolsListed, Wait, Waited,
-};
+use super::{At, Caller, Check, ErrorCode, Facts, QueueError, Request, Response, Target};
 
 /// Something that answers operations: the queue in this process, a peer, another process, another runtime.
 #[async_trait]
@@ -31,8 +23,10 @@ pub trait TaskQueue: Send + Sync + fmt::Debug {
 
 /// The arguments of one operation, tied to the type of their answer.
 pub trait Operation: Check + Sized {
+    /// What is true of the operation.
+    const FACTS: Facts;
     /// The name on the wire.
-    const NAME: &'static str;
+    const NAME: &'static str = Self::FACTS.name;
     /// What is answered.
     type Answer;
     /// Wraps the arguments.
@@ -56,15 +50,24 @@ pub trait Operation: Check + Sized {
     }
 }
 
-/// The one table of the operations.
+/// Makes the types and the facts of the operations from their [table](super::table).
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:literal $method:ident: $request:ident => $answer:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $name:literal $method:ident: $request:ident => $answer:ident {
+        answered_by: $answered_by:ident, open_to: $open_to:ident, grant: $grant:ident,
+        carries_content: $carries_content:literal, keeps_lease: $keeps_lease:literal,
+        route: |$route_of:pat_param| $route:expr,
+        repeat: |$repeat_of:pat_param| $repeat:expr,
+        waits_for: |$waits_of:pat_param| $waits_for:expr,
+        hands_out: |$hands_of:pat_param| $hands_out:expr,
+        needs_sync: |$sync_of:pat_param| $needs_sync:expr,
+        adds: |$adds_of:pat_param| $adds:expr,
+    })*) => {
         /// An operation and its arguments, as it travels.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
         pub enum Request {
-            $($(#[$doc])* #[serde(rename = $name)] $request($request),)*
+            $($(#[doc = $doc])* #[serde(rename = $name)] $request($request),)*
             /// Ask another peer.
             At(At),
         }
@@ -81,12 +84,79 @@ macro_rules! operations {
             /// The names of all operations, as a node's capabilities list them.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
 
+            /// What is true of each operation, in the order of the names.
+            pub const OPERATIONS: &'static [Facts] = &[$(<$request as Operation>::FACTS),*];
+
             /// The operation's name.
             #[must_use]
             pub const fn name(&self) -> &'static str {
+                self.facts().name
+            }
+
+            /// What is true of the operation. Of one that another peer is to be asked, this says what is true of asking it.
+            #[must_use]
+            pub const fn facts(&self) -> &'static Facts {
                 match self {
-                    $(Self::$request(_) => $name,)*
-                    Self::At(_) => "at",
+                    $(Self::$request(_) => &<$request as Operation>::FACTS,)*
+                    Self::At(_) => &Facts::PASSING_ON,
+                }
+            }
+
+            /// Which tasks lead to the peer that has to answer.
+            #[must_use]
+            pub fn route(&self) -> Route<'_> {
+                match self {
+                    $(Self::$request($route_of) => $route,)*
+                    Self::At(_) => Route::Here,
+                }
+            }
+
+            /// What comes of asking it twice.
+            #[must_use]
+            pub fn repeat(&self) -> Repeat {
+                match self {
+                    $(Self::$request($repeat_of) => $repeat,)*
+                    // What a third node makes of a change that comes twice is not for the session with this one to say.
+                    Self::At(at) => match at.request.repeat() {
+                        Repeat::Reads => Repeat::Reads,
+                        _ => Repeat::Differs,
+                    },
+                }
+            }
+
+            /// What it waits for; the same wherever it is asked.
+            #[must_use]
+            pub fn waits_for(&self) -> Waits {
+                match self {
+                    $(Self::$request($waits_of) => $waits_for,)*
+                    Self::At(at) => at.request.waits_for(),
+                }
+            }
+
+            /// Whether its answer may hand tasks out; the same wherever it is asked.
+            #[must_use]
+            pub fn hands_out(&self) -> bool {
+                match self {
+                    $(Self::$request($hands_of) => $hands_out,)*
+                    Self::At(at) => at.request.hands_out(),
+                }
+            }
+
+            /// Whether its answer may only be given once what it did is on stable storage.
+            #[must_use]
+            pub fn needs_sync(&self) -> bool {
+                match self {
+                    $(Self::$request($sync_of) => $needs_sync,)*
+                    Self::At(_) => false,
+                }
+            }
+
+            /// What it adds to what is kept.
+            #[must_use]
+            pub fn adds(&self) -> Adds<'_> {
+                match self {
+                    $(Self::$request($adds_of) => $adds,)*
+                    Self::At(_) => Adds::Nothing,
                 }
             }
         }
@@ -107,7 +177,15 @@ macro_rules! operations {
         }
 
         $(impl Operation for $request {
-            const NAME: &'static str = $name;
+            const FACTS: Facts = Facts {
+                name: $name,
+                about: concat!($($doc),*).trim_ascii_start(),
+                answered_by: AnsweredBy::$answered_by,
+                open_to: OpenTo::$open_to,
+                grant: Grant::$grant,
+                carries_content: $carries_content,
+                keeps_lease: $keeps_lease,
+            };
             type Answer = $answer;
 
             fn into_request(self) -> Request {
@@ -142,7 +220,7 @@ macro_rules! operations {
                 O::answer(self.call(caller, operation.into_request()).await?)
             }
 
-            $($(#[$doc])*
+            $($(#[doc = $doc])*
             ///
             /// # Errors
             ///
@@ -160,104 +238,7 @@ macro_rules! operations {
     };
 }
 
-operations! {
-    /// Queue a task.
-    "submit" submit: Submit => Submitted;
-    /// Queue several tasks with one sync.
-    "submit_many" submit_many: SubmitMany => SubmittedMany;
-    /// Take a task under a lease.
-    "claim" claim: Claim => Claimed;
-    /// Take several tasks, each under a lease of its own.
-    "claim_many" claim_many: ClaimMany => ClaimedMany;
-    /// Extend a lease.
-    "renew" renew: Renew => Renewed;
-    /// End a task.
-    "complete" complete: Complete => Completed;
-    /// Report a failed attempt.
-    "fail" fail: Fail => Failed;
-    /// Give a task back.
-    "release" release: Release => Released;
-    /// Call a task off.
-    "cancel" cancel: Cancel => Cancelled;
-    /// Answer what a task's worker asks for.
-    "answer" answer: Answer => Answered;
-    /// Read one record.
-    "get" get: Get => Got;
-    /// Read several records.
-    "get_many" get_many: GetMany => GotMany;
-    /// Wait for tasks to end.
-    "wait" wait: Wait => Waited;
-    /// Read a page of records.
-    "list" list: List => Listed;
-    /// Count tasks by type and state.
-    "stats" stats: StatsQuery => Stats;
-    /// Queue dead letters again.
-    "retry" retry: Retry => Retried;
-    /// Remove ended tasks.
-    "purge" purge: Purge => Purged;
-    /// Hold the queue or types of it.
-    "pause" pause: Pause => Paused;
-    /// Let them go on.
-    "resume" resume: Resume => Resumed;
-    /// Set how many may run at once.
-    "limit" limit: Limit => Limited;
-    /// Read a value of the cache.
-    "cache.get" cache_get: CacheGet => CacheGot;
-    /// Ask whether the cache has a value.
-    "cache.has" cache_has: CacheHas => CacheHad;
-    /// Put a value into the cache.
-    "cache.set" cache_set: CacheSet => CacheStored;
-    /// Remove a value from the cache.
-    "cache.delete" cache_delete: CacheDelete => CacheDeleted;
-    /// Give a sign of life.
-    "peer.heartbeat" heartbeat: Heartbeat => Heard;
-    /// Ask a node how it stands.
-    "status" status: StatusQuery => Status;
-    /// Ask a node which peers it knows.
-    "peers" peers: Peers => PeersListed;
-    /// Look for peers.
-    "discover" discover: Discover => Discovered;
-    /// Ask a node which tools it offers.
-    "list_tools" list_tools: ListTools => ToolsListed;
-    /// Call a tool of a node.
-    "call_tool" call_tool: CallTool => ToolCalled;
-    /// Make a ticket.
-    "invite" invite: Invite => Invitation;
-    /// Join the mesh of a ticket.
-    "join" join: Join => Joined;
-}
-
-impl Request {
-    /// How long the operation asks to wait, in seconds, as its caller gave it: not checked, perhaps no time at all. A new
-    /// operation that waits is named here, and every carrier then gives it its time.
-    #[must_use]
-    pub fn wait_s(&self) -> f64 {
-        match self {
-            Self::Claim(claim) => claim.wait_s,
-            Self::ClaimMany(many) => many.claim.wait_s,
-            Self::Complete(complete) => complete.claim_next.as_ref().map_or(0.0, |claim| claim.wait_s),
-            Self::Renew(renew) => renew.wait_s,
-            Self::Wait(wait) => wait.timeout_s,
-            Self::Discover(discover) => discover.timeout_s,
-            Self::CallTool(call) => call.timeout_s,
-            Self::At(at) => at.request.wait_s(),
-            _ => 0.0,
-        }
-    }
-
-    /// Whether the operation may have taken effect while its answer still waits, so that who ends the wait does not know
-    /// what became of it.
-    #[must_use]
-    pub fn changes_before_it_waits(&self) -> bool {
-        match self {
-            // A claim that is given up gives back what it may have been given.
-            Self::Claim(_) | Self::ClaimMany(_) | Self::Wait(_) | Self::Discover(_) => false,
-            Self::At(at) => at.request.changes_before_it_waits(),
-            // A completion waits for the next task, a renewal for news, a call of a tool for its result.
-            _ => true,
-        }
-    }
-}
+pub(super) use operations;
 
 impl At {
     /// The operation, asked of the target; of the local node when it names none.
@@ -270,7 +251,7 @@ impl At {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Json, PeerId, Target};
+    use crate::{CallTool, Claim, Complete, Json, PeerId, Peers, Renew, StatusQuery, Submit, Wait};
 
     #[test]
     fn what_a_call_did_before_it_waits_is_left_open_when_the_wait_is_ended() {

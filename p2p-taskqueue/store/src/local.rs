@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use futures::future;
 use runtime_bridge::Runtime;
 use taskqueue_api::{
-    Answer, Caller, Cancel, Capabilities, Check, ErrorCode, GetMany, PeerId, QueueError, QueueStatus, Renew, Renewed,
-    Request, Response, StatsQuery, Status, StatusQuery, Task, TaskId, TaskQueue, TaskQueueExt as _, Wait, Waited,
+    Answer, AnsweredBy, Caller, Cancel, Capabilities, Check, ErrorCode, GetMany, PeerId, QueueError, QueueStatus,
+    Renew, Renewed, Request, Response, StatsQuery, Status, StatusQuery, Task, TaskId, TaskQueue, TaskQueueExt as _,
+    Wait, Waited,
 };
 
 use super::nudges::Nudges;
@@ -123,8 +124,8 @@ impl LocalQueue {
 
     async fn answer_status(&self, query: StatusQuery) -> Result<Status, QueueError> {
         let queue = if query.detail { Some(self.queue_status().await?) } else { None };
-        let of_node = |name: &&str| NODE_OPERATIONS.contains(name);
-        let operations = Request::NAMES.iter().filter(|name| !of_node(name)).map(|name| (*name).into()).collect();
+        let answered = Request::OPERATIONS.iter().filter(|facts| facts.answered_by != AnsweredBy::Node);
+        let operations = answered.map(|facts| facts.name.into()).collect();
         Ok(Status {
             peer_id: self.owner,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -168,7 +169,7 @@ impl TaskQueue for LocalQueue {
                 self.change_and_tell(caller, task_id, request).await
             }
             Request::StatusQuery(query) => Box::pin(self.answer_status(query)).await.map(Response::Status),
-            request if NODE_OPERATIONS.contains(&request.name()) => {
+            request if request.facts().answered_by == AnsweredBy::Node => {
                 let message = format!("{}: only a node answers this, not the queue behind it", request.name());
                 Err(QueueError::new(ErrorCode::Unsupported, message))
             }
@@ -180,10 +181,6 @@ impl TaskQueue for LocalQueue {
 fn waited(mut tasks: Vec<Task>, one: bool, done: bool) -> Waited {
     if one { Waited { task: tasks.pop(), tasks: None, done } } else { Waited { task: None, tasks: Some(tasks), done } }
 }
-
-/// What this queue leaves to the node over it.
-const NODE_OPERATIONS: [&str; 8] =
-    ["peers", "discover", "list_tools", "call_tool", "invite", "join", "at", "peer.heartbeat"];
 
 #[cfg(test)]
 #[path = "local_tests.rs"]

@@ -2,6 +2,7 @@ use futures::FutureExt;
 use runtime_bridge::TokioRuntime;
 use taskqueue_api::{
     Claim, Complete, Fail, Fence, Get, Json, Peers, Purge, Release, Selection, Submit, TaskQueueExt, TaskStatus,
+    testing::exchanges::{Cast, requests_at_once},
 };
 
 use super::*;
@@ -298,5 +299,30 @@ async fn whoever_waits_is_answered_with_the_records_that_go_meanwhile() -> TestR
     assert!(waited.done && tasks.iter().all(|task| task.status == TaskStatus::Completed));
     // Who comes later finds what is there.
     assert_eq!(soon(queue.wait(&ME, wait)).await.unwrap_err().code, ErrorCode::NotFound);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_operation_of_the_table_is_answered_by_whom_it_names() -> TestResult {
+    let owner = PeerId::random();
+    let store = Arc::new(MemoryStore::new(StoreOptions::new(owner))?);
+    let runtime = TokioRuntime::new(tokio::runtime::Handle::current());
+    let queue = LocalQueue::new(Arc::<MemoryStore>::clone(&store), owner, Arc::new(runtime));
+    let cast = Cast { dialler: PeerId::random(), listener: owner, ticket: String::new() };
+    for request in requests_at_once(&cast) {
+        let facts = *request.facts();
+        let of_store = soon(store.call(&ME, request.clone())).await;
+        let of_queue = soon(queue.call(&ME, request)).await;
+        let is_answered = |answer: Result<Response, QueueError>| {
+            !answer.is_err_and(|error| matches!(error.code, ErrorCode::Unsupported | ErrorCode::Internal))
+        };
+        // A status of the queue, a renewal, and a change that workers are told of begin in the store.
+        let expected = match facts.answered_by {
+            AnsweredBy::Store => (true, true),
+            AnsweredBy::Queue => (!matches!(facts.name, "wait" | "status"), true),
+            AnsweredBy::Node => (false, false),
+        };
+        assert_eq!((is_answered(of_store), is_answered(of_queue)), expected, "{}", facts.name);
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the tests of this crate and of those above it share.
 
+pub mod exchanges;
 pub mod odd_json;
 mod skipped;
 

@@ -3,9 +3,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use taskqueue_api::{
-    At, CallTool, Caller, Capabilities, Check, ErrorCode, GetMany, Heard, Heartbeat, Invitation, Joined, PeerId,
-    PeersListed, QueueError, Request, Response, RouteBook, Status, StatusQuery, Submit, Target, TaskId, TaskQueue,
-    TaskQueueExt as _, ToolCalled, ToolsListed, Wait, check_size,
+    At, CallTool, Caller, Capabilities, Check, ErrorCode, GetMany, Heard, Heartbeat, Invitation, Joined, OpenTo,
+    PeerId, PeersListed, QueueError, Request, Response, Route, RouteBook, Status, StatusQuery, Submit, Target, TaskId,
+    TaskQueue, TaskQueueExt as _, ToolCalled, ToolsListed, Wait, check_size,
 };
 
 use super::{RemoteQueue, submitted, waits};
@@ -93,28 +93,24 @@ impl MeshQueue {
                 Ok(Response::PeersListed(PeersListed { self_peer_id: self.directory.peer_id, peers }))
             }
             Request::Discover(query) => {
-                // It makes this node dial.
-                local_only(caller, "discover")?;
                 Ok(Response::Discovered(Box::pin(discovery::discover(&self.directory, query)).await?))
             }
             Request::ListTools(_) => Ok(Response::ToolsListed(ToolsListed { tools: self.directory.tools() })),
             Request::CallTool(call) => Ok(Response::ToolCalled(Box::pin(self.call_tool(caller, call)).await?)),
-            Request::Invite(_) => local_only(caller, "invite").map(|()| Response::Invitation(self.invite())),
-            Request::Join(join) => {
-                local_only(caller, "join")?;
-                Ok(Response::Joined(Box::pin(self.join(&join.ticket)).await?))
-            }
+            Request::Invite(_) => Ok(Response::Invitation(self.invite())),
+            Request::Join(join) => Ok(Response::Joined(Box::pin(self.join(&join.ticket)).await?)),
             Request::Heartbeat(heartbeat) => Ok(Response::Heard(self.hear(&heartbeat)?)),
             Request::Wait(wait) => Box::pin(self.wait(caller, wait)).await,
             Request::GetMany(get) => Box::pin(self.get_many(caller, get)).await,
-            Request::Get(get) => self.own_or_routed(caller, get.task_id, Request::Get(get)).await,
-            Request::Cancel(cancel) => self.own_or_routed(caller, cancel.task_id, Request::Cancel(cancel)).await,
-            Request::Answer(answer) => self.own_or_routed(caller, answer.task_id, Request::Answer(answer)).await,
-            request => {
-                let answer = self.local.call(caller, request).await?;
-                check_size(&answer)?;
-                Ok(answer)
-            }
+            request => match request.route() {
+                Route::Task(task) => self.own_or_routed(caller, task, request).await,
+                Route::Here => {
+                    let answer = self.local.call(caller, request).await?;
+                    check_size(&answer)?;
+                    Ok(answer)
+                }
+                Route::Tasks(_) => Err(unmerged(&request)),
+            },
         }
     }
 
@@ -284,22 +280,21 @@ impl MeshQueue {
 impl TaskQueue for MeshQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         request.check()?;
+        if request.facts().open_to == OpenTo::ThisMachine && !caller.is_local() {
+            let message = format!("{} is only for clients of this machine, not for peers", request.name());
+            return Err(QueueError::new(ErrorCode::Forbidden, message));
+        }
         match request {
-            Request::At(at) => {
-                local_only(caller, "at")?;
-                Box::pin(self.at(caller, at)).await
-            }
+            Request::At(at) => Box::pin(self.at(caller, at)).await,
             request => self.here(caller, request).await,
         }
     }
 }
 
-fn local_only(caller: &Caller, operation: &str) -> Result<(), QueueError> {
-    if caller.is_local() {
-        return Ok(());
-    }
-    let message = format!("{operation} is only for clients of this machine, not for peers");
-    Err(QueueError::new(ErrorCode::Forbidden, message))
+/// Answers of several owners become one in a way of each operation's own.
+fn unmerged(request: &Request) -> QueueError {
+    let message = format!("{}: the answers of several owners are not put together", request.name());
+    QueueError::new(ErrorCode::Internal, message)
 }
 
 /// Notes of owners under way together: a group commit takes them all, and other work finds room beside them.

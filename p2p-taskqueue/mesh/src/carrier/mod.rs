@@ -24,4 +24,6 @@ mod mesh_tests;
 #[cfg(test)]
 mod remote_tests;
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod unwritable_tests;

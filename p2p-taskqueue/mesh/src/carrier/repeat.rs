@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use runtime_bridge::Runtime;
-use taskqueue_api::{ErrorCode, QueueError, Repeat, Request, Response, Submit, SubmitResult, Submitted, Wait, limits};
+use taskqueue_api::{
+    Adds, ErrorCode, QueueError, Repeat, Request, Response, Submit, SubmitResult, Submitted, Wait, limits,
+};
 
 use super::{
     submitted,
@@ -91,7 +93,10 @@ fn is_repeatable(error: &QueueError, request: &Request, session: &Session) -> bo
     let may_change_twice = match request.repeat() {
         Repeat::Reads => true,
         Repeat::Same => session.may_repeat(),
-        Repeat::Known => session.may_repeat() && submits(request).iter().all(is_known_again),
+        Repeat::Known => {
+            let Adds::Tasks(submits) = request.adds() else { return false };
+            session.may_repeat() && submits.iter().all(is_known_again)
+        }
         Repeat::Differs => false,
     };
     may_change_twice && error.code == ErrorCode::Interrupted
@@ -102,14 +107,6 @@ fn is_repeatable(error: &QueueError, request: &Request, session: &Session) -> bo
 fn is_known_again(submit: &Submit) -> bool {
     let is_keyed = submit.idempotency_key.is_some() && submit.idempotency_window_s >= limits::RESULT_KEPT_S_MIN;
     submit.task_id.is_some() || is_keyed
-}
-
-fn submits(request: &Request) -> &[Submit] {
-    match request {
-        Request::Submit(submit) => std::slice::from_ref(submit),
-        Request::SubmitMany(many) => &many.tasks,
-        _ => &[],
-    }
 }
 
 /// The answer to a repetition, without what only says that it is one.

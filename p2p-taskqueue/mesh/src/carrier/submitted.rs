@@ -1,6 +1,6 @@
 //! Which tasks a request has queued, for whoever passes it on and notes where they are.
 
-use taskqueue_api::{Request, Response, Submit, TaskId};
+use taskqueue_api::{Adds, Request, Response, Submit, TaskId};
 
 /// Draws an id for every task that the request asks to queue and that has none; says which ids the tasks may have. Without
 /// randomness a task stays without, and its owner draws one.
@@ -16,11 +16,9 @@ pub(super) fn draw_ids(request: &mut Request) -> Vec<TaskId> {
 
 /// How many tasks the request asks to queue.
 pub(super) fn count(request: &Request) -> usize {
-    match request {
-        Request::Submit(_) => 1,
-        Request::SubmitMany(many) => many.tasks.len(),
-        Request::Complete(complete) => complete.submit.len(),
-        _ => 0,
+    match request.adds() {
+        Adds::Tasks(submits) => submits.len(),
+        Adds::Nothing | Adds::Value => 0,
     }
 }
 

@@ -11,11 +11,12 @@ use libp2p::PeerId;
 use runtime_bridge::RuntimeExt;
 use sha2::Sha256;
 use taskqueue_api::{
-    Caller, ErrorCode, Get, Operation as _, QueueError, Request, Response, TaskQueue, testing::DEADLINE,
+    AnsweredBy, Caller, ErrorCode, Get, OpenTo, Operation as _, QueueError, Request, Response, Route, TaskQueue, Waits,
+    testing::{DEADLINE, exchanges::task_id},
 };
 
 use super::{
-    examples::{exchanges, identity, peers, task_id},
+    examples::{exchanges, identity, peers},
     frame::put_frame,
     handshake::{Ours, exchange},
     limits::{
@@ -281,6 +282,44 @@ fn every_operation_is_written_down_with_an_example_that_parses() {
     }
     let expected: Vec<&str> = Request::NAMES.iter().copied().chain(["at"]).collect();
     assert_eq!(names, expected);
+}
+
+#[test]
+fn the_table_of_operations_is_the_one_of_the_code() {
+    let row = |cells: [&str; 7]| {
+        let [name, by, open_to, found_by, twice, waits_for, content] = cells;
+        format!("{name:<15}{by:<13}{open_to:<11}{found_by:<10}{twice:<18}{waits_for:<11}{content}")
+            .trim_end()
+            .to_owned()
+    };
+    let mut text = row(["operation", "answered by", "open to", "found by", "twice", "waits for", "content"]) + "\n";
+    for facts in Request::OPERATIONS {
+        let mut requests: Vec<_> = exchanges().into_iter().map(|(request, _)| request).collect();
+        requests.retain(|request| request.name() == facts.name);
+        // What an argument changes.
+        if let Some(Request::Complete(complete)) = requests.first().cloned() {
+            let claim_next = Some(taskqueue_api::Claim::new("worker-1"));
+            requests.push(Request::Complete(taskqueue_api::Complete { claim_next, ..complete }));
+        }
+        let twice: Vec<_> = requests.iter().map(|request| format!("{:?}", request.repeat()).to_lowercase()).collect();
+        let request = requests.first().unwrap();
+        let found_by = match request.route() {
+            Route::Here => "",
+            Route::Task(_) => "task",
+            Route::Tasks(_) => "tasks",
+        };
+        let waits_for = match request.waits_for() {
+            Waits::No => "",
+            Waits::ForWork(_) => "work",
+            Waits::ForOthers(_) => "others",
+        };
+        let by = if facts.answered_by == AnsweredBy::Node { "node" } else { "owner" };
+        let open_to = if facts.open_to == OpenTo::Everybody { "everybody" } else { "machine" };
+        let content = if facts.carries_content { "yes" } else { "" };
+        text += &row([facts.name, by, open_to, found_by, &twice.join(" or "), waits_for, content]);
+        text += "\n";
+    }
+    check_block("facts", &text);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use taskqueue_api::{CacheSet, Complete, ErrorCode, Operation as _, QueueError, Request, Submit, SubmitMany};
+use taskqueue_api::{ErrorCode, Facts, QueueError, Request};
 
 use super::limits::{REFUSAL_TEXT_BYTES_MAX, REQUEST_BYTES_SMALL};
 
@@ -39,12 +39,12 @@ pub(crate) fn read_request(raw: &RawValue) -> Result<Request, QueueError> {
 /// Whether the request is one that carries payloads, a result or a value.
 fn carries_content(raw: &RawValue) -> bool {
     match operation_name(raw).as_deref() {
-        Some(Submit::NAME | SubmitMany::NAME | Complete::NAME | CacheSet::NAME) => true,
         Some("at") => serde_json::from_str(raw.get()).is_ok_and(|PassedOn { at }| {
             // A call is passed on once.
             operation_name(at.request).is_some_and(|name| name != "at") && carries_content(at.request)
         }),
-        _ => false,
+        Some(name) => Facts::of(name).is_some_and(|facts| facts.carries_content),
+        None => false,
     }
 }
 
@@ -130,6 +130,8 @@ mod tests {
         refused(format!(r#"{{"at":{{"request":{{"at":{{"request":{{"submit":{nothing}}}}}}}}}}}"#));
         refused(nothing.clone());
         refused(format!(r#"{{"teleport":{nothing}}}"#));
+        let call = format!(r#"{{"call_tool":{{"tool_name":"a","args":{nothing}}}}}"#);
+        assert!(read_request(raw(&call)).is_ok());
         let submit = format!(r#"{{"submit":{{"task_type":"a","payload":{nothing}}}}}"#);
         assert!(read_request(raw(&submit)).is_ok());
         assert!(read_request(raw(&format!(r#"{{"at":{{"target":{{}},"request":{submit}}}}}"#))).is_ok());

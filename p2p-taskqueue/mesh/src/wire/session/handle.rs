@@ -74,7 +74,7 @@ impl Session {
         let lane = if goes_ahead { Lane::Urgent } else { Lane::Common };
         let (reply, answer) = oneshot::channel();
         let call =
-            Call { reply: Some(reply), is_claim: claims(request), kind: RequestKind::of(request), lane, end: None };
+            Call { reply: Some(reply), is_claim: request.hands_out(), kind: RequestKind::of(request), lane, end: None };
         self.shared.queue_call(id, frame, call)?;
         Ok((id, answer))
     }
@@ -135,14 +135,5 @@ struct Outstanding<'a> {
 impl Drop for Outstanding<'_> {
     fn drop(&mut self) {
         self.shared.give_up(self.id);
-    }
-}
-
-/// Whether the answer may hand tasks out.
-const fn claims(request: &Request) -> bool {
-    match request {
-        Request::Claim(_) | Request::ClaimMany(_) => true,
-        Request::Complete(complete) => complete.claim_next.is_some(),
-        _ => false,
     }
 }

@@ -93,7 +93,7 @@ impl Jobs {
             return Ok(Err(refusal));
         }
         let (kind, lane, changes) = (RequestKind::of(&request), lane_of(&request), request.changes_before_it_waits());
-        let is_completion = completes(&request);
+        let is_made_now = request.hands_out() && request.inner().facts().keeps_lease;
         let Service { queue, caller } = service.clone();
         let job = AssertUnwindSafe(async move { queue.call(&caller, request).await }).catch_unwind();
         let (abort, registration) = AbortHandle::new_pair();
@@ -105,7 +105,7 @@ impl Jobs {
         });
         let mut job: Job = Box::pin(job);
         // A completion is made now, however long its answer, which hands a task out, has to wait for the peer to read.
-        if is_completion && let Poll::Ready(ended) = job.as_mut().poll(cx) {
+        if is_made_now && let Poll::Ready(ended) = job.as_mut().poll(cx) {
             job = Box::pin(std::future::ready(ended));
         }
         self.running(lane).push(job);
@@ -224,14 +224,6 @@ fn aborted(entry: Option<&Entry>) -> QueueError {
         Some(Entry { aborted: Aborted::Stopping, changes: true, .. }) => stopping().with_unknown_outcome(),
         Some(Entry { aborted: Aborted::Stopping, .. }) => stopping(),
         _ => QueueError::new(ErrorCode::Interrupted, "the caller gave it up"),
-    }
-}
-
-fn completes(request: &Request) -> bool {
-    match request {
-        Request::Complete(_) => true,
-        Request::At(at) => completes(&at.request),
-        _ => false,
     }
 }
 

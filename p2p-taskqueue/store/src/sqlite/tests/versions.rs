@@ -258,7 +258,7 @@ fn expected(version: i64) -> Result<Vec<Task>, Box<dyn Error>> {
 }
 
 fn fixture(version: i64, extension: &str) -> PathBuf {
-    let name = format!("src/store/sqlite/fixtures/schema-{version}.{extension}");
+    let name = format!("src/sqlite/fixtures/schema-{version}.{extension}");
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 

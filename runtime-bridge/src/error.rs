@@ -90,7 +90,14 @@ pub enum StartError {
     Spawn(#[source] std::io::Error),
     /// The runtime could not be built on it.
     #[error("failed to build the runtime")]
-    Runtime(#[source] std::io::Error),
+    Runtime(#[source] BoxError),
+    /// The runtime does not keep the contract of [`RuntimeFactory`](crate::RuntimeFactory); see clauses F2 to F4
+    /// there, and R7 of [`Runtime`](crate::Runtime).
+    #[error("runtime is not suitable for an executor thread: {reason}")]
+    Unsuitable {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// async-std's executor, which a process has one of, was started elsewhere before, so that it cannot be
     /// confined to one thread any more. Start this thread before anything uses async-std.
     #[error("async-std is running already and cannot be confined to one thread")]

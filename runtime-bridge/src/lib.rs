@@ -122,13 +122,7 @@
 
 #![cfg_attr(
     not(any(feature = "runtime-tokio", feature = "runtime-smol", feature = "runtime-async-std")),
-    expect(
-        dead_code,
-        unused_imports,
-        unused_variables,
-        clippy::needless_pass_by_value,
-        reason = "without a backend no thread can start"
-    )
+    expect(unused_variables, clippy::needless_pass_by_value, reason = "without a backend `Backend` has no value")
 )]
 
 mod answer;
@@ -141,6 +135,7 @@ mod context;
 mod counters;
 mod driver;
 mod error;
+mod factory;
 mod histogram;
 mod intake;
 mod lifecycle;
@@ -161,8 +156,9 @@ pub use crate::{
     context::{TokioContext, in_tokio_context},
     counters::Counters,
     error::{BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError, UnknownBackend},
+    factory::RuntimeFactory,
     histogram::Histogram,
-    lifecycle::ShutdownReport,
+    lifecycle::{Main, ShutdownReport},
     runtime::{Job, Runtime, RuntimeExt, Sleep},
     task::JobHandle,
     thread::ExecutorThread,

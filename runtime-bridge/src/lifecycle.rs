@@ -1,9 +1,11 @@
 //! The executor thread's life as it sees it: hooks, ready, serving, goodbye.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     sync::{Arc, mpsc::SyncSender},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,7 +21,7 @@ use crate::{
     error::{ShutdownError, StartError},
     intake,
     registry::{Core, ThreadRuntime},
-    runtime::Runtime,
+    runtime::{Runtime, RuntimeExt},
     work::panic_message,
 };
 
@@ -42,25 +44,64 @@ pub struct ShutdownReport {
 pub(crate) type Ready = Result<Arc<dyn Runtime>, StartError>;
 pub(crate) type End = Result<ShutdownReport, ShutdownError>;
 
-/// What runs on the thread as its main future.
-pub(crate) struct Main {
+/// The main future of an executor thread, for which a [`RuntimeFactory`](crate::RuntimeFactory) has a runtime.
+///
+/// It runs the start-up hooks, reports that the thread has started, waits until the thread has to end, runs the
+/// shutdown hooks, and cuts off what is left.
+#[must_use = "the thread starts when the main future is polled"]
+pub struct Main {
     pub(crate) core: Arc<Core>,
     /// `ExecutorThread::start` waits at the other end.
     pub(crate) ready: SyncSender<Ready>,
+    /// Read when the factory has returned: how the main future ended, if it has.
+    pub(crate) end: SyncSender<End>,
     pub(crate) start_hooks: Vec<StartHook>,
     pub(crate) shutdown_hooks: Vec<ShutdownHook>,
 }
 
 impl Main {
+    /// The main future on `runtime`, on a thread that runs nothing but what is spawned on `runtime`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it before it has ended is a failure of the thread, as a panic is: every wait ends with an error.
+    pub fn on(self, runtime: Arc<dyn Runtime>) -> impl Future<Output = ()> + Send + 'static {
+        self.live(runtime, None)
+    }
+
+    /// The main future on `runtime`, on a thread that runs futures of others as well (the thread of an executor
+    /// that the whole process shares). `tokio` is the runtime whose context `runtime` enters: calls that those
+    /// futures make in place are polled and dropped inside it, too, and end when the executor thread does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`on`](Self::on).
+    pub fn on_shared_thread(
+        self,
+        runtime: Arc<dyn Runtime>,
+        tokio: Handle,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.live(runtime, Some(tokio))
+    }
+
+    async fn live(self, backend: Arc<dyn Runtime>, helper: Option<Handle>) {
+        let ended = self.end.clone();
+        let end = self.run(backend, helper).await;
+        let _read_after_the_end = ended.try_send(end);
+    }
+
     /// Lives on the current thread, driven by `backend`. `helper` is the tokio runtime that has to be entered
     /// around what is polled on this thread, if the thread is not inside one by itself.
-    pub(crate) async fn run(self, backend: Arc<dyn Runtime>, helper: Option<Handle>) -> End {
-        let Self { core, ready, start_hooks, shutdown_hooks } = self;
+    async fn run(self, backend: Arc<dyn Runtime>, helper: Option<Handle>) -> End {
+        let Self { core, ready, start_hooks, shutdown_hooks, .. } = self;
         core.adopt_current_thread(Arc::clone(&backend), helper);
         let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
 
         // A start that took too long is given up: the hooks are dropped then.
-        let start = Box::pin(run_start_hooks(&runtime, start_hooks));
+        let start = Box::pin(async {
+            check_suitable(&backend).await?;
+            run_start_hooks(&runtime, start_hooks).await
+        });
         let started = match select(start, poll_fn(|cx| core.intake.poll_end(cx))).await {
             Either::Left((started, _)) => started,
             Either::Right(_) => Err(StartError::TimedOut { waited: Duration::ZERO }),
@@ -86,6 +127,26 @@ impl Main {
         let cut_off = dropped + tear_down(&core, &Failure::ShutDown, deadline).await;
         Ok(ShutdownReport { cut_off, hooks_failed, took: asked.elapsed() })
     }
+}
+
+impl fmt::Debug for Main {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Main").finish_non_exhaustive()
+    }
+}
+
+/// Finds out whether a spawned future runs where everything here relies on it to run. A runtime of several
+/// threads, for example, would work most of the time and break the contract of `Bridge`.
+async fn check_suitable(backend: &Arc<dyn Runtime>) -> Result<(), StartError> {
+    let here = thread::current().id();
+    let probe = backend.spawn(async move { (thread::current().id() == here, Handle::try_current().is_ok()) });
+    let reason = match probe.await {
+        Ok((true, true)) => return Ok(()),
+        Ok((false, _)) => "what it spawns does not run on the thread of its main future",
+        Ok((true, false)) => "what it spawns runs outside a tokio context",
+        Err(_) => "what it spawns does not run",
+    };
+    Err(StartError::Unsuitable { reason })
 }
 
 async fn run_start_hooks(runtime: &Arc<dyn Runtime>, hooks: Vec<StartHook>) -> Result<(), StartError> {
@@ -154,7 +215,7 @@ mod tests {
         runtime::{Job, Sleep},
     };
 
-    /// A backend with a defect: starting the second job panics.
+    /// A backend with a defect: starting the third job panics.
     #[derive(Debug)]
     struct Defective {
         good: TokioRuntime,
@@ -163,7 +224,7 @@ mod tests {
 
     impl Runtime for Defective {
         fn spawn_job(&self, job: Job) {
-            assert_eq!(self.spawned.fetch_add(1, Ordering::Relaxed), 0, "out of order");
+            assert!(self.spawned.fetch_add(1, Ordering::Relaxed) < 2, "out of order");
             self.good.spawn_job(job);
         }
 
@@ -180,18 +241,20 @@ mod tests {
     fn a_panic_of_the_driver_itself_is_reported_to_everybody() -> Result<(), Box<dyn std::error::Error>> {
         let core = Arc::new(Core::new(8));
         let bridge = Bridge::new(Arc::clone(&core));
-        let (ready, is_ready) = sync_channel(1);
-        let main = Main { core, ready, start_hooks: Vec::new(), shutdown_hooks: Vec::new() };
-        let caller = std::thread::spawn(move || {
+        let ((ready, is_ready), (end, is_end)) = (sync_channel(1), sync_channel(1));
+        let main = Main { core, ready, end, start_hooks: Vec::new(), shutdown_hooks: Vec::new() };
+        let caller = thread::spawn(move || {
             let _runtime = is_ready.recv();
-            // The driver is the first job, this call the second, because it does not end on its first poll.
+            // The first job is the start's own, the second the driver, the third this call, because it does not end
+            // on its first poll.
             let first = bridge.run_in_p2p_blocking(tokio::task::yield_now());
             (first, bridge.run_in_p2p_blocking(async {}))
         });
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let good = TokioRuntime::new(tokio.handle().clone());
         let backend = Arc::new(Defective { good, spawned: AtomicUsize::new(0) });
-        let end = tokio.block_on(main.run(backend, None));
+        tokio.block_on(main.on(backend));
+        let end = is_end.try_recv()?;
         let (first, second) = caller.join().expect("the caller does not panic");
         assert!(matches!(&end, Err(ShutdownError::Crashed { message }) if message.contains("out of order")), "{end:?}");
         assert!(first.is_err());

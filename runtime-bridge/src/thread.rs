@@ -14,11 +14,11 @@ use futures::channel::oneshot;
 
 use crate::{
     answer::Failure,
-    backend::{self, Backend},
     bridge::Bridge,
     config::ThreadConfig,
     error::{ShutdownError, StartError},
-    lifecycle::{End, Main, Ready, ShutdownReport},
+    factory::RuntimeFactory,
+    lifecycle::{End, Main, ShutdownReport},
     registry::Core,
     runtime::Runtime,
     sync::Mutex,
@@ -68,22 +68,25 @@ struct Running {
 }
 
 impl ExecutorThread {
-    /// Starts a thread that drives a runtime of the given kind. Returns when it really runs, hooks included;
-    /// blocks until then, so an async caller does this once, while it starts.
+    /// Starts a thread that drives a runtime of the given kind: a [`Backend`](crate::Backend), a
+    /// [`tokio::runtime::Builder`], or a [`RuntimeFactory`] of your own. Blocks until the thread has started and
+    /// its start-up hooks have run, so an async caller does this once, while it starts itself.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: no thread or no runtime could be had, a start-up hook failed, or it took too long.
-    pub fn start(backend: Backend, config: ThreadConfig) -> Result<Self, StartError> {
+    /// [`StartError`]: no thread or no runtime could be had, the runtime is not suitable, a start-up hook failed,
+    /// or it took too long.
+    pub fn start(factory: impl RuntimeFactory, config: ThreadConfig) -> Result<Self, StartError> {
         let ThreadConfig { name, in_flight_max, start_deadline, shutdown_deadline, start_hooks, shutdown_hooks } =
             config;
         let core = Arc::new(Core::new(in_flight_max));
         let (ready, is_ready) = sync_channel(1);
         let (end, ended) = sync_channel(1);
-        let main = Main { core: Arc::clone(&core), ready: ready.clone(), start_hooks, shutdown_hooks };
+        let (main_end, is_main_end) = sync_channel(1);
+        let main = Main { core: Arc::clone(&core), ready, end: main_end, start_hooks, shutdown_hooks };
         let thread = std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || run_thread(backend, main, &ready, &end))
+            .spawn(move || run_thread(factory, main, &is_main_end, &end))
             .map_err(StartError::Spawn)?;
         match is_ready.recv_timeout(start_deadline) {
             Ok(Ok(runtime)) => {
@@ -201,22 +204,26 @@ impl Running {
 }
 
 /// The whole life of the thread. Whatever happens, everybody who waits for something of it is told.
-fn run_thread(backend: Backend, main: Main, ready: &SyncSender<Ready>, end: &SyncSender<End>) {
-    let core = Arc::clone(&main.core);
-    let result = catch_unwind(AssertUnwindSafe(|| drive(backend, main)));
+fn run_thread(factory: impl RuntimeFactory, main: Main, main_end: &Receiver<End>, end: &SyncSender<End>) {
+    let (core, ready) = (Arc::clone(&main.core), main.ready.clone());
+    let result = catch_unwind(AssertUnwindSafe(|| factory.run(main)));
+    // Whoever starts the thread hears of `error`, if the thread has not started yet; everybody else of `message`.
+    let crash = |message: String, error: StartError| {
+        core.end(&Failure::Crashed(message.clone()));
+        let _started_already = ready.try_send(Err(error));
+        Err(ShutdownError::Crashed { message })
+    };
     let last_word = match result {
-        Ok(Ok(end)) => end,
-        Ok(Err(error)) => {
-            core.end(&Failure::ShutDown);
-            let _nobody_waits = ready.try_send(Err(error));
-            return;
-        }
+        Ok(Ok(())) => main_end.try_recv().unwrap_or_else(|_| {
+            let error = StartError::Unsuitable { reason: "it was left before its main future had ended" };
+            tracing::error!(%error, "executor thread lost its runtime");
+            crash(error.to_string(), error)
+        }),
+        Ok(Err(error)) => crash(error.to_string(), error),
         Err(payload) => {
             let message = panic_message(payload.as_ref());
             tracing::error!(message, "runtime of the executor thread panicked");
-            core.end(&Failure::Crashed(message.clone()));
-            let _started_already = ready.try_send(Err(StartError::Panicked { message: message.clone() }));
-            Err(ShutdownError::Crashed { message })
+            crash(message.clone(), StartError::Panicked { message })
         }
     };
     // The runtime has been dropped by now, and with it whatever had not ended in time. After a crash calls may be
@@ -224,17 +231,6 @@ fn run_thread(backend: Backend, main: Main, ready: &SyncSender<Ready>, end: &Syn
     core.end(&Failure::ShutDown);
     core.drop_queued();
     let _nobody_waits = end.try_send(last_word);
-}
-
-fn drive(backend: Backend, main: Main) -> Result<End, StartError> {
-    match backend {
-        #[cfg(feature = "runtime-tokio")]
-        Backend::Tokio => backend::tokio::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime),
-        #[cfg(feature = "runtime-async-std")]
-        Backend::AsyncStd => backend::async_std::block_on(|runtime, helper| main.run(runtime, Some(helper))),
-        #[cfg(feature = "runtime-smol")]
-        Backend::Smol => backend::smol::block_on(|runtime| main.run(runtime, None)).map_err(StartError::Runtime),
-    }
 }
 
 #[cfg(test)]

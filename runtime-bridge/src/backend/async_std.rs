@@ -6,7 +6,6 @@
 //! drives the helper runtime, whose context is entered around everything that is polled.
 
 use std::{
-    future::Future,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::{
         Arc, OnceLock,
@@ -22,6 +21,7 @@ use tokio::runtime::{Builder, Handle};
 use crate::{
     context::in_tokio_context,
     error::StartError,
+    lifecycle::Main,
     runtime::{Job, Runtime, Sleep},
 };
 
@@ -79,18 +79,14 @@ fn confine() -> bool {
     })
 }
 
-/// Runs what `main` makes on async-std's thread, while this thread drives the helper.
-pub(crate) fn block_on<M, F>(main: M) -> Result<F::Output, StartError>
-where
-    M: FnOnce(Arc<dyn Runtime>, Handle) -> F,
-    F: Future<Output: Send> + Send + 'static,
-{
+/// Runs the main future on async-std's thread, while this thread drives the helper.
+pub(crate) fn run(main: Main) -> Result<(), StartError> {
     if !confine() {
         return Err(StartError::AsyncStdNotConfined);
     }
-    let helper = Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let helper = super::tokio::build(Builder::new_current_thread().enable_all())?;
     let handle = helper.handle().clone();
-    let main = main(Arc::new(AsyncStdRuntime { helper: handle.clone() }), handle.clone());
+    let main = main.on_shared_thread(Arc::new(AsyncStdRuntime { helper: handle.clone() }), handle.clone());
     let (sender, receiver) = oneshot::channel();
     let main = async move {
         let end = AssertUnwindSafe(main).catch_unwind().await;
@@ -100,8 +96,8 @@ where
     let end = helper.block_on(receiver);
     super::tokio::end(helper);
     match end {
-        Ok(Ok(output)) => Ok(output),
         Ok(Err(payload)) => resume_unwind(payload),
-        Err(oneshot::Canceled) => Err(StartError::Panicked { message: "the executor dropped its driver".to_owned() }),
+        // When the executor has dropped the main future, the thread says so.
+        Ok(Ok(())) | Err(oneshot::Canceled) => Ok(()),
     }
 }

@@ -1,8 +1,12 @@
-//! The runtimes to choose from, one file each.
+//! The runtimes that come with this crate, one file each.
 
 use std::{fmt, str::FromStr};
 
-use crate::error::UnknownBackend;
+use crate::{
+    error::{StartError, UnknownBackend},
+    factory::RuntimeFactory,
+    lifecycle::Main,
+};
 
 #[cfg(feature = "runtime-async-std")]
 pub(crate) mod async_std;
@@ -12,7 +16,7 @@ pub(crate) mod tokio;
 
 pub use tokio::TokioRuntime;
 
-/// The kind of runtime that an executor thread drives.
+/// The runtimes that come with this crate, by name: the [`RuntimeFactory`] of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
@@ -48,6 +52,23 @@ impl Backend {
             Self::AsyncStd => "async-std",
             #[cfg(feature = "runtime-smol")]
             Self::Smol => "smol",
+        }
+    }
+}
+
+impl RuntimeFactory for Backend {
+    fn run(self, main: Main) -> Result<(), StartError> {
+        match self {
+            #[cfg(feature = "runtime-tokio")]
+            Self::Tokio => {
+                let mut tokio = ::tokio::runtime::Builder::new_current_thread();
+                tokio.enable_all();
+                tokio.run(main)
+            }
+            #[cfg(feature = "runtime-async-std")]
+            Self::AsyncStd => async_std::run(main),
+            #[cfg(feature = "runtime-smol")]
+            Self::Smol => smol::run(main),
         }
     }
 }

@@ -4,8 +4,6 @@
 //! executor's own thread, not from a helper's.
 
 use std::{
-    future::Future,
-    io,
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -15,6 +13,8 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::{
     context::in_tokio_context,
+    error::StartError,
+    lifecycle::Main,
     runtime::{Job, Runtime, Sleep},
 };
 
@@ -45,22 +45,18 @@ impl Runtime for SmolRuntime {
     }
 }
 
-/// Drives an executor and a current-thread tokio runtime on this thread until what `main` makes is done.
-pub(crate) fn block_on<M, F>(main: M) -> io::Result<F::Output>
-where
-    M: FnOnce(Arc<dyn Runtime>) -> F,
-    F: Future,
-{
-    let tokio = Builder::new_current_thread().enable_all().build()?;
+/// Drives an executor and a current-thread tokio runtime on this thread until the main future ends.
+pub(crate) fn run(main: Main) -> Result<(), StartError> {
+    let tokio = super::tokio::build(Builder::new_current_thread().enable_all())?;
     let executor = Arc::new(Executor::new());
     let handle = tokio.handle().clone();
-    let main = main(Arc::new(SmolRuntime { executor: Arc::downgrade(&executor), handle }));
+    let main = main.on(Arc::new(SmolRuntime { executor: Arc::downgrade(&executor), handle }));
     // Unconstrained: the root poll runs every job, and would share one cooperative budget among them all.
-    let output = tokio.block_on(tokio::task::unconstrained(executor.run(main)));
+    tokio.block_on(tokio::task::unconstrained(executor.run(main)));
     // What is left on the executor is dropped inside the context, and before the reactor that it may use.
     let entered = tokio.enter();
     drop(executor);
     drop(entered);
     super::tokio::end(tokio);
-    Ok(output)
+    Ok(())
 }

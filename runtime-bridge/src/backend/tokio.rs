@@ -1,14 +1,18 @@
 //! Tokio: a current-thread runtime on the executor thread, and any tokio runtime behind its handle.
 
-use std::time::{Duration, Instant};
-#[cfg(feature = "runtime-tokio")]
-use std::{future::Future, sync::Arc};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-#[cfg(feature = "runtime-tokio")]
-use tokio::runtime::Builder;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 
-use crate::runtime::{Job, Runtime, Sleep};
+use crate::{
+    error::StartError,
+    factory::RuntimeFactory,
+    lifecycle::Main,
+    runtime::{Job, Runtime, Sleep},
+};
 
 /// A tokio runtime, current-thread or multi-thread, behind its handle.
 #[derive(Debug, Clone)]
@@ -66,16 +70,29 @@ pub(crate) fn end(runtime: tokio::runtime::Runtime) {
     runtime.shutdown_timeout(BLOCKING_TASKS_GRACE);
 }
 
-/// Drives a current-thread runtime on this thread until what `main` makes is done.
-#[cfg(feature = "runtime-tokio")]
-pub(crate) fn block_on<M, F>(main: M) -> std::io::Result<F::Output>
-where
-    M: FnOnce(Arc<dyn Runtime>) -> F,
-    F: Future,
-{
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let main = main(Arc::new(TokioRuntime::new(runtime.handle().clone())));
-    let output = runtime.block_on(main);
-    end(runtime);
-    Ok(output)
+/// A current-thread tokio runtime with the builder's settings, which must include `enable_all`.
+///
+/// # Examples
+///
+/// ```
+/// use runtime_bridge::{ExecutorThread, ThreadConfig};
+///
+/// let mut tokio = tokio::runtime::Builder::new_current_thread();
+/// tokio.enable_all().max_blocking_threads(2);
+/// let thread = ExecutorThread::start(tokio, ThreadConfig::default())?;
+/// assert_eq!(thread.bridge().run_in_p2p_blocking(async { 40 + 2 })?, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl RuntimeFactory for Builder {
+    fn run(mut self, main: Main) -> Result<(), StartError> {
+        let runtime = build(&mut self)?;
+        runtime.block_on(main.on(Arc::new(TokioRuntime::new(runtime.handle().clone()))));
+        end(runtime);
+        Ok(())
+    }
+}
+
+/// Builds the runtime that tokio-only code on the thread needs, whatever the backend is.
+pub(crate) fn build(builder: &mut Builder) -> Result<tokio::runtime::Runtime, StartError> {
+    builder.build().map_err(|error| StartError::Runtime(error.into()))
 }

@@ -8,13 +8,16 @@ use std::{
 
 use runtime_bridge::{Backend, ExecutorThread, Runtime, RuntimeExt, StartError, ThreadConfig};
 
-use crate::support::{AMPLE, every, watch};
+use crate::{
+    outside::Driven,
+    support::{AMPLE, every, watch},
+};
 
-fn on_every_backend(test: fn(Backend) -> crate::support::TestResult) {
+fn on_every_backend(test: fn(Driven) -> crate::support::TestResult) {
     // Confines async-std first.
     every(|_| async { Ok(()) });
-    for &backend in Backend::ALL {
-        watch(backend.name(), move || test(backend));
+    for backend in Driven::all() {
+        watch(&backend.to_string(), move || test(backend));
     }
 }
 
@@ -35,7 +38,7 @@ fn work_runs_on_the_thread_that_the_backend_promises() {
         let name = async { thread::current().name().map(str::to_owned) };
         let called = thread.bridge().run_in_p2p_blocking(name)?;
         // async-std's own thread serves all of its executor threads; the others have one each.
-        let expected = if backend.name() == "async-std" { "async-std/runtime" } else { "mine" };
+        let expected = if backend.to_string() == "async-std" { "async-std/runtime" } else { "mine" };
         assert_eq!(called.as_deref(), Some(expected));
         // What tokio itself spawns from there: on the thread that drives tokio, which is the helper's on async-std.
         let spawned = thread.bridge().run_in_p2p_blocking(async {

@@ -13,6 +13,8 @@ use runtime_bridge::{
 };
 use tokio::sync::oneshot;
 
+use crate::outside::Driven;
+
 pub(crate) type TestResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Every wait in this suite is for an event; none takes this long unless something hangs.
@@ -60,7 +62,7 @@ impl Caller {
 pub(crate) struct Case {
     pub(crate) thread: Thread,
     pub(crate) bridge: Bridge,
-    pub(crate) backend: Backend,
+    pub(crate) backend: Driven,
 }
 
 /// The executor thread of a case. The harness holds it too, so that it lives on when a test captures other parts
@@ -103,7 +105,7 @@ where
     F: Future<Output = TestResult> + Send + 'static,
 {
     confine_async_std();
-    for &backend in Backend::ALL {
+    for backend in Driven::all() {
         for caller in CALLERS {
             watch(&format!("{backend}, called from {caller:?}"), move || {
                 let thread = ExecutorThread::start(backend, config().with_name("conformance"))?;

@@ -1,4 +1,4 @@
-//! `Bridge` and `run_in_p2p`: a future goes to the executor thread, its value comes back.
+//! `Bridge` and its `run`: a future goes to the executor thread, its value comes back.
 
 use std::{future::Future, sync::Arc};
 
@@ -6,6 +6,7 @@ use crate::{
     call::{Call, Options, run},
     counters::Counters,
     error::{CallError, NotOnExecutorThread},
+    local::local_future,
     registry::Core,
 };
 
@@ -31,6 +32,8 @@ use crate::{
 /// - **C9** The blocking twin does the same for code that is not async, and refuses to block the executor thread.
 /// - **C10** The future is polled and dropped inside a tokio context.
 /// - **C11** What happens is counted; a count may follow the answer by a moment.
+/// - **C12** [`run_local`](Self::run_local) makes its future on the executor thread, which is the only one that the
+///   future is ever on. All clauses above hold for it.
 #[derive(Debug, Clone)]
 pub struct Bridge {
     core: Arc<Core>,
@@ -53,7 +56,7 @@ impl Bridge {
     /// # use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
     /// let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default())?;
     /// let bridge = thread.bridge();
-    /// let sum = futures::executor::block_on(bridge.run_in_p2p(async { 40 + 2 }))?;
+    /// let sum = futures::executor::block_on(bridge.run(async { 40 + 2 }))?;
     /// assert_eq!(sum, 42);
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -67,7 +70,7 @@ impl Bridge {
     ///
     /// Dropping the returned future cancels the work: `future` is dropped over there at its next await, or never
     /// runs if it has not started.
-    pub async fn run_in_p2p<F>(&self, future: F) -> Result<F::Output, CallError>
+    pub async fn run<F>(&self, future: F) -> Result<F::Output, CallError>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -75,14 +78,69 @@ impl Bridge {
         run(&self.core, future, Options::default()).await
     }
 
-    /// Like [`run_in_p2p`](Self::run_in_p2p) for code that is not async: blocks this thread until the value is
-    /// there.
+    /// [`run`](Self::run), by the name that it has in programs whose executor thread is their peer-to-peer side.
     ///
     /// # Errors
     ///
-    /// As [`run_in_p2p`](Self::run_in_p2p), and [`CallError::OnExecutorThread`] on the executor thread itself,
-    /// which would wait for itself for ever.
-    pub fn run_in_p2p_blocking<F>(&self, future: F) -> Result<F::Output, CallError>
+    /// As [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    // Not an `async fn`: it would be a second future around the first.
+    pub fn run_in_p2p<F>(&self, future: F) -> impl Future<Output = Result<F::Output, CallError>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.run(future)
+    }
+
+    /// Like [`run`](Self::run) for a future that is not `Send`: `make` goes to the executor thread and makes the
+    /// future there, where it is polled and dropped. Only its value comes back.
+    ///
+    /// It is [`run`](Self::run) of a [`local_future`], which serves calls with options and spawning, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "runtime-tokio")] {
+    /// # use std::rc::Rc;
+    /// # use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
+    /// let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default())?;
+    /// let local = thread.bridge().run_local(|| async {
+    ///     let shared = Rc::new(42);
+    ///     tokio::task::yield_now().await;
+    ///     *shared
+    /// });
+    /// assert_eq!(futures::executor::block_on(local)?, 42);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run). A panic of `make` is one of the work.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_local<M, F>(&self, make: M) -> impl Future<Output = Result<F::Output, CallError>>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        self.run(local_future(make))
+    }
+
+    /// Like [`run`](Self::run) for code that is not async: blocks this thread until the value is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and [`CallError::OnExecutorThread`] on the executor thread itself, which would wait
+    /// for itself for ever.
+    pub fn run_blocking<F>(&self, future: F) -> Result<F::Output, CallError>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -90,11 +148,24 @@ impl Bridge {
         self.call(future).blocking()
     }
 
+    /// [`run_blocking`](Self::run_blocking), by the name that goes with [`run_in_p2p`](Self::run_in_p2p).
+    ///
+    /// # Errors
+    ///
+    /// As [`run_blocking`](Self::run_blocking).
+    pub fn run_in_p2p_blocking<F>(&self, future: F) -> Result<F::Output, CallError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.run_blocking(future)
+    }
+
     /// A call with options: a deadline, or not to wait when there is no room. Await it to run it.
     ///
     /// # Cancel safety
     ///
-    /// As [`run_in_p2p`](Self::run_in_p2p): dropping it, or the future that it turns into, cancels the work.
+    /// As [`run`](Self::run): dropping it, or the future that it turns into, cancels the work.
     pub fn call<F>(&self, future: F) -> Call<F>
     where
         F: Future + Send + 'static,

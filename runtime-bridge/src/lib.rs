@@ -139,6 +139,7 @@ mod factory;
 mod histogram;
 mod intake;
 mod lifecycle;
+mod local;
 #[cfg(all(test, bridge_loom))]
 mod models;
 mod registry;
@@ -159,6 +160,7 @@ pub use crate::{
     factory::RuntimeFactory,
     histogram::Histogram,
     lifecycle::{Main, ShutdownReport},
+    local::{LocalFuture, local_future},
     runtime::{Job, Runtime, RuntimeExt, Sleep},
     task::JobHandle,
     thread::ExecutorThread,

@@ -10,6 +10,7 @@ mod context;
 mod counters;
 mod lifecycle;
 mod load;
+mod local;
 mod outside;
 mod panic;
 mod shutdown;

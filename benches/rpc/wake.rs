@@ -8,7 +8,7 @@ use p2p_taskqueue::{
     TaskQueueExt as _,
     api::{Claim, Complete, Get, SubmitMany, Wait},
 };
-use runtime_bridge::{Bridge, JobHandle, RuntimeExt as _};
+use runtime_bridge::{Bridge, RuntimeExt as _, Spawned};
 
 use super::{Error, Latency, ME, Pair, Place, Queue, submit};
 
@@ -71,7 +71,7 @@ impl Owner {
 }
 
 /// Lets many wait over the pair's connection; what is given ends when one of them is answered.
-pub(crate) fn crowd(pair: &Pair) -> Result<JobHandle<()>, Error> {
+pub(crate) fn crowd(pair: &Pair) -> Result<Spawned<()>, Error> {
     let (place, remote) = (Place::on(&pair.here.thread), Arc::clone(&pair.remote));
     let asked = Arc::clone(&remote);
     let tasks = vec![submit("crowd"); CROWD];

@@ -1,8 +1,8 @@
-//! Who stops asking stops the work: dropping a call, a deadline, and the handle of a job.
+//! Who stops asking stops the work: dropping a call, a deadline, and the handle of a spawned future.
 
 use std::time::Duration;
 
-use runtime_bridge::{Backend, CallError, ExecutorThread, JobError, RuntimeExt, ThreadConfig};
+use runtime_bridge::{Backend, CallError, ExecutorThread, RuntimeExt, SpawnedError, ThreadConfig};
 use tokio::sync::oneshot;
 
 /// Says when it is dropped, wherever that is.
@@ -42,12 +42,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert_eq!(answer, Err(CallError::DeadlineExceeded));
         late_dropped.await?;
 
-        // A job's handle cancels it, when asked to and when dropped.
-        let (work, job_dropped) = endless();
-        let job = thread.runtime().spawn(work);
-        job.cancel();
-        assert_eq!(job.await, Err(JobError::Cancelled));
-        job_dropped.await?;
+        // The handle of a spawned future cancels it, when asked to and when dropped.
+        let (work, spawned_dropped) = endless();
+        let spawned = thread.runtime().spawn(work);
+        spawned.cancel();
+        assert_eq!(spawned.await, Err(SpawnedError::Cancelled));
+        spawned_dropped.await?;
 
         thread.shutdown(Duration::from_secs(2)).await?;
         dropped.await?;

@@ -21,8 +21,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls `future` on this thread, parked in between; none when the deadline comes first. The future is dropped
-/// then. Unlike the block_on of some executors it may be called inside another one's.
+/// Polls `future` on this thread, parked in between. None when the deadline comes first; the future is dropped then.
+/// Unlike the `block_on` of some executors, it may be called inside that of another.
 pub(crate) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));

@@ -7,7 +7,7 @@ use crate::{
     counters::Counters,
     error::{CallError, NotOnExecutorThread},
     local::local_future,
-    registry::Core,
+    shared::Shared,
 };
 
 /// A handle for calls onto an executor thread, from any runtime or none.
@@ -16,32 +16,34 @@ use crate::{
 ///
 /// # Contract
 ///
-/// The same on every backend and from every caller's runtime; the conformance suite names its tests after these.
+/// The same on every runtime of the executor thread and from every caller's runtime. The names of the tests in the
+/// conformance suite begin with a clause's number.
 ///
 /// - **C1** The future runs on the executor thread and nowhere else; its value is moved to the caller.
-/// - **C2** On the executor thread itself it runs inline, without a hop. A call may call back.
-/// - **C3** Dropping the call drops the future over there at its next await; one that has not begun never runs.
+/// - **C2** On the executor thread itself the future runs inline, without a hop. So a call may call back.
+/// - **C3** Dropping the call drops the future over there at its next await. If it has not begun, it never runs.
 /// - **C4** A panic is [`CallError::Panicked`] for the caller, with its message; the executor goes on.
-/// - **C5** A deadline stops the work, or keeps it from beginning, and ends the wait for admission.
-/// - **C6** At most so many calls are in flight as the configuration says. The next one waits, first come first
-///   served, or is answered [`CallError::Overloaded`], as it asked.
-/// - **C7** From the beginning of a shutdown calls are refused with [`CallError::ShutDown`], but for inline ones of
-///   what still runs there; those in flight end with it when they are cut off, even if their work is stuck. No
-///   call waits for ever.
-/// - **C8** The caller's tracing span is current whenever the future is polled or dropped.
-/// - **C9** The blocking twin does the same for code that is not async, and refuses to block the executor thread.
+/// - **C5** A deadline stops the work, or keeps it from beginning. It also ends the wait for admission (C6).
+/// - **C6** The configuration bounds the calls in flight. The next one waits, first come first served, or is
+///   answered [`CallError::Overloaded`] if it asked for that. Inline calls do not count.
+/// - **C7** From the beginning of a shutdown, calls are refused with [`CallError::ShutDown`]; what still runs on the
+///   thread may make inline ones until it is cut off. Calls in flight end with the same error when they are cut
+///   off, even if their work is stuck. No call waits for ever.
+/// - **C8** The tracing span of the caller is current whenever the future is polled or dropped.
+/// - **C9** [`run_blocking`](Self::run_blocking) does the same for code that is not async. It refuses to block the
+///   executor thread.
 /// - **C10** The future is polled and dropped inside a tokio context.
-/// - **C11** What happens is counted; a count may follow the answer by a moment.
+/// - **C11** What happens is counted ([`counters`](Self::counters)). A count may follow the answer by a moment.
 /// - **C12** [`run_local`](Self::run_local) makes its future on the executor thread, which is the only one that the
 ///   future is ever on. All clauses above hold for it.
 #[derive(Debug, Clone)]
 pub struct Bridge {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
 }
 
 impl Bridge {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     /// Runs `future` on the executor thread and gives its value.
@@ -75,7 +77,7 @@ impl Bridge {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        run(&self.core, future, Options::default()).await
+        run(&self.shared, future, Options::default()).await
     }
 
     /// [`run`](Self::run), by the name that it has in programs whose executor thread is their peer-to-peer side.
@@ -108,7 +110,8 @@ impl Bridge {
     /// # use std::rc::Rc;
     /// # use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
     /// let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default())?;
-    /// let local = thread.bridge().run_local(|| async {
+    /// let bridge = thread.bridge();
+    /// let local = bridge.run_local(|| async {
     ///     let shared = Rc::new(42);
     ///     tokio::task::yield_now().await;
     ///     *shared
@@ -171,25 +174,25 @@ impl Bridge {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        Call::new(Arc::clone(&self.core), future)
+        Call::new(Arc::clone(&self.shared), future)
     }
 
     /// What the executor thread has done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.core.counters()
+        self.shared.counters()
     }
 
     /// How many calls may be in flight at once.
     #[must_use]
     pub fn max_in_flight(&self) -> usize {
-        self.core.intake.in_flight_max()
+        self.shared.intake.in_flight_max()
     }
 
-    /// Whether the current thread is the executor's.
+    /// Whether the current thread is the executor thread of this bridge.
     #[must_use]
     pub fn is_p2p_context(&self) -> bool {
-        self.core.is_current()
+        self.shared.is_current()
     }
 
     /// Refuses to go on anywhere but on the executor thread.

@@ -17,8 +17,8 @@ use crate::{
     context::in_tokio_context,
     error::CallError,
     intake::{Intake, Pushed, Submission},
-    registry::{Core, Kind, Registration},
     runtime::Sleep,
+    shared::{Kind, Registration, Shared},
     work::{Ending, Work, panic_message},
 };
 
@@ -51,7 +51,7 @@ pub(crate) struct Options {
 #[must_use = "a call is made when it is awaited"]
 #[derive(Debug)]
 pub struct Call<F> {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     future: F,
     options: Options,
 }
@@ -61,15 +61,15 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    pub(crate) fn new(core: Arc<Core>, future: F) -> Self {
-        Self { core, future, options: Options::default() }
+    pub(crate) fn new(shared: Arc<Shared>, future: F) -> Self {
+        Self { shared, future, options: Options::default() }
     }
 
     /// Stops the work when `after` has passed from now, waiting for admission included.
     ///
     /// The executor's own timer watches it: something that blocks the executor thread delays it.
     pub fn deadline(self, after: Duration) -> Self {
-        // One too far for the clock is none.
+        // A deadline beyond the clock's range can never pass.
         let deadline = Instant::now().checked_add(after);
         Self { options: Options { deadline, ..self.options }, ..self }
     }
@@ -84,21 +84,21 @@ where
         Self { options: Options { refuse_when_full: true, ..self.options }, ..self }
     }
 
-    /// Makes the call and blocks this thread until the value is there. A deadline is kept, a little
-    /// late, even if the executor thread is stuck.
+    /// Makes the call and blocks this thread until the value is there. A deadline is kept even if the executor
+    /// thread is stuck, then some 50 ms late.
     ///
     /// # Errors
     ///
     /// [`CallError`]; and [`CallError::OnExecutorThread`] on the executor thread itself, which would wait for
     /// itself for ever.
     pub fn blocking(self) -> Result<F::Output, CallError> {
-        if self.core.is_current() {
+        if self.shared.is_current() {
             return Err(CallError::OnExecutorThread);
         }
         // The executor answers by its own timer, unless it is stuck.
         let deadline = self.options.deadline.and_then(|deadline| deadline.checked_add(STUCK_AFTER));
-        block_on(run(&self.core, self.future, self.options), deadline).unwrap_or_else(|| {
-            self.core.tally.ended(Kind::Call, Ending::Expired, None);
+        block_on(run(&self.shared, self.future, self.options), deadline).unwrap_or_else(|| {
+            self.shared.tally.ended(Kind::Call, Ending::Expired, None);
             Err(CallError::DeadlineExceeded)
         })
     }
@@ -113,74 +113,74 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { run(&self.core, self.future, self.options).await })
+        Box::pin(async move { run(&self.shared, self.future, self.options).await })
     }
 }
 
-pub(crate) async fn run<F>(core: &Arc<Core>, future: F, options: Options) -> Result<F::Output, CallError>
+pub(crate) async fn run<F>(shared: &Arc<Shared>, future: F, options: Options) -> Result<F::Output, CallError>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    if core.is_current() {
-        if core.is_refusing() {
-            return Err(core.intake.refusal().unwrap_or(Failure::ShutDown).into());
+    if shared.is_current() {
+        if shared.is_refusing() {
+            return Err(shared.intake.refusal().unwrap_or(Failure::ShutDown).into());
         }
-        core.tally.inline();
-        return match core.helper() {
-            None => run_inline(core, future, options).await,
-            Some(_) => run_registered(core, future, options).await,
+        shared.tally.inline();
+        return match shared.helper() {
+            None => run_inline(shared, future, options).await,
+            Some(_) => run_registered(shared, future, options).await,
         };
     }
     let answer = Arc::new(Answer::new());
     let reply = Reply::new(&answer);
     let stop: Arc<dyn Stop> = Arc::<Answer<F::Output>>::clone(&answer);
-    let work = Box::pin(Work::new(future, answer, sleep(core, options)));
-    submit(core, Submission { work, stop }, options).await?;
+    let work = Box::pin(Work::new(future, answer, sleep(shared, options)));
+    submit(shared, Submission { work, stop }, options).await?;
     reply.await.map_err(CallError::from)
 }
 
-fn sleep(core: &Core, options: Options) -> Option<Sleep> {
-    Some(core.runtime()?.sleep_until(options.deadline?))
+fn sleep(shared: &Shared, options: Options) -> Option<Sleep> {
+    Some(shared.runtime()?.sleep_until(options.deadline?))
 }
 
 /// Hands the call in, waiting for its turn if it must.
-async fn submit(core: &Arc<Core>, call: Submission, options: Options) -> Result<(), CallError> {
-    let full = match core.intake.push(call, false) {
+async fn submit(shared: &Arc<Shared>, call: Submission, options: Options) -> Result<(), CallError> {
+    let full = match shared.intake.push(call, false) {
         Pushed::Full(call) if !options.refuse_when_full => call,
         Pushed::Full(_) => {
-            core.tally.overloaded();
-            return Err(CallError::Overloaded { in_flight_max: core.intake.in_flight_max() });
+            shared.tally.overloaded();
+            return Err(CallError::Overloaded { in_flight_max: shared.intake.in_flight_max() });
         }
-        other => return finish(core, other),
+        other => return finish(shared, other),
     };
-    // Boxed: the way of few calls must not make the future of all of them larger.
-    Box::pin(wait_for_slot(core, options)).await?;
-    finish(core, core.intake.push(full, true))
+    // Boxed: few calls wait, and the future of all of them must not be larger for that.
+    Box::pin(wait_for_slot(shared, options)).await?;
+    finish(shared, shared.intake.push(full, true))
 }
 
-fn finish(core: &Arc<Core>, pushed: Pushed) -> Result<(), CallError> {
+fn finish(shared: &Arc<Shared>, pushed: Pushed) -> Result<(), CallError> {
     match pushed {
         Pushed::Queued => Ok(()),
         Pushed::Wake(buffers) => {
-            core.wake_driver(buffers);
+            shared.wake_driver(buffers);
             Ok(())
         }
-        Pushed::Full(_) => Err(CallError::Overloaded { in_flight_max: core.intake.in_flight_max() }),
+        Pushed::Full(_) => Err(CallError::Overloaded { in_flight_max: shared.intake.in_flight_max() }),
         Pushed::Refused(failure) => Err(failure.into()),
     }
 }
 
-async fn wait_for_slot(core: &Arc<Core>, options: Options) -> Result<(), CallError> {
-    let (ticket, answer) = core.intake.wait_for_slot();
-    let waiting = Waiting { intake: &core.intake, ticket, answer };
+async fn wait_for_slot(shared: &Arc<Shared>, options: Options) -> Result<(), CallError> {
+    let (ticket, answer) = shared.intake.wait_for_slot();
+    let waiting = Waiting { intake: &shared.intake, ticket, answer };
     let slot = pin!(poll_fn(|cx| waiting.answer.poll_outcome(cx)));
-    let outcome = match sleep(core, options) {
+    let outcome = match sleep(shared, options) {
         None => slot.await,
         Some(sleep) => match select(slot, sleep).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right(_) => {
-                core.tally.ended(Kind::Call, Ending::Expired, None);
+                shared.tally.ended(Kind::Call, Ending::Expired, None);
                 Err(Failure::DeadlineExceeded)
             }
         },
@@ -235,11 +235,11 @@ impl<T> Drop for Reply<T> {
     }
 }
 
-/// Runs the call in place. Whatever awaits it is driven by the executor's own runtime and ends with it, so it
-/// needs no register; what is left to do is to catch its panic and to watch its deadline.
-async fn run_inline<F: Future>(core: &Core, future: F, options: Options) -> Result<F::Output, CallError> {
+/// Runs the call in place. What awaits it runs on the executor's own runtime and ends with that, so the call need not
+/// be on the register. Its panic is caught and its deadline is watched.
+async fn run_inline<F: Future>(shared: &Shared, future: F, options: Options) -> Result<F::Output, CallError> {
     let mut future = pin!(future);
-    let mut sleep = sleep(core, options);
+    let mut sleep = sleep(shared, options);
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
         let (error, ending) = match polled {
@@ -253,25 +253,25 @@ async fn run_inline<F: Future>(core: &Core, future: F, options: Options) -> Resu
             }
             Err(payload) => (CallError::Panicked { message: panic_message(payload.as_ref()) }, Ending::Panicked),
         };
-        core.tally.ended(Kind::Call, ending, None);
+        shared.tally.ended(Kind::Call, ending, None);
         Poll::Ready(Err(error))
     })
     .await
 }
 
-/// Runs the call in place on a thread that others use too (async-std's): inside the helper's context, and on the
-/// register, because what awaits it may outlive the executor.
-async fn run_registered<F>(core: &Arc<Core>, future: F, options: Options) -> Result<F::Output, CallError>
+/// Runs the call in place on a thread that runs futures of others too (async-std's). It enters the helper's context,
+/// and it is on the register, because what awaits it may outlive the executor thread.
+async fn run_registered<F>(shared: &Arc<Shared>, future: F, options: Options) -> Result<F::Output, CallError>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
     let answer = Arc::new(Answer::new());
     let reply = Reply::new(&answer);
-    let key = core.intake.register(Arc::<Answer<F::Output>>::clone(&answer))?;
-    let registration = Registration::new(Arc::clone(core), key, Kind::Inline, None);
-    let work = Work::new(future, answer, sleep(core, options));
-    let ending = match core.helper() {
+    let key = shared.intake.register(Arc::<Answer<F::Output>>::clone(&answer))?;
+    let registration = Registration::new(Arc::clone(shared), key, Kind::Inline, None);
+    let work = Work::new(future, answer, sleep(shared, options));
+    let ending = match shared.helper() {
         Some(helper) => in_tokio_context(helper, work).await,
         None => work.await,
     };

@@ -4,8 +4,8 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{error::BoxError, runtime::Runtime};
 
-/// Calls in flight at once. Each holds its future and its reply, a few hundred bytes for a small one: some
-/// megabytes when full.
+/// Calls in flight at once. Each holds its future and its reply, some hundred bytes for a small one; so many of them
+/// are some megabytes.
 const IN_FLIGHT_MAX: usize = 16_384;
 /// How long a shutdown may take by default.
 pub(crate) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);

@@ -13,9 +13,9 @@ use tokio::runtime::Handle;
 pin_project! {
     /// A future that is polled *and dropped* inside a tokio context.
     ///
-    /// Tokio-only code (libp2p's sockets, mDNS and QUIC, for example) fails with "there is no reactor running"
-    /// when another executor polls it, and its destructors need the context as much as its polls do. Every task
-    /// that such code spawns needs the wrapper too. Entering costs about 20 ns.
+    /// Code that needs tokio (libp2p's sockets, mDNS and QUIC, for example) fails with "there is no reactor running"
+    /// when another executor polls it, and its destructors need the context as much as its polls do. Everything
+    /// that such code spawns elsewhere needs the wrapper, too. Entering costs about 20 ns.
     ///
     /// The tokio runtime behind the handle must be running: the sockets and timers of a runtime that no thread
     /// drives never become ready.

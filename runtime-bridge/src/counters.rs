@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     histogram::{Histogram, Recorder},
-    registry::Kind,
+    shared::Kind,
     work::Ending,
 };
 
@@ -31,8 +31,8 @@ pub struct Counters {
     pub deadline_exceeded: u64,
     /// Calls turned away because as many as may be were in flight.
     pub overloaded: u64,
-    /// Jobs that panicked.
-    pub jobs_panicked: u64,
+    /// Spawned futures that panicked.
+    pub spawned_panicked: u64,
     /// From a call's admission until the executor took it up. One call in 16 is timed.
     pub wait: Histogram,
     /// From then until its end, by the same sample.
@@ -56,7 +56,7 @@ pub(crate) struct Tally {
     panicked: AtomicU64,
     deadline_exceeded: AtomicU64,
     overloaded: AtomicU64,
-    jobs_panicked: AtomicU64,
+    spawned_panicked: AtomicU64,
     wait: Recorder,
     run: Recorder,
 }
@@ -74,17 +74,17 @@ impl Tally {
         now
     }
 
-    /// A call or job has ended; `begun` if it is timed.
+    /// A call or a spawned future has ended; `begun` if it is timed.
     pub(crate) fn ended(&self, kind: Kind, ending: Ending, begun: Option<Instant>) {
         if let Some(begun) = begun {
             self.run.record(begun.elapsed());
         }
         let counter = match (kind, ending) {
-            (_, Ending::Finished) | (Kind::Job, Ending::Cancelled | Ending::Expired) => return,
+            (_, Ending::Finished) | (Kind::Spawned, Ending::Cancelled | Ending::Expired) => return,
             (Kind::Call | Kind::Inline, Ending::Panicked) => &self.panicked,
             (Kind::Call | Kind::Inline, Ending::Cancelled) => &self.cancelled,
             (Kind::Call | Kind::Inline, Ending::Expired) => &self.deadline_exceeded,
-            (Kind::Job, Ending::Panicked) => &self.jobs_panicked,
+            (Kind::Spawned, Ending::Panicked) => &self.spawned_panicked,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -109,7 +109,7 @@ impl Tally {
             panicked: self.panicked.load(Ordering::Relaxed),
             deadline_exceeded: self.deadline_exceeded.load(Ordering::Relaxed),
             overloaded: self.overloaded.load(Ordering::Relaxed),
-            jobs_panicked: self.jobs_panicked.load(Ordering::Relaxed),
+            spawned_panicked: self.spawned_panicked.load(Ordering::Relaxed),
             wait: self.wait.snapshot(),
             run: self.run.snapshot(),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::answer::Failure;
 
-/// Why [`run_in_p2p`](crate::Bridge::run_in_p2p) has no value to give.
+/// Why [`Bridge::run`](crate::Bridge::run) has no value to give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -33,7 +33,7 @@ pub enum CallError {
         message: String,
     },
     /// A blocking call from the executor thread itself, which would wait for itself for ever. Await
-    /// [`run_in_p2p`](crate::Bridge::run_in_p2p) there instead.
+    /// [`Bridge::run`](crate::Bridge::run) there instead.
     #[error("a blocking call would block the executor thread itself")]
     OnExecutorThread,
 }
@@ -50,25 +50,25 @@ impl From<Failure> for CallError {
     }
 }
 
-/// Why a [`JobHandle`](crate::JobHandle) has no value to give.
+/// Why a spawned future has no value to give through its handle, [`Spawned`](crate::Spawned).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum JobError {
-    /// The job panicked.
-    #[error("job panicked: {message}")]
+pub enum SpawnedError {
+    /// It panicked.
+    #[error("spawned future panicked: {message}")]
     Panicked {
         /// The message of the panic.
         message: String,
     },
-    /// The job was cancelled through its handle.
-    #[error("job was cancelled")]
+    /// It was cancelled through its handle.
+    #[error("spawned future was cancelled")]
     Cancelled,
-    /// The runtime ended before the job did.
+    /// The runtime ended before it did.
     #[error("runtime has shut down")]
     ShutDown,
 }
 
-impl From<Failure> for JobError {
+impl From<Failure> for SpawnedError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Panicked(message) => Self::Panicked { message },
@@ -98,8 +98,8 @@ pub enum StartError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// async-std's executor, which a process has one of, was started elsewhere before, so that it cannot be
-    /// confined to one thread any more. Start this thread before anything uses async-std.
+    /// A process has one async-std executor. Something has started it before, so it cannot be confined to one thread
+    /// any more. Start this thread before anything uses async-std.
     #[error("async-std is running already and cannot be confined to one thread")]
     AsyncStdNotConfined,
     /// The thread was not ready in time; it is left to end by itself.

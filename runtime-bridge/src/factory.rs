@@ -49,7 +49,7 @@ use crate::{error::StartError, lifecycle::Main};
 /// }
 ///
 /// let thread = ExecutorThread::start(WithHousekeeping, ThreadConfig::default())?;
-/// assert_eq!(thread.bridge().run_in_p2p_blocking(async { 40 + 2 })?, 42);
+/// assert_eq!(thread.bridge().run_blocking(async { 40 + 2 })?, 42);
 /// thread.shutdown_blocking(Duration::from_secs(2))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -1,10 +1,9 @@
 //! The way into an executor thread: a bounded queue, a register of what is alive, and who sleeps.
 //!
-//! Callers push under a mutex held for a few moves. While the driver is awake that is all: it will look again
-//! before it sleeps. The one who finds it asleep takes its call and the driver's buffers along and starts the
-//! driver with them; so a burst of calls costs one wake-up. The register holds the other end of everything that
-//! somebody may be waiting for, so that the end of the thread can end every wait, also of those whose work is
-//! stuck.
+//! Callers push under a mutex that is held for a few moves. While the driver is awake that is all: it looks again
+//! before it sleeps. A caller that finds it asleep takes the driver's buffers and starts a driver with them and its
+//! call, so a burst of calls costs one wake-up. The register holds the other end of everything that somebody may be
+//! waiting for, so that the end of the thread can end every wait, even of those whose work is stuck.
 
 use std::{
     collections::BTreeMap,
@@ -61,7 +60,7 @@ pub(crate) enum Pushed {
 
 /// Why the thread has to end.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum StopReason {
     /// It was asked to, by this instant.
     Asked(Instant),
     /// It panicked, with this message.
@@ -75,7 +74,7 @@ pub(crate) struct Intake {
 
 struct State {
     queue: Vec<Queued>,
-    /// The other end of every call and job that has not ended.
+    /// The other end of every call and every spawned future that has not ended.
     live: Slab<Arc<dyn Stop>>,
     /// Calls admitted that have not ended.
     in_flight: usize,
@@ -94,7 +93,7 @@ struct State {
 
 enum Stage {
     Open,
-    /// Calls are refused, jobs are not: what lives on the thread may still need some to say goodbye.
+    /// Calls are refused, spawning is not: what lives on the thread may need it to say goodbye.
     Closing,
     Ended(Failure),
 }
@@ -151,7 +150,7 @@ impl Intake {
         }
     }
 
-    /// Takes a ticket for the next slot. The answer is the slot, which the caller then owns.
+    /// Takes a ticket for the next slot. Once the answer is settled with success, the caller owns a slot.
     pub(crate) fn wait_for_slot(&self) -> (u64, Arc<Answer<()>>) {
         let answer = Arc::new(Answer::new());
         let mut state = self.state.lock();
@@ -193,7 +192,7 @@ impl Intake {
         }
     }
 
-    /// Enters a job in the register.
+    /// Enters a spawned future, or an inline call, in the register.
     pub(crate) fn register(&self, stop: Arc<dyn Stop>) -> Result<usize, Failure> {
         let mut state = self.state.lock();
         match &state.stage {
@@ -217,13 +216,14 @@ impl Intake {
         self.release(unused);
     }
 
-    /// Gives the awake driver what has been queued; none when it may sleep, and then its buffers are here again.
+    /// Gives the driver what has been queued. None when there is nothing: then its buffers are back here and it
+    /// sleeps.
     pub(crate) fn take(&self, mut buffers: Box<Buffers>) -> Option<Box<Buffers>> {
         let mut state = self.state.lock();
         let calls = buffers.ended.len();
         for key in buffers.ended.drain(..) {
-            // Dropped under the lock, which is safe: a call that ended on its first poll has left neither a waker
-            // nor a value in its answer, so no foreign destructor can run here.
+            // Dropped under the lock, which is safe: the outcome of a call that ended on its first poll is its
+            // caller's, who has taken it or holds the answer still. So no foreign destructor can run here.
             drop(state.live.try_remove(key));
         }
         let granted = state.free(calls);
@@ -249,7 +249,7 @@ impl Intake {
         None
     }
 
-    /// The driver was dropped in the middle: whoever comes next starts another.
+    /// The driver was dropped before it went to sleep: the next call starts another.
     pub(crate) fn driver_gone(&self) {
         self.state.lock().buffers = Some(Box::default());
     }
@@ -271,8 +271,8 @@ impl Intake {
         }
     }
 
-    /// Drops the calls that have not been taken up, which tells their callers. On the executor's thread only: what
-    /// they hold may need its surroundings. The number of them.
+    /// Drops the calls that have not been taken up, which tells their callers, and gives their number. On the
+    /// executor thread only: what they hold may need its surroundings.
     pub(crate) fn drop_queued(&self) -> usize {
         let queue = std::mem::take(&mut self.state.lock().queue);
         let keys: Vec<_> = queue.iter().map(|call| call.key).collect();
@@ -282,7 +282,7 @@ impl Intake {
         calls
     }
 
-    /// Ends every wait with `failure` and refuses everything from now on. The number of calls and jobs it ended.
+    /// Ends every wait with `failure`, refuses everything from now on, and gives the number of waits that it ended.
     pub(crate) fn end(&self, failure: &Failure) -> usize {
         let mut state = self.state.lock();
         if !matches!(state.stage, Stage::Ended(_)) {
@@ -303,15 +303,17 @@ impl Intake {
     }
 
     /// Completes when the thread has to end.
-    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<End> {
+    pub(crate) fn poll_stop(&self, cx: &Context<'_>) -> Poll<StopReason> {
         let mut state = self.state.lock();
         if let Stage::Ended(Failure::Crashed(message)) = &state.stage {
-            return Poll::Ready(End::Crashed(message.clone()));
+            return Poll::Ready(StopReason::Crashed(message.clone()));
         }
         if let Some(deadline) = state.stop {
-            return Poll::Ready(End::Asked(deadline));
+            return Poll::Ready(StopReason::Asked(deadline));
         }
-        state.main = Some(cx.waker().clone());
+        let replaced = state.main.replace(cx.waker().clone());
+        drop(state);
+        drop(replaced);
         Poll::Pending
     }
 
@@ -321,7 +323,9 @@ impl Intake {
         if state.live.is_empty() {
             return Poll::Ready(());
         }
-        state.main = Some(cx.waker().clone());
+        let replaced = state.main.replace(cx.waker().clone());
+        drop(state);
+        drop(replaced);
         Poll::Pending
     }
 
@@ -371,7 +375,7 @@ fn refuse(waiters: &BTreeMap<u64, Arc<Answer<()>>>, failure: &Failure) {
     }
 }
 
-/// Hands out slots. The number of those that nobody wanted any more.
+/// Hands out slots. Gives the number of those that nobody wanted any more.
 fn grant(waiters: &[Arc<Answer<()>>]) -> usize {
     let unwanted = |waiter: &Arc<Answer<()>>| matches!(waiter.settle(Ok(())), Delivery::Late(_));
     waiters.iter().filter(|waiter| unwanted(waiter)).count()

@@ -1,11 +1,11 @@
-//! Calls across async runtimes: a dedicated executor thread and one helper, `run_in_p2p`.
+//! Calls across async runtimes: a dedicated executor thread on any runtime, and one call that crosses over and back.
 //!
-//! Some programs have two sides that assume different async runtimes, or that must not share one: an HTTP server
-//! on one, a peer-to-peer node on another. Code that is polled outside the runtime that it assumes fails when it
-//! runs ("there is no reactor running"), not when it compiles. This crate gives such a program one boundary and
-//! one helper that crosses it: the other side lives on an [`ExecutorThread`], started once and used by every
-//! call; [`Bridge::run_in_p2p`] sends a future there and brings its value back. Called from the thread itself it
-//! runs the future in place.
+//! Some programs have two sides that need different async runtimes, or that must not share one: an HTTP server on
+//! one, a peer-to-peer node on another. Code that is polled outside the runtime that it assumes fails when it runs
+//! ("there is no reactor running"), not when it compiles. This crate gives such a program one boundary. One side
+//! lives on an [`ExecutorThread`], which is started once and used by every call. [`Bridge::run`] sends a future
+//! there and brings its value back; called from the thread itself, it runs the future in place.
+//! [`Bridge::run_in_p2p`] is the same call by another name.
 //!
 //! # Two runtimes
 //!
@@ -17,14 +17,13 @@
 //! // One side: the runtime that something else has chosen.
 //! let http = tokio::runtime::Builder::new_multi_thread().build()?;
 //! // The other side: a thread with a runtime of its own.
-//! let p2p = ExecutorThread::start(Backend::Tokio, ThreadConfig::default().with_name("p2p"))?;
-//! let bridge = p2p.bridge();
+//! let node = ExecutorThread::start(Backend::Tokio, ThreadConfig::default().with_name("node"))?;
+//! let bridge = node.bridge();
 //!
 //! http.block_on(async {
-//!     let there = bridge.clone();
-//!     let on_it = bridge.run_in_p2p(async move { there.is_p2p_context() }).await?;
-//!     assert!(on_it && !bridge.is_p2p_context());
-//!     p2p.shutdown(Duration::from_secs(2)).await?;
+//!     let name = bridge.run(async { std::thread::current().name().map(str::to_owned) }).await?;
+//!     assert_eq!(name.as_deref(), Some("node"));
+//!     node.shutdown(Duration::from_secs(2)).await?;
 //!     Ok::<_, Box<dyn std::error::Error>>(())
 //! })?;
 //! # }
@@ -53,7 +52,7 @@
 //! });
 //! let thread = ExecutorThread::start(Backend::Tokio, config)?;
 //!
-//! let square = thread.bridge().run_in_p2p_blocking(async move {
+//! let square = thread.bridge().run_blocking(async move {
 //!     let (answer, answered) = oneshot::channel();
 //!     questions.send((12, answer)).await.ok()?;
 //!     answered.await.ok()
@@ -76,8 +75,8 @@
 //! let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default())?;
 //! let bridge = thread.bridge();
 //! futures::executor::block_on(async {
-//!     let slow = Box::pin(bridge.run_in_p2p(pending::<()>()));
-//!     let quick = Box::pin(bridge.run_in_p2p(async { 1 }));
+//!     let slow = Box::pin(bridge.run(pending::<()>()));
+//!     let quick = Box::pin(bridge.run(async { 1 }));
 //!     // The loser of the race is dropped, and with it its work.
 //!     assert!(matches!(select(quick, slow).await, Either::Left((Ok(1), _))));
 //!
@@ -88,21 +87,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Backends
+//! # Runtimes
 //!
-//! Each is a feature; they are additive, and nothing is ever detected from the surroundings. Whatever the
-//! backend, what runs on the thread is polled and dropped inside a tokio context, so that tokio-only code (libp2p's
-//! sockets, for example) works there.
+//! [`Backend`] names the runtimes that come with the crate. Each is a feature; they are additive, and nothing is
+//! ever detected from the surroundings.
 //!
 //! | feature | the executor thread |
 //! |---|---|
 //! | `runtime-tokio` (default) | drives a current-thread tokio runtime |
-//! | `runtime-smol` | drives an `async_executor` and a current-thread tokio runtime, both |
+//! | `runtime-smol` | drives smol's executor (`async-executor`) and a current-thread tokio runtime, both |
 //! | `runtime-async-std` | is async-std's own, confined to one thread; a helper thread drives a tokio runtime |
 //!
+//! Without any feature, a program brings a runtime of its own: a `tokio::runtime::Builder`, or an implementation of
+//! [`RuntimeFactory`]. Whatever the runtime, what runs on the thread is polled and dropped inside a tokio context,
+//! so that code which needs tokio (libp2p's sockets, for example) works there.
+//!
 //! async-std has one executor for the whole process. It can be confined to one thread only if nothing has
-//! started it before, it then serves all executor threads of that backend, and a job that blocks it blocks them
-//! all. Configuring it is the only global state of this crate.
+//! started it before. It then serves all executor threads on that backend, and whatever blocks it blocks them all.
 //!
 //! # How it works
 //!
@@ -110,15 +111,24 @@
 //! the executor thread is awake, that is all; if not, the caller spawns it with the call in hand. The driver polls
 //! every call once: most finish there. Those that do not become tasks of the runtime. Nothing spins.
 //!
+//! No mutex is held across an await, nor while a waker is called, a future is polled or a caller's value is dropped. Three
+//! things are not arguments. The configuration of async-std's executor belongs to the process, because the executor
+//! does. Two thread-locals belong to an executor thread: the mark that tells a call that it is there already, and
+//! the store of its [local futures](local_future).
+//!
 //! # Map
 //!
-//! - `runtime`: the [`Runtime`] trait and its contract (R clauses); `task`: the handle of a job
-//! - `backend`: one file for each runtime; `context`: the wrapper that enters tokio on poll and on drop
+//! - `runtime`: the [`Runtime`] trait (R clauses); `spawned`: the handle of a spawned future
+//! - `factory`: the [`RuntimeFactory`] trait (F clauses); `backend`: those that come with the crate, one file each
 //! - `thread`, `config`, `lifecycle`: the executor thread from outside, its settings, from inside
-//! - `bridge`, `call`: `run_in_p2p` (C clauses), its options, admission, the inline path; `block`: the blocking twin
-//! - `intake`, `driver`, `registry`: the queue, who empties it, what is alive
+//! - `bridge`, `call`: [`Bridge`] (C clauses), a call's options, admission, the inline path; `block`: the blocking twin
+//! - `local`: futures that are not `Send`; `context`: the wrapper that enters tokio on poll and on drop
+//! - `intake`, `driver`, `shared`: the queue and the register of what is alive, who empties the queue, what all share
 //! - `work`, `answer`: one piece of work, and the slot between who asks and who works
-//! - `counters`, `histogram`, `error`; `sync`: the locks that the loom models swap
+//! - `counters`, `histogram`, `error`; `sync`: the locks that the loom models replace
+//!
+//! R, F and C clauses are numbered promises, written on the traits and on [`Bridge`]; comments and the names of tests
+//! cite them.
 
 #![cfg_attr(
     not(any(feature = "runtime-tokio", feature = "runtime-smol", feature = "runtime-async-std")),
@@ -142,10 +152,10 @@ mod lifecycle;
 mod local;
 #[cfg(all(test, bridge_loom))]
 mod models;
-mod registry;
 mod runtime;
+mod shared;
+mod spawned;
 mod sync;
-mod task;
 mod thread;
 mod work;
 
@@ -156,13 +166,13 @@ pub use crate::{
     config::ThreadConfig,
     context::{TokioContext, in_tokio_context},
     counters::Counters,
-    error::{BoxError, CallError, JobError, NotOnExecutorThread, ShutdownError, StartError, UnknownBackend},
+    error::{BoxError, CallError, NotOnExecutorThread, ShutdownError, SpawnedError, StartError, UnknownBackend},
     factory::RuntimeFactory,
     histogram::Histogram,
     lifecycle::{Main, ShutdownReport},
     local::{LocalFuture, local_future},
-    runtime::{Job, Runtime, RuntimeExt, Sleep},
-    task::JobHandle,
+    runtime::{Runtime, RuntimeExt, Sleep, SpawnedFuture},
+    spawned::Spawned,
     thread::ExecutorThread,
 };
 

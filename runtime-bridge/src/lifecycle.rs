@@ -1,4 +1,4 @@
-//! The executor thread's life as it sees it: hooks, ready, serving, goodbye.
+//! The life of an executor thread, from inside: start-up hooks, ready, serving, shutdown hooks, the end.
 
 use std::{
     fmt,
@@ -19,21 +19,21 @@ use crate::{
     answer::Failure,
     config::{ShutdownHook, StartHook},
     error::{ShutdownError, StartError},
-    intake,
-    registry::{Core, ThreadRuntime},
+    intake::StopReason,
     runtime::{Runtime, RuntimeExt},
+    shared::{Shared, ThreadRuntime},
     work::panic_message,
 };
 
-/// What is left for dropping what was cut off when the hooks have used up the deadline. A drop takes
-/// microseconds; this is for a loaded machine, and less than the grace that the waiting side adds.
+/// The time for dropping what was cut off when the hooks have used up the deadline. A drop takes microseconds; this
+/// much is for a loaded machine. It is less than the grace that the waiting side adds (`FORCED_GRACE`).
 const DROP_TIME: Duration = Duration::from_millis(100);
 
 /// What a shutdown did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Calls and jobs that had not ended and were cut off; each of their callers has been told.
+    /// Calls and spawned futures that had not ended and were cut off; whoever waited for one has been told.
     pub cut_off: usize,
     /// Shutdown hooks that panicked, or had not ended by the deadline.
     pub hooks_failed: usize,
@@ -42,7 +42,7 @@ pub struct ShutdownReport {
 }
 
 pub(crate) type Ready = Result<Arc<dyn Runtime>, StartError>;
-pub(crate) type End = Result<ShutdownReport, ShutdownError>;
+pub(crate) type ShutdownResult = Result<ShutdownReport, ShutdownError>;
 
 /// The main future of an executor thread, for which a [`RuntimeFactory`](crate::RuntimeFactory) has a runtime.
 ///
@@ -50,11 +50,11 @@ pub(crate) type End = Result<ShutdownReport, ShutdownError>;
 /// shutdown hooks, and cuts off what is left.
 #[must_use = "the thread starts when the main future is polled"]
 pub struct Main {
-    pub(crate) core: Arc<Core>,
+    pub(crate) shared: Arc<Shared>,
     /// `ExecutorThread::start` waits at the other end.
     pub(crate) ready: SyncSender<Ready>,
     /// Read when the factory has returned: how the main future ended, if it has.
-    pub(crate) end: SyncSender<End>,
+    pub(crate) end: SyncSender<ShutdownResult>,
     pub(crate) start_hooks: Vec<StartHook>,
     pub(crate) shutdown_hooks: Vec<ShutdownHook>,
 }
@@ -90,41 +90,41 @@ impl Main {
         let _read_after_the_end = ended.try_send(end);
     }
 
-    /// Lives on the current thread, driven by `backend`. `helper` is the tokio runtime that has to be entered
-    /// around what is polled on this thread, if the thread is not inside one by itself.
-    async fn run(self, backend: Arc<dyn Runtime>, helper: Option<Handle>) -> End {
-        let Self { core, ready, start_hooks, shutdown_hooks, .. } = self;
-        core.adopt_current_thread(Arc::clone(&backend), helper);
-        let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new(Arc::clone(&core), Arc::clone(&backend)));
+    /// Makes the current thread the executor thread, with `backend` as its runtime. `helper` is given when the thread
+    /// runs futures of others too; see `on_shared_thread`.
+    async fn run(self, backend: Arc<dyn Runtime>, helper: Option<Handle>) -> ShutdownResult {
+        let Self { shared, ready, start_hooks, shutdown_hooks, .. } = self;
+        shared.adopt_current_thread(Arc::clone(&backend), helper);
+        let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new(Arc::clone(&shared), Arc::clone(&backend)));
 
         // A start that took too long is given up: the hooks are dropped then.
         let start = Box::pin(async {
             check_suitable(&backend).await?;
             run_start_hooks(&runtime, start_hooks).await
         });
-        let started = match select(start, poll_fn(|cx| core.intake.poll_end(cx))).await {
+        let started = match select(start, poll_fn(|cx| shared.intake.poll_stop(cx))).await {
             Either::Left((started, _)) => started,
             Either::Right(_) => Err(StartError::TimedOut { waited: Duration::ZERO }),
         };
         if let Err(error) = started {
-            tear_down(&core, &Failure::ShutDown, Instant::now()).await;
+            tear_down(&shared, &Failure::ShutDown, Instant::now()).await;
             let _nobody_waits = ready.try_send(Err(error));
             return Ok(ShutdownReport::default());
         }
         let _nobody_waits = ready.try_send(Ok(Arc::clone(&runtime)));
 
-        let deadline = match poll_fn(|cx| core.intake.poll_end(cx)).await {
-            intake::End::Asked(deadline) => deadline,
-            intake::End::Crashed(message) => {
-                tear_down(&core, &Failure::Crashed(message.clone()), Instant::now()).await;
+        let deadline = match poll_fn(|cx| shared.intake.poll_stop(cx)).await {
+            StopReason::Asked(deadline) => deadline,
+            StopReason::Crashed(message) => {
+                tear_down(&shared, &Failure::Crashed(message.clone()), Instant::now()).await;
                 return Err(ShutdownError::Crashed { message });
             }
         };
         let asked = Instant::now();
         // What still waits in the queue does not begin; what has begun may finish while the hooks run.
-        let dropped = core.drop_queued();
+        let dropped = shared.drop_queued();
         let hooks_failed = run_shutdown_hooks(&runtime, shutdown_hooks, deadline).await;
-        let cut_off = dropped + tear_down(&core, &Failure::ShutDown, deadline).await;
+        let cut_off = dropped + tear_down(&shared, &Failure::ShutDown, deadline).await;
         Ok(ShutdownReport { cut_off, hooks_failed, took: asked.elapsed() })
     }
 }
@@ -161,7 +161,7 @@ async fn run_start_hooks(runtime: &Arc<dyn Runtime>, hooks: Vec<StartHook>) -> R
     Ok(())
 }
 
-/// The number of hooks that failed.
+/// Gives the number of hooks that failed.
 async fn run_shutdown_hooks(runtime: &Arc<dyn Runtime>, hooks: Vec<ShutdownHook>, deadline: Instant) -> usize {
     let mut left = hooks.len();
     let mut failed = 0;
@@ -183,13 +183,13 @@ async fn run_shutdown_hooks(runtime: &Arc<dyn Runtime>, hooks: Vec<ShutdownHook>
     failed
 }
 
-/// Ends every wait and waits until what was waited for has been dropped. The number of waits that it ended.
-async fn tear_down(core: &Core, failure: &Failure, deadline: Instant) -> usize {
-    let cut_off = core.end(failure);
-    core.drop_queued();
-    if let Some(runtime) = core.runtime() {
+/// Ends every wait, waits until the work behind each has been dropped, and gives their number.
+async fn tear_down(shared: &Shared, failure: &Failure, deadline: Instant) -> usize {
+    let cut_off = shared.end(failure);
+    shared.drop_queued();
+    if let Some(runtime) = shared.runtime() {
         let latest = deadline.max(Instant::now() + DROP_TIME);
-        let empty = poll_fn(|cx| core.intake.poll_empty(cx));
+        let empty = poll_fn(|cx| shared.intake.poll_empty(cx));
         select(empty, runtime.sleep_until(latest)).await;
     }
     cut_off
@@ -212,10 +212,10 @@ mod tests {
         backend::TokioRuntime,
         bridge::Bridge,
         error::CallError,
-        runtime::{Job, Sleep},
+        runtime::{Sleep, SpawnedFuture},
     };
 
-    /// A backend with a defect: starting the third job panics.
+    /// A runtime with a defect: the third spawn panics.
     #[derive(Debug)]
     struct Defective {
         good: TokioRuntime,
@@ -223,9 +223,9 @@ mod tests {
     }
 
     impl Runtime for Defective {
-        fn spawn_job(&self, job: Job) {
+        fn spawn_future(&self, future: SpawnedFuture) {
             assert!(self.spawned.fetch_add(1, Ordering::Relaxed) < 2, "out of order");
-            self.good.spawn_job(job);
+            self.good.spawn_future(future);
         }
 
         fn sleep_until(&self, deadline: Instant) -> Sleep {
@@ -239,14 +239,14 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_driver_itself_is_reported_to_everybody() -> Result<(), Box<dyn std::error::Error>> {
-        let core = Arc::new(Core::new(8));
-        let bridge = Bridge::new(Arc::clone(&core));
+        let shared = Arc::new(Shared::new(8));
+        let bridge = Bridge::new(Arc::clone(&shared));
         let ((ready, is_ready), (end, is_end)) = (sync_channel(1), sync_channel(1));
-        let main = Main { core, ready, end, start_hooks: Vec::new(), shutdown_hooks: Vec::new() };
+        let main = Main { shared, ready, end, start_hooks: Vec::new(), shutdown_hooks: Vec::new() };
         let caller = thread::spawn(move || {
             let _runtime = is_ready.recv();
-            // The first job is the start's own, the second the driver, the third this call, because it does not end
-            // on its first poll.
+            // The first spawn is the check at the start, the second the driver, the third this call, because it does
+            // not end on its first poll.
             let first = bridge.run_in_p2p_blocking(tokio::task::yield_now());
             (first, bridge.run_in_p2p_blocking(async {}))
         });

@@ -13,44 +13,47 @@ use std::{
 use crate::{
     answer::{Answer, Stop},
     driver::Driver,
-    registry::Registration,
-    task::JobHandle,
+    shared::Registration,
+    spawned::Spawned,
     work::{BoxWork, Work},
 };
 
-/// An async runtime, as far as this project needs one: start a job, wait until an instant, tell the time.
+/// An async runtime, as far as this crate needs one: it spawns futures, waits until an instant, and tells the time.
 ///
-/// Always passed as an argument (`Arc<dyn Runtime>`), never detected from the surroundings. Sockets are not part
-/// of it: whoever needs one owns the choice of its kind.
+/// It is always passed as an argument (`Arc<dyn Runtime>`), never detected from the surroundings. Sockets are not
+/// part of it: code that needs one chooses its kind itself.
 ///
 /// # Contract
 ///
-/// Every backend keeps these clauses; the conformance suite has a test for each, named after its number.
+/// Every implementation keeps these clauses. The conformance suite has tests for each; their names begin with its
+/// number.
 ///
-/// - **R1** A spawned job runs on the runtime's own threads, never on the spawning one (unless they are the
-///   same), and makes progress without anybody awaiting its handle.
-/// - **R2** Awaiting the handle gives the job's value, from any runtime or none.
-/// - **R3** Dropping the handle cancels the job: its future is dropped at its next await, on the runtime's
-///   thread; a job that has not started never runs. [`JobHandle::detach`] lets it run on instead.
-/// - **R4** [`JobHandle::cancel`] cancels and answers [`Cancelled`](crate::JobError::Cancelled) at once.
-/// - **R5** A panic in a job reaches its handle as [`Panicked`](crate::JobError::Panicked) with the message; the
-///   runtime and its other jobs go on.
-/// - **R6** A job that the runtime's end cuts off answers [`ShutDown`](crate::JobError::ShutDown), and so does
-///   one that is spawned afterwards. No handle waits for ever.
-/// - **R7** A job is polled and dropped inside a tokio context, so that code which assumes tokio works in it.
-/// - **R8** `sleep_until` completes at its instant or later, never earlier, and an instant in the past at the
-///   first poll; it may be polled on any thread. One that outlives its runtime completes at its next poll.
-/// - **R9** `now` never goes backwards and is the clock of `sleep_until`.
-/// - **R10** The spawner's tracing span is current whenever the job is polled or dropped.
+/// - **R1** A spawned future runs on the runtime's own threads, never on the spawning thread (unless that is one of
+///   them), and makes progress even if nobody awaits its handle.
+/// - **R2** Awaiting the handle gives the future's value, from any runtime or none.
+/// - **R3** Dropping the handle cancels the spawned future: it is dropped at its next await, on the runtime's
+///   thread; if it has not started, it never runs. [`Spawned::detach`] lets it run on instead.
+/// - **R4** [`Spawned::cancel`] cancels it, and the handle answers
+///   [`Cancelled`](crate::SpawnedError::Cancelled) at once.
+/// - **R5** A panic in it reaches the handle as [`Panicked`](crate::SpawnedError::Panicked) with the message. The
+///   runtime and everything else on it go on.
+/// - **R6** When the end of the runtime cuts it off, its handle answers
+///   [`ShutDown`](crate::SpawnedError::ShutDown). So does the handle of what is spawned afterwards. No handle waits
+///   for ever.
+/// - **R7** It is polled and dropped inside a tokio context, so that code which assumes tokio works in it.
+/// - **R8** `sleep_until` completes at its instant or later, never earlier; if the instant has passed, at the first
+///   poll. It may be polled on any thread. A sleep that outlives its runtime completes at its next poll.
+/// - **R9** `now` never goes backwards, and it is the clock of `sleep_until`.
+/// - **R10** The spawner's tracing span is current whenever the spawned future is polled or dropped.
 ///
 /// # Implementing it
 ///
-/// Implementations outside this crate are welcome: [`Job`] is a plain future, and everything that the contract
-/// says about handles is done inside it. An implementation has to poll it, and to drop it at the latest when
-/// it ends.
+/// Implementations outside this crate are welcome. All that the contract says about handles, panics and spans is
+/// done inside [`SpawnedFuture`]. An implementation polls it where R1 and R7 say, drops it at the latest when the
+/// runtime ends, and has a clock.
 pub trait Runtime: fmt::Debug + Send + Sync + 'static {
-    /// Starts a job. [`RuntimeExt::spawn`] is the typed way in.
-    fn spawn_job(&self, job: Job);
+    /// Spawns a future. Callers use [`RuntimeExt::spawn`], which gives a handle.
+    fn spawn_future(&self, future: SpawnedFuture);
 
     /// A future that completes once `deadline` has come.
     ///
@@ -65,8 +68,8 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
 /// Typed spawning on any [`Runtime`].
 pub trait RuntimeExt: Runtime {
-    /// Starts `future` as a job and gives its handle. Dropping the handle cancels the job.
-    fn spawn<F>(&self, future: F) -> JobHandle<F::Output>
+    /// Spawns `future` and gives its handle. Dropping the handle cancels the future.
+    fn spawn<F>(&self, future: F) -> Spawned<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -74,63 +77,63 @@ pub trait RuntimeExt: Runtime {
         let answer = Arc::new(Answer::new());
         let work = Box::pin(Work::new(future, Arc::clone(&answer), None));
         let stop: Arc<dyn Stop> = Arc::<Answer<F::Output>>::clone(&answer);
-        self.spawn_job(Job { kind: JobKind::Work { work, stop: Some(stop), registration: None } });
-        JobHandle::new(answer)
+        self.spawn_future(SpawnedFuture { kind: SpawnedKind::Work { work, stop: Some(stop), registration: None } });
+        Spawned::new(answer)
     }
 }
 
 impl<R: Runtime + ?Sized> RuntimeExt for R {}
 
-/// A job on its way to a runtime: a future that reports to its [`JobHandle`] by itself.
-#[must_use = "a job does nothing unless it is polled"]
-pub struct Job {
-    kind: JobKind,
+/// What a [`Runtime`] has to poll: a future that reports to its handle, [`Spawned`], by itself.
+#[must_use = "futures do nothing unless polled"]
+pub struct SpawnedFuture {
+    kind: SpawnedKind,
 }
 
-enum JobKind {
+enum SpawnedKind {
     Work {
         // Declared before the registration: the work is gone when the executor thread hears of its end.
         work: BoxWork,
-        /// Ends the wait of the job's handle. None for a call, which is on the register already.
+        /// Ends the wait of the handle. None for a call, which is on the register already.
         stop: Option<Arc<dyn Stop>>,
-        /// Tells the executor thread that the job has ended; none on a bare runtime.
+        /// Tells the executor thread that the work has ended; none on a bare runtime.
         registration: Option<Registration>,
     },
     /// Held as it is, not boxed: starting it is part of every call that finds its executor idle.
     Driver(Driver),
 }
 
-impl Job {
+impl SpawnedFuture {
     pub(crate) fn call(work: BoxWork, registration: Registration) -> Self {
-        Self { kind: JobKind::Work { work, stop: None, registration: Some(registration) } }
+        Self { kind: SpawnedKind::Work { work, stop: None, registration: Some(registration) } }
     }
 
     pub(crate) fn driver(driver: Driver) -> Self {
-        Self { kind: JobKind::Driver(driver) }
+        Self { kind: SpawnedKind::Driver(driver) }
     }
 
-    /// What has to be on the register while the job lives.
+    /// What has to be on the register while the future lives.
     pub(crate) fn stop(&self) -> Option<Arc<dyn Stop>> {
         match &self.kind {
-            JobKind::Work { stop, .. } => stop.clone(),
-            JobKind::Driver(_) => None,
+            SpawnedKind::Work { stop, .. } => stop.clone(),
+            SpawnedKind::Driver(_) => None,
         }
     }
 
     pub(crate) fn register(&mut self, new: Registration) {
-        if let JobKind::Work { registration, .. } = &mut self.kind {
+        if let SpawnedKind::Work { registration, .. } = &mut self.kind {
             *registration = Some(new);
         }
     }
 }
 
-impl Future for Job {
+impl Future for SpawnedFuture {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.kind {
-            JobKind::Driver(driver) => Pin::new(driver).poll(cx),
-            JobKind::Work { work, registration, .. } => {
+            SpawnedKind::Driver(driver) => Pin::new(driver).poll(cx),
+            SpawnedKind::Work { work, registration, .. } => {
                 let ending = std::task::ready!(work.as_mut().poll(cx));
                 if let Some(registration) = registration.take() {
                     registration.end(ending);
@@ -141,9 +144,9 @@ impl Future for Job {
     }
 }
 
-impl fmt::Debug for Job {
+impl fmt::Debug for SpawnedFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").finish_non_exhaustive()
+        f.debug_struct("SpawnedFuture").finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The locks that the models swap: `std` in a build, `loom` under `cfg(bridge_loom)`.
 //!
-//! Only what our own synchronisation stands on goes through here. Channels, semaphores and runtimes are the
-//! business of the crates that they come from and are not modelled again.
+//! Only what this crate's own synchronisation is built on goes through here. Channels, semaphores and runtimes are
+//! tested by the crates that they come from and are not modelled again.
 
 use std::sync::PoisonError;
 
@@ -14,8 +14,8 @@ pub(crate) use imp::MutexGuard;
 
 /// A mutex that a panic does not poison.
 ///
-/// Every critical section of this crate leaves its data whole before anything in it can panic (wakers are
-/// called and futures dropped outside), so a poisoned lock would only turn one panic into many.
+/// Every critical section of this crate leaves its data whole before anything in it can panic: wakers are called and
+/// futures dropped outside. A poisoned lock would only turn one panic into many.
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(imp::Mutex<T>);
 
@@ -26,5 +26,9 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,22 +18,22 @@ use crate::{
     config::ThreadConfig,
     error::{ShutdownError, StartError},
     factory::RuntimeFactory,
-    lifecycle::{End, Main, ShutdownReport},
-    registry::Core,
+    lifecycle::{Main, ShutdownReport, ShutdownResult},
     runtime::Runtime,
+    shared::Shared,
     sync::Mutex,
     work::panic_message,
 };
 
-/// Beyond the deadline, what a thread that is not stuck needs to drop what was cut off and to end.
+/// How long past the deadline a thread that is not stuck may need to drop what was cut off, and to end.
 const FORCED_GRACE: Duration = Duration::from_millis(250);
-/// A deadline too far away for the clock stands for "no hurry".
+/// Stands for a deadline that is too far away for the clock.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A thread that drives a runtime of its own, started once and reused by every call.
 ///
-/// [`shutdown`](Self::shutdown) ends it in order. Dropping it is the emergency path: the same is asked of the
-/// thread, within the configured deadline, but nobody waits for it or hears how it went.
+/// [`shutdown`](Self::shutdown) ends it in order. Dropping it is the emergency path: the thread is asked to do the
+/// same within the configured deadline, but nobody waits for it or hears how it went.
 ///
 /// # Examples
 ///
@@ -43,7 +43,7 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
 ///
 /// let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default().with_name("node"))?;
-/// let name = thread.bridge().run_in_p2p_blocking(async { std::thread::current().name().map(str::to_owned) })?;
+/// let name = thread.bridge().run_blocking(async { std::thread::current().name().map(str::to_owned) })?;
 /// assert_eq!(name.as_deref(), Some("node"));
 /// thread.shutdown_blocking(Duration::from_secs(2))?;
 /// # }
@@ -51,7 +51,7 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// ```
 #[derive(Debug)]
 pub struct ExecutorThread {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     runtime: Arc<dyn Runtime>,
     name: String,
     shutdown_deadline: Duration,
@@ -62,9 +62,9 @@ pub struct ExecutorThread {
 #[derive(Debug)]
 struct Running {
     thread: JoinHandle<()>,
-    /// The thread sends its end here as the last thing that it does. The lock is never waited for: it makes the
-    /// receiver shareable, so that the owner may be put behind an `Arc`.
-    ended: Mutex<Receiver<End>>,
+    /// The thread sends its end here as the last thing that it does. The mutex is never locked: it makes the receiver
+    /// `Sync`, so that the owner may be put behind an `Arc`.
+    ended: Mutex<Receiver<ShutdownResult>>,
 }
 
 impl ExecutorThread {
@@ -79,11 +79,11 @@ impl ExecutorThread {
     pub fn start(factory: impl RuntimeFactory, config: ThreadConfig) -> Result<Self, StartError> {
         let ThreadConfig { name, in_flight_max, start_deadline, shutdown_deadline, start_hooks, shutdown_hooks } =
             config;
-        let core = Arc::new(Core::new(in_flight_max));
+        let shared = Arc::new(Shared::new(in_flight_max));
         let (ready, is_ready) = sync_channel(1);
         let (end, ended) = sync_channel(1);
         let (main_end, is_main_end) = sync_channel(1);
-        let main = Main { core: Arc::clone(&core), ready, end: main_end, start_hooks, shutdown_hooks };
+        let main = Main { shared: Arc::clone(&shared), ready, end: main_end, start_hooks, shutdown_hooks };
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || run_thread(factory, main, &is_main_end, &end))
@@ -91,11 +91,11 @@ impl ExecutorThread {
         match is_ready.recv_timeout(start_deadline) {
             Ok(Ok(runtime)) => {
                 let running = Some(Running { thread, ended: Mutex::new(ended) });
-                Ok(Self { core, runtime, name, shutdown_deadline, running })
+                Ok(Self { shared, runtime, name, shutdown_deadline, running })
             }
             Ok(Err(error)) => Err(error),
             Err(RecvTimeoutError::Timeout) => {
-                core.request_stop(Instant::now());
+                shared.request_stop(Instant::now());
                 Err(StartError::TimedOut { waited: start_deadline })
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -107,7 +107,7 @@ impl ExecutorThread {
     /// A handle for calls onto the thread.
     #[must_use]
     pub fn bridge(&self) -> Bridge {
-        Bridge::new(Arc::clone(&self.core))
+        Bridge::new(Arc::clone(&self.shared))
     }
 
     /// The runtime of the thread. What is spawned on it runs on the thread, inside a tokio context.
@@ -119,11 +119,11 @@ impl ExecutorThread {
     /// Ends the thread. May be awaited on any runtime.
     ///
     /// In this order: calls are refused from now on, and those still queued are ended; the shutdown hooks
-    /// run, while calls and jobs that have begun may finish; what is left is cut off, its callers get
-    /// [`CallError::ShutDown`](crate::CallError::ShutDown) or [`JobError::ShutDown`](crate::JobError::ShutDown), and
+    /// run, while what has begun may finish; what is left is cut off, its callers get
+    /// [`CallError::ShutDown`](crate::CallError::ShutDown) or [`SpawnedError::ShutDown`](crate::SpawnedError::ShutDown), and
     /// it is dropped on the thread; the runtime is dropped; the thread ends. At `deadline` the hooks are cut off
-    /// too. Blocking tasks of tokio that are still busy then are left behind. A quarter of a second after it the thread is given up if something blocks it: every wait ends with
-    /// an error all the same.
+    /// too. Blocking tasks of tokio that are still busy then are left behind. If something blocks the thread a
+    /// quarter of a second after the deadline, the thread is given up; every wait ends with an error all the same.
     ///
     /// # Errors
     ///
@@ -138,14 +138,14 @@ impl ExecutorThread {
         let Some(running) = self.begin_shutdown(deadline) else {
             return Ok(ShutdownReport::default());
         };
-        let core = Arc::clone(&self.core);
+        let shared = Arc::clone(&self.shared);
         let name = self.name.clone();
         let (sender, receiver) = oneshot::channel();
         // A thread of its own waits: the caller's runtime may have no timer, and the executor may be stuck.
         std::thread::Builder::new()
             .name(format!("{name}-end"))
             .spawn(move || {
-                let _caller_gone = sender.send(running.wait(&core, &name, deadline));
+                let _caller_gone = sender.send(running.wait(&shared, &name, deadline));
             })
             .map_err(|error| ShutdownError::NotWatched { kind: error.kind() })?;
         receiver.await.unwrap_or(Err(ShutdownError::NotWatched { kind: std::io::ErrorKind::Interrupted }))
@@ -161,15 +161,15 @@ impl ExecutorThread {
         let Some(running) = self.begin_shutdown(deadline) else {
             return Ok(ShutdownReport::default());
         };
-        if self.core.is_current() {
+        if self.shared.is_current() {
             return Err(ShutdownError::OnExecutorThread);
         }
-        running.wait(&self.core, &self.name, deadline)
+        running.wait(&self.shared, &self.name, deadline)
     }
 
     fn begin_shutdown(&mut self, deadline: Duration) -> Option<Running> {
         let now = Instant::now();
-        self.core.request_stop(now + deadline.min(FAR));
+        self.shared.request_stop(now + deadline.min(FAR));
         self.running.take()
     }
 }
@@ -184,12 +184,12 @@ impl Drop for ExecutorThread {
 }
 
 impl Running {
-    fn wait(self, core: &Core, name: &str, deadline: Duration) -> End {
+    fn wait(self, shared: &Shared, name: &str, deadline: Duration) -> ShutdownResult {
         let waited = deadline.min(FAR) + FORCED_GRACE;
-        let end = match self.ended.lock().recv_timeout(waited) {
+        let end = match self.ended.into_inner().recv_timeout(waited) {
             Ok(end) => end,
             Err(RecvTimeoutError::Timeout) => {
-                core.end(&Failure::ShutDown);
+                shared.end(&Failure::ShutDown);
                 tracing::error!(thread = name, ?waited, "executor thread is stuck, leaving it behind");
                 return Err(ShutdownError::Stuck { thread: name.to_owned(), waited });
             }
@@ -197,19 +197,24 @@ impl Running {
                 Err(ShutdownError::Crashed { message: "the thread ended without a word".to_owned() })
             }
         };
-        // It has said its last word, and a panic of it has been turned into one.
+        // It has sent its end, so it is about to return; it has caught its panic, if any.
         let _joined = self.thread.join();
         end
     }
 }
 
 /// The whole life of the thread. Whatever happens, everybody who waits for something of it is told.
-fn run_thread(factory: impl RuntimeFactory, main: Main, main_end: &Receiver<End>, end: &SyncSender<End>) {
-    let (core, ready) = (Arc::clone(&main.core), main.ready.clone());
+fn run_thread(
+    factory: impl RuntimeFactory,
+    main: Main,
+    main_end: &Receiver<ShutdownResult>,
+    end: &SyncSender<ShutdownResult>,
+) {
+    let (shared, ready) = (Arc::clone(&main.shared), main.ready.clone());
     let result = catch_unwind(AssertUnwindSafe(|| factory.run(main)));
     // Whoever starts the thread hears of `error`, if the thread has not started yet; everybody else of `message`.
     let crash = |message: String, error: StartError| {
-        core.end(&Failure::Crashed(message.clone()));
+        shared.end(&Failure::Crashed(message.clone()));
         let _started_already = ready.try_send(Err(error));
         Err(ShutdownError::Crashed { message })
     };
@@ -228,14 +233,14 @@ fn run_thread(factory: impl RuntimeFactory, main: Main, main_end: &Receiver<End>
     };
     // The runtime has been dropped by now, and with it whatever had not ended in time. After a crash calls may be
     // left in the queue.
-    core.end(&Failure::ShutDown);
-    core.drop_queued();
+    shared.end(&Failure::ShutDown);
+    shared.drop_queued();
     let _nobody_waits = end.try_send(last_word);
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Bridge, Call, ExecutorThread, JobHandle, Runtime};
+    use crate::{Bridge, Call, ExecutorThread, Runtime, Spawned};
 
     const fn shareable<T: Send + Sync + ?Sized>() {}
 
@@ -244,7 +249,7 @@ mod tests {
         shareable::<ExecutorThread>();
         shareable::<Bridge>();
         shareable::<dyn Runtime>();
-        shareable::<JobHandle<Box<dyn FnOnce() + Send>>>();
+        shareable::<Spawned<Box<dyn FnOnce() + Send>>>();
         shareable::<Call<()>>();
     };
 }

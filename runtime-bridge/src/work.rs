@@ -1,7 +1,7 @@
 //! One piece of work: a future, where its outcome goes, its span and its deadline.
 //!
-//! Calls and spawned jobs are both made of it, on every backend, so that dropping, cancelling and panicking
-//! mean the same everywhere: no backend's own cancellation or panic handling is ever used.
+//! Calls and spawned futures are both made of it, on every runtime, so that dropping, cancelling and panicking mean
+//! the same everywhere: no runtime's own cancellation or panic handling is ever used.
 
 use std::{
     any::Any,
@@ -32,8 +32,8 @@ pub(crate) enum Ending {
 pub(crate) type BoxWork = Pin<Box<dyn Future<Output = Ending> + Send>>;
 
 pin_project! {
-    /// Drives a future until it ends or its outcome is no longer wanted. The future is always dropped before
-    /// the outcome is delivered: who sees the outcome can rely on everything that the future held being free.
+    /// Drives a future until it ends or its outcome is no longer wanted. The future is always dropped before the
+    /// outcome is delivered, so whoever has the outcome knows that all that the future held is free.
     pub(crate) struct Work<F: Future> {
         // None once the future has ended or was dropped.
         #[pin]
@@ -47,7 +47,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.future.is_some() {
-                // The runtime drops the work unfinished: the asker must not wait for ever.
+                // The runtime has dropped the work unfinished. The asker must not wait for ever.
                 let failure = drop_future(this.span, this.future.as_mut()).unwrap_or(Failure::ShutDown);
                 let _late = this.answer.settle(Err(failure));
             }

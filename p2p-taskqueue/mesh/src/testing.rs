@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use libp2p::PeerId;
-use runtime_bridge::{Job, Runtime, Sleep, TokioRuntime};
+use runtime_bridge::{Runtime, Sleep, SpawnedFuture, TokioRuntime};
 pub(crate) use taskqueue_api::testing::{DEADLINE, task};
 use taskqueue_api::{
     Caller, Cancelled, Claim, Claimed, ClaimedMany, Complete, Completed, Durability, ErrorCode, Fence, Got, GotMany,
@@ -54,7 +54,7 @@ impl ManualRuntime {
 }
 
 impl Runtime for ManualRuntime {
-    fn spawn_job(&self, job: Job) {
+    fn spawn_future(&self, job: SpawnedFuture) {
         drop(self.handle.spawn(job));
     }
 

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use runtime_bridge::{JobHandle, Runtime, RuntimeExt as _};
+use runtime_bridge::{Runtime, RuntimeExt as _, Spawned};
 use taskqueue_api::{
     Caller, Claim, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, Task, TaskQueue,
     TaskQueueExt as _,
@@ -52,7 +52,7 @@ impl WorkerConfig {
 pub struct Worker {
     /// The jobs hold the receivers; true asks them to end.
     stopping: watch::Sender<bool>,
-    supervisor: JobHandle<()>,
+    supervisor: Spawned<()>,
 }
 
 impl Worker {

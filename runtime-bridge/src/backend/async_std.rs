@@ -22,7 +22,7 @@ use crate::{
     context::in_tokio_context,
     error::StartError,
     lifecycle::Main,
-    runtime::{Job, Runtime, Sleep},
+    runtime::{Runtime, Sleep, SpawnedFuture},
 };
 
 /// async-std's executor with the context of a helper runtime.
@@ -32,9 +32,9 @@ pub(crate) struct AsyncStdRuntime {
 }
 
 impl Runtime for AsyncStdRuntime {
-    fn spawn_job(&self, job: Job) {
-        // Dropping async-std's handle detaches; cancellation is the job's own business.
-        drop(async_std::task::spawn(in_tokio_context(&self.helper, job)));
+    fn spawn_future(&self, future: SpawnedFuture) {
+        // Dropping async-std's handle detaches; cancellation is the future's own business.
+        drop(async_std::task::spawn(in_tokio_context(&self.helper, future)));
     }
 
     fn sleep_until(&self, deadline: Instant) -> Sleep {

@@ -15,24 +15,24 @@ use crate::{
     context::in_tokio_context,
     error::StartError,
     lifecycle::Main,
-    runtime::{Job, Runtime, Sleep},
+    runtime::{Runtime, Sleep, SpawnedFuture},
 };
 
 /// The executor of a smol-backed thread.
 #[derive(Debug)]
 pub(crate) struct SmolRuntime {
-    /// The thread owns it: what nobody drives any more must not be kept alive by a handle, and a job that is
-    /// spawned then is dropped, which its handle hears of.
+    /// The thread owns it: an executor that nobody drives any more must not be kept alive by a handle. What is
+    /// spawned then is dropped, and its handle hears of that.
     executor: Weak<Executor<'static>>,
     handle: Handle,
 }
 
 impl Runtime for SmolRuntime {
-    fn spawn_job(&self, job: Job) {
+    fn spawn_future(&self, future: SpawnedFuture) {
         if let Some(executor) = self.executor.upgrade() {
             // Polls have the context from the thread; the wrapper is there for the drop, which a race with the
             // thread's end can bring to this one.
-            executor.spawn(in_tokio_context(&self.handle, job)).detach();
+            executor.spawn(in_tokio_context(&self.handle, future)).detach();
         }
     }
 
@@ -51,7 +51,7 @@ pub(crate) fn run(main: Main) -> Result<(), StartError> {
     let executor = Arc::new(Executor::new());
     let handle = tokio.handle().clone();
     let main = main.on(Arc::new(SmolRuntime { executor: Arc::downgrade(&executor), handle }));
-    // Unconstrained: the root poll runs every job, and would share one cooperative budget among them all.
+    // Unconstrained: the root poll runs all that is spawned, which would share one cooperative budget.
     tokio.block_on(tokio::task::unconstrained(executor.run(main)));
     // What is left on the executor is dropped inside the context, and before the reactor that it may use.
     let entered = tokio.enter();

@@ -11,7 +11,7 @@ use crate::{
     error::StartError,
     factory::RuntimeFactory,
     lifecycle::Main,
-    runtime::{Job, Runtime, Sleep},
+    runtime::{Runtime, Sleep, SpawnedFuture},
 };
 
 /// A tokio runtime, current-thread or multi-thread, behind its handle.
@@ -35,9 +35,9 @@ impl TokioRuntime {
 }
 
 impl Runtime for TokioRuntime {
-    fn spawn_job(&self, job: Job) {
-        // Cancellation and panics are the job's own business; tokio's handle is not needed.
-        drop(self.handle.spawn(job));
+    fn spawn_future(&self, future: SpawnedFuture) {
+        // Cancellation and panics are the future's own business; tokio's handle is not needed.
+        drop(self.handle.spawn(future));
     }
 
     fn sleep_until(&self, deadline: Instant) -> Sleep {
@@ -80,7 +80,7 @@ pub(crate) fn end(runtime: tokio::runtime::Runtime) {
 /// let mut tokio = tokio::runtime::Builder::new_current_thread();
 /// tokio.enable_all().max_blocking_threads(2);
 /// let thread = ExecutorThread::start(tokio, ThreadConfig::default())?;
-/// assert_eq!(thread.bridge().run_in_p2p_blocking(async { 40 + 2 })?, 42);
+/// assert_eq!(thread.bridge().run_blocking(async { 40 + 2 })?, 42);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 impl RuntimeFactory for Builder {

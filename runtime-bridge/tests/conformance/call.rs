@@ -61,11 +61,11 @@ fn c2_a_call_that_calls_back_runs_inline() {
 }
 
 #[test]
-fn c2_a_job_on_the_thread_calls_inline() {
+fn c2_a_future_spawned_on_the_thread_calls_inline() {
     every(|case| async move {
         let bridge = case.bridge.clone();
-        let job = case.thread.runtime().spawn(async move { bridge.run_in_p2p(async { 5 }).await });
-        assert_eq!(job.await?, Ok(5));
+        let spawned = case.thread.runtime().spawn(async move { bridge.run_in_p2p(async { 5 }).await });
+        assert_eq!(spawned.await?, Ok(5));
         assert_eq!(case.bridge.counters().inline, 1);
         Ok(())
     });

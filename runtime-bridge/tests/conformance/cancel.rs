@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures::{FutureExt, future::poll_immediate};
-use runtime_bridge::{JobError, RuntimeExt};
+use runtime_bridge::{RuntimeExt, SpawnedError};
 use tokio::sync::oneshot;
 
 use crate::support::{block_executor, endless, every, every_runtime, executor_id};
@@ -15,9 +15,9 @@ use crate::support::{block_executor, endless, every, every_runtime, executor_id}
 fn r3_drop_cancels_at_the_next_await_on_the_runtime() {
     every_runtime(|runtime| async move {
         let (future, watch) = endless();
-        let job = runtime.spawn(future);
+        let spawned = runtime.spawn(future);
         watch.begun.await?;
-        drop(job);
+        drop(spawned);
         let dropped = watch.dropped.await?;
         assert_ne!(dropped.on, std::thread::current().id());
         assert!(dropped.in_tokio);
@@ -26,7 +26,7 @@ fn r3_drop_cancels_at_the_next_await_on_the_runtime() {
 }
 
 #[test]
-fn r3_a_job_dropped_before_it_began_never_runs() {
+fn r3_a_future_dropped_before_it_began_never_runs() {
     every(|case| async move {
         let go_on = block_executor(&case.thread).await?;
         let ran = Arc::new(AtomicBool::new(false));
@@ -40,15 +40,15 @@ fn r3_a_job_dropped_before_it_began_never_runs() {
 }
 
 #[test]
-fn r3_a_detached_job_runs_on() {
+fn r3_a_detached_future_runs_on() {
     every_runtime(|runtime| async move {
         let (go_on, may_go_on) = oneshot::channel::<()>();
         let (done, is_done) = oneshot::channel();
-        let job = runtime.spawn(async move {
+        let spawned = runtime.spawn(async move {
             let _sent = may_go_on.await;
             let _asker_gone = done.send(());
         });
-        job.detach();
+        spawned.detach();
         let _receiver_waits = go_on.send(());
         is_done.await?;
         Ok(())
@@ -59,11 +59,11 @@ fn r3_a_detached_job_runs_on() {
 fn r4_cancel_answers_at_once_and_drops_the_work() {
     every_runtime(|runtime| async move {
         let (future, watch) = endless();
-        let job = runtime.spawn(future);
+        let spawned = runtime.spawn(future);
         watch.begun.await?;
-        job.cancel();
-        assert!(job.is_finished());
-        assert_eq!(job.now_or_never(), Some(Err(JobError::Cancelled)));
+        spawned.cancel();
+        assert!(spawned.is_finished());
+        assert_eq!(spawned.now_or_never(), Some(Err(SpawnedError::Cancelled)));
         watch.dropped.await?;
         Ok(())
     });

@@ -11,8 +11,8 @@ use std::{
 };
 
 use runtime_bridge::{
-    Backend, ExecutorThread, Job, Main, Runtime, RuntimeFactory, ShutdownError, Sleep, StartError, ThreadConfig,
-    TokioRuntime,
+    Backend, ExecutorThread, Main, Runtime, RuntimeFactory, ShutdownError, Sleep, SpawnedFuture, StartError,
+    ThreadConfig, TokioRuntime,
 };
 use tokio::runtime::{Builder, Handle};
 
@@ -68,7 +68,7 @@ struct Inbox {
 
 #[derive(Debug, Default)]
 struct InboxState {
-    arrived: Vec<Job>,
+    arrived: Vec<SpawnedFuture>,
     /// The executor's thread, waiting for the next arrival.
     reader: Option<Waker>,
     is_closed: bool,
@@ -76,7 +76,7 @@ struct InboxState {
 
 impl Inbox {
     /// Waits for what has been spawned.
-    async fn next(&self) -> Vec<Job> {
+    async fn next(&self) -> Vec<SpawnedFuture> {
         std::future::poll_fn(|cx| {
             let mut state = self.state.lock().unwrap();
             if state.arrived.is_empty() {
@@ -88,7 +88,7 @@ impl Inbox {
         .await
     }
 
-    fn close(&self) -> Vec<Job> {
+    fn close(&self) -> Vec<SpawnedFuture> {
         let mut state = self.state.lock().unwrap();
         state.is_closed = true;
         std::mem::take(&mut state.arrived)
@@ -96,12 +96,12 @@ impl Inbox {
 }
 
 impl Runtime for Inbox {
-    fn spawn_job(&self, job: Job) {
+    fn spawn_future(&self, future: SpawnedFuture) {
         let mut state = self.state.lock().unwrap();
         let (reader, unwanted) = if state.is_closed {
-            (None, Some(job))
+            (None, Some(future))
         } else {
-            state.arrived.push(job);
+            state.arrived.push(future);
             (state.reader.take(), None)
         };
         drop(state);
@@ -128,8 +128,8 @@ fn run_local_executor(main: Main) -> Result<(), StartError> {
     let (spawner, arrivals) = (Rc::clone(&executor), Arc::clone(&inbox));
     let spawns = async move {
         loop {
-            for job in arrivals.next().await {
-                spawner.spawn(job).detach();
+            for future in arrivals.next().await {
+                spawner.spawn(future).detach();
             }
         }
     };
@@ -186,8 +186,8 @@ fn r7_a_runtime_outside_a_tokio_context_is_refused() {
     #[derive(Debug)]
     struct Bare(Arc<smol::Executor<'static>>);
     impl Runtime for Bare {
-        fn spawn_job(&self, job: Job) {
-            self.0.spawn(job).detach();
+        fn spawn_future(&self, future: SpawnedFuture) {
+            self.0.spawn(future).detach();
         }
 
         fn sleep_until(&self, deadline: Instant) -> Sleep {
@@ -222,8 +222,8 @@ fn r1_a_runtime_that_drops_what_it_should_run_is_refused() {
     #[derive(Debug)]
     struct Deaf(TokioRuntime);
     impl Runtime for Deaf {
-        fn spawn_job(&self, job: Job) {
-            drop(job);
+        fn spawn_future(&self, future: SpawnedFuture) {
+            drop(future);
         }
 
         fn sleep_until(&self, deadline: Instant) -> Sleep {

@@ -1,6 +1,6 @@
 //! R5, C4: a panic is an error of the one who asked, and of nobody else.
 
-use runtime_bridge::{CallError, JobError, RuntimeExt};
+use runtime_bridge::{CallError, RuntimeExt, SpawnedError};
 
 use crate::support::{every, every_runtime};
 
@@ -17,11 +17,11 @@ impl Drop for PanicsWhenDropped {
 #[test]
 fn r5_a_panic_reaches_the_handle_and_the_runtime_goes_on() {
     every_runtime(|runtime| async move {
-        let job = runtime.spawn(async {
+        let spawned = runtime.spawn(async {
             tokio::task::yield_now().await;
-            panic!("job {}", 7);
+            panic!("number {}", 7);
         });
-        assert_eq!(job.await, Err::<(), _>(JobError::Panicked { message: "job 7".to_owned() }));
+        assert_eq!(spawned.await, Err::<(), _>(SpawnedError::Panicked { message: "number 7".to_owned() }));
         assert_eq!(runtime.spawn(async { 1 }).await, Ok(1));
         Ok(())
     });
@@ -30,11 +30,11 @@ fn r5_a_panic_reaches_the_handle_and_the_runtime_goes_on() {
 #[test]
 fn r5_a_panicking_destructor_reaches_the_handle_too() {
     every_runtime(|runtime| async move {
-        let job = runtime.spawn(async {
+        let spawned = runtime.spawn(async {
             let _held = PanicsWhenDropped;
             tokio::task::yield_now().await;
         });
-        assert_eq!(job.await, Err(JobError::Panicked { message: "in a destructor".to_owned() }));
+        assert_eq!(spawned.await, Err(SpawnedError::Panicked { message: "in a destructor".to_owned() }));
         // Nobody is left to hear of this one.
         let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
         let value = async {

@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use futures::future::poll_immediate;
-use runtime_bridge::{CallError, JobError, Runtime, RuntimeExt, ShutdownError, TokioRuntime};
+use runtime_bridge::{CallError, Runtime, RuntimeExt, ShutdownError, SpawnedError, TokioRuntime};
 use tokio::sync::oneshot;
 
 use crate::support::{AMPLE, block_executor, endless, every, executor_id, watch};
@@ -46,16 +46,16 @@ fn c7_calls_that_have_not_begun_never_do_and_are_dropped_on_the_thread() {
 }
 
 #[test]
-fn r6_jobs_that_the_end_cuts_off_say_so() {
+fn r6_spawned_futures_that_the_end_cuts_off_say_so() {
     every(|case| async move {
         let runtime = case.thread.runtime();
         let (future, watch) = endless();
         let running = runtime.spawn(future);
         watch.begun.await?;
         case.thread.shutdown(AMPLE).await?;
-        assert_eq!(running.await, Err(JobError::ShutDown));
+        assert_eq!(running.await, Err(SpawnedError::ShutDown));
         watch.dropped.await?;
-        assert_eq!(runtime.spawn(async {}).await, Err(JobError::ShutDown));
+        assert_eq!(runtime.spawn(async {}).await, Err(SpawnedError::ShutDown));
         Ok(())
     });
 }
@@ -66,13 +66,13 @@ fn r6_the_end_of_a_bare_tokio_runtime_is_told_too() {
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let runtime = TokioRuntime::new(tokio.handle().clone());
         let (future, running) = endless();
-        let job = runtime.spawn(future);
+        let spawned = runtime.spawn(future);
         futures::executor::block_on(running.begun)?;
         let sleep = runtime.sleep_until(runtime.now() + AMPLE);
         drop(tokio);
-        assert_eq!(futures::executor::block_on(job), Err(JobError::ShutDown));
+        assert_eq!(futures::executor::block_on(spawned), Err(SpawnedError::ShutDown));
         assert!(futures::executor::block_on(running.dropped)?.in_tokio);
-        assert_eq!(futures::executor::block_on(runtime.spawn(async {})), Err(JobError::ShutDown));
+        assert_eq!(futures::executor::block_on(runtime.spawn(async {})), Err(SpawnedError::ShutDown));
         // R8: it outlived its runtime, and nobody will ever wake it.
         futures::executor::block_on(sleep);
         Ok(())
@@ -85,11 +85,11 @@ fn c7_a_stuck_thread_is_given_up_and_nobody_hangs() {
         let go_on = block_executor(&case.thread).await?;
         let mut queued = Box::pin(case.bridge.run_in_p2p(async {}));
         assert!(poll_immediate(&mut queued).await.is_none());
-        let job = case.thread.runtime().spawn(async {});
+        let spawned = case.thread.runtime().spawn(async {});
         let end = case.thread.shutdown(Duration::from_millis(20)).await;
         assert!(matches!(&end, Err(ShutdownError::Stuck { thread, .. }) if thread == "conformance"), "{end:?}");
         assert_eq!(queued.await, Err(CallError::ShutDown));
-        assert_eq!(job.await, Err(JobError::ShutDown));
+        assert_eq!(spawned.await, Err(SpawnedError::ShutDown));
         // The async-std backend's thread is everybody's: it must come free again.
         go_on.send(())?;
         Ok(())
@@ -129,7 +129,7 @@ fn c7_dropping_the_thread_ends_everything_without_waiting() {
         dropped?;
         assert_eq!(answer, Err(CallError::ShutDown));
         watch.dropped.await?;
-        assert_eq!(runtime.spawn(async {}).await, Err(JobError::ShutDown));
+        assert_eq!(runtime.spawn(async {}).await, Err(SpawnedError::ShutDown));
         Ok(())
     });
 }

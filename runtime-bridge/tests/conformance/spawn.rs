@@ -1,4 +1,4 @@
-//! R1, R2, R7, R10, C8: where a job runs, what its handle gives, in which surroundings.
+//! R1, R2, R7, R10, C8: where a spawned future runs, what its handle gives, in which surroundings.
 
 use std::thread;
 
@@ -12,7 +12,7 @@ use tokio::{
 use crate::support::{TestResult, drop_probe, every, every_runtime, executor_id};
 
 #[test]
-fn r1_a_job_runs_on_the_runtime_without_anybody_awaiting_it() {
+fn r1_a_spawned_future_runs_on_the_runtime_without_anybody_awaiting_it() {
     every_runtime(|runtime| async move {
         let (sender, receiver) = oneshot::channel();
         runtime
@@ -26,16 +26,16 @@ fn r1_a_job_runs_on_the_runtime_without_anybody_awaiting_it() {
 }
 
 #[test]
-fn r1_a_job_runs_on_the_executor_thread_after_each_await() {
+fn r1_a_spawned_future_runs_on_the_executor_thread_after_each_await() {
     every(|case| async move {
         let executor = executor_id(&case.bridge).await?;
         let bridge = case.bridge.clone();
-        let job = case.thread.runtime().spawn(async move {
+        let spawned = case.thread.runtime().spawn(async move {
             let before = bridge.require_p2p();
             tokio::task::yield_now().await;
             (before, bridge.require_p2p(), thread::current().id())
         });
-        assert_eq!(job.await?, (Ok(()), Ok(()), executor));
+        assert_eq!(spawned.await?, (Ok(()), Ok(()), executor));
         Ok(())
     });
 }
@@ -54,21 +54,21 @@ fn r2_the_handle_gives_the_value() {
 }
 
 #[test]
-fn r7_a_job_is_polled_and_dropped_inside_a_tokio_context() {
+fn r7_a_spawned_future_is_polled_and_dropped_inside_a_tokio_context() {
     every_runtime(|runtime| async move {
         let (probe, dropped) = drop_probe();
-        let job = runtime.spawn(async move {
+        let spawned = runtime.spawn(async move {
             let _held = probe;
             tokio::runtime::Handle::try_current().is_ok()
         });
-        assert!(job.await?);
+        assert!(spawned.await?);
         assert!(dropped.await?.in_tokio);
         Ok(())
     });
 }
 
 #[test]
-fn r7_tokio_sockets_and_timers_work_in_a_job() {
+fn r7_tokio_sockets_and_timers_work_in_a_spawned_future() {
     async fn echo() -> std::io::Result<[u8; 4]> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let mut client = TcpStream::connect(listener.local_addr()?).await?;
@@ -91,8 +91,8 @@ fn r10_and_c8_the_span_of_the_asker_is_current_over_there() -> TestResult {
     tracing::subscriber::set_global_default(subscriber)?;
     every_runtime(|runtime| async move {
         let span = tracing::info_span!("caller");
-        let job = span.in_scope(|| runtime.spawn(async { tracing::Span::current().id() }));
-        assert_eq!(job.await?, span.id());
+        let spawned = span.in_scope(|| runtime.spawn(async { tracing::Span::current().id() }));
+        assert_eq!(spawned.await?, span.id());
         Ok(())
     });
     every(|case| async move {

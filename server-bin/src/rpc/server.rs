@@ -5,7 +5,7 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use futures::future::join_all;
 use p2p_taskqueue::{TaskQueue, api::AtOnceQueue, serve_local_until};
-use runtime_bridge::{JobHandle, Runtime, RuntimeExt as _};
+use runtime_bridge::{Runtime, RuntimeExt as _, Spawned};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -21,7 +21,7 @@ use crate::failure::Failure;
 pub(crate) struct RpcServer {
     addresses: Vec<RpcAddress>,
     /// Dropping a handle ends an accept loop, and that its connections.
-    accepting: Vec<JobHandle<()>>,
+    accepting: Vec<Spawned<()>>,
     sockets: Vec<Socket>,
     /// The accept loops and sessions have the other end.
     stopping: CancellationToken,
@@ -125,7 +125,7 @@ struct Door {
 impl Door {
     async fn accept(self, listener: Listener) {
         let places = Places::default();
-        let mut sessions: Vec<JobHandle<()>> = Vec::new();
+        let mut sessions: Vec<Spawned<()>> = Vec::new();
         let next = async || {
             let place = places.take().await;
             (place, listener.accept().await)

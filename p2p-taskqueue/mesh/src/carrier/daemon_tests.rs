@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{AsyncWriteExt, future::join_all};
 use libp2p::PeerId;
-use runtime_bridge::{JobHandle, Runtime, RuntimeExt};
+use runtime_bridge::{Runtime, RuntimeExt, Spawned};
 use taskqueue_api::{
     Caller, Claim, Claimed, ErrorCode, Fence, Get, Json, List, Outcome, QueueError, Renew, Request, Response,
     StatusQuery, Submit, TaskQueue, TaskQueueExt as _, TaskStatus, Wait,
@@ -47,7 +47,7 @@ struct Machine {
     behind: Mutex<Behind>,
     runtime: Arc<dyn Runtime>,
     /// The connections that are served.
-    serving: Mutex<Vec<JobHandle<()>>>,
+    serving: Mutex<Vec<Spawned<()>>>,
     attempts: watch::Sender<u32>,
     /// Tells the clients to ask nothing more.
     leaves: watch::Sender<bool>,
@@ -134,7 +134,7 @@ fn fake() -> (Arc<FakeQueue>, Behind) {
 }
 
 /// A claim that the queue has received and cannot answer.
-async fn long_poll(queue: &FakeQueue, daemon: &DaemonQueue) -> JobHandle<Result<Claimed, QueueError>> {
+async fn long_poll(queue: &FakeQueue, daemon: &DaemonQueue) -> Spawned<Result<Claimed, QueueError>> {
     let daemon = daemon.clone();
     let claim = Claim { wait_s: 60.0, ..Claim::new("w") };
     let polling = runtime().spawn(async move { daemon.claim(LOCAL, claim).await });

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use runtime_bridge::{JobHandle, Runtime, RuntimeExt};
+use runtime_bridge::{Runtime, RuntimeExt, Spawned};
 use taskqueue_api::{ErrorCode, QueueError, Request, RequestKind};
 
 use super::{
@@ -35,7 +35,7 @@ struct Place {
 struct Standing {
     session: Session,
     /// Drives the session; dropping it closes the connection.
-    driver: JobHandle<SessionEnd>,
+    driver: Spawned<SessionEnd>,
 }
 
 /// Attempts that have failed since the last one that did not.

@@ -1,7 +1,7 @@
 //! The loop's part about connections: from the open stream to the end of the session.
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
-use runtime_bridge::JobHandle;
+use runtime_bridge::Spawned;
 use taskqueue_api::{Caller, ErrorCode, QueueError};
 
 use super::{
@@ -26,7 +26,7 @@ pub(super) struct Connection {
     role: Role,
     is_relayed: bool,
     /// Serves the connection once its stream is open; dropped, it ends the session.
-    link: Option<JobHandle<()>>,
+    link: Option<Spawned<()>>,
     /// Stands once the peer has proved itself.
     pub(super) session: Option<Session>,
     /// Closed in the middle of the handshake: what the link has read by then says why, and it has yet to report.

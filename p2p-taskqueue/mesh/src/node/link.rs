@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId, Stream, swarm::ConnectionId};
-use runtime_bridge::{JobHandle, Runtime, RuntimeExt};
+use runtime_bridge::{Runtime, RuntimeExt, Spawned};
 use tokio::sync::mpsc;
 
 use crate::wire::{Driver, HandshakeError, Ours, Role, Service, Session, SessionEnd, prove};
@@ -48,7 +48,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Starts the job that serves the connection; dropping its handle ends the session.
-    pub(super) fn start(self, runtime: &Arc<dyn Runtime>) -> JobHandle<()> {
+    pub(super) fn start(self, runtime: &Arc<dyn Runtime>) -> Spawned<()> {
         runtime.spawn(self.serve(Arc::clone(runtime)))
     }
 

@@ -20,7 +20,7 @@ struct Raw {
 }
 
 /// A listener that is being met by a raw dialler: its result comes when the dialler has done its part.
-fn listener(secret: u8) -> (Raw, runtime_bridge::JobHandle<Result<Proven, HandshakeError>>, PeerId) {
+fn listener(secret: u8) -> (Raw, runtime_bridge::Spawned<Result<Proven, HandshakeError>>, PeerId) {
     let (io, mut far) = pipe(64 * 1024);
     let (peer_id, listener) = (PeerId::random(), PeerId::random());
     let ours = ours(listener, secret);

@@ -1,7 +1,7 @@
 //! One party drives a bound to its end; what others ask over the same session is answered as ever.
 
 use libp2p::PeerId;
-use runtime_bridge::JobHandle;
+use runtime_bridge::Spawned;
 use taskqueue_api::{
     Caller, Claim, Complete, ErrorCode, Fence, Get, Operation, QueueError, Release, Renew, Response, StatusQuery,
     TaskId, TaskQueueExt as _, TaskStatus, Wait, testing::payload,
@@ -26,7 +26,7 @@ const CROWD: usize = 4 * IN_FLIGHT_MAX;
 
 const FENCE: Fence = Fence { epoch: 1, counter: 1 };
 
-type Crowd = Vec<JobHandle<Result<Response, QueueError>>>;
+type Crowd = Vec<Spawned<Result<Response, QueueError>>>;
 
 /// A task that nobody works on yet.
 async fn task(queue: &FakeQueue, bytes: usize) -> TaskId {
@@ -117,7 +117,7 @@ fn questions_leave_room_for_leases() {
         let asker = end(io, None);
         let questions: Crowd = (0..CROWD).map(|_| start(&asker.session, StatusQuery::default())).collect();
         soon(async {
-            while !questions.iter().any(JobHandle::is_finished) {
+            while !questions.iter().any(Spawned::is_finished) {
                 tokio::task::yield_now().await;
             }
         })
@@ -274,7 +274,7 @@ fn a_renewal_is_sent_ahead_of_large_requests() {
         let large: Crowd =
             (0..2 * QUEUED_BYTES_MAX / 1_000_000).map(|_| start(&asker.session, submit(1_000_000))).collect();
         soon(async {
-            while !large.iter().any(JobHandle::is_finished) {
+            while !large.iter().any(Spawned::is_finished) {
                 tokio::task::yield_now().await;
             }
         })

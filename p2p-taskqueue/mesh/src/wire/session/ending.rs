@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use runtime_bridge::{JobError, JobHandle};
+use runtime_bridge::{Spawned, SpawnedError};
 use taskqueue_api::testing::DEADLINE;
 
 use super::{SessionEnd, calls::Shared, counts::Counts};
@@ -68,10 +68,10 @@ pub(crate) fn session_test(body: impl Future<Output = ()>) {
 }
 
 /// The job that drives a session. Dropped, it goes on, so that the end of the test finds the session as it lives.
-pub(crate) struct Drive(Option<JobHandle<SessionEnd>>);
+pub(crate) struct Drive(Option<Spawned<SessionEnd>>);
 
 impl Drive {
-    pub(crate) const fn new(job: JobHandle<SessionEnd>) -> Self {
+    pub(crate) const fn new(job: Spawned<SessionEnd>) -> Self {
         Self(Some(job))
     }
 
@@ -82,7 +82,7 @@ impl Drive {
 }
 
 impl Future for Drive {
-    type Output = Result<SessionEnd, JobError>;
+    type Output = Result<SessionEnd, SpawnedError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(self.0.as_mut().unwrap()).poll(cx)
@@ -91,6 +91,6 @@ impl Future for Drive {
 
 impl Drop for Drive {
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(JobHandle::detach);
+        self.0.take().into_iter().for_each(Spawned::detach);
     }
 }

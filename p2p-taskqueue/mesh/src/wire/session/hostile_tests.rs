@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use libp2p::PeerId;
-use runtime_bridge::{JobHandle, RuntimeExt};
+use runtime_bridge::{RuntimeExt, Spawned};
 use taskqueue_api::{
     Caller, ErrorCode, Get, List, Operation as _, Outcome, QueueError, Request, Response, TaskQueueExt as _, Wait,
 };
@@ -112,7 +112,7 @@ fn a_session_works_over_a_connection_that_carries_one_byte_at_a_time() {
 }
 
 /// A session whose clock stands, with a call in flight.
-async fn with_clock() -> (Arc<ManualRuntime>, Pipe, JobHandle<SessionEnd>, JobHandle<Result<Response, QueueError>>) {
+async fn with_clock() -> (Arc<ManualRuntime>, Pipe, Spawned<SessionEnd>, Spawned<Result<Response, QueueError>>) {
     let clock = ManualRuntime::new();
     let (io, mut peer) = pipe(4 * 1024 * 1024);
     let (session, driver) = Driver::new(io, agreed(), None, clock.clone());

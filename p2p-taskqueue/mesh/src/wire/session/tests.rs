@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
-use runtime_bridge::{JobHandle, RuntimeExt};
+use runtime_bridge::{RuntimeExt, Spawned};
 use taskqueue_api::{
     Caller, Claim, ClaimMany, Complete, ErrorCode, Get, List, Operation as _, Outcome, QueueError, Request, Response,
     StatusQuery, Submit, TaskId, TaskQueueExt as _, TaskStatus, Wait,
@@ -57,7 +57,7 @@ pub(super) async fn ask(session: &Session, request: impl taskqueue_api::Operatio
 pub(super) fn start(
     session: &Session,
     request: impl taskqueue_api::Operation,
-) -> JobHandle<Result<Response, QueueError>> {
+) -> Spawned<Result<Response, QueueError>> {
     let (session, request) = (session.clone(), request.into_request());
     runtime().spawn(async move { session.call(&request, Duration::from_secs(3_600)).await })
 }

@@ -1,4 +1,4 @@
-//! What an executor thread and its callers share, and the registration of what runs on it.
+//! What an executor thread and its callers share, and the places in its register.
 
 use std::{
     cell::Cell,
@@ -18,22 +18,22 @@ use crate::{
     counters::{Counters, Tally},
     driver::Driver,
     intake::{Buffers, Intake},
-    runtime::{Job, Runtime, Sleep},
+    runtime::{Runtime, Sleep, SpawnedFuture},
     work::Ending,
 };
 
 thread_local! {
-    /// Set by an executor's thread for its life. Reading it costs less than a nanosecond, and it cannot be
-    /// mistaken as an entered tokio context can (a helper's context is entered on foreign threads too).
+    /// Marks an executor thread for its life. Reading it costs less than a nanosecond. An entered tokio context would
+    /// be no such mark: a helper's context is entered on other threads too.
     static EXECUTOR: Cell<Option<ThreadId>> = const { Cell::new(None) };
 }
 
-/// The state shared by an executor thread, its bridges and what runs on it.
-pub(crate) struct Core {
+/// The state that an executor thread shares with its bridges and with what runs on it.
+pub(crate) struct Shared {
     pub(crate) intake: Intake,
     pub(crate) tally: Tally,
-    /// Set when everything is cut off, for the inline path, which takes no lock. Late by a moment is harmless there:
-    /// what runs inline is dropped with its surroundings.
+    /// Set when everything is cut off, for the inline path, which takes no lock. It may see this a moment late: what
+    /// runs inline is dropped with its surroundings.
     refusing: AtomicBool,
     home: OnceLock<Home>,
 }
@@ -42,13 +42,13 @@ pub(crate) struct Core {
 #[derive(Debug)]
 struct Home {
     thread: ThreadId,
-    /// The backend's own runtime.
+    /// The runtime that the factory has made.
     runtime: Arc<dyn Runtime>,
-    /// The tokio runtime to enter around what is polled on the thread, if the thread is not inside one.
+    /// The tokio runtime to enter around inline calls, if the thread runs futures of others too.
     helper: Option<Handle>,
 }
 
-impl Core {
+impl Shared {
     pub(crate) fn new(in_flight_max: usize) -> Self {
         Self {
             intake: Intake::new(in_flight_max),
@@ -86,7 +86,7 @@ impl Core {
     pub(crate) fn wake_driver(self: &Arc<Self>, buffers: Box<Buffers>) {
         let driver = Driver::new(Arc::clone(self), buffers);
         if let Some(runtime) = self.runtime() {
-            runtime.spawn_job(Job::driver(driver));
+            runtime.spawn_future(SpawnedFuture::driver(driver));
         }
     }
 
@@ -94,7 +94,7 @@ impl Core {
         self.intake.request_stop(deadline);
     }
 
-    /// Drops the calls that have not been taken up. On the executor's thread only.
+    /// Drops the calls that have not been taken up. On the executor thread only.
     pub(crate) fn drop_queued(&self) -> usize {
         let calls = self.intake.drop_queued();
         self.tally.cut_off(calls);
@@ -118,9 +118,9 @@ impl Core {
     }
 }
 
-impl fmt::Debug for Core {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("thread", &self.home.get().map(|home| home.thread)).finish_non_exhaustive()
+        f.debug_struct("Shared").field("thread", &self.home.get().map(|home| home.thread)).finish_non_exhaustive()
     }
 }
 
@@ -130,12 +130,13 @@ pub(crate) enum Kind {
     Call,
     /// A call that runs inline, without one.
     Inline,
-    Job,
+    /// A spawned future.
+    Spawned,
 }
 
 /// A place in an executor thread's register, given back when dropped.
 pub(crate) struct Registration {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     key: usize,
     kind: Kind,
     ending: Ending,
@@ -144,9 +145,9 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    pub(crate) fn new(core: Arc<Core>, key: usize, kind: Kind, begun: Option<Instant>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, key: usize, kind: Kind, begun: Option<Instant>) -> Self {
         // What is dropped without having ended was cut off.
-        Self { core, key, kind, ending: Ending::Cancelled, begun }
+        Self { shared, key, kind, ending: Ending::Cancelled, begun }
     }
 
     pub(crate) fn end(mut self, ending: Ending) {
@@ -156,34 +157,34 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.core.tally.ended(self.kind, self.ending, self.begun);
-        self.core.intake.unregister([self.key], usize::from(self.kind == Kind::Call));
+        self.shared.tally.ended(self.kind, self.ending, self.begun);
+        self.shared.intake.unregister([self.key], usize::from(self.kind == Kind::Call));
     }
 }
 
-/// The runtime of an executor thread as the outside sees it: the backend's, with every job on the register.
+/// The runtime of an executor thread as users see it: the factory's, with all that is spawned on the register.
 #[derive(Debug)]
 pub(crate) struct ThreadRuntime {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     backend: Arc<dyn Runtime>,
 }
 
 impl ThreadRuntime {
-    pub(crate) fn new(core: Arc<Core>, backend: Arc<dyn Runtime>) -> Self {
-        Self { core, backend }
+    pub(crate) fn new(shared: Arc<Shared>, backend: Arc<dyn Runtime>) -> Self {
+        Self { shared, backend }
     }
 }
 
 impl Runtime for ThreadRuntime {
-    fn spawn_job(&self, mut job: Job) {
-        match job.stop().map(|stop| (self.core.intake.register(Arc::clone(&stop)), stop)) {
-            // Dropping the job tells its handle.
+    fn spawn_future(&self, mut future: SpawnedFuture) {
+        match future.stop().map(|stop| (self.shared.intake.register(Arc::clone(&stop)), stop)) {
+            // Dropping the future tells its handle.
             Some((Err(failure), stop)) => stop.stop(failure),
             Some((Ok(key), _)) => {
-                job.register(Registration::new(Arc::clone(&self.core), key, Kind::Job, None));
-                self.backend.spawn_job(job);
+                future.register(Registration::new(Arc::clone(&self.shared), key, Kind::Spawned, None));
+                self.backend.spawn_future(future);
             }
-            None => self.backend.spawn_job(job),
+            None => self.backend.spawn_future(future),
         }
     }
 

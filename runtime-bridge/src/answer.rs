@@ -1,9 +1,9 @@
-//! The slot between the one that asks and the one that works: the outcome goes one way, cancellation the other.
+//! The slot between who asks and who works: the outcome goes one way, cancellation the other.
 //!
-//! A oneshot channel would carry the outcome, but three parties meet here: the asker, the worker, and the
-//! executor thread's owner, who must be able to end the wait of an asker whose worker is stuck. One mutex
-//! around one small state says it more simply than three atomics; it is held for a few moves and never while
-//! foreign code (a waker, a destructor) runs.
+//! The *asker* is a caller or the holder of a handle; the *worker* is the future at work. A oneshot channel would carry
+//! the outcome between them, but there is a third party: the owner of the executor thread, who must be able to end the
+//! wait of an asker whose worker is stuck. One mutex around one small state is simpler than three atomics. It is held
+//! for a few moves and never while a waker is called or something is dropped.
 
 use std::task::{Context, Poll, Waker};
 
@@ -66,10 +66,9 @@ impl<T> Answer<T> {
         let mut slot = self.slot.lock();
         match &mut slot.state {
             State::Open(waker) => {
-                match waker {
-                    Some(known) if known.will_wake(cx.waker()) => {}
-                    _ => *waker = Some(cx.waker().clone()),
-                }
+                let replaced = remember(waker, cx.waker());
+                drop(slot);
+                drop(replaced);
                 Poll::Pending
             }
             State::Settled(_) => match std::mem::replace(&mut slot.state, State::Over) {
@@ -160,11 +159,18 @@ impl<T> Answer<T> {
         if !slot.state.is_open() {
             return false;
         }
-        match &slot.worker {
-            Some(known) if known.will_wake(waker) => {}
-            _ => slot.worker = Some(waker.clone()),
-        }
+        let replaced = remember(&mut slot.worker, waker);
+        drop(slot);
+        drop(replaced);
         true
+    }
+}
+
+/// Keeps `waker`. The one that it replaces is dropped by the caller, not under the lock.
+fn remember(kept: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+    match kept {
+        Some(known) if known.will_wake(waker) => None,
+        _ => kept.replace(waker.clone()),
     }
 }
 

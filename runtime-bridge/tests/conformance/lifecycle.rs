@@ -60,12 +60,12 @@ fn hooks_run_on_the_thread_in_order_and_backwards() {
             let (start, stop) = (log.clone(), log.clone());
             config = config
                 .with_start_hook(move |runtime: Arc<dyn Runtime>| async move {
-                    let job = runtime.spawn(async { tokio::runtime::Handle::try_current().is_ok() });
-                    Ok(start.send(("start", number, job.await?))?)
+                    let spawned = runtime.spawn(async { tokio::runtime::Handle::try_current().is_ok() });
+                    Ok(start.send(("start", number, spawned.await?))?)
                 })
                 .with_shutdown_hook(move |runtime: Arc<dyn Runtime>| async move {
-                    let job = runtime.spawn(async { tokio::runtime::Handle::try_current().is_ok() });
-                    let _logged = stop.send(("stop", number, job.await == Ok(true)));
+                    let spawned = runtime.spawn(async { tokio::runtime::Handle::try_current().is_ok() });
+                    let _logged = stop.send(("stop", number, spawned.await == Ok(true)));
                 });
         }
         drop(log);
@@ -98,11 +98,28 @@ fn a_failing_start_hook_fails_the_start() {
 }
 
 #[test]
-fn shutdown_hooks_that_fail_are_reported_and_the_rest_goes_on() {
+fn a_shutdown_hook_that_panics_is_reported_and_the_rest_goes_on() {
+    on_every_backend(|backend| {
+        let (log, entries) = mpsc::sync_channel(1);
+        let config = ThreadConfig::default()
+            .with_shutdown_hook(move |_| async move {
+                let _logged = log.send("the first one");
+            })
+            .with_shutdown_hook(|_| async { panic!("at the end") });
+        let thread = ExecutorThread::start(backend, config)?;
+        let report = thread.shutdown_blocking(AMPLE)?;
+        assert_eq!(report.hooks_failed, 1);
+        assert_eq!(entries.try_recv(), Ok("the first one"));
+        Ok(())
+    });
+}
+
+#[test]
+fn shutdown_hooks_that_the_deadline_cuts_off_are_reported() {
     on_every_backend(|backend| {
         let config = ThreadConfig::default()
-            .with_shutdown_hook(|_| std::future::pending())
-            .with_shutdown_hook(|_| async { panic!("at the end") });
+            .with_shutdown_hook(|_| async { panic!("its turn never comes") })
+            .with_shutdown_hook(|_| std::future::pending());
         let thread = ExecutorThread::start(backend, config)?;
         let report = thread.shutdown_blocking(Duration::from_millis(30))?;
         assert_eq!(report.hooks_failed, 2);

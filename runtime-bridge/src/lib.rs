@@ -132,7 +132,7 @@
 
 #![cfg_attr(
     not(any(feature = "runtime-tokio", feature = "runtime-smol", feature = "runtime-async-std")),
-    expect(unused_variables, clippy::needless_pass_by_value, reason = "without a backend `Backend` has no value")
+    expect(unused_variables, reason = "without a backend `Backend` has no value")
 )]
 
 mod answer;

@@ -142,7 +142,7 @@ pub(crate) struct Clocks {
 pub(crate) struct TaskRow {
     pub(crate) seq: Seq,
     pub(crate) spec: Spec,
-    /// Its place in line while it is fresh: see [`Rows::live`].
+    /// Its place in line while it is fresh: see [`TaskTable::live`].
     pub(crate) ready_at: Elapsed,
     /// As [`Live::not_before`] says it while the task is fresh.
     pub(crate) not_before: Option<Wall>,
@@ -284,15 +284,19 @@ pub(crate) struct CacheRow {
     pub(crate) used_at: Elapsed,
 }
 
-/// The rows of a store, for the one thread that changes them.
+/// The rows of a store, for the one thread that changes them: its tables, and the transactions over all of them.
 ///
 /// Reads see what the open transaction has written. Counts bound how many rows an answer has; order is as named.
+///
+/// No method of a table has a default: what stands between the writer and its rows has to pass each of them on.
 ///
 /// # Errors
 ///
 /// [`Fault::Damaged`] concerns the row that was asked for and leaves the transaction usable. After any other fault the
 /// transaction must be rolled back; after one of `commit` the rows must be opened anew.
-pub(crate) trait Rows: Send + fmt::Debug {
+pub(crate) trait Rows:
+    TaskTable + LineTable + TimerTable + EdgeTable + KeyTable + TypeTable + RouteTable + CacheTable + Send + fmt::Debug
+{
     /// Starts a transaction.
     fn begin(&mut self) -> Result<(), Fault>;
     /// Ends it. Readers see it from here on; it is durable after [`Log::sync`].
@@ -308,42 +312,56 @@ pub(crate) trait Rows: Send + fmt::Debug {
 
     fn meta(&mut self) -> Result<Meta, Fault>;
     fn save_meta(&mut self, meta: &Meta) -> Result<(), Fault>;
+}
 
+/// The rows of tasks: what was submitted, and how the task stands or how it ended. Each change names the task that it
+/// belongs to, so that whoever passes it on knows whose record changes.
+pub(crate) trait TaskTable {
     /// Finds a task, whether it lives or has ended.
     fn seq_of(&mut self, id: TaskId) -> Result<Option<Seq>, Fault>;
     fn task(&mut self, seq: Seq) -> Result<Option<TaskRow>, Fault>;
     fn insert_task(&mut self, row: &TaskRow) -> Result<(), Fault>;
     /// Removes what [`insert_task`](Self::insert_task) wrote; the rest has been removed before.
-    fn remove_task(&mut self, seq: Seq) -> Result<(), Fault>;
+    fn remove_task(&mut self, seq: Seq, id: TaskId) -> Result<(), Fault>;
 
     /// How a task stands that has not ended. A task without this row and without an ended one is *fresh*: it stands as
     /// [`TaskRow::fresh`] says, and in line.
     fn live(&mut self, seq: Seq) -> Result<Option<Live>, Fault>;
     /// Writes it, in place of an older one.
     fn put_live(&mut self, seq: Seq, id: TaskId, live: &Live) -> Result<(), Fault>;
-    fn remove_live(&mut self, seq: Seq) -> Result<(), Fault>;
+    fn remove_live(&mut self, seq: Seq, id: TaskId) -> Result<(), Fault>;
     /// Every task that is running.
     fn running(&mut self) -> Result<Vec<(Seq, TaskId, Live)>, Fault>;
 
-    fn ended(&mut self, seq: Seq) -> Result<Option<(Ended, Option<Json>)>, Fault>;
+    /// How a task has ended, with its id and its result.
+    fn ended(&mut self, seq: Seq) -> Result<Option<(TaskId, Ended, Option<Json>)>, Fault>;
     fn insert_ended(&mut self, seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> Result<(), Fault>;
-    fn remove_ended(&mut self, seq: Seq) -> Result<(), Fault>;
+    fn remove_ended(&mut self, seq: Seq, id: TaskId) -> Result<(), Fault>;
+}
 
-    /// Puts a task into a line of ready tasks; the lane is as [`Lane::to_text`](crate::engine::Lane::to_text) has it.
+/// The lines of ready tasks. A lane is named as [`Lane::to_text`](crate::engine::Lane::to_text) has it.
+pub(crate) trait LineTable {
+    /// Puts a task into a line.
     fn join_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault>;
     fn leave_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault>;
     /// The first places of a line, or those behind one of its places.
     fn line(&mut self, lane: &str, behind: Option<&Place>, count_max: usize) -> Result<Vec<Place>, Fault>;
     /// The first lane with a line, or the one behind a lane, in any fixed order.
     fn next_lane(&mut self, behind: Option<&str>) -> Result<Option<String>, Fault>;
+}
 
+/// The timers of tasks.
+pub(crate) trait TimerTable {
     fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault>;
     fn clear_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault>;
     /// The first timers of a kind that end at `by` or before, the earliest first.
     fn due(&mut self, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>, Fault>;
     /// When the first timer of a kind ends.
     fn first_due(&mut self, timer: Timer) -> Result<Option<Due>, Fault>;
+}
 
+/// Which task waits for the end of which.
+pub(crate) trait EdgeTable {
     /// Notes that `child` waits for the end of `parent`.
     fn add_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault>;
     fn remove_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault>;
@@ -352,27 +370,38 @@ pub(crate) trait Rows: Send + fmt::Debug {
     fn children(&mut self, parent: Seq, count_max: usize) -> Result<Vec<Seq>, Fault>;
     /// Tasks that have ended while others still have to be told.
     fn unsettled(&mut self) -> Result<Vec<Seq>, Fault>;
+}
 
+/// The idempotency keys that were used.
+pub(crate) trait KeyTable {
     fn key(&mut self, scope: &str, key: &str) -> Result<Option<KeyRow>, Fault>;
     /// Writes it, in place of an older one.
     fn put_key(&mut self, scope: &str, key: &str, row: &KeyRow) -> Result<(), Fault>;
     /// Removes keys whose time ended at `by` or before; answers how many.
     fn remove_keys(&mut self, by: Elapsed, count_max: usize) -> Result<usize, Fault>;
     fn first_key_expiry(&mut self) -> Result<Option<Elapsed>, Fault>;
+}
 
+/// The numbers and settings of task types, and the limits of concurrency keys that were set.
+pub(crate) trait TypeTable {
     fn types(&mut self) -> Result<Vec<(String, TypeRow)>, Fault>;
     /// Writes it, in place of an older one; a row that says nothing is removed.
     fn put_type(&mut self, task_type: &str, row: &TypeRow) -> Result<(), Fault>;
-    /// Limits of concurrency keys that were set.
     fn key_limits(&mut self) -> Result<Vec<(String, u32)>, Fault>;
     fn put_key_limit(&mut self, key: &str, running_max: Option<u32>) -> Result<(), Fault>;
+}
 
-    /// Notes which peer keeps a task, and lets the oldest notes go beyond `count_max`.
+/// Which peer keeps a task that was submitted from here.
+pub(crate) trait RouteTable {
+    /// Notes it, and lets the oldest notes go beyond `count_max`.
     fn put_route(&mut self, task: TaskId, owner: PeerId, count_max: i64) -> Result<(), Fault>;
+}
 
-    /// Bytes of all values of the cache with their keys.
+/// The values of the cache. Bytes are those of a value with its key.
+pub(crate) trait CacheTable {
+    /// Bytes of all values.
     fn cache_bytes(&mut self) -> Result<u64, Fault>;
-    /// Bytes of one value with its key; `None` when it is not there.
+    /// Bytes of one value; `None` when it is not there.
     fn cache_size(&mut self, key: &str) -> Result<Option<u64>, Fault>;
     /// Writes it, in place of an older one.
     fn put_cached(&mut self, key: &str, row: &CacheRow) -> Result<(), Fault>;

@@ -11,7 +11,8 @@ use std::{
 use taskqueue_api::{Json, PeerId, TaskId};
 
 use super::backend::{
-    Backend, CacheRow, Due, Fault, FileRoom, KeyRow, Log, Meta, Place, Reads, Room, Rows, Seq, TaskRow, Timer, TypeRow,
+    Backend, CacheRow, CacheTable, Due, EdgeTable, Fault, FileRoom, KeyRow, KeyTable, LineTable, Log, Meta, Place,
+    Reads, Room, RouteTable, Rows, Seq, TaskRow, TaskTable, Timer, TimerTable, TypeRow, TypeTable,
 };
 use crate::{
     StoreError,
@@ -168,8 +169,11 @@ pub(super) struct FaultyRows {
 
 /// Passes reads on; writes fail by the plan.
 macro_rules! rows {
-    (reads { $(fn $read:ident($($ra:ident: $rt:ty),*) -> $rr:ty;)* } writes { $(fn $write:ident($($wa:ident: $wt:ty),*) -> $wr:ty;)* }) => {
-        impl Rows for FaultyRows {
+    ($($table:ident {
+        reads { $(fn $read:ident($($ra:ident: $rt:ty),*) -> $rr:ty;)* }
+        writes { $(fn $write:ident($($wa:ident: $wt:ty),*) -> $wr:ty;)* }
+    })*) => {
+        $(impl $table for FaultyRows {
             $(fn $read(&mut self, $($ra: $rt),*) -> Result<$rr, Fault> {
                 if self.plan.is_broken(stringify!($read)) {
                     return Err(Fault::Damaged);
@@ -183,61 +187,113 @@ macro_rules! rows {
                 let done = self.plan.around(stringify!($write), || self.inner.$write($($wa),*));
                 self.plan.noted(stringify!($write), done)
             })*
-        }
+        })*
+
+        /// Every write of the rows, and the trait that has it.
+        pub(super) const WRITES: &[(&str, &str)] = &[$($((stringify!($table), stringify!($write)),)*)*];
     };
 }
 
 rows! {
-    reads {
-        fn file_room() -> FileRoom;
-        fn meta() -> Meta;
-        fn seq_of(id: TaskId) -> Option<Seq>;
-        fn task(seq: Seq) -> Option<TaskRow>;
-        fn live(seq: Seq) -> Option<Live>;
-        fn running() -> Vec<(Seq, TaskId, Live)>;
-        fn ended(seq: Seq) -> Option<(Ended, Option<Json>)>;
-        fn line(lane: &str, behind: Option<&Place>, count_max: usize) -> Vec<Place>;
-        fn next_lane(behind: Option<&str>) -> Option<String>;
-        fn due(by: Due, count_max: usize) -> Vec<(Due, Seq)>;
-        fn first_due(timer: Timer) -> Option<Due>;
-        fn has_edge(parent: Seq, child: Seq) -> bool;
-        fn children(parent: Seq, count_max: usize) -> Vec<Seq>;
-        fn unsettled() -> Vec<Seq>;
-        fn key(scope: &str, key: &str) -> Option<KeyRow>;
-        fn first_key_expiry() -> Option<Elapsed>;
-        fn types() -> Vec<(String, TypeRow)>;
-        fn key_limits() -> Vec<(String, u32)>;
-        fn cache_bytes() -> u64;
-        fn cache_size(key: &str) -> Option<u64>;
-        fn cache_least_used(count_max: usize) -> Vec<(String, u64)>;
-        fn cache_expired(by: Elapsed, count_max: usize) -> Vec<(String, u64)>;
-        fn first_cache_expiry() -> Option<Elapsed>;
+    Rows {
+        reads {
+            fn file_room() -> FileRoom;
+            fn meta() -> Meta;
+        }
+        writes {
+            fn begin() -> ();
+            fn commit() -> ();
+            fn rollback() -> ();
+            fn tidy(closing: bool) -> ();
+            fn save_meta(meta: &Meta) -> ();
+        }
     }
-    writes {
-        fn begin() -> ();
-        fn commit() -> ();
-        fn rollback() -> ();
-        fn tidy(closing: bool) -> ();
-        fn save_meta(meta: &Meta) -> ();
-        fn insert_task(row: &TaskRow) -> ();
-        fn remove_task(seq: Seq) -> ();
-        fn put_live(seq: Seq, id: TaskId, live: &Live) -> ();
-        fn remove_live(seq: Seq) -> ();
-        fn insert_ended(seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> ();
-        fn remove_ended(seq: Seq) -> ();
-        fn join_line(lane: &str, place: &Place) -> ();
-        fn leave_line(lane: &str, place: &Place) -> ();
-        fn set_timer(due: Due, seq: Seq) -> ();
-        fn clear_timer(due: Due, seq: Seq) -> ();
-        fn add_edge(parent: Seq, child: Seq) -> ();
-        fn remove_edge(parent: Seq, child: Seq) -> ();
-        fn put_key(scope: &str, key: &str, row: &KeyRow) -> ();
-        fn remove_keys(by: Elapsed, count_max: usize) -> usize;
-        fn put_type(task_type: &str, row: &TypeRow) -> ();
-        fn put_key_limit(key: &str, running_max: Option<u32>) -> ();
-        fn put_route(task: TaskId, owner: PeerId, count_max: i64) -> ();
-        fn put_cached(key: &str, row: &CacheRow) -> ();
-        fn touch_cached(key: &str, used_at: Elapsed) -> ();
-        fn remove_cached(key: &str) -> ();
+    TaskTable {
+        reads {
+            fn seq_of(id: TaskId) -> Option<Seq>;
+            fn task(seq: Seq) -> Option<TaskRow>;
+            fn live(seq: Seq) -> Option<Live>;
+            fn running() -> Vec<(Seq, TaskId, Live)>;
+            fn ended(seq: Seq) -> Option<(TaskId, Ended, Option<Json>)>;
+        }
+        writes {
+            fn insert_task(row: &TaskRow) -> ();
+            fn remove_task(seq: Seq, id: TaskId) -> ();
+            fn put_live(seq: Seq, id: TaskId, live: &Live) -> ();
+            fn remove_live(seq: Seq, id: TaskId) -> ();
+            fn insert_ended(seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> ();
+            fn remove_ended(seq: Seq, id: TaskId) -> ();
+        }
+    }
+    LineTable {
+        reads {
+            fn line(lane: &str, behind: Option<&Place>, count_max: usize) -> Vec<Place>;
+            fn next_lane(behind: Option<&str>) -> Option<String>;
+        }
+        writes {
+            fn join_line(lane: &str, place: &Place) -> ();
+            fn leave_line(lane: &str, place: &Place) -> ();
+        }
+    }
+    TimerTable {
+        reads {
+            fn due(by: Due, count_max: usize) -> Vec<(Due, Seq)>;
+            fn first_due(timer: Timer) -> Option<Due>;
+        }
+        writes {
+            fn set_timer(due: Due, seq: Seq) -> ();
+            fn clear_timer(due: Due, seq: Seq) -> ();
+        }
+    }
+    EdgeTable {
+        reads {
+            fn has_edge(parent: Seq, child: Seq) -> bool;
+            fn children(parent: Seq, count_max: usize) -> Vec<Seq>;
+            fn unsettled() -> Vec<Seq>;
+        }
+        writes {
+            fn add_edge(parent: Seq, child: Seq) -> ();
+            fn remove_edge(parent: Seq, child: Seq) -> ();
+        }
+    }
+    KeyTable {
+        reads {
+            fn key(scope: &str, key: &str) -> Option<KeyRow>;
+            fn first_key_expiry() -> Option<Elapsed>;
+        }
+        writes {
+            fn put_key(scope: &str, key: &str, row: &KeyRow) -> ();
+            fn remove_keys(by: Elapsed, count_max: usize) -> usize;
+        }
+    }
+    TypeTable {
+        reads {
+            fn types() -> Vec<(String, TypeRow)>;
+            fn key_limits() -> Vec<(String, u32)>;
+        }
+        writes {
+            fn put_type(task_type: &str, row: &TypeRow) -> ();
+            fn put_key_limit(key: &str, running_max: Option<u32>) -> ();
+        }
+    }
+    RouteTable {
+        reads {}
+        writes {
+            fn put_route(task: TaskId, owner: PeerId, count_max: i64) -> ();
+        }
+    }
+    CacheTable {
+        reads {
+            fn cache_bytes() -> u64;
+            fn cache_size(key: &str) -> Option<u64>;
+            fn cache_least_used(count_max: usize) -> Vec<(String, u64)>;
+            fn cache_expired(by: Elapsed, count_max: usize) -> Vec<(String, u64)>;
+            fn first_cache_expiry() -> Option<Elapsed>;
+        }
+        writes {
+            fn put_cached(key: &str, row: &CacheRow) -> ();
+            fn touch_cached(key: &str, used_at: Elapsed) -> ();
+            fn remove_cached(key: &str) -> ();
+        }
     }
 }

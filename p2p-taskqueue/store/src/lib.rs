@@ -28,8 +28,9 @@ mod faulty;
 mod model;
 
 pub(crate) use backend::{
-    Backend, CacheRow, Clocks, Due, Fault, FileRoom, KeyRow, LOST_PARENT, Log, Meta, Place, Reads, Room, Rows, Seq,
-    TaskRow, Timer, TypeRow, failed_parent,
+    Backend, CacheRow, CacheTable, Clocks, Due, EdgeTable, Fault, FileRoom, KeyRow, KeyTable, LOST_PARENT, LineTable,
+    Log, Meta, Place, Reads, Room, RouteTable, Rows, Seq, TaskRow, TaskTable, Timer, TimerTable, TypeRow, TypeTable,
+    failed_parent,
 };
 pub use clock::{BootId, Clock, ManualClock, Reading, SystemClock};
 pub use error::StoreError;

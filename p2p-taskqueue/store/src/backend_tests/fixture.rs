@@ -152,7 +152,7 @@ pub(super) fn wait(rows: &mut dyn Rows, row: &TaskRow, phase: Phase) -> Result<(
 /// A fresh or running task ends.
 pub(super) fn end(rows: &mut dyn Rows, row: &TaskRow, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
     if rows.live(row.seq)?.is_some() {
-        rows.remove_live(row.seq)?;
+        rows.remove_live(row.seq, row.spec.id)?;
     } else {
         leave(rows, row)?;
     }

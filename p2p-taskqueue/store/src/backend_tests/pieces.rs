@@ -80,8 +80,9 @@ pub(crate) fn tasks_come_and_go_between_two_pieces(rig: Rig) -> TestResult {
     assert!(!reads.list_on(&mut page)?, "one piece is not all");
     commit(&mut *rows, |rows| {
         for seq in [4, 8, 2_996] {
-            rows.remove_ended(seq)?;
-            rows.remove_task(seq)?;
+            let id = row(seq).spec.id;
+            rows.remove_ended(seq, id)?;
+            rows.remove_task(seq, id)?;
         }
         accept(rows, &row(TASKS + 4))
     })?;

@@ -131,7 +131,7 @@ pub(crate) fn a_list_is_read_page_by_page(rig: Rig) -> TestResult {
     commit(&mut *rows, |rows| {
         leave(rows, &gallery_row(1))?;
         start(rows, &gallery_row(12), &running(&gallery_row(12), 1))?;
-        rows.remove_task(1)?;
+        rows.remove_task(1, gallery_row(1).spec.id)?;
         accept(rows, &task(20))
     })?;
     let second = reads.list(&List { cursor: first.next_cursor, ..oldest_first() })?;

@@ -145,7 +145,7 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
             assert_eq!(standing(&mut *reads)?, Standing::Live(live));
         }
     }
-    commit(&mut *rows, |rows| rows.remove_live(1))?;
+    commit(&mut *rows, |rows| rows.remove_live(1, id(1)))?;
     assert_eq!(rows.live(1)?, None);
     let bare = Ended { attempt: 0, fence: None, worker: None, ..ended(TaskStatus::Failed, 7.0) };
     let full = Ended {
@@ -162,10 +162,10 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
     let dead = [None, Some(FailedBy::Worker), Some(FailedBy::Queue)].map(dead).map(|dead| (dead, None));
     for (ended, result) in [(bare.clone(), None), (full, Some(&null))].into_iter().chain(dead) {
         commit(&mut *rows, |rows| rows.insert_ended(1, id(1), &ended, result))?;
-        assert_eq!(rows.ended(1)?, Some((ended.clone(), result.cloned())));
+        assert_eq!(rows.ended(1)?, Some((id(1), ended.clone(), result.cloned())));
         assert_eq!(standing(&mut *reads)?, Standing::Ended(ended));
         assert_eq!(reads.get(&[id(1)])?[0].as_ref().and_then(|record| record.result.as_ref()), result);
-        commit(&mut *rows, |rows| rows.remove_ended(1))?;
+        commit(&mut *rows, |rows| rows.remove_ended(1, id(1)))?;
         assert_eq!(rows.ended(1)?, None);
     }
     Ok(())
@@ -197,8 +197,8 @@ pub(crate) fn a_removed_task_leaves_nothing(rig: Rig) -> TestResult {
     assert_ne!(photograph(&mut *rows, &mut *reads)?, before);
     commit(&mut *rows, |rows| {
         rows.clear_timer(Due::Removal(span(61.0)), 1)?;
-        rows.remove_ended(1)?;
-        rows.remove_task(1)
+        rows.remove_ended(1, id(1))?;
+        rows.remove_task(1, id(1))
     })?;
     assert_eq!(photograph(&mut *rows, &mut *reads)?, before);
     Ok(())

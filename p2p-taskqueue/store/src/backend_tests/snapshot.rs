@@ -38,8 +38,8 @@ pub(super) fn change_everything(rows: &mut dyn Rows) -> Result<(), Fault> {
             rows.clear_timer(due, seq)?;
         }
     }
-    rows.remove_ended(3)?;
-    rows.remove_task(3)?;
+    rows.remove_ended(3, id(3))?;
+    rows.remove_task(3, id(3))?;
     rows.remove_keys(span(1.0), 9)?;
     rows.put_key("b", "k", &KeyRow { content: [2; 32], id: id(2), expires_at: span(2.0) })?;
     rows.put_type("even", &TypeRow { counts: [5, 4, 3, 2, 1], ..TypeRow::default() })?;

@@ -82,7 +82,7 @@ impl Reads for MemoryReads {
 /// The id of an ended task that passes the filter.
 fn chosen(seen: &Seen<'_>, seq: Seq, choosing: &Choosing) -> Option<TaskId> {
     let Choosing { selection, ended_by, .. } = choosing;
-    if seen.ends.get(&seq).is_some_and(|(ended, _)| ended.at > *ended_by) {
+    if seen.ends.get(&seq).is_some_and(|(_, ended, _)| ended.at > *ended_by) {
         return None;
     }
     let row = seen.tasks.get(&seq)?;
@@ -97,7 +97,7 @@ pub(super) fn record(seen: &Seen<'_>, seq: Seq) -> Result<Option<Record>, QueueE
     let payload = Json::parse(payload).map_err(|error| {
         QueueError::new(ErrorCode::StorageError, format!("task {}: its payload is damaged: {error}", spec.id))
     })?;
-    let result = seen.ends.get(&seq).and_then(|(_, result)| result.clone());
+    let result = seen.ends.get(&seq).and_then(|(_, _, result)| result.clone());
     Ok(Some(Record { spec, payload, standing, result }))
 }
 

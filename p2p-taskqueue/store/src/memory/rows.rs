@@ -6,7 +6,8 @@ use super::{
     tables::{Draft, Seen},
 };
 use crate::{
-    CacheRow, Due, Fault, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow,
+    CacheRow, CacheTable, Due, EdgeTable, Fault, KeyRow, KeyTable, LineTable, Meta, Place, RouteTable, Rows, Seq,
+    TaskRow, TaskTable, Timer, TimerTable, TypeRow, TypeTable,
     engine::{Elapsed, Ended, Live},
 };
 
@@ -79,7 +80,9 @@ impl Rows for MemoryRows {
         self.draft.meta.insert((), Some(*meta));
         Ok(())
     }
+}
 
+impl TaskTable for MemoryRows {
     fn seq_of(&mut self, id: TaskId) -> Result<Option<Seq>, Fault> {
         Ok(self.see(|seen| seen.ids.get(&id).copied()))
     }
@@ -100,10 +103,8 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn remove_task(&mut self, seq: Seq) -> Result<(), Fault> {
-        if let Some(id) = self.see(|seen| seen.tasks.get(&seq).map(|row| row.spec.id)) {
-            self.draft.ids.insert(id, None);
-        }
+    fn remove_task(&mut self, seq: Seq, id: TaskId) -> Result<(), Fault> {
+        self.draft.ids.insert(id, None);
         self.change(seq, |draft| {
             draft.tasks.insert(seq, None);
         });
@@ -121,7 +122,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn remove_live(&mut self, seq: Seq) -> Result<(), Fault> {
+    fn remove_live(&mut self, seq: Seq, _id: TaskId) -> Result<(), Fault> {
         self.change(seq, |draft| {
             draft.lives.insert(seq, None);
         });
@@ -137,24 +138,26 @@ impl Rows for MemoryRows {
         }))
     }
 
-    fn ended(&mut self, seq: Seq) -> Result<Option<(Ended, Option<Json>)>, Fault> {
+    fn ended(&mut self, seq: Seq) -> Result<Option<(TaskId, Ended, Option<Json>)>, Fault> {
         Ok(self.see(|seen| seen.ends.get(&seq).cloned()))
     }
 
-    fn insert_ended(&mut self, seq: Seq, _id: TaskId, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
+    fn insert_ended(&mut self, seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
         self.change(seq, |draft| {
-            draft.ends.insert(seq, Some((ended.clone(), result.cloned())));
+            draft.ends.insert(seq, Some((id, ended.clone(), result.cloned())));
         });
         Ok(())
     }
 
-    fn remove_ended(&mut self, seq: Seq) -> Result<(), Fault> {
+    fn remove_ended(&mut self, seq: Seq, _id: TaskId) -> Result<(), Fault> {
         self.change(seq, |draft| {
             draft.ends.insert(seq, None);
         });
         Ok(())
     }
+}
 
+impl LineTable for MemoryRows {
     fn join_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault> {
         self.draft.lines.insert((lane.to_owned(), *place), Some(()));
         Ok(())
@@ -172,7 +175,9 @@ impl Rows for MemoryRows {
     fn next_lane(&mut self, behind: Option<&str>) -> Result<Option<String>, Fault> {
         Ok(self.see(|seen| lines::next_lane(seen, behind)))
     }
+}
 
+impl TimerTable for MemoryRows {
     fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
         self.draft.timers.insert((due, seq), Some(()));
         Ok(())
@@ -191,7 +196,9 @@ impl Rows for MemoryRows {
     fn first_due(&mut self, timer: Timer) -> Result<Option<Due>, Fault> {
         Ok(self.see(|seen| lines::timers(seen, timer).next().map(|(due, _)| due)))
     }
+}
 
+impl EdgeTable for MemoryRows {
     fn add_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault> {
         self.draft.edges.insert((parent, child), Some(()));
         Ok(())
@@ -213,7 +220,9 @@ impl Rows for MemoryRows {
     fn unsettled(&mut self) -> Result<Vec<Seq>, Fault> {
         Ok(self.see(lines::unsettled))
     }
+}
 
+impl KeyTable for MemoryRows {
     fn key(&mut self, scope: &str, key: &str) -> Result<Option<KeyRow>, Fault> {
         let key = (scope.to_owned(), key.to_owned());
         Ok(self.see(|seen| seen.keys.get(&key).cloned()))
@@ -245,7 +254,9 @@ impl Rows for MemoryRows {
     fn first_key_expiry(&mut self) -> Result<Option<Elapsed>, Fault> {
         Ok(self.see(|seen| seen.key_ends.all().next().map(|((at, ..), ())| *at)))
     }
+}
 
+impl TypeTable for MemoryRows {
     fn types(&mut self) -> Result<Vec<(String, TypeRow)>, Fault> {
         Ok(self.see(|seen| seen.types.all().map(|(name, row)| (name.clone(), row.clone())).collect()))
     }
@@ -264,7 +275,9 @@ impl Rows for MemoryRows {
         self.draft.key_limits.insert(key.to_owned(), running_max);
         Ok(())
     }
+}
 
+impl RouteTable for MemoryRows {
     fn put_route(&mut self, task: TaskId, owner: PeerId, count_max: i64) -> Result<(), Fault> {
         let (old, number) = self.see(|seen| {
             let number = seen.route_number.get(&()).map_or(0, |number| number.saturating_add(1));
@@ -285,7 +298,9 @@ impl Rows for MemoryRows {
         }
         Ok(())
     }
+}
 
+impl CacheTable for MemoryRows {
     fn cache_bytes(&mut self) -> Result<u64, Fault> {
         Ok(self.see(cache::bytes))
     }

@@ -67,7 +67,7 @@ tables! {
     ids: TaskId => Seq,
     tasks: Seq => TaskRow,
     lives: Seq => Live,
-    ends: Seq => (Ended, Option<Json>),
+    ends: Seq => (TaskId, Ended, Option<Json>),
     /// The tasks of each state, in the order of acceptance.
     states: (&'static str, Seq) => (),
     lines: (String, Place) => (),
@@ -96,7 +96,7 @@ tables! {
 impl Seen<'_> {
     /// Where a task stands that is there.
     pub(super) fn standing(&self, seq: Seq) -> Option<Standing> {
-        if let Some((ended, _)) = self.ends.get(&seq) {
+        if let Some((_, ended, _)) = self.ends.get(&seq) {
             return Some(Standing::Ended(ended.clone()));
         }
         let live = self.lives.get(&seq).cloned();
@@ -106,7 +106,7 @@ impl Seen<'_> {
     /// The state of a task that is there.
     pub(super) fn status(&self, seq: Seq) -> Option<TaskStatus> {
         self.tasks.get(&seq)?;
-        let ended = self.ends.get(&seq).map(|(ended, _)| ended.status);
+        let ended = self.ends.get(&seq).map(|(_, ended, _)| ended.status);
         ended.or_else(|| self.lives.get(&seq).map(Live::status)).or(Some(TaskStatus::Queued))
     }
 }

@@ -10,7 +10,7 @@ use super::{
     turn::{Halt, Turn},
     work::{Answer, ClaimWork, Command, Done, Form, Returns, Work},
 };
-use crate::backend::Fault;
+use crate::backend::{Fault, RouteTable as _};
 
 /// The content of one transaction.
 pub(super) struct Run<'a, 'b> {
@@ -79,7 +79,6 @@ impl Run<'_, '_> {
             Work::CacheUsed(key) => cache::used(turn, key).map(|()| Done::Noted),
             Work::Remember(task, owner) => {
                 turn.rows.put_route(*task, *owner, ROUTES_MAX)?;
-                turn.wrote = true;
                 Ok(Done::Noted)
             }
         }

@@ -4,7 +4,7 @@ use super::{
     chores::put_off,
     turn::{Halt, Turn, usable},
 };
-use crate::backend::CacheRow;
+use crate::backend::{CacheRow, CacheTable as _};
 
 /// Puts a value into the cache, and lets those go that were not used for longest until it fits.
 pub(super) fn set(turn: &mut Turn<'_>, set: &CacheSet, bytes_max: u64) -> Result<Response, Halt> {
@@ -15,7 +15,6 @@ pub(super) fn set(turn: &mut Turn<'_>, set: &CacheSet, bytes_max: u64) -> Result
     let before = usable(turn.rows.cache_size(&set.key))?.flatten().unwrap_or(0);
     let row = CacheRow { value: set.value.clone(), expires_at, used_at: turn.now.elapsed };
     turn.rows.put_cached(&set.key, &row)?;
-    turn.wrote = true;
     let memory = &mut *turn.memory;
     memory.cache_bytes = memory.cache_bytes.saturating_sub(before) + bytes;
     memory.cache_at = memory.cache_at.into_iter().chain(expires_at).min();
@@ -33,7 +32,6 @@ pub(super) fn delete(turn: &mut Turn<'_>, key: &str) -> Result<Response, Halt> {
 
 /// Notes that a value was used.
 pub(super) fn used(turn: &mut Turn<'_>, key: &str) -> Result<(), Halt> {
-    turn.wrote = true;
     Ok(turn.rows.touch_cached(key, turn.now.elapsed)?)
 }
 
@@ -81,7 +79,6 @@ fn make_room(turn: &mut Turn<'_>, keep: &str, bytes_max: u64) -> Result<u64, Hal
 
 fn forget(turn: &mut Turn<'_>, key: &str, size: u64) -> Result<(), Halt> {
     turn.rows.remove_cached(key)?;
-    turn.wrote = true;
     turn.memory.cache_bytes = turn.memory.cache_bytes.saturating_sub(size);
     Ok(())
 }

@@ -4,18 +4,16 @@ use super::{
     cache,
     depend::{self, SETTLED_MAX},
     finish::chance,
-    manage, timeline,
+    manage,
     turn::{Found, Halt, Turn, usable},
 };
 use crate::{
-    backend::{Due, Fault, Seq, Timer},
+    backend::{Due, Fault, KeyTable as _, Seq, TaskTable as _, Timer, TimerTable as _},
     engine::{self, Elapsed, Standing, Step},
 };
 
 /// Does what time calls for and what was left over.
 pub(super) fn before(turn: &mut Turn<'_>, given_out: &[(TaskId, Fence)]) -> Result<(), Halt> {
-    // A committed batch notes the clocks.
-    turn.wrote |= timeline::was_set(turn.memory.meta.clocks, turn.now);
     take_back(turn, given_out)?;
     expire_leases(turn)?;
     pass_deadlines(turn)?;
@@ -96,7 +94,6 @@ fn each_due(
     }
     let due = due(turn, by, CHORES_MAX)?;
     for (due, seq) in &due {
-        turn.wrote = true;
         one(turn, *due, *seq)?;
     }
     Ok(note_next(turn, timer, &due)?)
@@ -142,11 +139,10 @@ fn remove_ended(turn: &mut Turn<'_>) -> Result<(), Halt> {
     let (mut looked_at, mut bytes) = (Vec::new(), 0);
     for (removal, seq) in due(turn, by, SWEEP_MAX)? {
         looked_at.push((removal, seq));
-        turn.wrote = true;
         match usable(turn.rows.ended(seq))?.flatten() {
-            Some((ended, result)) => {
+            Some((id, ended, result)) => {
                 bytes += result.map_or(0, |result| result.len_bytes());
-                if !manage::remove(turn, seq, &ended, SETTLED_MAX)? {
+                if !manage::remove(turn, seq, id, &ended, SETTLED_MAX)? {
                     turn.memory.aside.put_off(seq, removal);
                     // Which takes it up again.
                     turn.memory.unsettled.push_back(seq);
@@ -167,7 +163,6 @@ fn remove_keys(turn: &mut Turn<'_>) -> Result<(), Halt> {
         return Ok(());
     }
     let removed = turn.rows.remove_keys(turn.now.elapsed, SWEEP_MAX)?;
-    turn.wrote |= removed > 0;
     let next = turn.rows.first_key_expiry()?;
     turn.memory.keys_at = if removed > 0 { next } else { next.map(|at| put_off(turn, at, "idempotency keys")) };
     Ok(())

@@ -203,7 +203,7 @@ async fn a_burst_of_ends_is_bounded_work_in_each_turn() -> TestResult {
         rows.begin()?;
         let mut turn = Turn::new(&mut *rows, &mut memory, later, &watches);
         chores::before(&mut turn, &[]).map_err(|halt| format!("{halt:?}"))?;
-        let changed = turn.changed.len();
+        let changed = turn.rows.written().changed.len();
         assert!(changed <= 4 * chores::CHORES_MAX, "{changed} tasks were changed in one turn");
         done += changed;
         turns += 1;

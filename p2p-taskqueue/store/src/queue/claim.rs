@@ -55,7 +55,6 @@ fn set_aside(turn: &mut Turn<'_>, lane: &Arc<str>, place: Place) -> Result<(), F
     if let Some(task_type) = task_type {
         turn.memory.gates.leave(&task_type, TaskStatus::Queued);
     }
-    turn.wrote = true;
     turn.leave_line(lane, place)
 }
 

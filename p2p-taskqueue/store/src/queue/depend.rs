@@ -2,7 +2,7 @@ use taskqueue_api::{ErrorCode, OnParentFailure, QueueError, TaskId, TaskStatus};
 
 use super::turn::{Found, Halt, Turn, usable};
 use crate::{
-    backend::{Fault, LOST_PARENT, Seq, failed_parent},
+    backend::{EdgeTable as _, Fault, LOST_PARENT, Seq, TaskTable as _, failed_parent},
     engine::{self, Ended, Phase, Spec, Step},
 };
 
@@ -99,11 +99,10 @@ enum Told {
 
 fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<Told, Fault> {
     let Some(ended) = usable(turn.rows.ended(parent))? else { return Ok(Told::Damaged) };
-    let Some((ended, _)) = ended else { return Ok(Told::LivesAgain) };
+    let Some((_, ended, _)) = ended else { return Ok(Told::LivesAgain) };
     let Some(task) = usable(turn.rows.task(parent))?.flatten() else { return Ok(Told::Damaged) };
     for child in children {
         turn.rows.remove_edge(parent, *child)?;
-        turn.wrote = true;
         let Some((item, row)) = usable(turn.item_and_task(*child))?.flatten() else {
             tracing::error!(seq = child, "a task that waits for another one is damaged; it stays where it is");
             continue;
@@ -142,7 +141,6 @@ pub(super) fn forget(
 ) -> Result<bool, Fault> {
     let told = turn.rows.children(failed_parent(seq), count_max)?;
     for child in &told {
-        turn.wrote = true;
         turn.rows.remove_edge(failed_parent(seq), *child)?;
         if ended.status != TaskStatus::Completed {
             turn.rows.add_edge(LOST_PARENT, *child)?;

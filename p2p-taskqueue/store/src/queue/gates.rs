@@ -5,7 +5,7 @@ use std::{
 
 use taskqueue_api::{ErrorCode, QueueError, TaskStatus};
 
-use crate::backend::{Fault, Rows, TypeRow};
+use crate::backend::{Fault, TypeRow, TypeTable};
 
 /// The numbers of every task type, and what holds tasks back whatever the worker: pauses and limits of running tasks.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Key {
 
 impl Gates {
     /// Reads the numbers and settings; running tasks are told with [`started`](Self::started).
-    pub(super) fn load(rows: &mut dyn Rows) -> Result<Self, Fault> {
+    pub(super) fn load(rows: &mut dyn TypeTable) -> Result<Self, Fault> {
         let mut gates = Self::default();
         for (name, row) in rows.types()? {
             if name.is_empty() {
@@ -61,7 +61,7 @@ impl Gates {
     }
 
     /// Writes what changed.
-    pub(super) fn save(&mut self, rows: &mut dyn Rows) -> Result<(), Fault> {
+    pub(super) fn save(&mut self, rows: &mut dyn TypeTable) -> Result<(), Fault> {
         for name in std::mem::take(&mut self.changed) {
             let row = self.of(&name).cloned().unwrap_or_default();
             rows.put_type(&name, &row)?;

@@ -5,7 +5,7 @@ use std::{
 
 use super::gates::Gates;
 use crate::{
-    backend::{Fault, Place, Rows},
+    backend::{Fault, LineTable, Place},
     engine::{Claimant, Lane},
 };
 
@@ -48,7 +48,7 @@ type Named = (Arc<str>, Arc<Lane>);
 
 impl Lanes {
     /// Reads the heads: one look-up for each line. The gates know what runs.
-    pub(super) fn load(rows: &mut dyn Rows, gates: &Gates) -> Result<Self, Fault> {
+    pub(super) fn load(rows: &mut dyn LineTable, gates: &Gates) -> Result<Self, Fault> {
         let mut lanes = Self::default();
         let mut behind: Option<String> = None;
         while let Some(text) = rows.next_lane(behind.as_deref())? {
@@ -119,7 +119,7 @@ impl Lanes {
     }
 
     /// A task left its line; the rows are already without it.
-    pub(super) fn left(&mut self, rows: &mut dyn Rows, text: &str, place: Place) -> Result<(), Fault> {
+    pub(super) fn left(&mut self, rows: &mut dyn LineTable, text: &str, place: Place) -> Result<(), Fault> {
         let Some((text, line)) = self.lines.get_key_value(text) else { return Ok(()) };
         let Ok(at) = line.window.binary_search(&place) else { return Ok(()) };
         let text = Arc::clone(text);

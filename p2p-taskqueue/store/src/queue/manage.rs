@@ -9,7 +9,7 @@ use super::{
     work::Done,
 };
 use crate::{
-    backend::{Due, Fault, Seq, TaskRow},
+    backend::{Due, EdgeTable as _, Fault, Seq, TaskRow, TaskTable as _, TimerTable as _, TypeTable as _},
     engine::{self, Ended, Record, Standing},
 };
 
@@ -25,7 +25,7 @@ pub(super) fn retry(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
             return Ok(false);
         }
         let kind = Arc::new(Kind::of(&task.spec));
-        forget_end(turn, seq, ended, &kind.task_type)?;
+        forget_end(turn, seq, id, ended, &kind.task_type)?;
         let live = engine::block(engine::retry(&task.spec, ended, turn.now), parents.count());
         let live = turn.placed(live);
         turn.begin(Item { seq, id, kind, live }, &parents.waiting, true)?;
@@ -36,12 +36,18 @@ pub(super) fn retry(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
 /// Removes ended tasks.
 pub(super) fn purge(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
     // Somebody waits for the answer: it is done in one go, however many tasks it has failed.
-    change(turn, ids, |turn, _, seq, ended| Ok(remove(turn, seq, ended, usize::MAX)?))
+    change(turn, ids, |turn, id, seq, ended| Ok(remove(turn, seq, id, ended, usize::MAX)?))
 }
 
 /// Removes an ended task, unless others still have to be told of its end, or it has failed more than `failed_max` others:
 /// then these are dealt with so far, and there is a next time.
-pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended, failed_max: usize) -> Result<bool, Fault> {
+pub(super) fn remove(
+    turn: &mut Turn<'_>,
+    seq: Seq,
+    id: TaskId,
+    ended: &Ended,
+    failed_max: usize,
+) -> Result<bool, Fault> {
     if !turn.rows.children(seq, 1)?.is_empty() {
         return Ok(false);
     }
@@ -50,27 +56,23 @@ pub(super) fn remove(turn: &mut Turn<'_>, seq: Seq, ended: &Ended, failed_max: u
             if !depend::forget(turn, seq, &task.spec, ended, failed_max)? {
                 return Ok(false);
             }
-            turn.changed.push(task.spec.id);
             let task_type = task.spec.task_type.as_str().into();
-            if turn.watches.are_for(task.spec.id) {
+            if turn.watches.are_for(id) {
                 hand_over(turn, task)?;
             }
-            forget_end(turn, seq, ended, &task_type)?;
+            forget_end(turn, seq, id, ended, &task_type)?;
         }
         // What it was counted as is not known any more; a repair counts anew.
-        None => {
-            turn.changed_others = true;
-            drop_end(turn, seq, ended)?;
-        }
+        None => drop_end(turn, seq, id, ended)?,
     }
-    turn.rows.remove_task(seq)?;
+    turn.rows.remove_task(seq, id)?;
     Ok(true)
 }
 
 /// Gives a record that is about to be removed to those who wait for it: they are answered although it goes.
 fn hand_over(turn: &mut Turn<'_>, task: TaskRow) -> Result<(), Fault> {
     let ended = usable(turn.rows.ended(task.seq))?.flatten();
-    if let (Some((ended, result)), Ok(payload)) = (ended, Json::parse(task.payload)) {
+    if let (Some((_, ended, result)), Ok(payload)) = (ended, Json::parse(task.payload)) {
         let record = Record { spec: task.spec, payload, standing: Standing::Ended(ended), result };
         turn.watches.keep(record, turn.now);
     }
@@ -87,7 +89,6 @@ pub(super) fn pause(turn: &mut Turn<'_>, pause: &Pause) -> Result<Response, Halt
             row.paused = true;
         }
     });
-    turn.wrote = true;
     Ok(Response::Paused(Paused { queued, running }))
 }
 
@@ -95,7 +96,6 @@ pub(super) fn resume(turn: &mut Turn<'_>, resume: &Resume) -> Response {
     let go_on = |row: &mut crate::backend::TypeRow| (row.paused, row.draining) = (false, false);
     let (gates, task_types) = (&mut turn.memory.gates, once(resume.task_types.clone()));
     let (queued, running) = if task_types.is_empty() { gates.set_all(go_on) } else { gates.set(&task_types, go_on) };
-    turn.wrote = true;
     Response::Resumed(Resumed { queued, running })
 }
 
@@ -118,7 +118,6 @@ pub(super) fn limit(turn: &mut Turn<'_>, limit: &Limit) -> Result<Response, Halt
         turn.memory.lanes.key_changed(key, &turn.memory.gates);
         running
     };
-    turn.wrote = true;
     Ok(Response::Limited(Limited { running }))
 }
 
@@ -145,13 +144,12 @@ fn change(
 }
 
 /// Takes a task's end back out of the rows and the numbers.
-fn forget_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended, task_type: &Arc<str>) -> Result<(), Fault> {
+fn forget_end(turn: &mut Turn<'_>, seq: Seq, id: TaskId, ended: &Ended, task_type: &Arc<str>) -> Result<(), Fault> {
     turn.memory.gates.leave(task_type, ended.status);
-    drop_end(turn, seq, ended)
+    drop_end(turn, seq, id, ended)
 }
 
-fn drop_end(turn: &mut Turn<'_>, seq: Seq, ended: &Ended) -> Result<(), Fault> {
-    turn.wrote = true;
+fn drop_end(turn: &mut Turn<'_>, seq: Seq, id: TaskId, ended: &Ended) -> Result<(), Fault> {
     turn.rows.clear_timer(Due::Removal(ended.expires_at), seq)?;
-    turn.rows.remove_ended(seq)
+    turn.rows.remove_ended(seq, id)
 }

@@ -17,6 +17,7 @@
 //! | `batch` | what is done in one transaction, in which order |
 //! | `timeline` | elapsed time, which goes on over restarts |
 //! | `turn` | one transaction: finding tasks, moving them from state to state |
+//! | `recorder` | the rows as a transaction has them, and what it has written: every write goes through here |
 //! | `submit`, `claim`, `finish`, `manage`, `cache` | the operations, against one transaction |
 //! | `depend`, `chores`, `aside` | what follows from the end of a task; what nobody asked for; what is due and cannot be done |
 //! | `lanes`, `gates`, `running` | what the writer has in memory: heads of the lines of ready tasks, numbers and limits, leases |
@@ -37,6 +38,7 @@ mod opening;
 mod parked;
 mod readers;
 mod recent;
+mod recorder;
 mod recovery;
 mod room;
 mod running;

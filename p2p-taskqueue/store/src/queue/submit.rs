@@ -10,7 +10,7 @@ use super::{
     turn::{Found, Halt, Item, Kind, Turn, unusable, usable},
 };
 use crate::{
-    backend::{Fault, KeyRow, TaskRow},
+    backend::{Fault, KeyRow, KeyTable as _, TaskRow, TaskTable as _},
     engine::{self, Admission, Idempotency, Live, Phase, Spec},
 };
 
@@ -179,7 +179,6 @@ fn carry_out(turn: &mut Turn<'_>, plan: Plan, before: &[TaskId], prepared: &mut 
     let live = turn.placed(live);
     prepared.row.ready_at = live.ready_at;
     turn.rows.insert_task(&prepared.row)?;
-    turn.wrote = true;
     if let Some(idempotency) = &prepared.idempotency {
         remember(turn, idempotency, task_id)?;
     }

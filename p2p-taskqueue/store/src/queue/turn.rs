@@ -7,12 +7,16 @@ use super::{
     depend::SETTLED_MAX,
     gates::Gates,
     lanes::Lanes,
+    recorder::Recorder,
     running::{Run, Running},
     work::damaged,
 };
 use crate::{
     Watches,
-    backend::{Due, Fault, Meta, Place, Rows, Seq, TaskRow, Timer},
+    backend::{
+        Due, EdgeTable as _, Fault, LineTable as _, Meta, Place, Rows, Seq, TaskRow, TaskTable as _, Timer,
+        TimerTable as _,
+    },
     engine::{Elapsed, Ended, Lane, Live, Now, Phase, Spec, Standing, Step},
 };
 
@@ -162,22 +166,15 @@ impl Found {
     }
 }
 
-/// One transaction of the writer and what is to follow its commit.
+/// One transaction of the writer.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
-    pub(super) rows: &'a mut dyn Rows,
+    /// With what it has written.
+    pub(super) rows: Recorder<'a>,
     pub(super) memory: &'a mut Memory,
     pub(super) now: Now,
     /// Who waits for which task.
     pub(super) watches: &'a Watches,
-    /// Tasks that ended.
-    pub(super) ended: Vec<TaskId>,
-    /// Tasks whose record is another one after this, or gone.
-    pub(super) changed: Vec<TaskId>,
-    /// Whether records have changed of which it is not known whose they are.
-    pub(super) changed_others: bool,
-    /// Whether anything was written.
-    pub(super) wrote: bool,
     /// How many more tasks may be told of ends.
     pub(super) settle_left: usize,
 }
@@ -214,8 +211,7 @@ pub(super) fn usable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
 
 impl<'a> Turn<'a> {
     pub(super) fn new(rows: &'a mut dyn Rows, memory: &'a mut Memory, now: Now, watches: &'a Watches) -> Self {
-        let (ended, changed, settle_left) = (Vec::new(), Vec::new(), SETTLED_MAX);
-        Self { rows, memory, now, watches, ended, changed, changed_others: false, wrote: false, settle_left }
+        Self { rows: Recorder::new(rows), memory, now, watches, settle_left: SETTLED_MAX }
     }
 
     /// Finds a task.
@@ -228,11 +224,12 @@ impl<'a> Turn<'a> {
             let Run { seq, kind, live, .. } = run.clone();
             return Ok(Some(Found::Live(Item { seq, id, kind, live })));
         }
-        let Some(seq) = self.sound(id, |rows| rows.seq_of(id))? else { return Ok(None) };
-        if let Some((ended, result)) = self.sound(id, |rows| rows.ended(seq))? {
+        let unusable = |fault| unusable(id, fault);
+        let Some(seq) = self.rows.seq_of(id).map_err(unusable)? else { return Ok(None) };
+        if let Some((_, ended, result)) = self.rows.ended(seq).map_err(unusable)? {
             return Ok(Some(Found::Ended(seq, ended, result)));
         }
-        let item = self.item(seq).map_err(|fault| unusable(id, fault))?;
+        let item = self.item(seq).map_err(unusable)?;
         item.filter(|item| item.id == id).map(|item| Some(Found::Live(item))).ok_or_else(|| damaged(id).into())
     }
 
@@ -305,7 +302,7 @@ impl<'a> Turn<'a> {
     /// Writes a task's end; those that come after it are told with [`settle`](super::depend::settle).
     pub(super) fn end_alone(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
         self.leave(item)?;
-        self.rows.remove_live(item.seq)?;
+        self.rows.remove_live(item.seq, item.id)?;
         if let Some(deadline) = item.live.deadline {
             self.rows.clear_timer(Due::Deadline(deadline), item.seq)?;
         }
@@ -325,16 +322,11 @@ impl<'a> Turn<'a> {
         self.set_timer(Due::Removal(ended.expires_at), seq)?;
         self.memory.gates.enter(task_type, ended.status);
         self.memory.unsettled.push_back(seq);
-        self.ended.push(id);
-        self.changed.push(id);
-        self.wrote = true;
         Ok(())
     }
 
     /// Writes how a task stands; whether it belongs somewhere else then is for the caller to see to.
     pub(super) fn put_live(&mut self, item: &Item, live: &Live) -> Result<(), Fault> {
-        self.changed.push(item.id);
-        self.wrote = true;
         self.rows.put_live(item.seq, item.id, live)
     }
 
@@ -361,7 +353,6 @@ impl<'a> Turn<'a> {
     /// Puts a task where its phase belongs; its row is written.
     pub(super) fn enter(&mut self, item: Item) -> Result<(), Fault> {
         self.memory.gates.enter(&item.kind.task_type, item.live.status());
-        self.wrote = true;
         match item.live.phase {
             Phase::Ready => {
                 let place = item.place(&item.live);
@@ -411,7 +402,7 @@ impl<'a> Turn<'a> {
 
     pub(super) fn leave_line(&mut self, lane: &str, place: Place) -> Result<(), Fault> {
         self.rows.leave_line(lane, &place)?;
-        self.memory.lanes.left(self.rows, lane, place)
+        self.memory.lanes.left(&mut self.rows, lane, place)
     }
 
     pub(super) fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
@@ -443,11 +434,6 @@ impl<'a> Turn<'a> {
         self.memory.meta.next_seq += 1;
         seq
     }
-
-    /// Reads a row for somebody who asked for this task: damage is their answer.
-    fn sound<T>(&mut self, id: TaskId, read: impl FnOnce(&mut dyn Rows) -> Result<T, Fault>) -> Result<T, Halt> {
-        read(self.rows).map_err(|fault| unusable(id, fault))
-    }
 }
 
 /// When a lease of this length that starts now ends.
@@ -467,7 +453,7 @@ pub(crate) fn not_found(id: TaskId) -> QueueError {
     QueueError::new(ErrorCode::NotFound, format!("no task {id}"))
 }
 
-/// Damage of a row concerns only those who ask for it.
+/// Damage of a row concerns only those who ask for it: it is their answer.
 pub(super) fn unusable(id: TaskId, fault: Fault) -> Halt {
     match fault {
         Fault::Damaged => Halt::Refused(damaged(id)),

@@ -11,10 +11,12 @@ use super::{
     chores::CHORES_MAX,
     parked::{Parked, Unparked, nothing},
     recent::Recent,
+    recorder::Written,
     recovery::Again,
     room::Scarcity,
     store::Opened,
     syncer::{Batch, Durable, Syncer, unknown},
+    timeline,
     turn::{Memory, Turn},
     work::{Answer, Caller, ClaimWork, Command, Done, Message, Returns, Work},
 };
@@ -85,6 +87,7 @@ pub(super) struct Committed {
     answers: Vec<Answer>,
     served: Vec<(Unparked, Answer)>,
     ended: Vec<TaskId>,
+    /// Whether it has written anything, if only that the clocks were set.
     wrote: bool,
     needs_sync: bool,
 }
@@ -220,14 +223,14 @@ impl Writer {
         let mut served = Vec::new();
         let mut run = Run { turn: &mut turn, opened: &self.opened, returns: &self.returns, parked: &mut self.parked };
         let answers = run.all(commands, chores.then_some(given_out), &mut served);
-        let (ended, wrote) = (std::mem::take(&mut turn.ended), turn.wrote);
-        let (changed, changed_others) = (std::mem::take(&mut turn.changed), turn.changed_others);
+        let answers = answers.and_then(|answers| turn.memory.gates.save(&mut turn.rows).map(|()| answers));
+        let Written { anything, changed, ended } = turn.rows.into_written();
+        let wrote = anything || chores && timeline::was_set(self.memory.meta.clocks, now);
         let committed = answers.and_then(|answers| {
             if wrote {
-                turn.memory.gates.save(turn.rows)?;
-                turn.memory.meta.batch += 1;
-                turn.memory.meta.clocks = Some(self.opened.timeline.clocks(now));
-                turn.rows.save_meta(&turn.memory.meta)?;
+                self.memory.meta.batch += 1;
+                self.memory.meta.clocks = Some(self.opened.timeline.clocks(now));
+                rows.save_meta(&self.memory.meta)?;
             }
             Ok(answers)
         });
@@ -238,9 +241,7 @@ impl Writer {
                 if needs_sync {
                     self.durable.committing(self.memory.meta.batch);
                 }
-                if changed_others {
-                    self.recent.hold_all();
-                } else if !changed.is_empty() {
+                if !changed.is_empty() {
                     self.recent.hold(&changed);
                 }
                 if let Err(fault) = rows.commit() {

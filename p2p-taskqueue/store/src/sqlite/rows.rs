@@ -14,7 +14,8 @@ use super::{
     schema, timer, types,
 };
 use crate::{
-    CacheRow, Due, Fault, FileRoom, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow,
+    CacheRow, CacheTable, Due, EdgeTable, Fault, FileRoom, KeyRow, KeyTable, LineTable, Meta, Place, RouteTable, Rows,
+    Seq, TaskRow, TaskTable, Timer, TimerTable, TypeRow, TypeTable,
     engine::{Elapsed, Ended, Live, Phase},
 };
 
@@ -114,7 +115,9 @@ impl Rows for SqliteRows {
     fn save_meta(&mut self, meta: &Meta) -> Result<(), Fault> {
         Ok(meta::write(&self.connection, self.name, meta)?)
     }
+}
 
+impl TaskTable for SqliteRows {
     fn seq_of(&mut self, id: TaskId) -> Result<Option<Seq>, Fault> {
         Ok(find::seq_of(&self.connection, id)?)
     }
@@ -127,7 +130,7 @@ impl Rows for SqliteRows {
         Ok(insert_task(&self.connection, row)?)
     }
 
-    fn remove_task(&mut self, seq: Seq) -> Result<(), Fault> {
+    fn remove_task(&mut self, seq: Seq, _id: TaskId) -> Result<(), Fault> {
         self.connection.prepare_cached("DELETE FROM task WHERE seq=?")?.execute([seq])?;
         Ok(())
     }
@@ -152,7 +155,7 @@ impl Rows for SqliteRows {
         Ok(put_live(&self.connection, seq, id, live)?)
     }
 
-    fn remove_live(&mut self, seq: Seq) -> Result<(), Fault> {
+    fn remove_live(&mut self, seq: Seq, _id: TaskId) -> Result<(), Fault> {
         self.found = None;
         if !self.remove_live_at(live_key(seq, Phase::Running))? {
             self.remove_live_at(live_key(seq, Phase::Ready))?;
@@ -177,19 +180,21 @@ impl Rows for SqliteRows {
         Ok(running)
     }
 
-    fn ended(&mut self, seq: Seq) -> Result<Option<(Ended, Option<Json>)>, Fault> {
-        Ok(find::ended(&self.connection, seq)?.map(|(_, ended, result)| (ended, result)))
+    fn ended(&mut self, seq: Seq) -> Result<Option<(TaskId, Ended, Option<Json>)>, Fault> {
+        Ok(find::ended(&self.connection, seq)?)
     }
 
     fn insert_ended(&mut self, seq: Seq, id: TaskId, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
         Ok(insert_ended(&self.connection, seq, id, ended, result)?)
     }
 
-    fn remove_ended(&mut self, seq: Seq) -> Result<(), Fault> {
+    fn remove_ended(&mut self, seq: Seq, _id: TaskId) -> Result<(), Fault> {
         self.connection.prepare_cached("DELETE FROM finished WHERE seq=?")?.execute([seq])?;
         Ok(())
     }
+}
 
+impl LineTable for SqliteRows {
     fn join_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault> {
         line::join(&self.connection, lane, place)?;
         self.blocks.joined(place.seq);
@@ -210,7 +215,9 @@ impl Rows for SqliteRows {
     fn next_lane(&mut self, behind: Option<&str>) -> Result<Option<String>, Fault> {
         line::next_lane(&self.connection, behind)
     }
+}
 
+impl TimerTable for SqliteRows {
     fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
         Ok(timer::set(&self.connection, due, seq)?)
     }
@@ -226,7 +233,9 @@ impl Rows for SqliteRows {
     fn first_due(&mut self, timer: Timer) -> Result<Option<Due>, Fault> {
         timer::first_due(&self.connection, timer)
     }
+}
 
+impl EdgeTable for SqliteRows {
     fn add_edge(&mut self, parent: Seq, child: Seq) -> Result<(), Fault> {
         Ok(edge::add(&self.connection, parent, child)?)
     }
@@ -246,7 +255,9 @@ impl Rows for SqliteRows {
     fn unsettled(&mut self) -> Result<Vec<Seq>, Fault> {
         Ok(edge::unsettled(&self.connection)?)
     }
+}
 
+impl KeyTable for SqliteRows {
     fn key(&mut self, scope: &str, key: &str) -> Result<Option<KeyRow>, Fault> {
         Ok(key::find(&self.connection, scope, key)?)
     }
@@ -262,7 +273,9 @@ impl Rows for SqliteRows {
     fn first_key_expiry(&mut self) -> Result<Option<Elapsed>, Fault> {
         Ok(key::first_expiry(&self.connection)?)
     }
+}
 
+impl TypeTable for SqliteRows {
     fn types(&mut self) -> Result<Vec<(String, TypeRow)>, Fault> {
         Ok(types::all(&self.connection)?)
     }
@@ -278,11 +291,15 @@ impl Rows for SqliteRows {
     fn put_key_limit(&mut self, key: &str, running_max: Option<u32>) -> Result<(), Fault> {
         Ok(types::put_key_limit(&self.connection, key, running_max)?)
     }
+}
 
+impl RouteTable for SqliteRows {
     fn put_route(&mut self, task: TaskId, owner: PeerId, count_max: i64) -> Result<(), Fault> {
         Ok(self.routes.put(&self.connection, task, owner, count_max)?)
     }
+}
 
+impl CacheTable for SqliteRows {
     fn cache_bytes(&mut self) -> Result<u64, Fault> {
         Ok(cache::bytes(&self.connection)?)
     }

@@ -332,7 +332,7 @@ fn count(rows: &mut dyn Rows) -> Result<BTreeMap<String, TypeRow>, Box<dyn Error
     for seq in 1..=BATCHES * PER_BATCH {
         let task = rows.task(seq)?.ok_or("a task")?;
         let status = match rows.ended(seq)? {
-            Some((ended, _)) => ended.status,
+            Some((_, ended, _)) => ended.status,
             None => rows.live(seq)?.map_or(TaskStatus::Queued, |live| live.status()),
         };
         let counts = &mut types.entry(task.spec.task_type).or_default().counts;

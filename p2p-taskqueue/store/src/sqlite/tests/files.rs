@@ -12,7 +12,8 @@ use super::{
     sample::{TestResult, completed, file, id, lane, open, place, running, task},
 };
 use crate::{
-    Backend, Fault, FileRoom, Log, Meta, Room, Rows, Seq, StoreError, StoreOptions, TaskStore, Timer, TypeRow,
+    Backend, Fault, FileRoom, Log, Meta, Room, Rows, Seq, StoreError, StoreOptions, TaskStore, TaskTable as _, Timer,
+    TypeRow,
     engine::{Live, Phase},
 };
 

@@ -179,7 +179,7 @@ fn what_is_not_a_number_damages_nothing() -> TestResult {
     rows.commit()?;
     assert_eq!(rows.task(1)?.and_then(|row| row.spec.deadline_s), None);
     assert_eq!(rows.live(1)?.and_then(|live| live.progress), None);
-    assert_eq!(rows.ended(2)?.and_then(|(ended, _)| ended.progress), None);
+    assert_eq!(rows.ended(2)?.and_then(|(_, ended, _)| ended.progress), None);
     Ok(())
 }
 

@@ -1,18 +1,60 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::row::{Checksum, Columns, RowError};
-use crate::{CacheRow, engine::Elapsed};
+use super::{
+    row::{Checksum, Columns, RowError},
+    rows::SqliteRows,
+};
+use crate::{CacheRow, CacheTable, Fault, engine::Elapsed};
 
-/// Bytes of all values with their keys.
-pub(super) fn bytes(connection: &Connection) -> Result<u64, RowError> {
+impl CacheTable for SqliteRows {
+    fn cache_bytes(&mut self) -> Result<u64, Fault> {
+        Ok(bytes(&self.connection)?)
+    }
+
+    fn cache_size(&mut self, key: &str) -> Result<Option<u64>, Fault> {
+        Ok(size(&self.connection, key)?)
+    }
+
+    fn put_cached(&mut self, key: &str, row: &CacheRow) -> Result<(), Fault> {
+        Ok(put(&self.connection, key, row)?)
+    }
+
+    fn touch_cached(&mut self, key: &str, used_at: Elapsed) -> Result<(), Fault> {
+        let mut touch = self.connection.prepare_cached("UPDATE cache SET used_at=? WHERE key=?")?;
+        touch.execute((used_at.as_micros(), key))?;
+        Ok(())
+    }
+
+    fn remove_cached(&mut self, key: &str) -> Result<(), Fault> {
+        self.connection.prepare_cached("DELETE FROM cache WHERE key=?")?.execute([key])?;
+        Ok(())
+    }
+
+    fn cache_least_used(&mut self, count_max: usize) -> Result<Vec<(String, u64)>, Fault> {
+        let sql = "SELECT key,bytes FROM cache INDEXED BY cache_used ORDER BY used_at LIMIT ?1";
+        Ok(listed(&self.connection, sql, [limit(count_max)])?)
+    }
+
+    fn cache_expired(&mut self, by: Elapsed, count_max: usize) -> Result<Vec<(String, u64)>, Fault> {
+        let sql = "SELECT key,bytes FROM cache WHERE expires_at<=?1 ORDER BY expires_at LIMIT ?2";
+        Ok(listed(&self.connection, sql, [by.as_micros(), limit(count_max)])?)
+    }
+
+    fn first_cache_expiry(&mut self) -> Result<Option<Elapsed>, Fault> {
+        let sql = "SELECT min(expires_at) FROM cache WHERE expires_at IS NOT NULL";
+        let first: Option<i64> = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(first.map(Elapsed::from_micros))
+    }
+}
+
+fn bytes(connection: &Connection) -> Result<u64, RowError> {
     let bytes: i64 = connection
         .prepare_cached("SELECT coalesce(sum(bytes),0) FROM cache INDEXED BY cache_used")?
         .query_row([], |row| row.get(0))?;
     u64::try_from(bytes).map_err(|_| RowError::Damaged)
 }
 
-/// Bytes of one value with its key.
-pub(super) fn size(connection: &Connection, key: &str) -> Result<Option<u64>, RowError> {
+fn size(connection: &Connection, key: &str) -> Result<Option<u64>, RowError> {
     let bytes: Option<i64> = connection
         .prepare_cached("SELECT bytes FROM cache WHERE key=?")?
         .query_row([key], |row| row.get(0))
@@ -48,38 +90,6 @@ pub(super) fn put(connection: &Connection, key: &str, row: &CacheRow) -> rusqlit
         row.value.get(),
     ))?;
     Ok(())
-}
-
-pub(super) fn touch(connection: &Connection, key: &str, used_at: Elapsed) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE cache SET used_at=? WHERE key=?")?.execute((used_at.as_micros(), key))?;
-    Ok(())
-}
-
-pub(super) fn remove(connection: &Connection, key: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM cache WHERE key=?")?.execute([key])?;
-    Ok(())
-}
-
-/// The values that were not used for longest, with their bytes.
-pub(super) fn least_used(connection: &Connection, count_max: usize) -> Result<Vec<(String, u64)>, RowError> {
-    listed(
-        connection,
-        "SELECT key,bytes FROM cache INDEXED BY cache_used ORDER BY used_at LIMIT ?1",
-        [limit(count_max)],
-    )
-}
-
-/// Values whose time has ended, with their bytes.
-pub(super) fn expired(connection: &Connection, by: Elapsed, count_max: usize) -> Result<Vec<(String, u64)>, RowError> {
-    let sql = "SELECT key,bytes FROM cache WHERE expires_at<=?1 ORDER BY expires_at LIMIT ?2";
-    listed(connection, sql, [by.as_micros(), limit(count_max)])
-}
-
-pub(super) fn first_expiry(connection: &Connection) -> rusqlite::Result<Option<Elapsed>> {
-    let first: Option<i64> = connection
-        .prepare_cached("SELECT min(expires_at) FROM cache WHERE expires_at IS NOT NULL")?
-        .query_row([], |row| row.get(0))?;
-    Ok(first.map(Elapsed::from_micros))
 }
 
 fn listed(

@@ -1,7 +1,34 @@
 use rusqlite::Connection;
 
-use super::row::{Checksum, Columns, RowError};
-use crate::{KeyRow, engine::Elapsed};
+use super::{
+    row::{Checksum, Columns, RowError},
+    rows::SqliteRows,
+};
+use crate::{Fault, KeyRow, KeyTable, engine::Elapsed};
+
+impl KeyTable for SqliteRows {
+    fn key(&mut self, scope: &str, key: &str) -> Result<Option<KeyRow>, Fault> {
+        Ok(find(&self.connection, scope, key)?)
+    }
+
+    fn put_key(&mut self, scope: &str, key: &str, row: &KeyRow) -> Result<(), Fault> {
+        Ok(put(&self.connection, scope, key, row)?)
+    }
+
+    fn remove_keys(&mut self, by: Elapsed, count_max: usize) -> Result<usize, Fault> {
+        let mut remove = self.connection.prepare_cached(
+            "DELETE FROM idempotency WHERE (scope,key) IN \
+             (SELECT scope,key FROM idempotency WHERE expires_at<=? ORDER BY expires_at LIMIT ?)",
+        )?;
+        Ok(remove.execute((by.as_micros(), i64::try_from(count_max).unwrap_or(i64::MAX)))?)
+    }
+
+    fn first_key_expiry(&mut self) -> Result<Option<Elapsed>, Fault> {
+        let mut first = self.connection.prepare_cached("SELECT min(expires_at) FROM idempotency")?;
+        let first: Option<i64> = first.query_row([], |row| row.get(0))?;
+        Ok(first.map(Elapsed::from_micros))
+    }
+}
 
 /// Finds an idempotency key.
 pub(super) fn find(connection: &Connection, scope: &str, key: &str) -> Result<Option<KeyRow>, RowError> {
@@ -28,22 +55,6 @@ pub(super) fn put(connection: &Connection, scope: &str, key: &str, row: &KeyRow)
         key_sum(scope, key, row),
     ))?;
     Ok(())
-}
-
-/// Removes keys whose time has ended; answers how many.
-pub(super) fn remove(connection: &Connection, by: Elapsed, count_max: usize) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "DELETE FROM idempotency WHERE (scope,key) IN \
-             (SELECT scope,key FROM idempotency WHERE expires_at<=? ORDER BY expires_at LIMIT ?)",
-        )?
-        .execute((by.as_micros(), i64::try_from(count_max).unwrap_or(i64::MAX)))
-}
-
-pub(super) fn first_expiry(connection: &Connection) -> rusqlite::Result<Option<Elapsed>> {
-    let first: Option<i64> =
-        connection.prepare_cached("SELECT min(expires_at) FROM idempotency")?.query_row([], |row| row.get(0))?;
-    Ok(first.map(Elapsed::from_micros))
 }
 
 fn key_sum(scope: &str, key: &str, row: &KeyRow) -> u32 {

@@ -5,20 +5,35 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use super::{
     fault::pass_over,
     row::{Checksum, Columns, RowError, insert_place, read_place},
+    rows::SqliteRows,
 };
-use crate::{Fault, Place, Seq, TaskRow, engine::Elapsed};
+use crate::{Fault, LineTable, Place, Seq, TaskRow, engine::Elapsed};
 
-/// Takes a task out of its line; whether it stood there.
-pub(super) fn leave(connection: &Connection, lane: &str, place: &Place) -> rusqlite::Result<bool> {
-    let left = connection
-        .prepare_cached("DELETE FROM line WHERE lane=? AND priority=? AND ready_at=? AND id=?")?
-        .execute((lane, place.priority.0, place.ready_at.as_micros(), place.id.as_bytes().as_slice()))?;
-    Ok(left > 0)
-}
+impl LineTable for SqliteRows {
+    fn join_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault> {
+        insert_place(&self.connection, lane, place)?;
+        self.blocks.joined(place.seq);
+        Ok(())
+    }
 
-/// Puts a task into its line.
-pub(super) fn join(connection: &Connection, lane: &str, place: &Place) -> rusqlite::Result<()> {
-    insert_place(connection, lane, place)
+    fn leave_line(&mut self, lane: &str, place: &Place) -> Result<(), Fault> {
+        let left = self
+            .connection
+            .prepare_cached("DELETE FROM line WHERE lane=? AND priority=? AND ready_at=? AND id=?")?
+            .execute((lane, place.priority.0, place.ready_at.as_micros(), place.id.as_bytes().as_slice()))?;
+        if left > 0 {
+            self.blocks.left(place.seq);
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, lane: &str, behind: Option<&Place>, count_max: usize) -> Result<Vec<Place>, Fault> {
+        places(&self.connection, lane, behind, count_max)
+    }
+
+    fn next_lane(&mut self, behind: Option<&str>) -> Result<Option<String>, Fault> {
+        next_lane(&self.connection, behind)
+    }
 }
 
 /// Whether a task stands in this line at this place.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `backend` | [`SqliteBackend`]: opening the file, and the handles of it |
 //! | `schema`, `migrate` | tables, versions, connections |
-//! | `rows`, `find` | the connection that writes; finding one task's rows |
+//! | `rows` | the connection that writes, and its transactions |
+//! | `task`, `find` | the rows of tasks; finding one task's rows |
 //! | `row` | rows to engine types and back, and how damage is noticed |
 //! | `line`, `timer`, `edge`, `key`, `types`, `cache`, `route`, `meta` | the tables beside those of the tasks |
 //! | `readings`, `reads`, `list`, `select` | the connections that read |
@@ -39,6 +40,7 @@ mod schema;
 mod scrub;
 mod select;
 mod store;
+mod task;
 mod timer;
 mod types;
 

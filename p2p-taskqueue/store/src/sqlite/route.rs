@@ -1,7 +1,17 @@
 use rusqlite::Connection;
 use taskqueue_api::{PeerId, TaskId};
 
-use super::row::{Checksum, Columns, RowError};
+use super::{
+    row::{Checksum, Columns, RowError},
+    rows::SqliteRows,
+};
+use crate::{Fault, RouteTable};
+
+impl RouteTable for SqliteRows {
+    fn put_route(&mut self, task: TaskId, owner: PeerId, count_max: i64) -> Result<(), Fault> {
+        Ok(self.routes.put(&self.connection, task, owner, count_max)?)
+    }
+}
 
 /// How many routes there are, once they have been counted.
 #[derive(Debug, Default)]

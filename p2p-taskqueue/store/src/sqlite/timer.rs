@@ -3,8 +3,37 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::{
     fault::pass_over,
     row::{Checksum, Columns, RowError},
+    rows::SqliteRows,
 };
-use crate::{Due, Fault, Seq, Timer};
+use crate::{Due, Fault, Seq, Timer, TimerTable};
+
+impl TimerTable for SqliteRows {
+    fn set_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
+        Ok(set(&self.connection, due, seq)?)
+    }
+
+    fn clear_timer(&mut self, due: Due, seq: Seq) -> Result<(), Fault> {
+        let mut clear = self.connection.prepare_cached("DELETE FROM timer WHERE kind=? AND at=? AND seq=?")?;
+        clear.execute((kind(due.timer()), due.as_micros(), seq))?;
+        Ok(())
+    }
+
+    fn due(&mut self, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>, Fault> {
+        due(&self.connection, by, count_max)
+    }
+
+    fn first_due(&mut self, timer: Timer) -> Result<Option<Due>, Fault> {
+        let sql = "SELECT at,seq,crc FROM timer WHERE kind=? ORDER BY at,seq";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([kind(timer)])?;
+        while let Some(row) = rows.next()? {
+            if let Some((due, _)) = usable(timer, row)? {
+                return Ok(Some(due));
+            }
+        }
+        Ok(None)
+    }
+}
 
 pub(super) fn set(connection: &Connection, due: Due, seq: Seq) -> rusqlite::Result<()> {
     connection.prepare_cached("REPLACE INTO timer VALUES(?,?,?,?)")?.execute((
@@ -12,15 +41,6 @@ pub(super) fn set(connection: &Connection, due: Due, seq: Seq) -> rusqlite::Resu
         due.as_micros(),
         seq,
         timer_sum(due, seq),
-    ))?;
-    Ok(())
-}
-
-pub(super) fn clear(connection: &Connection, due: Due, seq: Seq) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM timer WHERE kind=? AND at=? AND seq=?")?.execute((
-        kind(due.timer()),
-        due.as_micros(),
-        seq,
     ))?;
     Ok(())
 }
@@ -46,18 +66,6 @@ pub(super) fn due(connection: &Connection, by: Due, count_max: usize) -> Result<
         due.extend(usable(by.timer(), row)?);
     }
     Ok(due)
-}
-
-/// When the first timer of a kind ends.
-pub(super) fn first_due(connection: &Connection, timer: Timer) -> Result<Option<Due>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT at,seq,crc FROM timer WHERE kind=? ORDER BY at,seq")?;
-    let mut rows = statement.query([kind(timer)])?;
-    while let Some(row) = rows.next()? {
-        if let Some((due, _)) = usable(timer, row)? {
-            return Ok(Some(due));
-        }
-    }
-    Ok(None)
 }
 
 fn usable(timer: Timer, row: &Row<'_>) -> Result<Option<(Due, Seq)>, Fault> {

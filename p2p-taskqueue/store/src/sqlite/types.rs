@@ -1,7 +1,28 @@
 use rusqlite::{Connection, Row, Rows};
 
-use super::row::{Checksum, Columns, RowError};
-use crate::TypeRow;
+use super::{
+    row::{Checksum, Columns, RowError},
+    rows::SqliteRows,
+};
+use crate::{Fault, TypeRow, TypeTable};
+
+impl TypeTable for SqliteRows {
+    fn types(&mut self) -> Result<Vec<(String, TypeRow)>, Fault> {
+        Ok(all(&self.connection)?)
+    }
+
+    fn put_type(&mut self, task_type: &str, row: &TypeRow) -> Result<(), Fault> {
+        Ok(put(&self.connection, task_type, row)?)
+    }
+
+    fn key_limits(&mut self) -> Result<Vec<(String, u32)>, Fault> {
+        Ok(key_limits(&self.connection)?)
+    }
+
+    fn put_key_limit(&mut self, key: &str, running_max: Option<u32>) -> Result<(), Fault> {
+        Ok(put_key_limit(&self.connection, key, running_max)?)
+    }
+}
 
 /// The numbers and settings of all types, by name.
 pub(super) fn all(connection: &Connection) -> Result<Vec<(String, TypeRow)>, RowError> {

@@ -9,7 +9,7 @@ use super::{
         line::Blocks,
         meta,
         route::Routes,
-        row::{RowError, insert_ended, insert_task, put_live},
+        row::{RowError, insert_ended, insert_place, insert_task, put_live},
         timer, types,
     },
     old,
@@ -129,7 +129,7 @@ impl Copy<'_> {
         match live.phase {
             Phase::Ready => {
                 let place = line::place_of(row, live.ready_at);
-                line::join(self.connection, &Lane::of(&row.spec).to_text(), &place)?;
+                insert_place(self.connection, &Lane::of(&row.spec).to_text(), &place)?;
                 self.blocks.joined(seq);
             }
             Phase::Delayed => timer::set(self.connection, Due::Ready(live.ready_at), seq)?,

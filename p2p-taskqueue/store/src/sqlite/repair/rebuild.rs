@@ -9,7 +9,7 @@ use super::{
         line::Blocks,
         meta, route,
         route::Routes,
-        row::{Columns, RowError, insert_ended, insert_task, put_live},
+        row::{Columns, RowError, insert_ended, insert_place, insert_task, put_live},
         schema, timer, types,
     },
     RepairReport,
@@ -134,7 +134,7 @@ impl Rebuild<'_> {
     }
 
     fn join(&mut self, row: &TaskRow, live: &Live) -> rusqlite::Result<()> {
-        line::join(self.new, &Lane::of(&row.spec).to_text(), &line::place_of(row, live.ready_at))?;
+        insert_place(self.new, &Lane::of(&row.spec).to_text(), &line::place_of(row, live.ready_at))?;
         self.blocks.joined(row.seq);
         Ok(())
     }

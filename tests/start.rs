@@ -134,6 +134,24 @@ fn a_store_of_a_newer_version_is_left_alone() -> Result<()> {
 }
 
 #[test]
+fn a_store_from_before_the_first_release_is_left_alone() -> Result<()> {
+    let mut node = Node::start(&[])?;
+    node.ask(&["submit", "kept"])?;
+    node.stop(Signal::TERM)?;
+    let store = node.folder().join("queue.sqlite3");
+    let mut file = std::fs::read(&store)?;
+    // As such a program marked its files.
+    file.get_mut(60..64).context("no file header")?.copy_from_slice(&4_u32.to_be_bytes());
+    file.get_mut(68..72).context("no file header")?.copy_from_slice(b"tmsh");
+    std::fs::write(&store, &file)?;
+    let words = ["queue.sqlite3", "before the first release", "another data folder"];
+    assert_refused(&serve(node.folder(), &[])?, 2, &words);
+    assert_refused(&taskmesh(node.folder(), &["repair"])?, 2, &words);
+    assert_eq!(std::fs::read(&store)?, file, "the file is untouched");
+    Ok(())
+}
+
+#[test]
 fn malformed_arguments_are_refused_by_name() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let refused = |arguments: &[&str], words: &[&str]| -> Result<()> {

@@ -38,7 +38,6 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
             "queue::aside::STUCK_MAX",
             "queue::room::RECHECK_MAX",
             "queue::store::CLOSE_MAX",
-            "store::sqlite::row::checksum::ZEROS_MAX",
             "store::sqlite::schema::BUSY_TIMEOUT",
         ],
     ),

@@ -123,7 +123,7 @@ pub(crate) struct Meta {
     pub(crate) batch: u64,
     /// The next task's place in the order of acceptance.
     pub(crate) next_seq: Seq,
-    /// The clocks at the last batch. Files of earlier versions have none.
+    /// The clocks at the last batch; none in a store that was just made.
     pub(crate) clocks: Option<Clocks>,
 }
 

@@ -14,6 +14,19 @@ pub enum StoreError {
         /// The newest one known here.
         supported: i64,
     },
+    /// The file is from before the first release: end its tasks with the program that wrote it, or start anew.
+    #[error(
+        "{} was written by a taskmesh from before the first release (its schema {found} is not read any more) and is left as it \
+         is: end its tasks with that program, then move the file and those beside it whose names begin alike away, or choose \
+         another data folder",
+        path.display()
+    )]
+    Unreleased {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version, by the count of that time.
+        found: i64,
+    },
     /// The file is something else: name another data folder, or move it away.
     #[error("{} is not a task store: move it away, or choose another data folder", path.display())]
     NotAStore {

@@ -169,7 +169,7 @@ pub struct Ended {
     pub error: Option<String>,
     /// Failed with no attempts left, or permanently.
     pub dead: bool,
-    /// Who ended it as failed; not known of tasks that an earlier version ended.
+    /// Who ended it as failed, if it failed.
     pub failed_by: Option<FailedBy>,
 }
 

@@ -45,8 +45,7 @@ point! {
     /// A point in elapsed time, which spans run on: delays, backoff, deadlines, windows, retention. It counts what has
     /// passed since the store was made, also while the machine slept or the store was closed, and nobody can set it.
     ///
-    /// A new store begins at the wall time of its making. So the times in files of earlier versions, which were wall times,
-    /// stay usable.
+    /// A new store begins at the wall time of its making.
     Elapsed
 }
 

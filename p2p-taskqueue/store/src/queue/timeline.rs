@@ -31,7 +31,7 @@ impl Timeline {
         let (reading, boot) = (clock.read(), clock.boot());
         let elapsed = match noted {
             Some(noted) => noted.elapsed.plus(passed_since(noted, reading, boot)),
-            // A new store, or one of an earlier version.
+            // A new store, or one whose numbers were lost.
             None => Elapsed::from_micros(reading.wall.as_micros()),
         };
         let wall_ahead = AtomicI64::new(ahead(reading, elapsed));

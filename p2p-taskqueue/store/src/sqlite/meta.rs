@@ -58,7 +58,7 @@ pub(super) fn write(connection: &Connection, name: StoreName, meta: &Meta) -> ru
 fn sum(name: StoreName, meta: &Meta) -> u32 {
     let mut sum = Checksum::new();
     sum.bytes(Some(&name)).unsigned(meta.epoch).unsigned(meta.batch).int(meta.next_seq);
-    // Rows of version 3 have none, and their checksums stay good.
+    // A store that was just made has none.
     if let Some(Clocks { elapsed, wall, uptime, boot }) = meta.clocks {
         sum.elapsed(elapsed).wall(wall).int(uptime).bytes(boot.as_ref().map(<[u8; 16]>::as_slice));
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::StoreError;
 
-/// The tables of schema version 4. What a version adds stands last, so that a migrated table is the same as a new one.
+/// The tables of schema version 1. What a later version adds stands last, so that a migrated table is the same as a new one.
 ///
 /// A submit writes `task` and `line`, a claim moves the place in `line` to a row of `live`, and the end moves that to
 /// `finished`: two or three trees each, and all but the index on `task.id` are written at one end. `seq`, the order of
@@ -134,10 +134,11 @@ pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(StoreError::Newer { path: path.to_owned(), found, supported: SCHEMA_VERSION })
         }
-        (APPLICATION_ID, found) if migrate::OLD_VERSIONS.contains(&found) => {
+        (APPLICATION_ID, found) if found > 0 => {
             log_ahead(&connection).map_err(failed)?;
-            migrate::migrate(&connection, found).map_err(failed)
+            migrate::migrate(&connection, found, migrate::STEPS).map_err(failed)
         }
+        (UNRELEASED_ID, found) => Err(StoreError::Unreleased { path: path.to_owned(), found }),
         _ => Err(StoreError::NotAStore { path: path.to_owned() }),
     }
 }
@@ -158,7 +159,7 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(TABLES)?;
     super::meta::insert_first(&transaction)?;
-    mark(&transaction)?;
+    mark(&transaction, SCHEMA_VERSION)?;
     transaction.commit()?;
     // Into the file, so that it is known for a store whatever becomes of the log.
     log::copy(connection).map(drop)
@@ -171,10 +172,10 @@ fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")
 }
 
-/// Marks the file as a store of this version.
-pub(super) fn mark(connection: &Connection) -> rusqlite::Result<()> {
+/// Marks the file as a store of this schema version.
+pub(super) fn mark(connection: &Connection, version: i64) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+    connection.pragma_update(None, "user_version", version)
 }
 
 /// The connection that writes. A commit does not wait for the disk: see [`SqliteLog`](super::log::SqliteLog).
@@ -218,11 +219,14 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
 
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Marks the file as a task store of this project: the letters `tmsh`.
-const APPLICATION_ID: i64 = 0x746d_7368;
+/// Marks the file as a task store of this project: the letters `tskm`.
+const APPLICATION_ID: i64 = 0x7473_6b6d;
 
-/// Raised by every change of the tables; each released version opens here.
-pub(super) const SCHEMA_VERSION: i64 = 4;
+/// The mark of files from before the first release, whose schema versions were counted on their own: the letters `tmsh`.
+const UNRELEASED_ID: i64 = 0x746d_7368;
+
+/// Raised by every change of the tables, with a step of [`migrate::STEPS`]: the files of each release open here.
+pub(super) const SCHEMA_VERSION: i64 = 1;
 
 /// Only a program that is not ours (a shell, a backup) can hold the file: wait a moment, then say so.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);

@@ -43,7 +43,7 @@ pub(super) fn rebuild(
     let epoch = rebuild.epoch.saturating_add(EPOCHS_LEAP);
     let next_seq = salvage.last().saturating_add(LEAP.cast_signed());
     meta::insert(&transaction, &Meta { epoch, next_seq, batch: numbers.batch + 1, ..numbers })?;
-    schema::mark(&transaction)?;
+    schema::mark(&transaction, schema::SCHEMA_VERSION)?;
     transaction.commit()
 }
 

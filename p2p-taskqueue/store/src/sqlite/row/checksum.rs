@@ -8,9 +8,6 @@ use crate::engine::{Elapsed, Wall};
 #[derive(Debug)]
 pub(crate) struct Checksum {
     bytes: Vec<u8>,
-    /// Where the bytes of the first zeros among the real numbers end.
-    zeros: [usize; ZEROS_MAX],
-    zero_count: usize,
 }
 
 /// A real number as its column keeps it, which is what its checksum covers: SQLite drops the sign of a zero.
@@ -25,7 +22,7 @@ pub(crate) fn real_if_any(value: Option<f64>) -> Option<f64> {
 
 impl Checksum {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::with_capacity(SHORT_FIELDS_BYTES), zeros: [0; ZEROS_MAX], zero_count: 0 }
+        Self { bytes: Vec::with_capacity(SHORT_FIELDS_BYTES) }
     }
 
     pub(crate) fn int(&mut self, value: impl Into<i64>) -> &mut Self {
@@ -40,27 +37,11 @@ impl Checksum {
 
     pub(crate) fn real(&mut self, value: f64) -> &mut Self {
         self.bytes.extend_from_slice(&real(value).to_le_bytes());
-        self.note_zero(value)
+        self
     }
 
     pub(crate) fn real_if_any(&mut self, value: Option<f64>) -> &mut Self {
-        match real_if_any(value) {
-            Some(value) => {
-                self.bytes(Some(&value.to_le_bytes()));
-                self.note_zero(value)
-            }
-            None => self.bytes(None),
-        }
-    }
-
-    fn note_zero(&mut self, value: f64) -> &mut Self {
-        if value == 0.0
-            && let Some(zero) = self.zeros.get_mut(self.zero_count)
-        {
-            *zero = self.bytes.len();
-            self.zero_count += 1;
-        }
-        self
+        self.bytes(real_if_any(value).map(f64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice))
     }
 
     pub(crate) fn bytes(&mut self, value: Option<&[u8]>) -> &mut Self {
@@ -119,40 +100,6 @@ impl Checksum {
         crc32fast::hash(&self.bytes)
     }
 
-    /// Whether this is the checksum that was stored.
-    pub(crate) fn is(&mut self, stored: i64) -> bool {
-        self.is_with_some_sign(|sum| i64::from(sum.finish()) == stored)
-    }
-
-    /// The same with a long field at the end, which is not copied.
-    pub(crate) fn is_with(&mut self, last: Option<&str>, stored: i64) -> bool {
-        self.is_with_some_sign(|sum| i64::from(sum.finish_with(last)) == stored)
-    }
-
-    /// Earlier versions took the sign of a zero into the checksum, which the column did not keep: such a row is sound, and a
-    /// stored zero may have had either sign.
-    fn is_with_some_sign(&mut self, is: impl Fn(&Self) -> bool) -> bool {
-        if is(self) {
-            return true;
-        }
-        // Each number from 1 on stands for other zeros with a minus.
-        (1..1_usize << self.zero_count).any(|minus| {
-            self.set_minus(minus);
-            let found = is(self);
-            self.set_minus(0);
-            found
-        })
-    }
-
-    fn set_minus(&mut self, minus: usize) {
-        for (at, end) in self.zeros.iter().take(self.zero_count).enumerate() {
-            // The sign is in the last byte of the little-endian form.
-            if let Some(byte) = self.bytes.get_mut(end - 1) {
-                *byte = if minus >> at & 1 == 1 { 0x80 } else { 0 };
-            }
-        }
-    }
-
     /// The same with a long field at the end, which is not copied.
     pub(crate) fn finish_with(&self, last: Option<&str>) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
@@ -167,9 +114,6 @@ impl Checksum {
         hasher.finalize()
     }
 }
-
-/// No row has more real numbers.
-const ZEROS_MAX: usize = 4;
 
 /// The fields of a usual row.
 const SHORT_FIELDS_BYTES: usize = 384;

@@ -40,7 +40,7 @@ pub(crate) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<Json>),
     };
     let sum = columns.sum()?;
     let result = columns.json_if_any()?;
-    if ended_sum(seq, id, &ended).is_with(result.as_ref().map(Json::get), sum) {
+    if sum == i64::from(ended_sum(seq, id, &ended).finish_with(result.as_ref().map(Json::get))) {
         Ok((id, ended, result))
     } else {
         Err(RowError::Damaged)
@@ -110,7 +110,7 @@ const fn death_number(ended: &Ended) -> i64 {
 }
 
 const NOT_DEAD: i64 = 0;
-/// Before version 3 nobody noted by whom.
+/// Nobody noted by whom.
 const DEAD: i64 = 1;
 const FAILED_BY_WORKER: i64 = 2;
 const FAILED_BY_QUEUE: i64 = 3;

@@ -67,7 +67,7 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
     let sum = columns.sum()?;
     let inputs: Option<String> = columns.take()?;
     live.kept_until = columns.elapsed_if_any()?;
-    let is_sound = live_sum(seq, id, &live, inputs.as_deref()).is(sum)
+    let is_sound = sum == i64::from(live_sum(seq, id, &live, inputs.as_deref()).finish())
         && key == live_key(seq, phase)
         && (phase != Phase::Scheduled || live.not_before.is_some());
     if let Some(text) = inputs.filter(|_| is_sound) {
@@ -119,9 +119,8 @@ fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> Checksum
     sum.text_if_any(live.cancel.as_ref()).real_if_any(live.progress).text_if_any(live.status_message.as_ref());
     sum.text_if_any(live.error.as_ref()).wall(live.updated_at);
     feed_terms(&mut sum, live.terms);
-    // Rows of version 2 have none, and their checksums stay good.
+    // What was added to the row later is fed only where it is there: the checksums of rows from before stay good.
     inputs.into_iter().for_each(|inputs| _ = sum.text(inputs));
-    // Nor have rows of version 3 this.
     live.kept_until.into_iter().for_each(|until| _ = sum.elapsed(until));
     sum
 }

@@ -39,7 +39,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
     let payload = columns.take()?;
     spec.submitter = columns.take()?;
     let row = TaskRow { seq, spec, ready_at, not_before, payload };
-    if task_sum(&row).is_with(Some(&row.payload), sum) { Ok(row) } else { Err(RowError::Damaged) }
+    if sum == i64::from(task_sum(&row).finish_with(Some(&row.payload))) { Ok(row) } else { Err(RowError::Damaged) }
 }
 
 /// Writes the row that stays as long as the task does.
@@ -83,7 +83,7 @@ fn task_sum(row: &TaskRow) -> Checksum {
     sum.bytes(spec.pin_to.map(PeerId::to_bytes).as_deref()).bytes(joined(&spec.after).as_deref());
     sum.int(spec.on_parent_failure == OnParentFailure::Run).text_if_any(spec.concurrency_key.as_ref());
     feed_terms(&mut sum, spec.terms);
-    // Rows of version 2 have none, and their checksums stay good.
+    // What was added to the row later is fed only where it is there: the checksums of rows from before stay good.
     spec.submitter.iter().for_each(|submitter| _ = sum.text(submitter));
     sum
 }

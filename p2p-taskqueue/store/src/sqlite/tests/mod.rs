@@ -3,7 +3,6 @@
 mod alike;
 mod damage;
 mod files;
-mod minus_zero;
 mod pieces;
 mod power;
 mod sample;

@@ -154,7 +154,7 @@ impl TaskRow {
     /// How the task stands as long as nothing has happened to it since it was accepted.
     pub(crate) fn fresh(&self) -> Live {
         // A task with a deadline has a row of its own from the start.
-        Live { not_before: self.not_before, ..Live::unclaimed(self.ready_at, self.spec.created_at, self.spec.terms) }
+        Live { not_before: self.not_before, ..Live::unclaimed(self.ready_at, self.spec.created_at, self.spec.policy) }
     }
 }
 

@@ -6,7 +6,7 @@ use taskqueue_api::{Fence, Json, OnParentFailure, PeerId, TaskId, TaskStatus};
 
 use crate::{
     CacheRow, Due, Fault, Page, Place, Rows, Seq, TaskRow,
-    engine::{Elapsed, Ended, Inputs, Lane, Live, Phase, Spec, Terms, Wall},
+    engine::{Elapsed, Ended, Inputs, Lane, Live, Phase, Policy, Spec, Wall},
 };
 
 /// Runs it in a transaction.
@@ -117,7 +117,7 @@ pub(crate) fn task(seq: Seq) -> TaskRow {
         after: Vec::new(),
         on_parent_failure: OnParentFailure::Fail,
         concurrency_key: None,
-        terms: Terms { max_attempts: 3, backoff_s: 1.0, result_ttl_s: 60.0 },
+        policy: Policy { max_attempts: 3, backoff_s: 1.0, result_ttl_s: 60.0 },
     };
     TaskRow { seq, ready_at: span(f64::from(number)), not_before: None, payload: Json::null().to_string(), spec }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     CacheRow, Clocks, Due, KeyRow, Meta, Place, Reads, Rows, TaskRow, Timer, TypeRow,
-    engine::{Ended, Live, Phase, Spec, Standing, Terms},
+    engine::{Ended, Live, Phase, Policy, Spec, Standing},
 };
 
 pub(crate) fn a_task_is_kept_to_the_letter(rig: Rig) -> TestResult {
@@ -34,7 +34,7 @@ pub(crate) fn a_task_is_kept_to_the_letter(rig: Rig) -> TestResult {
         after: vec![id(1), id(9)],
         on_parent_failure: OnParentFailure::Run,
         concurrency_key: Some("k".to_owned()),
-        terms: Terms { max_attempts: 1000, backoff_s: 0.1, result_ttl_s: 1e-6 },
+        policy: Policy { max_attempts: 1000, backoff_s: 0.1, result_ttl_s: 1e-6 },
         ..full.spec
     };
     full.ready_at = span(2.5);

@@ -2,7 +2,7 @@ use sha2::{Digest, Sha256};
 use taskqueue_api::PeerId;
 use taskqueue_api::{Fence, Json, OnParentFailure, Submit, TaskId};
 
-use super::{Elapsed, Live, Now, Phase, Spec, Terms, Wall, time::unsigned_zero};
+use super::{Elapsed, Live, Now, Phase, Policy, Spec, Wall, time::unsigned_zero};
 
 /// A submit that has become a task.
 #[derive(Debug, Clone)]
@@ -61,13 +61,13 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
     } else {
         Phase::Ready
     };
-    let terms =
-        Terms { max_attempts: submit.max_attempts, backoff_s: submit.backoff_s, result_ttl_s: submit.result_ttl_s };
+    let policy =
+        Policy { max_attempts: submit.max_attempts, backoff_s: submit.backoff_s, result_ttl_s: submit.result_ttl_s };
     let live = Live {
         phase,
         not_before,
         deadline: submit.deadline_s.map(|seconds| now.elapsed.after(seconds)),
-        ..Live::unclaimed(now.elapsed.after(delay_s), now.wall, terms)
+        ..Live::unclaimed(now.elapsed.after(delay_s), now.wall, policy)
     };
     let spec = Spec {
         id,
@@ -84,7 +84,7 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
         after: submit.after,
         on_parent_failure: submit.on_parent_failure,
         concurrency_key: submit.concurrency_key,
-        terms,
+        policy,
     };
     Admission { spec, live, payload: submit.payload, idempotency }
 }

@@ -49,7 +49,7 @@ pub(crate) fn retry(spec: &Spec, ended: &Ended, now: Now) -> Live {
         deadline: spec.deadline_s.map(|seconds| now.elapsed.after(seconds)),
         fence: ended.fence,
         error: ended.error.clone(),
-        ..Live::unclaimed(now.elapsed, now.wall, spec.terms)
+        ..Live::unclaimed(now.elapsed, now.wall, spec.policy)
     }
 }
 

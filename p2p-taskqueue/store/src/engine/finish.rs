@@ -80,7 +80,7 @@ pub(crate) fn fail(
     if !request.retryable || !has_attempts_left(&live) {
         return Ok(Step::End(failed(live, request.error.clone(), FailedBy::Worker, now)));
     }
-    let wait_s = request.delay_s.unwrap_or_else(|| backoff_s(live.terms, live.attempt, chance));
+    let wait_s = request.delay_s.unwrap_or_else(|| backoff_s(live.policy, live.attempt, chance));
     Ok(retried(Live { error: Some(request.error.clone()), ..live }, wait_s, now))
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn expire(live: Live, chance: f64, now: Now) -> Step {
         return cancelled(live, None, now);
     }
     if has_attempts_left(&live) {
-        let wait_s = backoff_s(live.terms, live.attempt, chance);
+        let wait_s = backoff_s(live.policy, live.attempt, chance);
         let error = live.error.clone().or_else(|| Some(format!("the lease expired at attempt {}", live.attempt)));
         return retried(Live { error, ..live }, wait_s, now);
     }
@@ -141,7 +141,7 @@ pub(super) fn cancelled(live: Live, text: Option<String>, now: Now) -> Step {
 }
 
 const fn has_attempts_left(live: &Live) -> bool {
-    live.terms.max_attempts == 0 || live.attempt < live.terms.max_attempts
+    live.policy.max_attempts == 0 || live.attempt < live.policy.max_attempts
 }
 
 fn retried(live: Live, wait_s: f64, now: Now) -> Step {
@@ -157,7 +157,7 @@ fn ended(live: Live, status: TaskStatus, error: Option<String>, failed_by: Optio
     Ended {
         status,
         at: now.wall,
-        expires_at: now.elapsed.after(live.terms.result_ttl_s.max(RESULT_KEPT_S_MIN)),
+        expires_at: now.elapsed.after(live.policy.result_ttl_s.max(RESULT_KEPT_S_MIN)),
         not_before: live.not_before,
         deadline: live.deadline,
         attempt: live.attempt,

@@ -37,12 +37,12 @@ pub struct Spec {
     /// Of the tasks with this key only so many run at once.
     pub concurrency_key: Option<String>,
     /// How attempts and retention go.
-    pub terms: Terms,
+    pub policy: Policy,
 }
 
-/// The numbers that decide what follows an attempt.
+/// The numbers that decide whether and when another attempt follows a failed one, and how long the result is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Terms {
+pub struct Policy {
     /// How often it may be claimed; 0 is without limit.
     pub max_attempts: u32,
     /// Seconds before the second attempt.
@@ -104,12 +104,12 @@ pub struct Live {
     /// When it last changed.
     pub updated_at: Wall,
     /// How attempts and retention go.
-    pub terms: Terms,
+    pub policy: Policy,
 }
 
 impl Live {
     /// A task that is ready, and that nobody has claimed.
-    pub(crate) const fn unclaimed(ready_at: Elapsed, updated_at: Wall, terms: Terms) -> Self {
+    pub(crate) const fn unclaimed(ready_at: Elapsed, updated_at: Wall, policy: Policy) -> Self {
         Self {
             phase: Phase::Ready,
             ready_at,
@@ -128,7 +128,7 @@ impl Live {
             error: None,
             inputs: None,
             updated_at,
-            terms,
+            policy,
         }
     }
 

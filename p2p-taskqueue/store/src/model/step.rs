@@ -282,7 +282,7 @@ fn draft() -> BoxedStrategy<Draft> {
         option::weighted(0.25, select(CONCURRENCY_KEYS.to_vec())),
         option::weighted(0.3, select(vec!["laptop", "phone"])),
     );
-    let terms = (
+    let policy = (
         option::weighted(0.15, select(vec![3.0, 20.0, 200.0])),
         option::weighted(0.2, (select(vec!["x", "y"]), select(vec![10.0, 1_000.0]))),
         vec(parent(), 0..=2).prop_flat_map(|parents| prop_oneof![3 => Just(Vec::new()), 2 => Just(parents)]),
@@ -292,10 +292,10 @@ fn draft() -> BoxedStrategy<Draft> {
         select(vec![86_400.0, 86_400.0, 0.0, 20.0, 100.0]),
         0_u8..2,
     );
-    (place, terms)
-        .prop_map(|(place, terms)| {
+    (place, policy)
+        .prop_map(|(place, policy)| {
             let (kind, priority, wait, requires, label, pin_to, session, concurrency_key, submitter) = place;
-            let (deadline_s, key, after, policy, max_attempts, backoff_s, result_ttl_s, payload) = terms;
+            let (deadline_s, key, after, policy, max_attempts, backoff_s, result_ttl_s, payload) = policy;
             Draft {
                 kind,
                 priority,

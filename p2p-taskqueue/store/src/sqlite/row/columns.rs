@@ -4,7 +4,7 @@ use taskqueue_api::{Fence, Json, TaskId};
 use super::Checksum;
 use crate::{
     Fault,
-    engine::{Elapsed, Terms, Wall},
+    engine::{Elapsed, Policy, Wall},
 };
 
 /// Why a row cannot be used.
@@ -97,8 +97,8 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
         }
     }
 
-    pub(crate) fn terms(&mut self) -> Result<Terms, RowError> {
-        Ok(Terms { max_attempts: self.take()?, backoff_s: self.take()?, result_ttl_s: self.take()? })
+    pub(crate) fn policy(&mut self) -> Result<Policy, RowError> {
+        Ok(Policy { max_attempts: self.take()?, backoff_s: self.take()?, result_ttl_s: self.take()? })
     }
 
     pub(crate) fn json(&mut self) -> Result<Json, RowError> {
@@ -130,6 +130,6 @@ pub(super) fn fence_columns(fence: Option<Fence>) -> (Option<i64>, Option<i64>) 
     (fence.map(|fence| fence.epoch.cast_signed()), fence.map(|fence| fence.counter.cast_signed()))
 }
 
-pub(super) fn feed_terms(sum: &mut Checksum, terms: Terms) {
-    sum.int(terms.max_attempts).real(terms.backoff_s).real(terms.result_ttl_s);
+pub(super) fn feed_policy(sum: &mut Checksum, policy: Policy) {
+    sum.int(policy.max_attempts).real(policy.backoff_s).real(policy.result_ttl_s);
 }

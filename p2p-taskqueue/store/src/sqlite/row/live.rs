@@ -6,7 +6,7 @@ use taskqueue_api::TaskId;
 use super::{
     Checksum, Columns, RowError,
     checksum::{real, real_if_any},
-    columns::{feed_terms, fence_columns},
+    columns::{feed_policy, fence_columns},
 };
 use crate::{
     Seq,
@@ -62,7 +62,7 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
         error: columns.take()?,
         inputs: None,
         updated_at: columns.wall()?,
-        terms: columns.terms()?,
+        policy: columns.policy()?,
     };
     let sum = columns.sum()?;
     let inputs: Option<String> = columns.take()?;
@@ -101,9 +101,9 @@ pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Liv
     statement.raw_bind_parameter(16, &live.status_message)?;
     statement.raw_bind_parameter(17, &live.error)?;
     statement.raw_bind_parameter(18, live.updated_at.as_micros())?;
-    statement.raw_bind_parameter(19, live.terms.max_attempts)?;
-    statement.raw_bind_parameter(20, real(live.terms.backoff_s))?;
-    statement.raw_bind_parameter(21, real(live.terms.result_ttl_s))?;
+    statement.raw_bind_parameter(19, live.policy.max_attempts)?;
+    statement.raw_bind_parameter(20, real(live.policy.backoff_s))?;
+    statement.raw_bind_parameter(21, real(live.policy.result_ttl_s))?;
     statement.raw_bind_parameter(22, live_sum(seq, id, live, inputs.as_deref()).finish())?;
     statement.raw_bind_parameter(23, inputs)?;
     statement.raw_bind_parameter(24, live.kept_until.map(Elapsed::as_micros))?;
@@ -118,7 +118,7 @@ fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> Checksum
     sum.fence(live.fence).text_if_any(live.worker.as_ref()).real(live.lease_s).wall_if_any(live.lease_until);
     sum.text_if_any(live.cancel.as_ref()).real_if_any(live.progress).text_if_any(live.status_message.as_ref());
     sum.text_if_any(live.error.as_ref()).wall(live.updated_at);
-    feed_terms(&mut sum, live.terms);
+    feed_policy(&mut sum, live.policy);
     // What was added to the row later is fed only where it is there: the checksums of rows from before stay good.
     inputs.into_iter().for_each(|inputs| _ = sum.text(inputs));
     live.kept_until.into_iter().for_each(|until| _ = sum.elapsed(until));

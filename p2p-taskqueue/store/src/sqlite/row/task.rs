@@ -4,7 +4,7 @@ use taskqueue_api::{OnParentFailure, PeerId, TaskId};
 use super::{
     Checksum, Columns, RowError,
     checksum::{real, real_if_any},
-    columns::feed_terms,
+    columns::feed_policy,
 };
 use crate::{
     TaskRow,
@@ -33,7 +33,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
         after: ids(columns.take()?)?,
         on_parent_failure: if columns.take()? { OnParentFailure::Run } else { OnParentFailure::Fail },
         concurrency_key: columns.take()?,
-        terms: columns.terms()?,
+        policy: columns.policy()?,
     };
     let sum = columns.sum()?;
     let payload = columns.take()?;
@@ -63,9 +63,9 @@ pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::R
     statement.raw_bind_parameter(14, joined(&spec.after))?;
     statement.raw_bind_parameter(15, spec.on_parent_failure == OnParentFailure::Run)?;
     statement.raw_bind_parameter(16, &spec.concurrency_key)?;
-    statement.raw_bind_parameter(17, spec.terms.max_attempts)?;
-    statement.raw_bind_parameter(18, real(spec.terms.backoff_s))?;
-    statement.raw_bind_parameter(19, real(spec.terms.result_ttl_s))?;
+    statement.raw_bind_parameter(17, spec.policy.max_attempts)?;
+    statement.raw_bind_parameter(18, real(spec.policy.backoff_s))?;
+    statement.raw_bind_parameter(19, real(spec.policy.result_ttl_s))?;
     statement.raw_bind_parameter(20, task_sum(row).finish_with(Some(&row.payload)))?;
     statement.raw_bind_parameter(21, &row.payload)?;
     statement.raw_bind_parameter(22, &spec.submitter)?;
@@ -82,7 +82,7 @@ fn task_sum(row: &TaskRow) -> Checksum {
     sum.real_if_any(spec.deadline_s).words(&spec.labels).words(&spec.requires).text_if_any(spec.session.as_ref());
     sum.bytes(spec.pin_to.map(PeerId::to_bytes).as_deref()).bytes(joined(&spec.after).as_deref());
     sum.int(spec.on_parent_failure == OnParentFailure::Run).text_if_any(spec.concurrency_key.as_ref());
-    feed_terms(&mut sum, spec.terms);
+    feed_policy(&mut sum, spec.policy);
     // What was added to the row later is fed only where it is there: the checksums of rows from before stay good.
     spec.submitter.iter().for_each(|submitter| _ = sum.text(submitter));
     sum

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::super::{Opened, SqliteBackend};
 use crate::{
     Place, Seq, TaskRow,
-    engine::{Elapsed, Ended, Lane, Live, Phase, Spec, Terms, Wall},
+    engine::{Elapsed, Ended, Lane, Live, Phase, Policy, Spec, Wall},
 };
 
 pub(super) type TestResult = Result<(), Box<dyn Error>>;
@@ -57,7 +57,7 @@ pub(super) fn task(seq: Seq) -> TaskRow {
         after: Vec::new(),
         on_parent_failure: OnParentFailure::Fail,
         concurrency_key: None,
-        terms: Terms { max_attempts: 3, backoff_s: 1.0, result_ttl_s: 86_400.0 },
+        policy: Policy { max_attempts: 3, backoff_s: 1.0, result_ttl_s: 86_400.0 },
     };
     let payload = Json::from_text(&format!("the payload of task {seq}: {}", "some words. ".repeat(8)));
     TaskRow {

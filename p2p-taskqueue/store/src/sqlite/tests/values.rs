@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CacheRow, Clocks, Due, Fault, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow,
-    engine::{Elapsed, Ended, Inputs, Live, Phase, Spec, Terms, Wall},
+    engine::{Elapsed, Ended, Inputs, Live, Phase, Policy, Spec, Wall},
 };
 
 proptest! {
@@ -25,7 +25,7 @@ proptest! {
         kept(|store| rows.iter().try_for_each(|row| store.insert_task(row)), |connection| {
             for row in &rows {
                 let found = find::task(connection, row.seq).map_err(told)?.ok_or("gone")?;
-                let Terms { backoff_s, result_ttl_s, .. } = found.spec.terms;
+                let Policy { backoff_s, result_ttl_s, .. } = found.spec.policy;
                 no_minus([Some(backoff_s), Some(result_ttl_s), found.spec.deadline_s])?;
                 same(&found, row)?;
                 same(&find::seq_of(connection, row.spec.id).map_err(told)?, &Some(row.seq))?;
@@ -41,7 +41,7 @@ proptest! {
         kept(put, |connection| {
             for (live, seq) in &lives {
                 let found = find::live(connection, *seq).map_err(told)?.ok_or("gone")?.live;
-                let Terms { backoff_s, result_ttl_s, .. } = found.terms;
+                let Policy { backoff_s, result_ttl_s, .. } = found.policy;
                 no_minus([Some(found.lease_s), found.progress, Some(backoff_s), Some(result_ttl_s)])?;
                 same(&found, live)?;
             }
@@ -165,10 +165,10 @@ proptest! {
 fn what_is_not_a_number_damages_nothing() -> TestResult {
     let directory = tempfile::tempdir()?;
     let mut rows = open(&directory)?.rows;
-    let nan = Terms { max_attempts: 1, backoff_s: f64::NAN, result_ttl_s: 1.0 };
+    let nan = Policy { max_attempts: 1, backoff_s: f64::NAN, result_ttl_s: 1.0 };
     rows.begin()?;
     let row = task(1);
-    rows.insert_task(&TaskRow { spec: Spec { terms: nan, ..row.spec.clone() }, ..row }).unwrap_err();
+    rows.insert_task(&TaskRow { spec: Spec { policy: nan, ..row.spec.clone() }, ..row }).unwrap_err();
     rows.rollback()?;
     let row = task(1);
     let live = running(&row);
@@ -312,8 +312,8 @@ fn fence() -> impl Strategy<Value = Option<Fence>> {
     option::of((unsigned(), unsigned()).prop_map(|(epoch, counter)| Fence { epoch, counter }))
 }
 
-fn terms() -> impl Strategy<Value = Terms> {
-    (small(), real(), real()).prop_map(|(max_attempts, backoff_s, result_ttl_s)| Terms {
+fn policy() -> impl Strategy<Value = Policy> {
+    (small(), real(), real()).prop_map(|(max_attempts, backoff_s, result_ttl_s)| Policy {
         max_attempts,
         backoff_s,
         result_ttl_s,
@@ -322,11 +322,11 @@ fn terms() -> impl Strategy<Value = Terms> {
 
 fn task_row() -> impl Strategy<Value = TaskRow> {
     let names = (option::of(text()), text(), text(), option::of(text()), option::of(text()), any::<u8>());
-    let times = (wall(), elapsed(), option::of(wall()), option::of(real()), terms());
+    let times = (wall(), elapsed(), option::of(wall()), option::of(real()), policy());
     let lists = (texts(), texts(), vec(any::<[u8; 16]>(), 0..4), any::<bool>(), any::<bool>(), json());
     (names, times, lists).prop_map(|(names, times, lists)| {
         let (submitter, task_type, model_name, session, concurrency_key, priority) = names;
-        let (created_at, ready_at, not_before, deadline_s, terms) = times;
+        let (created_at, ready_at, not_before, deadline_s, policy) = times;
         let (labels, requires, after, run, pinned, payload) = lists;
         let spec = Spec {
             id: id(1),
@@ -343,7 +343,7 @@ fn task_row() -> impl Strategy<Value = TaskRow> {
             after: after.into_iter().map(TaskId::from_bytes).collect(),
             on_parent_failure: if run { OnParentFailure::Run } else { OnParentFailure::Fail },
             concurrency_key,
-            terms,
+            policy,
         };
         TaskRow { seq: 1, spec, ready_at, not_before, payload: payload.into_text() }
     })
@@ -354,11 +354,11 @@ fn live() -> impl Strategy<Value = Live> {
     let times =
         (elapsed(), option::of(wall()), option::of(elapsed()), option::of(wall()), option::of(elapsed()), wall());
     let numbers =
-        (proptest::sample::select(phases.to_vec()), small(), small(), fence(), real(), option::of(real()), terms());
+        (proptest::sample::select(phases.to_vec()), small(), small(), fence(), real(), option::of(real()), policy());
     let texts = (option::of(text()), option::of(text()), option::of(text()), option::of(text()), option::of(inputs()));
     (times, numbers, texts).prop_map(|(times, numbers, texts)| {
         let (ready_at, not_before, deadline, lease_until, kept_until, updated_at) = times;
-        let (phase, waiting, attempt, fence, lease_s, progress, terms) = numbers;
+        let (phase, waiting, attempt, fence, lease_s, progress, policy) = numbers;
         let (worker, cancel, status_message, error, inputs) = texts;
         // A task that waits for a date has one.
         let not_before = if phase == Phase::Scheduled { not_before.or(Some(updated_at)) } else { not_before };
@@ -380,7 +380,7 @@ fn live() -> impl Strategy<Value = Live> {
             error,
             inputs: inputs.map(Arc::new),
             updated_at,
-            terms,
+            policy,
         }
     })
 }

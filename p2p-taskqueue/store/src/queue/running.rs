@@ -12,7 +12,7 @@ use crate::{backend::Seq, engine::Live};
 /// The running tasks, each as it stands, and when its lease ends on monotonic time (clause T5). Bounded by what was claimed.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    tasks: HashMap<TaskId, Run>,
+    tasks: HashMap<TaskId, RunningTask>,
     by_end: BTreeSet<(Duration, TaskId)>,
     /// The leases that the open transaction has changed or ended, as they were before it.
     before: HashMap<TaskId, (Option<Fence>, Duration)>,
@@ -20,7 +20,7 @@ pub(super) struct Running {
 
 /// A running task.
 #[derive(Debug, Clone)]
-pub(super) struct Run {
+pub(super) struct RunningTask {
     pub(super) seq: Seq,
     pub(super) kind: Arc<Kind>,
     pub(super) live: Live,
@@ -29,12 +29,12 @@ pub(super) struct Run {
 }
 
 impl Running {
-    pub(super) fn get(&self, id: TaskId) -> Option<&Run> {
+    pub(super) fn get(&self, id: TaskId) -> Option<&RunningTask> {
         self.tasks.get(&id)
     }
 
     /// Notes how a task runs, in place of what was known.
-    pub(super) fn set(&mut self, id: TaskId, run: Run) {
+    pub(super) fn set(&mut self, id: TaskId, run: RunningTask) {
         self.remember(id);
         self.by_end.insert((run.end, id));
         if let Some(before) = self.tasks.insert(id, run)
@@ -68,7 +68,7 @@ impl Running {
         let changed = known.before.iter().map(|(id, before)| (*id, *before));
         for (id, (fence, end)) in unchanged.chain(changed) {
             if let Some(run) = self.tasks.get(&id).filter(|run| run.live.fence == fence) {
-                self.set(id, Run { end, ..run.clone() });
+                self.set(id, RunningTask { end, ..run.clone() });
             }
         }
         self.committed();

@@ -8,7 +8,7 @@ use super::{
     gates::Gates,
     lanes::Lanes,
     recorder::Recorder,
-    running::{Run, Running},
+    running::{Running, RunningTask},
     work::damaged,
 };
 use crate::{
@@ -61,7 +61,7 @@ impl Memory {
                 gates.started(key);
             }
             let end = lease_end_of(now, &live);
-            running.set(id, Run { seq, kind, live, end });
+            running.set(id, RunningTask { seq, kind, live, end });
         }
         let mut timers = [None; Timer::ALL.len()];
         for (timer, first) in Timer::ALL.into_iter().zip(&mut timers) {
@@ -221,7 +221,7 @@ impl<'a> Turn<'a> {
 
     pub(super) fn find_if_any(&mut self, id: TaskId) -> Result<Option<Found>, Halt> {
         if let Some(run) = self.memory.running.get(id) {
-            let Run { seq, kind, live, .. } = run.clone();
+            let RunningTask { seq, kind, live, .. } = run.clone();
             return Ok(Some(Found::Live(Item { seq, id, kind, live })));
         }
         let unusable = |fault| unusable(id, fault);
@@ -288,7 +288,7 @@ impl<'a> Turn<'a> {
         self.put_live(&item, &live)?;
         if let Some(run) = self.memory.running.get(item.id) {
             let end = end.unwrap_or(run.end);
-            self.memory.running.set(item.id, Run { seq: item.seq, kind: item.kind, live, end });
+            self.memory.running.set(item.id, RunningTask { seq: item.seq, kind: item.kind, live, end });
         }
         Ok(())
     }
@@ -372,7 +372,7 @@ impl<'a> Turn<'a> {
                 {
                     self.memory.lanes.key_changed(key, &self.memory.gates);
                 }
-                self.memory.running.set(item.id, Run { seq: item.seq, kind: item.kind, live: item.live, end });
+                self.memory.running.set(item.id, RunningTask { seq: item.seq, kind: item.kind, live: item.live, end });
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::{
 
 use taskqueue_api::QueueError;
 
-use super::work::{Answer, Caller, ClaimWork, Done, GivenOut, Returns};
+use super::work::{Answer, Asker, ClaimWork, Done, GivenOut, Returns};
 use crate::engine::{Claimant, Lane};
 
 /// Claims that wait for a task. They are served in the transaction that makes a task claimable, so nothing is polled and
@@ -33,7 +33,7 @@ struct Class {
 
 #[derive(Debug)]
 struct Waiting {
-    caller: Caller,
+    asker: Asker,
     claim: ClaimWork,
     deadline: Duration,
 }
@@ -41,7 +41,7 @@ struct Waiting {
 /// A claim that waited, on its way to an answer.
 #[derive(Debug)]
 pub(super) struct Unparked {
-    pub(super) caller: Caller,
+    pub(super) asker: Asker,
     pub(super) claim: ClaimWork,
     /// Its place among all that wait.
     pub(super) number: Number,
@@ -50,13 +50,8 @@ pub(super) struct Unparked {
 
 impl Parked {
     /// Lets a claim wait, if it wants to and there is room; else answers it.
-    pub(super) fn park(
-        &mut self,
-        caller: Caller,
-        claim: ClaimWork,
-        returns: &Arc<Returns>,
-    ) -> Option<(Caller, Answer)> {
-        let Some(deadline) = claim.deadline else { return Some((caller, nothing(&claim, returns))) };
+    pub(super) fn park(&mut self, asker: Asker, claim: ClaimWork, returns: &Arc<Returns>) -> Option<(Asker, Answer)> {
+        let Some(deadline) = claim.deadline else { return Some((asker, nothing(&claim, returns))) };
         if self.deadlines.len() >= PARKED_MAX {
             self.forget_gone();
         }
@@ -64,10 +59,10 @@ impl Parked {
             let error = QueueError::overloaded(PARKED_MAX, "claims that wait", PARKED_RETRY_AFTER_S);
             // A completion stands: only its next task does not come.
             let answer = if claim.form.is_beside_completion() { nothing(&claim, returns) } else { Err(error) };
-            return Some((caller, answer));
+            return Some((asker, answer));
         }
         self.last_number += 1;
-        self.put(Unparked { caller: caller.waiting(), claim, number: self.last_number, deadline });
+        self.put(Unparked { asker: asker.waiting(), claim, number: self.last_number, deadline });
         None
     }
 
@@ -85,7 +80,7 @@ impl Parked {
             let class = Arc::clone(class);
             let number = first(&class)?;
             let unparked = self.remove(&class, number)?;
-            if !unparked.caller.is_gone() {
+            if !unparked.asker.is_gone() {
                 return Some(unparked);
             }
         }
@@ -93,7 +88,7 @@ impl Parked {
 
     /// Puts a claim back where it stood.
     pub(super) fn put(&mut self, unparked: Unparked) {
-        let Unparked { caller, claim, number, deadline } = unparked;
+        let Unparked { asker, claim, number, deadline } = unparked;
         let class = match self.classes.get_key_value(&claim.claimant) {
             Some((class, _)) => Arc::clone(class),
             None => {
@@ -105,18 +100,18 @@ impl Parked {
             }
         };
         self.deadlines.insert((deadline, number), Arc::clone(&class));
-        self.classes.entry(class).or_default().claims.insert(number, Waiting { caller, claim, deadline });
+        self.classes.entry(class).or_default().claims.insert(number, Waiting { asker, claim, deadline });
     }
 
     /// Takes out those whose wait is over.
-    pub(super) fn end_waits(&mut self, now: Duration, returns: &Arc<Returns>) -> Vec<(Caller, Answer)> {
+    pub(super) fn end_waits(&mut self, now: Duration, returns: &Arc<Returns>) -> Vec<(Asker, Answer)> {
         let mut ended = Vec::new();
         while self.first_deadline().is_some_and(|deadline| deadline <= now)
             && let Some(((_, number), class)) = self.deadlines.pop_first()
         {
-            if let Some(Unparked { caller, claim, .. }) = self.remove(&class, number) {
+            if let Some(Unparked { asker, claim, .. }) = self.remove(&class, number) {
                 let answer = nothing(&claim, returns);
-                ended.push((caller, answer));
+                ended.push((asker, answer));
             }
         }
         ended
@@ -132,9 +127,9 @@ impl Parked {
     }
 
     /// Takes all of them out.
-    pub(super) fn take_all(&mut self) -> Vec<(Caller, ClaimWork)> {
+    pub(super) fn take_all(&mut self) -> Vec<(Asker, ClaimWork)> {
         let waiting = std::mem::take(self).classes.into_values().flat_map(|class| class.claims.into_values());
-        waiting.map(|waiting| (waiting.caller, waiting.claim)).collect()
+        waiting.map(|waiting| (waiting.asker, waiting.claim)).collect()
     }
 
     /// How many wait.
@@ -145,7 +140,7 @@ impl Parked {
 
     fn remove(&mut self, class: &Arc<Claimant>, number: Number) -> Option<Unparked> {
         let claims = &mut self.classes.get_mut(class)?.claims;
-        let Waiting { caller, claim, deadline } = claims.remove(&number)?;
+        let Waiting { asker, claim, deadline } = claims.remove(&number)?;
         self.deadlines.remove(&(deadline, number));
         if claims.is_empty() {
             self.classes.remove(class);
@@ -158,13 +153,13 @@ impl Parked {
                 }
             }
         }
-        Some(Unparked { caller, claim, number, deadline })
+        Some(Unparked { asker, claim, number, deadline })
     }
 
     /// Forgets those whose callers have gone.
     fn forget_gone(&mut self) {
         let waiting = self.classes.iter().flat_map(|(class, entry)| {
-            let gone = entry.claims.iter().filter(|(_, waiting)| waiting.caller.is_gone());
+            let gone = entry.claims.iter().filter(|(_, waiting)| waiting.asker.is_gone());
             gone.map(|(number, _)| (Arc::clone(class), *number))
         });
         for (class, number) in waiting.collect::<Vec<_>>() {
@@ -204,11 +199,11 @@ mod tests {
         let (writer, _messages) = sync_channel(1);
         let (returns, peer) = (Arc::new(Returns::new(writer)), PeerId::random());
         let room = Arc::new(Semaphore::new(PARKED_MAX + 2));
-        let mut callers = Vec::new();
-        let mut caller = || {
+        let mut askers = Vec::new();
+        let mut asker = || {
             let (reply, answered) = oneshot::channel();
-            callers.push(answered);
-            Caller::new(reply, Arc::clone(&room).try_acquire_owned().unwrap())
+            askers.push(answered);
+            Asker::new(reply, Arc::clone(&room).try_acquire_owned().unwrap())
         };
         let claim = |form| ClaimWork {
             claimant: Claimant::new(peer, Vec::new(), Vec::new(), None),
@@ -220,13 +215,13 @@ mod tests {
         };
         let mut parked = Parked::default();
         for _ in 0..PARKED_MAX {
-            assert!(parked.park(caller(), claim(Form::One), &returns).is_none());
+            assert!(parked.park(asker(), claim(Form::One), &returns).is_none());
         }
-        let (_, answer) = parked.park(caller(), claim(Form::One), &returns).unwrap();
+        let (_, answer) = parked.park(asker(), claim(Form::One), &returns).unwrap();
         assert_eq!(answer.unwrap_err().code, ErrorCode::Overloaded);
         let (task_id, status) = (TaskId::from_bytes([1; 16]), TaskStatus::Completed);
         let completed = Completed { task_id, status, repeated: false, submitted: Vec::new(), next: None };
-        let (_, answer) = parked.park(caller(), claim(Form::Next(Box::new(completed))), &returns).unwrap();
+        let (_, answer) = parked.park(asker(), claim(Form::Next(Box::new(completed))), &returns).unwrap();
         assert!(matches!(answer, Ok(Done::Claimed(given)) if given.tasks.is_empty()));
         assert_eq!(parked.end_waits(Duration::from_secs(1), &returns).len(), PARKED_MAX);
         assert_eq!((parked.len(), parked.first_deadline()), (0, None));

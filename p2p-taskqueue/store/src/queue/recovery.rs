@@ -27,7 +27,7 @@ impl Writer {
             // Each further try would wait as long again.
             self.pace.hold_until = Some(now.monotonic + HOLD);
             let error = storage_error(first);
-            return commands.into_iter().for_each(|command| command.caller.answer(Err(error.clone())));
+            return commands.into_iter().for_each(|command| command.asker.answer(Err(error.clone())));
         }
         self.note_full(first, adds(&commands), now);
         match self.attempt(&mut [], true, now) {
@@ -53,7 +53,7 @@ impl Writer {
             Ok(committed) => self.settle(one, committed, now),
             Err(Trouble::Before(fault)) => {
                 self.note_full(&fault, adds(&one), now);
-                one.drain(..).for_each(|command| command.caller.answer(Err(storage_error(&fault))));
+                one.drain(..).for_each(|command| command.asker.answer(Err(storage_error(&fault))));
             }
             Err(Trouble::Commit(fault)) => self.commit_failed(one, &fault, Again::Refuse, now),
         }
@@ -78,7 +78,7 @@ impl Writer {
             };
             // No fence of a claim was told to anybody.
             let is_unknown = applied && command.work.needs_sync();
-            command.caller.answer(Err(if is_unknown { error.with_unknown_outcome() } else { error }));
+            command.asker.answer(Err(if is_unknown { error.with_unknown_outcome() } else { error }));
         }
     }
 
@@ -89,7 +89,7 @@ impl Writer {
         let error = unknown(why);
         self.open_again(now);
         // Their completions may be among what failed.
-        self.parked.take_all().into_iter().for_each(|(caller, _)| caller.answer(Err(error.clone())));
+        self.parked.take_all().into_iter().for_each(|(asker, _)| asker.answer(Err(error.clone())));
         batches.into_iter().for_each(|batch| refuse(batch, &error));
     }
 

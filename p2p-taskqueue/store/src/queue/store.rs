@@ -28,7 +28,7 @@ use super::{
     syncer::{Durable, Syncer},
     timeline::Timeline,
     turn::{Memory, not_found},
-    work::{Answer, Caller as Asker, ClaimWork, Command, CompleteWork, Done, Form, Message, Returns, Work},
+    work::{Answer, Asker, ClaimWork, Command, CompleteWork, Done, Form, Message, Returns, Work},
     writer::{Pace, Writer},
 };
 use crate::{
@@ -267,7 +267,7 @@ impl Core {
         let bytes = u32::try_from(work.bytes()).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| out_of_room())?;
         let (reply, answered) = oneshot::channel();
-        let command = Command { work, caller: Asker::new(reply, room) };
+        let command = Command { work, asker: Asker::new(reply, room) };
         self.writer.try_send(Message::Do(Box::new(command))).map_err(|error| match error {
             TrySendError::Full(_) => overloaded(),
             TrySendError::Disconnected(_) => gone(),

@@ -10,13 +10,13 @@ use std::{
 use taskqueue_api::{ErrorCode, QueueError, TaskId};
 use tokio::sync::watch;
 
-use super::work::{Answer, Caller, Message};
+use super::work::{Answer, Asker, Message};
 use crate::{Watches, backend::Log};
 
 /// What a committed transaction still owes.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) answers: Vec<(Caller, Answer)>,
+    pub(super) answers: Vec<(Asker, Answer)>,
     /// Tasks that ended.
     pub(super) ended: Vec<TaskId>,
     /// The batch's number; see [`Durable`].
@@ -243,8 +243,8 @@ impl Shared {
     /// Tells who waits for the end of a task, and answers.
     fn settle(&self, batch: Batch) {
         self.watches.ended(&batch.ended);
-        for (caller, answer) in batch.answers {
-            caller.answer(answer);
+        for (asker, answer) in batch.answers {
+            asker.answer(answer);
         }
     }
 
@@ -265,9 +265,9 @@ impl Shared {
 
 /// Answers every caller of a batch with an error, as far as their operations were not answered otherwise.
 pub(super) fn refuse(batch: Batch, error: &QueueError) {
-    for (caller, answer) in batch.answers {
+    for (asker, answer) in batch.answers {
         // What was refused by its own rules stays refused; claims were told to nobody.
-        caller.answer(answer.and_then(|_| Err(error.clone())));
+        asker.answer(answer.and_then(|_| Err(error.clone())));
     }
 }
 

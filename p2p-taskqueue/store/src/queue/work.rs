@@ -35,19 +35,19 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) work: Work,
-    pub(super) caller: Caller,
+    pub(super) asker: Asker,
 }
 
 /// Who waits for an answer.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(super) struct Asker {
     /// The caller holds the other end; closed when it has gone away.
     reply: oneshot::Sender<Answer>,
     /// The command's part of the bytes that may wait for the writer.
     bytes: OwnedSemaphorePermit,
 }
 
-impl Caller {
+impl Asker {
     pub(super) const fn new(reply: oneshot::Sender<Answer>, bytes: OwnedSemaphorePermit) -> Self {
         Self { reply, bytes }
     }

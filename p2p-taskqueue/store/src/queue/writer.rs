@@ -18,7 +18,7 @@ use super::{
     syncer::{Batch, Durable, Syncer, unknown},
     timeline,
     turn::{Memory, Turn},
-    work::{Answer, Caller, ClaimWork, Command, Done, Message, Returns, Work},
+    work::{Answer, Asker, ClaimWork, Command, Done, Message, Returns, Work},
 };
 use crate::{
     Watches,
@@ -186,7 +186,7 @@ impl Writer {
         }
         if !self.reopen_if_needed(now) {
             let down = QueueError::new(ErrorCode::StorageError, "the store failed and could not be opened again yet");
-            commands.into_iter().for_each(|command| command.caller.answer(Err(down.clone())));
+            commands.into_iter().for_each(|command| command.asker.answer(Err(down.clone())));
             self.end_waits(now);
             return;
         }
@@ -268,7 +268,7 @@ impl Writer {
         self.note_added(&commands);
         let mut batch = Batch { answers: Vec::new(), ended, number: self.memory.meta.batch };
         for (unparked, answer) in served {
-            batch.answers.push((unparked.caller, answer));
+            batch.answers.push((unparked.asker, answer));
         }
         for (command, answer) in commands.into_iter().zip(answers) {
             batch.answers.extend(self.park_or_answer(command, answer));
@@ -301,8 +301,8 @@ impl Writer {
     }
 
     /// A claim that found nothing waits, if it wants to.
-    fn park_or_answer(&mut self, command: Command, answer: Answer) -> Option<(Caller, Answer)> {
-        let Command { work, caller } = command;
+    fn park_or_answer(&mut self, command: Command, answer: Answer) -> Option<(Asker, Answer)> {
+        let Command { work, asker } = command;
         let claim = match work {
             Work::Claim(claim) => Some(*claim),
             Work::Complete(work) => work.claim,
@@ -311,9 +311,9 @@ impl Writer {
         match (answer, claim) {
             (Ok(Done::Claimed(given)), Some(claim)) if given.tasks.is_empty() => {
                 let claim = ClaimWork { form: given.form.clone(), ..claim };
-                self.parked.park(caller, claim, &self.returns)
+                self.parked.park(asker, claim, &self.returns)
             }
-            (answer, _) => Some((caller, answer)),
+            (answer, _) => Some((asker, answer)),
         }
     }
 
@@ -366,10 +366,10 @@ impl Writer {
         let closed = || Err(QueueError::new(ErrorCode::ShuttingDown, "the store is closed"));
         let (completions, claims): (Vec<_>, Vec<_>) =
             self.parked.take_all().into_iter().partition(|(_, claim)| claim.form.is_beside_completion());
-        claims.into_iter().for_each(|(caller, _)| caller.answer(closed()));
+        claims.into_iter().for_each(|(asker, _)| asker.answer(closed()));
         while let Some(message) = self.take_waiting() {
             if let Message::Do(command) = message {
-                command.caller.answer(closed());
+                command.asker.answer(closed());
             }
         }
         self.syncer.when_idle();
@@ -390,9 +390,9 @@ impl Writer {
             }
         }
         // They were applied, and only their next task is not to come any more.
-        for (caller, claim) in completions {
+        for (asker, claim) in completions {
             let answer = trouble.as_deref().map_or_else(|| nothing(&claim, &self.returns), |why| Err(unknown(why)));
-            caller.answer(answer);
+            asker.answer(answer);
         }
         if let Some(mut rows) = self.rows.take()
             && let Err(fault) = rows.tidy(true)

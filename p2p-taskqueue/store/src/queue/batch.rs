@@ -8,7 +8,7 @@ use super::{
     store::Opened,
     submit,
     turn::{Halt, Turn},
-    work::{Answer, ClaimWork, Command, Done, Form, Returns, Work},
+    work::{ClaimWork, Command, Done, Form, Reply, Returns, Work},
 };
 use crate::backend::{Fault, RouteTable as _};
 
@@ -26,8 +26,8 @@ impl Run<'_, '_> {
         &mut self,
         commands: &mut [Command],
         chores: Option<&[(TaskId, Fence)]>,
-        served: &mut Vec<(Unparked, Answer)>,
-    ) -> Result<Vec<Answer>, Fault> {
+        served: &mut Vec<(Unparked, Reply)>,
+    ) -> Result<Vec<Reply>, Fault> {
         if let Some(given_out) = chores {
             unrefused(chores::before(self.turn, given_out))?;
         }
@@ -93,7 +93,7 @@ impl Run<'_, '_> {
     }
 
     /// Gives what has become claimable to the claims that wait for it.
-    fn serve(&mut self, served: &mut Vec<(Unparked, Answer)>) -> Result<(), Fault> {
+    fn serve(&mut self, served: &mut Vec<(Unparked, Reply)>) -> Result<(), Fault> {
         let eased = self.turn.memory.gates.take_eased();
         if !self.parked.is_empty() {
             if eased.all {
@@ -165,7 +165,7 @@ impl Run<'_, '_> {
         if is_held { None } else { self.parked.first_for(&lane) }
     }
 
-    fn claim_again(&mut self, work: &Work, answer: &mut Answer) -> Result<(), Fault> {
+    fn claim_again(&mut self, work: &Work, answer: &mut Reply) -> Result<(), Fault> {
         let Ok(Done::Claimed(given)) = answer else { return Ok(()) };
         if !given.tasks.is_empty() {
             return Ok(());
@@ -189,7 +189,7 @@ impl Run<'_, '_> {
 }
 
 /// A refusal is an answer; only failed rows end the transaction.
-fn answered(result: Result<Done, Halt>) -> Result<Answer, Fault> {
+fn answered(result: Result<Done, Halt>) -> Result<Reply, Fault> {
     match result {
         Ok(done) => Ok(Ok(done)),
         Err(Halt::Refused(error)) => Ok(Err(error)),

@@ -6,7 +6,7 @@ use std::{
 
 use taskqueue_api::QueueError;
 
-use super::work::{Answer, Asker, ClaimWork, Done, GivenOut, Returns};
+use super::work::{Asker, ClaimWork, Done, GivenOut, Reply, Returns};
 use crate::engine::{Claimant, Lane};
 
 /// Claims that wait for a task. They are served in the transaction that makes a task claimable, so nothing is polled and
@@ -50,7 +50,7 @@ pub(super) struct Unparked {
 
 impl Parked {
     /// Lets a claim wait, if it wants to and there is room; else answers it.
-    pub(super) fn park(&mut self, asker: Asker, claim: ClaimWork, returns: &Arc<Returns>) -> Option<(Asker, Answer)> {
+    pub(super) fn park(&mut self, asker: Asker, claim: ClaimWork, returns: &Arc<Returns>) -> Option<(Asker, Reply)> {
         let Some(deadline) = claim.deadline else { return Some((asker, nothing(&claim, returns))) };
         if self.deadlines.len() >= PARKED_MAX {
             self.forget_gone();
@@ -104,7 +104,7 @@ impl Parked {
     }
 
     /// Takes out those whose wait is over.
-    pub(super) fn end_waits(&mut self, now: Duration, returns: &Arc<Returns>) -> Vec<(Asker, Answer)> {
+    pub(super) fn end_waits(&mut self, now: Duration, returns: &Arc<Returns>) -> Vec<(Asker, Reply)> {
         let mut ended = Vec::new();
         while self.first_deadline().is_some_and(|deadline| deadline <= now)
             && let Some(((_, number), class)) = self.deadlines.pop_first()
@@ -169,7 +169,7 @@ impl Parked {
 }
 
 /// The answer of a claim for which there is nothing.
-pub(super) fn nothing(claim: &ClaimWork, returns: &Arc<Returns>) -> Answer {
+pub(super) fn nothing(claim: &ClaimWork, returns: &Arc<Returns>) -> Reply {
     Ok(Done::Claimed(GivenOut::new(Vec::new(), claim.form.clone(), returns)))
 }
 

@@ -28,7 +28,7 @@ use super::{
     syncer::{Durable, Syncer},
     timeline::Timeline,
     turn::{Memory, not_found},
-    work::{Answer, Asker, ClaimWork, Command, CompleteWork, Done, Form, Message, Returns, Work},
+    work::{Asker, ClaimWork, Command, CompleteWork, Done, Form, Message, Reply, Returns, Work},
     writer::{Pace, Writer},
 };
 use crate::{
@@ -260,7 +260,7 @@ impl Core {
     }
 
     /// Sends the writer some work.
-    fn send(&self, work: Work) -> Result<oneshot::Receiver<Answer>, QueueError> {
+    fn send(&self, work: Work) -> Result<oneshot::Receiver<Reply>, QueueError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(shutting_down());
         }

@@ -10,13 +10,13 @@ use std::{
 use taskqueue_api::{ErrorCode, QueueError, TaskId};
 use tokio::sync::watch;
 
-use super::work::{Answer, Asker, Message};
+use super::work::{Asker, Message, Reply};
 use crate::{Watches, backend::Log};
 
 /// What a committed transaction still owes.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) answers: Vec<(Asker, Answer)>,
+    pub(super) answers: Vec<(Asker, Reply)>,
     /// Tasks that ended.
     pub(super) ended: Vec<TaskId>,
     /// The batch's number; see [`Durable`].

@@ -42,13 +42,13 @@ pub(super) struct Command {
 #[derive(Debug)]
 pub(super) struct Asker {
     /// The caller holds the other end; closed when it has gone away.
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<Reply>,
     /// The command's part of the bytes that may wait for the writer.
     bytes: OwnedSemaphorePermit,
 }
 
 impl Asker {
-    pub(super) const fn new(reply: oneshot::Sender<Answer>, bytes: OwnedSemaphorePermit) -> Self {
+    pub(super) const fn new(reply: oneshot::Sender<Reply>, bytes: OwnedSemaphorePermit) -> Self {
         Self { reply, bytes }
     }
 
@@ -67,13 +67,13 @@ impl Asker {
     }
 
     /// Answers. A caller that has gone away misses it; tasks that it was given then go back by themselves.
-    pub(super) fn answer(self, answer: Answer) {
+    pub(super) fn answer(self, answer: Reply) {
         drop(self.reply.send(answer));
     }
 }
 
-/// What is answered to a command.
-pub(super) type Answer = Result<Done, QueueError>;
+/// What a command is answered with.
+pub(super) type Reply = Result<Done, QueueError>;
 
 /// The changes that the writer makes, prepared as far as that goes without it. Kept until the commit, so that a batch can
 /// be run again.

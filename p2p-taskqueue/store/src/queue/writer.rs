@@ -18,7 +18,7 @@ use super::{
     syncer::{Batch, Durable, Syncer, unknown},
     timeline,
     turn::{Memory, Turn},
-    work::{Answer, Asker, ClaimWork, Command, Done, Message, Returns, Work},
+    work::{Asker, ClaimWork, Command, Done, Message, Reply, Returns, Work},
 };
 use crate::{
     Watches,
@@ -84,8 +84,8 @@ pub(super) enum Trouble {
 /// A transaction that was committed.
 pub(super) struct Committed {
     /// One for each command.
-    answers: Vec<Answer>,
-    served: Vec<(Unparked, Answer)>,
+    answers: Vec<Reply>,
+    served: Vec<(Unparked, Reply)>,
     ended: Vec<TaskId>,
     /// Whether it has written anything, if only that the clocks were set.
     wrote: bool,
@@ -301,7 +301,7 @@ impl Writer {
     }
 
     /// A claim that found nothing waits, if it wants to.
-    fn park_or_answer(&mut self, command: Command, answer: Answer) -> Option<(Asker, Answer)> {
+    fn park_or_answer(&mut self, command: Command, answer: Reply) -> Option<(Asker, Reply)> {
         let Command { work, asker } = command;
         let claim = match work {
             Work::Claim(claim) => Some(*claim),

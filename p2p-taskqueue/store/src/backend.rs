@@ -167,7 +167,7 @@ pub(crate) struct Place {
     pub(crate) seq: Seq,
 }
 
-/// What the clock has to do with a task. Each kind has a timeline of its own.
+/// What a clock sets off for a task. Each kind has a timeline of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Timer {
     /// Its delay or its backoff ends.
@@ -248,13 +248,13 @@ impl Due {
     }
 }
 
-/// Where edges lead from whose children were told that `parent` has not completed: they failed for it, or had failed already,
-/// and may run once it has completed after all. It is no task's place, so they are not told again.
+/// Stands for `parent` in the edges of children that were told that it has not completed. They failed because of it, or had
+/// failed already, and may run once it has completed after all. No task has this number, so they are not told again.
 pub(crate) const fn failed_parent(parent: Seq) -> Seq {
     !parent
 }
 
-/// Where edges lead from whose children come after a task that was removed without having completed. They can never run.
+/// Stands for the parent in the edges of children whose parent was removed without having completed. They can never run.
 pub(crate) const LOST_PARENT: Seq = Seq::MIN;
 
 /// An idempotency key that was used.
@@ -303,7 +303,7 @@ pub(crate) trait Rows:
     fn commit(&mut self) -> Result<(), Fault>;
     /// Forgets it.
     fn rollback(&mut self) -> Result<(), Fault>;
-    /// Has nothing else to do: tidies up. `closing`: it is for the last time. Outside transactions.
+    /// Tidies up, when there is nothing else to do. `closing`: for the last time. Outside transactions.
     fn tidy(&mut self, closing: bool) -> Result<(), Fault>;
     /// What room the rows have. Outside transactions.
     fn file_room(&mut self) -> Result<FileRoom, Fault> {

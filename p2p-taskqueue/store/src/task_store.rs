@@ -3,7 +3,7 @@ use taskqueue_api::{QueueError, StoreStatus, TaskId, TaskQueue};
 use super::Watch;
 use crate::engine::Record;
 
-/// A place for tasks that runs their life by the clauses T1 to T11: it answers the operations of the queue but `wait` and
+/// A place for tasks that runs their life by the clauses T1 to T11 of the engine: it answers the operations of the queue but `wait` and
 /// `status`, which [`LocalQueue`](crate::LocalQueue) adds over it. Object safe; every store passes the same
 /// conformance suite.
 ///

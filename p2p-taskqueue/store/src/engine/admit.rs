@@ -24,7 +24,7 @@ pub(crate) struct Idempotency {
     pub(crate) scope: String,
     /// The submitter's key.
     pub(crate) key: String,
-    /// Of everything that the submit asks for but the key, its window, the task's id, and who submits it.
+    /// A hash of everything that the submit asks for, except the key, its window, the task's id, and who submits it.
     pub(crate) content: [u8; 32],
     /// Until when the key is remembered.
     pub(crate) expires_at: Elapsed,
@@ -89,7 +89,7 @@ pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admi
     Admission { spec, live, payload: submit.payload, idempotency }
 }
 
-/// Whatever way a submit came, minus zero ends here: it is the same number, and so the same content.
+/// Makes zero of every minus zero, whichever way the submit came: it is the same number, so it has to be the same content.
 fn with_unsigned_zeros(submit: Submit) -> Submit {
     Submit {
         delay_s: submit.delay_s.map(unsigned_zero),

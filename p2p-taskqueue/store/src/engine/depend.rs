@@ -2,7 +2,7 @@ use taskqueue_api::{FailedBy, OnParentFailure, TaskId, TaskStatus};
 
 use super::{Ended, Live, Now, Phase, Spec, Step, finish, lease::requeued};
 
-/// Holds a task back until so many others have ended (clause T10). None is no reason to wait.
+/// Holds a task back until so many others have ended (clause T10). With none of them it does not wait.
 pub(crate) fn block(live: Live, waiting: u32) -> Live {
     if waiting == 0 { live } else { Live { phase: Phase::Blocked, waiting, ..live } }
 }
@@ -33,7 +33,7 @@ pub(crate) fn parent_failed(live: Live, parent: TaskId, ended: &Ended, now: Now)
     finish::failed(live, clipped(error), FailedBy::Queue, now)
 }
 
-/// Makes a delayed or scheduled task ready, whose time has come. Its place in line is that of the time for which it waited,
+/// Makes a task ready whose delay is over or whose date has come. Its place in line is that of the time for which it waited,
 /// not that of now.
 pub(crate) fn time_came(live: Live, now: Now) -> Live {
     let ready_at = match (live.phase, live.not_before) {

@@ -14,7 +14,7 @@ pub(crate) struct Lane {
     pub(crate) session: Option<String>,
     /// The peer that the worker must be on.
     pub(crate) pin_to: Option<PeerId>,
-    /// What the worker has no part in: of the tasks with this key only so many run at once.
+    /// No demand on the worker: only so many tasks with this key run at once.
     pub(crate) concurrency_key: Option<String>,
 }
 

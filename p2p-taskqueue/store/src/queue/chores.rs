@@ -12,7 +12,7 @@ use crate::{
     engine::{self, Elapsed, Standing, Step},
 };
 
-/// Does what time calls for and what was left over.
+/// Does what is due by now, and what an earlier transaction has left over.
 pub(super) fn before(turn: &mut Turn<'_>, given_out: &[(TaskId, Fence)]) -> Result<(), Halt> {
     take_back(turn, given_out)?;
     expire_leases(turn)?;

@@ -54,7 +54,7 @@ impl Parents {
         }
     }
 
-    /// Notes of a new task that has failed for one of them what it has to know of all of them when it is retried.
+    /// Notes all parents of a new task that has failed because of one of them: a retry has to look at each.
     pub(super) fn note(&self, turn: &mut Turn<'_>, child: Seq) -> Result<(), Fault> {
         self.waiting.iter().try_for_each(|parent| turn.rows.add_edge(*parent, child))?;
         self.all_failed.iter().try_for_each(|parent| turn.rows.add_edge(failed_parent(*parent), child))
@@ -130,8 +130,9 @@ pub(super) fn has_lost_one(turn: &mut Turn<'_>, child: Seq) -> Result<bool, Faul
     Ok(usable(turn.rows.has_edge(LOST_PARENT, child))?.unwrap_or_default())
 }
 
-/// Forgets what is noted of a task that is removed: as one that comes after others, and as one that others come after. These
-/// learn for good when it has not completed. `count_max` bounds how many; whether that was all.
+/// Forgets the edges of a task that is being removed, those to its parents and those to its children. If it has not
+/// completed, its children are noted as having lost a parent for good. Deals with at most `count_max` children; answers
+/// whether these were all.
 pub(super) fn forget(
     turn: &mut Turn<'_>,
     seq: Seq,

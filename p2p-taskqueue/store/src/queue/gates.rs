@@ -181,7 +181,7 @@ impl Gates {
         Err(QueueError::overloaded(KEY_LIMITS_MAX, what, KEY_LIMITS_RETRY_AFTER_S))
     }
 
-    /// What holds less back than when this was asked before.
+    /// Takes what was eased since this was asked before: more may be claimable there.
     pub(super) fn take_eased(&mut self) -> Eased {
         std::mem::take(&mut self.eased)
     }

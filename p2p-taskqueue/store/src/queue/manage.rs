@@ -39,8 +39,8 @@ pub(super) fn purge(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
     change(turn, ids, |turn, id, seq, ended| Ok(remove(turn, seq, id, ended, usize::MAX)?))
 }
 
-/// Removes an ended task, unless others still have to be told of its end, or it has failed more than `failed_max` others:
-/// then these are dealt with so far, and there is a next time.
+/// Removes an ended task; answers whether it is gone. It stays while others still have to be told of its end. If more than
+/// `failed_max` others have failed because of it, so many of them are dealt with, and the next call goes on.
 pub(super) fn remove(
     turn: &mut Turn<'_>,
     seq: Seq,

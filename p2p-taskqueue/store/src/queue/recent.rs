@@ -10,8 +10,8 @@ use taskqueue_api::TaskId;
 
 use crate::{engine::Record, paging::record_bytes};
 
-/// Records that were read lately and have not changed since: who asks for one of them again is answered where he is, without
-/// a way to a reader thread and back.
+/// Records that were read lately and have not changed since. Whoever asks for one of them again is answered on their own
+/// thread, without the way to a reader thread and back.
 ///
 /// The writer takes a record out before the commit that changes it, and lets nobody begin to read one for keeping until that
 /// commit is done. What is kept was on stable storage when it was read. So an answer from here is one that a reader could
@@ -57,8 +57,8 @@ pub(super) struct Ticket {
 }
 
 impl Recent {
-    /// Looks a record up. What is known is there at once; but who asks again and again without a pause lets the others on
-    /// his thread run now and then.
+    /// Looks a record up. A known record is answered at once. Whoever asks again and again without a pause yields now and
+    /// then, so that other tasks on the same thread run.
     ///
     /// # Cancel safety
     ///

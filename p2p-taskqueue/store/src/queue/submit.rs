@@ -62,8 +62,8 @@ pub(super) fn submitted_before(turn: &mut Turn<'_>, prepared: &[Prepared], field
     Ok(ids)
 }
 
-/// What several submits come to that are taken together or not at all. Nothing is written before all were looked at, and
-/// nothing is refused after that.
+/// The plans of several submits that are taken together or not at all. All of them are looked at before anything is
+/// written, and none is refused after that.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     plans: Vec<Plan>,

@@ -336,7 +336,8 @@ impl<'a> Turn<'a> {
         Live { ready_at, ..live }
     }
 
-    /// Lets a task begin, new or once more: waiting for its parents, bound by its deadline, where its phase belongs.
+    /// Lets a task begin, for the first time or once more: it waits for its parents, has its deadline, and stands where its
+    /// phase calls for.
     pub(super) fn begin(&mut self, item: Item, parents: &[Seq], has_row: bool) -> Result<(), Fault> {
         for parent in parents {
             self.rows.add_edge(*parent, item.seq)?;
@@ -350,7 +351,7 @@ impl<'a> Turn<'a> {
         self.enter(item)
     }
 
-    /// Puts a task where its phase belongs; its row is written.
+    /// Puts a task into the line, the timeline or the memory that its phase calls for. Its row has been written.
     pub(super) fn enter(&mut self, item: Item) -> Result<(), Fault> {
         self.memory.gates.enter(&item.kind.task_type, item.live.status());
         match item.live.phase {
@@ -378,7 +379,7 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Takes a task from where its phase has it.
+    /// Takes a task out of the line, the timeline or the memory that its phase has put it into.
     pub(super) fn leave(&mut self, item: &Item) -> Result<(), Fault> {
         self.memory.gates.leave(&item.kind.task_type, item.live.status());
         match item.live.phase {

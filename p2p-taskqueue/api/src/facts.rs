@@ -23,9 +23,9 @@ pub struct Facts {
 /// Who answers an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnsweredBy {
-    /// The store of the tasks' owner.
+    /// The store of the tasks' owner. The queue over it may add a wait, or tell a worker.
     Store,
-    /// The queue over the store, which also waits.
+    /// The queue over the store, which has a runtime to wait on.
     Queue,
     /// A node of the mesh, of itself.
     Node,

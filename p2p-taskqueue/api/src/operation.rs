@@ -55,6 +55,7 @@ macro_rules! operations {
     ($($(#[doc = $doc:literal])* $name:literal $method:ident: $request:ident => $answer:ident {
         answered_by: $answered_by:ident, open_to: $open_to:ident, grant: $grant:ident,
         carries_content: $carries_content:literal, keeps_lease: $keeps_lease:literal,
+        content_bytes: |$content_of:pat_param| $content_bytes:expr,
         route: |$route_of:pat_param| $route:expr,
         repeat: |$repeat_of:pat_param| $repeat:expr,
         waits_for: |$waits_of:pat_param| $waits_for:expr,
@@ -99,6 +100,15 @@ macro_rules! operations {
                 match self {
                     $(Self::$request(_) => &<$request as Operation>::FACTS,)*
                     Self::At(_) => &Facts::PASSING_ON,
+                }
+            }
+
+            /// Bytes of payloads, results, values and texts that it brings.
+            #[must_use]
+            pub fn content_bytes(&self) -> usize {
+                match self {
+                    $(Self::$request($content_of) => $content_bytes,)*
+                    Self::At(at) => at.request.content_bytes(),
                 }
             }
 

@@ -9,9 +9,11 @@
 //! | `keeps_lease`, `waits_for`, `hands_out` | every bound that keeps some room for each [kind](crate::RequestKind) of request |
 //! | `route` | the node, when no target is named |
 //! | `repeat` | whoever lost the answer and may ask again |
-//! | `needs_sync`, `adds` | the store's writer |
+//! | `content_bytes`, `needs_sync`, `adds` | the store's writer |
 //!
 //! A row has every column: a new operation does not compile before each of them is decided.
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -21,10 +23,10 @@ use crate::{
     Adds, Answer, Answered, AnsweredBy, At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas,
     CacheSet, CacheStored, CallTool, Caller, Cancel, Cancelled, Check, Claim, ClaimMany, Claimed, ClaimedMany,
     Complete, Completed, Discover, Discovered, Facts, Fail, Failed, Get, GetMany, Got, GotMany, Grant, Heard,
-    Heartbeat, Invitation, Invite, Join, Joined, Limit, Limited, List, ListTools, Listed, OpenTo, Operation, Pause,
-    Paused, Peers, PeersListed, Purge, Purged, QueueError, Release, Released, Renew, Renewed, Repeat, Resume, Resumed,
-    Retried, Retry, Route, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, Submitted, SubmittedMany,
-    TaskQueue, ToolCalled, ToolsListed, Wait, Waited, Waits,
+    Heartbeat, Invitation, Invite, Join, Joined, Json, Limit, Limited, List, ListTools, Listed, OpenTo, Operation,
+    Pause, Paused, Peers, PeersListed, Purge, Purged, QueueError, Release, Released, Renew, Renewed, Repeat, Resume,
+    Resumed, Retried, Retry, Route, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, Submitted,
+    SubmittedMany, TaskQueue, ToolCalled, ToolsListed, Wait, Waited, Waits,
 };
 
 operations! {
@@ -32,6 +34,7 @@ operations! {
     "submit" submit: Submit => Submitted {
         answered_by: Store, open_to: Everybody, grant: Submit,
         carries_content: true, keeps_lease: false,
+        content_bytes: |it| it.payload.len_bytes(),
         route: |_| Route::Here,
         repeat: |_| Repeat::Known,
         waits_for: |_| Waits::No,
@@ -43,6 +46,7 @@ operations! {
     "submit_many" submit_many: SubmitMany => SubmittedMany {
         answered_by: Store, open_to: Everybody, grant: Submit,
         carries_content: true, keeps_lease: false,
+        content_bytes: |it| payloads(&it.tasks),
         route: |_| Route::Here,
         repeat: |_| Repeat::Known,
         waits_for: |_| Waits::No,
@@ -54,6 +58,7 @@ operations! {
     "claim" claim: Claim => Claimed {
         answered_by: Store, open_to: Everybody, grant: Work,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |it| Waits::ForWork(it.wait_s),
@@ -66,6 +71,7 @@ operations! {
     "claim_many" claim_many: ClaimMany => ClaimedMany {
         answered_by: Store, open_to: Everybody, grant: Work,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |it| Waits::ForWork(it.claim.wait_s),
@@ -75,8 +81,9 @@ operations! {
     }
     /// Extend a lease.
     "renew" renew: Renew => Renewed {
-        answered_by: Queue, open_to: Everybody, grant: Work,
+        answered_by: Store, open_to: Everybody, grant: Work,
         carries_content: false, keeps_lease: true,
+        content_bytes: |it| inputs(&it.input_requests),
         route: |_| Route::Here,
         // It extends the lease from now on.
         repeat: |_| Repeat::Same,
@@ -90,6 +97,7 @@ operations! {
     "complete" complete: Complete => Completed {
         answered_by: Store, open_to: Everybody, grant: Work,
         carries_content: true, keeps_lease: true,
+        content_bytes: |it| payloads(&it.submit) + it.result.as_ref().map_or(0, Json::len_bytes),
         route: |_| Route::Here,
         // A completion and its tasks are one transaction under one fence: whoever repeats it adds none. A task that it
         // claimed besides would be lost until its lease ends.
@@ -103,6 +111,7 @@ operations! {
     "fail" fail: Fail => Failed {
         answered_by: Store, open_to: Everybody, grant: Work,
         carries_content: false, keeps_lease: true,
+        content_bytes: |it| it.error.len(),
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |_| Waits::No,
@@ -114,6 +123,7 @@ operations! {
     "release" release: Release => Released {
         answered_by: Store, open_to: Everybody, grant: Work,
         carries_content: false, keeps_lease: true,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |_| Waits::No,
@@ -123,8 +133,9 @@ operations! {
     }
     /// Call a task off.
     "cancel" cancel: Cancel => Cancelled {
-        answered_by: Queue, open_to: Everybody, grant: Submit,
+        answered_by: Store, open_to: Everybody, grant: Submit,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |it| Route::Task(it.task_id),
         repeat: |_| Repeat::Same,
         waits_for: |_| Waits::No,
@@ -134,8 +145,9 @@ operations! {
     }
     /// Answer what a task's worker asks for.
     "answer" answer: Answer => Answered {
-        answered_by: Queue, open_to: Everybody, grant: Submit,
+        answered_by: Store, open_to: Everybody, grant: Submit,
         carries_content: false, keeps_lease: false,
+        content_bytes: |it| inputs(&it.input_responses),
         route: |it| Route::Task(it.task_id),
         repeat: |_| Repeat::Same,
         waits_for: |_| Waits::No,
@@ -147,6 +159,7 @@ operations! {
     "get" get: Get => Got {
         answered_by: Store, open_to: Everybody, grant: Read,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |it| Route::Task(it.task_id),
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -158,6 +171,7 @@ operations! {
     "get_many" get_many: GetMany => GotMany {
         answered_by: Store, open_to: Everybody, grant: Read,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |it| Route::Tasks(&it.task_ids),
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -169,6 +183,7 @@ operations! {
     "wait" wait: Wait => Waited {
         answered_by: Queue, open_to: Everybody, grant: Read,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |it| it.task_id.map_or(Route::Tasks(&it.task_ids), Route::Task),
         repeat: |_| Repeat::Reads,
         waits_for: |it| Waits::ForOthers(it.timeout_s),
@@ -180,6 +195,7 @@ operations! {
     "list" list: List => Listed {
         answered_by: Store, open_to: Everybody, grant: Read,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -191,6 +207,7 @@ operations! {
     "stats" stats: StatsQuery => Stats {
         answered_by: Store, open_to: Everybody, grant: Read,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -202,6 +219,7 @@ operations! {
     "retry" retry: Retry => Retried {
         answered_by: Store, open_to: Everybody, grant: Manage,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         // The second answer counts other tasks than the first one.
         repeat: |_| Repeat::Differs,
@@ -214,6 +232,7 @@ operations! {
     "purge" purge: Purge => Purged {
         answered_by: Store, open_to: Everybody, grant: Manage,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |_| Waits::No,
@@ -225,6 +244,7 @@ operations! {
     "pause" pause: Pause => Paused {
         answered_by: Store, open_to: Everybody, grant: Manage,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Same,
         waits_for: |_| Waits::No,
@@ -236,6 +256,7 @@ operations! {
     "resume" resume: Resume => Resumed {
         answered_by: Store, open_to: Everybody, grant: Manage,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Same,
         waits_for: |_| Waits::No,
@@ -247,6 +268,7 @@ operations! {
     "limit" limit: Limit => Limited {
         answered_by: Store, open_to: Everybody, grant: Manage,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Same,
         waits_for: |_| Waits::No,
@@ -258,6 +280,7 @@ operations! {
     "cache.get" cache_get: CacheGet => CacheGot {
         answered_by: Store, open_to: Everybody, grant: Read,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -269,6 +292,7 @@ operations! {
     "cache.has" cache_has: CacheHas => CacheHad {
         answered_by: Store, open_to: Everybody, grant: Read,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -280,6 +304,7 @@ operations! {
     "cache.set" cache_set: CacheSet => CacheStored {
         answered_by: Store, open_to: Everybody, grant: Submit,
         carries_content: true, keeps_lease: false,
+        content_bytes: |it| it.value.len_bytes(),
         route: |_| Route::Here,
         repeat: |_| Repeat::Same,
         waits_for: |_| Waits::No,
@@ -292,6 +317,7 @@ operations! {
     "cache.delete" cache_delete: CacheDelete => CacheDeleted {
         answered_by: Store, open_to: Everybody, grant: Submit,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |_| Waits::No,
@@ -303,6 +329,7 @@ operations! {
     "peer.heartbeat" heartbeat: Heartbeat => Heard {
         answered_by: Node, open_to: Everybody, grant: None,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         // It counts.
         repeat: |_| Repeat::Differs,
@@ -315,6 +342,7 @@ operations! {
     "status" status: StatusQuery => Status {
         answered_by: Queue, open_to: Everybody, grant: None,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -326,6 +354,7 @@ operations! {
     "peers" peers: Peers => PeersListed {
         answered_by: Node, open_to: Everybody, grant: None,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -337,6 +366,7 @@ operations! {
     "discover" discover: Discover => Discovered {
         answered_by: Node, open_to: ThisMachine, grant: None,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Reads,
         waits_for: |it| Waits::ForOthers(it.timeout_s),
@@ -348,6 +378,7 @@ operations! {
     "list_tools" list_tools: ListTools => ToolsListed {
         answered_by: Node, open_to: Everybody, grant: None,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Reads,
         waits_for: |_| Waits::No,
@@ -359,6 +390,7 @@ operations! {
     "call_tool" call_tool: CallTool => ToolCalled {
         answered_by: Node, open_to: Everybody, grant: Submit,
         carries_content: true, keeps_lease: false,
+        content_bytes: |it| it.args.len_bytes(),
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |it| Waits::ForOthers(it.timeout_s),
@@ -370,6 +402,7 @@ operations! {
     "invite" invite: Invite => Invitation {
         answered_by: Node, open_to: ThisMachine, grant: Admin,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |_| Waits::No,
@@ -381,6 +414,7 @@ operations! {
     "join" join: Join => Joined {
         answered_by: Node, open_to: ThisMachine, grant: Admin,
         carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
         route: |_| Route::Here,
         repeat: |_| Repeat::Differs,
         waits_for: |_| Waits::No,
@@ -388,4 +422,12 @@ operations! {
         needs_sync: |_| false,
         adds: |_| Adds::Nothing,
     }
+}
+
+fn payloads(tasks: &[Submit]) -> usize {
+    tasks.iter().map(|task| task.payload.len_bytes()).sum()
+}
+
+fn inputs(inputs: &BTreeMap<String, Json>) -> usize {
+    inputs.iter().map(|(key, value)| key.len() + value.len_bytes()).sum()
 }

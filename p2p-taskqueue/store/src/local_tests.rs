@@ -316,10 +316,9 @@ async fn every_operation_of_the_table_is_answered_by_whom_it_names() -> TestResu
         let is_answered = |answer: Result<Response, QueueError>| {
             !answer.is_err_and(|error| matches!(error.code, ErrorCode::Unsupported | ErrorCode::Internal))
         };
-        // A status of the queue, a renewal, and a change that workers are told of begin in the store.
         let expected = match facts.answered_by {
             AnsweredBy::Store => (true, true),
-            AnsweredBy::Queue => (!matches!(facts.name, "wait" | "status"), true),
+            AnsweredBy::Queue => (false, true),
             AnsweredBy::Node => (false, false),
         };
         assert_eq!((is_answered(of_store), is_answered(of_queue)), expected, "{}", facts.name);

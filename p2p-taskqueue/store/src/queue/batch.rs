@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use taskqueue_api::{Fence, QueueError, Response, SubmitResult, Submitted, SubmittedMany, TaskId};
+use taskqueue_api::{Fence, QueueError, Request, Response, SubmitResult, Submitted, SubmittedMany, TaskId};
 
 use super::{
     cache, chores, claim, finish, manage,
     parked::{Parked, Unparked, nothing},
-    store::Opened,
+    store::{Opened, not_of_store},
     submit,
     turn::{Halt, Turn},
     work::{ClaimWork, Command, Done, Form, Reply, Returns, Work},
@@ -64,24 +64,35 @@ impl Run<'_, '_> {
             }
             Work::Claim(claim) => Ok(Done::Claimed(claim::claim(turn, claim, self.returns)?)),
             Work::Complete(work) => finish::complete(turn, work, self.returns),
-            Work::Renew(request) => finish::renew(turn, request).map(Done::from),
-            Work::Fail(request) => finish::fail(turn, request).map(Done::from),
-            Work::Release(request) => finish::release(turn, request).map(Done::from),
-            Work::Cancel(request) => finish::cancel(turn, request).map(Done::from),
-            Work::Answer(request) => finish::answer(turn, request).map(Done::from),
             Work::Retry(ids) => manage::retry(turn, ids),
             Work::Purge(ids) => manage::purge(turn, ids),
-            Work::Pause(request) => manage::pause(turn, request).map(Done::from),
-            Work::Resume(request) => Ok(manage::resume(turn, request).into()),
-            Work::Limit(request) => manage::limit(turn, request).map(Done::from),
-            Work::CacheSet(request) => cache::set(turn, request, self.opened.cache_bytes_max).map(Done::from),
-            Work::CacheDelete(key) => cache::delete(turn, key).map(Done::from),
+            Work::Plain(request) => self.plain(request),
             Work::CacheUsed(key) => cache::used(turn, key).map(|()| Done::Noted),
             Work::Remember(task, owner) => {
                 turn.rows.put_route(*task, *owner, ROUTES_MAX)?;
                 Ok(Done::Noted)
             }
         }
+    }
+
+    /// Makes a change that needs nothing but what was asked.
+    fn plain(&mut self, request: &Request) -> Result<Done, Halt> {
+        let turn = &mut *self.turn;
+        let response = match request {
+            Request::Renew(renew) => finish::renew(turn, renew)?,
+            Request::Fail(fail) => finish::fail(turn, fail)?,
+            Request::Release(release) => finish::release(turn, release)?,
+            Request::Cancel(cancel) => finish::cancel(turn, cancel)?,
+            Request::Answer(answer) => finish::answer(turn, answer)?,
+            Request::Pause(pause) => manage::pause(turn, pause)?,
+            Request::Resume(resume) => manage::resume(turn, resume),
+            Request::Limit(limit) => manage::limit(turn, limit)?,
+            Request::CacheSet(set) => cache::set(turn, set, self.opened.cache_bytes_max)?,
+            Request::CacheDelete(delete) => cache::delete(turn, &delete.key)?,
+            // A test asks for every operation of the table.
+            other => return Err(Halt::Refused(not_of_store(other))),
+        };
+        Ok(response.into())
     }
 
     fn submitted(&mut self, prepared: &mut submit::Prepared) -> Result<Result<Submitted, QueueError>, Halt> {

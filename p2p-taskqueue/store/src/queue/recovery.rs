@@ -69,7 +69,7 @@ impl Writer {
         let applied = !reopened || self.memory.meta.batch >= attempted;
         for command in commands {
             let error = match fault {
-                Fault::Full(_) if !applied && again == Again::Try && !command.work.adds() => {
+                Fault::Full(_) if !applied && again == Again::Try && !command.demand.adds => {
                     self.one(command, now);
                     continue;
                 }
@@ -77,7 +77,7 @@ impl Writer {
                 fault => storage_error(fault).with_code(ErrorCode::StorageError),
             };
             // No fence of a claim was told to anybody.
-            let is_unknown = applied && command.work.needs_sync();
+            let is_unknown = applied && command.demand.needs_sync;
             command.asker.answer(Err(if is_unknown { error.with_unknown_outcome() } else { error }));
         }
     }

@@ -49,14 +49,14 @@ impl Writer {
     /// While room is scarce, lets in of what adds only as much as there is room for beside the reserve, and of the rest as
     /// much as there is room for at all. What frees room is always let in.
     pub(super) fn refuse_when_full(&mut self, commands: &mut Vec<Command>, now: Now) {
-        if self.pace.scarcity.is_none() || commands.iter().all(|command| command.work.room_bytes() == 0) {
+        if self.pace.scarcity.is_none() || commands.iter().all(|command| command.demand.room_bytes == 0) {
             return;
         }
         let Room::Scarce { adding, in_all } = self.room(adds(commands), now) else { return };
         let mut taken = 0;
         let refused = commands.extract_if(.., |command| {
-            let after = command.work.room_bytes() + taken;
-            let is_refused = after > taken && after > if command.work.adds() { adding } else { in_all };
+            let after = command.demand.room_bytes + taken;
+            let is_refused = after > taken && after > if command.demand.adds { adding } else { in_all };
             if !is_refused {
                 taken = after;
             }
@@ -110,7 +110,7 @@ impl Writer {
 
 /// Whether any of them asks for room.
 pub(super) fn adds(commands: &[Command]) -> bool {
-    commands.iter().any(|command| command.work.adds())
+    commands.iter().any(|command| command.demand.adds)
 }
 
 /// How long what adds is refused after the disk was found to be full.

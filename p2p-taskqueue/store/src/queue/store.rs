@@ -12,8 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use taskqueue_api::{
-    CacheGot, CacheHad, Caller, Claim, Complete, Durability, ErrorCode, Got, GotMany, List, Listed, PeerId, Purged,
-    QueueError, Request, Response, Retried, Selection, StoreStatus, Submit, Submitted, Task, TaskId, TaskQueue,
+    AnsweredBy, CacheGot, CacheHad, Caller, Claim, Complete, Durability, ErrorCode, Got, GotMany, List, Listed, PeerId,
+    Purged, QueueError, Request, Response, Retried, Selection, StoreStatus, Submit, Submitted, Task, TaskId, TaskQueue,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -28,7 +28,7 @@ use super::{
     syncer::{Durable, Syncer},
     timeline::Timeline,
     turn::{Memory, not_found},
-    work::{Asker, ClaimWork, Command, CompleteWork, Done, Form, Message, Reply, Returns, Work},
+    work::{Asker, ClaimWork, Command, CompleteWork, Demand, Done, Form, Message, Reply, Returns, Work},
     writer::{Pace, Writer},
 };
 use crate::{
@@ -201,7 +201,7 @@ impl Core {
 
     /// Notes which peer keeps a task.
     pub(crate) async fn remember(&self, task: TaskId, owner: PeerId) -> Result<(), QueueError> {
-        self.ask(Work::Remember(task, owner)).await.map(drop)
+        self.ask(Work::Remember(task, owner), Demand::ROW).await.map(drop)
     }
 
     /// Which peer keeps a task, as far as that was noted.
@@ -233,19 +233,19 @@ impl Core {
         ClaimWork { claimant, worker: worker_id, lease_s, max_tasks, deadline, form }
     }
 
-    async fn complete(&self, caller: &Caller, mut request: Complete) -> Result<Response, QueueError> {
+    async fn complete(&self, caller: &Caller, mut request: Complete, demand: Demand) -> Result<Response, QueueError> {
         let mut submit = std::mem::take(&mut request.submit);
         for (place, child) in submit.iter_mut().enumerate() {
             child.task_id.get_or_insert_with(|| engine::child_id(request.task_id, request.fence, place));
         }
         let children = self.prepare_all(caller, submit)?;
         let claim = request.claim_next.take().map(|claim| self.claim_work(caller, claim, 1, Form::One));
-        self.change(Work::Complete(Box::new(CompleteWork { request, children, claim }))).await
+        self.change(Work::Complete(Box::new(CompleteWork { request, children, claim })), demand).await
     }
 
     /// Sends the writer some work and awaits its answer.
-    async fn change(&self, work: Work) -> Result<Response, QueueError> {
-        match self.ask(work).await? {
+    async fn change(&self, work: Work, demand: Demand) -> Result<Response, QueueError> {
+        match self.ask(work, demand).await? {
             Done::With(response) => Ok(*response),
             // No await between the answer and the tasks' arrival: until then, dropping this gives them back.
             Done::Claimed(given_out) => given_out.arrive(&self.opened),
@@ -255,19 +255,19 @@ impl Core {
         }
     }
 
-    async fn ask(&self, work: Work) -> Result<Done, QueueError> {
-        self.send(work)?.await.map_err(|_| self.unanswered())?
+    async fn ask(&self, work: Work, demand: Demand) -> Result<Done, QueueError> {
+        self.send(work, demand)?.await.map_err(|_| self.unanswered())?
     }
 
     /// Sends the writer some work.
-    fn send(&self, work: Work) -> Result<oneshot::Receiver<Reply>, QueueError> {
+    fn send(&self, work: Work, demand: Demand) -> Result<oneshot::Receiver<Reply>, QueueError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(shutting_down());
         }
-        let bytes = u32::try_from(work.bytes()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(demand.bytes).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| out_of_room())?;
         let (reply, answered) = oneshot::channel();
-        let command = Command { work, asker: Asker::new(reply, room) };
+        let command = Command { work, demand, asker: Asker::new(reply, room) };
         self.writer.try_send(Message::Do(Box::new(command))).map_err(|error| match error {
             TrySendError::Full(_) => overloaded(),
             TrySendError::Disconnected(_) => gone(),
@@ -340,6 +340,7 @@ impl Core {
         &self,
         mut selection: Selection,
         work: fn(Vec<TaskId>) -> Work,
+        demand: Demand,
     ) -> Result<(u64, u64, bool), QueueError> {
         selection.task_types = once(selection.task_types);
         let (ids, more) = if selection.status.is_some() {
@@ -351,7 +352,7 @@ impl Core {
         };
         let (mut changed_all, mut skipped_all) = (0, 0);
         for ids in ids.chunks(SELECTED_AT_ONCE) {
-            if let Done::Changed { changed, skipped } = self.ask(work(ids.to_vec())).await? {
+            if let Done::Changed { changed, skipped } = self.ask(work(ids.to_vec()), demand).await? {
                 changed_all += changed;
                 skipped_all += skipped;
             }
@@ -367,7 +368,7 @@ impl Core {
         let row = row.filter(|row| row.expires_at.is_none_or(|at| at > now));
         if row.as_ref().is_some_and(|row| row.used_at.after(USED_AGAIN_S) <= now) {
             // Only a note: whether there is room for it does not matter, and nobody waits for the answer.
-            drop(self.send(Work::CacheUsed(key)));
+            drop(self.send(Work::CacheUsed(key), Demand::NOTE));
         }
         Ok(row)
     }
@@ -381,23 +382,21 @@ impl Core {
 #[async_trait]
 impl TaskQueue for Core {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        let demand = Demand::of(&request);
         match request {
-            Request::Submit(submit) => self.change(Work::Submit(Box::new(self.prepare(caller, submit)?))).await,
-            Request::SubmitMany(many) => self.change(Work::SubmitMany(self.prepare_all(caller, many.tasks)?)).await,
+            Request::Submit(submit) => self.change(Work::Submit(Box::new(self.prepare(caller, submit)?)), demand).await,
+            Request::SubmitMany(many) => {
+                self.change(Work::SubmitMany(self.prepare_all(caller, many.tasks)?), demand).await
+            }
             Request::Claim(claim) => {
                 let claim = self.claim_work(caller, claim, 1, Form::One);
-                self.change(Work::Claim(Box::new(claim))).await
+                self.change(Work::Claim(Box::new(claim)), demand).await
             }
             Request::ClaimMany(many) => {
                 let claim = self.claim_work(caller, many.claim, many.max_tasks, Form::Many);
-                self.change(Work::Claim(Box::new(claim))).await
+                self.change(Work::Claim(Box::new(claim)), demand).await
             }
-            Request::Complete(request) => self.complete(caller, request).await,
-            Request::Renew(request) => self.change(Work::Renew(request)).await,
-            Request::Fail(request) => self.change(Work::Fail(request)).await,
-            Request::Release(request) => self.change(Work::Release(request)).await,
-            Request::Cancel(request) => self.change(Work::Cancel(request)).await,
-            Request::Answer(request) => self.change(Work::Answer(request)).await,
+            Request::Complete(request) => self.complete(caller, request, demand).await,
             Request::Get(get) => self.get_one(get.task_id).await.map(Response::Got),
             Request::GetMany(get) => self.get(get.task_ids).await.map(Response::GotMany),
             Request::List(query) => {
@@ -408,29 +407,21 @@ impl TaskQueue for Core {
             }
             Request::StatsQuery(_) => self.stats().await.map(Response::Stats),
             Request::Retry(retry) => {
-                let (retried, skipped, more) = self.each_selected(retry.selection, Work::Retry).await?;
+                let (retried, skipped, more) = self.each_selected(retry.selection, Work::Retry, demand).await?;
                 Ok(Response::Retried(Retried { retried, skipped, more }))
             }
             Request::Purge(purge) => {
-                let (purged, skipped, more) = self.each_selected(purge.selection, Work::Purge).await?;
+                let (purged, skipped, more) = self.each_selected(purge.selection, Work::Purge, demand).await?;
                 Ok(Response::Purged(Purged { purged, skipped, more }))
             }
-            Request::Pause(request) => self.change(Work::Pause(request)).await,
-            Request::Resume(request) => self.change(Work::Resume(request)).await,
-            Request::Limit(request) => self.change(Work::Limit(request)).await,
             Request::CacheGet(get) => {
                 let row = self.cached(get.key).await?;
                 let hit = row.is_some();
                 Ok(Response::CacheGot(CacheGot { hit, value: row.map(|row| row.value).unwrap_or_default() }))
             }
             Request::CacheHas(has) => Ok(Response::CacheHad(CacheHad { hit: self.cached(has.key).await?.is_some() })),
-            Request::CacheSet(request) => self.change(Work::CacheSet(request)).await,
-            Request::CacheDelete(request) => self.change(Work::CacheDelete(request.key)).await,
-            request => {
-                let message =
-                    format!("{}: not answered by the store, but by the queue or node over it", request.name());
-                Err(QueueError::new(ErrorCode::Unsupported, message))
-            }
+            request if request.facts().answered_by != AnsweredBy::Store => Err(not_of_store(&request)),
+            request => self.change(Work::Plain(Box::new(request)), demand).await,
         }
     }
 }
@@ -445,6 +436,11 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("opened", &self.opened).finish_non_exhaustive()
     }
+}
+
+pub(super) fn not_of_store(request: &Request) -> QueueError {
+    let message = format!("{}: not answered by the store, but by the queue or node over it", request.name());
+    QueueError::new(ErrorCode::Unsupported, message)
 }
 
 pub(super) fn shutting_down() -> QueueError {

@@ -1,14 +1,10 @@
 use std::{
-    collections::BTreeMap,
     mem,
     sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
     time::Duration,
 };
 
-use taskqueue_api::{
-    CacheSet, Complete, Completed, Fail, Fence, Json, Limit, Pause, PeerId, QueueError, Release, Renew, Response,
-    Resume, Task, TaskId,
-};
+use taskqueue_api::{Adds, Complete, Completed, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{store::Opened, submit::Prepared};
@@ -35,7 +31,49 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) work: Work,
+    pub(super) demand: Demand,
     pub(super) asker: Asker,
+}
+
+/// What a command demands of the writer. It is read off the request, before that is taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand {
+    /// Whether its answer may only be given once the change is on stable storage.
+    pub(super) needs_sync: bool,
+    /// Whether it asks for room that a full disk does not have.
+    pub(super) adds: bool,
+    /// Bytes that it holds while it waits.
+    pub(super) bytes: usize,
+    /// About how much room it takes in the rows: its content, and at most a page for each task that it adds. Nothing if it
+    /// rather frees some.
+    pub(super) room_bytes: u64,
+}
+
+impl Demand {
+    /// Of a note that may be lost.
+    pub(super) const NOTE: Self = Self { needs_sync: false, adds: false, bytes: size_of::<Command>(), room_bytes: 0 };
+
+    /// Of a row that is kept for good.
+    pub(super) const ROW: Self =
+        Self { needs_sync: true, adds: true, bytes: size_of::<Command>(), room_bytes: PAGE_BYTES as u64 };
+
+    pub(super) fn of(request: &Request) -> Self {
+        let added = match request.adds() {
+            Adds::Nothing => 0,
+            Adds::Tasks(tasks) => tasks.len(),
+            Adds::Value => 1,
+        };
+        let (content, needs_sync, adds) = (request.content_bytes(), request.needs_sync(), added > 0);
+        let bytes = content + added * size_of::<Prepared>() + size_of::<Command>();
+        let writes_an_end = request.facts().keeps_lease && needs_sync;
+        let room_bytes = match () {
+            // The task that is completed besides may need a page, too.
+            () if adds => bytes + (added + 1) * PAGE_BYTES,
+            () if content > 0 || writes_an_end => bytes,
+            () => 0,
+        };
+        Self { needs_sync, adds, bytes, room_bytes: room_bytes as u64 }
+    }
 }
 
 /// Who waits for an answer.
@@ -83,18 +121,10 @@ pub(super) enum Work {
     SubmitMany(Vec<Prepared>),
     Claim(Box<ClaimWork>),
     Complete(Box<CompleteWork>),
-    Renew(Renew),
-    Fail(Fail),
-    Release(Release),
-    Cancel(taskqueue_api::Cancel),
-    Answer(taskqueue_api::Answer),
+    /// As it was asked.
+    Plain(Box<Request>),
     Retry(Vec<TaskId>),
     Purge(Vec<TaskId>),
-    Pause(Pause),
-    Resume(Resume),
-    Limit(Limit),
-    CacheSet(CacheSet),
-    CacheDelete(String),
     /// Notes that a value of the cache was used.
     CacheUsed(String),
     /// Notes which peer keeps a task.
@@ -102,55 +132,6 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Whether its answer may only be given once the change is on stable storage. A claim or a renewal that is lost only
-    /// makes the task claimable again, and no fence is issued twice (clause T2); a cache may forget. But what a worker asks is
-    /// shown to people, and an answer that it was given must not be another one after a crash.
-    pub(super) fn needs_sync(&self) -> bool {
-        match self {
-            Self::Claim(_) | Self::CacheSet(_) | Self::CacheDelete(_) | Self::CacheUsed(_) => false,
-            Self::Renew(renew) => !renew.input_requests.is_empty(),
-            _ => true,
-        }
-    }
-
-    /// Whether it asks for room that a full disk does not have.
-    pub(super) fn adds(&self) -> bool {
-        match self {
-            Self::Submit(_) | Self::SubmitMany(_) | Self::Remember(..) | Self::CacheSet(_) => true,
-            Self::Complete(work) => !work.children.is_empty(),
-            _ => false,
-        }
-    }
-
-    /// Bytes that it holds while it waits.
-    pub(super) fn bytes(&self) -> usize {
-        let payloads = |submits: &[Prepared]| -> usize {
-            submits.iter().map(|submit| submit.row.payload.len() + size_of::<Prepared>()).sum()
-        };
-        let content = match self {
-            Self::Submit(submit) => submit.row.payload.len(),
-            Self::SubmitMany(submits) => payloads(submits),
-            Self::Complete(work) => payloads(&work.children) + work.request.result.as_ref().map_or(0, Json::len_bytes),
-            Self::CacheSet(set) => set.value.len_bytes(),
-            Self::Renew(renew) => bytes_of(&renew.input_requests),
-            Self::Answer(answer) => bytes_of(&answer.input_responses),
-            _ => 0,
-        };
-        content + size_of::<Command>()
-    }
-
-    /// About how much room it takes in the rows: its content, and at most a page for each task that it adds. Nothing if it
-    /// rather frees some.
-    pub(super) fn room_bytes(&self) -> u64 {
-        let bytes = match self {
-            work if work.adds() => work.bytes() + work.weight() * PAGE_BYTES,
-            Self::Renew(renew) if renew.input_requests.is_empty() => 0,
-            Self::Complete(_) | Self::Fail(_) | Self::Renew(_) | Self::Answer(_) => self.bytes(),
-            _ => 0,
-        };
-        bytes as u64
-    }
-
     /// About how many tasks it changes.
     pub(super) fn weight(&self) -> usize {
         match self {
@@ -198,10 +179,6 @@ pub(super) struct CompleteWork {
     pub(super) request: Complete,
     pub(super) children: Vec<Prepared>,
     pub(super) claim: Option<ClaimWork>,
-}
-
-fn bytes_of(inputs: &BTreeMap<String, Json>) -> usize {
-    inputs.iter().map(|(key, value)| key.len() + value.len_bytes()).sum()
 }
 
 /// What was done.

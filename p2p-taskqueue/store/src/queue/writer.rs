@@ -236,7 +236,7 @@ impl Writer {
         });
         match committed {
             Ok(answers) => {
-                let asked = commands.iter().any(|command| command.work.needs_sync());
+                let asked = commands.iter().any(|command| command.demand.needs_sync);
                 let needs_sync = wrote && (asked || !ended.is_empty());
                 if needs_sync {
                     self.durable.committing(self.memory.meta.batch);
@@ -302,7 +302,7 @@ impl Writer {
 
     /// A claim that found nothing waits, if it wants to.
     fn park_or_answer(&mut self, command: Command, answer: Reply) -> Option<(Asker, Reply)> {
-        let Command { work, asker } = command;
+        let Command { work, asker, .. } = command;
         let claim = match work {
             Work::Claim(claim) => Some(*claim),
             Work::Complete(work) => work.claim,

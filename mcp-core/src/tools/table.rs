@@ -257,3 +257,30 @@ const CLAIM_IGNORED: &[Named] = &[("clock", "Has no effect.")];
 const CACHE_IGNORED: &[Named] = &[("timeout_s", "Has no effect: the cache answers at once.")];
 
 const LIST_PEERS_IGNORED: &[Named] = &[("capabilities_detail", "Has no effect.")];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use taskqueue_api::Request;
+
+    use super::*;
+
+    /// Operations without a tool: who belongs to the mesh is for its people to say, not for an agent.
+    const WITHOUT_TOOL: [&str; 2] = ["invite", "join"];
+
+    /// What tools call otherwise.
+    const OTHERWISE: [(&str, &str); 2] = [("peers", "list_peers"), ("get_many", "p2p_taskqueue_get_tasks")];
+
+    #[test]
+    fn every_operation_has_a_tool() {
+        let tools: BTreeSet<_> = table().into_iter().map(|tool| tool.name).collect();
+        for operation in Request::NAMES {
+            let name = operation.trim_start_matches("peer.").replace('.', "_");
+            let usual = ["", "_task", "_tasks", "_next"].map(|end| format!("p2p_taskqueue_{name}{end}"));
+            let has_tool = usual.iter().any(|tool| tools.contains(tool.as_str()))
+                || OTHERWISE.iter().any(|(of, tool)| of == operation && tools.contains(tool));
+            assert_ne!(has_tool, WITHOUT_TOOL.contains(operation), "{operation}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ impl Caller {
     pub fn scope(&self) -> String {
         match self {
             Self::Local => "local".to_owned(),
-            Self::Peer(peer) => super::peer_text::to_text(peer),
+            Self::Peer(peer) => peer.to_base58(),
         }
     }
 }

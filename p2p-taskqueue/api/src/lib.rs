@@ -14,7 +14,6 @@ mod envelope;
 mod error;
 mod facts;
 mod kind;
-mod known_names;
 mod lease;
 pub mod limits;
 mod manage;

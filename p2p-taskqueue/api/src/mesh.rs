@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use crate::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
@@ -82,8 +82,8 @@ pub struct Capabilities {
     #[serde(default)]
     pub task_types: Vec<String>,
     /// The operations that it answers.
-    #[serde(default, deserialize_with = "super::known_names::deserialize")]
-    pub operations: Vec<Cow<'static, str>>,
+    #[serde(default)]
+    pub operations: Vec<String>,
 }
 
 /// How many tasks stand where.

@@ -1,6 +1,6 @@
 use sha2::{Digest, Sha256};
 use taskqueue_api::PeerId;
-use taskqueue_api::{Fence, Json, OnParentFailure, Submit, TaskId};
+use taskqueue_api::{Caller, Fence, Json, OnParentFailure, Submit, TaskId};
 
 use super::{Elapsed, Live, Now, Phase, Policy, Spec, Wall, time::unsigned_zero};
 
@@ -44,10 +44,10 @@ pub(crate) fn child_id(parent: TaskId, fence: Fence, place: usize) -> TaskId {
 }
 
 /// Makes the task of a submit, whose arguments have been checked.
-pub(crate) fn admit(scope: String, submit: Submit, id: TaskId, now: Now) -> Admission {
+pub(crate) fn admit(caller: &Caller, submit: Submit, id: TaskId, now: Now) -> Admission {
     let submit = with_unsigned_zeros(submit);
     let idempotency = submit.idempotency_key.as_ref().map(|key| Idempotency {
-        scope: scope_of(scope, submit.submitter.as_deref()),
+        scope: scope_of(caller, submit.submitter.as_deref()),
         key: key.clone(),
         content: content_hash(&submit),
         expires_at: now.elapsed.after(submit.idempotency_window_s),
@@ -103,10 +103,10 @@ fn with_unsigned_zeros(submit: Submit) -> Submit {
 
 /// Keys of two submitters do not meet. No caller's scope has a space in it, so that none is taken for another with a
 /// submitter.
-fn scope_of(caller: String, submitter: Option<&str>) -> String {
+fn scope_of(caller: &Caller, submitter: Option<&str>) -> String {
     match submitter {
-        Some(submitter) => format!("{caller} {submitter}"),
-        None => caller,
+        Some(submitter) => format!("{} {submitter}", caller.scope()),
+        None => caller.scope(),
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
         let mut submit = Submit::new("echo", Json::null());
         submit.idempotency_key = Some("k".to_owned());
         change(&mut submit);
-        admit("local".to_owned(), submit, TaskId::from_bytes([1; 16]), NOW)
+        admit(&Caller::Local, submit, TaskId::from_bytes([1; 16]), NOW)
     }
 
     #[test]
@@ -175,17 +175,21 @@ mod tests {
 
     #[test]
     fn the_scope_of_a_key_is_the_caller_and_the_submitter() {
-        let scope = |caller: &str, submitter: Option<&str>| {
+        let scope = |caller: &Caller, submitter: Option<&str>| {
             let submit = Submit {
                 idempotency_key: Some("k".to_owned()),
                 submitter: submitter.map(str::to_owned),
                 ..Submit::new("echo", Json::null())
             };
-            admit(caller.to_owned(), submit, TaskId::from_bytes([1; 16]), NOW).idempotency.unwrap().scope
+            admit(caller, submit, TaskId::from_bytes([1; 16]), NOW).idempotency.unwrap().scope
         };
-        assert_eq!(scope("local", None), "local");
-        let scopes =
-            [scope("local", None), scope("local", Some("a")), scope("local", Some("b")), scope("p", Some("a"))];
+        assert_eq!(scope(&Caller::Local, None), "local");
+        let scopes = [
+            scope(&Caller::Local, None),
+            scope(&Caller::Local, Some("a")),
+            scope(&Caller::Local, Some("b")),
+            scope(&Caller::Peer(PeerId::random()), Some("a")),
+        ];
         for (at, one) in scopes.iter().enumerate() {
             assert!(!scopes[..at].contains(one), "{one} is two scopes");
         }

@@ -67,7 +67,7 @@ impl World {
             wall_ahead: start.as_micros(),
         };
         let submit = Submit { max_attempts, ..Submit::new("echo", Json::null()) };
-        let admission = admit("local".to_owned(), submit, ID, now);
+        let admission = admit(&taskqueue_api::Caller::Local, submit, ID, now);
         Self { now, standing: Standing::Live(admission.live), result: None, lease_end: None, claims: 0 }
     }
 

@@ -15,7 +15,7 @@ fn record(number: u16, payload_bytes: usize) -> Record {
     let wall = Wall::from_secs(1.0);
     let now = Now { monotonic: Duration::ZERO, elapsed: Elapsed::from_micros(0), wall, wall_ahead: wall.as_micros() };
     let submit = Submit::new("echo", Json::from_text(&"x".repeat(payload_bytes)));
-    let admission = engine::admit("local".to_owned(), submit, id(number), now);
+    let admission = engine::admit(&taskqueue_api::Caller::Local, submit, id(number), now);
     Record { spec: admission.spec, payload: admission.payload, standing: Standing::Live(admission.live), result: None }
 }
 

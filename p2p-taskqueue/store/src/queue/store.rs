@@ -214,7 +214,7 @@ impl Core {
         let submit = Submit { labels: once(submit.labels), requires: once(submit.requires), ..submit };
         let (is_named, id) = (submit.task_id.is_some(), submit.task_id.map_or_else(TaskId::random, Ok));
         let id = id.map_err(|error| QueueError::new(ErrorCode::Internal, format!("no random task id: {error}")))?;
-        Ok(Prepared::new(engine::admit(caller.scope(), submit, id, self.opened.now()), is_named))
+        Ok(Prepared::new(engine::admit(caller, submit, id, self.opened.now()), is_named))
     }
 
     fn prepare_all(&self, caller: &Caller, submits: Vec<Submit>) -> Result<Vec<Prepared>, QueueError> {

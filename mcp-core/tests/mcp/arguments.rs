@@ -1,10 +1,9 @@
-use axum::body::Body;
-use p2p_taskqueue::{PeerId, Request};
+use p2p_taskqueue::{Json, PeerId, Request};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, call, legacy},
-    queue::FakeQueue,
+    client::{Client, call, call_with},
+    queue::TestQueue,
 };
 
 fn submitted(client: &Client) -> p2p_taskqueue::api::Submit {
@@ -24,7 +23,7 @@ async fn invalid(client: &Client, tool: &str, arguments: Value) -> (String, Stri
 
 #[tokio::test]
 async fn an_unknown_argument_is_named_with_its_neighbour() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let (field, message) = invalid(&client, "p2p_taskqueue_submit", json!({ "task_type": "t", "priorty": 9 })).await;
     assert_eq!((field.as_str(), message.as_str()), ("priorty", "priorty: unknown argument; did you mean priority?"));
     let (field, message) = invalid(&client, "p2p_taskqueue_get_task", json!({ "colour": "red" })).await;
@@ -35,7 +34,7 @@ async fn an_unknown_argument_is_named_with_its_neighbour() {
 
 #[tokio::test]
 async fn a_missing_argument_is_named() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for (tool, arguments, missing) in [
         ("p2p_taskqueue_submit", json!({}), "task_type"),
         ("p2p_taskqueue_complete_task", json!({ "task_id": "0".repeat(32) }), "fence"),
@@ -47,7 +46,7 @@ async fn a_missing_argument_is_named() {
 
 #[tokio::test]
 async fn an_argument_of_a_wrong_type_is_named() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let id = "0".repeat(32);
     for (tool, arguments, wrong, says) in [
         ("p2p_taskqueue_submit", json!({ "task_type": 7 }), "task_type", "expected a string"),
@@ -72,7 +71,7 @@ async fn an_argument_of_a_wrong_type_is_named() {
 
 #[tokio::test]
 async fn the_queue_checks_what_types_do_not() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for (tool, arguments, field) in [
         ("p2p_taskqueue_submit", json!({ "task_type": "t", "priority": 11 }), "priority"),
         ("p2p_taskqueue_wait_task", json!({}), "task_id"),
@@ -84,7 +83,7 @@ async fn the_queue_checks_what_types_do_not() {
 
 #[tokio::test]
 async fn empty_texts_and_nulls_mean_none() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let arguments = json!({
         "task_type": "t", "idempotency_key": "", "session": "", "pin_to": "", "labels": null, "priority": null,
         "delay_s": null, "remote_peer_id": "", "peer_id": null, "requires": "gpu, large,",
@@ -98,7 +97,7 @@ async fn empty_texts_and_nulls_mean_none() {
 /// This holds for every type of argument, not only for texts.
 #[tokio::test]
 async fn an_empty_text_stands_for_any_optional_argument_that_is_not_given() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for tool in client.tools().await {
         let name = tool["name"].as_str().unwrap();
         let schema = &tool["inputSchema"];
@@ -124,7 +123,7 @@ async fn an_empty_text_stands_for_any_optional_argument_that_is_not_given() {
 
 #[tokio::test]
 async fn an_error_names_the_argument_as_the_caller_wrote_it() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let long = "x".repeat(257);
     for (tool, arguments, field) in [
         ("list_peers", json!({ "discovery_timeout_s": -1 }), "discovery_timeout_s"),
@@ -156,17 +155,16 @@ async fn an_error_names_the_argument_as_the_caller_wrote_it() {
 
 #[tokio::test]
 async fn what_a_container_is_given_is_passed_on_as_given() {
-    let client = Client::new(FakeQueue::new());
-    let arguments = json!({ "image": "a", "command": "", "environment": { "A": "b" }, "extra": { "limit": "NUMBER", "image": "b" } });
-    let body = call("p2p_taskqueue_submit_docker_hub", arguments).to_string().replace("\"NUMBER\"", "1.10e400");
-    client.send(legacy().body(Body::from(body)).unwrap()).await;
+    let client = Client::new(TestQueue::new());
+    let arguments = json!({ "image": "a", "command": "", "environment": { "A": "b" }, "extra": { "limit": "PAYLOAD", "image": "b" } });
+    client.send(call_with("p2p_taskqueue_submit_docker_hub", arguments, "1.10e400")).await;
     let payload = submitted(&client).payload;
     assert_eq!(payload.get(), r#"{"environment":{"A":"b"},"image":"a","limit":1.10e400}"#);
 }
 
 #[tokio::test]
 async fn an_empty_text_is_a_payload() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for payload in [json!(""), json!(null), json!([]), json!(false)] {
         client.done("p2p_taskqueue_submit", json!({ "task_type": "t", "payload": payload })).await;
         assert_eq!(submitted(&client).payload.to::<Value>().unwrap(), payload);
@@ -175,23 +173,27 @@ async fn an_empty_text_is_a_payload() {
 
 #[tokio::test]
 async fn a_payload_is_passed_on_as_given_in_both_directions() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let payload = r#"{"b":1.0,"a":[18446744073709551616,1e3],"b2":"\u00e9"}"#;
-    let body = call("run_task", json!({ "task_type": "t", "payload": "PAYLOAD" })).to_string();
-    let body = body.replace("\"PAYLOAD\"", payload);
-    let result = client.send(legacy().body(Body::from(body)).unwrap()).await.result();
+    let run = call_with("run_task", json!({ "task_type": "t", "payload": "PAYLOAD" }), payload);
+    let work = async {
+        let lease = client.queue.claim().await;
+        assert_eq!(client.queue.record(lease.task_id).await.payload.get(), payload);
+        lease.complete(Json::parse(payload.to_owned()).unwrap()).await
+    };
+    let result = tokio::join!(client.send(run), work).0.result();
     let text = result["content"][0]["text"].as_str().unwrap();
-    assert!(text.contains(payload), "{text}");
+    assert_eq!(text.matches(payload).count(), 2, "{text}");
 }
 
 #[tokio::test]
 async fn nesting_is_bounded_and_the_argument_named() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let send = async |levels| {
-        let body = call("p2p_taskqueue_submit", json!({ "task_type": "t", "payload": "PAYLOAD" })).to_string();
-        let body = body.replace("\"PAYLOAD\"", &nested(levels));
-        client.send(legacy().body(Body::from(body)).unwrap()).await.result()["structuredContent"].clone()
+        let submit =
+            call_with("p2p_taskqueue_submit", json!({ "task_type": "t", "payload": "PAYLOAD" }), &nested(levels));
+        client.send(submit).await.result()["structuredContent"].clone()
     };
     assert_eq!(send(100).await["ok"], true);
     assert_eq!(send(101).await["error"]["field"], "payload");
@@ -200,7 +202,7 @@ async fn nesting_is_bounded_and_the_argument_named() {
 
 #[tokio::test]
 async fn the_reference_names_are_taken() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let peer = PeerId::random().to_string();
     for (tool, mut arguments) in [
         ("p2p_taskqueue_status", json!({})),
@@ -210,6 +212,9 @@ async fn the_reference_names_are_taken() {
         ("p2p_taskqueue_claim_many", json!({ "worker_id": "w" })),
     ] {
         arguments["peer_id"] = json!(peer);
+        if tool == "run_task" {
+            arguments["timeout_s"] = json!(0);
+        }
         client.done(tool, arguments.clone()).await;
         assert!(
             matches!(client.queue.last(), Request::At(at) if at.target.remote_peer_id.unwrap().to_string() == peer)
@@ -236,7 +241,7 @@ async fn the_reference_names_are_taken() {
 
 #[tokio::test]
 async fn two_addresses_that_contradict_are_refused() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let address = format!("/ip4/192.0.2.7/tcp/1/p2p/{}", PeerId::random());
     let arguments = json!({ "remote_multiaddr": address, "remote_peer_id": PeerId::random().to_string() });
     assert_eq!(invalid(&client, "list_peers", arguments).await.0, "remote_peer_id");
@@ -245,7 +250,7 @@ async fn two_addresses_that_contradict_are_refused() {
 /// What a schema offers is taken, and what it does not offer is refused by the name of the argument.
 #[tokio::test]
 async fn the_states_that_a_retry_and_a_purge_offer_are_those_that_they_take() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let tools = client.tools().await;
     for (name, expected) in [
         ("p2p_taskqueue_retry_task", &["failed", "cancelled"][..]),
@@ -267,7 +272,7 @@ async fn the_states_that_a_retry_and_a_purge_offer_are_those_that_they_take() {
 
 #[tokio::test]
 async fn a_list_begins_with_what_is_new() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let tools = client.tools().await;
     let list = tools.iter().find(|tool| tool["name"] == "p2p_taskqueue_list_tasks").unwrap();
     assert_eq!(list["inputSchema"]["properties"]["order"]["default"], "newest");

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -6,23 +6,29 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, header, request::Builder},
 };
 use mcp_core::{McpConfig, McpServer};
+use p2p_taskqueue::Json;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::queue::FakeQueue;
+use crate::queue::TestQueue;
 
 /// A client of one server, in this process.
 pub(crate) struct Client {
     pub(crate) router: Router,
     /// What connections beyond the bound lead to.
     pub(crate) full: Router,
-    pub(crate) queue: Arc<FakeQueue>,
+    pub(crate) queue: Arc<TestQueue>,
 }
 
 pub(crate) async fn answered_by(router: &Router, request: Request<Body>) -> Reply {
     let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
     let bytes = to_bytes(body, usize::MAX).await.unwrap();
     Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+}
+
+/// The future's value; a test fails when it does not come.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("it comes before the deadline")
 }
 
 /// What came back.
@@ -34,16 +40,16 @@ pub(crate) struct Reply {
 }
 
 impl Client {
-    pub(crate) fn new(queue: FakeQueue) -> Self {
+    pub(crate) fn new(queue: TestQueue) -> Self {
         Self::with_config(queue, McpConfig::default())
     }
 
-    pub(crate) fn with_config(queue: FakeQueue, config: McpConfig) -> Self {
+    pub(crate) fn with_config(queue: TestQueue, config: McpConfig) -> Self {
         Self::over(&Arc::new(queue), config)
     }
 
     /// A client of another server over the same queue.
-    pub(crate) fn over(queue: &Arc<FakeQueue>, config: McpConfig) -> Self {
+    pub(crate) fn over(queue: &Arc<TestQueue>, config: McpConfig) -> Self {
         let queue = Arc::clone(queue);
         let server = McpServer::new(queue.clone(), config);
         Self { router: server.router(), full: server.full_router(), queue }
@@ -79,6 +85,20 @@ impl Client {
         assert_eq!(result["isError"], true, "{tool}: {result}");
         assert_eq!(result["structuredContent"]["ok"], false, "{tool}: {result}");
         result["structuredContent"]["error"].clone()
+    }
+
+    /// Drives a request until its call waits in the queue.
+    pub(crate) async fn until_held(&self, pending: &mut (impl Future<Output = Reply> + Unpin)) {
+        tokio::select! {
+            reply = pending => panic!("answered already: {reply:?}"),
+            () = self.queue.held.notified() => {}
+        }
+    }
+
+    /// What is answered while a worker takes one task and ends it with this result.
+    pub(crate) async fn worked<T>(&self, answer: impl Future<Output = T>, result: Value) -> T {
+        let work = async { self.queue.claim().await.complete(Json::from_value(&result).unwrap()).await };
+        tokio::join!(answer, work).0
     }
 
     pub(crate) async fn tools(&self) -> Vec<Value> {
@@ -130,6 +150,21 @@ pub(crate) fn legacy() -> Builder {
 pub(crate) fn call(tool: &str, arguments: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
 }
+
+/// The arguments, and more of them.
+#[expect(clippy::needless_pass_by_value, reason = "every call site makes the value in place")]
+pub(crate) fn and(mut arguments: Value, more: Value) -> Value {
+    arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    arguments
+}
+
+/// A tool call by a client of 2025-11-25 in whose arguments the word `PAYLOAD` stands for this text.
+pub(crate) fn call_with(tool: &str, arguments: Value, payload: &str) -> Request<Body> {
+    legacy().body(Body::from(call(tool, arguments).to_string().replace("\"PAYLOAD\"", payload))).unwrap()
+}
+
+/// Nothing that a test waits for takes longer, however busy the machine is.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) const MODERN: &str = "2026-07-28";
 

@@ -7,12 +7,12 @@ use axum::{
     http::{StatusCode, header},
 };
 use mcp_core::{BearerToken, McpConfig};
-use p2p_taskqueue::{Request, TaskId};
+use p2p_taskqueue::{Json, Request};
 use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Reply, call, legacy},
-    queue::FakeQueue,
+    queue::TestQueue,
 };
 
 const LAPTOP: &str = "Bearer sesame";
@@ -29,18 +29,21 @@ async fn by(client: &Client, token: &str, tool: &str, arguments: Value) -> Reply
     client.send(legacy().header(header::AUTHORIZATION, token).body(body).unwrap()).await
 }
 
-fn wait() -> Value {
-    json!({ "task_id": TaskId::random().unwrap().to_string(), "timeout_s": 60 })
+/// A wait for a task that nobody works on.
+async fn wait(client: &Client) -> Value {
+    json!({ "task_id": client.queue.put(Json::null()).await, "timeout_s": 60 })
 }
 
 #[tokio::test]
 async fn a_task_carries_the_name_of_the_client_whose_token_was_shown() {
-    let client = Client::with_config(FakeQueue::new(), two());
+    let client = Client::with_config(TestQueue::new(), two());
     for (token, name) in [(LAPTOP, "laptop"), (PHONE, "phone"), ("bearer poppy", "phone")] {
         let reply = by(&client, token, "p2p_taskqueue_submit", json!({ "task_type": "t", "payload": 1 })).await;
         assert_eq!(reply.result()["isError"], false, "{reply:?}");
         let Request::Submit(submit) = client.queue.last() else { panic!("{:?}", client.queue.last()) };
         assert_eq!(submit.submitter.as_deref(), Some(name));
+        let id = reply.result()["structuredContent"]["task_id"].as_str().unwrap().parse().unwrap();
+        assert_eq!(client.queue.record(id).await.submitter.as_deref(), Some(name));
     }
     let stranger = by(&client, "Bearer sesam", "p2p_taskqueue_status", json!({})).await;
     assert_eq!(stranger.status, StatusCode::UNAUTHORIZED);
@@ -48,33 +51,25 @@ async fn a_task_carries_the_name_of_the_client_whose_token_was_shown() {
 
 #[tokio::test]
 async fn a_client_that_has_its_share_of_waits_keeps_no_other_from_waiting() {
-    let client = Client::with_config(FakeQueue::holding(), two().with_waits_per_client_max(1));
-    let mut first = pin!(by(&client, LAPTOP, "p2p_taskqueue_wait_task", wait()));
-    tokio::select! {
-        reply = &mut first => panic!("answered already: {reply:?}"),
-        () = client.queue.held.notified() => {}
-    }
-    let refused = by(&client, LAPTOP, "p2p_taskqueue_wait_task", wait()).await.result()["structuredContent"].clone();
+    let client = Client::with_config(TestQueue::new(), two().with_waits_per_client_max(1));
+    let mut first = pin!(by(&client, LAPTOP, "p2p_taskqueue_wait_task", wait(&client).await));
+    client.until_held(&mut first).await;
+    let refused =
+        by(&client, LAPTOP, "p2p_taskqueue_wait_task", wait(&client).await).await.result()["structuredContent"].clone();
     let error = &refused["error"];
     assert_eq!((&error["code"], &error["retry_after_s"]), (&json!("overloaded"), &json!(1.0)));
     assert!(error["message"].as_str().unwrap().contains("this client"), "{error}");
     let asked = by(&client, LAPTOP, "p2p_taskqueue_status", json!({})).await;
     assert_eq!(asked.result()["isError"], false, "a call that does not wait has room");
-    let mut other = pin!(by(&client, PHONE, "p2p_taskqueue_wait_task", wait()));
-    tokio::select! {
-        reply = &mut other => panic!("answered already: {reply:?}"),
-        () = client.queue.held.notified() => {}
-    }
+    let mut other = pin!(by(&client, PHONE, "p2p_taskqueue_wait_task", wait(&client).await));
+    client.until_held(&mut other).await;
 }
 
 #[tokio::test]
 async fn a_client_that_has_its_share_of_requests_is_told_to_come_back_and_no_other_is() {
-    let client = Client::with_config(FakeQueue::holding(), two().with_requests_per_client_max(1));
-    let mut first = pin!(by(&client, LAPTOP, "p2p_taskqueue_wait_task", wait()));
-    tokio::select! {
-        reply = &mut first => panic!("answered already: {reply:?}"),
-        () = client.queue.held.notified() => {}
-    }
+    let client = Client::with_config(TestQueue::new(), two().with_requests_per_client_max(1));
+    let mut first = pin!(by(&client, LAPTOP, "p2p_taskqueue_wait_task", wait(&client).await));
+    client.until_held(&mut first).await;
     let refused = by(&client, LAPTOP, "p2p_taskqueue_status", json!({})).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.headers[header::RETRY_AFTER], "1");

@@ -2,34 +2,28 @@
 
 use std::{path::Path, sync::Arc};
 
-use mcp_core::{McpConfig, McpServer};
 use p2p_taskqueue::{
     PeerId, TaskId,
-    store::{LocalQueue, SqliteStore, StoreOptions},
+    store::{SqliteStore, StoreOptions},
 };
-use runtime_bridge::TokioRuntime;
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 
 use crate::{
-    client::{Client, modern},
-    queue::FakeQueue,
+    client::{Client, and, modern},
+    queue::TestQueue,
     task_methods::{about, follower, get},
+    task_states::form,
 };
 
 /// A client of a server over the queue in this file.
 fn open(file: &Path) -> Client {
     let owner = PeerId::random();
     let store = SqliteStore::open(file, StoreOptions::new(owner)).unwrap();
-    let runtime = Arc::new(TokioRuntime::new(Handle::current()));
-    let queue = Arc::new(LocalQueue::new(Arc::new(store), owner, runtime));
-    let server = McpServer::new(queue, McpConfig::default());
-    Client { router: server.router(), full: server.full_router(), queue: Arc::new(FakeQueue::new()) }
+    Client::new(TestQueue::over(Arc::new(store), owner))
 }
 
 async fn run(client: &Client, more: Value) -> TaskId {
-    let mut arguments = json!({ "task_type": "wordcount", "payload": "a b" });
-    arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let arguments = and(json!({ "task_type": "wordcount", "payload": "a b" }), more);
     let params = json!({ "name": "run_task", "arguments": arguments });
     let reply = client.send(modern("tools/call", Some("run_task"), params, &follower())).await;
     let handle = reply.result();
@@ -44,9 +38,7 @@ async fn claim(client: &Client) -> Value {
 
 /// As the worker of the task, which the claim gave.
 async fn as_worker(client: &Client, tool: &str, task: &Value, more: Value) -> Value {
-    let mut arguments = json!({ "task_id": task["task_id"], "fence": task["fence"] });
-    arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    client.done(tool, arguments).await
+    client.done(tool, and(json!({ "task_id": task["task_id"], "fence": task["fence"] }), more)).await
 }
 
 #[tokio::test]
@@ -77,12 +69,7 @@ async fn what_the_worker_asks_is_answered_through_the_handle() {
     let client = open(&folder.path().join("queue.sqlite3"));
     let id = run(&client, json!({})).await;
     let task = claim(&client).await;
-    let question = |message: &str| {
-        let schema = json!({ "type": "object", "properties": { "sure": { "type": "boolean" } } });
-        let params = json!({ "message": message, "requestedSchema": schema });
-        json!({ "method": "elicitation/create", "params": params })
-    };
-    let both = json!({ "input_requests": { "a": question("One?"), "b": question("Two?") } });
+    let both = json!({ "input_requests": { "a": form("One?"), "b": form("Two?") } });
     let renewed = as_worker(&client, "p2p_taskqueue_renew_task", &task, both.clone()).await;
     assert_eq!(renewed.get("input_responses"), None);
     let state = get(&client, id).await;

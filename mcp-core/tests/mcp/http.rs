@@ -6,13 +6,13 @@ use axum::{
 };
 use futures::future::join_all;
 use mcp_core::{BearerToken, McpConfig};
-use p2p_taskqueue::{ErrorCode, QueueError};
+use p2p_taskqueue::{ErrorCode, Json, QueueError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, Reply, answered_by, call, legacy, post},
-    queue::FakeQueue,
+    queue::TestQueue,
 };
 
 fn ask() -> Body {
@@ -33,7 +33,7 @@ async fn with_header(client: &Client, name: header::HeaderName, value: &str) -> 
 
 #[tokio::test]
 async fn only_named_hosts_are_served() {
-    let local = Client::new(FakeQueue::new());
+    let local = Client::new(TestQueue::new());
     for host in ["localhost", "localhost:8765", "127.0.0.1:1", "[::1]:8765"] {
         assert_eq!(with_header(&local, header::HOST, host).await.status, StatusCode::OK, "{host}");
     }
@@ -41,7 +41,7 @@ async fn only_named_hosts_are_served() {
         refused(&with_header(&local, header::HOST, host).await, StatusCode::FORBIDDEN, "forbidden");
     }
     let config = McpConfig::default().with_allowed_hosts(["queue.example:443"]);
-    let named = Client::with_config(FakeQueue::new(), config);
+    let named = Client::with_config(TestQueue::new(), config);
     assert_eq!(with_header(&named, header::HOST, "queue.example:443").await.status, StatusCode::OK);
     refused(&with_header(&named, header::HOST, "localhost").await, StatusCode::FORBIDDEN, "forbidden");
     assert_eq!(local.queue.asked(), 4);
@@ -49,7 +49,7 @@ async fn only_named_hosts_are_served() {
 
 #[tokio::test]
 async fn a_request_names_one_host() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let twice = legacy().header(header::HOST, "evil.example").body(ask()).unwrap();
     refused(&client.send(twice).await, StatusCode::BAD_REQUEST, "forbidden");
     let mut none = legacy().body(ask()).unwrap();
@@ -59,7 +59,7 @@ async fn a_request_names_one_host() {
 
 #[tokio::test]
 async fn only_named_origins_are_served_and_none_at_all() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     assert_eq!(client.send(legacy().body(ask()).unwrap()).await.status, StatusCode::OK);
     for origin in ["http://localhost:3000", "http://127.0.0.1", "http://[::1]:1"] {
         assert_eq!(with_header(&client, header::ORIGIN, origin).await.status, StatusCode::OK, "{origin}");
@@ -68,14 +68,14 @@ async fn only_named_origins_are_served_and_none_at_all() {
         refused(&with_header(&client, header::ORIGIN, origin).await, StatusCode::FORBIDDEN, "forbidden");
     }
     let config = McpConfig::default().with_allowed_origins(["https://console.example"]);
-    let named = Client::with_config(FakeQueue::new(), config);
+    let named = Client::with_config(TestQueue::new(), config);
     assert_eq!(with_header(&named, header::ORIGIN, "https://console.example").await.status, StatusCode::OK);
     refused(&with_header(&named, header::ORIGIN, "http://localhost:3000").await, StatusCode::FORBIDDEN, "forbidden");
 }
 
 #[tokio::test]
 async fn a_second_origin_does_not_slip_through() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let request = legacy()
         .header(header::ORIGIN, "http://localhost:1")
         .header(header::ORIGIN, "https://evil.example")
@@ -87,7 +87,7 @@ async fn a_second_origin_does_not_slip_through() {
 #[tokio::test]
 async fn with_a_token_only_those_who_show_it_are_served() {
     let config = McpConfig::default().with_client("laptop", BearerToken::new("sesame"));
-    let client = Client::with_config(FakeQueue::new(), config);
+    let client = Client::with_config(TestQueue::new(), config);
     for shown in ["Bearer sesame", "bearer sesame", "Bearer  sesame"] {
         assert_eq!(with_header(&client, header::AUTHORIZATION, shown).await.status, StatusCode::OK, "{shown}");
     }
@@ -102,7 +102,7 @@ async fn with_a_token_only_those_who_show_it_are_served() {
 
 #[tokio::test]
 async fn what_is_no_message_is_refused_in_json_rpc() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for (body, code) in [
         ("", -32700),
         ("{\"jsonrpc\":", -32700),
@@ -120,7 +120,7 @@ async fn what_is_no_message_is_refused_in_json_rpc() {
 
 #[tokio::test]
 async fn a_call_of_a_wrong_shape_is_refused_under_its_id() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for (params, field) in [
         (json!({ "name": "list_peers", "arguments": [] }), "arguments"),
         (json!({ "name": "list_peers", "arguments": "x" }), "arguments"),
@@ -139,7 +139,7 @@ async fn a_call_of_a_wrong_shape_is_refused_under_its_id() {
 
 #[tokio::test]
 async fn a_form_of_another_site_is_refused() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
         let reply = with_header(&client, header::CONTENT_TYPE, kind).await;
         assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind}");
@@ -149,7 +149,7 @@ async fn a_form_of_another_site_is_refused() {
 
 #[tokio::test]
 async fn a_client_needs_to_accept_no_more_than_json() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for accept in ["*/*", "application/json", "application/json, text/event-stream"] {
         assert_eq!(with_header(&client, header::ACCEPT, accept).await.status, StatusCode::OK, "{accept}");
     }
@@ -164,7 +164,7 @@ async fn a_client_needs_to_accept_no_more_than_json() {
 
 #[tokio::test]
 async fn there_is_nothing_to_get_or_delete() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for method in ["GET", "DELETE", "PUT", "OPTIONS"] {
         let mut request = post().body(Body::empty()).unwrap();
         *request.method_mut() = method.parse().unwrap();
@@ -180,16 +180,16 @@ async fn probe(client: &Client, path: &str) -> (StatusCode, Value) {
     (reply.status, reply.json())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn health_asks_nobody_and_ready_asks_the_queue() {
     let config = || McpConfig::default().with_client("laptop", BearerToken::new("sesame"));
-    let well = Client::with_config(FakeQueue::new(), config());
+    let well = Client::with_config(TestQueue::new(), config());
     assert_eq!(probe(&well, "/healthz").await, (StatusCode::OK, json!({ "ok": true })));
     assert_eq!(well.queue.asked(), 0);
     assert_eq!(probe(&well, "/readyz").await, (StatusCode::OK, json!({ "ok": true })));
     assert_eq!(well.queue.asked(), 1);
     let error = QueueError::new(ErrorCode::StorageError, "the disk at /secret broke");
-    let ill = Client::with_config(FakeQueue::refusing(error), config());
+    let ill = Client::with_config(TestQueue::refusing(error), config());
     assert_eq!(probe(&ill, "/healthz").await.0, StatusCode::OK);
     let said = json!({ "ok": false, "error": { "code": "storage_error" } });
     assert_eq!(probe(&ill, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, said));
@@ -198,7 +198,7 @@ async fn health_asks_nobody_and_ready_asks_the_queue() {
 #[tokio::test]
 async fn a_stopping_server_is_not_ready_and_takes_nothing_more() {
     let shutdown = CancellationToken::new();
-    let client = Client::with_config(FakeQueue::new(), McpConfig::default().with_shutdown(shutdown.clone()));
+    let client = Client::with_config(TestQueue::new(), McpConfig::default().with_shutdown(shutdown.clone()));
     shutdown.cancel();
     assert_eq!(probe(&client, "/healthz").await.0, StatusCode::OK);
     assert_eq!(probe(&client, "/readyz").await.1["error"]["code"], "shutting_down");
@@ -208,16 +208,14 @@ async fn a_stopping_server_is_not_ready_and_takes_nothing_more() {
     assert_eq!(client.queue.asked(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_full_house_is_ready_while_its_queue_answers() {
     let config = McpConfig::default().with_requests_max(1).with_waiting_calls_max(1);
-    let client = Client::with_config(FakeQueue::holding(), config);
-    let wait = call("p2p_taskqueue_wait_task", json!({ "task_id": "0".repeat(32), "timeout_s": 60 }));
+    let client = Client::with_config(TestQueue::new(), config);
+    let id = client.queue.put(Json::null()).await;
+    let wait = call("p2p_taskqueue_wait_task", json!({ "task_id": id, "timeout_s": 60 }));
     let mut pending = pin!(client.legacy(&wait));
-    tokio::select! {
-        reply = &mut pending => panic!("answered already: {reply:?}"),
-        () = client.queue.held.notified() => {}
-    }
+    client.until_held(&mut pending).await;
     refused(&client.legacy(&wait).await, StatusCode::SERVICE_UNAVAILABLE, "overloaded");
     let probes = (0..100).map(|_| probe(&client, "/readyz"));
     for (status, said) in join_all(probes).await {
@@ -233,7 +231,7 @@ async fn a_full_house_is_ready_while_its_queue_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_does_not_answer_is_not_ready_however_many_ask() {
-    let client = Client::new(FakeQueue::silent());
+    let client = Client::new(TestQueue::silent());
     let began = tokio::time::Instant::now();
     for (status, said) in join_all((0..100).map(|_| probe(&client, "/readyz"))).await {
         let timeout = json!({ "ok": false, "error": { "code": "timeout" } });

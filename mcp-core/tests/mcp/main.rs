@@ -8,7 +8,6 @@
 )]
 
 mod arguments;
-mod canned;
 mod client;
 mod clients;
 mod durable;
@@ -17,6 +16,7 @@ mod limits;
 mod mesh_tools;
 mod metrics;
 mod nested;
+mod nodes;
 mod odd;
 mod progress;
 mod protocol;
@@ -24,6 +24,8 @@ mod queue;
 mod refusals;
 mod resources;
 mod schema;
+mod steady;
 mod task_methods;
 mod task_states;
 mod tools;
+mod work;

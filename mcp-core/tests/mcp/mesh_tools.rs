@@ -1,31 +1,28 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use p2p_taskqueue::{Json, Request, api::ToolOffer};
+use p2p_taskqueue::{Json, Request};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, call, modern_plain},
-    queue::FakeQueue,
+    client::{call, modern_plain},
+    nodes::{Nodes, offer},
     schema,
 };
 
-fn client() -> Client {
+async fn nodes() -> Nodes {
     let schema = r#"{"type":"object","properties":{"dpi":{"type":"integer"}},"required":["dpi"]}"#;
-    let offer = |name: &str, input_schema| ToolOffer {
-        name: name.to_owned(),
-        description: format!("Does {name}."),
-        input_schema,
-    };
-    Client::new(FakeQueue::beside(vec![
+    Nodes::start(vec![
         offer("scan", Json::parse(schema.to_owned()).unwrap()),
         offer("wordcount", Json::null()),
         offer("list_peers", Json::null()),
         offer("not a name", Json::null()),
-    ]))
+    ])
+    .await
 }
 
 #[tokio::test]
 async fn what_the_workers_of_the_mesh_offer_is_listed_behind_the_own_tools() {
-    let client = client();
+    let nodes = nodes().await;
+    let client = &nodes.client;
     let tools = client.tools().await;
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(names[names.len() - 2..], ["scan", "wordcount"]);
@@ -37,7 +34,8 @@ async fn what_the_workers_of_the_mesh_offer_is_listed_behind_the_own_tools() {
 
 #[tokio::test]
 async fn a_call_is_a_task_of_that_type_whose_payload_are_the_arguments() {
-    let client = client();
+    let nodes = nodes().await;
+    let client = &nodes.client;
     let tools = client.tools().await;
     let tool = tools.iter().find(|tool| tool["name"] == "scan").unwrap();
     let arguments = json!({ "dpi": 300 });
@@ -46,24 +44,25 @@ async fn a_call_is_a_task_of_that_type_whose_payload_are_the_arguments() {
     schema::check(&tool["outputSchema"], &answer, "scan").unwrap();
     assert_eq!((&answer["done"], &answer["task"]["task_type"]), (&json!(true), &json!("scan")));
     assert_eq!(answer["task"]["payload"], json!({ "dpi": 300 }));
+    assert_eq!(answer["task"]["result"], json!({ "dpi": 300 }), "its worker did it");
     let Request::Wait(_) = client.queue.last() else { panic!("it did not wait") };
 }
 
 #[tokio::test]
 async fn a_mesh_tool_is_found_by_a_client_that_has_not_listed() {
-    let answer = client().done("wordcount", json!({ "payload": "a b c" })).await;
+    let answer = nodes().await.client.done("wordcount", json!({ "payload": "a b c" })).await;
     assert_eq!(answer["task"]["payload"], "a b c");
 }
 
 #[tokio::test]
 async fn arguments_that_the_worker_cannot_take_are_refused_by_name() {
-    let error = client().refused("wordcount", json!({ "text": "a" })).await;
+    let error = nodes().await.client.refused("wordcount", json!({ "text": "a" })).await;
     assert_eq!((&error["code"], &error["field"]), (&json!("invalid_argument"), &json!("text")), "{error}");
 }
 
 #[tokio::test]
 async fn a_tool_that_nobody_offers_is_a_protocol_error() {
-    let reply: Value = client().legacy(&call("print", json!({}))).await.json();
+    let reply: Value = nodes().await.client.legacy(&call("print", json!({}))).await.json();
     assert_eq!(reply["error"]["code"], -32602, "{reply}");
 }
 
@@ -72,8 +71,8 @@ async fn a_tool_that_nobody_offers_is_a_protocol_error() {
 async fn an_argument_that_stands_in_a_header_as_well_is_compared() {
     let schema = r#"{"type":"object","properties":{"site":{"type":"string","x-mcp-header":"Site"}}}"#;
     let input_schema = Json::parse(schema.to_owned()).unwrap();
-    let offer = ToolOffer { name: "scan".to_owned(), description: "Scans.".to_owned(), input_schema };
-    let client = Client::new(FakeQueue::beside(vec![offer]));
+    let nodes = Nodes::start(vec![offer("scan", input_schema)]).await;
+    let client = &nodes.client;
     client.tools().await;
     let call = |site: Option<&'static str>| {
         let params = json!({ "name": "scan", "arguments": { "site": "north" } });

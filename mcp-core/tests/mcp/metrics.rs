@@ -1,18 +1,20 @@
 //! What `/metrics` tells, and whom.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     http::{Request, StatusCode, header},
 };
 use mcp_core::{BearerToken, McpConfig};
-use p2p_taskqueue::{ErrorCode, QueueError, TaskId, TaskStatus};
+use p2p_taskqueue::{BridgedQueue, ErrorCode, Json, QueueError, TaskId};
+use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};
 use serde_json::json;
 
 use crate::{
     client::{Client, Reply, call, legacy},
-    queue::FakeQueue,
+    queue::TestQueue,
+    steady::Steady,
     task_methods::{follower, run},
 };
 
@@ -44,7 +46,7 @@ const DURATION: &str = "mcp_server_operation_duration_seconds_count{";
 
 #[tokio::test]
 async fn an_operation_is_counted_by_method_tool_and_outcome() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     client.done("p2p_taskqueue_status", json!({})).await;
     client.done("p2p_taskqueue_status", json!({})).await;
     client.refused("p2p_taskqueue_get_task", json!({ "task_id": TaskId::random().unwrap().to_string() })).await;
@@ -61,17 +63,13 @@ async fn an_operation_is_counted_by_method_tool_and_outcome() {
 
 #[tokio::test]
 async fn a_handle_is_no_failure_and_a_failed_task_is_one() {
-    let client = Client::new(FakeQueue::holding());
+    let client = Client::new(TestQueue::new());
     assert!(run(&client, &follower()).await.result()["taskId"].is_string());
     let labels = ["mcp_method_name=\"tools/call\"", "gen_ai_tool_name=\"run_task\"", "error_type=\"\""];
     assert_line(&text(&client).await, DURATION, &labels, "1");
-    let client = Client::new(FakeQueue::holding());
+    let client = Client::new(TestQueue::new());
     let message = call("run_task", json!({ "task_type": "t" }));
-    let end = async {
-        client.queue.held.notified().await;
-        client.queue.change(client.queue.only(), |task| task.status = TaskStatus::Failed);
-        client.queue.let_go.notify_one();
-    };
+    let end = async { client.queue.claim().await.fail("no ink", false).await };
     assert_eq!(tokio::join!(client.legacy(&message), end).0.result()["isError"], true);
     let labels = ["gen_ai_tool_name=\"run_task\"", "error_type=\"failed\""];
     assert_line(&text(&client).await, DURATION, &labels, "1");
@@ -79,7 +77,7 @@ async fn a_handle_is_no_failure_and_a_failed_task_is_one() {
 
 #[tokio::test]
 async fn no_client_makes_a_label_of_its_own() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     client.legacy(&call("my own tool", json!({}))).await;
     client.legacy(&json!({ "jsonrpc": "2.0", "id": 1, "method": "my/own" })).await;
     client.legacy(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": 7 } })).await;
@@ -92,7 +90,7 @@ async fn no_client_makes_a_label_of_its_own() {
 
 #[tokio::test]
 async fn a_refusal_is_counted_by_its_code() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let evil = legacy().header(header::ORIGIN, "https://evil.example").body(Body::empty()).unwrap();
     assert_eq!(client.send(evil).await.status, StatusCode::FORBIDDEN);
     let refused = &["status=\"4xx\"", "code=\"forbidden\""];
@@ -102,17 +100,14 @@ async fn a_refusal_is_counted_by_its_code() {
 #[tokio::test]
 async fn a_client_that_goes_away_is_counted_and_what_is_underway_is_shown() {
     let config = McpConfig::default().with_client("laptop", BearerToken::new("sesame"));
-    let client = Client::with_config(FakeQueue::holding(), config);
+    let client = Client::with_config(TestQueue::new(), config);
     let shown = [(header::AUTHORIZATION, "Bearer sesame")];
     {
-        let wait = json!({ "task_id": TaskId::random().unwrap().to_string(), "timeout_s": 60 });
+        let wait = json!({ "task_id": client.queue.put(Json::null()).await, "timeout_s": 60 });
         let body = Body::from(call("p2p_taskqueue_wait_task", wait).to_string());
         let mut pending =
             pin!(client.send(legacy().header(header::AUTHORIZATION, "Bearer sesame").body(body).unwrap()));
-        tokio::select! {
-            reply = &mut pending => panic!("answered already: {reply:?}"),
-            () = client.queue.held.notified() => {}
-        }
+        client.until_held(&mut pending).await;
         let text = scrape(&client, &shown).await.text;
         assert_line(&text, "taskmesh_http_requests_in_flight ", &[], "1");
         assert_line(&text, "taskmesh_waits_in_flight ", &[], "1");
@@ -124,18 +119,26 @@ async fn a_client_that_goes_away_is_counted_and_what_is_underway_is_shown() {
     assert_line(&text, DURATION, &["mcp_method_name=\"tools/call\"", "error_type=\"interrupted\""], "1");
 }
 
-#[tokio::test]
+/// Its second to tell that passes on a clock that stands while it is asked.
+#[tokio::test(start_paused = true)]
 async fn the_queue_tells_how_it_is() {
-    let text = text(&Client::new(FakeQueue::new())).await;
+    // As the program has it: asked over a bridge.
+    let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
+    let behind = TestQueue::new();
+    let bridged = Steady::new(BridgedQueue::new(thread.bridge(), Arc::clone(&behind.queue)));
+    let client = Client::new(TestQueue::before(Arc::new(bridged), behind.peer));
+    client.queue.put(Json::null()).await;
+    let text = text(&client).await;
     assert_line(&text, "taskmesh_queue_up ", &[], "1");
     assert_line(&text, "taskmesh_build_info{", &["version="], "1");
     assert_line(&text, "taskmesh_queue_tasks{", &["state=\"queued\""], "1");
     assert_line(&text, "taskmesh_bridge_inline ", &[], "0");
+    assert_line(&text, "taskmesh_bridge_calls_total ", &[], "2");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_does_not_answer_holds_no_scrape_up() {
-    for queue in [FakeQueue::silent(), FakeQueue::refusing(QueueError::new(ErrorCode::Unreachable, "gone"))] {
+    for queue in [TestQueue::silent(), TestQueue::refusing(QueueError::new(ErrorCode::Unreachable, "gone"))] {
         let client = Client::new(queue);
         let began = tokio::time::Instant::now();
         let text = text(&client).await;
@@ -147,14 +150,14 @@ async fn a_queue_that_does_not_answer_holds_no_scrape_up() {
 
 #[tokio::test]
 async fn metrics_are_for_those_who_may_ask() {
-    let open = Client::new(FakeQueue::new());
+    let open = Client::new(TestQueue::new());
     assert_eq!(scrape(&open, &[]).await.status, StatusCode::OK);
     let foreign = [(header::ORIGIN, "https://evil.example")];
     assert_eq!(scrape(&open, &foreign).await.status, StatusCode::FORBIDDEN);
     let evil = Request::get("/metrics").header(header::HOST, "evil.example").body(Body::empty()).unwrap();
     assert_eq!(open.send(evil).await.status, StatusCode::FORBIDDEN);
     let config = McpConfig::default().with_client("laptop", BearerToken::new("sesame"));
-    let closed = Client::with_config(FakeQueue::new(), config);
+    let closed = Client::with_config(TestQueue::new(), config);
     assert_eq!(scrape(&closed, &[]).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(scrape(&closed, &[(header::AUTHORIZATION, "Bearer sesame")]).await.status, StatusCode::OK);
 }

@@ -1,17 +1,20 @@
 //! Arguments within arguments, and those of a part that several operations share.
 
-use axum::body::Body;
 use p2p_taskqueue::{
-    Json, PeerId, Request, TaskId, TaskStatus,
+    Json, Request, TaskStatus,
     api::{At, OnParentFailure},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    canned::CACHED,
-    client::{Client, call, legacy},
-    queue::FakeQueue,
+    client::{Client, and, call, call_with},
+    nodes::Nodes,
+    queue::TestQueue,
+    work::Lease,
 };
+
+/// A value whose text a parser would change.
+const ODD: &str = r#"{"b":1.0,"a":[18446744073709551616,1e3]}"#;
 
 const SUBMIT_MANY: &str = "p2p_taskqueue_submit_many";
 const COMPLETE: &str = "p2p_taskqueue_complete_task";
@@ -24,41 +27,46 @@ async fn invalid(client: &Client, tool: &str, arguments: Value) -> (String, Stri
     (text("field"), text("message"))
 }
 
+/// A completion of a task that there is not.
 fn complete(more: Value) -> Value {
-    let mut arguments = json!({ "task_id": "0".repeat(32), "fence": FakeQueue::fence().to_string() });
-    let Value::Object(more) = more else { panic!("not an object") };
-    arguments.as_object_mut().unwrap().extend(more);
-    arguments
+    and(json!({ "task_id": "0".repeat(32), "fence": "3.14" }), more)
+}
+
+/// A completion of a task that runs.
+fn complete_held(lease: &Lease, more: Value) -> Value {
+    and(json!({ "task_id": lease.task_id, "fence": lease.fence.to_string() }), more)
 }
 
 #[tokio::test]
 async fn payloads_within_are_passed_on_as_given() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let tasks = json!({ "tasks": [{ "task_type": "t", "payload": "PAYLOAD" }] });
-    let children = complete(json!({ "result": "PAYLOAD", "submit": [{ "task_type": "t", "payload": "PAYLOAD" }] }));
+    let children = json!({ "result": "PAYLOAD", "submit": [{ "task_type": "t", "payload": "PAYLOAD" }] });
+    let lease = client.queue.start().await;
+    let children = complete_held(&lease, children);
     for (tool, arguments) in [(SUBMIT_MANY, tasks), (COMPLETE, children)] {
-        let body = call(tool, arguments).to_string().replace("\"PAYLOAD\"", CACHED);
-        let reply = client.send(legacy().body(Body::from(body)).unwrap()).await;
+        let reply = client.send(call_with(tool, arguments, ODD)).await;
         assert_eq!(reply.result()["isError"], false, "{reply:?}");
         let (submit, result) = match client.queue.last() {
             Request::SubmitMany(mut many) => (many.tasks.remove(0), None),
             Request::Complete(mut complete) => (complete.submit.remove(0), complete.result),
             other => panic!("not {tool}: {other:?}"),
         };
-        assert_eq!(submit.payload.get(), CACHED, "{tool}");
-        assert_eq!(result.as_ref().map_or(CACHED, Json::get), CACHED, "{tool}");
+        assert_eq!(submit.payload.get(), ODD, "{tool}");
+        assert_eq!(result.as_ref().map_or(ODD, Json::get), ODD, "{tool}");
     }
-    let body = call("p2p_taskqueue_cache_set", json!({ "key": "k", "value": "VALUE" })).to_string();
-    client.send(legacy().body(Body::from(body.replace("\"VALUE\"", CACHED))).unwrap()).await;
-    assert!(matches!(client.queue.last(), Request::CacheSet(set) if set.value.get() == CACHED));
+    let record = client.queue.record(lease.task_id).await;
+    assert_eq!(record.result.as_ref().map(Json::get), Some(ODD));
+    client.send(call_with("p2p_taskqueue_cache_set", json!({ "key": "k", "value": "PAYLOAD" }), ODD)).await;
+    assert!(matches!(client.queue.last(), Request::CacheSet(set) if set.value.get() == ODD));
     let got = client.legacy(&call("p2p_taskqueue_cache_get", json!({ "key": "k" }))).await.result();
-    assert!(got["content"][0]["text"].as_str().unwrap().contains(CACHED), "{got}");
+    assert!(got["content"][0]["text"].as_str().unwrap().contains(ODD), "{got}");
 }
 
 #[tokio::test]
 async fn arguments_within_are_read_as_leniently_as_at_the_top() {
-    let client = Client::new(FakeQueue::new());
-    let parent = TaskId::random().unwrap();
+    let client = Client::new(TestQueue::new());
+    let parent = client.queue.put(Json::null()).await;
     let task = json!({
         "task_type": "t", "payload": "", "priority": null, "session": "", "labels": "a, b", "delay_s": null,
         "after": parent.to_string(), "on_parent_failure": "run", "deadline_s": 60,
@@ -70,16 +78,18 @@ async fn arguments_within_are_read_as_leniently_as_at_the_top() {
     assert_eq!((&submit.labels, &submit.after), (&vec!["a".to_owned(), "b".to_owned()], &vec![parent]));
     assert_eq!((submit.on_parent_failure, submit.deadline_s), (OnParentFailure::Run, Some(60.0)));
     let claim = json!({ "worker_id": "w", "supported_task_types": "a,b", "wait_s": null, "session": "" });
-    client.done(COMPLETE, complete(json!({ "claim_next": claim, "submit": null }))).await;
+    let lease = client.queue.claim().await;
+    let next = client.done(COMPLETE, complete_held(&lease, json!({ "claim_next": claim, "submit": null }))).await;
+    assert_eq!(next["next"], Value::Null, "there is no task of these types");
     let Request::Complete(asked) = client.queue.last() else { panic!("not a completion") };
     let claim = asked.claim_next.unwrap();
     assert_eq!((claim.supported_task_types.len(), claim.wait_s, claim.session), (2, 0.0, None));
-    client.done(COMPLETE, complete(json!({ "claim_next": null, "result": null }))).await;
+    client.done(COMPLETE, complete_held(&lease, json!({ "claim_next": null, "result": null }))).await;
 }
 
 #[tokio::test]
 async fn what_is_wrong_within_is_named_with_its_place() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let tasks = |second: Value| json!({ "tasks": [{ "task_type": "t" }, second] });
     for (tool, arguments, field, says) in [
         (SUBMIT_MANY, tasks(json!({ "task_type": "t", "priorty": 9 })), "tasks[1].priorty", "did you mean priority?"),
@@ -129,7 +139,7 @@ async fn what_is_wrong_within_is_named_with_its_place() {
 
 #[tokio::test]
 async fn arguments_of_a_shared_part_are_read_and_blamed_like_others() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let ids = "0".repeat(32);
     for (tool, arguments, field) in [
         ("p2p_taskqueue_claim_many", json!({ "worker_id": "w", "lease_s": "long", "wait_s": 1 }), "lease_s"),
@@ -162,15 +172,16 @@ async fn arguments_of_a_shared_part_are_read_and_blamed_like_others() {
 
 #[tokio::test]
 async fn a_heartbeat_has_a_peer_id_of_its_own() {
-    let client = Client::new(FakeQueue::new());
+    let nodes = Nodes::start(Vec::new()).await;
+    let (client, peer) = (&nodes.client, nodes.there.peer);
     let heartbeat = "p2p_taskqueue_heartbeat";
-    let peer = PeerId::random();
     let answer =
         client.done(heartbeat, json!({ "peer_id": "not a libp2p id", "remote_peer_id": peer.to_string() })).await;
     assert_eq!(answer["scheduler"]["known_peers"][0]["peer_id"], "not a libp2p id");
+    assert_eq!(answer["scheduler"]["clock"]["node_id"], peer.to_string(), "that peer answers");
     let Request::At(At { target, request }) = client.queue.last() else { panic!("not at a peer") };
     assert_eq!(target.remote_peer_id, Some(peer));
     assert!(matches!(*request, Request::Heartbeat(beat) if beat.peer_id == "not a libp2p id" && beat.clock.is_none()));
-    assert_eq!(invalid(&client, heartbeat, json!({})).await.0, "peer_id");
+    assert_eq!(invalid(client, heartbeat, json!({})).await.0, "peer_id");
     client.done(heartbeat, json!({ "peer_id": "p", "clock": null })).await;
 }

@@ -3,17 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Router,
     body::{Body, to_bytes},
     http::{Request, header},
 };
-use mcp_core::{McpConfig, McpServer};
 use p2p_taskqueue::{
-    Caller, Json, PeerId, TaskQueueExt as _,
+    Caller, Json, PeerId, TaskQueue, TaskQueueExt as _,
     api::{CacheSet, Claim, Complete, List, Submit},
-    store::{LocalQueue, MemoryStore, StoreOptions},
+    store::{MemoryStore, StoreOptions},
 };
-use runtime_bridge::TokioRuntime;
 use serde_json::{Value, json, value::RawValue};
 use taskqueue_api::testing::odd_json;
 use tower::ServiceExt as _;
@@ -21,14 +18,16 @@ use tower::ServiceExt as _;
 use crate::{
     client::{Client, legacy, modern},
     progress::pass,
-    queue::FakeQueue,
+    queue::TestQueue,
+    steady::Steady,
     task_methods::follower,
+    work::Lease,
 };
 
-/// A server over a queue of its own, and the store behind it, which takes anything.
+/// A client of a server over a queue of its own, and the store behind it, which takes anything.
 struct Server {
-    store: Arc<MemoryStore>,
-    router: Router,
+    store: Arc<dyn TaskQueue>,
+    client: Client,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,10 +44,9 @@ const ODD: &str = "the odd one";
 impl Server {
     fn new() -> Self {
         let owner = PeerId::random();
-        let store = Arc::new(MemoryStore::new(StoreOptions::new(owner)).unwrap());
-        let runtime = Arc::new(TokioRuntime::new(tokio::runtime::Handle::current()));
-        let queue = LocalQueue::new(Arc::<MemoryStore>::clone(&store), owner, runtime);
-        Self { store, router: McpServer::new(Arc::new(queue), McpConfig::default()).router() }
+        let store = Arc::new(Steady::new(MemoryStore::new(StoreOptions::new(owner)).unwrap()));
+        let queue = TestQueue::over(Arc::<Steady<_>>::clone(&store), owner);
+        Self { store, client: Client::new(queue) }
     }
 
     /// Sends a message in which the text takes the place of [`ODD`], and returns the body of the answer.
@@ -61,7 +59,7 @@ impl Server {
                 legacy().body(Body::from(message.to_string())).unwrap()
             }
         };
-        let response = self.router.clone().oneshot(with(request, odd).await).await.unwrap();
+        let response = self.client.router.clone().oneshot(with(request, odd).await).await.unwrap();
         let length = response.headers().get(header::CONTENT_LENGTH).map(|length| length.to_str().unwrap().to_owned());
         let body = body_of(response.into_body()).await;
         assert_eq!(length.unwrap_or_else(|| body.len().to_string()), body.len().to_string(), "{body}");
@@ -335,7 +333,7 @@ async fn an_event_holds_the_answer_on_one_line() {
     assert!(texts.len() > 3, "{texts:?}");
     for era in BOTH {
         for odd in texts.clone() {
-            let client = Client::new(FakeQueue::holding());
+            let Server { store, client } = Server::new();
             let params = json!({
                 "name": "run_task", "arguments": { "task_type": "t", "timeout_s": 60 }, "_meta": { "progressToken": 1 },
             });
@@ -347,13 +345,11 @@ async fn an_event_holds_the_answer_on_one_line() {
                 }
             };
             let work = async {
-                client.queue.held.notified().await;
-                let result = Some(Json::parse(odd.clone()).unwrap());
-                client.queue.change(client.queue.only(), |task| {
-                    (task.progress, task.result) = (Some(0.5), result);
-                });
+                // The store itself takes what is refused now.
+                let lease = Lease::claim(&store, Vec::new()).await;
+                lease.say(Some(0.5), None).await;
                 pass(std::time::Duration::from_millis(1_500)).await;
-                client.queue.let_go.notify_one();
+                lease.complete(Json::parse(odd.clone()).unwrap()).await;
             };
             let (reply, ()) = tokio::join!(client.send(request), work);
             assert_eq!(reply.headers[header::CONTENT_TYPE], "text/event-stream");

@@ -5,15 +5,18 @@ use std::{future::pending, pin::pin, time::Duration};
 use axum::{
     body::{Body, to_bytes},
     http::{Request, header},
+    response::Response,
 };
 use futures::{FutureExt, StreamExt};
+use p2p_taskqueue::{Json, Request as Asked};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
 use crate::{
-    client::{Client, legacy, modern},
-    queue::FakeQueue,
+    client::{Client, legacy, modern, soon},
+    queue::TestQueue,
+    work::Lease,
 };
 
 /// A call of `run_task` by a client of either era.
@@ -30,6 +33,17 @@ fn run(modern_era: bool, token: &Value) -> Request<Body> {
     legacy().body(Body::from(message.to_string())).unwrap()
 }
 
+/// The answer to a run whose worker has said something, as soon as it begins to come.
+async fn begun(client: &Client, run: Request<Body>) -> (Response, Lease) {
+    let work = async {
+        let lease = client.queue.claim().await;
+        lease.say(Some(0.001), None).await;
+        lease
+    };
+    let (response, lease) = tokio::join!(client.router.clone().oneshot(run), work);
+    (response.unwrap(), lease)
+}
+
 /// Lets the clock, which the tests have stopped, go on.
 pub(crate) async fn pass(span: Duration) {
     timeout(span, pending::<()>()).await.unwrap_err();
@@ -44,25 +58,19 @@ fn events(text: &str) -> Vec<Value> {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_waits_is_told_of_each_change_and_of_the_end_at_once() {
     for (modern_era, token) in [(false, json!("t")), (true, json!(7))] {
-        let client = Client::new(FakeQueue::holding());
+        let client = Client::new(TestQueue::new());
         let began = Instant::now();
         let work = async {
-            let queue = &client.queue;
-            queue.held.notified().await;
-            let say = |progress, message: &str| {
-                queue.change(queue.only(), |task| {
-                    (task.progress, task.status_message) = (progress, Some(message.to_owned()));
-                });
-            };
-            say(Some(0.5), "half");
+            let lease = client.queue.claim().await;
+            lease.say(Some(0.5), Some("half")).await;
             pass(Duration::from_millis(3_500)).await;
-            say(Some(0.5), "still half");
+            lease.say(Some(0.5), Some("still half")).await;
             pass(Duration::from_secs(1)).await;
-            say(Some(0.0), "once more");
+            lease.say(Some(0.0), Some("once more")).await;
             pass(Duration::from_secs(1)).await;
-            say(Some(0.9), "nearly");
+            lease.say(Some(0.9), Some("nearly")).await;
             pass(Duration::from_secs(1)).await;
-            queue.let_go.notify_one();
+            lease.complete(Json::null()).await;
         };
         let (reply, ()) = tokio::join!(client.send(run(modern_era, &token)), work);
         assert_eq!(began.elapsed().as_millis(), 6_500, "the end comes when it is there");
@@ -85,12 +93,12 @@ async fn a_client_that_waits_is_told_of_each_change_and_of_the_end_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_ask_for_it_is_not_told() {
     for modern_era in [false, true] {
-        let client = Client::new(FakeQueue::holding());
+        let client = Client::new(TestQueue::new());
         let work = async {
-            client.queue.held.notified().await;
-            client.queue.change(client.queue.only(), |task| task.progress = Some(0.5));
+            let lease = client.queue.claim().await;
+            lease.say(Some(0.5), None).await;
             pass(Duration::from_secs(5)).await;
-            client.queue.let_go.notify_one();
+            lease.complete(Json::null()).await;
         };
         let (reply, ()) = tokio::join!(client.send(run(modern_era, &Value::Null)), work);
         assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
@@ -101,12 +109,11 @@ async fn a_client_that_does_not_ask_for_it_is_not_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_says_nothing_new_is_answered_plainly() {
-    let client = Client::new(FakeQueue::holding());
+    let client = Client::new(TestQueue::new());
     let work = async {
-        client.queue.held.notified().await;
-        client.queue.change(client.queue.only(), |task| task.progress = None);
+        let lease = client.queue.claim().await;
         pass(Duration::from_secs(5)).await;
-        client.queue.let_go.notify_one();
+        lease.complete(Json::null()).await;
     };
     let (reply, ()) = tokio::join!(client.send(run(true, &json!("t"))), work);
     assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
@@ -115,22 +122,22 @@ async fn a_task_that_says_nothing_new_is_answered_plainly() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_between_the_events_frees_its_wait() {
     for modern_era in [false, true] {
-        let client = Client::new(FakeQueue::holding());
-        let response = client.router.clone().oneshot(run(modern_era, &json!("t"))).await.unwrap();
+        let client = Client::new(TestQueue::new());
+        let (response, _lease) = begun(&client, run(modern_era, &json!("t"))).await;
         let mut stream = pin!(response.into_body().into_data_stream());
         let first = stream.next().await.unwrap().unwrap();
         assert!(String::from_utf8_lossy(&first).contains("notifications/progress"), "{first:?}");
         stream.set(Body::empty().into_data_stream());
-        timeout(Duration::from_secs(5), client.queue.dropped.notified()).await.unwrap();
+        soon(client.queue.dropped.notified()).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_holds_no_wait_beyond_its_time() {
-    let client = Client::new(FakeQueue::holding());
-    let response = client.router.clone().oneshot(run(true, &json!("t"))).await.unwrap();
+    let client = Client::new(TestQueue::new().silent_if(|request| matches!(request, Asked::Wait(_))));
+    let (response, lease) = begun(&client, run(true, &json!("t"))).await;
     for step in 1..200 {
-        client.queue.change(client.queue.only(), |task| task.progress = Some(f64::from(step) / 200.0));
+        lease.say(Some(f64::from(step) / 200.0), None).await;
         pass(Duration::from_secs(1)).await;
         if client.queue.dropped.notified().now_or_never().is_some() {
             let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();

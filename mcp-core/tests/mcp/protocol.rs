@@ -6,12 +6,12 @@ use serde_json::json;
 
 use crate::{
     client::{Client, MODERN, call, modern_plain as modern, post},
-    queue::FakeQueue,
+    queue::TestQueue,
 };
 
 #[tokio::test]
 async fn a_client_of_2025_11_25_initializes_lists_and_calls() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for version in ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"] {
         let message = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
             "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
@@ -32,12 +32,12 @@ async fn a_client_of_2025_11_25_initializes_lists_and_calls() {
     let reply = client.legacy(&call("p2p_taskqueue_status", json!({}))).await;
     assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
     assert_eq!(reply.json()["id"], 7);
-    assert_eq!(reply.result()["structuredContent"]["mode"], "bridge");
+    assert_eq!(reply.result()["structuredContent"]["peer_id"], client.queue.peer.to_string());
 }
 
 #[tokio::test]
 async fn a_client_of_2026_07_28_discovers_lists_and_calls() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let discovered = client.send(modern("server/discover", None, json!({}))).await.result();
     assert!(discovered["supportedVersions"].as_array().unwrap().contains(&json!(MODERN)), "{discovered}");
     let extensions = json!({ "io.modelcontextprotocol/tasks": {} });
@@ -52,14 +52,15 @@ async fn a_client_of_2026_07_28_discovers_lists_and_calls() {
     assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
     let result = reply.result();
     assert_eq!((&result["resultType"], &result["isError"]), (&json!("complete"), &json!(false)), "{result}");
-    assert_eq!(result["structuredContent"]["durability"], "synced");
+    assert_eq!(result["structuredContent"]["durability"], "volatile");
     let p2p_taskqueue::Request::Submit(submit) = client.queue.last() else { panic!("not a submit") };
     assert_eq!(submit.payload.get(), r#"[1,{"a":"b"}]"#);
+    assert_eq!(client.queue.record(client.queue.only().await).await.payload, submit.payload);
 }
 
 #[tokio::test]
 async fn headers_that_contradict_the_body_are_refused() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let request = modern("tools/call", Some("list_peers"), json!({ "name": "p2p_taskqueue_status" }));
     let reply = client.send(request).await;
     assert_eq!((reply.status, &reply.json()["error"]["code"]), (StatusCode::BAD_REQUEST, &json!(-32020)));
@@ -69,7 +70,7 @@ async fn headers_that_contradict_the_body_are_refused() {
 #[tokio::test]
 async fn the_list_is_the_same_each_time() {
     let list = async || {
-        let client = Client::new(FakeQueue::new());
+        let client = Client::new(TestQueue::new());
         let reply = client.legacy(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
         assert_eq!(client.tools().await[0]["name"], "run_task");
         reply.text
@@ -79,7 +80,7 @@ async fn the_list_is_the_same_each_time() {
 
 #[tokio::test]
 async fn tools_say_what_they_may_do() {
-    let tools = Client::new(FakeQueue::new()).tools().await;
+    let tools = Client::new(TestQueue::new()).tools().await;
     let hinted = |hint: &str| -> Vec<_> {
         let hinted = tools.iter().filter(|tool| tool["annotations"][hint] == true);
         hinted.map(|tool| tool["name"].as_str().unwrap()).collect()
@@ -116,7 +117,7 @@ async fn tools_say_what_they_may_do() {
 
 #[tokio::test]
 async fn what_does_not_exist_is_a_protocol_error() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let reply = client.legacy(&call("p2p_taskqueue_dance", json!({}))).await.json();
     assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(7), &json!(-32602)), "{reply}");
     assert!(reply["error"]["message"].as_str().unwrap().contains("p2p_taskqueue_dance"));
@@ -129,7 +130,7 @@ async fn what_does_not_exist_is_a_protocol_error() {
 
 #[tokio::test]
 async fn a_call_without_arguments_has_none() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for params in [json!({ "name": "list_peers" }), json!({ "name": "list_peers", "arguments": null })] {
         let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
         assert_eq!(client.legacy(&message).await.result()["isError"], false);

@@ -1,62 +1,71 @@
+//! The real queue in memory, behind a door that notes what it is asked, and can refuse or keep silent.
+
 use std::{
-    collections::BTreeMap,
+    future::pending,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use async_trait::async_trait;
+pub(crate) use p2p_taskqueue::store::ManualClock;
 use p2p_taskqueue::{
-    Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskStatus,
-    api::{
-        Answered, At, BridgeStatus, Cancelled, Capabilities, Check, Claimed, ClaimedMany, Complete, Completed,
-        Durability, Failed, Got, GotMany, Listed, Peer, PeersListed, QueueStatus, Released, Renewed, Status, Submit,
-        SubmitResult, Submitted, SubmittedMany, ToolCalled, ToolOffer, ToolsListed, Waited,
-    },
+    Caller, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskQueueExt as _,
+    api::{At, Check, Discovered, Get, List, PeersListed, Submit, ToolsListed},
+    store::{LocalQueue, MemoryStore, StoreOptions, TaskStore, engine::Wall},
 };
-use tokio::sync::Notify;
+use runtime_bridge::TokioRuntime;
+use tokio::{runtime::Handle, sync::Notify};
 
-use crate::canned;
+use crate::{steady::Steady, work::Lease};
 
-/// A queue that notes what it is asked and answers with the tasks that were submitted to it.
+/// What the clients of a server ask: a real queue, and notes of every request.
 #[derive(Debug)]
-pub(crate) struct FakeQueue {
+pub(crate) struct TestQueue {
     pub(crate) peer: PeerId,
+    /// The queue itself: what it is asked here is not noted.
+    pub(crate) queue: Arc<dyn TaskQueue>,
     requests: Mutex<Vec<Request>>,
-    tasks: Mutex<BTreeMap<TaskId, Task>>,
-    refusal: Option<QueueError>,
-    wait_refusal: Option<QueueError>,
-    /// What its neighbour offers; the local node offers nothing.
-    offers: Vec<ToolOffer>,
-    read_refusal: Option<QueueError>,
-    change_refusal: Option<QueueError>,
-    /// Waits and claims that wait never end by themselves.
-    holds: bool,
-    /// Ends one of those.
-    pub(crate) let_go: Notify,
-    /// Nothing is answered.
-    is_silent: bool,
-    /// Told each time when one of those starts, and when it is dropped.
+    refuses: Option<(fn(&Request) -> bool, QueueError)>,
+    /// How the records of another version's node look.
+    shows: Option<fn(&mut Task)>,
+    silent: Option<fn(&Request) -> bool>,
+    /// Told each time when a call that may wait begins, and when it is over.
     pub(crate) held: Notify,
     pub(crate) dropped: Notify,
     pub(crate) holding: AtomicUsize,
 }
 
-impl FakeQueue {
+impl TestQueue {
+    /// A queue whose clock stands at [`BEGAN_S`], so that nothing in it ends by itself.
     pub(crate) fn new() -> Self {
+        Self::at(&clock(BEGAN_S))
+    }
+
+    /// A queue on this clock.
+    pub(crate) fn at(clock: &Arc<ManualClock>) -> Self {
+        let owner = PeerId::random();
+        let options = StoreOptions::new(owner).with_clock(Arc::<ManualClock>::clone(clock));
+        Self::over(Arc::new(Steady::new(MemoryStore::new(options).unwrap())), owner)
+    }
+
+    /// A queue over this store.
+    pub(crate) fn over(store: Arc<dyn TaskStore>, owner: PeerId) -> Self {
+        let runtime = Arc::new(TokioRuntime::new(Handle::current()));
+        let local = LocalQueue::new(store, owner, runtime);
+        Self::before(Arc::new(Alone { local, peer: owner }), owner)
+    }
+
+    /// The door before this queue.
+    pub(crate) fn before(queue: Arc<dyn TaskQueue>, peer: PeerId) -> Self {
         Self {
-            peer: PeerId::random(),
+            peer,
+            queue,
             requests: Mutex::default(),
-            tasks: Mutex::default(),
-            refusal: None,
-            wait_refusal: None,
-            offers: Vec::new(),
-            read_refusal: None,
-            change_refusal: None,
-            holds: false,
-            let_go: Notify::new(),
-            is_silent: false,
+            refuses: None,
+            shows: None,
+            silent: None,
             held: Notify::new(),
             dropped: Notify::new(),
             holding: AtomicUsize::new(0),
@@ -65,37 +74,27 @@ impl FakeQueue {
 
     /// Refuses everything.
     pub(crate) fn refusing(error: QueueError) -> Self {
-        Self { refusal: Some(error), ..Self::new() }
+        Self::new().refusing_if(|_| true, error)
     }
 
-    /// Refuses waits only.
-    pub(crate) fn refusing_waits(self, error: QueueError) -> Self {
-        Self { wait_refusal: Some(error), ..self }
+    /// Refuses these requests.
+    pub(crate) fn refusing_if(self, which: fn(&Request) -> bool, error: QueueError) -> Self {
+        Self { refuses: Some((which, error)), ..self }
     }
 
-    /// With a neighbour whose workers offer this.
-    pub(crate) fn beside(offers: Vec<ToolOffer>) -> Self {
-        Self { offers, ..Self::new() }
-    }
-
-    /// Refuses to read single records only.
-    pub(crate) fn refusing_reads(self, error: QueueError) -> Self {
-        Self { read_refusal: Some(error), ..self }
-    }
-
-    /// Refuses to cancel and to take answers only.
-    pub(crate) fn refusing_changes(self, error: QueueError) -> Self {
-        Self { change_refusal: Some(error), ..self }
-    }
-
-    /// Lets waits wait until they are let go.
-    pub(crate) fn holding() -> Self {
-        Self { holds: true, ..Self::new() }
+    /// Shows its records altered, as a peer of another version may have them.
+    pub(crate) fn showing(self, alter: fn(&mut Task)) -> Self {
+        Self { shows: Some(alter), ..self }
     }
 
     /// Answers nothing.
     pub(crate) fn silent() -> Self {
-        Self { is_silent: true, ..Self::new() }
+        Self::new().silent_if(|_| true)
+    }
+
+    /// Answers these requests never.
+    pub(crate) fn silent_if(self, which: fn(&Request) -> bool) -> Self {
+        Self { silent: Some(which), ..self }
     }
 
     /// What was asked last.
@@ -107,183 +106,69 @@ impl FakeQueue {
         self.requests.lock().unwrap().len()
     }
 
-    pub(crate) fn put(&self, payload: Json) -> TaskId {
-        let id = TaskId::random().unwrap();
-        self.tasks.lock().unwrap().insert(id, self.task(id, "wordcount", payload));
-        id
+    pub(crate) async fn submit(&self, submit: Submit) -> TaskId {
+        self.queue.submit(&Caller::Local, submit).await.unwrap().task_id
     }
 
-    /// Puts a task that is changed as given.
-    pub(crate) fn put_as(&self, change: impl FnOnce(&mut Task)) -> TaskId {
-        let id = self.put(Json::null());
-        self.change(id, change);
-        id
+    /// A task that waits for a worker.
+    pub(crate) async fn put(&self, payload: Json) -> TaskId {
+        self.submit(Submit::new("wordcount", payload)).await
     }
 
-    pub(crate) fn change(&self, id: TaskId, change: impl FnOnce(&mut Task)) {
-        change(self.tasks.lock().unwrap().get_mut(&id).expect("no such task"));
+    /// The next task, for a worker that waits for it.
+    pub(crate) async fn claim(&self) -> Lease {
+        Lease::claim(&self.queue, Vec::new()).await
     }
 
-    pub(crate) fn record(&self, id: TaskId) -> Task {
-        self.find(id).unwrap()
+    /// A task that a worker has.
+    pub(crate) async fn start(&self) -> Lease {
+        let id = self.put(Json::null()).await;
+        let lease = self.claim().await;
+        assert_eq!(lease.task_id, id, "another task waited");
+        lease
+    }
+
+    pub(crate) async fn record(&self, task_id: TaskId) -> Task {
+        self.queue.get(&Caller::Local, Get { task_id }).await.unwrap().task
     }
 
     /// The only task.
-    pub(crate) fn only(&self) -> TaskId {
-        let tasks = self.tasks.lock().unwrap();
+    pub(crate) async fn only(&self) -> TaskId {
+        let tasks = self.queue.list(&Caller::Local, List::default()).await.unwrap().tasks;
         assert_eq!(tasks.len(), 1);
-        *tasks.keys().next().unwrap()
-    }
-
-    pub(crate) fn fence() -> Fence {
-        Fence { epoch: 3, counter: 14 }
-    }
-
-    fn task(&self, task_id: TaskId, task_type: &str, payload: Json) -> Task {
-        canned::record(self.peer, task_id, task_type, payload)
-    }
-
-    fn find(&self, id: TaskId) -> Result<Task, QueueError> {
-        let task = self.tasks.lock().unwrap().get(&id).cloned();
-        task.ok_or_else(|| QueueError::new(ErrorCode::NotFound, "no such task"))
-    }
-
-    fn answer(&self, request: Request) -> Result<Response, QueueError> {
-        Ok(match request {
-            Request::At(At { request, .. }) if matches!(*request, Request::ListTools(_)) => {
-                Response::ToolsListed(ToolsListed { tools: self.offers.clone() })
-            }
-            Request::At(At { request, .. }) => return self.answer(*request),
-            Request::Submit(submit) => Response::Submitted(self.submit(submit)),
-            Request::SubmitMany(many) => {
-                Response::SubmittedMany(SubmittedMany { results: self.submit_many(many.tasks) })
-            }
-            Request::CallTool(call) => {
-                let task = self.task(TaskId::from_bytes([7; 16]), &call.tool_name, call.args);
-                Response::ToolCalled(ToolCalled { result: Json::null(), task })
-            }
-            Request::Claim(_) => Response::Claimed(Claimed { task: self.claim() }),
-            Request::ClaimMany(_) => Response::ClaimedMany(ClaimedMany { tasks: self.claim().into_iter().collect() }),
-            Request::Renew(_) => Response::Renewed(Renewed { lease_until: 300.5, ..Renewed::default() }),
-            Request::Complete(complete) => Response::Completed(self.complete(complete)),
-            Request::Fail(_) => Response::Failed(Failed { status: TaskStatus::Queued, attempt: 1 }),
-            Request::Release(_) => Response::Released(Released { status: TaskStatus::Queued }),
-            Request::Cancel(_) => Response::Cancelled(Cancelled {
-                cancelled: true,
-                cancel_requested: false,
-                status: TaskStatus::Cancelled,
-            }),
-            Request::Answer(_) => Response::Answered(Answered { accepted: 1, open: 0, status: TaskStatus::Running }),
-            Request::GetMany(get) => Response::GotMany(self.get_many(get.task_ids)),
-            Request::Get(get) => Response::Got(Got { task: self.find(get.task_id)? }),
-            Request::Wait(wait) => {
-                let one = wait.task_id.map(|id| self.find(id)).transpose()?;
-                let several = wait.task_ids.iter().map(|id| self.find(*id)).collect::<Result<Vec<_>, _>>()?;
-                let tasks = (!several.is_empty()).then_some(several);
-                Response::Waited(Waited { task: one, tasks, done: true })
-            }
-            Request::List(_) => Response::Listed(Listed {
-                tasks: self.tasks.lock().unwrap().values().cloned().collect(),
-                next_cursor: None,
-            }),
-            Request::StatusQuery(query) => Response::Status(self.status(query.detail)),
-            Request::Peers(_) => {
-                Response::PeersListed(PeersListed { self_peer_id: self.peer, peers: vec![self.neighbour()] })
-            }
-            other => return canned::answer(&other),
-        })
-    }
-
-    fn submit(&self, submit: Submit) -> Submitted {
-        let task_id = TaskId::random().unwrap();
-        let task = self.task(task_id, &submit.task_type, submit.payload);
-        let task = Task { submitter: submit.submitter, ..task };
-        self.tasks.lock().unwrap().insert(task_id, task);
-        Submitted { task_id, peer_id: self.peer, duplicate: false, durability: Durability::Synced }
-    }
-
-    /// The last one is refused.
-    fn submit_many(&self, mut submits: Vec<Submit>) -> Vec<SubmitResult> {
-        submits.pop();
-        let refused = Err(QueueError::new(ErrorCode::Conflict, "the key is another task's"));
-        submits.into_iter().map(|submit| Ok(self.submit(submit))).chain([refused]).map(SubmitResult::from).collect()
-    }
-
-    fn claim(&self) -> Option<Task> {
-        let task = self.tasks.lock().unwrap().values().next().cloned();
-        task.map(|task| Task { fence: Some(Self::fence()), ..task })
-    }
-
-    fn get_many(&self, ids: Vec<TaskId>) -> GotMany {
-        let (found, missing): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.find(*id).is_ok());
-        GotMany { tasks: found.into_iter().map(|id| self.find(id).unwrap()).collect(), missing }
-    }
-
-    fn complete(&self, complete: Complete) -> Completed {
-        let submitted = complete.submit.into_iter().map(|submit| self.submit(submit).task_id).collect();
-        let next = complete.claim_next.and_then(|_| self.claim());
-        let status = TaskStatus::Completed;
-        Completed { task_id: complete.task_id, status, repeated: false, submitted, next }
-    }
-
-    fn status(&self, detail: bool) -> Status {
-        Status {
-            peer_id: self.peer,
-            version: "0.0.0".to_owned(),
-            mode: "bridge".to_owned(),
-            p2p_runtime: "tokio".to_owned(),
-            uptime_s: 0.5,
-            capabilities: Capabilities { task_types: vec!["wordcount".to_owned()], operations: Vec::new() },
-            addresses: vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()],
-            queue: detail
-                .then(|| QueueStatus { totals: BTreeMap::from([("queued".to_owned(), 1)]), ..QueueStatus::default() }),
-            store: None,
-            peers: detail.then(|| vec![self.neighbour()]),
-            transport: None,
-            bridge: detail.then(BridgeStatus::default),
-        }
-    }
-
-    fn neighbour(&self) -> Peer {
-        Peer {
-            peer_id: self.peer,
-            connected: true,
-            addresses: Vec::new(),
-            last_seen: Some(1.5),
-            version: None,
-            last_dial: None,
-        }
+        tasks[0].task_id
     }
 }
 
 #[async_trait]
-impl TaskQueue for FakeQueue {
+impl TaskQueue for TestQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         assert_eq!(*caller, Caller::Local);
         self.requests.lock().unwrap().push(request.clone());
-        request.check()?;
-        if self.is_silent || self.holds && request.wait_s() > 0.0 {
-            let _held = Held::new(self);
-            self.let_go.notified().await;
+        let _held = (request.wait_s() > 0.0).then(|| Held::new(self));
+        if self.silent.is_some_and(|which| which(&request)) {
+            pending::<()>().await;
         }
-        let refusal = match request {
-            Request::Wait(_) => &self.wait_refusal,
-            Request::Get(_) => &self.read_refusal,
-            Request::Cancel(_) | Request::Answer(_) => &self.change_refusal,
-            _ => &None,
-        };
-        match self.refusal.as_ref().or(refusal.as_ref()) {
-            Some(error) => Err(error.clone()),
-            None => self.answer(request),
+        if let Some((_, error)) = self.refuses.as_ref().filter(|(which, _)| which(&request)) {
+            return Err(error.clone());
         }
+        let mut response = self.queue.call(caller, request).await?;
+        if let Some(alter) = self.shows {
+            match &mut response {
+                Response::Got(got) => alter(&mut got.task),
+                Response::Waited(waited) => waited.task.iter_mut().for_each(alter),
+                _ => {}
+            }
+        }
+        Ok(response)
     }
 }
 
-/// A wait in progress; tells when it is dropped.
-struct Held<'a>(&'a FakeQueue);
+/// A call that may wait; tells when it is dropped.
+struct Held<'a>(&'a TestQueue);
 
 impl<'a> Held<'a> {
-    fn new(queue: &'a FakeQueue) -> Self {
+    fn new(queue: &'a TestQueue) -> Self {
         queue.holding.fetch_add(1, Ordering::SeqCst);
         queue.held.notify_one();
         Self(queue)
@@ -296,3 +181,32 @@ impl Drop for Held<'_> {
         self.0.dropped.notify_one();
     }
 }
+
+/// A queue without a mesh, which stands for every peer that is named.
+#[derive(Debug)]
+struct Alone {
+    local: LocalQueue,
+    peer: PeerId,
+}
+
+#[async_trait]
+impl TaskQueue for Alone {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        request.check()?;
+        Ok(match request {
+            Request::At(At { request, .. }) => self.call(caller, *request).await?,
+            Request::Peers(_) => Response::PeersListed(PeersListed { self_peer_id: self.peer, peers: Vec::new() }),
+            Request::Discover(_) => Response::Discovered(Discovered { peers: Vec::new(), attempts: Vec::new() }),
+            Request::ListTools(_) => Response::ToolsListed(ToolsListed { tools: Vec::new() }),
+            request => self.local.call(caller, request).await?,
+        })
+    }
+}
+
+/// Clocks that stand at this time, in Unix seconds.
+pub(crate) fn clock(at_s: f64) -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Wall::from_secs(at_s)))
+}
+
+/// When the queues of the tests begin, in Unix seconds.
+pub(crate) const BEGAN_S: f64 = 1.5;

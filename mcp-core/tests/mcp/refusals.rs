@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, MODERN, Reply, call, legacy, modern, modern_plain, post},
-    queue::FakeQueue,
+    queue::TestQueue,
 };
 
 /// Compares a refusal with what it should say: the status, the JSON-RPC code, the record's code and its field.
@@ -34,7 +34,7 @@ fn status() -> Body {
 
 #[tokio::test]
 async fn headers_that_are_wrong_are_refused_by_name() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let with = |name: &str, value: &str| {
         let mut request = legacy().body(status()).unwrap();
         request.headers_mut().insert(name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap());
@@ -69,7 +69,7 @@ async fn headers_that_are_wrong_are_refused_by_name() {
 
 #[tokio::test]
 async fn what_the_protocol_wants_in_data_stays_beside_the_record() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let mut request = modern_plain("tools/list", None, json!({}));
     let body = json!({ "jsonrpc": "2.0", "id": "a", "method": "tools/list", "params": { "_meta": {
         "io.modelcontextprotocol/protocolVersion": "2999-01-01", "io.modelcontextprotocol/clientCapabilities": {},
@@ -87,7 +87,7 @@ async fn what_the_protocol_wants_in_data_stays_beside_the_record() {
 
 #[tokio::test]
 async fn other_methods_and_paths_are_refused_with_the_record() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for method in [Method::GET, Method::DELETE, Method::PUT, Method::PATCH, Method::OPTIONS] {
         let mut request = post().body(Body::empty()).unwrap();
         *request.method_mut() = method.clone();
@@ -108,7 +108,7 @@ async fn other_methods_and_paths_are_refused_with_the_record() {
 
 #[tokio::test]
 async fn what_is_no_message_is_refused_as_one() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     for (body, id) in [
         (json!({}), Value::Null),
         (json!({ "id": 7, "method": "tools/list" }), json!(7)),
@@ -127,7 +127,7 @@ async fn what_is_no_message_is_refused_as_one() {
 /// Parameters that are wrong, of every method that there is, and what each has to be told. Those that no era has are unknown.
 #[tokio::test]
 async fn parameters_of_a_wrong_type_are_named_in_both_eras() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let capabilities = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
     let name = |params: &Value| {
         let name = ["name", "uri", "taskId"].iter().find_map(|name| params[*name].as_str());

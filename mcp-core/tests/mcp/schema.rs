@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::{client::Client, queue::FakeQueue};
+use crate::{client::Client, queue::TestQueue};
 
 /// Compares a value with a schema: the keywords that the tools use, and no others, so that none is passed over.
 pub(crate) fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
@@ -94,7 +94,7 @@ fn the_check_can_fail() {
 
 #[tokio::test]
 async fn schemas_are_such_as_every_client_takes() {
-    for tool in Client::new(FakeQueue::new()).tools().await {
+    for tool in Client::new(TestQueue::new()).tools().await {
         for (which, schema) in [("input", &tool["inputSchema"]), ("output", &tool["outputSchema"])] {
             let name = format!("{} {which}", tool["name"]);
             assert_eq!(schema["type"], "object", "{name}");

@@ -1,19 +1,20 @@
 //! Who gets a handle, and who may use it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     http::{Request as HttpRequest, StatusCode, header},
 };
 use mcp_core::{BearerToken, McpConfig};
-use p2p_taskqueue::{ErrorCode, QueueError, Request, TaskId, TaskStatus};
+use p2p_taskqueue::{ErrorCode, Json, QueueError, Request, TaskId, TaskStatus};
 use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Reply, call, legacy, modern},
-    queue::FakeQueue,
+    queue::{BEGAN_S, TestQueue, clock},
     task_states::form,
+    work::Lease,
 };
 
 /// What a client declares that follows tasks and can show forms.
@@ -52,37 +53,44 @@ fn with_token() -> McpConfig {
 
 #[tokio::test]
 async fn a_client_that_follows_tasks_gets_the_queues_own_task() {
-    let client = Client::new(FakeQueue::new());
+    let clock = clock(BEGAN_S);
+    let client = Client::new(TestQueue::at(&clock));
     let reply = run(&client, &follower()).await;
     assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
     let handle = reply.result();
-    let id = client.queue.only();
+    let id = client.queue.only().await;
     assert!(matches!(client.queue.last(), Request::Get(get) if get.task_id == id), "the record was not read");
     assert_eq!(handle["taskId"], id.to_string());
     assert_eq!((&handle["resultType"], &handle["status"]), (&json!("task"), &json!("working")));
     assert_eq!(handle["createdAt"], "1970-01-01T00:00:01.500Z");
-    assert_eq!(handle["lastUpdatedAt"], "1970-01-01T00:00:02.500Z");
+    assert_eq!(handle["lastUpdatedAt"], handle["createdAt"]);
     for absent in ["task", "result", "content", "structuredContent"] {
         assert_eq!(handle.get(absent), None, "{handle}");
     }
+    assert_eq!(get(&client, id).await["status"], "working");
+    clock.advance(Duration::from_secs(1));
+    client.queue.claim().await.complete(Json::null()).await;
     let state = get(&client, id).await;
     assert_eq!((&state["resultType"], &state["status"]), (&json!("complete"), &json!("completed")));
-    let plain = client.call("run_task", json!({ "task_type": "wordcount", "payload": "a b" })).await;
+    assert_eq!(state["createdAt"], "1970-01-01T00:00:01.500Z");
+    assert_eq!(state["lastUpdatedAt"], "1970-01-01T00:00:02.500Z");
+    let plain = client.call("run_task", json!({ "task_type": "wordcount", "payload": "a b" }));
+    let plain = client.worked(plain, Value::Null).await;
     assert_eq!(state["result"]["structuredContent"]["done"], plain["structuredContent"]["done"]);
 }
 
 #[tokio::test]
 async fn everybody_else_gets_the_plain_result() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let declared = json!({ "name": "run_task", "arguments": { "task_type": "t" }, "_meta": {
         "io.modelcontextprotocol/protocolVersion": "2025-11-25",
         "io.modelcontextprotocol/clientCapabilities": follower(),
         "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
     } });
     let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": declared });
-    let old_but_declared = client.legacy(&message).await.result();
-    let undeclared = run(&client, &json!({ "elicitation": {} })).await.result();
-    let old = client.call("run_task", json!({ "task_type": "t" })).await;
+    let old_but_declared = client.worked(client.legacy(&message), Value::Null).await.result();
+    let undeclared = client.worked(run(&client, &json!({ "elicitation": {} })), Value::Null).await.result();
+    let old = client.worked(client.call("run_task", json!({ "task_type": "t" })), Value::Null).await;
     for result in [old_but_declared, undeclared, old] {
         assert_eq!((&result["isError"], result.get("taskId")), (&json!(false), None), "{result}");
         assert_eq!(result["structuredContent"]["done"], true);
@@ -91,7 +99,7 @@ async fn everybody_else_gets_the_plain_result() {
 
 #[tokio::test]
 async fn a_refused_submit_is_an_answer_and_no_handle() {
-    let client = Client::new(FakeQueue::refusing(QueueError::new(ErrorCode::Paused, "later")));
+    let client = Client::new(TestQueue::refusing(QueueError::new(ErrorCode::Paused, "later")));
     let result = run(&client, &follower()).await.result();
     assert_eq!((&result["resultType"], &result["isError"]), (&json!("complete"), &json!(true)));
     assert_eq!(result["structuredContent"]["error"]["code"], "paused");
@@ -99,8 +107,8 @@ async fn a_refused_submit_is_an_answer_and_no_handle() {
 
 #[tokio::test]
 async fn the_methods_are_only_for_clients_that_declare_them() {
-    let client = Client::new(FakeQueue::new());
-    let id = client.queue.put_as(|_| {}).to_string();
+    let client = Client::new(TestQueue::new());
+    let id = client.queue.put(Json::null()).await.to_string();
     for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
         let params = json!({ "taskId": id, "inputResponses": {} });
         let reply = client.send(modern(method, Some(&id), params.clone(), &json!({}))).await.json();
@@ -119,11 +127,11 @@ async fn the_methods_are_only_for_clients_that_declare_them() {
 
 #[tokio::test]
 async fn what_is_not_the_clients_own_task_cannot_be_told_from_what_is_not_there() {
-    let queue = Arc::new(FakeQueue::new());
+    let queue = Arc::new(TestQueue::new());
     let (open, closed) = (Client::over(&queue, McpConfig::default()), Client::over(&queue, with_token()));
     let theirs = closed.send_with_token(modern("tools/call", Some("run_task"), run_params(), &follower())).await;
     let theirs = theirs.result()["taskId"].as_str().unwrap().to_owned();
-    assert_eq!(queue.record(theirs.parse().unwrap()).submitter.as_deref(), Some("client"));
+    assert_eq!(queue.record(theirs.parse().unwrap()).await.submitter.as_deref(), Some("client"));
     let ours = run(&open, &follower()).await.result()["taskId"].as_str().unwrap().to_owned();
     let unknown = TaskId::random().unwrap().to_string();
     for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
@@ -146,7 +154,7 @@ async fn what_is_not_the_clients_own_task_cannot_be_told_from_what_is_not_there(
 
 #[tokio::test]
 async fn another_server_over_the_same_queue_answers_for_old_handles() {
-    let first = Client::new(FakeQueue::new());
+    let first = Client::new(TestQueue::new());
     let id: TaskId = run(&first, &follower()).await.result()["taskId"].as_str().unwrap().parse().unwrap();
     let second = Client::over(&first.queue, McpConfig::default());
     drop(first);
@@ -155,57 +163,62 @@ async fn another_server_over_the_same_queue_answers_for_old_handles() {
 
 #[tokio::test]
 async fn answers_reach_the_worker_and_those_to_nothing_are_dropped() {
-    let client = Client::new(FakeQueue::new());
-    let id = client.queue.put_as(|task| {
-        task.status = TaskStatus::Running;
-        task.input_requests.insert("go-on".to_owned(), form("Go on?"));
-    });
+    let client = Client::new(TestQueue::new());
+    let lease = asking(&client).await;
+    let id = lease.task_id;
     let answer = json!({ "action": "accept", "content": { "sure": true } });
     let reply = update(&client, id, json!({ "go-on": answer, "x".repeat(10_000): 1, "unknown": {} })).await;
     assert_eq!(acknowledged(&reply), json!({ "resultType": "complete" }));
     let Request::Answer(asked) = client.queue.last() else { panic!("no answer") };
     assert_eq!((asked.task_id, asked.input_responses.len()), (id, 1));
     assert_eq!(asked.input_responses["go-on"].to::<Value>().unwrap(), answer);
+    let told = lease.ask([("go-on", form("Go on?"))]).await;
+    assert_eq!(told["go-on"].to::<Value>().unwrap(), answer);
     let asked = client.queue.asked();
     for responses in [json!({}), json!({ "unknown": {} })] {
         acknowledged(&update(&client, id, responses).await);
     }
-    client.queue.change(id, |task| {
-        task.status = TaskStatus::Completed;
-        task.input_requests.clear();
-    });
+    lease.complete(Json::null()).await;
     acknowledged(&update(&client, id, json!({ "go-on": answer })).await);
     assert_eq!(client.queue.asked(), asked + 3, "only read");
 }
 
 #[tokio::test]
 async fn a_task_is_called_off_once_and_its_end_stands() {
-    let client = Client::new(FakeQueue::new());
-    let id = client.queue.put_as(|task| task.status = TaskStatus::Running);
+    let client = Client::new(TestQueue::new());
+    let running = client.queue.start().await;
+    let id = running.task_id;
     assert_eq!(acknowledged(&cancel(&client, id).await), json!({ "resultType": "complete" }));
     assert!(matches!(client.queue.last(), Request::Cancel(cancel) if cancel.task_id == id));
-    for status in [TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Cancelled] {
-        client.queue.change(id, |task| task.status = status);
+    assert_eq!(client.queue.record(id).await.status, TaskStatus::Running, "its worker is told, and may end it");
+    let completed = running.complete(Json::null()).await;
+    let failed = client.queue.start().await.fail("no ink", false).await;
+    let cancelled = client.queue.put(Json::null()).await;
+    acknowledged(&cancel(&client, cancelled).await);
+    for (id, status) in
+        [(completed, TaskStatus::Completed), (failed, TaskStatus::Failed), (cancelled, TaskStatus::Cancelled)]
+    {
         acknowledged(&cancel(&client, id).await);
         assert!(matches!(client.queue.last(), Request::Get(_)), "{status:?}");
+        assert_eq!(client.queue.record(id).await.status, status);
     }
 }
 
 #[tokio::test]
 async fn a_task_that_ends_meanwhile_is_acknowledged_too() {
     let ended = QueueError::new(ErrorCode::AlreadyFinished, "it has ended");
-    let client = Client::new(FakeQueue::new().refusing_changes(ended));
-    let id = asking(&client);
+    let client = Client::new(refusing_changes(ended));
+    let id = asking(&client).await.task_id;
     acknowledged(&cancel(&client, id).await);
     acknowledged(&update(&client, id, json!({ "go-on": {} })).await);
-    let gone = Client::new(FakeQueue::new().refusing_changes(QueueError::new(ErrorCode::NotFound, "purged")));
-    let id = asking(&gone);
+    let gone = Client::new(refusing_changes(QueueError::new(ErrorCode::NotFound, "purged")));
+    let id = asking(&gone).await.task_id;
     assert_eq!(cancel(&gone, id).await.json()["error"]["code"], -32602);
 }
 
 #[tokio::test]
 async fn an_owner_that_cannot_be_reached_is_no_unknown_task() {
-    let client = Client::new(FakeQueue::refusing(QueueError::new(ErrorCode::Unreachable, "no way to the peer")));
+    let client = Client::new(TestQueue::refusing(QueueError::new(ErrorCode::Unreachable, "no way to the peer")));
     let id = TaskId::random().unwrap();
     for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
         let reply = about(&client, method, &id.to_string(), json!({ "inputResponses": {} })).await.json();
@@ -213,34 +226,35 @@ async fn an_owner_that_cannot_be_reached_is_no_unknown_task() {
         assert_eq!((&error["code"], &error["data"]["code"]), (&json!(-32008), &json!("unreachable")), "{method}");
         assert_eq!(error["data"]["retryable"], true, "{method}");
     }
-    let client = Client::new(
-        FakeQueue::new().refusing_changes(QueueError::new(ErrorCode::Unreachable, "the peer has gone meanwhile")),
-    );
-    let id = asking(&client);
+    let client = Client::new(refusing_changes(QueueError::new(ErrorCode::Unreachable, "the peer has gone meanwhile")));
+    let id = asking(&client).await.task_id;
     assert_eq!(cancel(&client, id).await.json()["error"]["data"]["code"], "unreachable");
     assert_eq!(update(&client, id, json!({ "go-on": {} })).await.json()["error"]["data"]["code"], "unreachable");
 }
 
 #[tokio::test]
 async fn a_task_that_was_submitted_is_named_when_it_cannot_be_read() {
-    let client = Client::new(FakeQueue::new().refusing_reads(QueueError::new(ErrorCode::Unreachable, "gone")));
+    let client = Client::new(
+        TestQueue::new()
+            .refusing_if(|request| matches!(request, Request::Get(_)), QueueError::new(ErrorCode::Unreachable, "gone")),
+    );
     let result = run(&client, &follower()).await.result();
     let error = &result["structuredContent"]["error"];
     assert_eq!((&error["code"], &error["outcome"]), (&json!("unreachable"), &json!("unknown")));
-    assert!(error["message"].as_str().unwrap().contains(&client.queue.only().to_string()), "{error}");
+    assert!(error["message"].as_str().unwrap().contains(&client.queue.only().await.to_string()), "{error}");
 }
 
 #[tokio::test]
 async fn a_client_of_the_old_revisions_is_not_told_of_the_extension() {
-    let client = Client::new(FakeQueue::new());
+    let client = Client::new(TestQueue::new());
     let params = json!({
         "protocolVersion": "2025-11-25", "clientInfo": { "name": "test", "version": "1" },
         "capabilities": follower(),
     });
     let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params });
     assert_eq!(client.legacy(&message).await.result()["capabilities"], json!({ "resources": {}, "tools": {} }));
-    let reply = client.send(legacy().body(call("run_task", json!({ "task_type": "t" })).to_string().into()).unwrap());
-    assert_eq!(reply.await.result()["structuredContent"]["done"], true);
+    let run = legacy().body(call("run_task", json!({ "task_type": "t" })).to_string().into()).unwrap();
+    assert_eq!(client.worked(client.send(run), Value::Null).await.result()["structuredContent"]["done"], true);
 }
 
 fn run_params() -> Value {
@@ -248,11 +262,15 @@ fn run_params() -> Value {
 }
 
 /// A running task whose worker asks something.
-fn asking(client: &Client) -> TaskId {
-    client.queue.put_as(|task| {
-        task.status = TaskStatus::Running;
-        task.input_requests.insert("go-on".to_owned(), form("Go on?"));
-    })
+async fn asking(client: &Client) -> Lease {
+    let lease = client.queue.start().await;
+    lease.ask([("go-on", form("Go on?"))]).await;
+    lease
+}
+
+/// A queue that refuses to cancel and to take answers only.
+fn refusing_changes(error: QueueError) -> TestQueue {
+    TestQueue::new().refusing_if(|request| matches!(request, Request::Cancel(_) | Request::Answer(_)), error)
 }
 
 /// The empty acknowledgement, without what any result may say of the server.

@@ -1,0 +1,71 @@
+//! Two real nodes of one mesh, on loopback.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use p2p_taskqueue::{
+    Identity, Json, MeshSecret, Multiaddr, Node, NodeConfig, NodeHandle, Task,
+    api::{Target, ToolOffer},
+    mesh::NoFiles,
+    store::{LocalQueue, MemoryStore, StoreOptions},
+    worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
+};
+use runtime_bridge::{Runtime, TokioRuntime};
+use tokio::runtime::Handle;
+
+use crate::{client::Client, queue::TestQueue};
+
+/// A client of one node, and another node beside it.
+pub(crate) struct Nodes {
+    pub(crate) client: Client,
+    pub(crate) here: NodeHandle,
+    pub(crate) there: TestQueue,
+    pub(crate) address: Multiaddr,
+    /// They end with the test.
+    _workers: Vec<Worker>,
+}
+
+/// Answers its payload.
+#[derive(Debug)]
+struct Echo;
+
+#[async_trait]
+impl Handler for Echo {
+    async fn run(&self, task: &Task, _: Contact) -> Outcome {
+        Outcome::Done(task.payload.clone())
+    }
+}
+
+impl Nodes {
+    /// Both nodes have workers of these types, and the other one says that it has.
+    pub(crate) async fn start(offers: Vec<ToolOffer>) -> Self {
+        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
+        let secret = MeshSecret::generate().unwrap();
+        let (here, there) = (node(&secret, &runtime).await, node(&secret, &runtime).await);
+        let address = there.addresses()[0].clone();
+        here.connect(&Target { remote_multiaddr: Some(address.clone()), remote_peer_id: None }).await.unwrap();
+        let worker = |node: &NodeHandle, offer: &ToolOffer| {
+            let config = WorkerConfig::new("echo", offer.name.clone(), Arc::new(Echo));
+            Worker::start(config, node.queue(), node.serving_peers(), &runtime)
+        };
+        let workers = offers.iter().flat_map(|offer| [worker(&here, offer), worker(&there, offer)]).collect();
+        there.set_tools(offers);
+        let queue = |node: &NodeHandle| TestQueue::before(node.queue(), node.peer_id());
+        Self { client: Client::new(queue(&here)), there: queue(&there), here, address, _workers: workers }
+    }
+}
+
+async fn node(secret: &MeshSecret, runtime: &Arc<dyn Runtime>) -> NodeHandle {
+    let identity = Identity::generate().unwrap();
+    let owner = identity.peer_id();
+    let store = Arc::new(MemoryStore::new(StoreOptions::new(owner)).unwrap());
+    let local = Arc::new(LocalQueue::new(Arc::<MemoryStore>::clone(&store), owner, Arc::clone(runtime)));
+    let listen = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+    let config = NodeConfig::new(identity, secret.clone()).with_listen([listen]);
+    Node::start(config, local, store, Arc::new(NoFiles), Arc::clone(runtime)).await.unwrap()
+}
+
+/// A tool of this name that takes whatever it is given, or what the schema says.
+pub(crate) fn offer(name: &str, input_schema: Json) -> ToolOffer {
+    ToolOffer { name: name.to_owned(), description: format!("Does {name}."), input_schema }
+}

@@ -1,0 +1,78 @@
+//! Stores and queues for tests on tokio's stopped clock.
+
+use std::sync::{Mutex, mpsc};
+
+use async_trait::async_trait;
+use p2p_taskqueue::{
+    Caller, QueueError, Request, Response, TaskId, TaskQueue,
+    api::StoreStatus,
+    store::{TaskStore, Watch},
+};
+
+/// Keeps tokio's stopped clock from going on while other threads work on an answer: the runtime has nothing to do meanwhile,
+/// and would move the clock to the next timer.
+#[derive(Debug)]
+pub(crate) struct Steady<Q> {
+    inner: Q,
+    stops: Mutex<Stops>,
+}
+
+/// How many answers are worked on, and what ends the blocking job beside them: the clock stands while one runs.
+#[derive(Debug, Default)]
+struct Stops {
+    calls: usize,
+    job: Option<mpsc::Sender<()>>,
+}
+
+impl<Q> Steady<Q> {
+    pub(crate) fn new(inner: Q) -> Self {
+        Self { inner, stops: Mutex::default() }
+    }
+
+    fn stop_clock(&self) -> Stopped<'_, Q> {
+        let mut stops = self.stops.lock().unwrap();
+        stops.calls += 1;
+        stops.job.get_or_insert_with(|| {
+            let (job, ended) = mpsc::channel();
+            tokio::task::spawn_blocking(move || ended.recv());
+            job
+        });
+        Stopped(self)
+    }
+}
+
+/// One answer that is worked on.
+struct Stopped<'a, Q>(&'a Steady<Q>);
+
+impl<Q> Drop for Stopped<'_, Q> {
+    fn drop(&mut self) {
+        let mut stops = self.0.stops.lock().unwrap();
+        stops.calls -= 1;
+        if stops.calls == 0 {
+            stops.job = None;
+        }
+    }
+}
+
+#[async_trait]
+impl<Q: TaskQueue> TaskQueue for Steady<Q> {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        // What waits for a task waits for others.
+        let _stopped = (request.wait_s() <= 0.0).then(|| self.stop_clock());
+        self.inner.call(caller, request).await
+    }
+}
+
+impl<Q: TaskStore> TaskStore for Steady<Q> {
+    fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
+        self.inner.watch(ids)
+    }
+
+    fn state(&self) -> StoreStatus {
+        self.inner.state()
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
+}

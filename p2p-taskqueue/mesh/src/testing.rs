@@ -1,20 +1,20 @@
 //! What the tests of this crate share.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use libp2p::PeerId;
-use runtime_bridge::{Runtime, Sleep, SpawnedFuture, TokioRuntime};
-pub(crate) use taskqueue_api::testing::{DEADLINE, task};
+use runtime_bridge::{Job, JobHandle, Runtime, Sleep, TokioRuntime};
 use taskqueue_api::{
-    Caller, Cancelled, Claim, Claimed, ClaimedMany, Complete, Completed, Durability, ErrorCode, Fence, Got, GotMany,
-    Listed, QueueError, QueueStatus, Released, Renewed, Request, Response, RouteBook, Submit, SubmitResult, Submitted,
-    SubmittedMany, Task, TaskId, TaskQueue, TaskStatus, Waited,
+    Caller, Claim, Fence, Json, QueueError, Request, Response, Submit, Task, TaskId, TaskQueue, TaskQueueExt as _,
+    TaskStatus,
 };
+use taskqueue_store::{LocalQueue, MemoryStore, StoreOptions};
 use tokio::sync::watch;
 
 pub(crate) use crate::wire::{Pipe, pipe};
@@ -31,12 +31,14 @@ pub(crate) struct ManualRuntime {
     start: Instant,
     /// The time since `start`.
     passed: watch::Sender<Duration>,
+    /// Until when anybody has ever asked to sleep, since `start`.
+    asked: watch::Sender<BTreeSet<Duration>>,
 }
 
 impl ManualRuntime {
     pub(crate) fn new() -> Arc<Self> {
         let (handle, passed) = (tokio::runtime::Handle::current(), watch::Sender::new(Duration::ZERO));
-        Arc::new(Self { handle, start: Instant::now(), passed })
+        Arc::new(Self { handle, start: Instant::now(), passed, asked: watch::Sender::default() })
     }
 
     /// Moves the clock.
@@ -44,12 +46,16 @@ impl ManualRuntime {
         self.passed.send_modify(|passed| *passed += by);
     }
 
-    /// Until everything that the last move of the clock has set going waits again.
-    pub(crate) async fn when_waiting(&self) {
-        // The test's runtime has one thread: what is ready runs before this has had so many turns.
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
+    /// Until somebody has asked to sleep for just this long from now. Whoever does so again and again, as at each tick, has
+    /// then done what the last tick was for.
+    pub(crate) async fn until_sleeper(&self, span: Duration) {
+        let until = *self.passed.borrow() + span;
+        soon(self.asked.subscribe().wait_for(|asked| asked.contains(&until))).await.expect("the runtime is there");
+    }
+
+    /// Until when anybody has ever asked to sleep, since the start.
+    pub(crate) fn asked(&self) -> Vec<Duration> {
+        self.asked.borrow().iter().copied().collect()
     }
 }
 
@@ -60,10 +66,11 @@ impl Runtime for ManualRuntime {
 
     fn sleep_until(&self, deadline: Instant) -> Sleep {
         let mut passed = self.passed.subscribe();
-        let start = self.start;
+        let until = deadline.saturating_duration_since(self.start);
+        self.asked.send_if_modified(|asked| asked.insert(until));
         Sleep::new(async move {
             // The runtime outlives its timers.
-            let _ended = passed.wait_for(|passed| start + *passed >= deadline).await;
+            let _ended = passed.wait_for(|passed| *passed >= until).await;
         })
     }
 
@@ -77,195 +84,100 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("it comes before the deadline")
 }
 
-/// A small queue in memory: enough of each operation to tell whether it arrived.
+/// Looks again and again until it is so, for what nobody tells of.
+pub(crate) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    soon(async {
+        while !is_so().await {
+            runtime().sleep_until(Instant::now() + Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// The real queue in memory, behind a door that counts who comes.
 #[derive(Debug)]
-pub(crate) struct FakeQueue {
-    owner: PeerId,
-    tasks: Mutex<BTreeMap<TaskId, Task>>,
-    /// Counts changes.
-    changes: watch::Sender<u64>,
+pub(crate) struct TestQueue {
+    local: LocalQueue,
+    /// Also a node's routes.
+    pub(crate) store: Arc<MemoryStore>,
     /// How many calls have come, and from whom the last one.
     pub(crate) calls: watch::Sender<(u64, Option<Caller>)>,
+    /// How many of them are neither answered nor given up.
+    pub(crate) open: watch::Sender<usize>,
 }
 
-impl FakeQueue {
+impl TestQueue {
     pub(crate) fn new(owner: PeerId) -> Arc<Self> {
-        let (changes, calls) = (watch::Sender::new(0), watch::Sender::new((0, None)));
-        Arc::new(Self { owner, tasks: Mutex::default(), changes, calls })
+        let store = memory(owner);
+        let local = LocalQueue::new(Arc::<MemoryStore>::clone(&store), owner, runtime());
+        Arc::new(Self { local, store, calls: watch::Sender::new((0, None)), open: watch::Sender::new(0) })
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<TaskId, Task>) -> T) -> T {
-        let changed = change(&mut self.tasks.lock().unwrap());
-        self.changes.send_modify(|count| *count += 1);
-        changed
+    /// Waits until so many calls have come.
+    pub(crate) async fn until_calls(&self, calls: u64) {
+        soon(self.calls.subscribe().wait_for(|(count, _)| *count >= calls)).await.unwrap();
     }
 
-    fn submit(&self, submit: Submit) -> Submitted {
-        let task = task(self.owner, submit);
-        let task_id = task.task_id;
-        self.change(|tasks| tasks.insert(task_id, task));
-        Submitted { task_id, peer_id: self.owner, duplicate: false, durability: Durability::Volatile }
+    /// A task that nobody works on yet.
+    pub(crate) async fn put(&self, bytes: usize) -> TaskId {
+        self.submit(&Caller::Local, Submit::new("echo", payload(bytes))).await.unwrap().task_id
     }
 
-    fn get(&self, id: TaskId) -> Result<Task, QueueError> {
-        let found = self.tasks.lock().unwrap().get(&id).cloned();
-        found.ok_or_else(|| QueueError::new(ErrorCode::NotFound, format!("no task {id}")))
+    /// A task that a worker has: two calls.
+    pub(crate) async fn running(&self, bytes: usize) -> (TaskId, Fence) {
+        let task_id = self.put(bytes).await;
+        let task = self.claim(&Caller::Local, Claim::new("w")).await.unwrap().task.unwrap();
+        assert_eq!(task.task_id, task_id, "another task waited");
+        (task_id, task.fence.unwrap())
     }
 
-    fn update(&self, id: TaskId, update: impl FnOnce(&mut Task)) -> Result<TaskStatus, QueueError> {
-        self.get(id)?;
-        Ok(self.change(|tasks| {
-            let task = tasks.get_mut(&id).unwrap();
-            update(task);
-            task.status
-        }))
-    }
-
-    fn get_many(&self, ids: Vec<TaskId>) -> GotMany {
-        let (found, missing): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.get(*id).is_ok());
-        GotMany { tasks: found.into_iter().map(|id| self.get(id).unwrap()).collect(), missing }
-    }
-
-    /// A type named `refused` is.
-    fn submit_many(&self, submits: Vec<Submit>) -> Vec<SubmitResult> {
-        let refused = || Err(QueueError::invalid("task_type", "is refused"));
-        let submit = |one: Submit| if one.task_type == "refused" { refused() } else { Ok(self.submit(one)) };
-        submits.into_iter().map(|one| submit(one).into()).collect()
-    }
-
-    async fn claim_many(&self, wait_s: f64, max_tasks: u32) -> Vec<Task> {
-        let mut tasks: Vec<_> = self.claim(wait_s).await.into_iter().collect();
-        while !tasks.is_empty() && tasks.len() < max_tasks as usize {
-            let Some(task) = self.claim(0.0).await else { break };
-            tasks.push(task);
-        }
-        tasks
-    }
-
-    async fn complete(&self, complete: Complete) -> Result<Completed, QueueError> {
-        let task_id = complete.task_id;
-        let status = self.update(task_id, |task| {
-            (task.status, task.result) = (TaskStatus::Completed, complete.result);
-        })?;
-        let submitted = complete.submit.into_iter().map(|child| self.submit(child).task_id).collect();
-        let next = match complete.claim_next {
-            Some(Claim { wait_s, .. }) => self.claim(wait_s).await,
-            None => None,
-        };
-        Ok(Completed { task_id, status, repeated: false, submitted, next })
-    }
-
-    async fn claim(&self, wait_s: f64) -> Option<Task> {
-        let mut changes = self.changes.subscribe();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(wait_s);
-        loop {
-            changes.borrow_and_update();
-            let queued = self.tasks.lock().unwrap().values().find(|t| t.status == TaskStatus::Queued).cloned();
-            if let Some(task) = queued {
-                self.update(task.task_id, |task| task.status = TaskStatus::Running).ok()?;
-                let fence = Some(Fence { epoch: 1, counter: 1 });
-                return Some(Task { status: TaskStatus::Running, fence, ..task });
+    /// Of these calls, those that wait here, once each has either come or been refused.
+    pub(crate) async fn crowd<T>(&self, before: u64, calls: Vec<JobHandle<T>>) -> FuturesUnordered<JobHandle<T>> {
+        let (total, mut refused) = (calls.len() as u64, 0);
+        let mut calls: FuturesUnordered<_> = calls.into_iter().collect();
+        let mut come = self.calls.subscribe();
+        soon(async {
+            while refused + come.borrow_and_update().0 - before < total {
+                tokio::select! {
+                    Some(_) = calls.next() => refused += 1,
+                    changed = come.changed() => changed.unwrap(),
+                }
             }
-            tokio::time::timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
-        }
-    }
-
-    async fn wait(&self, ids: &[TaskId], timeout_s: f64) -> Result<(Vec<Task>, bool), QueueError> {
-        let mut changes = self.changes.subscribe();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(timeout_s);
-        loop {
-            changes.borrow_and_update();
-            let tasks = ids.iter().map(|id| self.get(*id)).collect::<Result<Vec<_>, _>>()?;
-            let done = tasks.iter().all(|task| task.status.is_terminal());
-            if done || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
-                return Ok((tasks, done));
-            }
-        }
+        })
+        .await;
+        calls
     }
 }
 
 #[async_trait]
-impl TaskQueue for FakeQueue {
+impl TaskQueue for TestQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         self.calls.send_modify(|(count, last)| (*count, *last) = (*count + 1, Some(*caller)));
-        Ok(match request {
-            Request::Submit(submit) if submit.task_type == "panic" => panic!("as asked"),
-            Request::Submit(submit) => Response::Submitted(self.submit(submit)),
-            Request::Claim(claim) => Response::Claimed(Claimed { task: self.claim(claim.wait_s).await }),
-            Request::SubmitMany(many) => {
-                Response::SubmittedMany(SubmittedMany { results: self.submit_many(many.tasks) })
-            }
-            Request::ClaimMany(many) => {
-                let tasks = self.claim_many(many.claim.wait_s, many.max_tasks).await;
-                Response::ClaimedMany(ClaimedMany { tasks })
-            }
-            Request::GetMany(get) => Response::GotMany(self.get_many(get.task_ids)),
-            Request::Complete(complete) => Response::Completed(self.complete(complete).await?),
-            Request::Release(release) => {
-                let status = self.update(release.task_id, |task| task.status = TaskStatus::Queued)?;
-                Response::Released(Released { status })
-            }
-            // There is never anything to tell.
-            Request::Renew(renew) => {
-                self.get(renew.task_id)?;
-                let _over =
-                    tokio::time::timeout(Duration::from_secs_f64(renew.wait_s), std::future::pending::<()>()).await;
-                let (cancel_requested, deadline, input_responses) = (false, None, BTreeMap::new());
-                Response::Renewed(Renewed { lease_until: 1.0, cancel_requested, deadline, input_responses })
-            }
-            Request::Cancel(cancel) => {
-                let status = self.update(cancel.task_id, |task| task.status = TaskStatus::Cancelled)?;
-                Response::Cancelled(Cancelled { cancelled: true, cancel_requested: false, status })
-            }
-            Request::Get(get) => Response::Got(Got { task: self.get(get.task_id)? }),
-            Request::Wait(wait) => {
-                let ids = if wait.task_ids.is_empty() { vec![wait.task_id.unwrap()] } else { wait.task_ids };
-                let (mut tasks, done) = self.wait(&ids, wait.timeout_s).await?;
-                let (task, tasks) = if wait.task_id.is_some() { (tasks.pop(), None) } else { (None, Some(tasks)) };
-                Response::Waited(Waited { task, tasks, done })
-            }
-            Request::List(_) => Response::Listed(Listed {
-                tasks: self.tasks.lock().unwrap().values().cloned().collect(),
-                next_cursor: None,
-            }),
-            Request::StatusQuery(_) => {
-                let queue = QueueStatus { totals: BTreeMap::from([("queued".to_owned(), 7)]), oldest_queued_s: None };
-                Response::Status(status(self.owner, queue))
-            }
-            other => return Err(QueueError::new(ErrorCode::Unsupported, other.name())),
-        })
+        let _open = Open::new(&self.open);
+        if let Request::Submit(submit) = &request {
+            assert_ne!(submit.task_type, "panic", "as asked");
+        }
+        self.local.call(caller, request).await
     }
 }
 
-fn status(peer_id: PeerId, queue: QueueStatus) -> taskqueue_api::Status {
-    taskqueue_api::Status {
-        peer_id,
-        version: String::new(),
-        mode: String::new(),
-        p2p_runtime: String::new(),
-        uptime_s: 0.0,
-        capabilities: taskqueue_api::Capabilities::default(),
-        addresses: Vec::new(),
-        queue: Some(queue),
-        store: None,
-        peers: None,
-        transport: None,
-        bridge: None,
+/// A call under way.
+struct Open<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Open<'a> {
+    fn new(open: &'a watch::Sender<usize>) -> Self {
+        open.send_modify(|count| *count += 1);
+        Self(open)
     }
 }
 
-/// Routes in memory, which outlive a node.
-#[derive(Debug, Default)]
-pub(crate) struct FakeRoutes(Mutex<BTreeMap<TaskId, PeerId>>);
-
-#[async_trait]
-impl RouteBook for FakeRoutes {
-    async fn remember(&self, task: TaskId, owner: PeerId) -> Result<(), QueueError> {
-        self.0.lock().unwrap().insert(task, owner);
-        Ok(())
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
+}
 
-    async fn owner_of(&self, task: TaskId) -> Result<Option<PeerId>, QueueError> {
-        Ok(self.0.lock().unwrap().get(&task).copied())
-    }
+/// An empty store, for tasks or for routes.
+pub(crate) fn memory(owner: PeerId) -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(StoreOptions::new(owner)).unwrap())
 }

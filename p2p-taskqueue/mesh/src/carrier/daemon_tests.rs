@@ -11,21 +11,20 @@ use futures::{AsyncWriteExt, future::join_all};
 use libp2p::PeerId;
 use runtime_bridge::{Runtime, RuntimeExt, Spawned};
 use taskqueue_api::{
-    Caller, Claim, Claimed, ErrorCode, Fence, Get, Json, List, Outcome, QueueError, Renew, Request, Response,
-    StatusQuery, Submit, TaskQueue, TaskQueueExt as _, TaskStatus, Wait,
+    Caller, Claim, Claimed, ErrorCode, Get, Json, List, Outcome, QueueError, Renew, Request, Response, StatusQuery,
+    Submit, TaskQueue, TaskQueueExt as _, TaskStatus, Wait, testing::DEADLINE,
 };
-use taskqueue_store::{MemoryStore, StoreOptions};
 use tokio::sync::watch;
 
 use super::{Connection, Connector, DaemonQueue};
 use crate::{
     serve_local_until,
-    testing::{FakeQueue, ManualRuntime, pipe, runtime, soon},
+    testing::{ManualRuntime, TestQueue, pipe, runtime, soon},
 };
 use taskqueue_store::LocalQueue;
 
 const LOCAL: &Caller = &Caller::Local;
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = DEADLINE;
 
 /// What a connection leads to.
 #[derive(Debug, Clone)]
@@ -128,17 +127,17 @@ impl TaskQueue for Mute {
     }
 }
 
-fn fake() -> (Arc<FakeQueue>, Behind) {
-    let queue = FakeQueue::new(PeerId::random());
+fn fake() -> (Arc<TestQueue>, Behind) {
+    let queue = TestQueue::new(PeerId::random());
     (Arc::clone(&queue), Behind::Queue(queue))
 }
 
 /// A claim that the queue has received and cannot answer.
-async fn long_poll(queue: &FakeQueue, daemon: &DaemonQueue) -> Spawned<Result<Claimed, QueueError>> {
+async fn long_poll(queue: &TestQueue, daemon: &DaemonQueue) -> JobHandle<Result<Claimed, QueueError>> {
     let daemon = daemon.clone();
     let claim = Claim { wait_s: 60.0, ..Claim::new("w") };
     let polling = runtime().spawn(async move { daemon.claim(LOCAL, claim).await });
-    soon(queue.calls.subscribe().wait_for(|(count, _)| *count == 1)).await.unwrap();
+    queue.until_calls(1).await;
     polling
 }
 
@@ -172,8 +171,8 @@ async fn a_daemon_is_asked_over_any_connection() {
 
 #[tokio::test]
 async fn a_queue_of_the_same_process_is_asked_over_a_pipe() {
-    let queue = FakeQueue::new(PeerId::random());
-    let daemon = DaemonQueue::in_memory(Arc::<FakeQueue>::clone(&queue), runtime());
+    let queue = TestQueue::new(PeerId::random());
+    let daemon = DaemonQueue::in_memory(Arc::<TestQueue>::clone(&queue), runtime());
     let submitted = soon(daemon.submit(LOCAL, Submit::new("echo", Json::null()))).await.unwrap();
     let waited = soon(daemon.wait(LOCAL, Wait::one(submitted.task_id, 0.0))).await.unwrap();
     assert!(!waited.done);
@@ -189,9 +188,10 @@ async fn a_client_that_goes_takes_its_claims_along() {
     drop((polling, daemon));
     let serving = machine.serving.lock().unwrap().pop().unwrap();
     soon(serving).await.unwrap();
-    let submitted = queue.submit(LOCAL, Submit::new("echo", Json::null())).await.unwrap();
-    let waited = queue.wait(LOCAL, Wait::one(submitted.task_id, 0.0)).await.unwrap();
-    assert_eq!(waited.task.unwrap().status, TaskStatus::Queued);
+    // Another one gets what comes.
+    let task_id = queue.put(1).await;
+    let claimed = soon(queue.claim(LOCAL, Claim { wait_s: 60.0, ..Claim::new("w") })).await.unwrap();
+    assert_eq!(claimed.task.unwrap().task_id, task_id);
 }
 
 #[tokio::test]
@@ -231,9 +231,7 @@ async fn a_daemon_that_leaves_in_order_answers_what_it_was_asked() {
 
 #[tokio::test]
 async fn a_submit_whose_answer_is_lost_waits_for_the_daemon_and_is_made_once() {
-    let owner = PeerId::random();
-    let store = Arc::new(MemoryStore::new(StoreOptions::new(owner)).unwrap());
-    let queue: Arc<dyn TaskQueue> = Arc::new(LocalQueue::new(store, owner, runtime()));
+    let queue: Arc<dyn TaskQueue> = TestQueue::new(PeerId::random());
     let mute = Arc::new(Mute { queue: Arc::clone(&queue), done: watch::Sender::new(0) });
     let machine = Machine::new(Behind::Queue(Arc::<Mute>::clone(&mute)), runtime());
     let daemon = machine.client();
@@ -258,11 +256,11 @@ async fn a_wait_goes_on_when_the_daemon_is_back() {
     let daemon = machine.client();
     let asked = daemon.clone();
     let waiting = runtime().spawn(async move { asked.wait(LOCAL, Wait::one(submitted.task_id, 60.0)).await });
-    soon(queue.calls.subscribe().wait_for(|(count, _)| *count == 2)).await.unwrap();
+    queue.until_calls(2).await;
     machine.dies();
     soon(machine.attempts.subscribe().wait_for(|attempts| *attempts > 1)).await.unwrap();
     machine.becomes(behind);
-    soon(queue.calls.subscribe().wait_for(|(count, _)| *count == 3)).await.unwrap();
+    queue.until_calls(3).await;
     let claimed = queue.claim(LOCAL, Claim::new("w")).await.unwrap().task.unwrap();
     let complete = taskqueue_api::Complete::new(claimed.task_id, claimed.fence.unwrap(), None);
     queue.complete(LOCAL, complete).await.unwrap();
@@ -306,7 +304,7 @@ async fn a_connection_that_nothing_comes_of_is_given_up() {
     let daemon = machine.client();
     let asking = runtime().spawn(async move { daemon.list(LOCAL, List::default()).await });
     soon(machine.attempts.subscribe().wait_for(|attempts| *attempts == 1)).await.unwrap();
-    clock.when_waiting().await;
+    clock.until_sleeper(super::reconnect::CONNECT_TIMEOUT).await;
     clock.advance(super::reconnect::CONNECT_TIMEOUT);
     let error = soon(asking).await.unwrap().unwrap_err();
     assert_eq!((error.code, error.outcome), (ErrorCode::Unreachable, Outcome::NotApplied));
@@ -358,12 +356,12 @@ async fn more_than_a_session_takes_is_asked_over_another_one() {
         runtime().spawn(async move { daemon.wait(LOCAL, Wait::one(submitted.task_id, 600.0)).await })
     };
     let waits: Vec<_> = (0..WAITS).map(|_| wait()).collect();
-    soon(queue.calls.subscribe().wait_for(|(count, _)| *count == u64::from(WAITS) + 1)).await.unwrap();
+    queue.until_calls(u64::from(WAITS) + 1).await;
     assert_eq!(machine.attempts(), 3);
     assert!(soon(daemon.list(LOCAL, List::default())).await.is_ok());
     drop(waits);
+    soon(queue.open.subscribe().wait_for(|open| *open == 0)).await.unwrap();
     // With room again, one session is enough.
-    tokio::task::yield_now().await;
     assert!(soon(daemon.list(LOCAL, List::default())).await.is_ok());
     assert_eq!(machine.attempts(), 3);
 }
@@ -372,20 +370,14 @@ async fn more_than_a_session_takes_is_asked_over_another_one() {
 async fn waits_through_a_daemon_leave_room_for_what_is_answered_at_once() {
     const WAITS: u64 = 10_000;
     let (queue, behind) = fake();
-    let task_id = queue.submit(LOCAL, Submit::new("echo", Json::null())).await.unwrap().task_id;
+    let (task_id, fence) = queue.running(1).await;
+    let before = queue.calls.borrow().0;
     let daemon = Machine::new(behind, runtime()).client();
     let wait = || {
         let daemon = daemon.clone();
         runtime().spawn(async move { daemon.wait(LOCAL, Wait::one(task_id, 600.0)).await })
     };
-    let waits: Vec<_> = (0..WAITS).map(|_| wait()).collect();
-    let settled = async {
-        while waits.iter().filter(|wait| wait.is_finished()).count() as u64 + queue.calls.borrow().0 < WAITS + 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(settled).await;
-    let fence = Fence { epoch: 1, counter: 1 };
+    let _waits = queue.crowd(before, (0..WAITS).map(|_| wait()).collect()).await;
     soon(daemon.renew(LOCAL, Renew::new(task_id, fence, 30.0))).await.unwrap();
     soon(daemon.submit(LOCAL, Submit::new("echo", Json::null()))).await.unwrap();
     soon(daemon.status(LOCAL, StatusQuery::default())).await.unwrap();

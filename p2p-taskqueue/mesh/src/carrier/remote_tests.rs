@@ -8,13 +8,12 @@ use taskqueue_api::{
     Caller, Claim, Complete, Json, List, Multiaddr, QueueError, Request, Response, Submit, Target, TaskQueue,
     TaskQueueExt as _,
 };
-use taskqueue_store::{LocalQueue, MemoryStore, StoreOptions};
 use tokio::sync::watch;
 
 use crate::{
     Identity, MeshSecret, Node, NodeConfig, NodeHandle,
     node::NoFiles,
-    testing::{FakeRoutes, runtime, soon},
+    testing::{memory, runtime, soon},
 };
 
 const LOCAL: &Caller = &Caller::Local;
@@ -47,8 +46,7 @@ struct Owner {
 impl Owner {
     fn new() -> Self {
         let identity = Identity::generate().unwrap();
-        let store = Arc::new(MemoryStore::new(StoreOptions::new(identity.peer_id())).unwrap());
-        let queue = LocalQueue::new(store, identity.peer_id(), runtime());
+        let queue = LocalQueue::new(memory(identity.peer_id()), identity.peer_id(), runtime());
         let queue = Mute { queue, is_mute: watch::Sender::new(false), done: watch::Sender::new(0) };
         Self { identity, queue: Arc::new(queue) }
     }
@@ -56,7 +54,7 @@ impl Owner {
     async fn start(&self, address: Multiaddr) -> NodeHandle {
         let config = NodeConfig::new(self.identity.clone(), MeshSecret::from_bytes([7; 32])).with_listen([address]);
         let queue = Arc::<Mute>::clone(&self.queue);
-        let routes = Arc::<FakeRoutes>::default();
+        let routes = memory(self.identity.peer_id());
         soon(Node::start(config, queue, routes, Arc::new(NoFiles), runtime())).await.unwrap()
     }
 

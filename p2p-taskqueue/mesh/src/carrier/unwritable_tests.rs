@@ -10,7 +10,7 @@ use taskqueue_api::{
 };
 
 use super::DaemonQueue;
-use crate::testing::{FakeQueue, runtime};
+use crate::testing::{TestQueue, runtime};
 
 /// Every number of every request that is no whole number, with the name that a refusal has for it.
 fn requests(odd: f64) -> Vec<(Request, &'static str)> {
@@ -51,8 +51,8 @@ fn requests(odd: f64) -> Vec<(Request, &'static str)> {
 
 #[tokio::test]
 async fn a_number_that_json_cannot_write_is_refused_before_it_is_sent() {
-    let behind = FakeQueue::new(PeerId::random());
-    let queue = DaemonQueue::in_memory(Arc::<FakeQueue>::clone(&behind), runtime());
+    let behind = TestQueue::new(PeerId::random());
+    let queue = DaemonQueue::in_memory(Arc::<TestQueue>::clone(&behind), runtime());
     for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         for (request, field) in requests(odd) {
             let error = queue.call(&Caller::Local, request.clone()).await.expect_err(&format!("{request:?}"));

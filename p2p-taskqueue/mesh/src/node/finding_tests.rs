@@ -18,7 +18,7 @@ use super::{NoFiles, Node, NodeConfig, NodeHandle, transport};
 use crate::{
     Identity, MeshSecret,
     discovery::{DiscoveryConfig, Namespace, kademlia, rendezvous},
-    testing::{FakeQueue, FakeRoutes, runtime, soon},
+    testing::{TestQueue, runtime, soon},
 };
 
 const LOCAL: &Caller = &Caller::Local;
@@ -29,9 +29,9 @@ fn anywhere() -> Multiaddr {
 
 async fn start(secret: u8, discovery: DiscoveryConfig) -> NodeHandle {
     let (identity, secret) = (Identity::generate().unwrap(), MeshSecret::from_bytes([secret; 32]));
-    let queue = FakeQueue::new(identity.peer_id());
+    let queue = TestQueue::new(identity.peer_id());
     let config = NodeConfig::new(identity, secret).with_listen([anywhere()]).with_discovery(discovery);
-    let (routes, files) = (Arc::new(FakeRoutes::default()), Arc::new(NoFiles));
+    let (routes, files) = (Arc::clone(&queue.store), Arc::new(NoFiles));
     soon(Node::start(config, queue, routes, files, runtime())).await.unwrap()
 }
 

@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{
     Identity, MeshSecret,
-    testing::{FakeQueue, FakeRoutes, runtime, soon},
+    testing::{TestQueue, runtime, soon},
 };
 
 /// What stays when a node is started again.
 struct Machine {
     config: NodeConfig,
-    queue: Arc<FakeQueue>,
+    queue: Arc<TestQueue>,
 }
 
 impl Machine {
@@ -30,12 +30,12 @@ impl Machine {
 
     fn of_mesh(secret: u8, change: impl FnOnce(NodeConfig) -> NodeConfig) -> Self {
         let identity = Identity::generate().unwrap();
-        let queue = FakeQueue::new(identity.peer_id());
+        let queue = TestQueue::new(identity.peer_id());
         Self { config: change(NodeConfig::new(identity, MeshSecret::from_bytes([secret; 32]))), queue }
     }
 
     async fn start(&self) -> NodeHandle {
-        let (queue, routes) = (Arc::clone(&self.queue), Arc::new(FakeRoutes::default()));
+        let (queue, routes) = (Arc::clone(&self.queue), Arc::clone(&self.queue.store));
         let started = Node::start(self.config.clone(), queue, routes, Arc::new(NoFiles), runtime());
         Box::pin(soon(started)).await.unwrap()
     }

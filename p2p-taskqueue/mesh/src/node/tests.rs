@@ -3,14 +3,14 @@ use std::sync::Arc;
 use libp2p::{Multiaddr, PeerId};
 use runtime_bridge::RuntimeExt;
 use taskqueue_api::{
-    At, Caller, Cancel, Claim, Complete, CompletedStatus, ErrorCode, Get, Invite, Join, Json, List, Peers, QueueError,
-    Request, Response, StatusQuery, Submit, Target, TaskId, TaskQueueExt, TaskStatus, ToolOffer, TransportStatus, Wait,
+    At, Caller, Cancel, Claim, Complete, ErrorCode, Get, Invite, Join, Json, List, Peers, QueueError, Request,
+    Response, StatusQuery, Submit, Target, TaskId, TaskQueueExt, TaskStatus, ToolOffer, TransportStatus, Wait,
 };
 
 use super::{KnownPeer, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle};
 use crate::{
     Identity, MeshSecret, Ticket,
-    testing::{FakeQueue, FakeRoutes, runtime, soon},
+    testing::{TestQueue, runtime, soon, until},
 };
 
 pub(super) const LOCAL: &Caller = &Caller::Local;
@@ -19,17 +19,16 @@ pub(super) const LOCAL: &Caller = &Caller::Local;
 pub(super) struct Machine {
     identity: Identity,
     secret: MeshSecret,
-    queue: Arc<FakeQueue>,
-    routes: Arc<FakeRoutes>,
+    queue: Arc<TestQueue>,
     files: Arc<dyn NodeFiles>,
 }
 
 impl Machine {
     pub(super) fn new(secret: u8) -> Self {
         let identity = Identity::generate().unwrap();
-        let queue = FakeQueue::new(identity.peer_id());
+        let queue = TestQueue::new(identity.peer_id());
         let secret = MeshSecret::from_bytes([secret; 32]);
-        Self { identity, secret, queue, routes: Arc::default(), files: Arc::new(NoFiles) }
+        Self { identity, secret, queue, files: Arc::new(NoFiles) }
     }
 
     pub(super) async fn start(&self) -> NodeHandle {
@@ -38,7 +37,7 @@ impl Machine {
 
     pub(super) async fn start_at(&self, address: Multiaddr) -> Result<NodeHandle, NodeError> {
         let config = NodeConfig::new(self.identity.clone(), self.secret.clone()).with_listen([address]);
-        let (queue, routes) = (Arc::clone(&self.queue), Arc::clone(&self.routes));
+        let (queue, routes) = (Arc::clone(&self.queue), Arc::clone(&self.queue.store));
         soon(Node::start(config, queue, routes, Arc::clone(&self.files), runtime())).await
     }
 }
@@ -68,12 +67,7 @@ pub(super) async fn transport(node: &NodeHandle) -> TransportStatus {
 
 /// Waits until the node's own account of its connections is so.
 pub(super) async fn until_transport(node: &NodeHandle, is_so: impl Fn(&TransportStatus) -> bool) {
-    let becomes_so = async {
-        while !is_so(&transport(node).await) {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(becomes_so).await;
+    until(async || is_so(&transport(node).await)).await;
 }
 
 /// Waits until `node` can or cannot ask `peer`.
@@ -286,13 +280,11 @@ async fn a_wait_outlives_its_owners_restart() {
     let queue = node_a.queue();
     let waiting = runtime().spawn(async move { queue.wait(LOCAL, Wait::one(task_id, 60.0)).await });
     // The submit and the wait have arrived.
-    soon(b.queue.calls.subscribe().wait_for(|(count, _)| *count >= 2)).await.unwrap();
+    b.queue.until_calls(2).await;
     node_b.shutdown().await;
     let _node_b = b.start_at(address).await.unwrap();
-    let fence = taskqueue_api::Fence { epoch: 1, counter: 1 };
-    let status = CompletedStatus::Completed;
-    let complete = Complete { status, ..Complete::new(task_id, fence, None) };
-    b.queue.complete(LOCAL, complete).await.unwrap();
+    let fence = b.queue.claim(LOCAL, Claim::new("w")).await.unwrap().task.unwrap().fence.unwrap();
+    b.queue.complete(LOCAL, Complete::new(task_id, fence, None)).await.unwrap();
     let waited = soon(waiting).await.unwrap().unwrap();
     assert!(waited.done);
 }
@@ -352,7 +344,7 @@ async fn a_long_poll_does_not_hold_up_others_and_ends_with_the_node() {
         let remote = remote.clone();
         async move { remote.claim(LOCAL, claim).await }
     });
-    soon(b.queue.calls.subscribe().wait_for(|(count, _)| *count == 1)).await.unwrap();
+    b.queue.until_calls(1).await;
     at(&node_a, &target, List::default()).await.unwrap();
     assert!(!polling.is_finished());
     node_b.shutdown().await;
@@ -365,12 +357,13 @@ async fn status_says_what_the_node_is_and_with_detail_how_it_stands() {
     let (node_a, node_b) = (a.start().await, b.start().await);
     let offer = ToolOffer { name: "wordcount".to_owned(), description: String::new(), input_schema: Json::default() };
     node_b.set_tools(vec![offer]);
+    b.queue.put(1).await;
     let query = StatusQuery { detail: true, ..StatusQuery::default() };
     let status = at(&node_a, &address_of(&node_b), query).await.unwrap();
     assert_eq!((status.peer_id, status.addresses), (node_b.peer_id(), node_b.addresses()));
     assert_eq!((&*status.mode, &*status.p2p_runtime), ("bridge", "tokio"));
     assert_eq!(status.capabilities.task_types, ["wordcount"]);
-    assert_eq!(status.queue.unwrap().totals["queued"], 7);
+    assert_eq!(status.queue.unwrap().totals["queued"], 1);
     assert_eq!(status.peers.unwrap().len(), 1);
     let brief = node_a.queue().status(LOCAL, StatusQuery::default()).await.unwrap();
     assert!(brief.queue.is_none() && brief.peers.is_none());
@@ -386,7 +379,7 @@ async fn what_a_user_can_get_wrong_at_the_start_is_named() {
     let web: Multiaddr = "/ip4/127.0.0.1/tcp/0/ws".parse().unwrap();
     assert!(matches!(machine.start_at(web).await, Err(NodeError::UnsupportedAddress { .. })));
     let config = NodeConfig::new(machine.identity.clone(), machine.secret.clone());
-    let (queue, routes) = (Arc::clone(&machine.queue), Arc::clone(&machine.routes));
+    let (queue, routes) = (Arc::clone(&machine.queue), Arc::clone(&machine.queue.store));
     let nowhere = Node::start(config, queue, routes, Arc::new(NoFiles), runtime()).await;
     assert!(matches!(nowhere, Err(NodeError::NoListenAddress)));
     assert!(super::parse_address("localhost:9710").is_err());

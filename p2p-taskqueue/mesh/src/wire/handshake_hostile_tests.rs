@@ -1,10 +1,16 @@
 //! Peers that prove the wrong thing, or nothing.
 
-use std::sync::Arc;
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use futures::AsyncWriteExt;
+use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
 use runtime_bridge::RuntimeExt;
+use tokio::sync::watch;
 
 use super::{
     tests::{ours, record},
@@ -174,7 +180,9 @@ async fn a_first_frame_that_is_no_hello_or_too_long_is_refused() {
 async fn a_handshake_that_is_never_finished_ends_at_the_deadline() {
     for steps in 0..3 {
         let clock = ManualRuntime::new();
-        let (io, mut far) = pipe(64 * 1024);
+        let (io, far) = pipe(64 * 1024);
+        let read = watch::Sender::new(0);
+        let mut far = Noted { io: far, read: read.clone() };
         let (peer_id, listener) = (PeerId::random(), PeerId::random());
         let (ours, timer) = (ours(listener, 1), clock.clone());
         let proving = runtime().spawn(async move { prove(&mut far, &ours, peer_id, Role::Listener, &*timer).await });
@@ -186,13 +194,43 @@ async fn a_handshake_that_is_never_finished_ends_at_the_deadline() {
             }
         }
         // A byte now and then wins no time.
+        clock.until_sleeper(HANDSHAKE_DEADLINE).await;
         for byte in [0, 0, 1, 0, b'{'] {
-            clock.when_waiting().await;
             assert!(!proving.is_finished());
+            let mut reads = read.subscribe();
             raw.io.write_all(&[byte]).await.unwrap();
+            soon(reads.changed()).await.unwrap();
             clock.advance(HANDSHAKE_DEADLINE / 5);
         }
         let refused = soon(proving).await.unwrap();
         assert!(matches!(refused, Err(HandshakeError::Deadline)), "after {steps} steps: {refused:?}");
+    }
+}
+
+/// An end of a pipe that notes how much was read.
+struct Noted {
+    io: Pipe,
+    read: watch::Sender<usize>,
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, room))?;
+        self.read.send_modify(|bytes| *bytes += read);
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
     }
 }

@@ -110,11 +110,10 @@ async fn a_peer_that_says_nothing_is_given_five_seconds() {
     let runtime = clock.clone();
     let proving = crate::testing::runtime()
         .spawn(async move { prove(&mut a, &ours, PeerId::random(), Role::Listener, &*runtime).await });
-    clock.when_waiting().await;
-    clock.advance(HANDSHAKE_DEADLINE - Duration::from_millis(1));
-    clock.when_waiting().await;
+    clock.until_sleeper(HANDSHAKE_DEADLINE).await;
+    assert_eq!(clock.asked(), [HANDSHAKE_DEADLINE], "nothing ends it earlier");
     assert!(!proving.is_finished());
-    clock.advance(Duration::from_millis(1));
+    clock.advance(HANDSHAKE_DEADLINE);
     let refused = soon(proving).await.unwrap();
     assert!(matches!(refused, Err(HandshakeError::Deadline)), "{refused:?}");
 }

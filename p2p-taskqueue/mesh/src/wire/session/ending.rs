@@ -7,10 +7,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use runtime_bridge::{Spawned, SpawnedError};
-use taskqueue_api::testing::DEADLINE;
+use futures::FutureExt as _;
+use runtime_bridge::{JobError, JobHandle};
 
-use super::{SessionEnd, calls::Shared, counts::Counts};
+use super::{SessionEnd, calls::Shared, kind::Counts};
+use crate::testing::until;
 
 thread_local! {
     /// The sessions of the test that runs on this thread.
@@ -55,12 +56,9 @@ pub(crate) fn session_test(body: impl Future<Output = ()>) {
         body.await;
         let sessions = SESSIONS.take();
         assert!(!sessions.is_empty(), "there was a session");
-        let settled = async {
-            while !sessions.iter().all(|session| session.is_at_its_start()) {
-                tokio::task::yield_now().await;
-            }
-        };
-        if tokio::time::timeout(DEADLINE, settled).await.is_err() {
+        // Calls that the test has dropped give their places back without a word.
+        let settled = until(async || sessions.iter().all(|session| session.is_at_its_start()));
+        if std::panic::AssertUnwindSafe(settled).catch_unwind().await.is_err() {
             let taken = |session: &Arc<Budgets>| (*session.desk.lock().unwrap(), session.shared.lock().taken());
             panic!("still taken: {:?}", sessions.iter().map(taken).collect::<Vec<_>>());
         }

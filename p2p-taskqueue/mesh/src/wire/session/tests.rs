@@ -4,8 +4,8 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use runtime_bridge::{RuntimeExt, Spawned};
 use taskqueue_api::{
-    Caller, Claim, ClaimMany, Complete, ErrorCode, Get, List, Operation as _, Outcome, QueueError, Request, Response,
-    StatusQuery, Submit, TaskId, TaskQueueExt as _, TaskStatus, Wait,
+    Caller, Claim, ClaimMany, Complete, ErrorCode, Get, GetMany, List, Operation as _, Outcome, QueueError, Request,
+    Response, StatusQuery, Submit, TaskId, TaskQueueExt as _, Wait,
     testing::{DEADLINE, payload},
 };
 
@@ -14,7 +14,7 @@ use super::{
     ending::{Drive, session_test},
 };
 use crate::{
-    testing::{FakeQueue, ManualRuntime, Pipe, pipe, runtime, soon},
+    testing::{ManualRuntime, Pipe, TestQueue, pipe, runtime, soon},
     wire::{
         frame::FrameReader,
         limits::{FRAME_BYTES_MAX, PING_AFTER, WAITS_MAX},
@@ -32,20 +32,20 @@ pub(super) fn agreed() -> Agreed {
     Agreed { reader: FrameReader::new(FRAME_BYTES_MAX), terms: Terms::ours() }
 }
 
-pub(super) fn end(io: Pipe, service: Option<&Arc<FakeQueue>>) -> End {
+pub(super) fn end(io: Pipe, service: Option<&Arc<TestQueue>>) -> End {
     end_with(io, service, Terms::ours())
 }
 
-pub(super) fn end_with(io: Pipe, service: Option<&Arc<FakeQueue>>, terms: Terms) -> End {
-    let service = service.map(|queue| Service { queue: Arc::<FakeQueue>::clone(queue), caller: Caller::Local });
+pub(super) fn end_with(io: Pipe, service: Option<&Arc<TestQueue>>, terms: Terms) -> End {
+    let service = service.map(|queue| Service { queue: Arc::<TestQueue>::clone(queue), caller: Caller::Local });
     let (session, driver) = Driver::new(io, Agreed { terms, ..agreed() }, service, runtime());
     End { session, driver: Drive::new(runtime().spawn(driver)) }
 }
 
 /// A session whose second end is answered by the queue.
-pub(super) fn pair(pipe_bytes: usize) -> (End, End, Arc<FakeQueue>) {
+pub(super) fn pair(pipe_bytes: usize) -> (End, End, Arc<TestQueue>) {
     let (a, b) = pipe(pipe_bytes);
-    let queue = FakeQueue::new(PeerId::random());
+    let queue = TestQueue::new(PeerId::random());
     (end(a, None), end(b, Some(&queue)), queue)
 }
 
@@ -62,8 +62,11 @@ pub(super) fn start(
     runtime().spawn(async move { session.call(&request, Duration::from_secs(3_600)).await })
 }
 
-pub(super) async fn until_calls(queue: &FakeQueue, calls: u64) {
-    soon(queue.calls.subscribe().wait_for(|(count, _)| *count >= calls)).await.unwrap();
+/// A task whose record the queue has at hand: it is answered at once. Two calls.
+pub(super) async fn known(queue: &TestQueue, bytes: usize) -> TaskId {
+    let task_id = queue.put(bytes).await;
+    queue.get(&Caller::Local, Get { task_id }).await.unwrap();
+    task_id
 }
 
 pub(super) fn long_claim() -> Claim {
@@ -79,7 +82,7 @@ fn answers_find_their_questions_while_a_long_poll_waits() {
     session_test(async {
         let (asker, _answerer, queue) = pair(64 * 1024);
         let polling = start(&asker.session, long_claim());
-        until_calls(&queue, 1).await;
+        queue.until_calls(1).await;
         let wait = start(&asker.session, Wait::one(TaskId::from_bytes([9; 16]), 5.0));
         assert_eq!(soon(wait).await.unwrap().unwrap_err().code, ErrorCode::NotFound);
         let Response::Submitted(submitted) = ask(&asker.session, submit(100_000)).await.unwrap() else { panic!() };
@@ -93,7 +96,7 @@ fn answers_find_their_questions_while_a_long_poll_waits() {
 fn both_ends_ask_large_things_at_once_without_waiting_for_each_other() {
     session_test(async {
         let (a, b) = pipe(4 * 1024);
-        let (queue_a, queue_b) = (FakeQueue::new(PeerId::random()), FakeQueue::new(PeerId::random()));
+        let (queue_a, queue_b) = (TestQueue::new(PeerId::random()), TestQueue::new(PeerId::random()));
         let (a, b) = (end(a, Some(&queue_a)), end(b, Some(&queue_b)));
         let calls = (0..12).flat_map(|_| [start(&a.session, submit(1_000_000)), start(&b.session, submit(1_000_000))]);
         for submitted in futures::future::join_all(calls).await {
@@ -108,7 +111,7 @@ fn both_ends_ask_large_things_at_once_without_waiting_for_each_other() {
     });
 }
 
-async fn queue_b_owner(queue: &FakeQueue) -> PeerId {
+async fn queue_b_owner(queue: &TestQueue) -> PeerId {
     use taskqueue_api::TaskQueueExt;
     queue.status(&Caller::Local, StatusQuery::default()).await.unwrap().peer_id
 }
@@ -119,15 +122,13 @@ fn a_call_that_is_dropped_is_called_off_and_frees_its_place() {
         let (asker, _answerer, queue) = pair(64 * 1024);
         for round in 1..=3 {
             let polling = start(&asker.session, long_claim());
-            until_calls(&queue, round).await;
+            queue.until_calls(round).await;
             polling.cancel();
         }
         // If the claims were still there, one of them would take the task.
         let Response::Submitted(submitted) = ask(&asker.session, submit(10)).await.unwrap() else { panic!() };
-        let Response::Got(got) = ask(&asker.session, Get { task_id: submitted.task_id }).await.unwrap() else {
-            panic!()
-        };
-        assert_eq!(got.task.status, TaskStatus::Queued);
+        let claimed = soon(queue.claim(&Caller::Local, long_claim())).await.unwrap();
+        assert_eq!(claimed.task.unwrap().task_id, submitted.task_id);
     });
 }
 
@@ -141,7 +142,7 @@ fn a_task_claimed_for_a_caller_that_has_gone_is_given_back() {
         claim.cancel();
         assert!(receive(&mut peer).await.contains("cancel"));
         // The answer was on its way already.
-        let queue = FakeQueue::new(PeerId::random());
+        let queue = TestQueue::new(PeerId::random());
         taskqueue_api::TaskQueueExt::submit(&*queue, &Caller::Local, submit(10)).await.unwrap();
         let claimed = taskqueue_api::TaskQueueExt::claim(&*queue, &Caller::Local, Claim::new("w")).await.unwrap();
         let answer = serde_json::to_string(&Response::Claimed(claimed)).unwrap();
@@ -153,7 +154,7 @@ fn a_task_claimed_for_a_caller_that_has_gone_is_given_back() {
 #[test]
 fn whatever_hands_tasks_out_gives_them_back() {
     session_test(async {
-        let queue = FakeQueue::new(PeerId::random());
+        let queue = TestQueue::new(PeerId::random());
         for _ in 0..3 {
             queue.submit(&Caller::Local, submit(10)).await.unwrap();
         }
@@ -191,7 +192,7 @@ fn beyond_the_bound_both_ends_say_overloaded() {
     session_test(async {
         let (asker, _answerer, queue) = pair(1024 * 1024);
         let polls: Vec<_> = (0..WAITS_MAX).map(|_| start(&asker.session, long_claim())).collect();
-        until_calls(&queue, WAITS_MAX as u64).await;
+        queue.until_calls(WAITS_MAX as u64).await;
         let refused = ask(&asker.session, long_claim()).await.unwrap_err();
         assert_eq!((refused.code, refused.outcome), (ErrorCode::Overloaded, Outcome::NotApplied));
         assert!(refused.retry_after_s.is_some());
@@ -199,7 +200,7 @@ fn beyond_the_bound_both_ends_say_overloaded() {
 
         // A peer that keeps no count of its own is told.
         let (io, mut peer) = pipe(1024 * 1024);
-        let queue = FakeQueue::new(PeerId::random());
+        let queue = TestQueue::new(PeerId::random());
         let _answerer = end(io, Some(&queue));
         let claim = serde_json::to_string(&Request::Claim(long_claim())).unwrap();
         for id in 0..=WAITS_MAX {
@@ -244,7 +245,7 @@ fn a_driver_that_is_dropped_ends_its_calls() {
     session_test(async {
         let (asker, _answerer, queue) = pair(64 * 1024);
         let polling = start(&asker.session, long_claim());
-        until_calls(&queue, 1).await;
+        queue.until_calls(1).await;
         asker.driver.cancel();
         assert_eq!(soon(polling).await.unwrap().unwrap_err().code, ErrorCode::Interrupted);
     });
@@ -254,7 +255,7 @@ fn a_driver_that_is_dropped_ends_its_calls() {
 fn what_is_not_understood_is_answered_and_what_is_no_message_ends_the_session() {
     session_test(async {
         let (io, mut peer) = pipe(64 * 1024);
-        let answerer = end(io, Some(&FakeQueue::new(PeerId::random())));
+        let answerer = end(io, Some(&TestQueue::new(PeerId::random())));
         send(&mut peer, r#"{"kind":"call","id":1,"request":{"teleport":{}}}"#).await;
         assert!(receive(&mut peer).await.contains("unsupported"));
         send(&mut peer, r#"{"kind":"gossip","what":"a newer kind"}"#).await;
@@ -279,10 +280,14 @@ fn a_request_that_is_too_long_is_refused_before_it_is_sent() {
 fn an_answer_that_is_too_long_becomes_an_error() {
     session_test(async {
         let (asker, _answerer, _) = pair(1024 * 1024);
+        let mut task_ids = Vec::new();
         for _ in 0..9 {
-            ask(&asker.session, submit(1_000_000)).await.unwrap();
+            let Response::Submitted(submitted) = ask(&asker.session, submit(1_000_000)).await.unwrap() else {
+                panic!()
+            };
+            task_ids.push(submitted.task_id);
         }
-        let error = ask(&asker.session, List::default()).await.unwrap_err();
+        let error = ask(&asker.session, GetMany { task_ids }).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::LimitExceeded);
     });
 }
@@ -294,7 +299,7 @@ fn a_timeout_is_told_from_an_answer() {
         let request = Request::Claim(long_claim());
         let error = soon(asker.session.call(&request, Duration::from_millis(1))).await.unwrap_err();
         assert_eq!((error.code, error.outcome), (ErrorCode::Timeout, Outcome::Unknown));
-        until_calls(&queue, 1).await;
+        queue.until_calls(1).await;
     });
 }
 
@@ -302,12 +307,11 @@ fn a_timeout_is_told_from_an_answer() {
 fn a_session_that_drains_ends_long_polls_and_lets_the_rest_finish() {
     session_test(async {
         let (asker, answerer, queue) = pair(64 * 1024);
-        let task_id = queue.submit(&Caller::Local, submit(10)).await.unwrap().task_id;
-        let fence = queue.claim(&Caller::Local, Claim::new("w")).await.unwrap().task.unwrap().fence.unwrap();
+        let (task_id, fence) = queue.running(10).await;
         let polling = start(&asker.session, long_claim());
         let complete = Complete { claim_next: Some(long_claim()), ..Complete::new(task_id, fence, None) };
         let completing = start(&asker.session, complete);
-        until_calls(&queue, 4).await;
+        queue.until_calls(4).await;
         answerer.session.drain();
         assert_eq!(soon(polling).await.unwrap().unwrap_err().code, ErrorCode::ShuttingDown);
         let error = soon(completing).await.unwrap().unwrap_err();
@@ -329,14 +333,15 @@ fn a_silent_peer_is_asked_for_a_sign_of_life_and_given_up() {
             clock.advance(PING_AFTER);
             assert!(receive(&mut peer).await.contains("ping"));
             send(&mut peer, r#"{"kind":"pong"}"#).await;
+            send(&mut peer, r#"{"kind":"ping"}"#).await;
+            assert!(receive(&mut peer).await.contains("pong"));
             // Heard: the next tick is quiet.
-            clock.when_waiting().await;
             clock.advance(PING_AFTER);
-            clock.when_waiting().await;
+            clock.until_sleeper(PING_AFTER).await;
         }
         for _ in 0..3 {
             clock.advance(PING_AFTER);
-            clock.when_waiting().await;
+            clock.until_sleeper(PING_AFTER).await;
         }
         assert_eq!(soon(driver).await.unwrap(), SessionEnd::Silent);
     });
@@ -348,15 +353,19 @@ fn a_peer_that_reads_nothing_is_disconnected() {
         let clock = ManualRuntime::new();
         let (io, mut peer) = pipe(1024);
         let (session, driver) = Driver::new(io, agreed(), None, clock.clone());
-        let driver = runtime().spawn(driver);
+        let mut driver = runtime().spawn(driver);
         let call = start(&session, submit(100_000));
-        for _ in 0..5 {
+        let end = loop {
             // It is alive, it just does not read.
             send(&mut peer, r#"{"kind":"pong"}"#).await;
-            clock.when_waiting().await;
             clock.advance(PING_AFTER);
-        }
-        assert_eq!(soon(driver).await.unwrap(), SessionEnd::Stalled);
+            tokio::select! {
+                biased;
+                end = &mut driver => break end,
+                () = clock.until_sleeper(PING_AFTER) => {}
+            }
+        };
+        assert_eq!(end.unwrap(), SessionEnd::Stalled);
         assert_eq!(soon(call).await.unwrap().unwrap_err().code, ErrorCode::Unreachable);
     });
 }
@@ -365,16 +374,15 @@ fn a_peer_that_reads_nothing_is_disconnected() {
 fn requests_of_a_peer_that_does_not_read_are_bounded_in_bytes() {
     session_test(async {
         let (io, mut peer) = pipe(1024 * 1024);
-        let answerer = end(io, Some(&FakeQueue::new(PeerId::random())));
-        let submit = serde_json::to_string(&Request::Submit(submit(1_000_000))).unwrap();
-        send(&mut peer, &format!(r#"{{"kind":"call","id":0,"request":{submit}}}"#)).await;
-        receive(&mut peer).await;
+        let queue = TestQueue::new(PeerId::random());
+        let answerer = end(io, Some(&queue));
+        let task_id = known(&queue, 1_000_000).await;
         // Each asks for the megabyte back and reads none of it.
         let mut id = 1;
-        let list = serde_json::to_string(&Request::List(List::default())).unwrap();
+        let get = serde_json::to_string(&Request::Get(Get { task_id })).unwrap();
         let flood = async {
             loop {
-                let call = format!(r#"{{"kind":"call","id":{id},"request":{list}}}"#);
+                let call = format!(r#"{{"kind":"call","id":{id},"request":{get}}}"#);
                 if write(&mut peer, &call).await.is_err() {
                     return;
                 }

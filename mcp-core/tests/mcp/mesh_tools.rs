@@ -27,9 +27,12 @@ async fn what_the_workers_of_the_mesh_offer_is_listed_behind_the_own_tools() {
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(names[names.len() - 2..], ["scan", "wordcount"]);
     assert_eq!(names.iter().filter(|name| **name == "list_peers").count(), 1);
-    let asked = client.queue.asked();
-    assert_eq!(client.tools().await.len(), tools.len());
-    assert_eq!(client.queue.asked(), asked, "the peers are not asked for each list");
+    // What was seen is good for a while, in which a busy machine may list only a few times.
+    for _ in 0..20 {
+        assert_eq!(client.tools().await.len(), tools.len());
+    }
+    let looks = client.queue.asked_of(|request| matches!(request, Request::Peers(_)));
+    assert!(looks < 20, "the peers are asked for each list");
 }
 
 #[tokio::test]

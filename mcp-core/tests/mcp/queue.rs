@@ -20,6 +20,9 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{steady::Steady, work::Lease};
 
+/// Tells the requests that something is done with from the others.
+type Which = fn(&Request) -> bool;
+
 /// What the clients of a server ask: a real queue, and notes of every request.
 #[derive(Debug)]
 pub(crate) struct TestQueue {
@@ -27,10 +30,10 @@ pub(crate) struct TestQueue {
     /// The queue itself: what it is asked here is not noted.
     pub(crate) queue: Arc<dyn TaskQueue>,
     requests: Mutex<Vec<Request>>,
-    refuses: Option<(fn(&Request) -> bool, QueueError)>,
+    refuses: Option<(Which, QueueError)>,
     /// How the records of another version's node look.
     shows: Option<fn(&mut Task)>,
-    silent: Option<fn(&Request) -> bool>,
+    silent: Option<Which>,
     /// Told each time when a call that may wait begins, and when it is over.
     pub(crate) held: Notify,
     pub(crate) dropped: Notify,
@@ -78,7 +81,7 @@ impl TestQueue {
     }
 
     /// Refuses these requests.
-    pub(crate) fn refusing_if(self, which: fn(&Request) -> bool, error: QueueError) -> Self {
+    pub(crate) fn refusing_if(self, which: Which, error: QueueError) -> Self {
         Self { refuses: Some((which, error)), ..self }
     }
 
@@ -93,7 +96,7 @@ impl TestQueue {
     }
 
     /// Answers these requests never.
-    pub(crate) fn silent_if(self, which: fn(&Request) -> bool) -> Self {
+    pub(crate) fn silent_if(self, which: Which) -> Self {
         Self { silent: Some(which), ..self }
     }
 
@@ -104,6 +107,11 @@ impl TestQueue {
 
     pub(crate) fn asked(&self) -> usize {
         self.requests.lock().unwrap().len()
+    }
+
+    /// How many of these were asked.
+    pub(crate) fn asked_of(&self, which: Which) -> usize {
+        self.requests.lock().unwrap().iter().filter(|request| which(request)).count()
     }
 
     pub(crate) async fn submit(&self, submit: Submit) -> TaskId {

@@ -21,7 +21,7 @@ pub(crate) struct Steady<Q> {
 #[derive(Debug, Default)]
 struct Stops {
     calls: usize,
-    job: Option<mpsc::Sender<()>>,
+    job: Option<mpsc::SyncSender<()>>,
 }
 
 impl<Q> Steady<Q> {
@@ -33,7 +33,7 @@ impl<Q> Steady<Q> {
         let mut stops = self.stops.lock().unwrap();
         stops.calls += 1;
         stops.job.get_or_insert_with(|| {
-            let (job, ended) = mpsc::channel();
+            let (job, ended) = mpsc::sync_channel(0);
             tokio::task::spawn_blocking(move || ended.recv());
             job
         });

@@ -73,16 +73,11 @@ async fn a_cancel_stops_the_work_at_once_wherever_the_task_is_kept() -> TestResu
     let mut lent = Lent::new(LONG_LEASE)?;
     let mesh = Arc::clone(&lent.mesh);
     for queue in [&mesh.here, &mesh.there] {
-        let renewals = mesh.renewals.load(Ordering::SeqCst);
+        let renewals = *mesh.renewals.borrow();
         let task = submit(queue).await?;
         lent.next().await?;
         // Also when it has been waiting for a while.
-        soon(async {
-            while mesh.renewals.load(Ordering::SeqCst) == renewals {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        soon(mesh.renewals.subscribe().wait_for(|now| *now > renewals)).await?;
         let called_off = Instant::now();
         queue.cancel(&Caller::Local, Cancel { task_id: task, reason: "enough".to_owned() }).await?;
         assert_eq!(ended(queue, task).await?.status, TaskStatus::Cancelled);
@@ -102,7 +97,7 @@ async fn progress_reaches_the_record_and_the_last_word_stays() -> TestResult {
     }
     let record = until(&lent.mesh.there, task, |task| task.progress == Some(1.0)).await?;
     assert_eq!(record.status_message.as_deref(), Some("step 1000"));
-    assert!(lent.mesh.renewals.load(Ordering::SeqCst) < 20, "each word was told by itself");
+    assert!(*lent.mesh.renewals.borrow() < 20, "each word was told by itself");
     // What no owner would take is made to fit.
     contact.progress(f64::NAN, Some(&"\u{e4}".repeat(4_000)));
     let record = until(&lent.mesh.there, task, |task| task.progress == Some(0.0)).await?;
@@ -176,12 +171,7 @@ async fn an_owner_whose_renewals_do_not_wait_is_not_asked_without_pause() -> Tes
     let begun = Instant::now();
     let (_, _contact, end) = lent.next().await?;
     let mesh = Arc::clone(&lent.mesh);
-    soon(async {
-        while mesh.renewals.load(Ordering::SeqCst) < 4 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    soon(mesh.renewals.subscribe().wait_for(|renewals| *renewals >= 4)).await?;
     assert!(begun.elapsed() >= lease, "four renewals in {:?}", begun.elapsed());
     end.send(result()).await?;
     assert_eq!(ended(&mesh.there, task).await?.attempt, 1);

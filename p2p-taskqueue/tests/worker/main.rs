@@ -43,7 +43,7 @@ struct Mesh {
     /// How many reports to the other node are lost on the way.
     reports_lost: AtomicUsize,
     /// Renewals of tasks of either node.
-    renewals: AtomicUsize,
+    renewals: watch::Sender<usize>,
     /// Whether the nodes are of a version whose renewals do not wait.
     is_old: AtomicBool,
     /// By task, as it was last renewed with.
@@ -67,7 +67,7 @@ impl Mesh {
             there,
             us: PeerId::random(),
             reports_lost: AtomicUsize::new(0),
-            renewals: AtomicUsize::new(0),
+            renewals: watch::Sender::new(0),
             is_old: AtomicBool::new(false),
             fences: Mutex::default(),
             runtime,
@@ -81,7 +81,7 @@ impl Mesh {
 
     fn counted(&self, request: Request) -> Request {
         let Request::Renew(renew) = request else { return request };
-        self.renewals.fetch_add(1, Ordering::SeqCst);
+        self.renewals.send_modify(|renewals| *renewals += 1);
         self.fences.lock().unwrap_or_else(PoisonError::into_inner).insert(renew.task_id, renew.fence);
         let wait_s = if self.is_old.load(Ordering::SeqCst) { 0.0 } else { renew.wait_s };
         Request::Renew(Renew { wait_s, ..renew })

@@ -4,8 +4,8 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use runtime_bridge::{RuntimeExt, Spawned};
 use taskqueue_api::{
-    Caller, Claim, ClaimMany, Complete, ErrorCode, Get, GetMany, List, Operation as _, Outcome, QueueError, Request,
-    Response, StatusQuery, Submit, TaskId, TaskQueueExt as _, Wait,
+    Caller, Claim, ClaimMany, Complete, ErrorCode, Fence, Get, GetMany, List, Operation as _, Outcome, QueueError,
+    Renew, Request, Response, StatusQuery, Submit, TaskId, TaskQueueExt as _, Wait,
     testing::{DEADLINE, payload},
 };
 
@@ -208,6 +208,13 @@ fn beyond_the_bound_both_ends_say_overloaded() {
         }
         let answer = receive(&mut peer).await;
         assert!(answer.contains("overloaded") && answer.contains(&format!(r#""id":{WAITS_MAX}"#)), "{answer}");
+        // What it wants to wait for besides is done without: here the queue has been asked.
+        let renew =
+            Renew { wait_s: 300.0, ..Renew::new(TaskId::from_bytes([7; 16]), Fence { epoch: 1, counter: 1 }, 600.0) };
+        let renew = serde_json::to_string(&Request::Renew(renew)).unwrap();
+        send(&mut peer, &format!(r#"{{"kind":"call","id":9999,"request":{renew}}}"#)).await;
+        let answer = receive(&mut peer).await;
+        assert!(answer.contains("not_found") && answer.contains(r#""id":9999"#), "{answer}");
     });
 }
 
@@ -355,17 +362,19 @@ fn a_peer_that_reads_nothing_is_disconnected() {
         let (session, driver) = Driver::new(io, agreed(), None, clock.clone());
         let mut driver = runtime().spawn(driver);
         let call = start(&session, submit(100_000));
-        let end = loop {
-            // It is alive, it just does not read.
-            send(&mut peer, r#"{"kind":"pong"}"#).await;
-            clock.advance(PING_AFTER);
-            tokio::select! {
-                biased;
-                end = &mut driver => break end,
-                () = clock.until_sleeper(PING_AFTER) => {}
+        let end = soon(async {
+            loop {
+                // It is alive, it just does not read.
+                send(&mut peer, r#"{"kind":"pong"}"#).await;
+                clock.advance(PING_AFTER);
+                tokio::select! {
+                    biased;
+                    end = &mut driver => break end,
+                    () = clock.until_sleeper(PING_AFTER) => {}
+                }
             }
-        };
-        assert_eq!(end.unwrap(), SessionEnd::Stalled);
+        });
+        assert_eq!(end.await.unwrap(), SessionEnd::Stalled);
         assert_eq!(soon(call).await.unwrap().unwrap_err().code, ErrorCode::Unreachable);
     });
 }

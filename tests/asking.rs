@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Node, PROGRAM};
+use crate::harness::{Node, PROGRAM};
 
 /// The command of a worker: this script, with the program as `$0`.
 fn worker(script: &str) -> String {
@@ -22,15 +22,10 @@ fn submit(node: &Node) -> Result<String> {
 
 /// The record, once it is like this.
 fn until(node: &Node, task: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
-    let started = Instant::now();
-    loop {
-        let got = node.ask(&["get", task])?;
-        let record = got.get("task").cloned().context("no task")?;
-        if is_so(&record) {
-            return Ok(record);
-        }
-        ensure!(started.elapsed() < DEADLINE, "not in time: {record}");
-    }
+    crate::harness::until(format_args!("the record of {task}"), || {
+        let record = node.ask(&["get", task])?.get("task").cloned().context("no task")?;
+        Ok(is_so(&record).then_some(record))
+    })
 }
 
 fn ended(node: &Node, task: &str) -> Result<Value> {

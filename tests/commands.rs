@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
 use serde_json::{Value, json};
 
 use crate::harness::{DEADLINE, Gate, Node, at};
@@ -52,13 +55,14 @@ fn members(gate: &Gate) -> Result<Vec<Pid>> {
 
 /// Waits until these processes have ended; those that do not are ended here.
 fn gone(processes: &[Pid]) -> Result<()> {
-    let since = Instant::now();
+    let deadline = Instant::now() + DEADLINE;
     for process in processes {
-        while is_running(*process) {
-            if since.elapsed() > DEADLINE {
-                kill(processes);
-                bail!("{process:?} of {processes:?} goes on");
-            }
+        // One that has been waited for is not there.
+        let Ok(end) = pidfd_open(*process, PidfdFlags::empty()) else { continue };
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))?;
+        if poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&left))? == 0 {
+            kill(processes);
+            bail!("{process:?} of {processes:?} goes on");
         }
     }
     Ok(())

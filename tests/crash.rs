@@ -15,7 +15,7 @@ use p2p_taskqueue::{
 };
 
 use crate::{
-    harness::{DEADLINE, History, QueueProcess},
+    harness::{DEADLINE, History, QueueProcess, until},
     talk::{Order, Said},
 };
 
@@ -71,22 +71,19 @@ fn repeat(process: &mut QueueProcess, history: &mut History, rng: &mut Rng) -> R
 
 /// Reads the whole store and compares it with what is known; answers its records.
 fn verify(process: &mut QueueProcess, history: &History) -> Result<Vec<Task>> {
-    let since = Instant::now();
-    loop {
+    let (counts, records) = until("the store comes to rest", || {
         let before = process.totals()?;
         let records = process.records()?;
         // A lease that has run out in between would make them differ.
-        if process.totals()? == before {
-            for status in TaskStatus::ALL {
-                let listed = records.iter().filter(|task| task.status == status).count() as u64;
-                let counted = before.get(status.as_str()).copied().unwrap_or_default();
-                ensure!(listed == counted, "{listed} tasks are listed as {status}, {counted} are counted");
-            }
-            history.verify(&records)?;
-            return Ok(records);
-        }
-        ensure!(since.elapsed() < DEADLINE, "the store does not come to rest");
+        Ok((process.totals()? == before).then_some((before, records)))
+    })?;
+    for status in TaskStatus::ALL {
+        let listed = records.iter().filter(|task| task.status == status).count() as u64;
+        let counted = counts.get(status.as_str()).copied().unwrap_or_default();
+        ensure!(listed == counted, "{listed} tasks are listed as {status}, {counted} are counted");
     }
+    history.verify(&records)?;
+    Ok(records)
 }
 
 /// Completes whatever has not ended. Nothing is out of reach for longer than one lease.
@@ -107,7 +104,7 @@ fn drain(process: &mut QueueProcess, history: &mut History) -> Result<()> {
             if unended == [0, 0] {
                 return Ok(());
             }
-            ensure!(since.elapsed() < DRAIN_MAX, "{unended:?} tasks are queued and running, and none is given out");
+            ensure!(since.elapsed() < DEADLINE, "{unended:?} tasks are queued and running, and none is given out");
         }
     }
 }
@@ -123,6 +120,3 @@ const REPEATS: usize = 5;
 
 /// About as long as a start takes.
 const OPENING_US: u64 = 30_000;
-
-/// A lease of one second, and time for a slow machine to notice.
-const DRAIN_MAX: Duration = Duration::from_secs(20);

@@ -1,11 +1,11 @@
 //! Finding peers, and the configuration of how they are found.
 
-use std::{fs, time::Instant};
+use std::fs;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, HttpConnection, Node, at, taskmesh};
+use crate::harness::{HttpConnection, Node, at, taskmesh, until};
 
 const LOOPBACK: [&str; 2] = ["--p2p-listen", "/ip4/127.0.0.1/tcp/0"];
 
@@ -99,11 +99,9 @@ fn nodes_that_know_only_a_point_find_and_reach_each_other_through_it() -> Result
     point.sees(&b)?;
     let wanted = b.peer_id()?;
     for method in ["rendezvous", "kademlia"] {
-        let since = Instant::now();
         // B may be about to leave its addresses there.
-        while a.run(&["discover", &wanted, "--method", method])?.code != Some(0) {
-            ensure!(since.elapsed() < DEADLINE, "B is not found by {method}");
-        }
+        let found = || Ok((a.run(&["discover", &wanted, "--method", method])?.code == Some(0)).then_some(()));
+        until(format_args!("B is found by {method}"), found)?;
     }
     let through_relay = b.ask(&["status"])?["addresses"].to_string();
     assert!(through_relay.contains("/p2p-circuit"), "{through_relay}");

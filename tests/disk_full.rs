@@ -9,7 +9,7 @@ use p2p_taskqueue::{
 };
 use serde_json::Value;
 
-use crate::harness::{DEADLINE, PROGRAM, QueueProcess, SmallDisk, at, skipped};
+use crate::harness::{PROGRAM, QueueProcess, SmallDisk, at, skipped, until, while_busy};
 
 /// A disk of this size, where the system lets a test have one.
 fn disk(mib: u32) -> Result<Option<SmallDisk>> {
@@ -45,10 +45,7 @@ fn on_a_full_disk_submits_are_refused_and_all_else_goes_on() -> Result<()> {
     ensure!((kept.len()..=kept.len() + unknown).contains(&there), "what was refused is there");
 
     disk.clear()?;
-    let since = Instant::now();
-    while let Err(error) = store.ask(submit()).map(|answer| answer.map(|submitted| kept.push(submitted.task_id)))? {
-        ensure!(is_full(&error) && since.elapsed() < DEADLINE, "there is room again: {error:?}");
-    }
+    kept.push(taken(&mut store)?);
     done.push(work(&mut store)?);
     store.kill()?;
     let mut store = start(&disk)?;
@@ -92,9 +89,8 @@ fn submits_are_taken_again_when_ended_tasks_were_purged() -> Result<()> {
         }
         while store.get(Purge { selection: Selection::ended(TaskStatus::Completed) })?.more {}
         let since = Instant::now();
-        while let Err(error) = store.ask(submit())? {
-            ensure!(is_full(&error) && since.elapsed() < SOON, "round {round}: not taken again: {error:?}");
-        }
+        taken(&mut store).with_context(|| format!("round {round}"))?;
+        ensure!(since.elapsed() < while_busy(SOON), "round {round}: taken again after {:?}", since.elapsed());
     }
     store.kill()?;
     let mut store = start(&disk)?;
@@ -174,10 +170,19 @@ fn work_on(store: &mut QueueProcess, task_type: &str) -> Result<(TaskId, Json)> 
     Ok((task.task_id, result))
 }
 
+/// Submits until one is taken: there is room again.
+fn taken(store: &mut QueueProcess) -> Result<TaskId> {
+    until("a submit is taken", || match store.ask(submit())? {
+        Ok(submitted) => Ok(Some(submitted.task_id)),
+        Err(error) if is_full(&error) => Ok(None),
+        Err(error) => bail!("{error:?}"),
+    })
+}
+
 /// Room for what a store sets aside at its start, and some more.
 const DISK_MIB: u32 = 64;
 
-/// In which submits are taken again, once there is room: a second, and some for a busy machine.
+/// In which submits are taken again, once there is room: a second, and some.
 const SOON: Duration = Duration::from_secs(3);
 
 /// Tasks that are done while the disk is full.

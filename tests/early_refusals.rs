@@ -1,11 +1,11 @@
 //! Requests that are refused before their body is read: whoever sends all of it before it reads has its answer nevertheless.
 
-use std::{fs, io::Write as _, net::TcpStream, os::unix::fs::PermissionsExt as _, path::Path, time::Instant};
+use std::{fs, io::Write as _, net::TcpStream, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Era, HttpConnection, HttpReply, Node, at};
+use crate::harness::{DEADLINE, Era, HttpConnection, HttpReply, Node, at, until_metric};
 
 /// More than all buffers on the way hold, and more than a body may have.
 const SENT_BYTES: usize = 24 * 1024 * 1024;
@@ -81,11 +81,7 @@ fn so_is_every_refusal_that_comes_before_the_body() -> Result<()> {
     let task = small.ask(&["submit", "later"])?["task_id"].clone();
     let wait = Era::Modern.call("p2p_taskqueue_wait_task", json!({ "task_id": task, "timeout_s": 600 }));
     let waiting = wait.send(small.http()?)?;
-    let mut probe = HttpConnection::open(small.http()?)?;
-    let since = Instant::now();
-    while !probe.get("/metrics", &[])?.body.contains("taskmesh_waits_in_flight 1") {
-        ensure!(since.elapsed() < DEADLINE, "the wait did not come");
-    }
+    until_metric(small.http()?, "taskmesh_waits_in_flight 1\n")?;
     is_refused(&small, &[], 503, "overloaded")?;
     drop(waiting);
     Ok(())

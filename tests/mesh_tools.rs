@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, McpClient, Node};
+use crate::harness::{McpClient, Node, until_async};
 
 const CONFIG: &str = r#"
 [[worker.tool]]
@@ -15,13 +15,11 @@ input_schema = { type = "object", properties = { a = { type = "number" }, b = { 
 
 /// Looks until the list is as wanted: what a worker offers is seen a moment after it came.
 async fn listed(client: &McpClient, name: &str, is_there: bool) -> Result<()> {
-    let look = async {
-        while client.tools().await?.iter().any(|tool| tool == name) != is_there {
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    };
-    tokio::time::timeout(DEADLINE, look).await.with_context(|| format!("{name}: {is_there} in time"))?
+    until_async(format_args!("{name}: {is_there}"), async || {
+        let listed = client.tools().await?.iter().any(|tool| tool == name);
+        Ok((listed == is_there).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use p2p_taskqueue::{PeerId, TaskId};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Era, HttpConnection, HttpReply, ID, Node, Request, at};
+use crate::harness::{Era, HttpConnection, HttpReply, ID, Node, Request, at};
 
 const SUBMIT: &str = "p2p_taskqueue_submit";
 const GET: &str = "p2p_taskqueue_get_task";
@@ -165,11 +165,7 @@ fn gauge(node: &Node, name: &str) -> Result<u64> {
 
 /// Asks until a gauge stands so.
 fn until(node: &Node, name: &str, wanted: impl Fn(u64) -> bool) -> Result<()> {
-    let since = Instant::now();
-    while !wanted(gauge(node, name)?) {
-        ensure!(since.elapsed() < DEADLINE, "{name} is {}", gauge(node, name)?);
-    }
-    Ok(())
+    crate::harness::until(name, || Ok(wanted(gauge(node, name)?).then_some(())))
 }
 
 /// Without sessions there is nothing that ties a cancellation of 2025-11-25 to its request: it is taken in, and does nothing.

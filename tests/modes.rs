@@ -6,10 +6,7 @@ use anyhow::Result;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{McpClient, Node, at};
-
-/// What the contract allows, from the signal to the end of the process.
-const STOP: Duration = Duration::from_secs(2);
+use crate::harness::{McpClient, Node, STOP, at, while_busy};
 
 /// A node in native mode says where its tools run, does a task, and ends in time while a client waits.
 async fn native(runtime: &str, is_inline: bool) -> Result<()> {
@@ -36,7 +33,7 @@ async fn native(runtime: &str, is_inline: bool) -> Result<()> {
     assert!(none.is_err(), "the task cannot have ended");
     let (status, took, stderr) = tokio::task::block_in_place(|| node.stop(Signal::TERM))?;
     assert_eq!(status.code(), Some(0), "{stderr}");
-    assert!(took < STOP, "{took:?}; {stderr}");
+    assert!(took < while_busy(STOP), "{took:?}; {stderr}");
     assert!(!node.folder().join("taskmesh.sock").exists(), "the socket is gone");
 
     node.start_again()?;

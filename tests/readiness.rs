@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{DEADLINE, Front, HttpConnection, HttpReply, Node, at, until_metric};
+use crate::harness::{DEADLINE, Front, HttpConnection, HttpReply, Node, at, until, until_metric};
 
 /// Requests that there is room for, and of these, those that wait.
 const REQUESTS: usize = 6;
@@ -98,10 +98,7 @@ fn a_full_front_is_ready_while_its_daemon_answers_and_no_longer() -> Result<()> 
     assert_eq!((silent.status, &silent.json()?["error"]["code"]), (503, &json!("timeout")), "{silent:?}");
     assert!(began.elapsed() >= Duration::from_secs(4), "it was given its time");
     kill_process(process, Signal::CONT)?;
-    let deadline = Instant::now() + DEADLINE;
-    while probe(&http)?.status != 200 {
-        ensure!(Instant::now() < deadline, "it is not ready again");
-    }
+    until("it is ready again", || Ok((probe(&http)?.status == 200).then_some(())))?;
     node.stop(Signal::TERM)?;
     let gone = probe(&http)?;
     assert_eq!((gone.status, &gone.json()?["error"]["code"]), (503, &json!("unreachable")), "{gone:?}");

@@ -1,15 +1,15 @@
 //! A disk that fails when it is asked for stable storage.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use p2p_taskqueue::{
     ErrorCode, Json,
     api::{Get, Submit},
 };
 
 use crate::{
-    harness::{DEADLINE, History, QueueProcess, Strace, skipped},
+    harness::{History, QueueProcess, Strace, skipped, until},
     talk::{Order, Said},
 };
 
@@ -44,13 +44,12 @@ fn nothing_is_acknowledged_without_a_sync_and_nothing_acknowledged_is_lost() -> 
     let (synced, spoiled) = strace.detach()?;
     ensure!(synced == 0 && spoiled > 0, "{synced} syncs were let through, {spoiled} spoiled");
     // When the disk works again, it goes on by itself.
-    let since = Instant::now();
-    let submitted = loop {
-        match store.ask(Submit::new("synced", Json::null()))? {
-            Ok(submitted) => break submitted,
-            Err(error) => ensure!(error.code == ErrorCode::StorageError && since.elapsed() < DEADLINE, "{error:?}"),
-        }
-    };
+    let submitted =
+        until("the store takes submits again", || match store.ask(Submit::new("synced", Json::null()))? {
+            Ok(submitted) => Ok(Some(submitted)),
+            Err(error) if error.code == ErrorCode::StorageError => Ok(None),
+            Err(error) => bail!("{error:?}"),
+        })?;
     kept.push(submitted.task_id);
     store.kill()?;
     let mut store = QueueProcess::start("store", &file)?;

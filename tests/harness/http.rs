@@ -1,13 +1,12 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    time::Instant,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::DEADLINE;
+use super::{DEADLINE, until};
 
 /// One HTTP connection that stays open, without an MCP client's manners.
 pub(crate) struct HttpConnection {
@@ -140,10 +139,6 @@ fn lines(headers: &[&str]) -> String {
 
 /// Returns when the metrics of the server have this line.
 pub(crate) fn until_metric(url: &str, line: &str) -> Result<()> {
-    let deadline = Instant::now() + DEADLINE;
     let mut metrics = HttpConnection::open(url)?;
-    while !metrics.get("/metrics", &[])?.body.contains(line) {
-        ensure!(Instant::now() < deadline, "no {line}");
-    }
-    Ok(())
+    until(line, || Ok(metrics.get("/metrics", &[])?.body.contains(line).then_some(())))
 }

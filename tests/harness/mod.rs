@@ -13,6 +13,7 @@ mod queue_process;
 mod request;
 mod small_disk;
 mod strace;
+mod until;
 
 pub(crate) use command::{Answered, PROGRAM, taskmesh, taskmesh_command, taskmesh_with_input};
 pub(crate) use front::Front;
@@ -27,7 +28,7 @@ pub(crate) use queue_process::QueueProcess;
 pub(crate) use request::{Era, ID, Request};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
-pub(crate) use taskqueue_api::testing::skipped;
+pub(crate) use until::{until, until_async, while_busy};
 
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ use serde_json::Value;
 
 /// How long anything may take that takes milliseconds on an idle machine. Two cores of a busy one are slower.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the contract allows an idle machine, from the signal to the end of the process.
+pub(crate) const STOP: Duration = Duration::from_secs(2);
 
 /// The text of the main job: a real one, of this repository.
 pub(crate) const LICENCE: &str = include_str!("../../LICENSE-APACHE");

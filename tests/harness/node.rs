@@ -1,8 +1,4 @@
-use std::{
-    path::Path,
-    process::ExitStatus,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::ExitStatus, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -10,8 +6,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    DEADLINE, Process,
+    Process,
     command::{Answered, taskmesh, taskmesh_command, taskmesh_command_in},
+    until,
 };
 
 /// A free port of this machine.
@@ -146,16 +143,12 @@ impl Node {
         Ok(folder)
     }
 
-    /// Waits until a connection to the other one stands, as this one sees it.
+    /// Looks until a connection to the other one stands, as this one sees it. What would wait for it, like a task at the other
+    /// one or a search, would make one.
     pub(crate) fn sees(&self, other: &Self) -> Result<()> {
-        let (them, since) = (other.peer_id()?, Instant::now());
-        loop {
-            let peers = self.ask(&["peers", "--connected"])?;
-            if peers.to_string().contains(&them) {
-                return Ok(());
-            }
-            ensure!(since.elapsed() < DEADLINE, "{them} is not connected: {}", self.ask(&["peers"])?);
-        }
+        let them = other.peer_id()?;
+        let is_connected = || Ok(self.ask(&["peers", "--connected"])?.to_string().contains(&them).then_some(()));
+        until(format_args!("{them} is connected"), is_connected)
     }
 
     /// Ends the process without a chance to tidy up.

@@ -3,12 +3,12 @@
 mod calls;
 mod compare;
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Era, Front, Node, at};
+use crate::harness::{Era, Front, Node, at, until};
 
 /// A place where the suite is run: a node, and its MCP server if that is a process of its own.
 struct Place {
@@ -59,10 +59,10 @@ impl Transcript {
 
     /// What a worker offers is seen a moment after it came.
     fn until_offered(&mut self, tool: &str) -> Result<()> {
-        let since = Instant::now();
-        while !self.request("tools/list", json!({}))?.to_string().contains(&format!("\"{tool}\"")) {
-            ensure!(since.elapsed() < DEADLINE, "{tool} is not offered");
-        }
+        let name = format!("\"{tool}\"");
+        until(format_args!("{tool} is offered"), || {
+            Ok(self.request("tools/list", json!({}))?.to_string().contains(&name).then_some(()))
+        })?;
         self.entries.clear();
         Ok(())
     }

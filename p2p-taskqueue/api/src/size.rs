@@ -43,8 +43,11 @@ mod tests {
         let tasks = || vec![record(), record()];
         let read = Response::GotMany(GotMany { tasks: tasks(), missing: Vec::new() });
         let claimed = Response::ClaimedMany(ClaimedMany { tasks: tasks() });
-        for (answer, outcome) in [(read, Outcome::NotApplied), (claimed, Outcome::Unknown)] {
+        for (answer, outcome, field) in
+            [(read, Outcome::NotApplied, "task_ids"), (claimed, Outcome::Unknown, "max_tasks")]
+        {
             let error = check_size(&answer).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(field));
             assert_eq!((error.code, error.outcome), (ErrorCode::LimitExceeded, outcome));
         }
     }

@@ -1,7 +1,7 @@
 //! What the tests of this crate share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,15 +9,15 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use libp2p::PeerId;
-use runtime_bridge::{Job, JobHandle, Runtime, Sleep, TokioRuntime};
+use runtime_bridge::{Runtime, Sleep, Spawned, SpawnedFuture, TokioRuntime};
 use taskqueue_api::{
-    Caller, Claim, Fence, Json, QueueError, Request, Response, Submit, Task, TaskId, TaskQueue, TaskQueueExt as _,
-    TaskStatus,
+    Caller, Claim, Fence, QueueError, Request, Response, Submit, TaskId, TaskQueue, TaskQueueExt as _,
 };
 use taskqueue_store::{LocalQueue, MemoryStore, StoreOptions};
 use tokio::sync::watch;
 
 pub(crate) use crate::wire::{Pipe, pipe};
+pub(crate) use taskqueue_api::testing::{DEADLINE, payload};
 
 /// The runtime that drives the test.
 pub(crate) fn runtime() -> Arc<dyn Runtime> {
@@ -132,7 +132,7 @@ impl TestQueue {
     }
 
     /// Of these calls, those that wait here, once each has either come or been refused.
-    pub(crate) async fn crowd<T>(&self, before: u64, calls: Vec<JobHandle<T>>) -> FuturesUnordered<JobHandle<T>> {
+    pub(crate) async fn crowd<T>(&self, before: u64, calls: Vec<Spawned<T>>) -> FuturesUnordered<Spawned<T>> {
         let (total, mut refused) = (calls.len() as u64, 0);
         let mut calls: FuturesUnordered<_> = calls.into_iter().collect();
         let mut come = self.calls.subscribe();

@@ -21,7 +21,6 @@ use crate::{
     serve_local_until,
     testing::{ManualRuntime, TestQueue, pipe, runtime, soon},
 };
-use taskqueue_store::LocalQueue;
 
 const LOCAL: &Caller = &Caller::Local;
 const PATIENCE: Duration = DEADLINE;
@@ -133,7 +132,7 @@ fn fake() -> (Arc<TestQueue>, Behind) {
 }
 
 /// A claim that the queue has received and cannot answer.
-async fn long_poll(queue: &TestQueue, daemon: &DaemonQueue) -> JobHandle<Result<Claimed, QueueError>> {
+async fn long_poll(queue: &TestQueue, daemon: &DaemonQueue) -> Spawned<Result<Claimed, QueueError>> {
     let daemon = daemon.clone();
     let claim = Claim { wait_s: 60.0, ..Claim::new("w") };
     let polling = runtime().spawn(async move { daemon.claim(LOCAL, claim).await });

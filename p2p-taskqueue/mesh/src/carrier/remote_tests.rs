@@ -8,6 +8,7 @@ use taskqueue_api::{
     Caller, Claim, Complete, Json, List, Multiaddr, QueueError, Request, Response, Submit, Target, TaskQueue,
     TaskQueueExt as _,
 };
+use taskqueue_store::LocalQueue;
 use tokio::sync::watch;
 
 use crate::{

@@ -26,7 +26,7 @@ use crate::{
 /// More than any bound of a session.
 const CROWD: usize = 4 * IN_FLIGHT_MAX;
 
-type Crowd = FuturesUnordered<JobHandle<Result<Response, QueueError>>>;
+type Crowd = FuturesUnordered<Spawned<Result<Response, QueueError>>>;
 
 /// A task that somebody has, and the fence.
 type Held = (TaskId, Fence);

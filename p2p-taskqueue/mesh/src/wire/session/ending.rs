@@ -8,9 +8,9 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use runtime_bridge::{JobError, JobHandle};
+use runtime_bridge::{Spawned, SpawnedError};
 
-use super::{SessionEnd, calls::Shared, kind::Counts};
+use super::{SessionEnd, calls::Shared, counts::Counts};
 use crate::testing::until;
 
 thread_local! {

@@ -124,7 +124,7 @@ fn payload(callers: &Arc<Runtime>, bridge: Bridge, size: usize) -> Candidate {
     })
 }
 
-/// The reference's way: every call builds a runtime on a thread of a pool, runs there and takes it down.
+/// Without a standing thread: every call builds a runtime on a thread of a pool, runs there and takes it down.
 fn fresh_runtime(callers: &Arc<Runtime>) -> Candidate {
     let handle = callers.handle().clone();
     from_task(callers, move || {

@@ -13,10 +13,10 @@ const GET: &str = "p2p_taskqueue_get_task";
 const WAIT: &str = "p2p_taskqueue_wait_task";
 const STATUS: &str = "p2p_taskqueue_status";
 
-/// One more than the contract allows for a payload.
+/// One more than docs/reference.md allows for a payload.
 const TOO_MANY_BYTES: usize = 1024 * 1024 + 1;
 
-/// One more than the contract allows for a request's body.
+/// One more than docs/reference.md allows for a request's body.
 const TOO_LONG_BODY: usize = 8 * 1024 * 1024 + 1;
 
 /// A client's mistakes that a tool answers with, and what its answer says of each: the code and a word.

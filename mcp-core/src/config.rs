@@ -208,7 +208,7 @@ const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// 8 MiB over a slow link.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// As the contract has it: a waiting call costs some KiB, so this many fit in a small machine.
+/// A waiting call costs some KiB, so this many fit in a small machine.
 const REQUESTS_MAX: usize = 4_096;
 
 /// Leaves a quarter of the requests for calls that are answered at once.
@@ -217,7 +217,7 @@ const WAITING_CALLS_MAX: usize = 3_072;
 /// Two clients that take all they may leave the same for everybody else.
 const REQUESTS_PER_CLIENT_MAX: usize = 1_536;
 
-/// The thousand waits that the contract has pending, and some; a third of the client's requests is left for calls that are
+/// A thousand waits and some; a third of the client's requests is left for calls that are
 /// answered at once.
 const WAITS_PER_CLIENT_MAX: usize = 1_024;
 

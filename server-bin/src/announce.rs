@@ -20,10 +20,10 @@ const FILES_MAX: usize = 16;
 /// This project's place in the user's cache folder, so that two nodes of one user find each other.
 const OWN_PLACE: &str = "taskmesh/announce.json";
 
-/// Where the reference's services announce themselves in the user's cache folder, and for the whole machine.
-const REFERENCE_PLACES: [&str; 2] =
+/// Where services of ipfs_accelerate_py announce themselves in the user's cache folder, and for the whole machine.
+const OTHER_PLACES: [&str; 2] =
     ["ipfs_accelerate_py/task_p2p_announce.json", "ipfs_datasets_py/task_p2p_announce.json"];
-const REFERENCE_MACHINE_PLACE: &str = "/var/cache/ipfs-accelerate/task_p2p_announce.json";
+const OTHER_MACHINE_PLACE: &str = "/var/cache/ipfs-accelerate/task_p2p_announce.json";
 
 /// The announce files that this node writes and reads; none when it was not told to.
 #[derive(Debug, Clone, Default)]
@@ -47,8 +47,8 @@ impl AnnounceFiles {
         };
         let mut read = vec![chosen.clone()];
         read.extend(usual.filter(|usual| *usual != chosen));
-        read.extend(cache.iter().flat_map(|cache| REFERENCE_PLACES.map(|place| cache.join(place))));
-        read.push(REFERENCE_MACHINE_PLACE.into());
+        read.extend(cache.iter().flat_map(|cache| OTHER_PLACES.map(|place| cache.join(place))));
+        read.push(OTHER_MACHINE_PLACE.into());
         Ok(Self { written: vec![data_dir.path().join("announce.json"), chosen], read })
     }
 

@@ -38,7 +38,7 @@ use serde_json::Value;
 /// How long anything may take that takes milliseconds on an idle machine. Two cores of a busy one are slower.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What the contract allows an idle machine, from the signal to the end of the process.
+/// What docs/reference.md allows an idle machine, from the signal to the end of the process.
 pub(crate) const STOP: Duration = Duration::from_secs(2);
 
 /// The text of the main job: a real one, of this repository.

@@ -275,5 +275,5 @@ fn without_place(error: &serde_json::Error) -> String {
 /// The names that the target's arguments go by.
 pub(super) const MULTIADDR: &str = "remote_multiaddr";
 pub(super) const PEER: &str = "remote_peer_id";
-/// How the reference calls [`PEER`] in `submit` and `status`.
+/// What some callers call [`PEER`] in `submit` and `status`.
 pub(super) const PEER_ALIAS: &str = "peer_id";

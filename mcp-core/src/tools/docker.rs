@@ -1,4 +1,4 @@
-//! The reference's two tools for containers: tasks of a fixed type for workers that run them.
+//! The two tools for containers: tasks of a fixed type for workers that run them.
 
 use std::collections::BTreeMap;
 
@@ -168,6 +168,6 @@ fn default_context() -> String {
     ".".to_owned()
 }
 
-/// As workers of the reference call them.
+/// The types that workers for containers take.
 const HUB_TYPE: &str = "docker.execute";
 const GITHUB_TYPE: &str = "docker.github";

@@ -162,7 +162,7 @@ impl Row {
         Self { aliases, ..self }
     }
 
-    /// Arguments that callers of the reference send and that mean nothing here.
+    /// Arguments that some callers send and that mean nothing here.
     pub(super) const fn with_ignored(self, ignored: &'static [Named]) -> Self {
         Self { ignored, ..self }
     }

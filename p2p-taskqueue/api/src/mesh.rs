@@ -219,7 +219,7 @@ pub struct DialOutcome {
     pub error: String,
 }
 
-/// A sign of life of a peer that runs the reference: who it is, and its clock. It renews no lease.
+/// A sign of life of a program: who it is, and its vector clock. It renews no lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Heartbeat {

@@ -1,4 +1,4 @@
-//! Signs of life of peers that run the reference, and the clock that they keep together.
+//! Signs of life that programs give by `peer.heartbeat`, and the vector clock that they keep together.
 //!
 //! Peers show them to each other; no lease and no claim depends on them. Each node has one table, in memory, and time comes
 //! as an argument.
@@ -131,8 +131,8 @@ fn read_clock(clock: &Json) -> Result<GivenClock, QueueError> {
     }
 }
 
-/// The SHA-256 of the sorted `[node, count]` pairs as JSON, in hex. The reference hashes the text with a space after each
-/// comma and with nothing but ASCII in it.
+/// The SHA-256 of the sorted `[node, count]` pairs as JSON, in hex. What is hashed has a space after each comma and
+/// nothing but ASCII in it: other programs compare their hash with this one.
 fn merkle_root(vector: &BTreeMap<String, u64>) -> String {
     let pairs: Vec<_> = vector.iter().map(|(node, count)| format!("[{}, {count}]", ascii_json(node))).collect();
     let digest = Sha256::digest(format!("[{}]", pairs.join(", ")));
@@ -158,7 +158,7 @@ const CLOCK_FORM: &str = "{\"vector\":{NODE:COUNT}}";
 /// Peers that are shown: at a few hundred bytes each, an answer with all of them stays far below a frame.
 const PEERS_MAX: usize = 4_096;
 
-/// As long as the reference counts a silent peer in.
+/// A peer gives several signs of life in this time; one that gives none has gone.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
 /// Entries of the clock: about as many as fit into the 64 KiB that a heartbeat may carry.

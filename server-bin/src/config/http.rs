@@ -214,13 +214,13 @@ const THE_CLIENT: &str = "client";
 /// In the place of an origin: there is none.
 const NO_BROWSER: &str = "none";
 
-/// As the contract has it: a client that sends no header in this time is gone or hostile.
+/// A client that sends no header in this time is gone or hostile.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// As long as a client may take to send its body; here for each piece of the answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// As the contract has it.
+/// As many as the MCP server answers at once.
 const REQUESTS_MAX: usize = 4_096;
 
 /// The machines and agents of one small team; each has a line in the metrics.

@@ -1,5 +1,5 @@
-//! The announce file: a node says where it is in a file that other programs of the machine read. Its form is the
-//! reference's: a JSON object with `peer_id` and `multiaddr`, one address.
+//! The announce file: a node says where it is in a file that other programs of the machine read. It is a JSON
+//! object with `peer_id` and `multiaddr`, one address.
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};

@@ -25,7 +25,7 @@ use crate::{
     principal::Principal,
     resources,
     tasks::{DurableTasks, Reply, Shape, Work, until_gone},
-    tools::{Answer, Called, Names, Tool, default_timeout_s, ran, table},
+    tools::{Called, Names, Tool, ToolAnswer, default_timeout_s, ran, table},
 };
 
 /// What rmcp asks for each request. Cheap to clone: rmcp takes one for each.
@@ -95,7 +95,7 @@ impl Handler {
                 let (target, timeout_s) = (Target::default(), default_timeout_s());
                 Called::Work(Box::new(Work { submit, target, timeout_s, names: Names::default() }))
             }
-            Err(error) => Called::Answered(Answer::refused(&error)),
+            Err(error) => Called::Answered(ToolAnswer::refused(&error)),
         })
     }
 }

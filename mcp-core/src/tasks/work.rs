@@ -3,7 +3,7 @@ use taskqueue_api::{QueueError, Submit, Target, Task};
 
 use crate::{
     http::Splice,
-    tools::{Answer, Names},
+    tools::{Names, ToolAnswer},
 };
 
 /// A task to submit, whose end is the answer of the tool call.
@@ -23,7 +23,7 @@ pub(crate) struct Work {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shape {
     /// As the product's tools answer.
-    Answer(fn(Task, bool) -> Answer),
+    Answer(fn(Task, bool) -> ToolAnswer),
     /// As the fixtures' tools do.
     #[cfg(feature = "fixtures")]
     Result(fn(Task, bool) -> CallToolResult),
@@ -50,10 +50,10 @@ pub(crate) struct Reply {
 impl Reply {
     /// The queue's refusal, in the form that every tool has for it.
     pub(crate) fn refused(error: &QueueError, splice: &Splice) -> Self {
-        Self::answered(Answer::refused(error), splice)
+        Self::answered(ToolAnswer::refused(error), splice)
     }
 
-    pub(crate) fn answered(answer: Answer, splice: &Splice) -> Self {
+    pub(crate) fn answered(answer: ToolAnswer, splice: &Splice) -> Self {
         Self { outcome: answer.outcome, response: CallToolResponse::Complete(result(answer, splice)) }
     }
 
@@ -68,7 +68,7 @@ impl Reply {
 }
 
 /// The answer in the two forms that clients read: as a text, and as `structuredContent`.
-fn result(answer: Answer, splice: &Splice) -> CallToolResult {
+fn result(answer: ToolAnswer, splice: &Splice) -> CallToolResult {
     let structured = splice.leave(&answer.text);
     let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
     result.is_error = Some(answer.is_error);

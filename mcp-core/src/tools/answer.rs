@@ -3,7 +3,7 @@ use taskqueue_api::{QueueError, write_answer, write_refusal};
 
 /// A tool's answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ToolAnswer {
     /// `ok`, or the code of the error.
     pub(crate) outcome: &'static str,
     /// Whether the model should take it for a failure.
@@ -12,7 +12,7 @@ pub(crate) struct Answer {
     pub(crate) text: String,
 }
 
-impl Answer {
+impl ToolAnswer {
     /// The answer `{"ok":true,…}`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ mod table;
 mod tool;
 mod verb;
 
-pub(crate) use answer::Answer;
+pub(crate) use answer::ToolAnswer;
 pub(crate) use arguments::Arguments;
 pub(crate) use names::Names;
 pub(crate) use run_task::{default_timeout_s, ran, run_task_output};

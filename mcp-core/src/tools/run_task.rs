@@ -5,10 +5,10 @@ use serde::Serialize;
 use taskqueue_api::{QueueError, Submit, Target, Task, TaskStatus, limits::WAIT_S_MAX};
 
 use super::{
-    Answer, Names,
+    Names, ToolAnswer,
     arguments::Arguments,
     schema::{self, Object},
-    verb::Job,
+    verb::WorkVerb,
 };
 use crate::tasks::Work;
 
@@ -32,7 +32,7 @@ struct Ran {
     done: bool,
 }
 
-impl Job for RunTask {
+impl WorkVerb for RunTask {
     fn read(mut arguments: Arguments<'_>) -> Result<Self, QueueError> {
         let timeout_s = arguments.take("timeout_s")?.unwrap_or_else(default_timeout_s);
         // Before anything is submitted: the queue itself sees the wait only after the submit.
@@ -49,12 +49,12 @@ impl Job for RunTask {
 
 /// What is answered of a task that was run. That the call was done is `ok`; a task that came to nothing is an error
 /// nevertheless, for that is what the model asked for.
-pub(crate) fn ran(task: Task, done: bool) -> Answer {
+pub(crate) fn ran(task: Task, done: bool) -> ToolAnswer {
     let failed = matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
-    match Answer::done(&Ran { task, done }) {
+    match ToolAnswer::done(&Ran { task, done }) {
         Ok(answer) if failed => answer.into_failure(),
         Ok(answer) => answer,
-        Err(error) => Answer::refused(&error),
+        Err(error) => ToolAnswer::refused(&error),
     }
 }
 

@@ -5,12 +5,12 @@ use serde_json::json;
 use taskqueue_api::QueueError;
 
 use super::{
-    answer::Answer,
+    answer::ToolAnswer,
     arguments::{Arguments, MULTIADDR, PEER, PEER_ALIAS},
     names::MadeOf,
     run_task::run_task_output,
     schema::{self, Alias, Inputs, Named, Object},
-    verb::{Job, Verb},
+    verb::{Verb, WorkVerb},
 };
 use crate::{call::Asker, tasks::Work};
 
@@ -34,7 +34,7 @@ type Run = for<'a> fn(Asker<'a>, Arguments<'a>) -> BoxFuture<'a, Result<Called, 
 #[derive(Debug)]
 pub(crate) enum Called {
     /// It is done.
-    Answered(Answer),
+    Answered(ToolAnswer),
     /// A task is to be submitted, and its end is the answer.
     Work(Box<Work>),
 }
@@ -80,7 +80,7 @@ impl Tool {
     }
 
     /// A row for a tool that submits one task, whose end is the answer.
-    pub(super) const fn of_work<J: Job>(name: &'static str, title: &'static str, hints: Hints) -> Row {
+    pub(super) const fn of_work<J: WorkVerb>(name: &'static str, title: &'static str, hints: Hints) -> Row {
         Row {
             name,
             title,
@@ -112,7 +112,7 @@ impl Tool {
             }
             Err(error) => Err(error),
         };
-        called.unwrap_or_else(|error| Called::Answered(Answer::refused(&error)))
+        called.unwrap_or_else(|error| Called::Answered(ToolAnswer::refused(&error)))
     }
 }
 
@@ -126,11 +126,11 @@ fn run<'a, V: Verb>(asker: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture
     Box::pin(async move {
         let target = arguments.take_target()?;
         let answer = V::read(arguments)?.run(asker, target).await?;
-        Answer::done(&answer).map(Called::Answered)
+        ToolAnswer::done(&answer).map(Called::Answered)
     })
 }
 
-fn read_work<'a, J: Job>(_: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>> {
+fn read_work<'a, J: WorkVerb>(_: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>> {
     let target = arguments.take_target();
     let work = target.and_then(|target| Ok(J::read(arguments)?.at(target)));
     Box::pin(future::ready(work.map(|work| Called::Work(Box::new(work)))))

@@ -27,7 +27,7 @@ pub(super) trait Verb: JsonSchema + Send + Sized {
 }
 
 /// What a tool does that submits one task, whose end is the answer.
-pub(super) trait Job: JsonSchema + Sized {
+pub(super) trait WorkVerb: JsonSchema + Sized {
     /// Reads the arguments that are left when those of the target are gone.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ pub use lease::{
 pub use libp2p_identity::PeerId;
 pub use manage::{Limit, Limited, Pause, Paused, Purge, Purged, Resume, Resumed, Retried, Retry, Selection};
 pub use mesh::{
-    BridgeStatus, Capabilities, DialOutcome, Heard, Heartbeat, Invitation, Invite, Join, Joined, KnownPeer, Peer,
+    BridgeStatus, Capabilities, DialOutcome, Heard, HeardPeer, Heartbeat, Invitation, Invite, Join, Joined, Peer,
     Peers, PeersListed, QueueStatus, Scheduler, Status, StatusQuery, StoreStatus, TransportStatus, VectorClock,
 };
 pub use multiaddr::Multiaddr;

@@ -258,7 +258,7 @@ pub struct Scheduler {
     /// This node's clock.
     pub clock: VectorClock,
     /// The peers, the last heard of first.
-    pub known_peers: Vec<KnownPeer>,
+    pub known_peers: Vec<HeardPeer>,
 }
 
 /// A clock with a count for each node.
@@ -279,7 +279,7 @@ pub struct VectorClock {
 /// A peer that gave a sign of life.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct KnownPeer {
+pub struct HeardPeer {
     /// As it called itself.
     pub peer_id: String,
     /// When, in Unix seconds.

@@ -11,7 +11,7 @@ use std::{
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use taskqueue_api::{Heard, Heartbeat, Json, KnownPeer, QueueError, Scheduler, VectorClock, limits::NAME_BYTES_MAX};
+use taskqueue_api::{Heard, HeardPeer, Heartbeat, Json, QueueError, Scheduler, VectorClock, limits::NAME_BYTES_MAX};
 
 /// Who gave a sign of life of late, and this node's clock.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Heartbeats {
     fn scheduler(&self) -> Scheduler {
         let mut peers: Vec<_> = self.peers.iter().collect();
         peers.sort_by_key(|(name, heard)| (Reverse(heard.instant), *name));
-        let known = |(name, heard): (&String, &Moment)| KnownPeer { peer_id: name.clone(), last_seen: heard.unix_s };
+        let known = |(name, heard): (&String, &Moment)| HeardPeer { peer_id: name.clone(), last_seen: heard.unix_s };
         let vector: BTreeMap<_, _> = self.clock.iter().map(|(node, entry)| (node.clone(), entry.count)).collect();
         let merkle_root = merkle_root(&vector);
         let clock = VectorClock { node_id: self.node_id.clone(), vector, merkle_root };

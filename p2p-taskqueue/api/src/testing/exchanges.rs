@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::{
     Answer, Answered, At, Attempt, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet,
     CacheStored, CallTool, Cancel, Cancelled, Capabilities, Claim, ClaimMany, Claimed, ClaimedMany, Complete,
-    Completed, Discover, Discovered, Durability, Fail, Failed, Fence, Get, GetMany, Got, GotMany, Heard, Heartbeat,
-    Invitation, Invite, Join, Joined, Json, KnownPeer, Limit, Limited, List, ListTools, Listed, Method, Operation,
+    Completed, Discover, Discovered, Durability, Fail, Failed, Fence, Get, GetMany, Got, GotMany, Heard, HeardPeer,
+    Heartbeat, Invitation, Invite, Join, Joined, Json, Limit, Limited, List, ListTools, Listed, Method, Operation,
     Pause, Paused, Peer, PeerId, Peers, PeersListed, Purge, Purged, QueueStatus, Release, Released, Renew, Renewed,
     Request, Response, Resume, Resumed, Retried, Retry, Scheduler, Selection, Stats, StatsQuery, Status, StatusQuery,
     Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany, Target, Task, TaskId, TaskStatus, ToolCalled,
@@ -208,7 +208,7 @@ fn mesh(cast: &Cast) -> Vec<(Request, Response)> {
             vector: BTreeMap::from([("a".to_owned(), 2)]),
             merkle_root: "0".repeat(64),
         },
-        known_peers: vec![KnownPeer { peer_id: "a".to_owned(), last_seen: 1_760_000_000.5 }],
+        known_peers: vec![HeardPeer { peer_id: "a".to_owned(), last_seen: 1_760_000_000.5 }],
     };
     let status = Status {
         peer_id: owner,

@@ -30,16 +30,16 @@ struct Desk {
 #[derive(Default)]
 struct Jobs {
     /// Queries of one piece, and the first pieces of those that mostly need no other.
-    single: VecDeque<Job>,
+    single: VecDeque<Query>,
     /// Queries with many pieces, the one that has waited longest first.
-    long: VecDeque<Job>,
+    long: VecDeque<Query>,
     is_closed: bool,
     /// Those that have not panicked.
     threads: usize,
 }
 
 /// A query, with where its answer goes. Called for each of its pieces; whether that was the last one.
-type Job = Box<dyn FnMut(&mut dyn Reads) -> bool + Send>;
+type Query = Box<dyn FnMut(&mut dyn Reads) -> bool + Send>;
 
 /// How long a query may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Readers {
     ) -> Result<T, QueueError> {
         let (reply, answered) = oneshot::channel();
         let mut once = Some((reply, query));
-        let job: Job = Box::new(move |reads| {
+        let job: Query = Box::new(move |reads| {
             // Nobody waits for it any more: not worth reading.
             if let Some((reply, query)) = once.take().filter(|(reply, _)| !reply.is_closed()) {
                 drop(reply.send(query(reads)));
@@ -116,7 +116,7 @@ impl Readers {
     ) -> Result<T, QueueError> {
         let (reply, answered) = oneshot::channel();
         let mut left = Some((reply, state));
-        let job: Job = Box::new(move |reads| {
+        let job: Query = Box::new(move |reads| {
             let Some((reply, mut state)) = left.take().filter(|(reply, _)| !reply.is_closed()) else { return true };
             let answer = match piece(reads, &mut state) {
                 Ok(false) => {
@@ -151,7 +151,7 @@ impl Desk {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, job: Job, length: Length) -> Result<(), QueueError> {
+    fn put(&self, job: Query, length: Length) -> Result<(), QueueError> {
         let mut jobs = self.lock();
         if jobs.is_closed {
             return Err(shutting_down());
@@ -172,7 +172,7 @@ impl Desk {
     }
 
     /// Puts a query back that has more pieces.
-    fn put_back(&self, job: Job) {
+    fn put_back(&self, job: Query) {
         let mut jobs = self.lock();
         if jobs.is_closed {
             drop(jobs);
@@ -199,12 +199,12 @@ impl Desk {
 
     /// Waits for the next query: one of the kind whose turn it is, else one of the other kind. `None` once the desk is closed and
     /// empty.
-    fn next(&self, turn: Length) -> Option<(Length, Job)> {
+    fn next(&self, turn: Length) -> Option<(Length, Query)> {
         let idle = |jobs: &mut Jobs| jobs.single.is_empty() && jobs.long.is_empty() && !jobs.is_closed;
         let mut jobs = self.comes.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         let Jobs { single, long, .. } = &mut *jobs;
-        let short = |jobs: &mut VecDeque<Job>| jobs.pop_front().map(|job| (Length::Short, job));
-        let piece = |jobs: &mut VecDeque<Job>| jobs.pop_front().map(|job| (Length::Long, job));
+        let short = |jobs: &mut VecDeque<Query>| jobs.pop_front().map(|job| (Length::Short, job));
+        let piece = |jobs: &mut VecDeque<Query>| jobs.pop_front().map(|job| (Length::Long, job));
         match turn {
             Length::Short => short(single).or_else(|| piece(long)),
             Length::Long => piece(long).or_else(|| short(single)),

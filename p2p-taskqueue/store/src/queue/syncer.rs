@@ -75,14 +75,14 @@ impl Durable {
 #[derive(Debug)]
 pub(super) struct Syncer {
     /// The thread holds the other end; closed to end it.
-    batches: Option<SyncSender<Job>>,
+    batches: Option<SyncSender<ToSettle>>,
     shared: Arc<Shared>,
     /// The writer's own handle, for when nothing else is to be done. `None` where there is no stable storage.
     log: Option<Box<dyn Log>>,
     thread: Option<JoinHandle<()>>,
 }
 
-enum Job {
+enum ToSettle {
     Settle(Batch),
     /// After a failure: go on with this.
     Reopened(Option<Box<dyn Log>>),
@@ -179,15 +179,15 @@ impl Syncer {
         self.log = log;
         self.shared.durable.settled();
         if let Some(batches) = &self.batches {
-            let _ = batches.send(Job::Reopened(threads_log));
+            let _ = batches.send(ToSettle::Reopened(threads_log));
         }
     }
 
     fn hand_over(&self, batch: Batch) {
         self.shared.under_way.fetch_add(1, Ordering::AcqRel);
         if let Some(batches) = &self.batches
-            && let Err(unsent) = batches.send(Job::Settle(batch))
-            && let Job::Settle(batch) = unsent.0
+            && let Err(unsent) = batches.send(ToSettle::Settle(batch))
+            && let ToSettle::Settle(batch) = unsent.0
         {
             // The thread panicked: nothing is said of what nobody can sync.
             self.shared.under_way.fetch_sub(1, Ordering::AcqRel);
@@ -208,14 +208,14 @@ impl Drop for Syncer {
 }
 
 impl Shared {
-    fn work(&self, jobs: &Receiver<Job>, mut log: Option<Box<dyn Log>>) {
+    fn work(&self, jobs: &Receiver<ToSettle>, mut log: Option<Box<dyn Log>>) {
         let mut broken = false;
         while let Ok(first) = jobs.recv() {
             let mut batches = Vec::new();
             for job in std::iter::once(first).chain(std::iter::from_fn(|| jobs.try_recv().ok())) {
                 match job {
-                    Job::Settle(batch) => batches.push(batch),
-                    Job::Reopened(reopened) => (log, broken) = (reopened, false),
+                    ToSettle::Settle(batch) => batches.push(batch),
+                    ToSettle::Reopened(reopened) => (log, broken) = (reopened, false),
                 }
             }
             let Some(last) = batches.iter().map(|batch| batch.number).max() else { continue };

@@ -25,7 +25,7 @@ use crate::wire::{
     terms::Terms,
 };
 
-pub(super) type Answer = Result<Response, QueueError>;
+pub(super) type CallResult = Result<Response, QueueError>;
 
 /// Why a session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,11 +63,11 @@ pub(super) struct State {
     queue: VecDeque<Queued>,
     /// In both.
     queued_bytes: usize,
-    pub(super) phase: Phase,
+    pub(super) phase: CallPhase,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum CallPhase {
     #[default]
     Open,
     /// The peer takes no new calls.
@@ -83,7 +83,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Call {
     /// The caller holds the other end; none when it has gone.
-    pub(super) reply: Option<oneshot::Sender<Answer>>,
+    pub(super) reply: Option<oneshot::Sender<CallResult>>,
     pub(super) is_claim: bool,
     pub(super) kind: RequestKind,
     /// By which way it is sent.
@@ -172,9 +172,9 @@ impl Shared {
 
     pub(super) fn order(&self) -> Order {
         match self.lock().phase {
-            Phase::Open | Phase::PeerLeaves => Order::GoOn,
-            Phase::Draining => Order::Drain,
-            Phase::Closing | Phase::Ended(_) => Order::Close,
+            CallPhase::Open | CallPhase::PeerLeaves => Order::GoOn,
+            CallPhase::Draining => Order::Drain,
+            CallPhase::Closing | CallPhase::Ended(_) => Order::Close,
         }
     }
 
@@ -221,8 +221,8 @@ impl Shared {
     /// The peer takes no new calls.
     pub(super) fn peer_leaves(&self) {
         let mut state = self.lock();
-        if state.phase == Phase::Open {
-            state.phase = Phase::PeerLeaves;
+        if state.phase == CallPhase::Open {
+            state.phase = CallPhase::PeerLeaves;
         }
     }
 
@@ -260,8 +260,8 @@ impl Shared {
     /// The session is over: answers every call that is not answered.
     pub(super) fn end(&self, end: &SessionEnd, written: Written) {
         let mut state = self.lock();
-        if !matches!(state.phase, Phase::Ended(_)) {
-            state.phase = Phase::Ended(end.clone());
+        if !matches!(state.phase, CallPhase::Ended(_)) {
+            state.phase = CallPhase::Ended(end.clone());
         }
         state.urgent.clear();
         state.queue.clear();
@@ -307,7 +307,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-impl Phase {
+impl CallPhase {
     /// Why no new call is made.
     fn refusal(&self) -> Option<QueueError> {
         let unreachable = |message: String| Some(QueueError::new(ErrorCode::Unreachable, message));

@@ -10,7 +10,7 @@ use taskqueue_api::{ErrorCode, QueueError, Request, RequestKind};
 use tokio::sync::oneshot;
 
 use super::{
-    calls::{Answer, Call, Phase, Shared, unsendable},
+    calls::{Call, CallPhase, CallResult, Shared, unsendable},
     counts::is_overloaded,
     writer::Lane,
 };
@@ -39,7 +39,7 @@ impl Session {
     /// # Cancel safety
     ///
     /// Dropping the future tells the peer to give the request up.
-    pub(crate) async fn call(&self, request: &Request, timeout: Duration) -> Answer {
+    pub(crate) async fn call(&self, request: &Request, timeout: Duration) -> CallResult {
         let (id, answer) = match self.send(request) {
             Err(error) if is_overloaded(&error) => match request.without_wait() {
                 Some(at_once) => self.send(&at_once),
@@ -64,7 +64,7 @@ impl Session {
     }
 
     /// Queues the request; the answer comes to the receiver that is given.
-    fn send(&self, request: &Request) -> Result<(u64, oneshot::Receiver<Answer>), QueueError> {
+    fn send(&self, request: &Request) -> Result<(u64, oneshot::Receiver<CallResult>), QueueError> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();
         (Outgoing::Call { id, request })
@@ -91,25 +91,25 @@ impl Session {
 
     /// Whether new calls can be made.
     pub(crate) fn is_open(&self) -> bool {
-        self.shared.lock().phase == Phase::Open
+        self.shared.lock().phase == CallPhase::Open
     }
 
     /// Tells the peer that no new calls are welcome, lets what is under way end, then closes.
     pub(crate) fn drain(&self) {
-        self.advance(Phase::Draining);
+        self.advance(CallPhase::Draining);
     }
 
     /// Closes at once.
     pub(crate) fn close(&self) {
-        self.advance(Phase::Closing);
+        self.advance(CallPhase::Closing);
     }
 
-    fn advance(&self, to: Phase) {
+    fn advance(&self, to: CallPhase) {
         let mut state = self.shared.lock();
         let is_later = match state.phase {
-            Phase::Open | Phase::PeerLeaves => true,
-            Phase::Draining => to == Phase::Closing,
-            Phase::Closing | Phase::Ended(_) => false,
+            CallPhase::Open | CallPhase::PeerLeaves => true,
+            CallPhase::Draining => to == CallPhase::Closing,
+            CallPhase::Closing | CallPhase::Ended(_) => false,
         };
         if is_later {
             state.phase = to;

@@ -11,9 +11,10 @@ use futures::{
     future::{AbortHandle, Abortable},
     stream::FuturesUnordered,
 };
-use taskqueue_api::{Caller, ErrorCode, QueueError, Request, RequestKind, Response, TaskQueue};
+use taskqueue_api::{Caller, ErrorCode, QueueError, Request, RequestKind, TaskQueue};
 
 use super::{
+    calls::CallResult,
     counts::{Counts, bytes_max, is_overloaded, overloaded},
     writer::Lane,
 };
@@ -26,9 +27,8 @@ pub(crate) struct Service {
     pub(crate) caller: Caller,
 }
 
-type Outcome = Result<Response, QueueError>;
 /// None for what nobody waits for.
-type Job = Pin<Box<dyn Future<Output = Option<(u64, Option<Outcome>)>> + Send>>;
+type Handling = Pin<Box<dyn Future<Output = Option<(u64, Option<CallResult>)>> + Send>>;
 
 /// What a peer has asked and is not answered yet.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ pub(super) struct Jobs {
 
 #[derive(Debug, Default)]
 struct Running {
-    jobs: FuturesUnordered<Job>,
+    jobs: FuturesUnordered<Handling>,
     is_polled: bool,
 }
 
@@ -103,7 +103,7 @@ impl Jobs {
             Ok(Err(_panic)) => Some((id, Some(Err(QueueError::new(ErrorCode::Internal, "the operation panicked"))))),
             Err(_aborted) => Some((id, None)),
         });
-        let mut job: Job = Box::pin(job);
+        let mut job: Handling = Box::pin(job);
         // A completion is made now, however long its answer, which hands a task out, has to wait for the peer to read.
         if is_made_now && let Poll::Ready(ended) = job.as_mut().poll(cx) {
             job = Box::pin(std::future::ready(ended));
@@ -180,7 +180,7 @@ impl Jobs {
     }
 
     /// The lane's next answer; pending when all its jobs wait, and when there are none.
-    pub(super) fn poll_answer(&mut self, lane: Lane, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
+    pub(super) fn poll_answer(&mut self, lane: Lane, cx: &mut Context<'_>) -> Poll<(u64, CallResult)> {
         let (id, outcome) = std::task::ready!(self.running(lane).poll_next(cx));
         let entry = self.entries.remove(&id);
         if let Some(entry) = &entry {
@@ -198,12 +198,12 @@ impl Jobs {
 }
 
 impl Running {
-    fn push(&mut self, job: Job) {
+    fn push(&mut self, job: Handling) {
         self.jobs.push(job);
         self.is_polled = false;
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Option<Outcome>)> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Option<CallResult>)> {
         self.is_polled = false;
         loop {
             match Pin::new(&mut self.jobs).poll_next(cx) {

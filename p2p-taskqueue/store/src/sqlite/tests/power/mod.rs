@@ -122,7 +122,7 @@ fn act() -> TestResult {
 /// What it did in this folder; `None` where that cannot be seen.
 fn seen(act: &str, folder: &Path) -> Result<Option<Vec<Call>>, Box<dyn Error>> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(["--exact", "store::sqlite::tests::power::act", "--ignored", "--test-threads=1"]);
+    command.args(["--exact", "sqlite::tests::power::act", "--ignored", "--test-threads=1"]);
     command.env("TASKMESH_TEST_ACT", act).env("TASKMESH_TEST_STORE", folder.join(STORE));
     Ok(match calls::of(&command, &folder.canonicalize()?)? {
         Ok(calls) => Some(calls),

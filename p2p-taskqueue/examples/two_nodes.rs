@@ -57,7 +57,7 @@ async fn main() -> Result<(), Failure> {
     let joined = b.queue().join(&Caller::Local, Join { ticket }).await?;
     println!("joined by ticket, connected: {}", joined.connected);
 
-    let config = WorkerConfig::new("words", "wordcount", Arc::new(WordCount));
+    let config = WorkerConfig::new("words", ["wordcount"], Arc::new(WordCount));
     let worker = Worker::start(config, b.queue(), b.serving_peers(), &runtime);
     let text = Json::from_text("the second node counts these seven words");
     let task_id = a.queue().submit(&Caller::Local, Submit::new("wordcount", text)).await?.task_id;

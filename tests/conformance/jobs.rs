@@ -3,8 +3,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Result;
 use async_trait::async_trait;
 use p2p_taskqueue::{
-    Json, PeerId, Task, TaskQueue,
-    api::Submit,
+    Json, PeerId, TaskQueue,
+    api::{Submit, Task},
     store::{LocalQueue, SqliteStore, StoreOptions},
     worker::{AskError, Contact, Handler, Outcome, Worker, WorkerConfig},
 };
@@ -34,7 +34,7 @@ impl Jobs {
         let (send_peers, peers) = watch::channel(Vec::new());
         let start = |job: &&str| {
             let handler = Arc::new(Job { runtime: Arc::clone(&runtime) });
-            let config = WorkerConfig { slots: SLOTS, ..WorkerConfig::new("fixture", *job, handler) };
+            let config = WorkerConfig { slots: SLOTS, ..WorkerConfig::new("fixture", [*job], handler) };
             Worker::start(config, Arc::clone(&queue), peers.clone(), &runtime)
         };
         let workers = WORKED_ON.iter().map(start).collect();

@@ -13,10 +13,10 @@ use std::{
 
 use async_trait::async_trait;
 use p2p_taskqueue::{
-    Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskQueueExt as _,
+    Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _,
     TaskStatus,
     api::{
-        Cancel, Get, Renew, Submit, Wait,
+        Cancel, Get, Renew, Submit, Task, Wait,
         limits::{ERROR_BYTES_MAX, JSON_BYTES_MAX},
     },
     store::{LocalQueue, SqliteStore, StoreOptions},
@@ -89,7 +89,7 @@ impl Mesh {
 
     /// A worker of the first node that takes from both.
     fn work(self: &Arc<Self>, handler: Arc<dyn Handler>, configure: impl FnOnce(&mut WorkerConfig)) -> Worker {
-        let mut config = WorkerConfig::new("w", "t", handler);
+        let mut config = WorkerConfig::new("w", ["t"], handler);
         configure(&mut config);
         let (_, serving) = watch::channel(vec![PeerId::random()]);
         Worker::start(config, Arc::<Self>::clone(self), serving, &self.runtime)
@@ -198,6 +198,41 @@ async fn one_slot_runs_one_task_and_gives_the_other_back_untouched() -> TestResu
         assert_eq!(ended(queue, task).await?.attempt, 1, "an attempt that was given back does not count");
     }
     worker.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_slots_run_two_tasks_of_one_queue_whatever_their_types() -> TestResult {
+    let mesh = Mesh::new()?;
+    let (puppet, mut strings) = puppet();
+    let worker = mesh.work(puppet, |config| {
+        config.slots = 2;
+        config.task_types = vec!["t".to_owned(), "u".to_owned()];
+    });
+    let mut tasks = Vec::new();
+    for task_type in ["t", "u", "t", "not taken"] {
+        tasks.push(mesh.here.submit(&Caller::Local, Submit::new(task_type, Json::null())).await?.task_id);
+    }
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        begun.push(strings.next_begun().await.ok_or("nothing has begun")?);
+    }
+    assert!(strings.begun.try_recv().is_err(), "two slots, two tasks");
+    strings.end.send(result()).await?;
+    begun.push(strings.next_begun().await.ok_or("the third has not begun")?);
+    strings.end.send(result()).await?;
+    strings.end.send(result()).await?;
+    let left = tasks.pop().ok_or("no task")?;
+    begun.sort_unstable();
+    tasks.sort_unstable();
+    assert_eq!(begun, tasks);
+    for task in tasks {
+        let ended = ended(&mesh.here, task).await?;
+        assert_eq!((ended.status, ended.attempt), (TaskStatus::Completed, 1));
+    }
+    worker.shutdown().await;
+    let left = mesh.here.get(&Caller::Local, Get { task_id: left }).await?.task;
+    assert_eq!((left.status, left.attempt), (TaskStatus::Queued, 0));
     Ok(())
 }
 

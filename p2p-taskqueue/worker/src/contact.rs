@@ -65,6 +65,12 @@ impl Contact {
         drop(self.stopped.wait_for(|stopped| *stopped).await);
     }
 
+    /// Whether the work is to stop.
+    #[must_use]
+    pub fn is_stop_requested(&self) -> bool {
+        *self.stopped.borrow() || self.stopped.has_changed().is_err()
+    }
+
     /// Says how far the work is, 0 to 1, and in a sentence. The owner is told soon; of what is said in between, the last.
     pub fn progress(&self, fraction: f64, message: Option<&str>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };

@@ -1,12 +1,12 @@
-use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use futures::future::join_all;
-use runtime_bridge::{Runtime, RuntimeExt as _, Spawned};
+use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use runtime_bridge::{Spawned, Runtime, RuntimeExt as _};
 use taskqueue_api::{
-    Caller, Claim, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, Task, TaskQueue,
+    Caller, Check as _, Claim, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, Task, TaskQueue,
     TaskQueueExt as _,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::{
     Handler, Source,
@@ -18,8 +18,8 @@ use super::{
 pub struct WorkerConfig {
     /// The name that records show.
     pub worker_id: String,
-    /// The type of the tasks that it takes.
-    pub task_type: String,
+    /// The types of the tasks that it takes, up to 256; they share the slots. Empty is any.
+    pub task_types: Vec<String>,
     /// What it has; tasks that require something else are left to other workers.
     pub labels: Vec<String>,
     /// The session whose tasks it takes beside those of none.
@@ -35,10 +35,14 @@ pub struct WorkerConfig {
 impl WorkerConfig {
     /// One task at a time, under leases of 30 seconds.
     #[must_use]
-    pub fn new(worker_id: impl Into<String>, task_type: impl Into<String>, handler: Arc<dyn Handler>) -> Self {
+    pub fn new(
+        worker_id: impl Into<String>,
+        task_types: impl IntoIterator<Item = impl Into<String>>,
+        handler: Arc<dyn Handler>,
+    ) -> Self {
         Self {
             worker_id: worker_id.into(),
-            task_type: task_type.into(),
+            task_types: task_types.into_iter().map(Into::into).collect(),
             labels: Vec::new(),
             session: None,
             handler,
@@ -46,9 +50,29 @@ impl WorkerConfig {
             lease: LEASE,
         }
     }
+
+    /// Whether a queue takes the claims of this worker. One that it refuses is never given a task.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` or `limit_exceeded`, naming the argument of the claim that is to blame.
+    pub fn check(&self) -> Result<(), QueueError> {
+        self.claim().check()
+    }
+
+    fn claim(&self) -> Claim {
+        Claim {
+            supported_task_types: self.task_types.clone(),
+            labels: self.labels.clone(),
+            session: self.session.clone(),
+            lease_s: self.lease.as_secs_f64(),
+            wait_s: CLAIM_WAIT.as_secs_f64(),
+            ..Claim::new(self.worker_id.clone())
+        }
+    }
 }
 
-/// Takes tasks of one type from the local queue and from every connected peer.
+/// Takes tasks from the local queue and from every connected peer.
 pub struct Worker {
     /// The jobs hold the receivers; true asks them to end.
     stopping: watch::Sender<bool>,
@@ -130,22 +154,29 @@ impl Pool {
         let target = peer.map_or_else(Target::default, Target::peer);
         let source = TargetedQueue::new(Arc::clone(&self.queue), target);
         let mut pauses = retry_pauses();
+        let mut working = FuturesUnordered::new();
         loop {
-            match self.unless_stopping(self.take_one(peer, &source)).await {
-                None => return,
+            match beside(&mut working, self.unless_stopping(self.take_one(peer, &source))).await {
+                None => break,
                 Some(Ok(Some(task))) => {
                     pauses = retry_pauses();
-                    self.work_on(peer, &source, task).await;
+                    working.push(self.work_on(peer, &source, task, self.slots.try_acquire().ok()));
                 }
                 Some(Ok(None)) => pauses = retry_pauses(),
                 Some(Err(error)) => {
                     tracing::debug!(source = ?peer, %error, "no claim");
-                    if self.unless_stopping(pause(&self.runtime, &mut pauses)).await.is_none() {
-                        return;
+                    let pause = self.unless_stopping(pause(&self.runtime, &mut pauses));
+                    if beside(&mut working, pause).await.is_none() {
+                        break;
                     }
                 }
             }
+            // An owner that takes no reports is given no more work than there are slots.
+            while working.len() >= self.config.slots.max(1) {
+                working.next().await;
+            }
         }
+        while working.next().await.is_some() {}
     }
 
     /// Waits for the peer and for a free slot, then for a task.
@@ -157,18 +188,17 @@ impl Pool {
         }
         // The slot is taken only with a task in hand: an idle source must not keep it from a busy one.
         drop(self.slots.acquire().await);
-        let claim = Claim {
-            supported_task_types: vec![self.config.task_type.clone()],
-            labels: self.config.labels.clone(),
-            session: self.config.session.clone(),
-            lease_s: self.config.lease.as_secs_f64(),
-            wait_s: CLAIM_WAIT.as_secs_f64(),
-            ..Claim::new(self.config.worker_id.clone())
-        };
-        Ok(source.claim(&Caller::Local, claim).await?.task)
+        Ok(source.claim(&Caller::Local, self.config.claim()).await?.task)
     }
 
-    async fn work_on(&self, peer: Option<PeerId>, source: &TargetedQueue, task: Task) {
+    /// Works on a task, in a slot if there was one.
+    async fn work_on(
+        &self,
+        peer: Option<PeerId>,
+        source: &TargetedQueue,
+        task: Task,
+        slot: Option<SemaphorePermit<'_>>,
+    ) {
         let Some(fence) = task.fence else {
             tracing::error!(task_id = %task.task_id, "a claim was answered without a fence");
             return;
@@ -181,7 +211,7 @@ impl Pool {
             stopping: self.stopping.clone(),
         };
         // Two sources may answer at once: what there is no slot for goes back untouched, for another worker.
-        let Ok(slot) = self.slots.try_acquire() else {
+        let Some(slot) = slot else {
             let reason = "the worker is busy".to_owned();
             let release = Release { task_id: task.task_id, fence, delay_s: 0.0, reason };
             attempt.deliver(release.into_request()).await;
@@ -189,7 +219,7 @@ impl Pool {
         };
         tracing::info!(task_id = %task.task_id, task_type = %task.task_type, attempt = task.attempt, "running");
         let report = attempt.run(&task, fence).await;
-        // An owner that cannot be reached holds up its own loop, not the others.
+        // An owner that cannot be reached holds up its own tasks, not those of others.
         drop(slot);
         if let Some(report) = report {
             tracing::info!(task_id = %task.task_id, operation = report.name(), "reporting");
@@ -203,6 +233,18 @@ impl Pool {
             biased;
             _ = stopping.wait_for(|stopping| *stopping) => None,
             output = future => Some(output),
+        }
+    }
+}
+
+/// Waits for `future` while the work goes on.
+async fn beside<F: Future>(working: &mut FuturesUnordered<impl Future<Output = ()>>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    loop {
+        tokio::select! {
+            output = &mut future => return output,
+            // With no work under way it waits for the future alone.
+            Some(()) = working.next() => {}
         }
     }
 }

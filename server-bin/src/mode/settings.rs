@@ -110,7 +110,7 @@ impl NodeSettings {
                 handler = handler.supervised_by(supervisor);
             }
             let id = format!("{}-{process}-{index}", worker.task_type);
-            let config = WorkerConfig::new(id, worker.task_type.clone(), Arc::new(handler));
+            let config = WorkerConfig::new(id, [worker.task_type.clone()], Arc::new(handler));
             Ok(WorkerConfig { labels: self.labels.clone(), session: self.session.clone(), ..config })
         };
         self.workers.iter().enumerate().map(configure).collect()

@@ -39,6 +39,18 @@ impl Target {
     }
 }
 
+impl From<PeerId> for Target {
+    fn from(peer: PeerId) -> Self {
+        Self::peer(peer)
+    }
+}
+
+impl From<Multiaddr> for Target {
+    fn from(address: Multiaddr) -> Self {
+        Self { remote_multiaddr: Some(address), remote_peer_id: None }
+    }
+}
+
 impl Check for Target {
     fn check(&self) -> Result<(), QueueError> {
         let named = self.remote_multiaddr.as_ref().and_then(peer_of);

@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use p2p_taskqueue::{
-    Json, Task, TaskStatus,
-    api::{Claim, Complete},
+    Json, TaskStatus,
+    api::{Claim, Complete, Task},
 };
 
 use crate::{

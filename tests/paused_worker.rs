@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use p2p_taskqueue::{
-    ErrorCode, Fence, Json, Request, Task, TaskId, TaskStatus,
-    api::{Claim, Complete, Fail, Get, Release, Renew, Submit},
+    ErrorCode, Fence, Json, Request, TaskId, TaskStatus,
+    api::{Claim, Complete, Fail, Get, Release, Renew, Submit, Task},
 };
 
 use crate::{

@@ -11,8 +11,8 @@ use std::{
 };
 
 use p2p_taskqueue::{
-    Caller, Fence, Json, PeerId, Task, TaskId, TaskQueue,
-    api::{Claim, Complete, Submit},
+    Caller, Fence, Json, PeerId, TaskId, TaskQueue,
+    api::{Claim, Complete, Submit, Task},
     store::{LocalQueue, MemoryStore, SqliteStore, StoreOptions, TaskStore},
 };
 use runtime_bridge::TokioRuntime;

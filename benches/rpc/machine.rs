@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use p2p_taskqueue::{
-    Identity, MeshSecret, Multiaddr, Node, NodeConfig, NodeHandle, TaskQueueExt as _,
+    Identity, MeshSecret, Multiaddr, TaskQueueExt as _,
     api::{RouteBook, StatusQuery, Target},
-    mesh::NoFiles,
+    mesh::{NoFiles, Node, NodeConfig, NodeHandle},
     store::{LocalQueue, SqliteStore, StoreOptions, TaskStore},
 };
 use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};

@@ -68,7 +68,7 @@ impl TaskQueue for BridgedQueue {
     }
 }
 
-fn refusal(error: &CallError) -> QueueError {
+pub(crate) fn refusal(error: &CallError) -> QueueError {
     match error {
         CallError::Overloaded { .. } => {
             QueueError::new(ErrorCode::Overloaded, error.to_string()).with_retry_after_s(RETRY_AFTER_S)

@@ -1,8 +1,53 @@
 //! A durable, brokerless task queue between libp2p peers.
 //!
+//! Work is a type that implements [`Task`]. A program submits it to a [`Queue`] and waits for the [`Job`]; a [`Worker`],
+//! here or on another machine, does it. A task that was acknowledged is on stable storage, and is done again when its
+//! worker dies.
+//!
+//! ```
+//! use p2p_taskqueue::{Context, Queue, Task, Worker};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct CountWords(String);
+//!
+//! impl Task for CountWords {
+//!     const TYPE: &str = "count_words";
+//!     type Output = usize;
+//! }
+//!
+//! # futures::executor::block_on(async {
+//! let queue = Queue::in_memory().await?; // or Queue::open(file), Queue::connect(socket), Node::builder()
+//! let job = queue.submit(CountWords("to be or not to be".to_owned())).priority(7).await?;
+//! let client = async { assert_eq!(job.wait().await.ok(), Some(6)) };
+//! Worker::new(&queue)
+//!     .slots(4)
+//!     .handle(|CountWords(text): CountWords, _: Context| async move { Ok(text.split_whitespace().count()) })
+//!     .run_until(client)
+//!     .await?;
+//! queue.close().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! All of it may be awaited on any runtime: the queue lives on a thread of its own.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `task`, `submission`, `job` | [`Task`], [`Submission`], [`Job`]: what a submitter uses |
+//! | `workers`, `context`, `failure` | [`Worker`], [`Context`], [`Failure`]: what a worker uses |
+//! | `dispatch` | the way of a task from the queue's thread to a handler |
+//! | `queue`, `engine` | [`Queue`], and the thread and store under it |
+//! | `node`, `data_folder`, `connect` | [`Node`] with its folder; the socket of a node of this machine |
+//! | `bridged`, `inline` | the carriers that cross runtimes, or count as if they did |
+//! | `error` | what can go wrong as a whole |
+//!
+//! # Below
+//!
 //! Every operation is data, a [`Request`], and every place that can answer operations implements one trait, [`TaskQueue`].
 //! The implementations are *carriers*: the queue in this process, a peer, another process, another runtime. Whatever calls
-//! a `TaskQueue` does not know which of them it holds.
+//! a `TaskQueue` does not know which of them it holds. [`Queue::raw`] gives the one under a queue.
 //!
 //! This crate is the face of four, which may be used by themselves:
 //!
@@ -13,28 +58,71 @@
 //! | [`mesh`] | `taskqueue-mesh` | nodes, tickets, the wire, discovery, the queues of others | `mesh` |
 //! | [`worker`] | `taskqueue-worker` | claims tasks, runs commands or other handlers, reports how they ended | `worker` |
 //!
-//! Without `mesh`, nothing of libp2p is built but the names of peers and their addresses.
+//! Without `mesh`, nothing of libp2p is built but the names of peers and their addresses. The words `Task`, `Node` and
+//! `Worker` have other meanings there: the record of a task, the start of a node, the pool under a worker.
 
 mod bridged;
+#[cfg(all(unix, feature = "mesh"))]
+mod connect;
+#[cfg(feature = "worker")]
+mod context;
+#[cfg(feature = "mesh")]
+mod data_folder;
+#[cfg(feature = "worker")]
+mod dispatch;
+mod engine;
+mod error;
+#[cfg(feature = "worker")]
+mod failure;
 mod inline;
+mod job;
+#[cfg(feature = "mesh")]
+mod node;
+mod queue;
+mod submission;
+mod task;
+#[cfg(feature = "worker")]
+mod workers;
 
 #[cfg(test)]
 mod tests;
 
 pub use bridged::BridgedQueue;
+#[cfg(feature = "worker")]
+pub use context::Context;
+#[cfg(feature = "mesh")]
+pub use data_folder::DataFolderError;
+#[cfg(feature = "worker")]
+pub use error::{AskError, Stopped, WorkerError};
+pub use error::{CloseError, SpawnedError, OpenError};
+#[cfg(feature = "worker")]
+pub use failure::Failure;
 pub use inline::InlineQueue;
+pub use job::Job;
+#[cfg(feature = "mesh")]
+pub use node::{Node, NodeBuilder, StartNodeError};
+pub use queue::Queue;
+pub use submission::Submission;
+pub use task::Task;
 pub use taskqueue_api as api;
 pub use taskqueue_api::{
-    Caller, ErrorCode, FailedBy, Fence, Json, Multiaddr, Operation, PeerId, QueueError, Request, Response, Task,
-    TaskId, TaskQueue, TaskQueueExt, TaskStatus,
+    Caller, ErrorCode, FailedBy, Fence, Json, Multiaddr, Operation, PeerId, QueueError, Request, Response, TaskId,
+    TaskQueue, TaskQueueExt, TaskStatus,
 };
 #[cfg(feature = "mesh")]
 pub use taskqueue_mesh as mesh;
 #[cfg(feature = "mesh")]
 pub use taskqueue_mesh::{
-    ConnectionLimits, DiscoveryConfig, Identity, MeshSecret, Node, NodeConfig, NodeHandle, ReachConfig,
-    TICKET_ADDRESSES_MAX, Ticket, TicketError, serve_local, serve_local_until,
+    ConnectionLimits, DiscoveryConfig, Identity, MeshSecret, ReachConfig, TICKET_ADDRESSES_MAX, Ticket, TicketError,
+    serve_local, serve_local_until,
 };
 pub use taskqueue_store as store;
 #[cfg(feature = "worker")]
 pub use taskqueue_worker as worker;
+#[cfg(feature = "worker")]
+pub use workers::Worker;
+
+/// Compiles the program in the README; a test runs it as an example.
+#[cfg(all(doctest, feature = "sqlite", feature = "worker"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

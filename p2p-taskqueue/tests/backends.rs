@@ -3,9 +3,9 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use p2p_taskqueue::{
-    Caller, Identity, Json, MeshSecret, Node, NodeConfig, NodeHandle, Operation, PeerId, TaskQueueExt as _, TaskStatus,
+    Caller, Identity, Json, MeshSecret, Operation, PeerId, TaskQueueExt as _, TaskStatus,
     api::{Claim, Complete, Invite, Join, Peers, StatusQuery, Submit, Target, TargetedQueue, Wait},
-    mesh::NoFiles,
+    mesh::{NoFiles, Node, NodeConfig, NodeHandle},
     store::{LocalQueue, MemoryStore, StoreOptions},
 };
 use runtime_bridge::{Backend, ExecutorThread, ThreadConfig};

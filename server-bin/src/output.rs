@@ -7,8 +7,8 @@ use std::{
 
 use comfy_table::{Table, presets::NOTHING};
 use p2p_taskqueue::{
-    Json, Task,
-    api::{write_answer, write_refusal},
+    Json,
+    api::{Task, write_answer, write_refusal},
 };
 use serde::Serialize;
 use serde_json::Value;

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use p2p_taskqueue::{
-    Fence, Json, Task, TaskId, TaskStatus,
-    api::{OnParentFailure, Submit},
+    Fence, Json, TaskId, TaskStatus,
+    api::{OnParentFailure, Submit, Task},
 };
 
 use crate::talk::Said;

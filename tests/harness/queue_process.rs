@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use p2p_taskqueue::{
-    Operation, QueueError, Task, TaskStatus,
-    api::{List, Stats, StatsQuery},
+    Operation, QueueError, TaskStatus,
+    api::{List, Stats, StatsQuery, Task},
 };
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 

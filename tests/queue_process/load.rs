@@ -3,8 +3,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use p2p_taskqueue::{
-    Caller, ErrorCode, Fence, Json, QueueError, Task, TaskId, TaskQueue, TaskQueueExt as _, TaskStatus,
-    api::{Cancel, Claim, Complete, Fail, OnParentFailure, Release, Renew, Submit},
+    Caller, ErrorCode, Fence, Json, QueueError, TaskId, TaskQueue, TaskQueueExt as _, TaskStatus,
+    api::{Cancel, Claim, Complete, Fail, OnParentFailure, Release, Renew, Submit, Task},
 };
 use tokio::task::JoinSet;
 

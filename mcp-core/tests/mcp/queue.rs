@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 pub(crate) use p2p_taskqueue::store::ManualClock;
 use p2p_taskqueue::{
-    Caller, Json, PeerId, QueueError, Request, Response, Task, TaskId, TaskQueue, TaskQueueExt as _,
-    api::{At, Check, Discovered, Get, List, PeersListed, Submit, ToolsListed},
+    Caller, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _,
+    api::{At, Check, Discovered, Get, List, PeersListed, Submit, Task, ToolsListed},
     store::{LocalQueue, MemoryStore, StoreOptions, TaskStore, engine::Wall},
 };
 use runtime_bridge::TokioRuntime;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use p2p_taskqueue::{
-    Json, PeerId, Task,
+    Json, PeerId,
     api::{
-        Attempt, DialOutcome, Discovered, Joined, Method, Peer, QueueError, Stats, Status, ToolOffer, TransportStatus,
-        TypeStats,
+        Attempt, DialOutcome, Discovered, Joined, Method, Peer, QueueError, Stats, Status, Task, ToolOffer,
+        TransportStatus, TypeStats,
     },
 };
 use serde_json::{Value, json};

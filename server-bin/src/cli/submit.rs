@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use p2p_taskqueue::{
-    PeerId, Task, TaskId, TaskStatus,
+    PeerId, TaskId, TaskStatus,
     api::{
-        OnParentFailure, QueueError, Submit, Submitted, Wait,
+        OnParentFailure, QueueError, Submit, Submitted, Task, Wait,
         limits::{BACKOFF_S_MAX, DEADLINE_S_MIN, MAX_ATTEMPTS_MAX, PRIORITY_RANGE, SPAN_S_MAX, WAIT_S_MAX},
     },
 };

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use p2p_taskqueue::{
-    Task, TaskStatus,
-    api::{CallTool, Check as _, ListTools, ToolOffer, limits::CALL_TIMEOUT_S_MAX},
+    TaskStatus,
+    api::{CallTool, Check as _, ListTools, Task, ToolOffer, limits::CALL_TIMEOUT_S_MAX},
 };
 
 use super::PeerArg;

@@ -1,0 +1,50 @@
+//! Submit on one machine, work on the other: two nodes of one mesh in one process, each with a data folder of its own, on
+//! loopback.
+//!
+//! ```text
+//! cargo run -p p2p-taskqueue --example two_machines
+//! ```
+#![expect(clippy::print_stdout, reason = "an example: it says what it does")]
+
+use std::{error::Error, path::Path};
+
+use p2p_taskqueue::{Context, Failure, Node, Task, Worker};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct CountWords(String);
+
+impl Task for CountWords {
+    const TYPE: &str = "count_words";
+    type Output = usize;
+}
+
+async fn count(CountWords(text): CountWords, cx: Context) -> Result<usize, Failure> {
+    println!("the second counts {text:?}, kept by a peer: {}", cx.owner().is_some());
+    Ok(text.split_whitespace().count())
+}
+
+async fn start(folder: &Path) -> Result<Node, Box<dyn Error>> {
+    Ok(Node::builder().data_dir(folder).listen("/ip4/127.0.0.1/tcp/0".parse()?).start().await?)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (folder, other_folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let (first, second) = (start(folder.path()).await?, start(other_folder.path()).await?);
+    let joined = second.join(first.invite().await?).await?;
+    println!("joined, connected: {}", joined.connected);
+
+    // The first keeps this one; workers of its peers may take it.
+    let here = first.queue().submit(CountWords("three short words".to_owned())).await?;
+    // The second keeps this one; the first remembers that.
+    let there = first.queue().submit(CountWords("two words".to_owned())).on(second.peer_id()).await?;
+    let both_done = async {
+        println!("kept by the first: {:?}", here.wait().await);
+        println!("kept by the second: {:?}", there.wait().await);
+    };
+    Worker::new(&second.queue()).handle(count).run_until(both_done).await?;
+
+    second.shutdown().await?;
+    Ok(first.shutdown().await?)
+}

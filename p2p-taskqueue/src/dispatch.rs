@@ -1,0 +1,109 @@
+//! The way of a task from the pool, which claims, renews and reports on the executor thread, to a handler, which runs where
+//! its user polls the worker.
+//!
+//! ```text
+//! executor thread                                    where `run_until` is polled
+//! pool ── Handler::run ── Passed ── Given ──▶ a channel ──▶ the user's handler
+//!                  ▲                                                │
+//!                  └────────────── Outcome, a oneshot ◀─────────────┘
+//! ```
+//!
+//! Either end may go first. When the pool gives the attempt up, the oneshot's receiver is gone and the handler is dropped.
+//! When the worker is dropped, the sender is gone and the task is given back.
+
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc};
+
+use async_trait::async_trait;
+use futures::{FutureExt as _, future::BoxFuture};
+use taskqueue_api::{Json, Task as Record};
+use taskqueue_worker::{Contact, Handler, Outcome};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Context, Failure, Task};
+
+/// A user's handler, whatever its types.
+pub(crate) type AnyHandler = Arc<dyn Fn(Arc<Record>, Context) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+/// A task for a handler.
+#[derive(Debug)]
+pub(crate) struct Given {
+    record: Arc<Record>,
+    contact: Contact,
+    /// The pool holds the receiver.
+    outcome: oneshot::Sender<Outcome>,
+}
+
+/// The pool's handler: it passes tasks on.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    /// The worker holds the receiver. It has room for a task of every slot.
+    pub(crate) given: mpsc::Sender<Given>,
+}
+
+#[async_trait]
+impl Handler for Passed {
+    async fn run(&self, task: &Record, contact: Contact) -> Outcome {
+        let (sender, outcome) = oneshot::channel();
+        let given = Given { record: Arc::new(task.clone()), contact, outcome: sender };
+        if self.given.send(given).await.is_err() {
+            return Outcome::Stopped;
+        }
+        outcome.await.unwrap_or(Outcome::Stopped)
+    }
+}
+
+impl Given {
+    pub(crate) fn task_type(&self) -> &str {
+        &self.record.task_type
+    }
+
+    /// Runs the handler until it has ended or the pool gives the attempt up.
+    pub(crate) async fn work(self, handler: AnyHandler) {
+        let Self { record, contact, mut outcome } = self;
+        let context = Context::new(Arc::clone(&record), contact);
+        tokio::select! {
+            ended = handler(record, context) => drop(outcome.send(ended)),
+            () = outcome.closed() => {}
+        }
+    }
+}
+
+/// Reads the input, runs the handler, writes the output.
+pub(crate) fn any<T, F, Fut>(handler: F) -> AnyHandler
+where
+    T: Task,
+    F: Fn(T, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T::Output, Failure>> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Arc::new(move |record, context| {
+        let handler = Arc::clone(&handler);
+        async move {
+            let input = match record.payload.to::<T>() {
+                Ok(input) => input,
+                Err(error) => {
+                    return Failure::permanent(format!("the payload is no {:?}: {error}", T::TYPE)).into_outcome();
+                }
+            };
+            // The handler is called within, since it may panic before it gives its future.
+            match AssertUnwindSafe(async move { handler(input, context).await }).catch_unwind().await {
+                Ok(Ok(output)) => done(&output),
+                Ok(Err(failure)) => failure.into_outcome(),
+                Err(panic) => Failure::retryable(format!("the handler panicked: {}", message(&*panic))).into_outcome(),
+            }
+        }
+        .boxed()
+    })
+}
+
+fn done<O: serde::Serialize>(output: &O) -> Outcome {
+    match Json::from_value(output) {
+        Ok(result) => Outcome::Done(result),
+        Err(error) => Failure::permanent(format!("the result cannot be written as JSON: {error}")).into_outcome(),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

@@ -1,0 +1,88 @@
+use std::{any::Any, error::Error, fmt};
+
+use taskqueue_worker::Outcome;
+
+use crate::{AskError, Stopped};
+
+/// How an attempt went wrong. `?` makes one of any error: it may be tried again, unless the error is [`Stopped`], which
+/// ends a handler that was told to stop.
+///
+/// # Examples
+///
+/// ```
+/// # use p2p_taskqueue::Failure;
+/// fn parse(text: &str) -> Result<f64, Failure> {
+///     // Another attempt would meet the same text.
+///     text.parse().map_err(|error| Failure::permanent(format!("{text:?}: {error}")))
+/// }
+///
+/// fn read(path: &str) -> Result<f64, Failure> {
+///     // The file may be there the next time.
+///     parse(&std::fs::read_to_string(path)?)
+/// }
+/// ```
+pub struct Failure {
+    kind: Kind,
+    error: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Retryable,
+    Permanent,
+    Stopped,
+}
+
+impl Failure {
+    /// Another attempt may go better: the task is queued again while it has attempts left. Of the text 8 KiB are kept.
+    #[must_use]
+    pub fn retryable(error: impl Into<String>) -> Self {
+        Self { kind: Kind::Retryable, error: error.into() }
+    }
+
+    /// Every attempt would fail like this: the task fails at once. Of the text 8 KiB are kept.
+    #[must_use]
+    pub fn permanent(error: impl Into<String>) -> Self {
+        Self { kind: Kind::Permanent, error: error.into() }
+    }
+
+    pub(crate) fn into_outcome(self) -> Outcome {
+        match self.kind {
+            Kind::Retryable => Outcome::Failed { error: self.error, retryable: true },
+            Kind::Permanent => Outcome::Failed { error: self.error, retryable: false },
+            Kind::Stopped => Outcome::Stopped,
+        }
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let any: &dyn Any = &error;
+        let is_stop = any.is::<Stopped>() || matches!(any.downcast_ref(), Some(AskError::Stopped(_)));
+        Self { kind: if is_stop { Kind::Stopped } else { Kind::Retryable }, error: with_causes(&error) }
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)
+    }
+}
+
+/// An error with what is behind it, on one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,222 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    marker::PhantomData,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use taskqueue_api::{Answer, Cancel, FailedBy, Get, Json, QueueError, Task as Record, TaskId, TaskStatus, Wait};
+
+use crate::{SpawnedError, Queue, Task};
+
+/// A task that was submitted. Dropping it changes nothing: the task goes on, and [`Queue::job`] takes it up again by its
+/// id.
+pub struct Job<T> {
+    queue: Queue,
+    id: TaskId,
+    is_duplicate: bool,
+    task: PhantomData<fn() -> T>,
+}
+
+impl<T: Task> Job<T> {
+    pub(crate) const fn new(queue: Queue, id: TaskId, is_duplicate: bool) -> Self {
+        Self { queue, id, is_duplicate, task: PhantomData }
+    }
+
+    /// The task's id, by which it is found again.
+    #[must_use]
+    pub const fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Whether an earlier submit with the same key had made it.
+    #[must_use]
+    pub const fn is_duplicate(&self) -> bool {
+        self.is_duplicate
+    }
+
+    /// Waits for the end, as long as it takes, also while the peer that keeps the task is away.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnedError`]: the task failed or was called off, the result is of another type, or the queue cannot be asked and
+    /// trying again does not help.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future ends the wait, not the task.
+    pub async fn wait(&self) -> Result<T::Output, SpawnedError> {
+        loop {
+            match self.poll_end(POLL_MAX).await {
+                Ok(Some(record)) => return output::<T>(record),
+                Ok(None) => {}
+                Err(error) if self.is_worth_another_try(&error) => self.pause(&error, RETRY_AFTER).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits for the end for so long; `None` when it has not come by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait); and the queue's error when it could not be asked until the time was over.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`wait`](Self::wait).
+    pub async fn wait_for(&self, time: Duration) -> Result<Option<T::Output>, SpawnedError> {
+        let started = self.now();
+        loop {
+            let left = time.saturating_sub(self.now().saturating_duration_since(started));
+            match self.poll_end(left.min(POLL_MAX)).await {
+                Ok(Some(record)) => return output::<T>(record).map(Some),
+                Ok(None) if left <= POLL_MAX => return Ok(None),
+                Ok(None) => {}
+                Err(error) if left > RETRY_AFTER && self.is_worth_another_try(&error) => {
+                    self.pause(&error, left).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Where the task stands.
+    ///
+    /// # Errors
+    ///
+    /// `not_found` when there is no such task or its record was removed; what the way to its owner comes to.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn state(&self) -> Result<TaskStatus, QueueError> {
+        Ok(self.record().await?.status)
+    }
+
+    /// Everything that is known of the task: progress, attempts, times, who works on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`state`](Self::state).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn record(&self) -> Result<Record, QueueError> {
+        Ok(self.queue.ask(Get { task_id: self.id }).await?.task)
+    }
+
+    /// Calls the task off: at once when it is queued; when it runs, its worker is told. Answers where it stands now. An end
+    /// that comes first wins.
+    ///
+    /// # Errors
+    ///
+    /// `already_finished` when it has ended in another way, else as [`state`](Self::state).
+    ///
+    /// # Cancel safety
+    ///
+    /// The task may be called off.
+    pub async fn cancel(&self) -> Result<TaskStatus, QueueError> {
+        self.cancel_because("").await
+    }
+
+    /// As [`cancel`](Self::cancel), with a reason of up to 4 KiB for whoever waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`cancel`](Self::cancel).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`cancel`](Self::cancel).
+    pub async fn cancel_because(&self, reason: impl Into<String>) -> Result<TaskStatus, QueueError> {
+        Ok(self.queue.ask(Cancel { task_id: self.id, reason: reason.into() }).await?.status)
+    }
+
+    /// What the task's worker asks and nobody has answered, by key.
+    ///
+    /// # Errors
+    ///
+    /// As [`state`](Self::state).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn questions(&self) -> Result<BTreeMap<String, Json>, QueueError> {
+        Ok(self.record().await?.input_requests)
+    }
+
+    /// Answers a question of the task's worker. Answers whether it was open.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` when the answer cannot be written as JSON, `already_finished`, `wrong_state` when nobody works on
+    /// the task, else as [`state`](Self::state).
+    ///
+    /// # Cancel safety
+    ///
+    /// The answer may have been given.
+    pub async fn answer<A: Serialize + ?Sized>(&self, key: impl Into<String>, answer: &A) -> Result<bool, QueueError> {
+        let answer = Json::from_value(answer).map_err(|error| QueueError::not_json("input_responses", &error));
+        let input_responses = [(key.into(), answer?)].into();
+        Ok(self.queue.ask(Answer { task_id: self.id, input_responses }).await?.accepted > 0)
+    }
+
+    /// The record, if the task ends within this time.
+    async fn poll_end(&self, time: Duration) -> Result<Option<Record>, QueueError> {
+        let waited = self.queue.ask(Wait::one(self.id, time.as_secs_f64())).await?;
+        Ok(waited.task.filter(|_| waited.done))
+    }
+
+    /// A queue that was closed here does not come back; a peer does.
+    fn is_worth_another_try(&self, error: &QueueError) -> bool {
+        error.retryable && !self.queue.is_closed()
+    }
+
+    async fn pause(&self, error: &QueueError, at_most: Duration) {
+        tracing::debug!(task_id = %self.id, %error, "the wait is asked for again");
+        let asked = error.retry_after_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let pause = asked.unwrap_or(RETRY_AFTER).min(at_most).min(RETRY_AFTER_MAX);
+        self.queue.runtime().sleep_until(self.now() + pause).await;
+    }
+
+    fn now(&self) -> Instant {
+        self.queue.runtime().now()
+    }
+}
+
+fn output<T: Task>(record: Record) -> Result<T::Output, SpawnedError> {
+    match record.status {
+        TaskStatus::Completed => record.result.unwrap_or_default().to().map_err(SpawnedError::Output),
+        TaskStatus::Cancelled => Err(SpawnedError::Cancelled { reason: record.error.filter(|reason| !reason.is_empty()) }),
+        // Only what has ended comes here.
+        TaskStatus::Failed | TaskStatus::Queued | TaskStatus::Running => Err(SpawnedError::Failed {
+            error: record.error.unwrap_or_default(),
+            by: record.failed_by.unwrap_or(FailedBy::Queue),
+            attempts: record.attempt,
+        }),
+    }
+}
+
+impl<T> Clone for Job<T> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), id: self.id, is_duplicate: self.is_duplicate, task: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Job<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// One long poll: far below what a queue allows, and one small message each.
+const POLL_MAX: Duration = Duration::from_secs(300);
+
+/// A peer that is being restarted is back within seconds.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A peer that is away for long costs a message in so much time.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);

@@ -46,3 +46,8 @@ mod tools;
 
 pub use config::{BearerToken, McpConfig};
 pub use server::McpServer;
+
+/// Compiles and runs the program in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

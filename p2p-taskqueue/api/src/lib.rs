@@ -73,3 +73,8 @@ pub use task::{
     Unreadable,
 };
 pub use tools::{CallTool, ListTools, ToolCalled, ToolOffer, ToolsListed};
+
+/// Compiles and runs the program in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -34,3 +34,8 @@ pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
 #[doc(hidden)]
 pub use wire::fuzzing;
 pub use wire::{serve_local, serve_local_until};
+
+/// Compiles and runs the program in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -43,3 +43,8 @@ pub use sqlite::{RepairReport, ScrubReport, SqliteStore};
 pub use task_store::{Page, TaskStore};
 pub use watch::Watch;
 pub(crate) use watch::Watches;
+
+/// Compiles and runs the program in the README.
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -18,3 +18,8 @@ pub use command::{CommandHandler, ParseCommandError, SUPERVISE, supervise};
 pub use contact::{AskError, Contact, Source};
 pub use handler::{Handler, Outcome};
 pub use pool::{Worker, WorkerConfig};
+
+/// Compiles and runs the program in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

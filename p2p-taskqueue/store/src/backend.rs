@@ -99,6 +99,7 @@ pub(crate) type Seq = i64;
 
 /// Why rows could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(any(test, feature = "sqlite")), expect(dead_code, reason = "for stores on a disk"))]
 pub(crate) enum Fault {
     /// A row's content is not what was written. Only this row is concerned.
     #[error("a stored record is damaged")]
@@ -232,6 +233,7 @@ impl Due {
         }
     }
 
+    #[cfg_attr(not(any(test, feature = "sqlite")), expect(dead_code, reason = "for stores on a disk"))]
     pub(crate) const fn as_micros(self) -> i64 {
         match self {
             Self::Ready(at) | Self::Deadline(at) | Self::Removal(at) => at.as_micros(),

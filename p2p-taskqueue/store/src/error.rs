@@ -34,6 +34,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file is damaged: restore a backup, or keep what is intact.
+    #[cfg(feature = "sqlite")]
     #[error("{} is damaged: restore a backup, or run `taskmesh repair` to keep what is intact", path.display())]
     Damaged {
         /// The file.
@@ -50,6 +51,7 @@ pub enum StoreError {
         what: &'static str,
     },
     /// A repair cannot read the file at all: restore a backup, or begin with an empty store.
+    #[cfg(feature = "sqlite")]
     #[error(
         "{} cannot be repaired, because the part of it that says where its records are is lost: restore a backup; or move it \
          and the files beside it whose names begin with its own away, and the next start makes an empty store",
@@ -89,6 +91,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// SQLite refused.
+    #[cfg(feature = "sqlite")]
     #[error("failed to open {} as a database", path.display())]
     Sqlite {
         /// The file.
@@ -128,6 +131,7 @@ impl StoreError {
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
+            #[cfg(feature = "sqlite")]
             Self::Sqlite { source, .. } => is_full(source),
             _ => false,
         }
@@ -135,6 +139,7 @@ impl StoreError {
 }
 
 /// Whether SQLite found no room. It says of the index of its log only that a write failed.
+#[cfg(feature = "sqlite")]
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     let is_index = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) || error.sqlite_error().is_some_and(is_index)

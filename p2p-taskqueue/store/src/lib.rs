@@ -28,12 +28,14 @@ mod faulty;
 mod model;
 
 pub(crate) use backend::{
-    Backend, CacheRow, CacheTable, Clocks, Due, EdgeTable, Fault, FileRoom, KeyRow, KeyTable, LOST_PARENT, LineTable,
-    Log, Meta, Place, Reads, Room, RouteTable, Rows, Seq, TaskRow, TaskTable, Timer, TimerTable, TypeRow, TypeTable,
-    failed_parent,
+    Backend, CacheRow, CacheTable, Due, EdgeTable, Fault, KeyRow, KeyTable, LineTable, Log, Meta, Place, Reads,
+    RouteTable, Rows, Seq, TaskRow, TaskTable, Timer, TimerTable, TypeRow, TypeTable,
 };
+#[cfg(feature = "sqlite")]
+pub(crate) use backend::{Clocks, FileRoom, LOST_PARENT, Room, failed_parent};
 pub use clock::{BootId, Clock, ManualClock, Reading, SystemClock};
 pub use error::StoreError;
+#[cfg(feature = "sqlite")]
 use error::is_full;
 pub use local::LocalQueue;
 pub use memory::MemoryStore;

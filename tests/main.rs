@@ -30,6 +30,7 @@ mod readiness;
 mod reference;
 mod restart;
 mod runtimes;
+mod rust_program;
 mod shutdown;
 mod start;
 mod suite;

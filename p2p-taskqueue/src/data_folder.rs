@@ -1,32 +1,62 @@
-//! The data folder of a node, as the `taskmesh` program lays it out.
-
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use taskqueue_mesh::{Identity, KnownPeer, MeshSecret, NodeFiles};
 
-/// Why a node's data folder cannot be used.
+/// A node's data folder: its tasks (`queue.sqlite3`), who it is (`identity.key`), which mesh it belongs to (`mesh.key`), and
+/// its peers (`peers.json`). The `taskmesh` program and [`Node`](crate::Node) lay it out alike.
+///
+/// It may be read while a node runs on it. To change it, [`lock`](Self::lock) it.
+#[derive(Debug, Clone)]
+pub struct DataFolder {
+    path: PathBuf,
+}
+
+/// A data folder that is this process's alone, until this is dropped or the process ends in any way.
+#[derive(Debug)]
+pub struct LockedFolder {
+    folder: DataFolder,
+    /// The operating system frees the lock with the file, also when the process is killed.
+    _lock: File,
+}
+
+/// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataFolderError {
-    /// Another node runs on it: stop that one, or choose another folder.
+    /// A node runs on it: stop that one, or choose another folder.
     #[error("the data folder {} is in use by a running node: stop that one, or choose another folder", path.display())]
     InUse {
         /// The folder.
         path: PathBuf,
+        /// The process, as it says itself.
+        holder: Option<String>,
     },
-    /// A key has another length than a key has: restore the file, or remove it to become another node.
-    #[error("{} is damaged: restore it or remove it", path.display())]
+    /// A key has not the length of a key: restore the file, or remove it, and another key will be made.
+    #[error("{} is damaged ({found} bytes, not {KEY_BYTES}): restore it or remove it", path.display())]
     DamagedKey {
         /// The file.
         path: PathBuf,
+        /// Its length in bytes.
+        found: usize,
+    },
+    /// The system has no randomness for a key.
+    #[error("no randomness for {what}")]
+    Random {
+        /// The key.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file system refused.
-    #[error("failed to use {}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
+        /// What was tried.
+        action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// What it said.
@@ -34,121 +64,204 @@ pub enum DataFolderError {
     },
 }
 
-/// A data folder that is this process's alone.
-#[derive(Debug)]
-pub(crate) struct DataFolder {
-    path: PathBuf,
-    /// The operating system frees the lock with the file, also when the process is killed.
-    _lock: File,
-}
-
 impl DataFolder {
-    /// Makes the folder when it is missing, for this user only, and takes it.
-    pub(crate) fn open(path: &Path) -> Result<Self, DataFolderError> {
+    /// The folder of this path; made when it is missing, for this user only.
+    ///
+    /// # Errors
+    ///
+    /// [`DataFolderError::Io`]
+    pub fn make(path: impl Into<PathBuf>) -> Result<Self, DataFolderError> {
+        let path = path.into();
+        let missing: Vec<_> = path.ancestors().take_while(|folder| is_missing(folder)).collect();
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(path).map_err(io_error(path))?;
-        let lock_path = path.join("lock");
-        let mut lock = private(OpenOptions::new().create(true)).open(&lock_path).map_err(io_error(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DataFolderError::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(io_error(&lock_path)(error)),
-        }
-        // For whoever finds the folder in use; the lock holds without it.
-        drop(lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())));
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        builder.recursive(true).create(&path).map_err(failed("make the data folder", &path))?;
+        // What is in a folder is gone with its name.
+        let kept = missing.into_iter().try_for_each(sync_name);
+        kept.map_err(failed("keep the data folder", &path))?;
+        Ok(Self { path })
     }
 
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn store(&self) -> PathBuf {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file of the tasks.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
         self.path.join("queue.sqlite3")
     }
 
+    /// Where a running `taskmesh` can be asked, by [`Queue::connect`](crate::Queue::connect) for example.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("taskmesh.sock")
+    }
+
+    /// Takes the folder for this process alone.
+    ///
+    /// # Errors
+    ///
+    /// [`DataFolderError::InUse`], [`DataFolderError::Io`]
+    pub fn lock(&self) -> Result<LockedFolder, DataFolderError> {
+        let path = self.path.join("lock");
+        let opened = private_file(OpenOptions::new().read(true).create(true), &path);
+        let mut file = opened.map_err(failed("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Without the number the error still says what to do.
+                drop(file.read_to_string(&mut holder));
+                let holder = Some(holder.trim().to_owned()).filter(|holder| !holder.is_empty());
+                return Err(DataFolderError::InUse { path: self.path.clone(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+        }
+        let noted = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+        match noted {
+            // The lock holds without the number, and a full disk is what a repair or a purge may be for.
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {}
+            noted => noted.map_err(failed("write", &path))?,
+        }
+        Ok(LockedFolder { folder: self.clone(), _lock: file })
+    }
+
     /// The machine's identity; none before the first start.
-    pub(crate) fn identity(&self) -> Result<Option<Identity>, DataFolderError> {
-        Ok(self.key(IDENTITY)?.map(Identity::from_secret_bytes))
+    ///
+    /// # Errors
+    ///
+    /// [`DataFolderError::DamagedKey`], [`DataFolderError::Io`]
+    pub fn identity(&self) -> Result<Option<Identity>, DataFolderError> {
+        Ok(self.read_key(IDENTITY)?.map(Identity::from_secret_bytes))
     }
 
-    pub(crate) fn keep_identity(&self, identity: &Identity) -> Result<(), DataFolderError> {
-        self.files().write(IDENTITY, &identity.secret_bytes()).map_err(io_error(&self.path.join(IDENTITY)))
+    /// The secret of the machine's mesh; none before the first start or join.
+    ///
+    /// # Errors
+    ///
+    /// As [`identity`](Self::identity).
+    pub fn mesh_secret(&self) -> Result<Option<MeshSecret>, DataFolderError> {
+        Ok(self.read_key(MESH_SECRET)?.map(MeshSecret::from_bytes))
     }
 
-    /// The secret of the machine's mesh; none before the first start.
-    pub(crate) fn mesh_secret(&self) -> Result<Option<MeshSecret>, DataFolderError> {
-        Ok(self.key(MESH_SECRET)?.map(MeshSecret::from_bytes))
-    }
-
-    pub(crate) fn keep_mesh_secret(&self, secret: &MeshSecret) -> Result<(), DataFolderError> {
-        self.files().write(MESH_SECRET, secret.as_bytes()).map_err(io_error(&self.path.join(MESH_SECRET)))
-    }
-
-    fn key(&self, name: &str) -> Result<Option<[u8; KEY_BYTES]>, DataFolderError> {
-        let path = self.path.join(name);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error(&path)(error)),
-        };
-        bytes.try_into().map(Some).map_err(|_| DataFolderError::DamagedKey { path })
-    }
-
-    /// What the node keeps there while it runs.
-    pub(crate) fn files(&self) -> FolderFiles {
-        FolderFiles { path: self.path.clone() }
-    }
-}
-
-/// The files of a data folder that a running node writes.
-#[derive(Debug)]
-pub(crate) struct FolderFiles {
-    path: PathBuf,
-}
-
-impl FolderFiles {
-    /// Replaces a file as a whole: after a crash it is the old one or the new one.
-    fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+    /// Replaces a file of the folder as a whole, for this user's eyes only: after a crash it is the old one or the new one.
+    ///
+    /// # Errors
+    ///
+    /// What the system answers.
+    pub fn write_durably(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let new = self.path.join(format!("{name}.new"));
-        let mut file = private(OpenOptions::new().create(true).truncate(true)).open(&new)?;
+        let mut file = private_file(OpenOptions::new().create(true).truncate(true), &new)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&new, self.path.join(name))?;
         File::open(&self.path)?.sync_all()
     }
+
+    fn read_key(&self, name: &str) -> Result<Option<[u8; KEY_BYTES]>, DataFolderError> {
+        let path = self.path.join(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        let found = bytes.len();
+        bytes.try_into().map(Some).map_err(|_| DataFolderError::DamagedKey { path, found })
+    }
 }
 
-impl NodeFiles for FolderFiles {
+impl LockedFolder {
+    /// The folder.
+    #[must_use]
+    pub const fn folder(&self) -> &DataFolder {
+        &self.folder
+    }
+
+    /// The machine's identity, made at the first start.
+    ///
+    /// # Errors
+    ///
+    /// [`DataFolderError`]
+    pub fn identity_or_new(&self) -> Result<Identity, DataFolderError> {
+        if let Some(identity) = self.folder.identity()? {
+            return Ok(identity);
+        }
+        let random = |error| DataFolderError::Random { what: "an identity", source: Box::new(error) };
+        let identity = Identity::generate().map_err(random)?;
+        let kept = self.folder.write_durably(IDENTITY, &identity.secret_bytes());
+        kept.map_err(failed("write", &self.folder.path.join(IDENTITY)))?;
+        Ok(identity)
+    }
+
+    /// The secret of the machine's mesh, made at the first start.
+    ///
+    /// # Errors
+    ///
+    /// [`DataFolderError`]
+    pub fn mesh_secret_or_new(&self) -> Result<MeshSecret, DataFolderError> {
+        if let Some(secret) = self.folder.mesh_secret()? {
+            return Ok(secret);
+        }
+        let random = |error| DataFolderError::Random { what: "a mesh secret", source: Box::new(error) };
+        let secret = MeshSecret::generate().map_err(random)?;
+        let kept = self.folder.save_secret(&secret);
+        kept.map_err(failed("write", &self.folder.path.join(MESH_SECRET)))?;
+        Ok(secret)
+    }
+}
+
+impl NodeFiles for DataFolder {
     fn load_peers(&self) -> Vec<KnownPeer> {
-        let peers = match fs::read(self.path.join(PEERS)) {
+        let path = self.path.join(PEERS);
+        let peers = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
             Err(error) => Err(serde_json::Error::io(error)),
         };
         peers.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the peers of the last run cannot be read");
+            tracing::warn!(path = %path.display(), %error, "the peers of the last run cannot be read");
             Vec::new()
         })
     }
 
     fn save_peers(&self, peers: &[KnownPeer]) -> io::Result<()> {
-        self.write(PEERS, &serde_json::to_vec_pretty(peers)?)
+        self.write_durably(PEERS, &serde_json::to_vec_pretty(peers)?)
     }
 
     fn save_secret(&self, secret: &MeshSecret) -> io::Result<()> {
-        self.write(MESH_SECRET, secret.as_bytes())
+        self.write_durably(MESH_SECRET, secret.as_bytes())
     }
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DataFolderError {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataFolderError {
     let path = path.to_owned();
-    move |source| DataFolderError::Io { path, source }
+    move |source| DataFolderError::Io { action, path, source }
 }
 
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+fn is_missing(folder: &Path) -> bool {
+    // The folder in which the process runs has the empty name here.
+    !folder.as_os_str().is_empty() && !folder.exists()
+}
+
+/// Makes the name of a folder last that was just made.
+fn sync_name(folder: &Path) -> io::Result<()> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    match File::open(parent) {
+        Ok(parent) => parent.sync_all(),
+        // A folder may let this user make others in it and not open it: then the system keeps the name in its own time.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn private_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options.write(true)
+    options.write(true).open(path)
 }
 
 const IDENTITY: &str = "identity.key";
@@ -157,3 +270,48 @@ const PEERS: &str = "peers.json";
 
 /// The length of an Ed25519 secret key, and of a mesh secret.
 const KEY_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn keys_are_made_once_and_are_this_users_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let locked = DataFolder::make(folder.path().join("deep/down")).unwrap().lock().unwrap();
+        let first = locked.identity_or_new().unwrap().peer_id();
+        assert_eq!(locked.identity_or_new().unwrap().peer_id(), first);
+        let secret = locked.mesh_secret_or_new().unwrap();
+        assert_eq!(locked.folder().mesh_secret().unwrap(), Some(secret));
+        for name in ["identity.key", "mesh.key", "."] {
+            let mode = fs::metadata(locked.folder().path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_and_its_holder_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataFolder::make(folder.path()).unwrap();
+        let held = dir.lock().unwrap();
+        match dir.lock() {
+            Err(DataFolderError::InUse { path, holder }) => {
+                assert_eq!((path.as_path(), holder), (folder.path(), Some(std::process::id().to_string())));
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(held);
+        assert!(dir.lock().is_ok());
+    }
+
+    #[test]
+    fn a_damaged_key_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("identity.key"), b"short").unwrap();
+        let error = DataFolder::make(folder.path()).unwrap().identity().unwrap_err().to_string();
+        assert!(error.contains("identity.key") && error.contains("damaged (5 bytes, not 32)"), "{error}");
+    }
+}

@@ -78,21 +78,22 @@ where
     let handler = Arc::new(handler);
     Arc::new(move |record, context| {
         let handler = Arc::clone(&handler);
-        async move {
+        let attempt = async move {
             let input = match record.payload.to::<T>() {
                 Ok(input) => input,
                 Err(error) => {
                     return Failure::permanent(format!("the payload is no {:?}: {error}", T::TYPE)).into_outcome();
                 }
             };
-            // The handler is called within, since it may panic before it gives its future.
-            match AssertUnwindSafe(async move { handler(input, context).await }).catch_unwind().await {
-                Ok(Ok(output)) => done(&output),
-                Ok(Err(failure)) => failure.into_outcome(),
-                Err(panic) => Failure::retryable(format!("the handler panicked: {}", message(&*panic))).into_outcome(),
+            match handler(input, context).await {
+                Ok(output) => done(&output),
+                Err(failure) => failure.into_outcome(),
             }
-        }
-        .boxed()
+        };
+        let panicked = |panic: Box<dyn Any + Send>| {
+            Failure::retryable(format!("the handler panicked: {}", message(&*panic))).into_outcome()
+        };
+        AssertUnwindSafe(attempt).catch_unwind().map(|outcome| outcome.unwrap_or_else(panicked)).boxed()
     })
 }
 

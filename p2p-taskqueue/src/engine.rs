@@ -16,7 +16,7 @@ pub(crate) struct Engine {
     thread: ExecutorThread,
     store: Option<ClosedOnDrop>,
     #[cfg(feature = "mesh")]
-    _folder: Option<crate::data_folder::DataFolder>,
+    _folder: Option<crate::LockedFolder>,
 }
 
 /// Others may still hold the store when it is to let go of its file.
@@ -48,7 +48,7 @@ impl Engine {
 
     /// Lets go of the folder when it has ended.
     #[cfg(feature = "mesh")]
-    pub(crate) fn with_folder(self, folder: Option<crate::data_folder::DataFolder>) -> Self {
+    pub(crate) fn with_folder(self, folder: Option<crate::LockedFolder>) -> Self {
         Self { _folder: folder, ..self }
     }
 

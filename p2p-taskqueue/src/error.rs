@@ -79,7 +79,8 @@ pub enum WorkerError {
     Closed,
 }
 
-/// The work is to stop: its task was called off, its lease was lost, or its worker stops. A handler returns it with `?`.
+/// The work is to stop: its task was called off, its lease was lost, or its worker stops. A handler returns it with `?`. One
+/// that was not told to stop gives its task back with it, and the attempt does not count.
 #[cfg(feature = "worker")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the task was called off, or its worker stops")]

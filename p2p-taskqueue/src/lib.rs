@@ -91,7 +91,7 @@ pub use bridged::BridgedQueue;
 #[cfg(feature = "worker")]
 pub use context::Context;
 #[cfg(feature = "mesh")]
-pub use data_folder::DataFolderError;
+pub use data_folder::{DataFolder, DataFolderError, LockedFolder};
 #[cfg(feature = "worker")]
 pub use error::{AskError, Stopped, WorkerError};
 pub use error::{CloseError, SpawnedError, OpenError};

@@ -8,8 +8,7 @@ use taskqueue_mesh::{
 use taskqueue_store::{LocalQueue, MemoryStore, StoreOptions, TaskStore};
 
 use crate::{
-    CloseError, DataFolderError, OpenError, Queue,
-    data_folder::DataFolder,
+    CloseError, DataFolder, DataFolderError, LockedFolder, OpenError, Queue,
     engine::{Engine, off_thread},
 };
 
@@ -203,26 +202,28 @@ impl NodeBuilder {
         let runtime = engine.thread().runtime();
         // Boxed: it holds whatever the start of a node holds.
         let start = Box::pin(MeshNode::start(config, local, routes, files, runtime));
-        let started = engine.thread().bridge().run_in_p2p(start).await;
+        let started = engine.thread().bridge().run(start).await;
         let handle = started.map_err(|error| StartNodeError::Thread(crate::bridged::refusal(&error)))??;
         let queue = Queue::new(handle.queue(), handle.serving_peers(), engine);
         Ok(Node { queue, handle })
     }
     /// Opens what the node keeps; blocks.
     fn open(self) -> Result<Opened, StartNodeError> {
-        let folder = self.data_dir.as_deref().map(DataFolder::open).transpose()?;
-        let identity = match self.identity {
-            Some(identity) => identity,
-            None => identity(folder.as_ref())?,
+        let folder = self.data_dir.map(|path| DataFolder::make(path)?.lock()).transpose()?;
+        let identity = match (self.identity, &folder) {
+            (Some(identity), _) => identity,
+            (None, Some(folder)) => folder.identity_or_new()?,
+            (None, None) => Identity::generate().map_err(NodeError::Random)?,
         };
-        let secret = match self.secret {
-            Some(secret) => secret,
-            None => mesh_secret(folder.as_ref())?,
+        let secret = match (self.secret, &folder) {
+            (Some(secret), _) => secret,
+            (None, Some(folder)) => folder.mesh_secret_or_new()?,
+            (None, None) => MeshSecret::generate().map_err(NodeError::Random)?,
         };
         let peer_id = identity.peer_id();
         let (store, routes) = store(folder.as_ref(), StoreOptions::new(peer_id))?;
         let files: Arc<dyn NodeFiles> = match &folder {
-            Some(folder) => Arc::new(folder.files()),
+            Some(folder) => Arc::new(folder.folder().clone()),
             None => Arc::new(NoFiles),
         };
         let engine = Engine::start().map_err(OpenError::from)?.with_store(Arc::clone(&store)).with_folder(folder);
@@ -246,34 +247,14 @@ struct Opened {
     engine: Engine,
 }
 
-/// The identity of the folder, made at the first start; a new one without a folder.
-fn identity(folder: Option<&DataFolder>) -> Result<Identity, StartNodeError> {
-    if let Some(identity) = folder.map(DataFolder::identity).transpose()?.flatten() {
-        return Ok(identity);
-    }
-    let identity = Identity::generate().map_err(NodeError::Random)?;
-    folder.map(|folder| folder.keep_identity(&identity)).transpose()?;
-    Ok(identity)
-}
-
-/// The mesh secret of the folder, made at the first start; a new one without a folder.
-fn mesh_secret(folder: Option<&DataFolder>) -> Result<MeshSecret, StartNodeError> {
-    if let Some(secret) = folder.map(DataFolder::mesh_secret).transpose()?.flatten() {
-        return Ok(secret);
-    }
-    let secret = MeshSecret::generate().map_err(NodeError::Random)?;
-    folder.map(|folder| folder.keep_mesh_secret(&secret)).transpose()?;
-    Ok(secret)
-}
-
 /// The store of the folder, twice: it also remembers which peer keeps which task. In memory without a folder.
 fn store(
-    folder: Option<&DataFolder>,
+    folder: Option<&LockedFolder>,
     options: StoreOptions,
 ) -> Result<(Arc<dyn TaskStore>, Arc<dyn RouteBook>), OpenError> {
     #[cfg(feature = "sqlite")]
     if let Some(folder) = folder {
-        let store = Arc::new(taskqueue_store::SqliteStore::open(&folder.store(), options)?);
+        let store = Arc::new(taskqueue_store::SqliteStore::open(&folder.folder().store(), options)?);
         return Ok((Arc::<taskqueue_store::SqliteStore>::clone(&store), store));
     }
     #[cfg(not(feature = "sqlite"))]

@@ -1,10 +1,9 @@
 use std::{
     fmt,
-    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use runtime_bridge::{Bridge, Runtime};
+use runtime_bridge::Runtime;
 use taskqueue_api::{Caller, Operation, PeerId, QueueError, TaskId, TaskQueue, TaskQueueExt as _};
 use taskqueue_store::{LocalQueue, MemoryStore, StoreOptions, TaskStore};
 use tokio::sync::watch;
@@ -55,9 +54,11 @@ struct Shared {
     crossing: Arc<dyn TaskQueue>,
     /// The same, asked on the executor thread.
     inner: Arc<dyn TaskQueue>,
-    bridge: Bridge,
+    #[cfg(feature = "mesh")]
+    bridge: runtime_bridge::Bridge,
     runtime: Arc<dyn Runtime>,
     /// The peers whose tasks a worker takes, too; the node holds the sender.
+    #[cfg_attr(not(feature = "worker"), expect(dead_code, reason = "for workers"))]
     peers: watch::Receiver<Vec<PeerId>>,
     /// None once it was closed. Nothing waits under the lock.
     engine: Mutex<Option<Engine>>,
@@ -158,7 +159,17 @@ impl Queue {
         let (bridge, runtime) = (engine.thread().bridge(), engine.thread().runtime());
         let crossing = Arc::new(BridgedQueue::new(bridge.clone(), Arc::clone(&inner)));
         let engine = Mutex::new(Some(engine));
-        Self { shared: Arc::new(Shared { crossing, inner, bridge, runtime, peers, engine }) }
+        Self {
+            shared: Arc::new(Shared {
+                crossing,
+                inner,
+                #[cfg(feature = "mesh")]
+                bridge,
+                runtime,
+                peers,
+                engine,
+            }),
+        }
     }
 
     /// Submits a task. The answer is a builder: set what differs from the defaults, then await it.
@@ -173,7 +184,8 @@ impl Queue {
         Job::new(self.clone(), id, false)
     }
 
-    /// Every operation there is, untyped: `list`, `stats`, `pause`, `purge` and so on. It may be asked on any runtime.
+    /// Every operation there is, untyped: `list`, `stats`, `pause`, `purge` and so on. It may be asked on any runtime, and
+    /// does not keep the queue open.
     ///
     /// # Examples
     ///
@@ -230,10 +242,10 @@ impl Queue {
     #[cfg(feature = "mesh")]
     pub(crate) async fn run<F>(&self, work: F) -> Result<F::Output, QueueError>
     where
-        F: Future + Send + 'static,
+        F: std::future::Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.shared.bridge.run_in_p2p(work).await.map_err(|error| crate::bridged::refusal(&error))
+        self.shared.bridge.run(work).await.map_err(|error| crate::bridged::refusal(&error))
     }
 
     pub(crate) fn runtime(&self) -> &Arc<dyn Runtime> {

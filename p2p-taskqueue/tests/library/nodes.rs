@@ -89,7 +89,7 @@ async fn a_data_folder_is_one_nodes_alone() -> TestResult {
     soon(start(builder()?).await?.shutdown()).await??;
     std::fs::write(folder.path().join("identity.key"), "short")?;
     match soon(builder()?.start()).await? {
-        Err(StartNodeError::DataFolder(DataFolderError::DamagedKey { path })) => {
+        Err(StartNodeError::DataFolder(DataFolderError::DamagedKey { path, .. })) => {
             assert!(path.ends_with("identity.key"));
         }
         other => panic!("{other:?}"),

@@ -3,7 +3,6 @@
 //! ```text
 //! cargo run -p p2p-taskqueue --example axum_handler
 //! ```
-#![expect(clippy::print_stdout, reason = "an example: it says what it does")]
 
 use std::{error::Error, io, net::SocketAddr, time::Duration};
 

@@ -93,7 +93,7 @@ where
         let panicked = |panic: Box<dyn Any + Send>| {
             Failure::retryable(format!("the handler panicked: {}", message(&*panic))).into_outcome()
         };
-        AssertUnwindSafe(attempt).catch_unwind().map(|outcome| outcome.unwrap_or_else(panicked)).boxed()
+        AssertUnwindSafe(attempt).catch_unwind().map(move |outcome| outcome.unwrap_or_else(panicked)).boxed()
     })
 }
 

@@ -247,11 +247,11 @@ struct Opened {
     engine: Engine,
 }
 
-/// The store of the folder, twice: it also remembers which peer keeps which task. In memory without a folder.
-fn store(
-    folder: Option<&LockedFolder>,
-    options: StoreOptions,
-) -> Result<(Arc<dyn TaskStore>, Arc<dyn RouteBook>), OpenError> {
+/// One store in two roles: it also remembers which peer keeps which task.
+type Store = (Arc<dyn TaskStore>, Arc<dyn RouteBook>);
+
+/// The store of the folder; one in memory without a folder.
+fn store(folder: Option<&LockedFolder>, options: StoreOptions) -> Result<Store, OpenError> {
     #[cfg(feature = "sqlite")]
     if let Some(folder) = folder {
         let store = Arc::new(taskqueue_store::SqliteStore::open(&folder.folder().store(), options)?);

@@ -121,7 +121,7 @@ impl Queue {
         let engine = off_thread(Engine::start).await.map_err(OpenError::Helper)??;
         let daemon = taskqueue_mesh::DaemonQueue::new(Arc::new(connector), engine.thread().runtime());
         let queue = Self::new(Arc::new(daemon.clone()), none_serve(), engine);
-        let first = async move { daemon.connect(std::time::Duration::ZERO).await };
+        let first = Box::pin(async move { daemon.connect(std::time::Duration::ZERO).await });
         queue.run(first).await.and_then(|connected| connected).map_err(OpenError::Connect)?;
         Ok(queue)
     }
@@ -173,6 +173,7 @@ impl Queue {
     }
 
     /// Submits a task. The answer is a builder: set what differs from the defaults, then await it.
+    #[expect(clippy::needless_pass_by_value, reason = "a task that was submitted is the queue's")]
     pub fn submit<T: Task>(&self, task: T) -> Submission<T> {
         Submission::new(self.clone(), &task)
     }
@@ -242,7 +243,7 @@ impl Queue {
     #[cfg(feature = "mesh")]
     pub(crate) async fn run<F>(&self, work: F) -> Result<F::Output, QueueError>
     where
-        F: std::future::Future + Send + 'static,
+        F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         self.shared.bridge.run(work).await.map_err(|error| crate::bridged::refusal(&error))

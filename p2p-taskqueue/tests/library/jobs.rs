@@ -16,6 +16,7 @@ use super::{Add, Shout, TestResult, add, soon};
 /// Runs a worker while the client goes on.
 async fn with_worker<T>(worker: Worker, client: impl Future<Output = TestResult<T>>) -> TestResult<T> {
     let mut result = None;
+    let client = Box::pin(client);
     let until_done = async { result = Some(soon(client).await) };
     soon(worker.run_until(until_done)).await??;
     result.ok_or("the client has not ended")??

@@ -57,14 +57,14 @@ async fn a_wait_goes_on_while_the_peer_that_keeps_the_task_is_restarted() -> Tes
     let job = asker.queue().submit(Add(40, 2)).on(owner.peer_id()).await?;
     let (peer_id, address) = (owner.peer_id(), owner.addresses().into_iter().next().ok_or("no address")?);
 
-    let restart = async {
+    let restart = Box::pin(async {
         soon(owner.shutdown()).await??;
         let owner = restarted(folder.path(), &address).await?;
         assert_eq!(owner.peer_id(), peer_id);
         let done = async { drop(owner.queue().job::<Add>(job.id()).wait().await) };
         soon(Worker::new(&owner.queue()).handle(add).run_until(done)).await??;
         TestResult::Ok(owner)
-    };
+    });
     let (sum, owner) = soon(async { futures::join!(job.wait(), restart) }).await?;
     assert_eq!(sum?, 42);
     soon(owner?.shutdown()).await??;

@@ -3,13 +3,14 @@
 use std::{
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::sync_channel,
     },
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use p2p_taskqueue::{
     AskError, Caller, Context, Failure, Job, SpawnedError, Queue, Stopped, Task, TaskQueueExt as _, TaskStatus, Worker,
     WorkerError, api::Claim,
@@ -199,17 +200,16 @@ async fn stopped_in_the_middle(queue: &Queue, worker: Worker, begun: oneshot::Re
     Ok(job)
 }
 
+type Ending = BoxFuture<'static, Result<u32, Failure>>;
+
 /// A handler that says when it begins, the first time.
 fn beginning(
-    then: impl Fn(Context) -> futures::future::BoxFuture<'static, Result<u32, Failure>> + Send + Sync + 'static,
-) -> (
-    impl Fn(Wait, Context) -> futures::future::BoxFuture<'static, Result<u32, Failure>> + Send + Sync,
-    oneshot::Receiver<()>,
-) {
+    then: impl Fn(Context) -> Ending + Send + Sync + 'static,
+) -> (impl Fn(Wait, Context) -> Ending + Send + Sync, oneshot::Receiver<()>) {
     let (begun, has_begun) = oneshot::channel();
-    let begun = std::sync::Mutex::new(Some(begun));
+    let begun = Mutex::new(Some(begun));
     let handler = move |_: Wait, cx: Context| {
-        let begun = begun.lock().unwrap().take();
+        let begun = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
         begun.map(|begun| begun.send(()));
         then(cx)
     };
@@ -318,7 +318,7 @@ async fn a_handler_that_blocks_keeps_its_lease() -> TestResult {
     let queue = Queue::in_memory().await?;
     let (begun, has_begun) = sync_channel(1);
     let (release, released) = sync_channel::<()>(1);
-    let released = std::sync::Mutex::new(released);
+    let released = Mutex::new(released);
     let worker = Worker::new(&queue).lease(LEASE).handle(move |_: Wait, cx: Context| {
         begun.send(()).unwrap();
         // Blocks the thread on which the worker is polled.
@@ -385,7 +385,8 @@ async fn only_a_worker_with_the_labels_and_the_session_gets_a_task() -> TestResu
     let (one, other) =
         soon(async { futures::join!(without.run_until(async { drop(stopped.await) }), within.run_until(until_done)) })
             .await?;
-    (one?, other?);
+    one?;
+    other?;
     assert_eq!(job.record().await?.assigned_worker.as_deref(), Some("within"));
     Ok(())
 }

@@ -20,7 +20,7 @@ impl Task for CountWords {
 }
 
 async fn count(CountWords(text): CountWords, cx: Context) -> Result<usize, Failure> {
-    println!("the second counts {text:?}, kept by a peer: {}", cx.owner().is_some());
+    println!("the first counts {text:?}, kept by a peer: {}", cx.owner().is_some());
     Ok(text.split_whitespace().count())
 }
 
@@ -35,15 +35,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let joined = second.join(first.invite().await?).await?;
     println!("joined, connected: {}", joined.connected);
 
-    // The first keeps this one; workers of its peers may take it.
-    let here = first.queue().submit(CountWords("three short words".to_owned())).await?;
-    // The second keeps this one; the first remembers that.
-    let there = first.queue().submit(CountWords("two words".to_owned())).on(second.peer_id()).await?;
+    // The second keeps this one; workers of its peers may take it.
+    let here = second.queue().submit(CountWords("three short words".to_owned())).await?;
+    // The first keeps this one; the second remembers that.
+    let there = second.queue().submit(CountWords("two words".to_owned())).on(first.peer_id()).await?;
     let both_done = async {
-        println!("kept by the first: {:?}", here.wait().await);
-        println!("kept by the second: {:?}", there.wait().await);
+        println!("kept by the second: {:?}", here.wait().await);
+        println!("kept by the first: {:?}", there.wait().await);
     };
-    Worker::new(&second.queue()).handle(count).run_until(both_done).await?;
+    Worker::new(&first.queue()).handle(count).run_until(both_done).await?;
 
     second.shutdown().await?;
     Ok(first.shutdown().await?)

@@ -69,10 +69,10 @@ fn worker() -> TestResult {
 fn two_machines() -> TestResult {
     let lines = [
         "joined, connected: true",
-        "the second counts \"three short words\", kept by a peer: true",
-        "the second counts \"two words\", kept by a peer: false",
-        "kept by the first: Ok(3)",
-        "kept by the second: Ok(2)",
+        "the first counts \"three short words\", kept by a peer: true",
+        "the first counts \"two words\", kept by a peer: false",
+        "kept by the second: Ok(3)",
+        "kept by the first: Ok(2)",
     ];
     has_lines(&printed("two_machines")?, &lines);
     Ok(())

@@ -19,9 +19,10 @@ async fn start(builder: NodeBuilder) -> TestResult<Node> {
 #[tokio::test]
 async fn two_nodes_submit_and_work_for_each_other() -> TestResult {
     let (a, b) = (start(on_loopback(Node::builder())?).await?, start(on_loopback(Node::builder())?).await?);
-    let joined = soon(b.join(a.invite().await?)).await??;
-    assert_eq!((joined.connected, joined.peer_id), (true, a.peer_id()));
-    assert_eq!(b.peers(), [a.peer_id()]);
+    let joined = soon(a.join(b.invite().await?)).await??;
+    assert_eq!((joined.connected, joined.peer_id), (true, b.peer_id()));
+    soon(a.handle().serving_peers().wait_for(|peers| !peers.is_empty())).await??;
+    assert_eq!(a.peers(), [b.peer_id()]);
 
     let queue = a.queue();
     let address: Multiaddr = b.addresses().into_iter().next().ok_or("no address")?;

@@ -82,9 +82,9 @@ impl Worker {
         Self { id: id.into(), ..self }
     }
 
-    /// How many tasks at a time, of all types together; at least one.
+    /// How many tasks at a time, of all types together; at least one, 4,096 at the most.
     pub fn slots(self, slots: usize) -> Self {
-        Self { slots: slots.max(1), ..self }
+        Self { slots: slots.clamp(1, SLOTS_MAX), ..self }
     }
 
     /// What it has, up to 32 labels: tasks that require something else are left to other workers.
@@ -220,3 +220,6 @@ impl Drop for Taking {
 
 /// As the pool's own: when a worker dies its task waits this long.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// Handlers of one worker share one future: who wants more of them wants more threads.
+const SLOTS_MAX: usize = 4_096;

@@ -97,6 +97,7 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
             "node::limits::LISTED_PEERS_MAX",
         ],
     ),
+    ("of the library for Rust programs, and named in its documentation", &["p2p_taskqueue::workers::SLOTS_MAX"]),
     (
         "between a worker and the process that watches over its command",
         &["worker::command::process::REPORT_BYTES_MAX", "worker::command::supervisor::EVENTS_MAX"],

@@ -65,7 +65,6 @@ fn worker() -> TestResult {
 }
 
 #[test]
-#[cfg(feature = "mesh")]
 fn two_machines() -> TestResult {
     let lines = [
         "joined, connected: true",

@@ -1,11 +1,10 @@
 //! The library as a stranger uses it: queues, jobs, workers and nodes by their public names.
 
 mod closing;
-#[cfg(all(unix, feature = "mesh"))]
+#[cfg(unix)]
 mod connecting;
 mod examples;
 mod jobs;
-#[cfg(feature = "mesh")]
 mod nodes;
 mod runtimes;
 mod workers;

@@ -362,6 +362,8 @@ async fn a_worker_that_could_never_work_says_so() -> TestResult {
     assert!(matches!(none, Err(WorkerError::NoHandler)), "{none:?}");
     let twice = soon(Worker::new(&queue).handle(shout).handle(shout).run_until(pending())).await?;
     assert!(matches!(twice, Err(WorkerError::HandledTwice { task_type: "shout" })), "{twice:?}");
+    // More than there may be is as many as there may be.
+    soon(Worker::new(&queue).slots(usize::MAX).handle(add).run_until(std::future::ready(()))).await??;
     let lease = Worker::new(&queue).handle(add).lease(Duration::from_millis(1));
     match soon(lease.run_until(pending())).await? {
         Err(WorkerError::Settings(error)) => assert_eq!(error.field.as_deref(), Some("lease_s")),

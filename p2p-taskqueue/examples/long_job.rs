@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use p2p_taskqueue::{
-    Context, Failure, Job, SpawnedError, Queue, QueueError, Stopped, Task, TaskStatus, Worker, api::Task as Record,
+    Context, Failure, Job, Queue, QueueError, SpawnedError, Stopped, Task, TaskStatus, Worker, api::Task as Record,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval_at};

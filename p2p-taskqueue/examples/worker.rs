@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use p2p_taskqueue::{Context, Failure, SpawnedError, Queue, Task, Worker};
+use p2p_taskqueue::{Context, Failure, Queue, SpawnedError, Task, Worker};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]

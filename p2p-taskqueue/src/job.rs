@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use taskqueue_api::{Answer, Cancel, FailedBy, Get, Json, QueueError, Task as Record, TaskId, TaskStatus, Wait};
 
-use crate::{SpawnedError, Queue, Task};
+use crate::{Queue, SpawnedError, Task};
 
 /// A task that was submitted. Dropping it changes nothing: the task goes on, and [`Queue::job`] takes it up again by its
 /// id.
@@ -190,7 +190,9 @@ impl<T: Task> Job<T> {
 fn output<T: Task>(record: Record) -> Result<T::Output, SpawnedError> {
     match record.status {
         TaskStatus::Completed => record.result.unwrap_or_default().to().map_err(SpawnedError::Output),
-        TaskStatus::Cancelled => Err(SpawnedError::Cancelled { reason: record.error.filter(|reason| !reason.is_empty()) }),
+        TaskStatus::Cancelled => {
+            Err(SpawnedError::Cancelled { reason: record.error.filter(|reason| !reason.is_empty()) })
+        }
         // Only what has ended comes here.
         TaskStatus::Failed | TaskStatus::Queued | TaskStatus::Running => Err(SpawnedError::Failed {
             error: record.error.unwrap_or_default(),

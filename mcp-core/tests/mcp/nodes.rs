@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use p2p_taskqueue::{
-    Identity, Json, MeshSecret, Multiaddr, Node, NodeConfig, NodeHandle, Task,
-    api::{Target, ToolOffer},
-    mesh::NoFiles,
+    Identity, Json, MeshSecret, Multiaddr,
+    api::{Target, Task, ToolOffer},
+    mesh::{NoFiles, Node, NodeConfig, NodeHandle},
     store::{LocalQueue, MemoryStore, StoreOptions},
     worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
 };
@@ -45,7 +45,7 @@ impl Nodes {
         let address = there.addresses()[0].clone();
         here.connect(&Target { remote_multiaddr: Some(address.clone()), remote_peer_id: None }).await.unwrap();
         let worker = |node: &NodeHandle, offer: &ToolOffer| {
-            let config = WorkerConfig::new("echo", offer.name.clone(), Arc::new(Echo));
+            let config = WorkerConfig::new("echo", [offer.name.clone()], Arc::new(Echo));
             Worker::start(config, node.queue(), node.serving_peers(), &runtime)
         };
         let workers = offers.iter().flat_map(|offer| [worker(&here, offer), worker(&there, offer)]).collect();

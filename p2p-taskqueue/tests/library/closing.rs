@@ -1,6 +1,8 @@
 //! The end of a queue, and its file afterwards.
 
-use p2p_taskqueue::{ErrorCode, Job, SpawnedError, OpenError, Queue, QueueError, TaskStatus, Worker, store::StoreError};
+use p2p_taskqueue::{
+    ErrorCode, Job, OpenError, Queue, QueueError, SpawnedError, TaskStatus, Worker, store::StoreError,
+};
 
 use super::{Add, TestResult, add, soon};
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use p2p_taskqueue::{
-    Context, ErrorCode, FailedBy, Failure, Job, SpawnedError, PeerId, Queue, Task, TaskId, TaskStatus, Worker,
+    Context, ErrorCode, FailedBy, Failure, Job, PeerId, Queue, SpawnedError, Task, TaskId, TaskStatus, Worker,
     api::limits::SPAN_S_MAX,
 };
 use serde::{Deserialize, Serialize};

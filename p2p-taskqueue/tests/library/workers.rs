@@ -12,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use p2p_taskqueue::{
-    AskError, Caller, Context, Failure, Job, SpawnedError, Queue, Stopped, Task, TaskQueueExt as _, TaskStatus, Worker,
+    AskError, Caller, Context, Failure, Job, Queue, SpawnedError, Stopped, Task, TaskQueueExt as _, TaskStatus, Worker,
     WorkerError, api::Claim,
 };
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
-use runtime_bridge::{Spawned, Runtime, RuntimeExt as _};
+use runtime_bridge::{Runtime, RuntimeExt as _, Spawned};
 use taskqueue_api::{
     Caller, Check as _, Claim, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, Task, TaskQueue,
     TaskQueueExt as _,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use p2p_taskqueue::{
     Caller, ErrorCode, Multiaddr, Operation, PeerId, QueueError, TaskQueue, TaskQueueExt as _, Ticket,
     api::{Joined, Target, TargetedQueue},
-    mesh::{DaemonQueue, KnownPeer, Node, NodeFiles as _, NodeHandle},
+    mesh::{DaemonQueue, Node, NodeFiles as _, NodeHandle, RememberedPeer},
 };
 use runtime_bridge::{Backend, ExecutorThread, Runtime, ThreadConfig};
 
@@ -80,7 +80,7 @@ pub(crate) fn join_offline(locked: &LockedDir, ticket: &Ticket) -> Result<Joined
     let mut peers = dir.load_peers();
     peers.retain(|known| known.peer_id != ticket.peer_id());
     let (peer_id, addresses) = (ticket.peer_id(), ticket.addresses().to_vec());
-    let known = KnownPeer { peer_id, addresses, proven: Vec::new(), last_seen: None };
+    let known = RememberedPeer { peer_id, addresses, proven: Vec::new(), last_seen: None };
     peers.insert(0, known);
     dir.save_peers(&peers).context("cannot keep the peer")?;
     dir.save_secret(ticket.secret()).context("cannot keep the mesh secret")?;

@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use etcetera::{AppStrategy as _, AppStrategyArgs};
 use p2p_taskqueue::{
-    DataFolder, DataFolderError, Identity, LockedFolder, MeshSecret,
-    mesh::{KnownPeer, NodeFiles},
+    Identity, MeshSecret,
+    mesh::{NodeFiles, RememberedPeer},
 };
 
 use crate::{
@@ -128,12 +128,21 @@ impl LockedDir {
 }
 
 impl NodeFiles for DataDir {
-    fn load_peers(&self) -> Vec<KnownPeer> {
-        self.folder.load_peers()
+    fn load_peers(&self) -> Vec<RememberedPeer> {
+        let path = self.peers_path();
+        let peers = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => Err(serde_json::Error::io(error)),
+        };
+        peers.unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "the peers of the last run cannot be read");
+            Vec::new()
+        })
     }
 
-    fn save_peers(&self, peers: &[KnownPeer]) -> io::Result<()> {
-        self.folder.save_peers(peers)
+    fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()> {
+        self.write_durably("peers.json", &serde_json::to_vec_pretty(peers)?)
     }
 
     fn save_secret(&self, secret: &MeshSecret) -> io::Result<()> {
@@ -149,11 +158,11 @@ pub(crate) struct NodeFolder {
 }
 
 impl NodeFiles for NodeFolder {
-    fn load_peers(&self) -> Vec<KnownPeer> {
+    fn load_peers(&self) -> Vec<RememberedPeer> {
         self.dir.load_peers()
     }
 
-    fn save_peers(&self, peers: &[KnownPeer]) -> io::Result<()> {
+    fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()> {
         self.dir.save_peers(peers)
     }
 

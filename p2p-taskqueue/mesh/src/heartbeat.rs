@@ -13,6 +13,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use taskqueue_api::{Heard, HeardPeer, Heartbeat, Json, QueueError, Scheduler, VectorClock, limits::NAME_BYTES_MAX};
 
+use crate::node::Moment;
+
 /// Who gave a sign of life of late, and this node's clock.
 #[derive(Debug)]
 pub(crate) struct Heartbeats {
@@ -20,13 +22,6 @@ pub(crate) struct Heartbeats {
     /// When each was last heard of.
     peers: HashMap<String, Moment>,
     clock: BTreeMap<String, Count>,
-}
-
-/// A moment on both clocks: spans are measured on the one, points in time are shown by the other.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    pub(crate) instant: Instant,
-    pub(crate) unix_s: f64,
 }
 
 /// An entry of the clock.

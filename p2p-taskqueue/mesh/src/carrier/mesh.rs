@@ -11,11 +11,10 @@ use taskqueue_api::{
 use super::{RemoteQueue, submitted, waits};
 use crate::{
     Ticket, discovery,
-    heartbeat::{Heartbeats, Moment},
+    heartbeat::Heartbeats,
     node::{
-        Directory, Patience, is_loopback,
+        Directory, Moment, Patience, is_loopback,
         limits::{CONNECT_TIMEOUT, JOIN_TIMEOUT},
-        unix_now,
     },
 };
 
@@ -197,7 +196,7 @@ impl MeshQueue {
     }
 
     fn hear(&self, heartbeat: &Heartbeat) -> Result<Heard, QueueError> {
-        let now = Moment { instant: self.directory.runtime.now(), unix_s: unix_now() };
+        let now = Moment::now(&*self.directory.runtime);
         // Nothing that can panic runs under the lock.
         self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).hear(heartbeat, now)
     }

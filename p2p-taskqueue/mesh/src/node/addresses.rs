@@ -1,6 +1,6 @@
 use libp2p::Multiaddr;
 
-use super::transport::without_peer;
+use super::address::without_peer;
 use crate::wire::limits::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 
 /// Where a peer can be dialled, as far as is known.

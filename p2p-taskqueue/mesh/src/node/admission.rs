@@ -12,10 +12,10 @@ use libp2p::{
 
 use super::{
     ConnectionLimits, NodeConfig,
+    address::{ip_of, is_relayed},
     arrivals::{Arrival, Arrivals},
     limits::PEERS_MAX,
     room::{Candidate, Newcomer, who_makes_room},
-    transport::{ip_of, is_relayed},
 };
 
 /// Decides which connections may be: by who is at the other end, and by counting. What it remembers is bounded by the

@@ -5,13 +5,14 @@ use runtime_bridge::Spawned;
 use taskqueue_api::{Caller, ErrorCode, QueueError};
 
 use super::{
+    Moment,
+    address::{is_loopback, is_relayed_by},
     addresses::Source,
-    driver::{NodeLoop, unix_now},
+    driver::NodeLoop,
     link::{Link, News, Proof, Report},
     links::{Opened, role_of},
     peers::Standing,
     redial::Redial,
-    transport::{is_loopback, is_relayed_by},
 };
 use crate::wire::{Ours, Role, Service, Session};
 
@@ -136,7 +137,7 @@ impl NodeLoop {
             tracing::info!(%peer, "connected");
         }
         let standing = Standing { connection, session: proof.session, instance: proof.instance, is_relayed };
-        entry.connected(standing, proof.software, unix_now());
+        entry.connected(standing, proof.software, Moment::now(&*self.directory.runtime).unix_s);
         self.sessions_changed(peer);
         self.can_be_asked(peer);
         if is_news && self.service.is_some() {
@@ -188,7 +189,7 @@ impl NodeLoop {
         let before = entry.sessions.len();
         entry.sessions.retain(|standing| standing.connection != connection);
         if entry.sessions.len() < before {
-            entry.saw(unix_now());
+            entry.saw(Moment::now(&*self.directory.runtime).unix_s);
             entry.redial = Redial::after_loss(now);
             if entry.sessions.is_empty() {
                 tracing::info!(%peer, reason = %failure, "disconnected");

@@ -1,6 +1,6 @@
 //! The loop's part about dialling: whom, when, and what came of it.
 
-use std::{error::Error, io};
+use std::io;
 
 use libp2p::{
     Multiaddr, PeerId, TransportError,
@@ -12,13 +12,15 @@ use libp2p::{
 use taskqueue_api::{ErrorCode, QueueError};
 
 use super::{
+    Moment,
+    address::without_peer,
     addresses::Source,
     admission::Unwelcome,
+    causes::{root_cause, source_of},
     connections::{OTHER_PROTOCOL, unreachable},
-    driver::{NodeLoop, unix_now},
+    driver::NodeLoop,
     peers::{Patience, Waiter},
-    refusals::{cause_of, source_of},
-    transport::without_peer,
+    redial::chance,
 };
 
 /// The addresses that an error names: the first ones tell what is wrong.
@@ -99,7 +101,7 @@ impl NodeLoop {
         } else {
             entry.redial.turned_away(now, chance());
         }
-        entry.failed(failure, unix_now());
+        entry.failed(failure, Moment::now(&*self.directory.runtime).unix_s);
     }
 }
 
@@ -140,32 +142,5 @@ fn cause(error: &TransportError<io::Error>) -> String {
     match error {
         TransportError::MultiaddrNotSupported(_) => "not an address that this build can dial".to_owned(),
         TransportError::Other(error) => root_cause(error),
-    }
-}
-
-/// What is at the bottom: the layers above only say through which layer it came.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(inner) = cause_of(error) {
-        error = inner;
-    }
-    error.to_string()
-}
-
-/// A number from 0 to 1.
-pub(super) fn chance() -> f64 {
-    // Without randomness every node waits equally long, which is a nuisance and no more.
-    getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cause_at_the_bottom_is_shown() {
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let wrapped = io::Error::other(io::Error::other(refused));
-        assert_eq!(root_cause(&wrapped), io::Error::from(io::ErrorKind::ConnectionRefused).to_string());
     }
 }

@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
@@ -206,9 +206,4 @@ impl NodeLoop {
             Command::Shutdown { reply } => self.on_shutdown(reply),
         }
     }
-}
-
-/// Wall time, for what people read; nothing waits by it.
-pub(crate) fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

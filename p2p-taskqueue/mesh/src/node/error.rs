@@ -40,19 +40,3 @@ pub enum NodeError {
     #[error("failed to draw a random number")]
     Random(#[source] getrandom::Error),
 }
-
-/// A text that is no multiaddr.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an address: use the form /ip4/192.0.2.7/tcp/9710/p2p/PEER_ID")]
-pub struct ParseAddressError {
-    text: String,
-}
-
-/// Reads an address as a person types it.
-///
-/// # Errors
-///
-/// [`ParseAddressError`] when it is no multiaddr.
-pub fn parse_address(text: &str) -> Result<Multiaddr, ParseAddressError> {
-    text.trim().parse().map_err(|_| ParseAddressError { text: text.to_owned() })
-}

@@ -7,7 +7,7 @@ use crate::MeshSecret;
 
 /// A peer that the node remembers, to dial it again after a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct KnownPeer {
+pub struct RememberedPeer {
     /// Who it is.
     pub peer_id: PeerId,
     /// Where it said that it can be reached, or was reached; the best first.
@@ -27,14 +27,14 @@ pub struct KnownPeer {
 /// 1,024 peers of 16 addresses.
 pub trait NodeFiles: Send + Sync + fmt::Debug {
     /// The peers of the last run; none when there are none or they cannot be read.
-    fn load_peers(&self) -> Vec<KnownPeer>;
+    fn load_peers(&self) -> Vec<RememberedPeer>;
 
     /// Keeps the peers.
     ///
     /// # Errors
     ///
     /// The operating system's error. The node logs it and goes on.
-    fn save_peers(&self, peers: &[KnownPeer]) -> io::Result<()>;
+    fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()>;
 
     /// Keeps the secret of the mesh that was joined; on stable storage before it returns.
     ///
@@ -63,11 +63,11 @@ pub trait NodeFiles: Send + Sync + fmt::Debug {
 pub struct NoFiles;
 
 impl NodeFiles for NoFiles {
-    fn load_peers(&self) -> Vec<KnownPeer> {
+    fn load_peers(&self) -> Vec<RememberedPeer> {
         Vec::new()
     }
 
-    fn save_peers(&self, _: &[KnownPeer]) -> io::Result<()> {
+    fn save_peers(&self, _: &[RememberedPeer]) -> io::Result<()> {
         Ok(())
     }
 

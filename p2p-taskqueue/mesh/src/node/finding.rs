@@ -9,12 +9,13 @@ use libp2p::{Multiaddr, PeerId, mdns, swarm::ConnectionId};
 use taskqueue_api::Method;
 
 use super::{
+    Moment,
+    address::is_loopback,
     connections::{OTHER_PROTOCOL, unreachable},
-    driver::{NodeLoop, unix_now},
+    driver::NodeLoop,
     finding_kademlia::Lookups,
     finding_rendezvous::Points,
     limits::{FOUND_MAX, IDLE_TIMEOUT, SEARCHES_MAX},
-    transport::is_loopback,
 };
 use crate::{
     Identity,
@@ -137,7 +138,7 @@ impl NodeLoop {
         let entry = self.peers.entry(peer, self.directory.runtime.now());
         entry.attempt.take_if(|attempt| *attempt == connection);
         entry.plain = Some(connection);
-        entry.failed(&unreachable(peer, OTHER_PROTOCOL), unix_now());
+        entry.failed(&unreachable(peer, OTHER_PROTOCOL), Moment::now(&*self.directory.runtime).unix_s);
         self.finding.points.connected(&peer, self.directory.runtime.now());
         true
     }

@@ -14,7 +14,7 @@ use taskqueue_api::{
     TaskQueueExt,
 };
 
-use super::{NoFiles, Node, NodeConfig, NodeHandle, transport};
+use super::{NoFiles, Node, NodeConfig, NodeHandle, address, transport};
 use crate::{
     Identity, MeshSecret,
     discovery::{DiscoveryConfig, Namespace, kademlia, rendezvous},
@@ -89,7 +89,7 @@ async fn plain<B: NetworkBehaviour>(identity: &Identity, behaviour: B, address: 
 }
 
 fn address_of<B: NetworkBehaviour>(swarm: &Swarm<B>) -> Multiaddr {
-    transport::with_peer(swarm.listeners().next().unwrap().clone(), *swarm.local_peer_id())
+    address::with_peer(swarm.listeners().next().unwrap().clone(), *swarm.local_peer_id())
 }
 
 /// Runs a rendezvous server until these peers have registered; says how many connections each has made.
@@ -190,7 +190,7 @@ async fn a_point_that_comes_back_has_every_node_registered_again() {
     let a = start(1, meeting_at(std::slice::from_ref(&address))).await;
     until_registered(&mut point, &[a.peer_id()]).await;
     drop(point);
-    let mut point = plain(&identity, rendezvous::server(), transport::without_peer(address)).await;
+    let mut point = plain(&identity, rendezvous::server(), address::without_peer(address)).await;
     until_registered(&mut point, &[a.peer_id()]).await;
 }
 

@@ -1,8 +1,10 @@
 //! The node: one loop that owns the libp2p swarm, the sessions with its peers, and the handle to it.
 
+mod address;
 mod addresses;
 mod admission;
 mod arrivals;
+mod causes;
 mod config;
 mod connections;
 mod dialling;
@@ -20,6 +22,7 @@ pub(crate) mod limits;
 mod link;
 mod links;
 mod membership;
+mod moment;
 mod net;
 mod peers;
 mod reach;
@@ -31,16 +34,17 @@ mod room;
 mod start;
 mod transport;
 
+pub(crate) use address::is_loopback;
+pub use address::{ParseAddressError, parse_address};
 pub use config::{ConnectionLimits, NodeConfig};
 pub(crate) use directory::Directory;
-pub(crate) use driver::unix_now;
-pub use error::{NodeError, ParseAddressError, parse_address};
-pub use files::{KnownPeer, NoFiles, NodeFiles};
+pub use error::NodeError;
+pub use files::{NoFiles, NodeFiles, RememberedPeer};
 pub use handle::NodeHandle;
+pub(crate) use moment::Moment;
 pub(crate) use peers::Patience;
 pub use reach_config::ReachConfig;
 pub use start::Node;
-pub(crate) use transport::is_loopback;
 
 #[cfg(test)]
 mod finding_tests;

@@ -5,7 +5,7 @@ use taskqueue_api::{DialOutcome, ErrorCode, Peer, QueueError};
 use tokio::sync::oneshot;
 
 use super::{
-    KnownPeer,
+    RememberedPeer,
     addresses::{Addresses, Source},
     limits::{FOUND_MAX, PEERS_MAX, WAITERS_MAX},
     redial::Redial,
@@ -199,8 +199,8 @@ impl Peers {
     }
 
     /// Takes the peers of the last run.
-    pub(super) fn load(&mut self, known: Vec<KnownPeer>, own: PeerId, now: Instant) {
-        for KnownPeer { peer_id, addresses, proven, last_seen } in known.into_iter().take(PEERS_MAX) {
+    pub(super) fn load(&mut self, known: Vec<RememberedPeer>, own: PeerId, now: Instant) {
+        for RememberedPeer { peer_id, addresses, proven, last_seen } in known.into_iter().take(PEERS_MAX) {
             if peer_id != own {
                 let entry = self.entry(peer_id, now);
                 entry.addresses.learn(Source::Told, addresses);
@@ -226,9 +226,9 @@ impl Peers {
     }
 
     /// What is worth keeping for the next run.
-    pub(super) fn known(&self) -> Vec<KnownPeer> {
+    pub(super) fn known(&self) -> Vec<RememberedPeer> {
         let kept = self.entries.iter().filter(|(_, entry)| entry.is_kept);
-        let known = kept.map(|(peer, entry)| KnownPeer {
+        let known = kept.map(|(peer, entry)| RememberedPeer {
             peer_id: *peer,
             addresses: entry.addresses.worth_keeping(),
             proven: entry.addresses.proven(),
@@ -309,7 +309,7 @@ mod tests {
         let (mut peers, now, peer, own) = (Peers::default(), Instant::now(), PeerId::random(), PeerId::random());
         peers.configure([(peer, address(1))].into_iter(), own, now);
         let proven =
-            KnownPeer { peer_id: peer, addresses: vec![address(2)], proven: vec![address(2)], last_seen: None };
+            RememberedPeer { peer_id: peer, addresses: vec![address(2)], proven: vec![address(2)], last_seen: None };
         peers.load(vec![proven], own, now);
         for packet in 0..10 {
             peers.found(peer, (0..16).map(|port| address(100 + 16 * packet + port)).collect(), now);
@@ -359,7 +359,7 @@ mod tests {
         peers.entry(away, now).saw(1.0);
         peers.configure([(configured, address(3))].into_iter(), own, now);
         peers.load(
-            vec![KnownPeer { peer_id: told, addresses: vec![address(4)], proven: Vec::new(), last_seen: None }],
+            vec![RememberedPeer { peer_id: told, addresses: vec![address(4)], proven: Vec::new(), last_seen: None }],
             own,
             now,
         );

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use taskqueue_api::QueueError;
 
-use super::transport::is_relayed;
+use super::address::is_relayed;
 use crate::discovery::named;
 
 /// How a node is reached from networks that cannot dial it. By default none of this is on.

@@ -6,12 +6,11 @@ use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, multiaddr::Protocol
 use taskqueue_api::peer_of;
 
 use super::{
+    address::{is_relayed, with_peer},
     addresses::Source,
-    dialling::chance,
     driver::NodeLoop,
     reach::ReachEvent,
-    redial::Redial,
-    transport::{is_relayed, with_peer},
+    redial::{Redial, chance},
 };
 
 /// A relay through which this node is to be reached.

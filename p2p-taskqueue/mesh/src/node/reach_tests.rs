@@ -42,7 +42,7 @@ impl Machine {
 
     /// As it is, on the port that it got.
     async fn start_again(&mut self, address: Multiaddr) -> NodeHandle {
-        self.config = self.config.clone().with_listen([super::transport::without_peer(address)]);
+        self.config = self.config.clone().with_listen([super::address::without_peer(address)]);
         self.start().await
     }
 }

@@ -50,6 +50,12 @@ fn spread(pause: Duration, chance: f64) -> Duration {
     pause.mul_f64(0.2f64.mul_add(chance.clamp(0.0, 1.0), 0.8))
 }
 
+/// A number from 0 to 1.
+pub(super) fn chance() -> f64 {
+    // Without randomness every node waits equally long, which is a nuisance and no more.
+    getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! What the node has refused since it started, counted by reason, for whoever wonders why a peer does not come in.
 
-use std::{collections::BTreeMap, error::Error, io, iter};
+use std::{collections::BTreeMap, io};
 
 use libp2p::{core::transport::TransportError, swarm::ListenError};
 use taskqueue_api::TransportStatus;
@@ -8,6 +8,7 @@ use taskqueue_api::TransportStatus;
 use super::{
     admission::{Full, Unwelcome},
     arrivals::MadeRoom,
+    causes::source_of,
     driver::NodeLoop,
     transport::TooSlow,
 };
@@ -72,16 +73,4 @@ impl NodeLoop {
             refused,
         }
     }
-}
-
-/// The error of this type among an error's sources.
-pub(super) fn source_of<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    iter::successors(Some(error), |error| cause_of(*error)).find_map(|error| error.downcast_ref())
-}
-
-/// What an error was caused by.
-pub(super) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    // An `io::Error` shows what it wraps but is not its source's parent.
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
 }

@@ -7,7 +7,7 @@ use taskqueue_api::{
     Response, StatusQuery, Submit, Target, TaskId, TaskQueueExt, TaskStatus, ToolOffer, TransportStatus, Wait,
 };
 
-use super::{KnownPeer, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle};
+use super::{NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, RememberedPeer};
 use crate::{
     Identity, MeshSecret, Ticket,
     testing::{TestQueue, runtime, soon, until},
@@ -176,8 +176,12 @@ async fn a_peer_that_restarts_on_another_port_is_found_when_it_dials() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     // The one that is started again knows the other from its last run.
     let (node_a, node_b) = (a.start().await, b.start().await);
-    let known =
-        KnownPeer { peer_id: node_a.peer_id(), addresses: node_a.addresses(), proven: Vec::new(), last_seen: None };
+    let known = RememberedPeer {
+        peer_id: node_a.peer_id(),
+        addresses: node_a.addresses(),
+        proven: Vec::new(),
+        last_seen: None,
+    };
     let b = Machine { files: Arc::new(Remembered(vec![known])), ..b };
     at(&node_a, &address_of(&node_b), List::default()).await.unwrap();
     until_serving(&node_a, node_b.peer_id(), true).await;
@@ -196,7 +200,7 @@ async fn a_peer_that_restarts_on_its_port_is_dialled_again() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     let (node_a, node_b) = (a.start().await, b.start().await);
     at(&node_a, &address_of(&node_b), List::default()).await.unwrap();
-    let address = super::transport::without_peer(node_b.addresses().remove(0));
+    let address = super::address::without_peer(node_b.addresses().remove(0));
     node_b.shutdown().await;
     until_serving(&node_a, node_b.peer_id(), false).await;
     let _node_b = b.start_at(address).await.unwrap();
@@ -205,14 +209,14 @@ async fn a_peer_that_restarts_on_its_port_is_dialled_again() {
 
 /// Files with peers in them.
 #[derive(Debug)]
-struct Remembered(Vec<KnownPeer>);
+struct Remembered(Vec<RememberedPeer>);
 
 impl NodeFiles for Remembered {
-    fn load_peers(&self) -> Vec<KnownPeer> {
+    fn load_peers(&self) -> Vec<RememberedPeer> {
         self.0.clone()
     }
 
-    fn save_peers(&self, _: &[KnownPeer]) -> std::io::Result<()> {
+    fn save_peers(&self, _: &[RememberedPeer]) -> std::io::Result<()> {
         Ok(())
     }
 
@@ -236,7 +240,7 @@ async fn a_join_of_a_machine_that_is_off_is_remembered() {
     let (a, b) = (Machine::new(1), Machine::new(2));
     let (node_a, node_b) = (a.start().await, b.start().await);
     let ticket = node_a.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
-    let address = super::transport::without_peer(node_a.addresses().remove(0));
+    let address = super::address::without_peer(node_a.addresses().remove(0));
     node_a.shutdown().await;
     let joined = soon(node_b.queue().join(LOCAL, Join { ticket })).await.unwrap();
     assert!(!joined.connected && joined.error.unwrap().to_lowercase().contains("refused"));
@@ -275,7 +279,7 @@ async fn a_submitted_task_is_found_at_its_owner_without_a_target() {
 async fn a_wait_outlives_its_owners_restart() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     let (node_a, node_b) = (a.start().await, b.start().await);
-    let address = super::transport::without_peer(node_b.addresses().remove(0));
+    let address = super::address::without_peer(node_b.addresses().remove(0));
     let task_id = at(&node_a, &address_of(&node_b), Submit::new("echo", Json::null())).await.unwrap().task_id;
     let queue = node_a.queue();
     let waiting = runtime().spawn(async move { queue.wait(LOCAL, Wait::one(task_id, 60.0)).await });
@@ -373,7 +377,7 @@ async fn status_says_what_the_node_is_and_with_detail_how_it_stands() {
 async fn what_a_user_can_get_wrong_at_the_start_is_named() {
     let machine = Machine::new(1);
     let node = machine.start().await;
-    let taken = super::transport::without_peer(node.addresses().remove(0));
+    let taken = super::address::without_peer(node.addresses().remove(0));
     let error = Machine::new(1).start_at(taken.clone()).await.unwrap_err();
     assert!(matches!(&error, NodeError::AddressInUse { address } if *address == taken), "{error}");
     let web: Multiaddr = "/ip4/127.0.0.1/tcp/0/ws".parse().unwrap();

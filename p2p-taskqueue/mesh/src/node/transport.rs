@@ -151,44 +151,6 @@ fn listen_address(address: &Multiaddr) -> Option<(SocketAddr, Kind)> {
     parts.next().is_none().then_some((SocketAddr::new(ip, port), kind))
 }
 
-/// Whether the address is of this machine only.
-pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
-    ip_of(address).is_some_and(|ip| ip.is_loopback())
-}
-
-/// The host that the address begins with; none when it begins with a name or with a peer.
-pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.to_canonical()),
-        _ => None,
-    }
-}
-
-/// Whether the address leads through a relay.
-pub(super) fn is_relayed(address: &Multiaddr) -> bool {
-    address.iter().any(|part| part == Protocol::P2pCircuit)
-}
-
-/// Whether it leads through this peer.
-pub(super) fn is_relayed_by(address: &Multiaddr, relay: PeerId) -> bool {
-    let mut before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
-    is_relayed(address) && before.any(|part| part == Protocol::P2p(relay))
-}
-
-/// The address without the peer id at its end.
-pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
-    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
-        address.pop();
-    }
-    address
-}
-
-/// The address with the peer id at its end, as others use it.
-pub(super) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
-    without_peer(address).with(Protocol::P2p(peer))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

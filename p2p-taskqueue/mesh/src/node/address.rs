@@ -1,0 +1,98 @@
+//! What can be read off one address.
+
+use std::net::IpAddr;
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+/// A text that is no multiaddr.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an address: use the form /ip4/192.0.2.7/tcp/9710/p2p/PEER_ID")]
+pub struct ParseAddressError {
+    text: String,
+}
+
+/// Reads an address as a person types it.
+///
+/// # Errors
+///
+/// [`ParseAddressError`] when it is no multiaddr.
+pub fn parse_address(text: &str) -> Result<Multiaddr, ParseAddressError> {
+    text.trim().parse().map_err(|_| ParseAddressError { text: text.to_owned() })
+}
+
+/// Whether the address is of this machine only.
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
+    ip_of(address).is_some_and(|ip| ip.is_loopback())
+}
+
+/// The host that the address begins with; none when it begins with a name or with a peer.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.to_canonical()),
+        _ => None,
+    }
+}
+
+/// Whether the address leads through a relay.
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Whether it leads through this peer.
+pub(super) fn is_relayed_by(address: &Multiaddr, relay: PeerId) -> bool {
+    let mut before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
+    is_relayed(address) && before.any(|part| part == Protocol::P2p(relay))
+}
+
+/// The address without the peer id at its end.
+pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
+    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        address.pop();
+    }
+    address
+}
+
+/// The address with the peer id at its end, as others use it.
+pub(super) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
+    without_peer(address).with(Protocol::P2p(peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_through_a_relay_names_the_relay_before_the_circuit() {
+        let (relay, behind) = (PeerId::random(), PeerId::random());
+        let circuit = address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{behind}"));
+        assert!(is_relayed(&circuit) && is_relayed_by(&circuit, relay));
+        assert!(!is_relayed_by(&circuit, behind), "it is what the circuit leads to");
+        assert!(!is_relayed_by(&address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}")), relay), "there is no circuit");
+    }
+
+    #[test]
+    fn the_peer_at_the_end_is_taken_off_and_put_on_once() {
+        let peer = PeerId::random();
+        let (bare, named) = (address("/ip4/192.0.2.1/tcp/1"), address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}")));
+        assert_eq!((without_peer(named.clone()), without_peer(bare.clone())), (bare.clone(), bare.clone()));
+        assert_eq!((with_peer(named.clone(), peer), with_peer(bare, peer)), (named.clone(), named));
+    }
+
+    #[test]
+    fn loopback_is_told_by_the_host_that_an_address_begins_with() {
+        for (text, expected) in [
+            ("/ip4/127.0.0.2/tcp/1", true),
+            ("/ip6/::1/udp/1/quic-v1", true),
+            ("/ip6/::ffff:127.0.0.1/tcp/1", true),
+            ("/ip4/192.0.2.1/tcp/1", false),
+            ("/dns4/localhost/tcp/1", false),
+        ] {
+            assert_eq!(is_loopback(&address(text)), expected, "{text}");
+        }
+    }
+}

@@ -1,219 +1,246 @@
-//! The loop's part about connections: from the open stream to the end of the session.
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
-use runtime_bridge::Spawned;
-use taskqueue_api::{Caller, ErrorCode, QueueError};
+use runtime_bridge::JobHandle;
+use taskqueue_api::{ErrorCode, QueueError};
 
-use super::{
-    Moment,
-    address::{is_loopback, is_relayed_by},
-    addresses::Source,
-    driver::NodeLoop,
-    link::{Link, News, Proof, Report},
-    links::{Opened, role_of},
-    peers::Standing,
-    redial::Redial,
-};
-use crate::wire::{Ours, Role, Service, Session};
+use super::{limits::IDLE_TIMEOUT, links::role_of};
+use crate::wire::{Role, Session};
 
 /// What is said of a peer that is no node.
 pub(super) const OTHER_PROTOCOL: &str = "it does not speak this protocol (is it a taskmesh node?)";
 
-/// An established connection.
+/// The established connections, each from the open stream over the handshake to the end of its session.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) peer: PeerId,
-    remote: Multiaddr,
-    role: Role,
-    is_relayed: bool,
+pub(super) struct Connections<L = JobHandle<()>> {
+    known: HashMap<ConnectionId, Connection<L>>,
+    /// Those that came in a short while ago, in their order, and when they must have begun with the handshake.
+    awaited: VecDeque<(Instant, ConnectionId)>,
+}
+
+#[derive(Debug)]
+struct Connection<L> {
+    peer: PeerId,
+    way: Way,
     /// Serves the connection once its stream is open; dropped, it ends the session.
-    link: Option<Spawned<()>>,
+    link: Option<L>,
     /// Stands once the peer has proved itself.
-    pub(super) session: Option<Session>,
+    session: Option<Session>,
     /// Closed in the middle of the handshake: what the link has read by then says why, and it has yet to report.
     is_closed: bool,
 }
 
-impl NodeLoop {
-    pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let role = role_of(endpoint);
-        let established = Connection {
-            peer,
+/// How a connection leads to its peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) remote: Multiaddr,
+    /// Whether this node dialled, and acts as the one that did.
+    pub(super) is_dialled: bool,
+    pub(super) is_relayed: bool,
+}
+
+impl Way {
+    pub(super) fn of(endpoint: &ConnectedPoint) -> Self {
+        Self {
             remote: endpoint.get_remote_address().clone(),
-            role,
+            is_dialled: role_of(endpoint) == Role::Dialer,
             is_relayed: endpoint.is_relayed(),
-            link: None,
-            session: None,
-            is_closed: false,
-        };
-        self.connections.insert(connection, established);
-        if role == Role::Listener {
-            self.finding.awaits_proof(connection, self.directory.runtime.now());
         }
-        if self.stopping.is_some() {
-            self.swarm.close_connection(connection);
+    }
+}
+
+impl<L> Default for Connections<L> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), awaited: VecDeque::new() }
+    }
+}
+
+impl<L> Connections<L> {
+    /// A connection stands. Whoever came in has to begin with the handshake before long.
+    pub(super) fn established(&mut self, connection: ConnectionId, peer: PeerId, way: Way, now: Instant) {
+        if !way.is_dialled {
+            self.awaited.push_back((now + IDLE_TIMEOUT, connection));
+        }
+        self.known.insert(connection, Connection { peer, way, link: None, session: None, is_closed: false });
+    }
+
+    /// Its stream is open: the link begins with the handshake. It ends at once if the connection has gone.
+    pub(super) fn opened(&mut self, connection: ConnectionId, link: L) {
+        if let Some(known) = self.known.get_mut(&connection) {
+            known.link = Some(link);
         }
     }
 
-    pub(super) fn on_opened(&mut self, opened: Opened) {
-        let Opened { peer, connection, role, stream } = opened;
-        let Some(stream) = stream else {
-            if !self.keeps_plain(peer, connection) {
-                self.refusals.count("other_protocol");
-                self.give_up(connection, &unreachable(peer, OTHER_PROTOCOL));
-            }
-            return;
-        };
-        let link = Link {
-            connection,
-            peer,
-            role,
-            stream,
-            ours: self.ours(),
-            service: self.service.clone().map(|queue| Service { queue, caller: Caller::Peer(peer) }),
-            reports: self.reports_tx.clone(),
-        };
-        if let Some(known) = self.connections.get_mut(&connection) {
-            known.link = Some(link.start(&self.directory.runtime));
-        }
+    /// The peer has proved itself. Says how the connection leads to it; none if the connection was given up meanwhile.
+    pub(super) fn proven(&mut self, connection: ConnectionId, session: Session) -> Option<Way> {
+        let known = self.known.get_mut(&connection).filter(|known| known.link.is_some())?;
+        known.session = Some(session);
+        Some(known.way.clone())
     }
 
-    /// What a handshake says of this node.
-    fn ours(&self) -> Ours {
-        Ours {
-            peer_id: self.directory.peer_id,
-            secret: self.directory.secret(),
-            serves: self.service.is_some(),
-            instance: self.instance.clone(),
-            addresses: self.own_addresses(),
+    /// Ends what the connection carries. Says whether the connection is still to be closed.
+    pub(super) fn give_up(&mut self, connection: ConnectionId) -> bool {
+        if self.known.get(&connection).is_some_and(|known| known.is_closed) {
+            self.known.remove(&connection);
+            return false;
         }
+        if let Some(known) = self.known.get_mut(&connection) {
+            (known.link, known.session) = (None, None);
+        }
+        true
     }
 
-    pub(super) fn on_report(&mut self, report: Report) {
-        let Report { connection, peer, news } = report;
-        match news {
-            News::Proven(proof) => self.on_proven(peer, connection, *proof),
-            News::Refused(error) => {
-                tracing::debug!(%peer, %error, "a handshake failed");
-                self.refusals.count_handshake(&error);
-                self.give_up(connection, &error.to_queue_error(&peer.to_string()));
-            }
-            News::Ended(end) => {
-                tracing::debug!(%peer, %end, "a session ended");
-                self.give_up(connection, &unreachable(peer, end));
-            }
-        }
-    }
-
-    fn on_proven(&mut self, peer: PeerId, connection: ConnectionId, proof: Proof) {
-        // Gone, or the mesh has changed meanwhile.
-        let Some(known) = self.connections.get_mut(&connection).filter(|known| known.link.is_some()) else { return };
-        known.session = Some(proof.session.clone());
-        self.swarm.behaviour_mut().proven(peer, connection);
-        if self.stopping.is_some() {
-            proof.session.drain();
-        }
-        if !proof.serves {
-            return;
-        }
-        // The first host of a relayed address is the relay's.
-        let is_near = is_loopback(&known.remote) && !known.is_relayed;
-        let is_relayed = known.is_relayed;
-        let dialled = (known.role == Role::Dialer).then(|| known.remote.clone());
-        let entry = self.peers.entry(peer, self.directory.runtime.now());
-        let own = self.directory.peer_id;
-        // A loopback address of another machine would lead to this one, as does one through this node as its relay.
-        let is_useful = |address: &Multiaddr| (is_near || !is_loopback(address)) && !is_relayed_by(address, own);
-        let said = proof.addresses.into_iter().filter(is_useful);
-        let has_told = entry.addresses.learn(Source::Told, said);
-        let is_news = entry.addresses.learn(Source::Proven, dialled) || has_told;
-        // The peer has started anew: what stands from before is dead, and has not noticed yet.
-        for stale in entry.sessions.iter().filter(|standing| standing.instance != proof.instance) {
-            stale.session.close();
-        }
-        entry.attempt.take_if(|attempt| *attempt == connection);
-        entry.is_kept = self.service.is_some();
-        if entry.sessions.is_empty() {
-            tracing::info!(%peer, "connected");
-        }
-        let standing = Standing { connection, session: proof.session, instance: proof.instance, is_relayed };
-        entry.connected(standing, proof.software, Moment::now(&*self.directory.runtime).unix_s);
-        self.sessions_changed(peer);
-        self.can_be_asked(peer);
-        if is_news && self.service.is_some() {
-            // Without the address a node that is killed now would not find the peer again.
-            self.save();
-        } else {
-            self.peers_changed();
-        }
-    }
-
-    /// Whether nothing has come by the node's own protocol yet.
-    pub(super) fn is_silent(&self, connection: ConnectionId) -> bool {
-        self.connections.get(&connection).is_some_and(|known| known.link.is_none() && known.session.is_none())
-    }
-
-    /// Ends what the connection carries and closes it.
-    pub(super) fn give_up(&mut self, connection: ConnectionId, failure: &QueueError) {
-        self.forget(connection, failure);
-        if self.connections.get(&connection).is_some_and(|known| known.is_closed) {
-            self.connections.remove(&connection);
-        } else {
-            self.swarm.close_connection(connection);
-        }
-    }
-
-    pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, cause: &str) {
-        self.finding.awaits_no_more(connection);
-        let is_undecided = |known: &&mut Connection| known.link.is_some() && known.session.is_none();
-        if let Some(known) = self.connections.get_mut(&connection).filter(is_undecided) {
+    /// The connection was closed. Says whether that is the end of it: in the middle of the handshake its link has the last word.
+    pub(super) fn closed(&mut self, connection: ConnectionId) -> bool {
+        self.awaited.retain(|(_, awaited)| *awaited != connection);
+        let is_undecided = |known: &&mut Connection<L>| known.link.is_some() && known.session.is_none();
+        if let Some(known) = self.known.get_mut(&connection).filter(is_undecided) {
             known.is_closed = true;
-            return;
+            return false;
         }
-        self.forget(connection, &unreachable(peer, cause));
-        self.connections.remove(&connection);
+        self.known.remove(&connection);
+        true
     }
 
-    /// The session of the connection ends; if it was on its way to one, that attempt has failed.
-    fn forget(&mut self, connection: ConnectionId, failure: &QueueError) {
-        let Some(known) = self.connections.get_mut(&connection) else { return };
-        known.link = None;
-        known.session = None;
-        let peer = known.peer;
-        self.attempt_failed(peer, connection, failure);
-        let now = self.directory.runtime.now();
-        let Some(entry) = self.peers.get_mut(&peer) else { return };
-        if entry.plain.take_if(|plain| *plain == connection).is_some() {
-            entry.redial = Redial::after_loss(now);
-        }
-        let before = entry.sessions.len();
-        entry.sessions.retain(|standing| standing.connection != connection);
-        if entry.sessions.len() < before {
-            entry.saw(Moment::now(&*self.directory.runtime).unix_s);
-            entry.redial = Redial::after_loss(now);
-            if entry.sessions.is_empty() {
-                tracing::info!(%peer, reason = %failure, "disconnected");
+    /// Those that came in and over which nobody has begun to prove anything in time. Each is said once. The streams of other
+    /// protocols would keep them open.
+    pub(super) fn take_silent(&mut self, now: Instant) -> Vec<ConnectionId> {
+        let mut silent = Vec::new();
+        while let Some((_, connection)) = self.awaited.pop_front_if(|(at, _)| *at <= now) {
+            let known = self.known.get(&connection);
+            if known.is_some_and(|known| known.link.is_none() && known.session.is_none()) {
+                silent.push(connection);
             }
-            self.sessions_changed(peer);
-            self.peers_changed();
         }
+        silent
     }
 
-    /// Tells the carriers and the workers whom they can ask.
-    fn sessions_changed(&self, peer: PeerId) {
-        let standing = self.peers.get(&peer).map(|entry| &entry.sessions);
-        let sessions = standing.into_iter().flatten().map(|standing| standing.session.clone()).collect();
-        self.directory.set_sessions(peer, sessions);
-        let serving = self.peers.serving();
-        self.ends.serving.send_if_modified(|before| {
-            let is_new = *before != serving;
-            *before = serving;
-            is_new
-        });
+    /// When the next one must have begun.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.awaited.front().map(|(at, _)| *at)
+    }
+
+    /// Tells every peer that this node is about to end, and lets what is under way end. Says which connections carry nothing.
+    pub(super) fn drain(&self) -> Vec<ConnectionId> {
+        let mut idle = Vec::new();
+        for (connection, known) in &self.known {
+            match &known.session {
+                Some(session) => session.drain(),
+                None => idle.push(*connection),
+            }
+        }
+        idle
+    }
+
+    /// Every connection, and whose it is.
+    pub(super) fn all(&self) -> Vec<(ConnectionId, PeerId)> {
+        self.known.iter().map(|(connection, known)| (*connection, known.peer)).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// How many carry a session.
+    pub(super) fn session_count(&self) -> usize {
+        self.known.values().filter(|known| known.session.is_some()).count()
     }
 }
 
 /// The peer cannot be asked, for this reason.
 pub(super) fn unreachable(peer: PeerId, reason: impl std::fmt::Display) -> QueueError {
     QueueError::new(ErrorCode::Unreachable, format!("{peer} cannot be reached: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::node::machine_tests::{address, session};
+
+    /// A link is there for as long as its other half is the only one.
+    type Connections = super::Connections<Arc<()>>;
+
+    fn way(is_dialled: bool) -> Way {
+        Way { remote: address(1), is_dialled, is_relayed: false }
+    }
+
+    /// A connection that came in, with or without its stream.
+    fn came(connections: &mut Connections, number: usize, link: Option<&Arc<()>>, now: Instant) -> ConnectionId {
+        let connection = ConnectionId::new_unchecked(number);
+        connections.established(connection, PeerId::random(), way(false), now);
+        if let Some(link) = link {
+            connections.opened(connection, Arc::clone(link));
+        }
+        connection
+    }
+
+    fn is_served(link: &Arc<()>) -> bool {
+        Arc::strong_count(link) > 1
+    }
+
+    #[test]
+    fn whoever_comes_in_and_says_nothing_is_silent_once_and_nobody_else_is() {
+        let (mut connections, now, link) = (Connections::default(), Instant::now(), Arc::new(()));
+        let silent = came(&mut connections, 1, None, now);
+        came(&mut connections, 2, Some(&link), now);
+        let gone = came(&mut connections, 3, None, now);
+        let later = came(&mut connections, 4, None, now + Duration::from_secs(1));
+        connections.established(ConnectionId::new_unchecked(5), PeerId::random(), way(true), now);
+        connections.closed(gone);
+        assert_eq!(connections.next_due(), Some(now + IDLE_TIMEOUT));
+        assert_eq!(connections.take_silent(now + IDLE_TIMEOUT - Duration::from_millis(1)), []);
+        assert_eq!(connections.take_silent(now + IDLE_TIMEOUT), [silent]);
+        assert_eq!(connections.take_silent(now + IDLE_TIMEOUT), []);
+        assert_eq!(connections.take_silent(now + 2 * IDLE_TIMEOUT), [later]);
+        assert_eq!(connections.next_due(), None);
+    }
+
+    #[test]
+    fn a_connection_closed_in_the_handshake_stays_until_its_link_has_said_why() {
+        let (mut connections, now, link) = (Connections::default(), Instant::now(), Arc::new(()));
+        let connection = came(&mut connections, 1, Some(&link), now);
+        assert!(!connections.closed(connection));
+        assert!(is_served(&link), "what has been read says why");
+        assert!(!connections.give_up(connection), "it is closed already");
+        assert!(connections.is_empty() && !is_served(&link));
+    }
+
+    #[test]
+    fn what_is_given_up_proves_nothing_and_goes_when_it_is_closed() {
+        let (mut connections, now, link) = (Connections::default(), Instant::now(), Arc::new(()));
+        let connection = came(&mut connections, 1, Some(&link), now);
+        assert!(connections.give_up(connection));
+        assert!(!is_served(&link), "its session ends");
+        assert_eq!(connections.proven(connection, session()), None);
+        assert_eq!((connections.session_count(), connections.is_empty()), (0, false));
+        assert!(connections.closed(connection) && connections.is_empty());
+    }
+
+    #[test]
+    fn a_link_of_a_connection_that_has_gone_ends_at_once() {
+        let (mut connections, link) = (Connections::default(), Arc::new(()));
+        connections.opened(ConnectionId::new_unchecked(1), Arc::clone(&link));
+        assert!(!is_served(&link));
+    }
+
+    #[test]
+    fn a_node_that_ends_drains_its_sessions_and_closes_what_carries_none() {
+        let (mut connections, now, link) = (Connections::default(), Instant::now(), Arc::new(()));
+        let proven = came(&mut connections, 1, Some(&link), now);
+        let unproven = came(&mut connections, 2, Some(&link), now);
+        let idle = came(&mut connections, 3, None, now);
+        let session = session();
+        assert_eq!(connections.proven(proven, session.clone()), Some(way(false)));
+        assert_eq!(connections.session_count(), 1);
+        let mut carrying_nothing = connections.drain();
+        carrying_nothing.sort_unstable();
+        assert_eq!(carrying_nothing, [unproven, idle]);
+        assert!(!session.is_open());
+        assert!(connections.closed(proven), "its session has had its time");
+    }
 }

@@ -12,15 +12,17 @@ use libp2p::{
 use taskqueue_api::{ErrorCode, QueueError};
 
 use super::{
-    Moment,
-    address::without_peer,
-    addresses::Source,
-    admission::Unwelcome,
-    causes::{root_cause, source_of},
-    connections::{OTHER_PROTOCOL, unreachable},
-    driver::NodeLoop,
-    peers::{Patience, Waiter},
-    redial::chance,
+    super::{
+        Moment,
+        address::without_peer,
+        admission::Unwelcome,
+        causes::{root_cause, source_of},
+        connections::unreachable,
+        peer_entry::Waiter,
+        peers::Dial,
+        redial::chance,
+    },
+    NodeLoop,
 };
 
 /// The addresses that an error names: the first ones tell what is wrong.
@@ -28,88 +30,45 @@ const ADDRESSES_SHOWN_MAX: usize = 4;
 
 impl NodeLoop {
     pub(super) fn on_connect(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, waiter: Waiter) {
-        if self.stopping.is_some() {
-            let _gone = waiter.reply.send(Err(QueueError::new(ErrorCode::ShuttingDown, "this node is stopping")));
-            return;
+        if self.ending.has_begun() {
+            waiter.answer(Err(QueueError::new(ErrorCode::ShuttingDown, "this node is stopping")));
+        } else {
+            self.peers.connect(peer, addresses, waiter, self.directory.runtime.now());
         }
-        let is_known =
-            self.peers.get(&peer).is_some_and(|entry| !entry.addresses.is_empty() || !entry.sessions.is_empty());
-        if !is_known && addresses.is_empty() {
-            let _gone = waiter.reply.send(Err(unknown(peer)));
-            return;
-        }
-        let now = self.directory.runtime.now();
-        let entry = self.peers.entry(peer, now);
-        entry.addresses.learn(Source::Found, addresses);
-        if let Some(session) = entry.open_session() {
-            let _gone = waiter.reply.send(Ok(session.clone()));
-            return;
-        }
-        if entry.plain.is_some() {
-            let _gone = waiter.reply.send(Err(unreachable(peer, OTHER_PROTOCOL)));
-            return;
-        }
-        // Somebody asks now: the impatient do not wait for the next redial.
-        if waiter.patience == Patience::OneAttempt {
-            entry.redial.hasten(now);
-        }
-        entry.wait(waiter);
     }
 
     pub(super) fn dial_due(&mut self) {
-        if self.stopping.is_none() {
-            for peer in self.peers.due(self.directory.runtime.now()) {
-                self.dial(peer);
+        if !self.ending.has_begun() {
+            for dial in self.peers.due(self.directory.runtime.now()) {
+                self.dial(dial);
             }
         }
     }
 
-    fn dial(&mut self, peer: PeerId) {
-        let Some(entry) = self.peers.get_mut(&peer) else { return };
+    fn dial(&mut self, dial: Dial) {
+        let Dial { peer, addresses } = dial;
         let options = DialOpts::peer_id(peer)
             // A client with the identity of that node may be connected, which says nothing about the node.
             .condition(PeerCondition::Always)
-            .addresses(entry.addresses.all())
+            .addresses(addresses)
             // Two nodes that dial each other from the ports on which they listen would meet in one connection, in which
             // both are the dialer.
             .allocate_new_port()
             .build();
         let connection = options.connection_id();
-        entry.attempt = Some(connection);
+        self.peers.dialling(peer, connection);
         if let Err(error) = self.swarm.dial(options) {
             self.on_dial_error(peer, connection, &error);
         }
     }
 
     pub(super) fn on_dial_error(&mut self, peer: PeerId, connection: ConnectionId, error: &DialError) {
-        if let (DialError::WrongPeerId { address, .. }, Some(entry)) = (error, self.peers.get_mut(&peer)) {
-            entry.addresses.forget(&without_peer(address.clone()));
+        if let DialError::WrongPeerId { address, .. } = error {
+            self.peers.answered_by_another(peer, address);
         }
-        self.attempt_failed(peer, connection, &failure(peer, error));
+        let now = Moment::now(&*self.directory.runtime);
+        self.peers.attempt_failed(peer, connection, &failure(peer, error), now, chance());
     }
-
-    /// If the connection was that of the attempt under way, the attempt is over, and the next one is set.
-    pub(super) fn attempt_failed(&mut self, peer: PeerId, connection: ConnectionId, failure: &QueueError) {
-        let now = self.directory.runtime.now();
-        let Some(entry) = self.peers.get_mut(&peer) else { return };
-        if entry.attempt.take_if(|attempt| *attempt == connection).is_none() {
-            return;
-        }
-        tracing::debug!(%peer, error = %failure, "failed to connect");
-        if failure.code == ErrorCode::Unreachable {
-            entry.redial.failed(now, chance());
-        } else {
-            entry.redial.turned_away(now, chance());
-        }
-        entry.failed(failure, Moment::now(&*self.directory.runtime).unix_s);
-    }
-}
-
-fn unknown(peer: PeerId) -> QueueError {
-    let message = format!(
-        "{peer} is not known here: give its address (/ip4/…/tcp/…/p2p/{peer}), or join its mesh with a ticket from it"
-    );
-    QueueError::new(ErrorCode::NotFound, message)
 }
 
 fn failure(peer: PeerId, error: &DialError) -> QueueError {

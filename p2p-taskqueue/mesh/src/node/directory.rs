@@ -9,7 +9,7 @@ use runtime_bridge::Runtime;
 use taskqueue_api::{ErrorCode, Method, Peer, QueueError, ToolOffer, TransportStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{NodeConfig, NodeFiles, peers::Patience, reach_config::Means};
+use super::{NodeConfig, NodeFiles, peer_entry::Patience, reach_config::Means};
 use crate::{
     MeshSecret, Ticket,
     discovery::{self, DiscoveryConfig, Search},

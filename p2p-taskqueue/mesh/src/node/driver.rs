@@ -1,26 +1,30 @@
+#[path = "dialling.rs"]
+mod dialling;
+#[path = "driver_links.rs"]
+mod links;
+#[path = "membership.rs"]
+mod membership;
+
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::StreamExt;
-use libp2p::{
-    Swarm,
-    core::transport::ListenerId,
-    swarm::{ConnectionId, SwarmEvent},
-};
+use libp2p::{Swarm, core::transport::ListenerId, swarm::SwarmEvent};
 use taskqueue_api::{Method, TaskQueue};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
-    connections::Connection,
+    connections::Connections,
     directory::{Command, Directory, LoopEnds},
+    ending::Ending,
     finding::Finding,
     limits::REPORTS_MAX,
     link::Report,
     net::{Net, NetEvent},
-    peers::{Peers, Waiter},
+    peer_entry::Waiter,
+    peers::Peers,
     reach_relays::{Relay, trace},
     refusals::Refusals,
 };
@@ -45,24 +49,14 @@ pub(super) struct NodeLoop {
     /// Drawn at each start.
     pub(super) instance: String,
     pub(super) peers: Peers,
-    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) connections: Connections,
     pub(super) finding: Finding,
     pub(super) refusals: Refusals,
     pub(super) relays: Vec<Relay>,
     reports: mpsc::Receiver<Report>,
     /// Every link holds a clone.
     pub(super) reports_tx: mpsc::Sender<Report>,
-    /// When changed peers are to be saved.
-    pub(super) save_at: Option<Instant>,
-    pub(super) stopping: Option<Stopping>,
-}
-
-/// The node is about to end.
-#[derive(Debug)]
-pub(super) struct Stopping {
-    pub(super) deadline: Instant,
-    /// Those who asked hold the other ends.
-    pub(super) replies: Vec<oneshot::Sender<()>>,
+    pub(super) ending: Ending,
 }
 
 /// What a loop is made of, besides what it makes itself.
@@ -79,11 +73,14 @@ impl NodeLoop {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { swarm, ends, directory, service, instance, identity } = parts;
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
-        let mut peers = Peers::default();
+        let (now, is_client) = (directory.runtime.now(), service.is_none());
+        let mut peers = Peers::new(directory.peer_id, !is_client);
         // A client dials only whom it is told to.
-        if service.is_some() {
-            peers.load(directory.files.load_peers(), directory.peer_id, directory.runtime.now());
-            peers.configure(directory.discovery.configured(), directory.peer_id, directory.runtime.now());
+        if !is_client {
+            peers.load(directory.files.load_peers(), now);
+            for (peer, address) in directory.discovery.configured() {
+                peers.configure(peer, address, now);
+            }
         }
         let finding = Finding::new(identity, &directory.discovery);
         Self {
@@ -94,14 +91,13 @@ impl NodeLoop {
             service,
             instance,
             peers,
-            connections: HashMap::new(),
+            connections: Connections::default(),
             finding,
             refusals: Refusals::default(),
             relays: Vec::new(),
             reports,
             reports_tx,
-            save_at: None,
-            stopping: None,
+            ending: Ending::default(),
         }
     }
 
@@ -112,6 +108,7 @@ impl NodeLoop {
             self.reserve_due();
             self.save_due();
             self.find_due();
+            self.close_silent_due();
             let alarm = self.next_alarm();
             let alarm = self.directory.runtime.sleep_until(alarm);
             tokio::select! {
@@ -121,30 +118,25 @@ impl NodeLoop {
                 () = alarm => {}
             }
         }
-        if self.save_at.is_some() {
-            self.save();
-        }
-        let Self { swarm, connections, stopping, .. } = *self;
+        self.save_unsaved();
+        let Self { swarm, connections, ending, .. } = *self;
         drop(connections);
         drop(swarm);
-        for reply in stopping.into_iter().flat_map(|stopping| stopping.replies) {
-            let _gone = reply.send(());
-        }
+        ending.tell();
     }
 
     fn is_over(&self) -> bool {
-        let is_over =
-            |stopping: &Stopping| self.connections.is_empty() || stopping.deadline <= self.directory.runtime.now();
-        self.stopping.as_ref().is_some_and(is_over)
+        self.ending.is_over(!self.connections.is_empty(), self.directory.runtime.now())
     }
 
     fn next_alarm(&mut self) -> Instant {
-        if let Some(stopping) = &self.stopping {
-            return stopping.deadline;
+        if let Some(deadline) = self.ending.deadline() {
+            return deadline;
         }
         // With nothing to wait for, an hour is as good as any time.
         let far = self.directory.runtime.now() + Duration::from_secs(3_600);
-        let due = [self.peers.next_due(), self.next_reservation(), self.save_at, self.finding.next_due()];
+        let (peers, connections) = (self.peers.next_due(), self.connections.next_due());
+        let due = [peers, connections, self.next_reservation(), self.finding.next_due()];
         due.into_iter().flatten().fold(far, Instant::min)
     }
 

@@ -1,21 +1,19 @@
 //! The loop's part about finding peers: what the local network and other ways come up with.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Instant,
 };
 
-use libp2p::{Multiaddr, PeerId, mdns, swarm::ConnectionId};
+use libp2p::{Multiaddr, PeerId, mdns};
 use taskqueue_api::Method;
 
 use super::{
-    Moment,
     address::is_loopback,
-    connections::{OTHER_PROTOCOL, unreachable},
     driver::NodeLoop,
     finding_kademlia::Lookups,
     finding_rendezvous::Points,
-    limits::{FOUND_MAX, IDLE_TIMEOUT, SEARCHES_MAX},
+    limits::{FOUND_MAX, SEARCHES_MAX},
 };
 use crate::{
     Identity,
@@ -39,8 +37,6 @@ pub(super) struct Finding {
     pub(super) lookups: Lookups,
     /// The addresses that this node says are its own.
     own: BTreeSet<Multiaddr>,
-    /// The connections that came in a short while ago, in their order, and when they must have begun with the handshake.
-    awaiting: VecDeque<(Instant, ConnectionId)>,
 }
 
 impl NodeLoop {
@@ -91,34 +87,19 @@ impl NodeLoop {
 
     /// A way has come up with a peer: it is dialled, and kept if it belongs to the mesh.
     pub(super) fn found(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        let now = self.directory.runtime.now();
-        if peer != self.directory.peer_id && self.service.is_some() {
-            self.peers.found(peer, addresses, now);
-        }
+        self.peers.found(peer, addresses, self.directory.runtime.now());
     }
 
     /// Does what is due.
     pub(super) fn find_due(&mut self) {
-        if self.stopping.is_none() {
+        if !self.ending.has_begun() {
             let now = self.directory.runtime.now();
             self.ask_points_due(now);
             self.publish_due(now);
-            self.close_silent(now);
             for (method, search) in std::mem::take(&mut self.finding.deferred) {
                 if !search.is_over() {
                     self.on_search(method, search);
                 }
-            }
-        }
-    }
-
-    /// Closes the connections that came in and by which nobody has begun to prove anything: the streams of other protocols
-    /// would keep them open.
-    fn close_silent(&mut self, now: Instant) {
-        while let Some((_, connection)) = self.finding.awaiting.pop_front_if(|(at, _)| *at <= now) {
-            if self.is_silent(connection) {
-                self.refusals.count("silent");
-                self.swarm.close_connection(connection);
             }
         }
     }
@@ -128,19 +109,6 @@ impl NodeLoop {
         let now = self.directory.runtime.now();
         self.finding.points.connected(&peer, now);
         self.route_to(peer, now);
-    }
-
-    /// Whether a connection without the node's own protocol stays, because the peer serves a role by the configuration.
-    pub(super) fn keeps_plain(&mut self, peer: PeerId, connection: ConnectionId) -> bool {
-        if !self.swarm.behaviour().keep.has(&peer) {
-            return false;
-        }
-        let entry = self.peers.entry(peer, self.directory.runtime.now());
-        entry.attempt.take_if(|attempt| *attempt == connection);
-        entry.plain = Some(connection);
-        entry.failed(&unreachable(peer, OTHER_PROTOCOL), Moment::now(&*self.directory.runtime).unix_s);
-        self.finding.points.connected(&peer, self.directory.runtime.now());
-        true
     }
 
     /// Under which name this node looks for its mesh.
@@ -199,24 +167,12 @@ impl Finding {
             points: Points::new(discovery.points()),
             lookups: Lookups::default(),
             own: BTreeSet::new(),
-            awaiting: VecDeque::new(),
         }
-    }
-
-    /// A connection has come in.
-    pub(super) fn awaits_proof(&mut self, connection: ConnectionId, now: Instant) {
-        self.awaiting.push_back((now + IDLE_TIMEOUT, connection));
-    }
-
-    /// It has gone.
-    pub(super) fn awaits_no_more(&mut self, connection: ConnectionId) {
-        self.awaiting.retain(|(_, awaited)| *awaited != connection);
     }
 
     /// When there is something to do.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let silent = self.awaiting.front().map(|(at, _)| *at);
-        [self.points.next_due(), self.lookups.next_due(), silent].into_iter().flatten().min()
+        [self.points.next_due(), self.lookups.next_due()].into_iter().flatten().min()
     }
 
     fn listen(&mut self, search: Search) {

@@ -151,9 +151,8 @@ impl NodeLoop {
     /// A peer has proved itself: it may be asked, and keeps a part of the table.
     pub(super) fn route_to(&mut self, peer: PeerId, now: Instant) {
         let Some(table) = self.swarm.behaviour_mut().table() else { return };
-        let Some(entry) = self.peers.get(&peer) else { return };
-        for address in entry.addresses.all() {
-            table.add_address(&peer, address.clone());
+        for address in self.peers.addresses(&peer) {
+            table.add_address(&peer, address);
         }
         self.publish_soon(now);
     }

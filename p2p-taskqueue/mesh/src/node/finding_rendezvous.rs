@@ -84,7 +84,7 @@ impl NodeLoop {
     }
 
     fn is_askable(&self, point: &PeerId) -> bool {
-        self.peers.get(point).is_some_and(|entry| !entry.sessions.is_empty() || entry.plain.is_some())
+        self.peers.stands(point)
     }
 
     /// Asks for what is new; says how many answers are under way now.

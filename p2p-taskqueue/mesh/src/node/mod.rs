@@ -7,9 +7,9 @@ mod arrivals;
 mod causes;
 mod config;
 mod connections;
-mod dialling;
 mod directory;
 mod driver;
+mod ending;
 mod error;
 mod files;
 mod finding;
@@ -21,9 +21,9 @@ mod handle;
 pub(crate) mod limits;
 mod link;
 mod links;
-mod membership;
 mod moment;
 mod net;
+mod peer_entry;
 mod peers;
 mod reach;
 mod reach_config;
@@ -42,7 +42,7 @@ pub use error::NodeError;
 pub use files::{NoFiles, NodeFiles, RememberedPeer};
 pub use handle::NodeHandle;
 pub(crate) use moment::Moment;
-pub(crate) use peers::Patience;
+pub(crate) use peer_entry::Patience;
 pub use reach_config::ReachConfig;
 pub use start::Node;
 
@@ -50,6 +50,8 @@ pub use start::Node;
 mod finding_tests;
 #[cfg(test)]
 mod guard_tests;
+#[cfg(test)]
+mod machine_tests;
 #[cfg(test)]
 mod reach_tests;
 #[cfg(test)]

@@ -1,240 +1,271 @@
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
-use taskqueue_api::{DialOutcome, ErrorCode, Peer, QueueError};
-use tokio::sync::oneshot;
+use taskqueue_api::{ErrorCode, Peer, QueueError};
 
 use super::{
-    RememberedPeer,
-    addresses::{Addresses, Source},
-    limits::{FOUND_MAX, PEERS_MAX, WAITERS_MAX},
-    redial::Redial,
+    Moment, RememberedPeer,
+    address::{is_loopback, is_relayed_by, without_peer},
+    addresses::Source,
+    connections::{OTHER_PROTOCOL, Way, unreachable},
+    limits::{FOUND_MAX, PEERS_MAX, SAVE_AFTER},
+    link::Proof,
+    peer_entry::{Entry, Patience, Standing, Waiter},
 };
 use crate::wire::Session;
 
-/// The peers that the node knows: pure bookkeeping, with the time as an argument.
-#[derive(Debug, Default)]
+/// The peers that the node knows: where they are, when each is dialled, what stands with them, who waits for them, and what is
+/// kept of them for the next run.
+#[derive(Debug)]
 pub(super) struct Peers {
+    /// This node: it is never its own peer.
+    own: PeerId,
+    /// Whether peers are found, dialled again and remembered. A client dials only whom it is told to.
+    is_keeping: bool,
     entries: HashMap<PeerId, Entry>,
+    /// When changed peers are to be saved.
+    save_at: Option<Instant>,
 }
 
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) addresses: Addresses,
-    /// The sessions over which it can be asked, those through a relay last.
-    pub(super) sessions: Vec<Standing>,
-    pub(super) redial: Redial,
-    /// The connection of the attempt that is under way, from the dial to the proof.
-    pub(super) attempt: Option<ConnectionId>,
-    /// Whether it is dialled again when it is not connected, and remembered: it was joined or has proved itself.
-    pub(super) is_kept: bool,
-    /// Whether the configuration names it: then it is dialled again too, and forgotten with the configuration.
-    pub(super) is_configured: bool,
-    /// Whether a way of finding peers says that it is there: then it is dialled.
-    is_found: bool,
-    /// The connection that stands without a session: the peer serves a role by the configuration and no more.
-    pub(super) plain: Option<ConnectionId>,
-    last_seen: Option<f64>,
-    version: Option<String>,
-    last_dial: Option<DialOutcome>,
-    waiters: Vec<Waiter>,
+/// A peer that is to be dialled now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Dial {
+    pub(super) peer: PeerId,
+    /// The best first.
+    pub(super) addresses: Vec<Multiaddr>,
 }
 
-/// A session that stands.
-#[derive(Debug)]
-pub(super) struct Standing {
-    pub(super) connection: ConnectionId,
-    pub(super) session: Session,
-    /// The peer's start that it belongs to.
-    pub(super) instance: String,
-    /// Whether it goes through a relay.
-    pub(super) is_relayed: bool,
-}
-
-/// Whether a caller hears of the first failed attempt or waits for one that succeeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    OneAttempt,
-    UntilDropped,
-}
-
-#[derive(Debug)]
-pub(super) struct Waiter {
-    pub(super) patience: Patience,
-    /// The caller holds the other end.
-    pub(super) reply: oneshot::Sender<Result<Session, QueueError>>,
-}
-
-impl Entry {
-    fn new(now: Instant) -> Self {
-        Self {
-            addresses: Addresses::default(),
-            sessions: Vec::new(),
-            redial: Redial::at_once(now),
-            attempt: None,
-            is_kept: false,
-            is_configured: false,
-            is_found: false,
-            plain: None,
-            last_seen: None,
-            version: None,
-            last_dial: None,
-            waiters: Vec::new(),
-        }
+impl Peers {
+    pub(super) fn new(own: PeerId, is_keeping: bool) -> Self {
+        Self { own, is_keeping, entries: HashMap::new(), save_at: None }
     }
 
-    /// Whether a session stands that does not go through a relay.
-    pub(super) fn has_direct_session(&self) -> bool {
-        self.sessions.iter().any(|standing| !standing.is_relayed)
-    }
-
-    /// A session that takes calls.
-    pub(super) fn open_session(&self) -> Option<&Session> {
-        self.sessions.iter().map(|standing| &standing.session).find(|session| session.is_open())
-    }
-
-    /// Takes a caller who waits, unless there are too many.
-    pub(super) fn wait(&mut self, waiter: Waiter) {
-        self.waiters.retain(|waiter| !waiter.reply.is_closed());
-        if self.waiters.len() < WAITERS_MAX {
-            self.waiters.push(waiter);
-        } else {
-            let message = format!("{WAITERS_MAX} callers wait for a connection to this peer");
-            let _gone = waiter.reply.send(Err(QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(1.0)));
-        }
-    }
-
-    pub(super) fn has_waiters(&mut self) -> bool {
-        self.waiters.retain(|waiter| !waiter.reply.is_closed());
-        !self.waiters.is_empty()
-    }
-
-    /// A session stands: everybody who waits gets it.
-    pub(super) fn connected(&mut self, standing: Standing, version: String, unix_now: f64) {
-        for waiter in self.waiters.drain(..) {
-            let _gone = waiter.reply.send(Ok(standing.session.clone()));
-        }
-        self.version = Some(version);
-        self.last_dial = None;
-        self.saw(unix_now);
-        self.sessions.push(standing);
-        // Stable: those of a kind stay in the order in which they came.
-        self.sessions.sort_by_key(|standing| standing.is_relayed);
-    }
-
-    pub(super) const fn saw(&mut self, unix_now: f64) {
-        self.last_seen = Some(unix_now);
-    }
-
-    /// An attempt has failed: the impatient hear of it.
-    pub(super) fn failed(&mut self, error: &QueueError, unix_now: f64) {
-        self.last_dial = Some(DialOutcome { at: unix_now, error: error.message.clone() });
-        for waiter in std::mem::take(&mut self.waiters) {
-            // Waiting longer does not make a peer of another mesh one of this.
-            let is_over = waiter.patience == Patience::OneAttempt || error.code != ErrorCode::Unreachable;
-            if is_over {
-                let _gone = waiter.reply.send(Err(error.clone()));
-            } else {
-                self.waiters.push(waiter);
+    /// Takes the peers of the last run.
+    pub(super) fn load(&mut self, known: Vec<RememberedPeer>, now: Instant) {
+        for known in known.into_iter().take(PEERS_MAX) {
+            if known.peer_id != self.own {
+                self.entry(known.peer_id, now).restore(known);
             }
         }
     }
 
-    /// Whether it was dialled in vain, never proved itself, and is nobody's choice: an address that somebody gave may be anybody's.
-    const fn is_missed_stranger(&self) -> bool {
-        self.last_dial.is_some() && self.last_seen.is_none() && !self.is_kept && !self.is_configured
-    }
-
-    /// Whether something of it is under way.
-    fn is_sought(&mut self) -> bool {
-        self.has_waiters() || self.is_needed()
-    }
-
-    fn is_needed(&self) -> bool {
-        let stands = !self.sessions.is_empty() || self.plain.is_some();
-        stands || self.is_configured || self.attempt.is_some() || !self.waiters.is_empty()
-    }
-}
-
-impl Peers {
-    pub(super) fn get(&self, peer: &PeerId) -> Option<&Entry> {
-        self.entries.get(peer)
-    }
-
-    pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Entry> {
-        self.entries.get_mut(peer)
-    }
-
-    /// The peer's entry, a new one if need be. At the bound the peer that was last heard of the longest ago makes room, one
-    /// that never proved itself before one that has.
-    pub(super) fn entry(&mut self, peer: PeerId, now: Instant) -> &mut Entry {
-        if self.entries.len() >= PEERS_MAX && !self.entries.contains_key(&peer) {
-            let idle = self.entries.iter().filter(|(_, entry)| !entry.is_needed());
-            let last_seen = |entry: &Entry| entry.last_seen.unwrap_or(0.0);
-            let by_worth = |a: &Entry, b: &Entry| a.is_kept.cmp(&b.is_kept).then(last_seen(a).total_cmp(&last_seen(b)));
-            let oldest = idle.min_by(|(_, a), (_, b)| by_worth(a, b)).map(|(peer, _)| *peer);
-            oldest.map(|peer| self.entries.remove(&peer));
+    /// Takes a peer of the configuration.
+    pub(super) fn configure(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
+        if peer != self.own {
+            let entry = self.entry(peer, now);
+            entry.learn(Source::Configured, [address]);
+            entry.set_configured();
         }
-        self.entries.entry(peer).or_insert_with(|| Entry::new(now))
     }
 
-    /// A way of finding peers says that the peer is there. Beyond the bound strangers are left out.
+    /// Takes the peer of a ticket: it is dialled now, and kept.
+    pub(super) fn join(&mut self, peer: PeerId, addresses: &[Multiaddr], now: Instant) {
+        let entry = self.entry(peer, now);
+        entry.learn(Source::Told, addresses.iter().cloned());
+        entry.set_kept(true);
+        entry.hasten(now);
+        self.save_at = Some(now);
+    }
+
+    /// A way of finding peers says that the peer is there: it is dialled. Beyond the bound strangers are left out.
     pub(super) fn found(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
-        let found = self.entries.values().filter(|entry| entry.is_found && !entry.is_kept).count();
-        if addresses.is_empty() || (found >= FOUND_MAX && !self.entries.contains_key(&peer)) {
+        let found = self.entries.values().filter(|entry| entry.is_only_found()).count();
+        let has_room = found < FOUND_MAX || self.entries.contains_key(&peer);
+        if peer == self.own || !self.is_keeping || addresses.is_empty() || !has_room {
             return;
         }
         let entry = self.entry(peer, now);
-        entry.is_found = true;
-        if entry.addresses.learn(Source::Found, addresses) {
-            entry.redial.hasten(now);
+        entry.set_found(true);
+        if entry.learn(Source::Found, addresses) {
+            entry.hasten(now);
         }
     }
 
     /// It says so no longer.
     pub(super) fn lost_sight(&mut self, peer: &PeerId) {
         if let Some(entry) = self.entries.get_mut(peer) {
-            entry.is_found = false;
+            entry.set_found(false);
         }
     }
 
-    /// Takes the peers of the last run.
-    pub(super) fn load(&mut self, known: Vec<RememberedPeer>, own: PeerId, now: Instant) {
-        for RememberedPeer { peer_id, addresses, proven, last_seen } in known.into_iter().take(PEERS_MAX) {
-            if peer_id != own {
-                let entry = self.entry(peer_id, now);
-                entry.addresses.learn(Source::Told, addresses);
-                entry.addresses.learn(Source::Proven, proven);
-                entry.last_seen = last_seen;
-                entry.is_kept = true;
-            }
+    /// The peer's entry, a new one if need be. At the bound the peer that was last heard of the longest ago makes room, one
+    /// that never proved itself before one that has.
+    fn entry(&mut self, peer: PeerId, now: Instant) -> &mut Entry {
+        if self.entries.len() >= PEERS_MAX && !self.entries.contains_key(&peer) {
+            let idle = self.entries.iter().filter(|(_, entry)| !entry.is_needed());
+            let by_worth = |(a_kept, a_seen): (bool, f64), (b_kept, b_seen): (bool, f64)| {
+                a_kept.cmp(&b_kept).then(a_seen.total_cmp(&b_seen))
+            };
+            let oldest = idle.min_by(|(_, a), (_, b)| by_worth(a.worth(), b.worth())).map(|(peer, _)| *peer);
+            oldest.map(|peer| self.entries.remove(&peer));
+        }
+        self.entries.entry(peer).or_insert_with(|| Entry::new(now))
+    }
+}
+
+/// Dialling.
+impl Peers {
+    /// A caller wants a session with the peer, and says where else it may be.
+    pub(super) fn connect(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, waiter: Waiter, now: Instant) {
+        let is_known = self.entries.get(&peer).is_some_and(Entry::can_be_reached);
+        if !is_known && addresses.is_empty() {
+            return waiter.answer(Err(unknown(peer)));
+        }
+        let entry = self.entry(peer, now);
+        entry.learn(Source::Found, addresses);
+        if let Some(session) = entry.open_session().cloned() {
+            return waiter.answer(Ok(session));
+        }
+        if entry.plain().is_some() {
+            return waiter.answer(Err(unreachable(peer, OTHER_PROTOCOL)));
+        }
+        // Somebody asks now: the impatient do not wait for the next redial.
+        if waiter.patience == Patience::OneAttempt {
+            entry.hasten(now);
+        }
+        entry.wait(waiter);
+    }
+
+    /// Those that are to be dialled now. Strangers that were not reached, and whom nobody seeks any more, are forgotten.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Dial> {
+        self.entries.retain(|_, entry| !entry.is_missed_stranger() || entry.is_sought());
+        let due = self.entries.iter_mut().filter_map(|(peer, entry)| {
+            let is_due = entry.next_dial().is_some_and(|at| at <= now);
+            is_due.then(|| Dial { peer: *peer, addresses: entry.addresses() })
+        });
+        due.collect()
+    }
+
+    /// When the next one is to be dialled, or the peers are to be saved.
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
+        let dial = self.entries.values_mut().filter_map(Entry::next_dial).min();
+        [dial, self.save_at].into_iter().flatten().min()
+    }
+
+    /// The peer is being dialled, by this connection.
+    pub(super) fn dialling(&mut self, peer: PeerId, connection: ConnectionId) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            entry.dialling(connection);
         }
     }
 
-    /// Takes the peers of the configuration.
-    pub(super) fn configure(&mut self, peers: impl Iterator<Item = (PeerId, Multiaddr)>, own: PeerId, now: Instant) {
-        for (peer, address) in peers.filter(|(peer, _)| *peer != own) {
-            let entry = self.entry(peer, now);
-            entry.addresses.learn(Source::Configured, [address]);
-            entry.is_configured = true;
+    /// Another peer answers at the address.
+    pub(super) fn answered_by_another(&mut self, peer: PeerId, address: &Multiaddr) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            entry.forget_address(&without_peer(address.clone()));
         }
+    }
+
+    /// The connection did not come to stand, or the peer at its other end did not prove itself. `chance` is from 0 to 1.
+    pub(super) fn attempt_failed(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        failure: &QueueError,
+        now: Moment,
+        chance: f64,
+    ) {
+        let entry = self.entries.get_mut(&peer);
+        if entry.is_some_and(|entry| entry.attempt_failed(connection, failure, now, chance)) {
+            tracing::debug!(%peer, error = %failure, "failed to connect");
+        }
+    }
+
+    /// Every peer is to be dialled now.
+    pub(super) fn hasten_all(&mut self, now: Instant) {
+        self.entries.values_mut().for_each(|entry| entry.hasten(now));
     }
 
     /// Whether a peer of the configuration is being dialled.
     pub(super) fn are_configured_coming(&self) -> bool {
-        self.entries.values().any(|entry| entry.is_configured && entry.attempt.is_some())
+        self.entries.values().any(Entry::is_configured_coming)
+    }
+}
+
+/// What stands.
+impl Peers {
+    /// A peer that answers requests has proved itself: a session stands.
+    pub(super) fn proven(&mut self, peer: PeerId, connection: ConnectionId, way: Way, proof: Proof, now: Moment) {
+        let (own, is_keeping) = (self.own, self.is_keeping);
+        let Way { remote, is_dialled, is_relayed } = way;
+        // The first host of a relayed address is the relay's.
+        let is_near = is_loopback(&remote) && !is_relayed;
+        // A loopback address of another machine would lead to this one, as does one through this node as its relay.
+        let is_useful = |address: &Multiaddr| (is_near || !is_loopback(address)) && !is_relayed_by(address, own);
+        let said = proof.addresses.into_iter().filter(is_useful);
+        let entry = self.entry(peer, now.instant);
+        let has_told = entry.learn(Source::Told, said);
+        let is_news = entry.learn(Source::Proven, is_dialled.then_some(remote)) || has_told;
+        entry.set_kept(is_keeping);
+        if !entry.has_session() {
+            tracing::info!(%peer, "connected");
+        }
+        let standing = Standing { connection, session: proof.session, instance: proof.instance, is_relayed };
+        entry.connected(standing, proof.software, now);
+        // Without a new address a node that is killed now would not find the peer again.
+        self.changed(now.instant + if is_news { Duration::ZERO } else { SAVE_AFTER });
     }
 
-    /// What is worth keeping for the next run.
-    pub(super) fn known(&self) -> Vec<RememberedPeer> {
-        let kept = self.entries.iter().filter(|(_, entry)| entry.is_kept);
-        let known = kept.map(|(peer, entry)| RememberedPeer {
-            peer_id: *peer,
-            addresses: entry.addresses.worth_keeping(),
-            proven: entry.addresses.proven(),
-            last_seen: entry.last_seen,
-        });
-        known.collect()
+    /// The peer does not speak the node's own protocol, and its connection stays for the role that it serves.
+    pub(super) fn stands_plain(&mut self, peer: PeerId, connection: ConnectionId, now: Moment) {
+        self.entry(peer, now.instant).stands_plain(connection, &unreachable(peer, OTHER_PROTOCOL), now);
+    }
+
+    /// The connection carries nothing any more, for this reason. Says whether a session went with it.
+    pub(super) fn lost(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        failure: &QueueError,
+        now: Moment,
+        chance: f64,
+    ) -> bool {
+        self.attempt_failed(peer, connection, failure, now, chance);
+        let Some(entry) = self.entries.get_mut(&peer) else { return false };
+        let had_session = entry.lost(connection, now);
+        if had_session {
+            if !entry.has_session() {
+                tracing::info!(%peer, reason = %failure, "disconnected");
+            }
+            self.changed(now.instant + SAVE_AFTER);
+        }
+        had_session
+    }
+
+    /// The sessions with the peer, the best first.
+    pub(super) fn sessions(&self, peer: &PeerId) -> Vec<Session> {
+        self.entries.get(peer).into_iter().flat_map(Entry::sessions).cloned().collect()
+    }
+
+    /// The peers that can be asked.
+    pub(super) fn serving(&self) -> Vec<PeerId> {
+        let serving = self.entries.iter().filter(|(_, entry)| entry.has_session());
+        let mut peers: Vec<PeerId> = serving.map(|(peer, _)| *peer).collect();
+        peers.sort_unstable();
+        peers
+    }
+
+    /// Whether a connection stands over which the peer can be asked for the role that it serves.
+    pub(super) fn stands(&self, peer: &PeerId) -> bool {
+        self.entries.get(peer).is_some_and(Entry::stands)
+    }
+
+    /// Whether this is the connection that stands for the peer's role alone.
+    pub(super) fn is_plain(&self, peer: &PeerId, connection: ConnectionId) -> bool {
+        self.entries.get(peer).is_some_and(|entry| entry.plain() == Some(connection))
+    }
+
+    /// Whether a session stands that does not go through a relay.
+    pub(super) fn has_direct_session(&self, peer: &PeerId) -> bool {
+        self.entries.get(peer).is_some_and(Entry::has_direct_session)
+    }
+
+    /// Where the peer can be dialled, the best first.
+    pub(super) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.entries.get(peer).map(Entry::addresses).unwrap_or_default()
     }
 
     /// For people: the connected first, then by time. Without those of whom nobody knows more than that they were not reached.
@@ -246,153 +277,39 @@ impl Peers {
         peers.sort_by(|a, b| key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal));
         peers
     }
+}
 
-    /// The peers that can be asked.
-    pub(super) fn serving(&self) -> Vec<PeerId> {
-        let serving = self.entries.iter().filter(|(_, entry)| !entry.sessions.is_empty());
-        let mut peers: Vec<PeerId> = serving.map(|(peer, _)| *peer).collect();
-        peers.sort_unstable();
-        peers
+/// What is kept.
+impl Peers {
+    /// There is something to save, by then at the latest.
+    fn changed(&mut self, save_by: Instant) {
+        if self.is_keeping {
+            self.save_at = Some(self.save_at.map_or(save_by, |at| at.min(save_by)));
+        }
     }
 
-    /// Those that are to be dialled now. Strangers that were not reached, and whom nobody seeks any more, are forgotten.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<PeerId> {
-        self.entries.retain(|_, entry| !entry.is_missed_stranger() || entry.is_found || entry.is_sought());
-        let due = self.entries.iter_mut().filter_map(|(peer, entry)| {
-            let is_due = entry.wants_dial() && entry.redial.next() <= now;
-            is_due.then_some(*peer)
-        });
-        due.collect()
+    /// What is to be saved now, if anything is.
+    pub(super) fn take_due_to_save(&mut self, now: Instant) -> Option<Vec<RememberedPeer>> {
+        self.save_at.take_if(|at| *at <= now).map(|_| self.to_remember())
     }
 
-    /// When the next one is to be dialled.
-    pub(super) fn next_due(&mut self) -> Option<Instant> {
-        let waiting = self.entries.values_mut().filter_map(|entry| entry.wants_dial().then(|| entry.redial.next()));
-        waiting.min()
+    /// What has yet to be saved, whenever it would have been.
+    pub(super) fn take_unsaved(&mut self) -> Option<Vec<RememberedPeer>> {
+        self.save_at.take().map(|_| self.to_remember())
     }
 
-    /// Every peer is to be tried now.
-    pub(super) fn hasten_all(&mut self, now: Instant) {
-        self.entries.values_mut().for_each(|entry| entry.redial.hasten(now));
+    fn to_remember(&self) -> Vec<RememberedPeer> {
+        self.entries.iter().filter_map(|(peer, entry)| entry.to_remember(*peer)).collect()
     }
 }
 
-impl Entry {
-    fn wants_dial(&mut self) -> bool {
-        let is_wanted = self.is_kept || self.is_configured || self.is_found || self.has_waiters();
-        let stands = !self.sessions.is_empty() || self.plain.is_some();
-        is_wanted && !stands && self.attempt.is_none() && !self.addresses.is_empty()
-    }
-
-    fn to_peer(&self, peer_id: PeerId) -> Peer {
-        Peer {
-            peer_id,
-            connected: !self.sessions.is_empty(),
-            addresses: self.addresses.all(),
-            last_seen: self.last_seen,
-            version: self.version.clone(),
-            last_dial: self.last_dial.clone(),
-        }
-    }
+fn unknown(peer: PeerId) -> QueueError {
+    let message = format!(
+        "{peer} is not known here: give its address (/ip4/…/tcp/…/p2p/{peer}), or join its mesh with a ticket from it"
+    );
+    QueueError::new(ErrorCode::NotFound, message)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(port: u16) -> Multiaddr {
-        format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()
-    }
-
-    #[test]
-    fn a_packet_of_the_local_network_displaces_no_address_that_works() {
-        let (mut peers, now, peer, own) = (Peers::default(), Instant::now(), PeerId::random(), PeerId::random());
-        peers.configure([(peer, address(1))].into_iter(), own, now);
-        let proven =
-            RememberedPeer { peer_id: peer, addresses: vec![address(2)], proven: vec![address(2)], last_seen: None };
-        peers.load(vec![proven], own, now);
-        for packet in 0..10 {
-            peers.found(peer, (0..16).map(|port| address(100 + 16 * packet + port)).collect(), now);
-        }
-        let known = peers.get(&peer).unwrap().addresses.all();
-        assert_eq!(known[..2], [address(2), address(1)]);
-        // A restart keeps what was proven, and nothing that anybody may have said.
-        let kept = peers.known().remove(0);
-        assert_eq!((kept.addresses, kept.proven), (vec![address(2)], vec![address(2)]));
-    }
-
-    #[test]
-    fn the_table_is_bounded_and_forgets_the_longest_unheard() {
-        let (mut peers, now) = (Peers::default(), Instant::now());
-        let first = PeerId::random();
-        peers.entry(first, now).saw(1.0);
-        for number in 1..=PEERS_MAX {
-            peers.entry(PeerId::random(), now).saw(1.0 + number as f64);
-        }
-        assert_eq!(peers.entries.len(), PEERS_MAX);
-        assert!(peers.get(&first).is_none());
-    }
-
-    #[test]
-    fn only_kept_peers_with_an_address_are_dialled() {
-        let (mut peers, now) = (Peers::default(), Instant::now());
-        let peer = PeerId::random();
-        peers.entry(peer, now).addresses.learn(Source::Found, [address(1)]);
-        assert!(peers.due(now).is_empty());
-        peers.entry(peer, now).is_kept = true;
-        assert_eq!(peers.due(now), [peer]);
-        peers.entry(peer, now).redial.failed(now, 1.0);
-        assert!(peers.due(now).is_empty() && peers.next_due() > Some(now));
-    }
-
-    #[test]
-    fn a_stranger_that_was_not_reached_is_forgotten_and_nobody_else() {
-        let (mut peers, now, own) = (Peers::default(), Instant::now(), PeerId::random());
-        let [stranger, found, sought, away, configured, told] = std::array::from_fn(|_| PeerId::random());
-        let failed = |peers: &mut Peers, peer| {
-            peers.entry(peer, now).failed(&QueueError::new(ErrorCode::Unreachable, "refused"), 1.0);
-        };
-        peers.entry(stranger, now).addresses.learn(Source::Found, [address(1)]);
-        peers.found(found, vec![address(2)], now);
-        let (reply, _answer) = oneshot::channel();
-        peers.entry(sought, now).wait(Waiter { patience: Patience::UntilDropped, reply });
-        peers.entry(away, now).saw(1.0);
-        peers.configure([(configured, address(3))].into_iter(), own, now);
-        peers.load(
-            vec![RememberedPeer { peer_id: told, addresses: vec![address(4)], proven: Vec::new(), last_seen: None }],
-            own,
-            now,
-        );
-        for peer in [stranger, found, sought, away, configured, told] {
-            failed(&mut peers, peer);
-        }
-        let listed = peers.list(false).into_iter().map(|peer| peer.peer_id).collect::<std::collections::HashSet<_>>();
-        assert_eq!(listed, [away, configured, told].into(), "members and the configured alone are shown");
-        peers.due(now);
-        assert!(peers.get(&stranger).is_none());
-        // One goes on being dialled while the local network shows it, the other while a caller waits for it.
-        for peer in [found, sought, away, configured, told] {
-            assert!(peers.get(&peer).is_some());
-        }
-        drop(_answer);
-        peers.lost_sight(&found);
-        peers.due(now);
-        assert!(peers.get(&found).is_none() && peers.get(&sought).is_none());
-    }
-
-    #[test]
-    fn the_patient_outlast_a_failure_unless_it_is_for_good() {
-        let mut entry = Entry::new(Instant::now());
-        let wait = |entry: &mut Entry, patience| {
-            let (reply, answer) = oneshot::channel();
-            entry.wait(Waiter { patience, reply });
-            answer
-        };
-        let mut impatient = wait(&mut entry, Patience::OneAttempt);
-        let mut patient = wait(&mut entry, Patience::UntilDropped);
-        entry.failed(&QueueError::new(ErrorCode::Unreachable, "refused"), 1.0);
-        assert!(impatient.try_recv().unwrap().is_err() && patient.try_recv().is_err());
-        entry.failed(&QueueError::new(ErrorCode::Unauthorized, "other mesh"), 2.0);
-        assert!(patient.try_recv().unwrap().is_err());
-    }
-}
+#[path = "peers_tests.rs"]
+mod tests;

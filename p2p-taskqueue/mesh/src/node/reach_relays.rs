@@ -7,7 +7,6 @@ use taskqueue_api::peer_of;
 
 use super::{
     address::{is_relayed, with_peer},
-    addresses::Source,
     driver::NodeLoop,
     reach::ReachEvent,
     redial::{Redial, chance},
@@ -39,9 +38,7 @@ impl NodeLoop {
     pub(super) fn keep_relays(&mut self, addresses: &[Multiaddr]) {
         let (now, own) = (self.directory.runtime.now(), self.directory.peer_id);
         for relay in addresses.iter().filter_map(|address| Relay::new(address, now)).filter(|relay| relay.peer != own) {
-            let entry = self.peers.entry(relay.peer, now);
-            entry.addresses.learn(Source::Configured, [relay.address.clone()]);
-            entry.is_configured = true;
+            self.peers.configure(relay.peer, relay.address.clone(), now);
             // One reservation at each, however many addresses it has: a second one would end the first.
             if self.relays.iter().all(|known| known.peer != relay.peer) {
                 self.relays.push(relay);
@@ -52,12 +49,12 @@ impl NodeLoop {
     /// Asks for a reservation where none stands, over the connection that has to stand first.
     pub(super) fn reserve_due(&mut self) {
         let now = self.directory.runtime.now();
-        if self.stopping.is_some() {
+        if self.ending.has_begun() {
             return;
         }
         for relay in &mut self.relays {
             let is_due = relay.listener.is_none() && relay.redial.next() <= now;
-            let is_connected = || self.peers.get(&relay.peer).is_some_and(|entry| entry.has_direct_session());
+            let is_connected = || self.peers.has_direct_session(&relay.peer);
             if is_due && is_connected() {
                 match self.swarm.listen_on(relay.address.clone().with(Protocol::P2pCircuit)) {
                     Ok(listener) => relay.listener = Some(listener),
@@ -72,9 +69,7 @@ impl NodeLoop {
 
     /// When the next reservation is to be asked for.
     pub(super) fn next_reservation(&self) -> Option<Instant> {
-        let is_waiting = |relay: &&Relay| {
-            relay.listener.is_none() && self.peers.get(&relay.peer).is_some_and(|entry| entry.has_direct_session())
-        };
+        let is_waiting = |relay: &&Relay| relay.listener.is_none() && self.peers.has_direct_session(&relay.peer);
         self.relays.iter().filter(is_waiting).map(|relay| relay.redial.next()).min()
     }
 

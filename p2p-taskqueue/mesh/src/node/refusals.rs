@@ -61,7 +61,6 @@ impl Refusals {
 impl NodeLoop {
     pub(super) fn transport_status(&self) -> TransportStatus {
         let admission = &self.swarm.behaviour().links.admission;
-        let sessions = self.connections.values().filter(|connection| connection.session.is_some()).count();
         let made_room = Some(("made_room", admission.made_room())).filter(|(_, count)| *count > 0);
         let counts = self.refusals.counts.iter().map(|(reason, count)| (*reason, *count)).chain(made_room);
         let refused = counts.map(|(reason, count)| (reason.to_owned(), count)).collect();
@@ -69,7 +68,7 @@ impl NodeLoop {
             connections: admission.established_count() as u64,
             unproven: admission.unproven_count() as u64,
             pending: admission.pending_count() as u64,
-            sessions: sessions as u64,
+            sessions: self.connections.session_count() as u64,
             refused,
         }
     }

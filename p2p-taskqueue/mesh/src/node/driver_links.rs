@@ -1,0 +1,137 @@
+//! The loop's part about connections: from the open stream to the end of the session.
+
+use libp2p::{PeerId, core::ConnectedPoint, swarm::ConnectionId};
+use taskqueue_api::{Caller, QueueError};
+
+use super::{
+    super::{
+        Moment,
+        connections::{OTHER_PROTOCOL, Way, unreachable},
+        link::{Link, News, Proof, Report},
+        links::Opened,
+        redial::chance,
+    },
+    NodeLoop,
+};
+use crate::wire::{Ours, Service};
+
+impl NodeLoop {
+    pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        self.connections.established(connection, peer, Way::of(endpoint), self.directory.runtime.now());
+        if self.ending.has_begun() {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    pub(super) fn on_opened(&mut self, opened: Opened) {
+        let Opened { peer, connection, role, stream } = opened;
+        let Some(stream) = stream else {
+            if self.swarm.behaviour().keep.has(&peer) {
+                let now = Moment::now(&*self.directory.runtime);
+                self.peers.stands_plain(peer, connection, now);
+                self.finding.points.connected(&peer, now.instant);
+            } else {
+                self.refusals.count("other_protocol");
+                self.give_up(peer, connection, &unreachable(peer, OTHER_PROTOCOL));
+            }
+            return;
+        };
+        let link = Link {
+            connection,
+            peer,
+            role,
+            stream,
+            ours: self.ours(),
+            service: self.service.clone().map(|queue| Service { queue, caller: Caller::Peer(peer) }),
+            reports: self.reports_tx.clone(),
+        };
+        self.connections.opened(connection, link.start(&self.directory.runtime));
+    }
+
+    /// What a handshake says of this node.
+    fn ours(&self) -> Ours {
+        Ours {
+            peer_id: self.directory.peer_id,
+            secret: self.directory.secret(),
+            serves: self.service.is_some(),
+            instance: self.instance.clone(),
+            addresses: self.own_addresses(),
+        }
+    }
+
+    pub(super) fn on_report(&mut self, report: Report) {
+        let Report { connection, peer, news } = report;
+        match news {
+            News::Proven(proof) => self.on_proven(peer, connection, *proof),
+            News::Refused(error) => {
+                tracing::debug!(%peer, %error, "a handshake failed");
+                self.refusals.count_handshake(&error);
+                self.give_up(peer, connection, &error.to_queue_error(&peer.to_string()));
+            }
+            News::Ended(end) => {
+                tracing::debug!(%peer, %end, "a session ended");
+                self.give_up(peer, connection, &unreachable(peer, end));
+            }
+        }
+    }
+
+    fn on_proven(&mut self, peer: PeerId, connection: ConnectionId, proof: Proof) {
+        // Gone, or the mesh has changed meanwhile.
+        let Some(way) = self.connections.proven(connection, proof.session.clone()) else { return };
+        self.swarm.behaviour_mut().proven(peer, connection);
+        if self.ending.has_begun() {
+            proof.session.drain();
+        }
+        if proof.serves {
+            self.peers.proven(peer, connection, way, proof, Moment::now(&*self.directory.runtime));
+            self.sessions_changed(peer);
+            self.can_be_asked(peer);
+            self.save_due();
+        }
+    }
+
+    /// Closes the connections that came in and over which nobody has begun to prove anything.
+    pub(super) fn close_silent_due(&mut self) {
+        if self.ending.has_begun() {
+            return;
+        }
+        for connection in self.connections.take_silent(self.directory.runtime.now()) {
+            self.refusals.count("silent");
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    /// Ends what the connection carries and closes it.
+    pub(super) fn give_up(&mut self, peer: PeerId, connection: ConnectionId, failure: &QueueError) {
+        let is_to_close = self.connections.give_up(connection);
+        self.lost(peer, connection, failure);
+        if is_to_close {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, cause: &str) {
+        if self.connections.closed(connection) {
+            self.lost(peer, connection, &unreachable(peer, cause));
+        }
+    }
+
+    /// The session of the connection has ended; if it was on its way to one, that attempt has failed.
+    fn lost(&mut self, peer: PeerId, connection: ConnectionId, failure: &QueueError) {
+        let now = Moment::now(&*self.directory.runtime);
+        if self.peers.lost(peer, connection, failure, now, chance()) {
+            self.sessions_changed(peer);
+        }
+    }
+
+    /// Tells the carriers and the workers whom they can ask.
+    fn sessions_changed(&self, peer: PeerId) {
+        self.directory.set_sessions(peer, self.peers.sessions(&peer));
+        let serving = self.peers.serving();
+        self.ends.serving.send_if_modified(|before| {
+            let is_new = *before != serving;
+            *before = serving;
+            is_new
+        });
+    }
+}

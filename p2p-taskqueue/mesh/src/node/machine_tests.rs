@@ -1,0 +1,46 @@
+//! What the tests of the machines share: they have no swarm, no runtime and no clock.
+
+use std::{sync::Arc, time::Instant};
+
+use libp2p::Multiaddr;
+use runtime_bridge::{Job, Runtime, Sleep};
+
+use super::Moment;
+use crate::wire::{Agreed, Driver, FrameReader, Session, Terms, pipe};
+
+/// Runs nothing, and its clock stands.
+#[derive(Debug)]
+struct Still(Instant);
+
+impl Runtime for Still {
+    fn spawn_job(&self, job: Job) {
+        drop(job);
+    }
+
+    fn sleep_until(&self, _: Instant) -> Sleep {
+        Sleep::new(futures::future::pending())
+    }
+
+    fn now(&self) -> Instant {
+        self.0
+    }
+}
+
+/// A session that is open until it is drained or closed. Nobody drives it.
+pub(super) fn session() -> Session {
+    let terms = Terms { frame_bytes: 1_024, in_flight: 1, waits: None, may_repeat: false };
+    let agreed = Agreed { reader: FrameReader::new(1_024), terms };
+    let (session, driver) = Driver::new(pipe(1).0, agreed, None, Arc::new(Still(Instant::now())));
+    // Dropped, it would end the session.
+    std::mem::forget(driver);
+    session
+}
+
+pub(super) fn address(port: u16) -> Multiaddr {
+    format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()
+}
+
+/// A moment for a machine, at the wall time of so many seconds.
+pub(super) fn moment(unix_s: f64) -> Moment {
+    Moment { instant: Instant::now(), unix_s }
+}

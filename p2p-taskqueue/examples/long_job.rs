@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use p2p_taskqueue::{
-    Context, Failure, Job, Queue, QueueError, SpawnedError, Stopped, Task, TaskStatus, Worker, api::Task as Record,
+    Context, Failure, Job, JobError, Queue, QueueError, Stopped, Task, TaskStatus, Worker, api::Task as Record,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval_at};
@@ -59,7 +59,7 @@ async fn look<T: Task>(job: &Job<T>, is_so: impl Fn(&Record) -> bool) -> Result<
     }
 }
 
-async fn client(queue: &Queue) -> Result<(), SpawnedError> {
+async fn client(queue: &Queue) -> Result<(), JobError> {
     let book = queue.submit(Publish { pages: 100 }).await?;
     let is_set = |record: &Record| record.progress == Some(1.0) && !record.input_requests.is_empty();
     let record = look(&book, is_set).await?;
@@ -74,7 +74,7 @@ async fn client(queue: &Queue) -> Result<(), SpawnedError> {
     look(&endless, |record| record.status == TaskStatus::Running).await?;
     endless.cancel_because("nobody looks any more").await?;
     match endless.wait().await {
-        Err(SpawnedError::Cancelled { reason }) => println!("called off: {}", reason.unwrap_or_default()),
+        Err(JobError::Cancelled { reason }) => println!("called off: {}", reason.unwrap_or_default()),
         other => println!("{other:?}"),
     }
     Ok(())

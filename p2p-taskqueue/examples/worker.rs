@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use p2p_taskqueue::{Context, Failure, Queue, SpawnedError, Task, Worker};
+use p2p_taskqueue::{Context, Failure, JobError, Queue, Task, Worker};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -49,13 +49,13 @@ async fn fetch(job: Fetch, cx: Context) -> Result<Page, Failure> {
     Ok(Page { title: job.page.to_uppercase() })
 }
 
-async fn submit_and_wait(queue: &Queue) -> Result<(), SpawnedError> {
+async fn submit_and_wait(queue: &Queue) -> Result<(), JobError> {
     let page = queue.submit(Fetch { page: "index".to_owned() }).backoff(Duration::from_millis(50)).await?;
     let quotient = queue.submit(Divide { dividend: 42, divisor: 6 }).priority(9).await?;
     let impossible = queue.submit(Divide { dividend: 1, divisor: 0 }).await?;
     println!("42 / 6 = {}", quotient.wait().await?);
     match impossible.wait().await {
-        Err(SpawnedError::Failed { error, attempts, .. }) => println!("1 / 0 failed at attempt {attempts}: {error}"),
+        Err(JobError::Failed { error, attempts, .. }) => println!("1 / 0 failed at attempt {attempts}: {error}"),
         other => println!("1 / 0: {other:?}"),
     }
     let title = page.wait().await?.title;

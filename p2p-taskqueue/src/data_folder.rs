@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use taskqueue_mesh::{Identity, KnownPeer, MeshSecret, NodeFiles};
+use taskqueue_mesh::{Identity, MeshSecret, NodeFiles, RememberedPeer};
 
 /// A node's data folder: its tasks (`queue.sqlite3`), who it is (`identity.key`), which mesh it belongs to (`mesh.key`), and
 /// its peers (`peers.json`). The `taskmesh` program and [`Node`](crate::Node) lay it out alike.
@@ -215,7 +215,7 @@ impl LockedFolder {
 }
 
 impl NodeFiles for DataFolder {
-    fn load_peers(&self) -> Vec<KnownPeer> {
+    fn load_peers(&self) -> Vec<RememberedPeer> {
         let path = self.path.join(PEERS);
         let peers = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes),
@@ -228,7 +228,7 @@ impl NodeFiles for DataFolder {
         })
     }
 
-    fn save_peers(&self, peers: &[KnownPeer]) -> io::Result<()> {
+    fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()> {
         self.write_durably(PEERS, &serde_json::to_vec_pretty(peers)?)
     }
 

@@ -32,7 +32,7 @@ pub struct CloseError(#[from] pub(crate) ShutdownError);
 /// Why a job has no output to give.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SpawnedError {
+pub enum JobError {
     /// Every attempt failed, or one of them for good, or the queue gave the task up.
     #[error("the task failed: {error}")]
     Failed {

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use taskqueue_api::{Answer, Cancel, FailedBy, Get, Json, QueueError, Task as Record, TaskId, TaskStatus, Wait};
 
-use crate::{Queue, SpawnedError, Task};
+use crate::{JobError, Queue, Task};
 
 /// A task that was submitted. Dropping it changes nothing: the task goes on, and [`Queue::job`] takes it up again by its
 /// id.
@@ -40,13 +40,13 @@ impl<T: Task> Job<T> {
     ///
     /// # Errors
     ///
-    /// [`SpawnedError`]: the task failed or was called off, the result is of another type, or the queue cannot be asked and
+    /// [`JobError`]: the task failed or was called off, the result is of another type, or the queue cannot be asked and
     /// trying again does not help.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropping the future ends the wait, not the task.
-    pub async fn wait(&self) -> Result<T::Output, SpawnedError> {
+    pub async fn wait(&self) -> Result<T::Output, JobError> {
         loop {
             match self.poll_end(POLL_MAX).await {
                 Ok(Some(record)) => return output::<T>(record),
@@ -66,7 +66,7 @@ impl<T: Task> Job<T> {
     /// # Cancel safety
     ///
     /// As [`wait`](Self::wait).
-    pub async fn wait_for(&self, time: Duration) -> Result<Option<T::Output>, SpawnedError> {
+    pub async fn wait_for(&self, time: Duration) -> Result<Option<T::Output>, JobError> {
         let started = self.now();
         loop {
             let left = time.saturating_sub(self.now().saturating_duration_since(started));
@@ -187,14 +187,12 @@ impl<T: Task> Job<T> {
     }
 }
 
-fn output<T: Task>(record: Record) -> Result<T::Output, SpawnedError> {
+fn output<T: Task>(record: Record) -> Result<T::Output, JobError> {
     match record.status {
-        TaskStatus::Completed => record.result.unwrap_or_default().to().map_err(SpawnedError::Output),
-        TaskStatus::Cancelled => {
-            Err(SpawnedError::Cancelled { reason: record.error.filter(|reason| !reason.is_empty()) })
-        }
+        TaskStatus::Completed => record.result.unwrap_or_default().to().map_err(JobError::Output),
+        TaskStatus::Cancelled => Err(JobError::Cancelled { reason: record.error.filter(|reason| !reason.is_empty()) }),
         // Only what has ended comes here.
-        TaskStatus::Failed | TaskStatus::Queued | TaskStatus::Running => Err(SpawnedError::Failed {
+        TaskStatus::Failed | TaskStatus::Queued | TaskStatus::Running => Err(JobError::Failed {
             error: record.error.unwrap_or_default(),
             by: record.failed_by.unwrap_or(FailedBy::Queue),
             attempts: record.attempt,

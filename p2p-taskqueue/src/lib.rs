@@ -94,7 +94,7 @@ pub use context::Context;
 pub use data_folder::{DataFolder, DataFolderError, LockedFolder};
 #[cfg(feature = "worker")]
 pub use error::{AskError, Stopped, WorkerError};
-pub use error::{CloseError, OpenError, SpawnedError};
+pub use error::{CloseError, JobError, OpenError};
 #[cfg(feature = "worker")]
 pub use failure::Failure;
 pub use inline::InlineQueue;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use etcetera::{AppStrategy as _, AppStrategyArgs};
 use p2p_taskqueue::{
-    Identity, MeshSecret,
+    DataFolder, DataFolderError, Identity, LockedFolder, MeshSecret,
     mesh::{NodeFiles, RememberedPeer},
 };
 
@@ -129,20 +129,11 @@ impl LockedDir {
 
 impl NodeFiles for DataDir {
     fn load_peers(&self) -> Vec<RememberedPeer> {
-        let path = self.peers_path();
-        let peers = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-            Err(error) => Err(serde_json::Error::io(error)),
-        };
-        peers.unwrap_or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "the peers of the last run cannot be read");
-            Vec::new()
-        })
+        self.folder.load_peers()
     }
 
     fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()> {
-        self.write_durably("peers.json", &serde_json::to_vec_pretty(peers)?)
+        self.folder.save_peers(peers)
     }
 
     fn save_secret(&self, secret: &MeshSecret) -> io::Result<()> {

@@ -26,8 +26,8 @@ pub use carrier::{Connection, Connector, DaemonQueue, Duplex, MeshQueue, RemoteQ
 pub use discovery::DiscoveryConfig;
 pub use identity::{Identity, MeshSecret};
 pub use node::{
-    ConnectionLimits, KnownPeer, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, ParseAddressError,
-    ReachConfig, parse_address,
+    ConnectionLimits, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, ParseAddressError, ReachConfig,
+    RememberedPeer, parse_address,
 };
 pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
 #[cfg(any(test, fuzzing))]

@@ -1,8 +1,6 @@
 //! The end of a queue, and its file afterwards.
 
-use p2p_taskqueue::{
-    ErrorCode, Job, OpenError, Queue, QueueError, SpawnedError, TaskStatus, Worker, store::StoreError,
-};
+use p2p_taskqueue::{ErrorCode, Job, JobError, OpenError, Queue, QueueError, TaskStatus, Worker, store::StoreError};
 
 use super::{Add, TestResult, add, soon};
 
@@ -61,7 +59,7 @@ async fn a_closed_queue_refuses_everything_and_ends_the_waits() -> TestResult {
     let (waited, closed) = soon(async { futures::join!(job.wait(), queue.close()) }).await?;
     closed?;
     let is_closed = |error: &QueueError| error.code == ErrorCode::ShuttingDown;
-    assert!(matches!(&waited, Err(SpawnedError::Queue(error)) if is_closed(error)), "{waited:?}");
+    assert!(matches!(&waited, Err(JobError::Queue(error)) if is_closed(error)), "{waited:?}");
     assert!(is_closed(&other.submit(Add(1, 2)).await.unwrap_err()));
     assert!(is_closed(&job.state().await.unwrap_err()));
     soon(other.close()).await??;

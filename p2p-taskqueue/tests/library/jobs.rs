@@ -6,7 +6,7 @@ use std::{
 };
 
 use p2p_taskqueue::{
-    Context, ErrorCode, FailedBy, Failure, Job, PeerId, Queue, SpawnedError, Task, TaskId, TaskStatus, Worker,
+    Context, ErrorCode, FailedBy, Failure, Job, JobError, PeerId, Queue, Task, TaskId, TaskStatus, Worker,
     api::limits::SPAN_S_MAX,
 };
 use serde::{Deserialize, Serialize};
@@ -42,19 +42,19 @@ async fn a_failure_says_what_by_whom_and_how_often() -> TestResult {
     });
     let client = async {
         match queue.submit(Add(u64::MAX, 1)).await?.wait().await {
-            Err(SpawnedError::Failed { error, by: FailedBy::Worker, attempts: 1 }) => {
+            Err(JobError::Failed { error, by: FailedBy::Worker, attempts: 1 }) => {
                 assert_eq!(error, "the sum is too large");
             }
             other => panic!("{other:?}"),
         }
         let twice = queue.submit(Shout("no".to_owned())).max_attempts(2).backoff(Duration::ZERO).await?;
         match twice.wait().await {
-            Err(SpawnedError::Failed { error, attempts: 2, .. }) => assert_eq!(error, "no"),
+            Err(JobError::Failed { error, attempts: 2, .. }) => assert_eq!(error, "no"),
             other => panic!("{other:?}"),
         }
         let late = queue.submit(Add(1, 1)).delay(Duration::from_secs(600)).deadline(Duration::from_millis(20)).await?;
         match late.wait().await {
-            Err(SpawnedError::Failed { by: FailedBy::Queue, attempts: 0, .. }) => {}
+            Err(JobError::Failed { by: FailedBy::Queue, attempts: 0, .. }) => {}
             other => panic!("{other:?}"),
         }
         Ok(())
@@ -68,7 +68,7 @@ async fn values_of_another_form_are_told_apart_from_failures() -> TestResult {
     let client = async {
         // The worker does not take this input: no attempt of it ever will.
         match queue.submit(AddWords { first: "one".to_owned() }).await?.wait().await {
-            Err(SpawnedError::Failed { error, attempts: 1, .. }) => {
+            Err(JobError::Failed { error, attempts: 1, .. }) => {
                 assert!(error.starts_with("the payload is no \"add\": "), "{error}");
             }
             other => panic!("{other:?}"),
@@ -76,7 +76,7 @@ async fn values_of_another_form_are_told_apart_from_failures() -> TestResult {
         // This program does not take the worker's output.
         let sum = queue.submit(Add(1, 2)).await?;
         let as_words: Job<AddWords> = queue.job(sum.id());
-        assert!(matches!(as_words.wait().await, Err(SpawnedError::Output(_))));
+        assert!(matches!(as_words.wait().await, Err(JobError::Output(_))));
         assert_eq!(sum.wait().await?, 3);
         Ok(())
     };
@@ -90,12 +90,12 @@ async fn a_queued_job_is_called_off_at_once() -> TestResult {
     assert_eq!((job.state().await?, job.wait_for(Duration::ZERO).await?), (TaskStatus::Queued, None));
     assert_eq!(job.cancel_because("changed my mind").await?, TaskStatus::Cancelled);
     match soon(job.wait()).await? {
-        Err(SpawnedError::Cancelled { reason }) => assert_eq!(reason.as_deref(), Some("changed my mind")),
+        Err(JobError::Cancelled { reason }) => assert_eq!(reason.as_deref(), Some("changed my mind")),
         other => panic!("{other:?}"),
     }
     let silent = queue.submit(Add(1, 2)).await?;
     silent.cancel().await?;
-    assert!(matches!(soon(silent.wait_for(Duration::from_secs(5))).await?, Err(SpawnedError::Cancelled { .. })));
+    assert!(matches!(soon(silent.wait_for(Duration::from_secs(5))).await?, Err(JobError::Cancelled { .. })));
     Ok(())
 }
 
@@ -104,7 +104,7 @@ async fn a_job_that_is_not_there_is_not_found() -> TestResult {
     let queue = Queue::in_memory().await?;
     let job: Job<Add> = queue.job(TaskId::random()?);
     match soon(job.wait()).await? {
-        Err(SpawnedError::Queue(error)) => assert_eq!(error.code, ErrorCode::NotFound),
+        Err(JobError::Queue(error)) => assert_eq!(error.code, ErrorCode::NotFound),
         other => panic!("{other:?}"),
     }
     assert_eq!(job.state().await.unwrap_err().code, ErrorCode::NotFound);
@@ -142,7 +142,7 @@ async fn settings_reach_the_record() -> TestResult {
     // What has not come by itself is called off with what it comes after.
     first.cancel().await?;
     match soon(job.wait()).await? {
-        Err(SpawnedError::Failed { by: FailedBy::Queue, .. }) => {}
+        Err(JobError::Failed { by: FailedBy::Queue, .. }) => {}
         other => panic!("{other:?}"),
     }
     Ok(())

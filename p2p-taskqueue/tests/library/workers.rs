@@ -12,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use p2p_taskqueue::{
-    AskError, Caller, Context, Failure, Job, Queue, SpawnedError, Stopped, Task, TaskQueueExt as _, TaskStatus, Worker,
+    AskError, Caller, Context, Failure, Job, JobError, Queue, Stopped, Task, TaskQueueExt as _, TaskStatus, Worker,
     WorkerError, api::Claim,
 };
 use serde::{Deserialize, Serialize};
@@ -109,7 +109,7 @@ async fn a_running_task_that_is_called_off_is_told_to_its_handler() -> TestResul
         has_begun.recv().await.ok_or("not begun")?;
         assert_eq!(job.cancel_because("enough").await?, TaskStatus::Running);
         match job.wait().await {
-            Err(SpawnedError::Cancelled { .. }) => TestResult::Ok(()),
+            Err(JobError::Cancelled { .. }) => TestResult::Ok(()),
             other => panic!("{other:?}"),
         }
     };
@@ -297,7 +297,7 @@ async fn a_handler_that_panics_costs_its_attempt_and_nothing_else() -> TestResul
     let client = async {
         let bad = queue.submit(Shout("bad".to_owned())).max_attempts(2).backoff(Duration::ZERO).await?;
         match bad.wait().await {
-            Err(SpawnedError::Failed { error, attempts: 2, .. }) => {
+            Err(JobError::Failed { error, attempts: 2, .. }) => {
                 assert_eq!(error, "the handler panicked: twice bad");
             }
             other => panic!("{other:?}"),

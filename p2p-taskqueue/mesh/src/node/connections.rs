@@ -4,7 +4,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
-use runtime_bridge::JobHandle;
+use runtime_bridge::Spawned;
 use taskqueue_api::{ErrorCode, QueueError};
 
 use super::{limits::IDLE_TIMEOUT, links::role_of};
@@ -15,7 +15,7 @@ pub(super) const OTHER_PROTOCOL: &str = "it does not speak this protocol (is it 
 
 /// The established connections, each from the open stream over the handshake to the end of its session.
 #[derive(Debug)]
-pub(super) struct Connections<L = JobHandle<()>> {
+pub(super) struct Connections<L = Spawned<()>> {
     known: HashMap<ConnectionId, Connection<L>>,
     /// Those that came in a short while ago, in their order, and when they must have begun with the handshake.
     awaited: VecDeque<(Instant, ConnectionId)>,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use libp2p::Multiaddr;
-use runtime_bridge::{Job, Runtime, Sleep};
+use runtime_bridge::{Runtime, Sleep, SpawnedFuture};
 
 use super::Moment;
 use crate::wire::{Agreed, Driver, FrameReader, Session, Terms, pipe};
@@ -13,7 +13,7 @@ use crate::wire::{Agreed, Driver, FrameReader, Session, Terms, pipe};
 struct Still(Instant);
 
 impl Runtime for Still {
-    fn spawn_job(&self, job: Job) {
+    fn spawn_future(&self, job: SpawnedFuture) {
         drop(job);
     }
 

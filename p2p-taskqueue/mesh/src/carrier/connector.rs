@@ -15,15 +15,15 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A way to a node of this machine, for example its Unix socket. What it displays as is what errors call the node.
+/// A way to a node of this machine, for example its Unix socket. Errors call the node by what this displays as.
 #[async_trait]
 pub trait Connector: fmt::Debug + fmt::Display + Send + Sync {
     /// Opens a connection.
     ///
     /// # Errors
     ///
-    /// `unreachable` when nobody is there right now, so that it is worth trying again; another code when it is not, such
-    /// as `unauthorized`.
+    /// `unreachable` when no node answers right now: it is worth trying again. Another code, such as `unauthorized`, when
+    /// trying again does not help.
     ///
     /// # Cancel safety
     ///
@@ -31,7 +31,7 @@ pub trait Connector: fmt::Debug + fmt::Display + Send + Sync {
     async fn connect(&self) -> Result<Connection, QueueError>;
 }
 
-/// A queue of this very process, which is served over a pipe as another process would serve it.
+/// A queue of this process. It is served over a pipe, as another process would serve it over a socket.
 #[derive(Debug)]
 pub(super) struct InMemory {
     pub(super) queue: Arc<dyn TaskQueue>,
@@ -54,5 +54,5 @@ impl fmt::Display for InMemory {
     }
 }
 
-/// What a Unix socket takes without being read; most messages fit.
+/// As many bytes as a Unix socket buffers. Most messages fit.
 const PIPE_BYTES: usize = 64 * 1024;

@@ -14,35 +14,35 @@ use super::{
 /// The node of another process of this machine, over whatever connection a [`Connector`] makes: its Unix socket, loopback
 /// HTTP, or a pipe within the process.
 ///
-/// It connects when it is first asked, and again when the connection has broken. A request whose answer was lost is asked
-/// once more where asking twice comes to the same, which for a submit its id sees to; elsewhere the error is `interrupted`,
-/// with an unknown outcome. While the node is away, errors are `unreachable` and come at once, but for changes whose answer
-/// was lost and for waits: these wait some seconds for it to come back. When the last clone is dropped, the connection is
-/// closed.
+/// It connects when it is first asked, and again after the connection has broken. A request whose answer was lost is asked
+/// once more if asking twice has the same effect as asking once; a submit carries its task's id for that. Otherwise the error
+/// is `interrupted`, with an unknown outcome. While the node is away, a request fails with `unreachable` at once. Waits, and
+/// changes whose answer was lost, first wait some seconds for the node to come back. Dropping the last clone closes the
+/// connection.
 #[derive(Debug, Clone)]
 pub struct DaemonQueue {
     link: Arc<Link>,
 }
 
 impl DaemonQueue {
-    /// A queue behind the connections of `connector`; none is made yet. The session runs on `runtime`.
+    /// A queue behind the connections of `connector`. No connection is made yet. The session runs on `runtime`.
     #[must_use]
     pub fn new(connector: Arc<dyn Connector>, runtime: Arc<dyn Runtime>) -> Self {
         Self { link: Arc::new(Link::new(connector, runtime)) }
     }
 
-    /// A queue of this process, asked as if it were another's: every call goes through frames, versions and bounds.
+    /// A queue of this process, asked as another process would ask it: every call goes through frames, versions and bounds.
     #[must_use]
     pub fn in_memory(queue: Arc<dyn TaskQueue>, runtime: Arc<dyn Runtime>) -> Self {
         Self::new(Arc::new(InMemory { queue, runtime: Arc::clone(&runtime) }), runtime)
     }
 
-    /// Connects now, and tries again while nobody is there and the patience lasts.
+    /// Connects now. While no node answers, it tries again for as long as `patience`.
     ///
     /// # Errors
     ///
-    /// `unreachable` when the other end does not answer, `unsupported` when it is of an incompatible version, and what the
-    /// connector answers.
+    /// `unreachable` when the other end does not answer, `unsupported` when it is of an incompatible version, and the errors of
+    /// the connector.
     ///
     /// # Cancel safety
     ///
@@ -61,7 +61,7 @@ impl DaemonQueue {
 #[async_trait]
 impl TaskQueue for DaemonQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
-        // Over there every call counts as local: a peer's must not come in that way.
+        // The node takes every call over this connection as local, so a peer's call must not be passed on.
         if !caller.is_local() {
             return Err(QueueError::new(ErrorCode::Forbidden, "only clients of this machine may ask its node"));
         }

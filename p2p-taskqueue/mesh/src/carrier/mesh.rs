@@ -18,8 +18,10 @@ use crate::{
     },
 };
 
-/// The queue of the whole mesh, as one node sees it: the node's own tasks, and by a target, or by what it remembers, those
-/// of its peers. It is what the node's clients and its peers ask; peers only for what is here.
+/// The queue of the whole mesh, as one node sees it.
+///
+/// It answers for the node's own tasks. It passes a request on to a peer when the request names one, or when this node
+/// remembers that the peer keeps the task. Clients of the machine may ask for both; peers only for this node's own tasks.
 #[derive(Debug)]
 pub struct MeshQueue {
     directory: Arc<Directory>,
@@ -45,15 +47,15 @@ impl MeshQueue {
         let drawn = submitted::draw_ids(&mut request);
         let asked_for = submitted::count(&request);
         if !drawn.is_empty() {
-            // Nothing is noted of a peer that is not there.
+            // Nothing is noted while the peer cannot be reached.
             remote.connect(Patience::OneAttempt, CONNECT_TIMEOUT).await?;
         }
-        // Side by side: each waits for a disk.
+        // The request and the notes each wait for a disk, so they run at the same time.
         let notes = self.remember_all(drawn.clone(), owner);
         let (response, noted) = futures::future::join(remote.call_checked(request), notes).await;
         let response = response?;
         noted?;
-        // Those that an earlier submit has made, and children.
+        // Tasks of an earlier submit that this one repeats, and tasks of a completion.
         let others = submitted::ids(&response, asked_for).into_iter().filter(|task| !drawn.contains(task)).collect();
         self.remember_all(others, owner).await?;
         Ok(response)
@@ -65,7 +67,8 @@ impl MeshQueue {
         stream::iter(notes).buffer_unordered(NOTES_AT_ONCE).try_collect().await
     }
 
-    /// Notes who keeps the task, before the submit is acknowledged. It is the peer that was asked, whatever its answer names.
+    /// Notes who keeps the task, before the submit is acknowledged. That is the peer that was asked, even if its answer names
+    /// another one.
     async fn remember(&self, task_id: TaskId, peer_id: PeerId) -> Result<(), QueueError> {
         self.routes.remember(task_id, peer_id).await.map_err(|error| {
             let message =
@@ -78,7 +81,7 @@ impl MeshQueue {
         RemoteQueue::new(Arc::clone(&self.directory), target)
     }
 
-    /// Asks this node. What is seldom asked is boxed: every request would hold the largest of these futures.
+    /// Answers as this node. Futures of rare operations are boxed, because every request would be as large as the largest.
     async fn here(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         match request {
             // A call is passed on once.
@@ -113,7 +116,7 @@ impl MeshQueue {
         }
     }
 
-    /// Asks the local queue, and the owner that is remembered when the task is not there.
+    /// Asks the local queue. If the task is not there, asks the peer that this node remembers as its owner.
     async fn own_or_routed(&self, caller: &Caller, task: TaskId, request: Request) -> Result<Response, QueueError> {
         match self.local.call(caller, request.clone()).await {
             Err(absent) if absent.code == ErrorCode::NotFound && caller.is_local() => match self.owner(task).await? {
@@ -232,7 +235,7 @@ impl MeshQueue {
         }
     }
 
-    /// Has one of this node's own workers do something, as a durable task.
+    /// Submits a durable task for one of this node's own workers, and waits for it.
     async fn call_tool(&self, caller: &Caller, call: CallTool) -> Result<ToolCalled, QueueError> {
         let CallTool { tool_name, args, timeout_s } = call;
         let names: Vec<_> = self.directory.tools().into_iter().map(|tool| tool.name).collect();
@@ -256,7 +259,7 @@ impl MeshQueue {
     fn invite(&self) -> Invitation {
         let peer_id = self.directory.peer_id;
         let mut addresses = self.directory.addresses.borrow().clone();
-        // A ticket has room for few: those that lead here from another machine first.
+        // A ticket has room for few addresses. Those that other machines can dial come first.
         addresses.sort_by_key(is_loopback);
         let ticket = Ticket::new(peer_id, addresses.clone(), self.directory.secret()).to_text();
         Invitation { ticket, peer_id, addresses }
@@ -290,11 +293,11 @@ impl TaskQueue for MeshQueue {
     }
 }
 
-/// Answers of several owners become one in a way of each operation's own.
+/// The error of an operation on tasks of several owners whose answers nobody puts together.
 fn unmerged(request: &Request) -> QueueError {
     let message = format!("{}: the answers of several owners are not put together", request.name());
     QueueError::new(ErrorCode::Internal, message)
 }
 
-/// Notes of owners under way together: a group commit takes them all, and other work finds room beside them.
+/// How many notes of owners are written at once: one group commit takes them all, and other work still finds room.
 const NOTES_AT_ONCE: usize = 64;

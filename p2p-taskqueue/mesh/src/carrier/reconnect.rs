@@ -1,4 +1,4 @@
-//! The session with a node of this machine, made anew when it has broken.
+//! Sessions with a node of this machine, which are made again after they break.
 
 use std::{
     fmt,
@@ -15,20 +15,20 @@ use super::{
 };
 use crate::wire::{Counts, Session, SessionEnd, Terms, open, within};
 
-/// Sessions with a node of this machine: one, and more when more is asked at once than one takes. At most one attempt to
-/// make one is under way.
+/// Sessions with a node of this machine: one, and more when one has no room for another request. At most one attempt to
+/// connect is under way at a time.
 pub(super) struct Link {
     connector: Arc<dyn Connector>,
     runtime: Arc<dyn Runtime>,
     places: [Place; SESSIONS_MAX],
-    /// Held by whoever connects; the others then find the session, or what came of the attempt.
+    /// Held by the caller that connects. The others wait for it, and then find the session or the error of the attempt.
     connecting: tokio::sync::Mutex<Failures>,
 }
 
 #[derive(Default)]
 struct Place {
     standing: Mutex<Option<Standing>>,
-    /// Requests that are under way here.
+    /// Requests that are under way on this session.
     load: Mutex<Counts>,
 }
 
@@ -38,7 +38,7 @@ struct Standing {
     driver: Spawned<SessionEnd>,
 }
 
-/// Attempts that have failed since the last one that did not.
+/// Attempts that have failed since the last success.
 #[derive(Default)]
 struct Failures {
     in_a_row: u32,
@@ -58,12 +58,12 @@ impl Link {
         self.places.iter().any(|place| place.session().is_some())
     }
 
-    /// A way for one request: over the first session that has room for its kind.
+    /// A lane for one request: over the first session that has room for a request of its kind.
     pub(super) fn lane(&self, request: &Request) -> Lane<'_> {
         self.lane_for(RequestKind::of(request))
     }
 
-    /// A way for no request, only to the session.
+    /// A lane without a request, to connect ahead of time.
     pub(super) fn first_lane(&self) -> Lane<'_> {
         self.lane_for(RequestKind::Keeps)
     }
@@ -83,14 +83,14 @@ impl Link {
 }
 
 impl Place {
-    /// The session, if it stands.
+    /// The session, if it is still open.
     fn session(&self) -> Option<Session> {
         let standing = self.lock();
         standing.as_ref().map(|standing| &standing.session).filter(|session| session.is_open()).cloned()
     }
 
-    /// Whether one more request of the kind finds room, with some to spare: one that was given up counts until the node has
-    /// answered it.
+    /// Whether one more request of this kind finds room, with some to spare: a request that was cancelled counts until the node
+    /// has answered it.
     fn has_room(&self, kind: RequestKind) -> bool {
         let terms = self.session().map_or_else(Terms::ours, |session| session.terms());
         self.load().room(kind, terms.with_some_to_spare()).is_ok()
@@ -115,8 +115,8 @@ pub(super) struct Lane<'a> {
 }
 
 impl Lane<'_> {
-    /// The session that stands, or a new one. One attempt, and as long as the patience lasts further ones, when nobody was
-    /// there. Within the pause after a failed attempt the answer is that failure: a node that is gone is not hammered.
+    /// The open session, or a new one. When no node answers, it tries again for as long as the patience lasts. In the pause
+    /// after a failed attempt it answers that failure at once, so that a node that is gone is not asked all the time.
     pub(super) async fn session(&self, patience: Duration, limit: Duration) -> Result<Session, QueueError> {
         if let Some(session) = self.place.session() {
             return Ok(session);
@@ -137,12 +137,12 @@ impl Lane<'_> {
                 let pause = retry_at.saturating_duration_since(now).max(PAUSE_MIN);
                 return Err(if error.retryable { error.with_retry_after_s(pause.as_secs_f64()) } else { error });
             }
-            // Not while the attempts are locked: others must not wait for this one's patience.
+            // The lock on attempts is released first: other callers must not wait for the patience of this one.
             self.link.runtime.sleep_until(retry_at).await;
         }
     }
 
-    /// When nobody was there: the error, and when to try again.
+    /// After no node answered: the error, and when to try again.
     async fn one_attempt(&self) -> Result<Session, (Instant, QueueError)> {
         let mut failures = self.link.connecting.lock().await;
         if let Some(session) = self.place.session() {
@@ -173,7 +173,7 @@ impl Lane<'_> {
         let (session, driver) = opened.map_err(|error| error.to_queue_error(&self.link.connector.to_string()))?;
         let new = Standing { session: session.clone(), driver: self.link.runtime.spawn(driver) };
         if let Some(old) = self.place.lock().replace(new) {
-            // The node has said that it leaves, and what it is still working on is answered.
+            // The node takes no new requests, and all earlier ones are answered.
             old.driver.detach();
         }
         Ok(session)
@@ -198,7 +198,7 @@ impl fmt::Debug for Link {
     }
 }
 
-/// A node of this machine that lives accepts within microseconds, and introduces itself as soon as it has a turn.
+/// A running node of this machine accepts within microseconds and sends its hello as soon as its thread is free.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause after the first failure; it doubles with each further one, up to [`DOUBLINGS_MAX`] times: 1.6 s, by which a
@@ -206,5 +206,5 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const DOUBLINGS_MAX: u32 = 5;
 
-/// Together they take as many requests as an MCP server has at once, of whichever kind.
+/// Together they take as many requests of any kind as an MCP server has at once.
 const SESSIONS_MAX: usize = 5;

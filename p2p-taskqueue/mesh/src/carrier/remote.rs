@@ -13,15 +13,15 @@ use crate::{
     wire::Session,
 };
 
-/// A peer, asked over the session that stands with it; when there is none, it is dialled.
+/// A peer, asked over the open session with it. If there is none, the peer is dialled.
 ///
-/// A request whose answer was lost with the connection is asked once more on a new one, where asking twice comes to the same;
-/// a submit without an idempotency key is given one for that. Elsewhere the error is `interrupted`, with an unknown outcome.
+/// A request whose answer was lost with the connection is asked once more on a new one, if asking twice has the same effect
+/// as asking once; a submit carries its task's id for that. Otherwise the error is `interrupted`, with an unknown outcome.
 #[derive(Debug, Clone)]
 pub struct RemoteQueue {
     directory: Arc<Directory>,
     peer: PeerId,
-    /// Where the caller says that it is, besides what the node knows.
+    /// The address that the caller has given, besides those that the node knows.
     addresses: Vec<Multiaddr>,
 }
 
@@ -60,14 +60,14 @@ impl RemoteQueue {
     async fn first_session(&self, timeout: Duration, grace: Duration) -> Result<Session, QueueError> {
         match self.connect(Patience::OneAttempt, timeout).await {
             Err(error) if error.code == ErrorCode::Unreachable && !grace.is_zero() => {
-                // What the first attempt met says more than that the second one did not come to an end.
+                // The error of the first attempt says more than the time-out of the second one.
                 self.connect(Patience::UntilDropped, grace).await.map_err(|_| error)
             }
             connected => connected,
         }
     }
 
-    /// As [`call`](TaskQueue::call), of what this node has checked.
+    /// As [`call`](TaskQueue::call), for a request that this node has checked already.
     pub(crate) async fn call_checked(&self, request: Request) -> Result<Response, QueueError> {
         match request {
             Request::Wait(wait) => Box::pin(self.wait(wait, Duration::ZERO)).await,
@@ -75,7 +75,7 @@ impl RemoteQueue {
         }
     }
 
-    /// For a task that this node remembers to be this peer's, without being told to ask it.
+    /// As [`call_checked`](Self::call_checked), when this node itself remembered that the peer keeps the task.
     pub(crate) async fn call_owner(&self, request: Request) -> Result<Response, QueueError> {
         match request {
             Request::Wait(wait) => self.wait(wait, RESTART_GRACE).await,

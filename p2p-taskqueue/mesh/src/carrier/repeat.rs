@@ -1,4 +1,4 @@
-//! What is asked again when the answer may have been lost, and how.
+//! Which requests are asked again when the answer may have been lost, and how.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use crate::wire::{
 
 /// Where sessions with one peer come from.
 pub(super) trait Sessions: Sync {
-    /// A session that stands, or a new one, within the time. With `waits`, a peer that is restarting is waited for: what
-    /// became of a change is then worth the time.
+    /// An open session or a new one, within the time. With `waits`, it also waits for a peer that is restarting: the caller
+    /// wants to know what became of its change.
     fn session(&self, waits: bool, within: Duration) -> impl Future<Output = Result<Session, QueueError>> + Send;
 }
 
-/// Asks a peer, on a second session when the first one breaks: always when the request was not sent, and when it was, if
-/// asking twice comes to the same.
+/// Asks a peer, and asks once more on a second session when the first one breaks: always if the request was not sent, and
+/// otherwise only if asking twice has the same effect as asking once.
 ///
-/// The answer to a repetition is given as if the question had been asked once: `duplicate` and `repeated` speak of what
-/// the caller did, not of what was lost on the way. A completion keeps its `repeated` when the answer lacks the ids of its
-/// tasks, as that of an earlier version does. An error after a change that may have been made says so in its outcome.
+/// The answer to the repetition reads as if the request had been sent once: `duplicate` and `repeated` tell what the caller
+/// did, and the caller did not repeat anything. A completion keeps its `repeated` when the answer lacks the ids of its tasks,
+/// as an earlier version's does. An error after a change that may have been made has an unknown outcome.
 pub(super) async fn ask<S: Sessions>(
     sessions: &S,
     mut request: Request,
@@ -45,7 +45,7 @@ pub(super) async fn ask<S: Sessions>(
         let is_change_lost = lost.is_some() && twice != Repeat::Reads;
         let session = match sessions.session(is_change_lost, left()).await {
             Ok(session) => session,
-            // That nobody can be asked again is no answer to what was asked first.
+            // The error of the second session does not tell what became of the first request.
             Err(error) => return Err(lost.unwrap_or(error)),
         };
         match session.call(&request, left()).await {
@@ -60,8 +60,8 @@ pub(super) async fn ask<S: Sessions>(
     Err(lost.unwrap_or_else(|| QueueError::new(ErrorCode::Unreachable, "the peer closes every connection")))
 }
 
-/// Waits, over as many sessions as it takes: asking again changes nothing, so a node that restarts does not end the wait.
-/// `first` is the session to begin with; `again` gives the next one within the time that is left.
+/// Waits over as many sessions as it takes. Asking again changes nothing, so a node that restarts does not end the wait.
+/// `first` is the session to begin with; `again` opens the next one within the time that is left.
 pub(super) async fn wait<A: Future<Output = Result<Session, QueueError>>>(
     wait: Wait,
     first: impl Future<Output = Result<Session, QueueError>>,
@@ -83,7 +83,7 @@ pub(super) async fn wait<A: Future<Output = Result<Session, QueueError>>>(
     }
 }
 
-/// Whether the other end went away meanwhile.
+/// Whether the other end has gone away.
 const fn is_broken(error: &QueueError) -> bool {
     matches!(error.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::ShuttingDown)
 }
@@ -102,14 +102,14 @@ fn is_repeatable(error: &QueueError, request: &Request, session: &Session) -> bo
     may_change_twice && error.code == ErrorCode::Interrupted
 }
 
-/// Whether the owner still knows the task when the request comes again: by its id, for it keeps the record long enough whatever
-/// the submit says, or by its key. Not when somebody purges the record in between.
+/// Whether the owner still knows the task when the request comes again. It knows the task by its id, because it keeps every
+/// record for long enough, or by its key. A record that is purged in between is not known again.
 fn is_known_again(submit: &Submit) -> bool {
     let is_keyed = submit.idempotency_key.is_some() && submit.idempotency_window_s >= limits::RESULT_KEPT_S_MIN;
     submit.task_id.is_some() || is_keyed
 }
 
-/// The answer to a repetition, without what only says that it is one.
+/// The answer to a repetition, without the marks that only say that it is one.
 fn as_asked_once(mut response: Response, request: &Request) -> Response {
     match (&mut response, request) {
         (Response::Submitted(submitted), Request::Submit(submit)) => forget_duplicate(submitted, submit),
@@ -127,21 +127,21 @@ fn as_asked_once(mut response: Response, request: &Request) -> Response {
     response
 }
 
-/// The node has drawn the id itself: what has it already is the request whose answer was lost.
+/// This node has drawn the id itself, so a task that has it comes from the request whose answer was lost.
 fn forget_duplicate(submitted: &mut Submitted, submit: &Submit) {
     if submit.task_id == Some(submitted.task_id) {
         submitted.duplicate = false;
     }
 }
 
-/// A wait for a task whose owner may be restarting right now goes on for this long before it says so; so does a change
-/// whose answer was lost.
+/// How long a wait goes on while the task's owner may be restarting, before it fails. The same holds for a change whose
+/// answer was lost.
 pub(super) const RESTART_GRACE: Duration = Duration::from_secs(5);
 
-/// Between two tries of a wait, so that a peer that answers and refuses is not asked without pause.
+/// The pause between two tries of a wait, so that a peer that refuses is not asked all the time.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// A request is asked on this many sessions: one that ended meanwhile and a new one.
+/// How many sessions a request is tried on: one that may have ended, and a new one.
 const SESSIONS_MAX: usize = 2;
 
 // A request and its repetition together take no longer than an owner keeps a record.

@@ -1,9 +1,9 @@
-//! Which tasks a request has queued, for whoever passes it on and notes where they are.
+//! Which tasks a request has queued. The node that passes the request on notes where they are.
 
 use taskqueue_api::{Adds, Request, Response, Submit, TaskId};
 
-/// Draws an id for every task that the request asks to queue and that has none; says which ids the tasks may have. Without
-/// randomness a task stays without, and its owner draws one.
+/// Draws an id for every new task that has none, and returns the ids of all new tasks. If the system gives no random bytes,
+/// a task stays without an id and its owner draws one.
 pub(super) fn draw_ids(request: &mut Request) -> Vec<TaskId> {
     let submits: &mut [Submit] = match request {
         Request::Submit(submit) => std::slice::from_mut(submit),
@@ -22,7 +22,7 @@ pub(super) fn count(request: &Request) -> usize {
     }
 }
 
-/// The tasks that the answer says are queued. A peer cannot name more than it was asked for.
+/// The tasks that the answer says are queued, but no more than the peer was asked to queue.
 pub(super) fn ids(response: &Response, asked_for: usize) -> Vec<TaskId> {
     let ids: Vec<TaskId> = match response {
         Response::Submitted(submitted) => vec![submitted.task_id],

@@ -4,7 +4,7 @@ use taskqueue_api::{Request, limits::WAIT_S_MAX};
 
 use crate::wire::limits::{LONG_POLL_MARGIN, REQUEST_TIMEOUT};
 
-/// How long to wait for the answer to a request: its own time when it names one, else the common one.
+/// How long to wait for the answer to a request: the time that it names, else the time that all others have.
 pub(super) fn timeout_of(request: &Request) -> Duration {
     match request {
         Request::StatusQuery(query) => seconds(query.timeout_s),
@@ -14,7 +14,7 @@ pub(super) fn timeout_of(request: &Request) -> Duration {
     }
 }
 
-/// A time that a caller asked for; what is no time is none, and no wait is longer than the longest.
+/// A time that a caller asked for. NaN and negative numbers count as 0, and longer times as the longest.
 pub(super) fn seconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value.clamp(0.0, WAIT_S_MAX)).unwrap_or_default()
 }

@@ -1,11 +1,11 @@
-//! Operations on tasks of several owners: one part for each owner, and one answer.
+//! Operations on tasks of several owners: one request for each owner, and one answer made of theirs.
 
 use std::collections::{HashMap, HashSet};
 
 use libp2p::PeerId;
 use taskqueue_api::{ErrorCode, GotMany, QueueError, Response, TaskId, Waited};
 
-/// Tasks by owner; none is this node.
+/// Tasks by owner. `None` stands for this node.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     tasks: HashMap<Option<PeerId>, Vec<TaskId>>,
@@ -20,7 +20,7 @@ impl Groups {
         self.tasks.keys().all(Option::is_none)
     }
 
-    /// Only those of peers.
+    /// The tasks of peers alone.
     pub(super) fn without_local(mut self) -> Self {
         self.tasks.remove(&None);
         self
@@ -32,7 +32,7 @@ impl Groups {
     }
 }
 
-/// The waited-for records in the order asked for.
+/// Puts the answers to waits together, in the order in which the tasks were asked for.
 pub(super) fn merge_waited(order: &[TaskId], answers: Vec<Response>) -> Result<Waited, QueueError> {
     let (mut found, mut done) = (HashMap::new(), true);
     for answer in answers {
@@ -44,7 +44,7 @@ pub(super) fn merge_waited(order: &[TaskId], answers: Vec<Response>) -> Result<W
     Ok(Waited { task: None, tasks: Some(tasks.collect::<Result<_, _>>()?), done })
 }
 
-/// The records in the order asked for, and the ids that no owner has one for.
+/// Puts records together in the order in which they were asked for, with the ids that no owner has a record of.
 pub(super) fn merge_got(order: &[TaskId], answers: Vec<Response>) -> Result<GotMany, QueueError> {
     let mut found = HashMap::new();
     for answer in answers {

@@ -14,13 +14,13 @@ struct Announcement {
     multiaddr: String,
 }
 
-/// What a node at these addresses announces; the first one that leads here from another machine, if there is one.
+/// What a node at these addresses announces: the first address that other machines can dial, else the first one.
 pub(crate) fn announcement_of(peer: PeerId, addresses: &[Multiaddr]) -> Option<String> {
     let address = addresses.iter().find(|address| !is_loopback(address)).or_else(|| addresses.first())?;
     serde_json::to_string(&Announcement { peer_id: peer.to_string(), multiaddr: address.to_string() }).ok()
 }
 
-/// Who and where the announcement says that it is; none when it makes no sense.
+/// The peer and the address that the announcement names. `None` if it cannot be read.
 pub(crate) fn announced(text: &str) -> Result<(PeerId, Multiaddr), String> {
     let Announcement { peer_id, multiaddr } = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let address: Multiaddr = multiaddr.parse().map_err(|_| format!("{multiaddr:?} is not an address"))?;

@@ -19,20 +19,20 @@ use crate::{
     wire::Session,
 };
 
-/// Peers that one way tries at the same time.
+/// How many peers one way tries at the same time.
 const TRIED_AT_ONCE: usize = 8;
 
-/// How long a way of finding one peer has to itself before the next one begins beside it: most answers are there by then,
-/// and a caller who waits does not wait for each way to give up.
+/// The head start of each way of finding one peer over the next one. Most answers arrive within it, and a caller does not
+/// have to wait until each way gives up.
 const HEAD_START: Duration = Duration::from_millis(500);
 
-/// How long the local network is listened to when everybody on it is looked for: it never says that this was all.
+/// How long a search for all peers listens to the local network, which never tells that there are no more.
 const LISTEN_FOR: Duration = Duration::from_millis(1_500);
 
 type Candidates<'a> = BoxStream<'a, Result<Found, String>>;
 
-/// Looks for peers and says what each attempt came to. Ends with the first peer when one is wanted, when enough are found,
-/// when every way has ended, or when the time is up.
+/// Looks for peers, and answers them with the result of each attempt. Ends when the one peer or enough peers are found,
+/// when every way has ended, or when the time is over.
 pub(crate) async fn discover(directory: &Directory, query: Discover) -> Result<Discovered, QueueError> {
     let timeout = Duration::try_from_secs_f64(query.timeout_s).unwrap_or_default();
     let hunt = Hunt { directory, trace: Trace::new(directory.runtime.now()), query, timeout };
@@ -41,7 +41,7 @@ pub(crate) async fn discover(directory: &Directory, query: Discover) -> Result<D
     let (reached, mut attempts) = hunt.trace.into_parts();
     let mut peers = directory.peers(true).await?;
     peers.retain(|peer| reached.contains(&peer.peer_id));
-    // The address over which it was reached is the peer's best one now.
+    // The address over which the peer was reached is its best one now.
     for attempt in attempts.iter_mut().filter(|attempt| attempt.ok) {
         let reached = peers.iter().find(|peer| Some(peer.peer_id) == attempt.peer_id);
         attempt.multiaddr =
@@ -52,8 +52,8 @@ pub(crate) async fn discover(directory: &Directory, query: Discover) -> Result<D
     Ok(Discovered { peers, attempts })
 }
 
-/// Looks for one peer by the ways that look beyond what this node knows; a session with it, or `missing` when there is no
-/// such way, or with what they came to when none has found it.
+/// Looks for one peer by the ways that ask others, and returns a session with it. If no such way is on, the error is
+/// `missing`; if none has found the peer, the error names the ways as well.
 pub(crate) async fn find(
     directory: &Directory,
     peer: PeerId,
@@ -108,7 +108,7 @@ impl Hunt<'_> {
         }
     }
 
-    /// Whether enough is found.
+    /// Whether enough peers are found.
     fn is_done(&self) -> bool {
         let enough = if self.query.peer_id.is_some() { 1 } else { self.query.limit.try_into().unwrap_or(usize::MAX) };
         self.trace.reached_count() >= enough
@@ -118,7 +118,7 @@ impl Hunt<'_> {
         self.timeout.saturating_sub(self.trace.elapsed(self.directory.runtime.now()))
     }
 
-    /// Says of the ways that were still looking when the time was up that they were.
+    /// Notes an attempt for each way that was still looking when the time was over.
     fn note_cut_off(&self) {
         if self.is_done() {
             return;
@@ -166,7 +166,7 @@ impl Hunt<'_> {
         }
     }
 
-    /// Dials a peer; false when it is not worth an attempt.
+    /// Dials a peer. Returns false if there is no reason to try.
     async fn try_peer(&self, method: Method, found: Found) -> bool {
         let Found { peer, addresses } = found;
         let is_wanted = self.query.peer_id.is_none_or(|wanted| wanted == peer);
@@ -213,7 +213,7 @@ impl Hunt<'_> {
         read.collect()
     }
 
-    /// What the node's loop finds.
+    /// The ways that run in the node's loop.
     async fn sought(&self, method: Method) -> Result<Candidates<'static>, QueueError> {
         let (search, findings) = search(self.query.peer_id);
         self.directory.search(method, search).await?;

@@ -6,18 +6,18 @@ use taskqueue_api::{Method, QueueError, peer_of};
 use super::namespace::Namespace;
 use crate::MeshSecret;
 
-/// The peers that a configuration may name: each is dialled, and dialled again, for as long as the node runs.
+/// How many peers a configuration may name: each is dialled again and again for as long as the node runs.
 const CONFIGURED_MAX: usize = 64;
 
-/// Which ways of finding peers are on. The default asks nobody who was not named: it uses explicit addresses, the peers
-/// seen before, and the configured ones.
+/// Which ways of finding peers are on. By default a node only uses explicit addresses, peers that it has seen before, and
+/// configured peers.
 #[derive(Debug, Clone)]
 pub struct DiscoveryConfig {
     methods: BTreeSet<Method>,
     pub(crate) bootstrap: Vec<Multiaddr>,
     pub(crate) rendezvous_points: Vec<Multiaddr>,
     pub(crate) is_rendezvous_server: bool,
-    /// Instead of the name that follows from the mesh secret.
+    /// A name in place of the one that is derived from the mesh secret.
     namespace: Option<Namespace>,
 }
 
@@ -55,8 +55,8 @@ impl DiscoveryConfig {
         Ok(Self { bootstrap: named("bootstrap", addresses)?, ..self })
     }
 
-    /// The places where this node leaves its addresses and looks for those of others: nodes of the mesh that serve as such,
-    /// or any libp2p rendezvous servers. They are dialled like the bootstrap peers while rendezvous is on.
+    /// The rendezvous points where this node leaves its addresses and looks for those of others: nodes of the mesh, or any
+    /// libp2p rendezvous servers. While rendezvous is on, they are dialled like bootstrap peers.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl DiscoveryConfig {
         Ok(Self { rendezvous_points: named("rendezvous_points", addresses)?, ..self })
     }
 
-    /// Whether this node is such a place for others. It is not by default.
+    /// Whether this node is a rendezvous point for others. By default it is not.
     #[must_use]
     pub fn with_rendezvous_server(self, is_on: bool) -> Self {
         Self { is_rendezvous_server: is_on, ..self }
@@ -82,7 +82,7 @@ impl DiscoveryConfig {
         Ok(Self { namespace: Some(Namespace::configured(name.into())?), ..self })
     }
 
-    /// Under which name the nodes of the mesh of this secret look for each other.
+    /// The name under which the nodes of a mesh with this secret look for each other.
     pub(crate) fn namespace(&self, secret: &MeshSecret) -> Namespace {
         self.namespace.clone().unwrap_or_else(|| Namespace::of(secret))
     }
@@ -107,7 +107,7 @@ impl DiscoveryConfig {
     }
 }
 
-/// Addresses that say which peer is meant.
+/// Checks that each address says which peer is meant.
 pub(crate) fn named(field: &str, addresses: impl IntoIterator<Item = Multiaddr>) -> Result<Vec<Multiaddr>, QueueError> {
     let addresses: Vec<_> = addresses.into_iter().collect();
     if addresses.len() > CONFIGURED_MAX {

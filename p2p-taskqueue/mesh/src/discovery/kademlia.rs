@@ -1,5 +1,5 @@
-//! The distributed hash table of a mesh: every node keeps a part of who is where. It speaks a protocol of its own, so that
-//! it never mixes with a public table.
+//! The distributed hash table of a mesh: every node keeps some of the records that say where peers are. It has a protocol
+//! name of its own, so that it never mixes with a public table.
 
 use std::time::{Duration, Instant};
 
@@ -18,28 +18,28 @@ use super::{
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/taskmesh/kad/1.0.0");
 
-/// The records that a node keeps for others: a mesh of as many peers as it remembers.
+/// How many records a node keeps for others: one for each peer of the largest mesh.
 const RECORDS_MAX: usize = 1_024;
 
-/// The members that a node names to whoever asks for all: their answer must fit a message.
+/// How many members a node names to a peer that asks for all: the answer must fit into one message.
 const MEMBERS_MAX: usize = 256;
 
-/// This node provides one key, and for a moment two when it changes its mesh.
+/// How many keys this node provides: one, and for a moment two when it changes its mesh.
 const PROVIDED_MAX: usize = 2;
 
-/// One message: the largest record, or the most members with their addresses.
+/// The size of a message: the largest record, or the most members with their addresses.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// What a peer has said stands for this long: a peer that is gone is forgotten within hours, one whose records are renewed
-/// too late once or twice is not.
+/// How long a record is valid: a peer that is gone is forgotten within hours, but a peer that renews its record too late
+/// once or twice is not.
 const RECORD_TTL: Duration = Duration::from_secs(2 * 3_600);
 
-/// A query that nobody answers ends before a person who looks for a peer gives up.
+/// How long a query may take: it ends before a person who looks for a peer gives up.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(crate) type Kademlia = Behaviour<MemoryStore>;
 
-/// The table's node of this peer.
+/// Makes this peer's part of the table.
 pub(crate) fn kademlia(peer_id: PeerId) -> Kademlia {
     let store = MemoryStoreConfig {
         max_records: RECORDS_MAX,
@@ -50,12 +50,12 @@ pub(crate) fn kademlia(peer_id: PeerId) -> Kademlia {
     let mut config = Config::new(PROTOCOL);
     config
         .set_query_timeout(QUERY_TIMEOUT)
-        // Only peers that have proved themselves are asked first.
+        // A query starts at peers that have proved themselves.
         .set_kbucket_inserts(BucketInserts::Manual)
         .set_record_filtering(StoreInserts::FilterBoth)
         .set_record_ttl(Some(RECORD_TTL))
         .set_provider_record_ttl(Some(RECORD_TTL))
-        // The node signs anew what it says of itself.
+        // The node itself signs its record anew.
         .set_publication_interval(None)
         .set_caching(Caching::Disabled)
         .set_max_packet_size(MESSAGE_BYTES_MAX);
@@ -64,7 +64,7 @@ pub(crate) fn kademlia(peer_id: PeerId) -> Kademlia {
     kademlia
 }
 
-/// Takes a record that a peer wants kept here, if it is what its key says and newer than what is here.
+/// Keeps a record for a peer, if it is the record of its key and newer than the one that is kept.
 pub(crate) fn keep(
     kademlia: &mut Kademlia,
     namespace: &Namespace,
@@ -80,22 +80,22 @@ pub(crate) fn keep(
     }
     let longest = now + RECORD_TTL;
     record.expires = Some(record.expires.map_or(longest, |expires| expires.min(longest)));
-    // The signature says who made it; this field, who claims to have.
+    // The signature proves who made the record. This field only claims it.
     record.publisher = None;
     store.put(record).map_err(|_| RecordError::Size)
 }
 
-/// Takes a peer for one of the mesh's members, if it is of this mesh that it says so. The addresses that come with it are
-/// signed by nobody and left out.
+/// Notes a peer as a member of the mesh, if it names the key of this mesh. Its addresses are left out, because nobody has
+/// signed them.
 pub(crate) fn keep_member(kademlia: &mut Kademlia, namespace: &Namespace, mut member: ProviderRecord) {
     if member.key == namespace.members_key() {
         member.addresses = Vec::new();
-        // Full: the farthest from the key are left out, as in every table of this kind.
+        // When the table is full, the peers farthest from the key are left out, as in every table of this kind.
         drop(kademlia.store_mut().add_provider(member));
     }
 }
 
-/// Forgets everything that was said under another name, and whom it was said by.
+/// Forgets the records and members of every other name.
 pub(crate) fn leave(kademlia: &mut Kademlia, old: &Namespace) {
     let peers = kademlia
         .kbuckets()
@@ -123,7 +123,7 @@ mod tests {
         Namespace::of(&MeshSecret::from_bytes([1; 32]))
     }
 
-    /// A peer's record with a number of its own choice, as the library encodes it.
+    /// A record of a peer with the given number, as the library encodes it.
     fn signed(identity: &Identity, seq: u8) -> Record {
         let address: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
         let field = |tag: u8, bytes: &[u8]| [&[tag, bytes.len().try_into().unwrap()], bytes].concat();
@@ -159,7 +159,7 @@ mod tests {
         keep(&mut table, &namespace, record, now).unwrap();
         let key = namespace.peer_key(&peer.peer_id());
         assert_eq!(table.store_mut().get(&key).unwrap().expires, Some(now + RECORD_TTL));
-        // An older one is as good as none once the newer has expired.
+        // After the newer record has expired, the older one has expired as well.
         assert_eq!(keep(&mut table, &namespace, signed(&peer, 1), now + RECORD_TTL), Ok(()));
     }
 

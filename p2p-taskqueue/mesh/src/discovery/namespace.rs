@@ -1,4 +1,4 @@
-//! Under which name the nodes of one mesh look for each other at places that anybody may ask.
+//! The name under which the nodes of one mesh look for each other at places that anybody may ask.
 
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
@@ -17,13 +17,12 @@ const DERIVED_CHARS: usize = 32;
 /// A configured name: room for a word or two.
 const NAMESPACE_BYTES_MAX: usize = 64;
 
-/// The name of a mesh. Derived from the mesh secret it tells a stranger nothing: neither which mesh it is, nor that two
-/// nodes that both look for it share anything else.
+/// The name of a mesh. It is derived from the mesh secret, so it tells a stranger nothing about the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Namespace(String);
 
 impl Namespace {
-    /// The name that follows from the secret.
+    /// Derives the name from the secret.
     pub(crate) fn of(secret: &MeshSecret) -> Self {
         #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length is a key");
@@ -45,22 +44,22 @@ impl Namespace {
         Ok(Self(name))
     }
 
-    /// The name as rendezvous points know it; none would be one that is too long for them, which the bound rules out.
+    /// The name as rendezvous points take it. `None` if it is too long for them, which the bound rules out.
     pub(crate) fn at_points(&self) -> Option<rendezvous::Namespace> {
         rendezvous::Namespace::new(self.0.clone()).ok()
     }
 
-    /// Under this key stands, in the hash table, who belongs to the mesh.
+    /// The key in the hash table under which the members of the mesh are found.
     pub(crate) fn members_key(&self) -> RecordKey {
         RecordKey::new(&format!("/taskmesh/{}", self.0))
     }
 
-    /// Under this key stands where the peer is.
+    /// The key under which the record of the peer is found.
     pub(crate) fn peer_key(&self, peer: &PeerId) -> RecordKey {
         RecordKey::new(&format!("/taskmesh/{}/{peer}", self.0))
     }
 
-    /// Whose key it is, if it is one of this mesh.
+    /// The peer whose key this is, if the key belongs to this mesh.
     pub(super) fn peer_of(&self, key: &RecordKey) -> Option<PeerId> {
         let text = std::str::from_utf8(key.as_ref()).ok()?;
         text.strip_prefix("/taskmesh/")?.strip_prefix(&*self.0)?.strip_prefix('/')?.parse().ok()

@@ -1,4 +1,4 @@
-//! The signed record in which a peer says where it is. Whoever hands it on cannot change it.
+//! The signed record in which a peer says where it is. A peer that passes it on cannot change it.
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -16,16 +16,16 @@ use crate::{
 /// signature.
 pub(super) const RECORD_BYTES_MAX: usize = ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 16) + 512;
 
-/// What a peer says of itself.
+/// The content of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Located {
     pub(crate) peer: PeerId,
-    /// Grows with every record that the peer signs.
+    /// The number of the record, which grows with every record that the peer signs.
     pub(crate) seq: u64,
     pub(crate) addresses: Vec<Multiaddr>,
 }
 
-/// Why a record is not taken.
+/// Why a record is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecordError {
     #[error("its key is not one of this mesh")]
@@ -42,7 +42,7 @@ pub(crate) enum RecordError {
     Stale,
 }
 
-/// Signs where this node is; none when it has nothing to say or cannot.
+/// Signs a record of this node's addresses. `None` if it has no address or cannot sign.
 pub(crate) fn sign(identity: &Identity, addresses: &[Multiaddr]) -> Option<Vec<u8>> {
     let addresses: Vec<_> = kept(addresses).collect();
     if addresses.is_empty() {
@@ -52,7 +52,7 @@ pub(crate) fn sign(identity: &Identity, addresses: &[Multiaddr]) -> Option<Vec<u
     Some(record.into_signed_envelope().into_protobuf_encoding())
 }
 
-/// Reads a record that stands under this key. The size is checked before anything is parsed.
+/// Reads the record that was found under this key. The size is checked before anything is parsed.
 pub(crate) fn read(namespace: &Namespace, key: &RecordKey, value: &[u8]) -> Result<Located, RecordError> {
     if value.len() > RECORD_BYTES_MAX {
         return Err(RecordError::Size);

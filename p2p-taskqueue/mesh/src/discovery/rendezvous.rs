@@ -13,22 +13,22 @@ use libp2p::{
 use super::{namespace::Namespace, record::kept};
 use crate::Identity;
 
-/// A node is registered in the namespace of its mesh, and for a moment in two when it changes its mesh.
+/// How many namespaces a node is registered in: that of its mesh, and for a moment two when it changes its mesh.
 const REGISTRATIONS_PER_PEER_MAX: usize = 4;
 
-/// What one rendezvous server keeps: a mesh of as many peers as a node remembers.
+/// How many registrations one rendezvous server keeps: one for each peer of the largest mesh.
 const REGISTRATIONS_MAX: usize = 1_024;
 
 /// Who asked and has heard of what: each is a list of up to [`REGISTRATIONS_MAX`] numbers.
 const COOKIES_MAX: usize = 256;
 
-/// The shortest that a registration may stand: what makes sense to repeat.
+/// The shortest life of a registration: repeating it more often makes no sense.
 const TTL_MIN_S: u64 = 60;
 
 /// The peers that one point is asked for at a time, and that are remembered of all of them.
 pub(crate) const REGISTERED_MAX: usize = 256;
 
-/// The time that a registration is believed: points of other makers let it be for up to three days.
+/// How long a registration is believed. Servers of other makers keep one for up to three days.
 const BELIEVED_MAX: Duration = Duration::from_secs(DEFAULT_TTL);
 
 pub(crate) fn client(identity: &Identity) -> client::Behaviour {
@@ -45,12 +45,12 @@ pub(crate) fn server() -> server::Behaviour {
     server::Behaviour::new(config)
 }
 
-/// The peers that the points have named, for as long as they stand by it.
+/// The peers that rendezvous points have named, for as long as their registrations are valid.
 #[derive(Debug, Default)]
 pub(crate) struct Registered(BTreeMap<PeerId, (Vec<Multiaddr>, Instant)>);
 
 impl Registered {
-    /// Takes a registration; where the peer is, if it is one of this mesh that there is room for.
+    /// Takes a registration. Returns where the peer is, if it belongs to this mesh and there is room for it.
     pub(crate) fn take(
         &mut self,
         registration: &Registration,
@@ -72,7 +72,7 @@ impl Registered {
         self.0.iter().map(|(peer, (addresses, _))| (*peer, &**addresses))
     }
 
-    /// Forgets those whose time is over, and says who they are.
+    /// Forgets the peers whose registrations have expired, and returns them.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<PeerId> {
         let (gone, standing) = std::mem::take(&mut self.0).into_iter().partition(|(_, (_, until))| *until <= now);
         self.0 = standing;

@@ -1,19 +1,20 @@
-//! A search that runs in the node's loop: whoever looks for peers holds one end, the ways that need the swarm the other.
+//! A search that runs in the node's loop. The caller holds one end; the ways of finding peers that need the swarm hold the
+//! other.
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
-/// What one search comes up with before its caller has looked at it: more than a caller tries at once.
+/// How many findings may wait for the caller: more than a caller tries at once.
 const FOUND_WAITING_MAX: usize = 64;
 
-/// A peer, and where it may be.
+/// A peer that was found, and where it may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) peer: PeerId,
     pub(crate) addresses: Vec<Multiaddr>,
 }
 
-/// The end that a way of finding peers holds; it has no more to say when it is dropped.
+/// The end that a way of finding peers holds. Dropping it means that the way has ended.
 #[derive(Debug)]
 pub(crate) struct Search {
     wanted: Option<PeerId>,
@@ -21,32 +22,32 @@ pub(crate) struct Search {
     found: mpsc::Sender<Result<Found, String>>,
 }
 
-/// A search for one peer, or for all, and where its findings come out.
+/// A search for one peer or for all, and the channel of its findings.
 pub(crate) fn search(wanted: Option<PeerId>) -> (Search, mpsc::Receiver<Result<Found, String>>) {
     let (found, findings) = mpsc::channel(FOUND_WAITING_MAX);
     (Search { wanted, found }, findings)
 }
 
 impl Search {
-    /// Tells of a peer, if it is one that is looked for.
+    /// Passes a peer on, if the search is for this peer.
     pub(crate) fn tell(&self, peer: PeerId, addresses: &[Multiaddr]) {
         if self.wanted.is_none_or(|wanted| wanted == peer) && !addresses.is_empty() {
-            // Full: the caller has more than it can try already.
+            // The channel is full: the caller already has more peers than it can try.
             drop(self.found.try_send(Ok(Found { peer, addresses: addresses.to_vec() })));
         }
     }
 
-    /// The one peer that is looked for; all are without it.
+    /// The one peer that is looked for. `None` if all are.
     pub(crate) const fn wanted(&self) -> Option<PeerId> {
         self.wanted
     }
 
-    /// Ends the search, saying why nothing more can come of it.
+    /// Ends the search with the reason why it can find nothing more.
     pub(crate) fn fail(self, reason: impl Into<String>) {
         drop(self.found.try_send(Err(reason.into())));
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the caller has gone.
     pub(crate) fn is_over(&self) -> bool {
         self.found.is_closed()
     }

@@ -6,10 +6,10 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use taskqueue_api::{Attempt, Method, QueueError};
 
-/// The attempts that an answer names. A search of a thousand peers has them all; beyond, they are counted out of sight.
+/// How many attempts an answer names: all attempts of a search for a thousand peers. Further ones are left out.
 const ATTEMPTS_MAX: usize = 4_096;
 
-/// What a search has tried so far, and whom it has reached. Shared by the ways that run side by side.
+/// The attempts of a search so far, and the peers that it has reached. The ways that run side by side share it.
 #[derive(Debug)]
 pub(super) struct Trace {
     started: Instant,
@@ -21,11 +21,11 @@ struct State {
     attempts: Vec<Attempt>,
     /// In the order in which they were reached.
     reached: Vec<PeerId>,
-    /// The ways that have begun and not ended.
+    /// The ways that are still looking.
     running: Vec<(Method, Instant)>,
 }
 
-/// Something that is being tried.
+/// An attempt that is under way.
 #[derive(Debug)]
 pub(super) struct Trying {
     pub(super) method: Method,
@@ -44,22 +44,22 @@ impl Trace {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A way of finding peers begins.
+    /// Notes that a way of finding peers begins.
     pub(super) fn began(&self, method: Method, now: Instant) {
         self.lock().running.push((method, now));
     }
 
-    /// It has no more to say.
+    /// Notes that a way has ended.
     pub(super) fn finished(&self, method: Method) {
         self.lock().running.retain(|(running, _)| *running != method);
     }
 
-    /// The ways that were cut off, and when each had begun.
+    /// The ways that are still looking, and when each began.
     pub(super) fn cut_off(&self) -> Vec<(Method, Instant)> {
         self.lock().running.clone()
     }
 
-    /// Notes what an attempt came to.
+    /// Notes the result of an attempt.
     pub(super) fn ended(&self, trying: Trying, now: Instant, outcome: Result<(), &QueueError>) {
         let Trying { method, peer, address, since } = trying;
         let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64();
@@ -93,7 +93,7 @@ impl Trace {
         self.lock().reached.len()
     }
 
-    /// Those that were reached, and every attempt.
+    /// The peers that were reached, and every attempt.
     pub(super) fn into_parts(self) -> (Vec<PeerId>, Vec<Attempt>) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         (state.reached, state.attempts)

@@ -13,7 +13,7 @@ use super::limits::READ_BUFFER_BYTES;
 
 pub(crate) const LENGTH_BYTES: usize = 4;
 
-/// Why no further frame can be read. The connection is of no more use.
+/// Why no further frame can be read. The connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrameError {
     #[error("a frame without content")]
@@ -30,15 +30,15 @@ pub(crate) enum FrameError {
 
 /// Cuts a byte stream into frames.
 ///
-/// The buffer doubles when bytes that have come fill it, never because of a length that was claimed.
+/// The buffer doubles when received bytes fill it, and never because a peer announced a long frame.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    /// All initialised; what has come and is not consumed lies in `start..end`.
+    /// All bytes are initialised. `start..end` holds what was received and is not consumed.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
     bytes_max: usize,
-    /// Since the start of the stream.
+    /// Bytes received since the start of the stream.
     bytes_read: u64,
 }
 
@@ -58,7 +58,7 @@ impl FrameReader {
         self.bytes_max = bytes_max;
     }
 
-    /// The next frame's content; none at an orderly end.
+    /// The content of the next frame. `None` when the stream ends between two frames.
     pub(crate) fn poll_frame<S: AsyncRead + Unpin>(
         &mut self,
         io: &mut S,
@@ -75,18 +75,18 @@ impl FrameReader {
         }
     }
 
-    /// How much the stream has given.
+    /// How many bytes were received.
     pub(crate) const fn bytes_read(&self) -> u64 {
         self.bytes_read
     }
 
-    /// What the buffer takes.
+    /// The size of the buffer in bytes.
     #[cfg(any(test, fuzzing))]
     pub(crate) const fn memory(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Gives memory back that a large frame has taken.
+    /// Shrinks the buffer after a large frame.
     pub(crate) fn shrink(&mut self) {
         if self.start == self.end && self.buffer.len() > READ_BUFFER_BYTES {
             *self = Self { bytes_read: self.bytes_read, ..Self::new(self.bytes_max) };

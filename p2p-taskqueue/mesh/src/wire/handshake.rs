@@ -36,7 +36,7 @@ use crate::MeshSecret;
 
 /// The versions of the protocol inside the stream that this build speaks.
 const VERSIONS: (u16, u16) = (1, 1);
-/// What this node says of itself.
+/// What this node tells about itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {
     pub(crate) peer_id: PeerId,
@@ -55,7 +55,7 @@ pub(crate) struct Proven {
     pub(crate) instance: String,
     pub(crate) software: String,
     pub(crate) addresses: Vec<Multiaddr>,
-    /// For the session that follows.
+    /// What the session that follows starts from.
     pub(crate) agreed: Agreed,
 }
 
@@ -81,7 +81,7 @@ pub(crate) enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// What a caller that wanted to ask this peer is told.
+    /// The error for a caller that wanted to ask this peer.
     pub(crate) fn to_queue_error(&self, peer: &str) -> QueueError {
         let code = match self {
             Self::OtherMesh => ErrorCode::Unauthorized,
@@ -136,7 +136,7 @@ where
     result
 }
 
-/// The future's value, unless the span passes first.
+/// The value of the future, or an error if the time is over first.
 pub(crate) async fn within<T>(span: Duration, future: impl Future<Output = T>, runtime: &dyn Runtime) -> Option<T> {
     match select(std::pin::pin!(future), runtime.sleep_until(runtime.now() + span)).await {
         Either::Left((value, _)) => Some(value),
@@ -169,7 +169,7 @@ where
         Role::Listener => (peer, ours.peer_id),
     };
     let proof = |role| proof(&ours.secret, role, &nonces, &peers);
-    // Sent before the peer's is checked: both ends then learn by themselves that the secrets differ.
+    // Sent before the peer's proof is checked, so that each end learns for itself that the secrets differ.
     send(io, &Proof { proof: HEXLOWER.encode(&proof(role).finalize().into_bytes()) }).await?;
     let Proof { proof: theirs_proof } = receive(io, &mut reader).await?;
     let claimed = decode::<32>(&theirs_proof)?;
@@ -199,7 +199,8 @@ pub(super) fn check_versions(theirs: (u16, u16), software: impl FnOnce() -> Stri
     Ok(())
 }
 
-/// Lets the peer read why before the connection goes: an end with unread bytes would be a reset, which discards them.
+/// Keeps the connection open until the peer has read why it is refused. Closing with unread bytes would reset the
+/// connection and discard the reason.
 async fn part<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
     let _gone = io.close().await;
     let mut scratch = [0; 256];
@@ -219,7 +220,7 @@ fn hello(ours: &Ours, nonce: &[u8; NONCE_BYTES]) -> Hello {
 }
 
 fn introduction(ours: &Ours) -> Introduction {
-    // Three quarters of the frame: what is longer is left out, so that the rest still goes.
+    // At most three quarters of the frame: addresses beyond that are left out, so that the rest can be sent.
     let mut room = FRAME_BYTES_UNPROVEN * 3 / 4;
     let texts = ours.addresses.iter().take(ADDRESSES_MAX).map(ToString::to_string);
     let fitting = texts.filter(|text| {

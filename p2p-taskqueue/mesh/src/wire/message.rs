@@ -32,7 +32,7 @@ pub(crate) enum Outgoing<'a> {
     Cancel {
         id: u64,
     },
-    /// No new calls, please: the node is stopping.
+    /// The node is stopping and takes no new calls.
     Goaway,
     Ping,
     Pong,
@@ -45,8 +45,8 @@ impl Outgoing<'_> {
     }
 }
 
-/// Appends the answer to a call; an error in its place when it does not fit into a frame that the peer takes. Says whether
-/// it did.
+/// Appends the answer to a call, or an error in its place if it does not fit into a frame that the peer takes. Returns
+/// whether it fitted.
 pub(crate) fn put_answer(
     out: &mut Vec<u8>,
     id: u64,
@@ -59,7 +59,7 @@ pub(crate) fn put_answer(
     };
     match (Outgoing::Answer { id, ok, error }).put(out, bytes_max) {
         Err(FrameError::TooLong { bytes, bytes_max }) => {
-            // The operation is done; what is refused is its answer.
+            // The operation is done. Only its answer is refused.
             let error = QueueError::over_limit("answer", bytes, bytes_max, "bytes").with_unknown_outcome();
             Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out, bytes_max).map(|()| false)
         }
@@ -83,7 +83,7 @@ pub(crate) enum Incoming<'a> {
     },
     Goaway,
     Ping,
-    /// A pong, or a kind that a newer peer knows.
+    /// A pong, or a kind of a newer version.
     Other,
 }
 
@@ -101,7 +101,7 @@ struct Envelope<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// Reads the envelope, and nothing of what is in it.
+    /// Reads the envelope alone, and leaves its content as text.
     pub(crate) fn read(frame: &'a [u8]) -> Result<Self, FrameError> {
         let malformed = |what: &str| FrameError::Malformed(what.to_owned());
         let envelope: Envelope<'a> = serde_json::from_slice(frame).map_err(|error| malformed(&error.to_string()))?;

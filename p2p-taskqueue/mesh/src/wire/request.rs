@@ -1,4 +1,4 @@
-//! Reads a request out of its message, without trust in it.
+//! Reads a request that a peer has written, and trusts nothing of it.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use taskqueue_api::{ErrorCode, Facts, QueueError, Request};
 
 use super::limits::{REFUSAL_TEXT_BYTES_MAX, REQUEST_BYTES_SMALL};
 
-/// Reads a request; the error is its answer.
+/// Reads a request. An error is the answer to the request.
 pub(crate) fn read_request(raw: &RawValue) -> Result<Request, QueueError> {
     let text = raw.get();
-    // Parsed, a list of empty things takes many times the room of its text.
+    // A list of empty values takes many times more memory than its text.
     if text.len() > REQUEST_BYTES_SMALL && !carries_content(raw) {
         return Err(QueueError::over_limit("request", text.len(), REQUEST_BYTES_SMALL, "bytes"));
     }
     serde_json::from_str(text).map_err(|error| {
         let error = error.to_string();
         match operation_name(raw) {
-            // The parser's own word for it: the tags on the wire are its business.
+            // Only the parser knows the tags on the wire, so its message is what tells an unknown operation.
             Some(name) if error.starts_with(&format!("unknown variant `{name}`")) => QueueError::new(
                 ErrorCode::Unsupported,
                 format!(
@@ -48,7 +48,7 @@ fn carries_content(raw: &RawValue) -> bool {
     }
 }
 
-/// A request within another, not taken apart.
+/// A request within another, as text.
 #[derive(Deserialize)]
 struct PassedOn<'a> {
     #[serde(borrow)]
@@ -66,7 +66,7 @@ pub(super) fn brief(text: &str) -> &str {
     text.get(..text.floor_char_boundary(REFUSAL_TEXT_BYTES_MAX)).unwrap_or_default()
 }
 
-/// The tag of a request: its first key, or all of it.
+/// The name of the operation: the first key of the object, or the whole text.
 fn operation_name(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok().and_then(|Tag(name)| name)
 }
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Tag {
     }
 }
 
-/// Keeps the tag and nothing else, however much there is.
+/// Keeps the name and nothing else, so that a large request takes no memory.
 struct TagVisitor;
 
 impl<'de> Visitor<'de> for TagVisitor {

@@ -1,4 +1,4 @@
-//! The terms of a session: what each end says in its hello that it takes and can do, and what follows for the other.
+//! The terms of a session: the limits and features of each hello, and what follows from them for the other end.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,12 +6,12 @@ use super::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MIN, IN_FLIGHT_MAX, IN_FLIGHT_M
 
 /// The optional parts of the protocol that this build knows.
 ///
-/// `repeat`: a change that was asked twice comes to the same as once, by its idempotency key or its fence, so that a
-/// request whose answer was lost may be asked again.
+/// `repeat`: asking for a change twice has the same effect as asking once, by the task's id, its idempotency key or its
+/// fence. So a request whose answer was lost may be asked again.
 const FEATURES: [&str; 1] = [REPEAT];
 const REPEAT: &str = "repeat";
 
-/// What an end takes, as its hello says it. An end of before there were limits says nothing.
+/// The limits in a hello. An end of the first version names none.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Limits {
     /// The content of the largest frame.
@@ -20,26 +20,26 @@ pub(super) struct Limits {
     /// Requests that are not answered yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     in_flight: Option<u64>,
-    /// Requests that wait, counted apart from the others. An end that says nothing counts them together.
+    /// Requests that wait, counted apart from the others. An end that does not name this limit counts them together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     waits: Option<u64>,
 }
 
-/// What this end keeps to towards its peer.
+/// The limits that this end keeps to when it asks its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
     /// The content of the largest frame that the peer takes.
     pub(crate) frame_bytes: usize,
     /// The requests in flight that the peer takes.
     pub(crate) in_flight: usize,
-    /// The requests that wait and that the peer takes besides; none when it counts them among those in flight.
+    /// The requests that wait and that the peer takes besides. `None` when the peer counts them among those in flight.
     pub(crate) waits: Option<usize>,
     /// Whether both ends have the feature `repeat`.
     pub(crate) may_repeat: bool,
 }
 
 impl Limits {
-    /// What this end takes.
+    /// The limits of this end.
     pub(super) const fn ours() -> Self {
         Self {
             frame_bytes: Some(FRAME_BYTES_MAX as u64),
@@ -49,14 +49,14 @@ impl Limits {
     }
 }
 
-/// What this end can do.
+/// The features of this end.
 pub(super) fn features() -> Vec<String> {
     FEATURES.map(str::to_owned).to_vec()
 }
 
 impl Terms {
-    /// What follows from the peer's hello: features that both ends have, and limits that make sense. One that is not named
-    /// is this build's own, as it is of every end that names none; one below what every end takes is read as that.
+    /// What follows from the peer's hello: the features that both ends have, and limits within sense. A limit that is not named
+    /// is this build's own. A limit below the least that every end takes is read as that least.
     pub(super) fn new(features: &[String], limits: Limits) -> Self {
         let agreed = |feature: &str| FEATURES.contains(&feature) && features.iter().any(|theirs| theirs == feature);
         Self {
@@ -67,7 +67,7 @@ impl Terms {
         }
     }
 
-    /// A little less than the peer takes.
+    /// A little less than the limit of the peer.
     pub(crate) fn with_some_to_spare(self) -> Self {
         let less = |most: usize| most - most / 32;
         Self { in_flight: less(self.in_flight), waits: self.waits.map(less), ..self }
@@ -87,7 +87,7 @@ impl Default for Terms {
 }
 
 fn within(said: Option<u64>, min: usize, max: usize) -> usize {
-    // Beyond the address space is beyond the largest.
+    // A number that does not fit is larger than the largest limit.
     said.map_or(max, |said| usize::try_from(said).unwrap_or(max).clamp(min, max))
 }
 

@@ -42,26 +42,26 @@ pub(crate) enum SessionEnd {
     ClosedHere,
 }
 
-/// What callers and the driver share.
+/// The state that the callers and the driver of a session share.
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) next_id: AtomicU64,
     /// Wakes the driver when there is something to send or to do.
     pub(super) driver: AtomicWaker,
     pub(super) runtime: Arc<dyn Runtime>,
-    /// What the peer takes.
+    /// The limits of the peer.
     pub(super) terms: Terms,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) calls: HashMap<u64, Call>,
-    /// The calls of each kind.
+    /// How many calls of each kind are in flight.
     counts: Counts,
-    /// Goes ahead of `queue`.
+    /// Urgent frames, which go ahead of `queue`.
     urgent: VecDeque<Queued>,
     queue: VecDeque<Queued>,
-    /// In both.
+    /// The bytes of the frames in both queues.
     queued_bytes: usize,
     pub(super) phase: CallPhase,
 }
@@ -74,7 +74,7 @@ pub(super) enum CallPhase {
     PeerLeaves,
     /// This node takes and makes no new calls.
     Draining,
-    /// The driver is to close at once.
+    /// The driver closes the connection at once.
     Closing,
     Ended(SessionEnd),
 }
@@ -82,13 +82,13 @@ pub(super) enum CallPhase {
 /// A call that is not answered yet.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// The caller holds the other end; none when it has gone.
+    /// The caller holds the other end. `None` after the caller has gone.
     pub(super) reply: Option<oneshot::Sender<CallResult>>,
     pub(super) is_claim: bool,
     pub(super) kind: RequestKind,
-    /// By which way it is sent.
+    /// The lane by which it is sent.
     pub(super) lane: Lane,
-    /// Where its frame ends in the bytes of its lane; none while it is queued.
+    /// Where its frame ends in the bytes of its lane. `None` while it is queued.
     pub(super) end: Option<u64>,
 }
 
@@ -113,7 +113,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock can only come from an allocation; the state is whole between any two statements.
+        // Only an allocation can panic under the lock, and the state is consistent between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -139,13 +139,13 @@ impl Shared {
         let was_empty = queue.is_empty();
         queue.push_back(queued);
         drop(state);
-        // Otherwise it has been woken for what was there before, or waits for the peer to read.
+        // Otherwise it was woken already, or it waits for the peer to read.
         if was_empty {
             self.driver.wake();
         }
     }
 
-    /// The caller has gone: a call that was not sent is forgotten, one that was is called off.
+    /// The caller has gone: a call that was not sent is forgotten, and a call that was sent is cancelled.
     pub(super) fn give_up(&self, id: u64) {
         let mut state = self.lock();
         match state.calls.get_mut(&id) {
@@ -155,7 +155,7 @@ impl Shared {
             Some(call) => {
                 call.reply = None;
                 let lane = call.lane;
-                // Behind its call. At most one for each, so the queue stays bounded.
+                // The cancel goes behind its call. There is at most one for each call, so the queue stays bounded.
                 self.push(state, lane, Queued::Cancel { id });
             }
             None => {}
@@ -201,7 +201,7 @@ impl Shared {
             match state.queue(lane).pop_front() {
                 Some(Queued::Call { id, frame }) => {
                     state.queued_bytes -= frame.len();
-                    // Gone when its caller has.
+                    // A call whose caller has gone is no longer here.
                     if let Some(call) = state.calls.get_mut(&id) {
                         out.extend_from_slice(&frame);
                         call.end = Some(start + out.len() as u64);
@@ -226,7 +226,7 @@ impl Shared {
         }
     }
 
-    /// Hands an answer to whoever asked. An answer that nobody asked for is ignored: the caller may have gone.
+    /// Hands an answer to its caller. An answer without a caller is ignored: the caller may have gone.
     pub(super) fn deliver(&self, id: u64, ok: Option<&RawValue>, error: Option<&RawValue>) {
         let Some(call) = self.lock().remove(id) else { return };
         if call.reply.is_none() && !call.is_claim {
@@ -241,7 +241,7 @@ impl Shared {
         }
     }
 
-    /// The caller that the task was claimed for has gone.
+    /// The caller that claimed the task has gone.
     fn give_back(&self, task: &Task) {
         let Some(request) = give_back(task, "its claimant has gone") else { return };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -270,7 +270,7 @@ impl Shared {
         let calls = std::mem::take(&mut state.calls);
         drop(state);
         for call in calls.into_values() {
-            // A frame whose last byte was never taken cannot have been acted on.
+            // The peer cannot have acted on a frame whose last byte was not sent.
             let was_written = call.end.is_some_and(|end| end <= written.in_lane(call.lane));
             let code = if was_written { ErrorCode::Interrupted } else { ErrorCode::Unreachable };
             if let Some(reply) = call.reply {
@@ -294,7 +294,7 @@ impl State {
         Some(call)
     }
 
-    /// What is taken of the budgets: calls, those counted by kind, frames that wait, and their bytes.
+    /// How much of each budget is in use: calls, calls of each kind, queued frames, and their bytes.
     #[cfg(test)]
     pub(super) fn taken(&self) -> (usize, Counts, usize, usize) {
         (self.calls.len(), self.counts, self.urgent.len() + self.queue.len(), self.queued_bytes)

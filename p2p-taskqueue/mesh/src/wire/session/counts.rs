@@ -9,8 +9,8 @@ use crate::wire::{
 
 const KINDS: usize = 4;
 
-/// How many bytes there may be in flight before a request of this kind is refused: beyond `waits_max`, which is for those
-/// that wait, each kind finds room for one frame of the largest size.
+/// How many bytes may be in flight before a request of this kind is refused. Requests that wait have `waits_max`. Each
+/// further kind has room for one more frame of the largest size.
 pub(super) const fn bytes_max(kind: RequestKind, waits_max: usize) -> usize {
     match kind {
         RequestKind::Watches | RequestKind::Works => waits_max,
@@ -36,14 +36,14 @@ impl Counts {
         }
     }
 
-    /// Whether there is room for one more of the kind towards a peer that takes so much; the bound that is reached, if not.
+    /// Checks that a peer with these limits has room for one more request of the kind. An error is the bound that is reached.
     pub(crate) fn room(&self, kind: RequestKind, terms: Terms) -> Result<(), usize> {
         let mut reached = bounds(terms).into_iter().filter(|bound| bound.counts(kind) && self.sum(bound) >= bound.max);
         reached.next().map_or(Ok(()), |bound| Err(bound.max))
     }
 
-    /// The same at the end that is asked, which counts what waits apart, whatever the peer knows of that: one that keeps to
-    /// the bound of all together passes each of these.
+    /// The same for requests of the peer. This end always counts requests that wait apart. A peer that counts all requests
+    /// together keeps to a lower bound, so it passes these checks as well.
     pub(super) fn inbound_room(&self, kind: RequestKind) -> Result<(), QueueError> {
         let (bound, what) = match kind {
             RequestKind::Watches | RequestKind::Works => {
@@ -60,7 +60,7 @@ impl Counts {
     }
 }
 
-/// How many there may be of these kinds together.
+/// How many requests of some neighbouring kinds may be in flight together.
 #[derive(Debug)]
 struct Bound {
     first: usize,
@@ -74,7 +74,7 @@ impl Bound {
     }
 }
 
-/// Each kind leaves an eighth to the next one.
+/// The bounds of all kinds. Each kind leaves an eighth to the next one.
 fn bounds(terms: Terms) -> [Bound; KINDS] {
     let bound = |first, kind: RequestKind, all: usize, eighths| Bound {
         first: first as usize,
@@ -89,7 +89,7 @@ fn bounds(terms: Terms) -> [Bound; KINDS] {
             bound(RequestKind::Asks, RequestKind::Asks, all, 7),
             bound(RequestKind::Asks, RequestKind::Keeps, all, 8),
         ],
-        // All together.
+        // The peer counts all kinds together.
         None => [
             bound(RequestKind::Watches, RequestKind::Watches, all, 5),
             bound(RequestKind::Watches, RequestKind::Works, all, 6),
@@ -99,12 +99,12 @@ fn bounds(terms: Terms) -> [Bound; KINDS] {
     }
 }
 
-/// A bound is reached.
+/// The error when a bound is reached.
 pub(super) fn overloaded(limit: usize, what: &str) -> QueueError {
     QueueError::overloaded(limit, what, RETRY_AFTER_S)
 }
 
-/// Whether the refusal is one for a bound.
+/// Whether the error says that a bound is reached.
 pub(super) fn is_overloaded(error: &QueueError) -> bool {
     error.code == ErrorCode::Overloaded
 }
@@ -131,7 +131,7 @@ mod tests {
             kinds.map(|kind| fill(&mut counts, kind, terms))
         };
         assert_eq!(taken(Terms::ours()), [1_792, 256, 896, 128]);
-        // A peer that counts them together is asked no more than it takes.
+        // A peer that counts them together is never asked more than it takes.
         assert_eq!(taken(Terms::default()), [640, 128, 128, 128]);
         let least = Terms { in_flight: IN_FLIGHT_MIN, ..Terms::default() };
         assert_eq!(taken(least), [10, 2, 2, 2]);

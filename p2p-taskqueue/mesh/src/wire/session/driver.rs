@@ -26,15 +26,15 @@ use crate::wire::{
     terms::Terms,
 };
 
-/// What a handshake leaves to the session.
+/// What the handshake hands over to the session.
 #[derive(Debug)]
 pub(crate) struct Agreed {
-    /// Holds what the peer sent after the handshake.
+    /// Holds bytes that the peer sent right after the handshake.
     pub(crate) reader: FrameReader,
     pub(crate) terms: Terms,
 }
 
-/// Owns the stream; a future that ends with the session. Dropping it ends the session.
+/// Owns the stream. A future that ends with the session; dropping it ends the session.
 #[must_use = "a session does nothing unless its driver is polled"]
 pub(crate) struct Driver<S> {
     io: S,
@@ -43,19 +43,19 @@ pub(crate) struct Driver<S> {
     pulse: Pulse,
 }
 
-/// Everything but the stream: what a message may change while the reader lends it.
+/// All state but the stream. A message may change it while the reader still lends the message.
 struct Desk {
     shared: Arc<Shared>,
     writer: WriteBuffer,
     jobs: Jobs,
-    /// None when this end answers nothing.
+    /// `None` when this end answers no requests.
     service: Option<Service>,
     is_draining: bool,
     #[cfg(test)]
     budgets: Arc<super::ending::Budgets>,
 }
 
-/// Whether a turn ended because there was nothing left to do, or to let others have theirs.
+/// Why a turn ended: nothing was left to do, or other sessions should have their turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Done,
@@ -92,7 +92,7 @@ where
         if self.desk.writer.len() > WRITE_BUFFER_MAX {
             return Err(SessionEnd::Stalled);
         }
-        // What was held back for want of room is taken up now that there is some.
+        // Messages that were held back for want of room are sent now that there is some.
         let held_back = is_written && self.desk.held_back();
         Ok(if read == Turn::Again || held_back { Turn::Again } else { Turn::Done })
     }
@@ -111,7 +111,7 @@ where
         Ok(Turn::Again)
     }
 
-    /// Writes what waits; says whether all of it went.
+    /// Writes the bytes that wait. Returns whether all of them were written.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, SessionEnd> {
         self.desk.take_queued()?;
         match self.desk.writer.poll_write_all(&mut self.io, cx) {
@@ -159,9 +159,9 @@ where
 
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
-        // A second end changes nothing.
+        // Only the first reason counts.
         self.desk.end(&SessionEnd::ClosedHere);
-        // What is left goes with it.
+        // The rest ends with the session.
         #[cfg(test)]
         self.desk.budgets.note(super::ending::Desk::default());
     }
@@ -214,7 +214,8 @@ impl Desk {
         self.answer(id, &Err(refusal), lane)
     }
 
-    /// Runs the jobs of each lane while it has room. What is urgent neither waits for what is not, nor for the peer to read it.
+    /// Runs the jobs of each lane while the lane has room. Urgent jobs wait neither for common ones nor for the peer to read
+    /// the answers of those.
     fn run_jobs(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
         for lane in [Lane::Urgent, Lane::Common] {
             while self.writer.len_of(lane) < WRITE_BUFFER_HIGH
@@ -237,7 +238,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Whether there is something to do as soon as the writer has room.
+    /// Whether there is work to do as soon as the writer has room.
     fn held_back(&self) -> bool {
         !self.jobs.is_polled() || self.shared.has_queued()
     }
@@ -246,14 +247,14 @@ impl Desk {
         let fits =
             put_answer(self.writer.frames(lane), id, outcome, self.shared.terms().frame_bytes).map_err(broken)?;
         if let (false, Ok(response), Some(service)) = (fits, outcome, &self.service) {
-            // The peer claimed what it cannot take: others may.
+            // The peer cannot take the tasks that it claimed, so others may have them.
             let reason = "its claimant does not take frames that long";
             self.jobs.ask(handed_out(response).iter().filter_map(|task| give_back(task, reason)).collect(), service);
         }
         Ok(())
     }
 
-    /// A sign of life or a farewell.
+    /// Queues a sign of life or a farewell.
     fn put(&mut self, message: &Outgoing<'_>) -> Result<(), SessionEnd> {
         message.put(self.writer.frames(Lane::Urgent), self.shared.terms().frame_bytes).map_err(broken)
     }

@@ -1,4 +1,4 @@
-//! How every test of sessions ends: when nothing is in flight any more, every budget is back at its start.
+//! The end of every test of sessions: once nothing is in flight, every budget must be back at its start.
 
 use std::{
     cell::RefCell,
@@ -18,13 +18,13 @@ thread_local! {
     static SESSIONS: RefCell<Vec<Arc<Budgets>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What one end of a session has taken of its budgets.
+/// How much of its budgets one end of a session uses.
 pub(super) struct Budgets {
     shared: Arc<Shared>,
     desk: Mutex<Desk>,
 }
 
-/// The driver's part, as it was after its last turn.
+/// The driver's budgets, as they were after its last turn.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Desk {
     /// Jobs, their entries, those by kind, and the bytes of their requests.
@@ -56,7 +56,7 @@ pub(crate) fn session_test(body: impl Future<Output = ()>) {
         body.await;
         let sessions = SESSIONS.take();
         assert!(!sessions.is_empty(), "there was a session");
-        // Calls that the test has dropped give their places back without a word.
+        // Calls that the test has dropped give their places back, but nothing tells when.
         let settled = until(async || sessions.iter().all(|session| session.is_at_its_start()));
         if std::panic::AssertUnwindSafe(settled).catch_unwind().await.is_err() {
             let taken = |session: &Arc<Budgets>| (*session.desk.lock().unwrap(), session.shared.lock().taken());

@@ -1,5 +1,5 @@
-//! Tasks that were claimed for somebody who does not get them: without being given back, each would be nobody's until its
-//! lease ends.
+//! Tasks that were claimed for a caller who no longer waits for them. Each is given back; otherwise nobody could have it
+//! until its lease ends.
 
 use taskqueue_api::{Release, Request, Response, Task};
 

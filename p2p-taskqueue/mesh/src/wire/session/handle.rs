@@ -32,7 +32,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The peer's error; `timeout` when it does not answer in time; `interrupted` when the session ends after the request
+    /// The error of the peer; `timeout` when the peer does not answer in time; `interrupted` when the session ends after the request
     /// was written; `unreachable` when it ends before, so that nothing was asked; `overloaded` when a bound is reached. A renewal
     /// or a completion that only finds no room to wait is asked without its wait.
     ///
@@ -63,7 +63,7 @@ impl Session {
         }
     }
 
-    /// Queues the request; the answer comes to the receiver that is given.
+    /// Queues the request. Returns its id and the receiver of its answer.
     fn send(&self, request: &Request) -> Result<(u64, oneshot::Receiver<CallResult>), QueueError> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     McpConfig,
+    overload::RETRY_AFTER_S,
     principal::{Principal, Share},
 };
 
@@ -128,9 +129,6 @@ fn span(seconds: f64) -> Duration {
     // The arguments are not checked yet: NaN, a negative and a huge number come from outside.
     Duration::try_from_secs_f64(seconds.min(WAIT_S_MAX)).unwrap_or_default()
 }
-
-/// Long enough for a burst to pass, short enough for an agent to try again.
-pub(crate) const RETRY_AFTER_S: f64 = 1.0;
 
 #[cfg(test)]
 mod tests {

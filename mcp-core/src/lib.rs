@@ -35,6 +35,7 @@ mod handler;
 mod http;
 mod mesh_tools;
 mod metrics;
+mod overload;
 mod principal;
 mod resources;
 mod server;

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use taskqueue_api::{ErrorCode, QueueError, Request, Submit};
+use taskqueue_api::{QueueError, Request, Submit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::call::RETRY_AFTER_S;
+use crate::overload::overloaded;
 
 /// Who asks: the client whose token was shown. Nobody in particular when the server asks for no token.
 ///
@@ -90,9 +90,7 @@ impl Share {
     ///
     /// `overloaded`, with this message, when all are taken.
     pub(crate) fn take(&self, message: &str) -> Result<OwnedSemaphorePermit, QueueError> {
-        Arc::clone(&self.places)
-            .try_acquire_owned()
-            .map_err(|_| QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(RETRY_AFTER_S))
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| overloaded(message))
     }
 
     /// How many places are taken at this moment.
@@ -103,9 +101,10 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
-    use taskqueue_api::{Json, Operation, SubmitMany};
+    use taskqueue_api::{ErrorCode, Json, Operation, SubmitMany};
 
     use super::*;
+    use crate::overload::RETRY_AFTER_S;
 
     #[test]
     fn a_task_carries_the_name_of_whoever_submits_it_and_no_other() {

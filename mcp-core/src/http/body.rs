@@ -11,10 +11,11 @@ use serde_json::value::RawValue;
 use taskqueue_api::{ErrorCode, Outcome, QueueError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{gate::overloaded, mirror::Mirrors, params};
+use super::{mirror::Mirrors, params};
 use crate::{
     error::Refusal,
     metrics::{TASKS_UPDATE, TOOLS_CALL, method_label},
+    overload::overloaded,
 };
 
 /// The bounds under which request bodies are read.

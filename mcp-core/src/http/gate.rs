@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     McpConfig,
-    call::{RETRY_AFTER_S, shutting_down},
+    call::shutting_down,
     error::Refusal,
     metrics::Metrics,
     principal::{Principal, Share},
@@ -192,11 +192,6 @@ async fn recorded(response: Response, asked: Option<&Asked>, underway: &mut Unde
         underway.refused(code);
     }
     response
-}
-
-/// A bound of this server is reached.
-pub(super) fn overloaded(message: &str) -> QueueError {
-    QueueError::new(ErrorCode::Overloaded, message).with_retry_after_s(RETRY_AFTER_S)
 }
 
 fn forbidden(message: &str) -> QueueError {

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::Gate;
-use crate::{call::RETRY_AFTER_S, error::Refusal};
+use crate::{error::Refusal, overload::RETRY_AFTER_S};
 
 /// What tells whether the queue answers. It takes no place of the clients', nor may a full house be taken for a dead one: a
 /// supervisor that restarts it for that only makes it worse.

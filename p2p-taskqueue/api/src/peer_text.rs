@@ -25,9 +25,6 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     parse_peer_id(&text).map_err(D::Error::custom)
 }
 
-/// The longest multihash that a peer id can hold has 66 bytes.
-pub(super) const TEXT_BYTES_MAX: usize = 96;
-
 #[cfg(test)]
 mod tests {
     use super::*;

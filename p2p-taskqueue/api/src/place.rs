@@ -6,8 +6,6 @@ use std::borrow::Cow;
 use crate::{Multiaddr, PeerId};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::peer_text;
-
 /// Why a text is not taken for a peer id or an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -19,7 +17,7 @@ pub struct PlaceError(String);
 ///
 /// The text is none, or longer than any.
 pub fn parse_peer_id(text: &str) -> Result<PeerId, PlaceError> {
-    check_len(text, peer_text::TEXT_BYTES_MAX)?;
+    check_len(text, PEER_TEXT_BYTES_MAX)?;
     text.parse().map_err(|error: <PeerId as std::str::FromStr>::Err| PlaceError(error.to_string()))
 }
 
@@ -66,6 +64,9 @@ fn check_len(text: &str, bytes_max: usize) -> Result<(), PlaceError> {
     }
     Ok(())
 }
+
+/// The longest multihash that a peer id can hold has 66 bytes.
+const PEER_TEXT_BYTES_MAX: usize = 96;
 
 /// A relay's address by name with the peer's behind it, and room: at this length an address is read in microseconds.
 const ADDRESS_TEXT_BYTES_MAX: usize = 1_024;

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 
-use super::readable::{self, Unreadable};
+use super::readable::{self, Unreadable, nesting};
 use crate::limits::JSON_DEPTH_READ_MAX;
 
 /// A JSON value kept as the text that was given: a payload or a result.
@@ -172,26 +172,6 @@ fn check_depth(text: &str) -> Result<(), JsonError> {
         levels if levels > JSON_DEPTH_READ_MAX => Err(JsonError::TooDeep { levels }),
         _ => Ok(()),
     }
-}
-
-/// How many arrays and objects stand within each other at the deepest place.
-pub(super) fn nesting(text: &str) -> usize {
-    let (mut deepest, mut depth, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]

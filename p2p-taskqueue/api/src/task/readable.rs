@@ -5,7 +5,6 @@ use serde::{
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 
-use super::json::nesting;
 use crate::limits::JSON_DEPTH_MAX;
 
 /// Why a JSON value is not taken as new content, though its text is valid JSON.
@@ -45,6 +44,26 @@ pub(super) fn check(text: &str) -> Result<(), Unreadable> {
     }
     // The text is valid JSON, so there is nothing else that it stops at of its own accord.
     Err(if error.to_string().starts_with(BEYOND_DOUBLES) { Unreadable::Number } else { Unreadable::Surrogate })
+}
+
+/// How many arrays and objects stand within each other at the deepest place.
+pub(super) fn nesting(text: &str) -> usize {
+    let (mut deepest, mut depth, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// A value in so many arrays and objects.

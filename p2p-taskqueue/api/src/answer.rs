@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Json, TaskId, TaskStatus};
 
-/// Answers what the worker of a task asks for. Keys that it does not ask for, or that have an answer, are ignored.
+/// Answers the questions of a task's worker. Keys that have no open question are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Answer {

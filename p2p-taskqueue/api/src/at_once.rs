@@ -4,18 +4,21 @@ use async_trait::async_trait;
 
 use crate::{Caller, QueueError, Request, Response, TaskQueue};
 
-/// A queue for somebody whose waits there is no room for: what is answered at once is passed on, and what would wait is
-/// refused as `overloaded`. A renewal or a completion is made without its wait, since its lease would be lost.
+/// Answers for a caller that has no room left to wait.
+///
+/// Requests that are answered at once are passed on. Requests that would wait are refused as `overloaded`. A renewal or
+/// a completion is passed on without its wait, because its lease would be lost otherwise.
 #[derive(Debug, Clone)]
 pub struct AtOnceQueue {
     inner: Arc<dyn TaskQueue>,
-    /// Who has the room, for the message.
+    /// What uses up the room, as named in the error message.
     taken_by: &'static str,
     limit: usize,
 }
 
 impl AtOnceQueue {
-    /// Passes on to `inner` what does not wait. `limit` of what `taken_by` names have all the room there is for waits.
+    /// Passes on to `inner` every request that does not wait. `taken_by` names what uses up the room, and `limit` is
+    /// how many of them fill it.
     #[must_use]
     pub const fn new(inner: Arc<dyn TaskQueue>, limit: usize, taken_by: &'static str) -> Self {
         Self { inner, taken_by, limit }
@@ -36,5 +39,5 @@ impl TaskQueue for AtOnceQueue {
     }
 }
 
-/// Waits end within this order of time.
+/// The order of magnitude in which waits end, in seconds.
 const RETRY_AFTER_S: f64 = 5.0;

@@ -1,4 +1,4 @@
-//! Lists that are not taken in beyond their bound, however many entries a text has.
+//! Lists that are read up to their bound, however many entries the text has.
 
 use std::fmt;
 
@@ -9,8 +9,9 @@ use serde::{
 
 use super::{Submit, limits::SUBMITS_MAX};
 
-/// Reads tasks to submit: as many as may be and one more, by which the check notices that there are too many. What follows
-/// is passed over, so that a request of small tasks does not cost many times its size.
+/// Reads the tasks of a submit: up to the bound and one more, so that the check notices when there are too many.
+///
+/// The entries after that are skipped, so that a request with many small tasks does not cost many times its size.
 pub(super) fn submits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Submit>, D::Error> {
     deserializer.deserialize_seq(Submits)
 }

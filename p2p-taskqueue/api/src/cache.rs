@@ -42,8 +42,7 @@ pub struct CacheHad {
     pub hit: bool,
 }
 
-/// Puts a value into the cache, in place of an older one. When the cache is full, the values that were not used for
-/// longest go.
+/// Puts a value into the cache, in place of an older one. A full cache drops the least recently used values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CacheSet {

@@ -1,9 +1,9 @@
 use crate::PeerId;
 
-/// Who asks.
+/// The side that asks for an operation.
 ///
-/// It decides what may be asked (only [`Caller::Local`] may hand out the mesh secret or relay a call to another peer) and
-/// is the scope of idempotency keys.
+/// The caller decides which operations are allowed: only [`Caller::Local`] may hand out the mesh secret or relay a call
+/// to another peer. It is also the scope of idempotency keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
     /// A client of this machine that passed this machine's own checks: the command line, a worker, the MCP server.

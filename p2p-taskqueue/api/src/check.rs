@@ -8,7 +8,7 @@ use crate::{Json, TaskId, Unreadable};
 
 /// Arguments that know their own bounds.
 ///
-/// Whoever keeps the tasks checks before it acts, so that no carrier can be a way around a bound.
+/// The store's owner runs this check before it acts, so that no carrier can bypass a bound.
 pub trait Check {
     /// Compares every argument with its bound.
     ///
@@ -18,7 +18,7 @@ pub trait Check {
     fn check(&self) -> Result<(), QueueError>;
 }
 
-/// A text that must be there and short.
+/// Checks a text that must not be empty and must be short.
 pub(super) fn name(field: &str, value: &str) -> Result<(), QueueError> {
     if value.trim().is_empty() {
         return Err(QueueError::invalid(field, "must not be empty"));
@@ -37,7 +37,8 @@ pub(super) fn text(field: &str, value: &str, bytes_max: usize) -> Result<(), Que
     Ok(())
 }
 
-/// A payload, a result or a value: new content, that everybody who lists it has to be able to read.
+/// Checks a payload, a result or a cached value. This is new content, and everybody who lists it must be able to read
+/// it.
 pub(super) fn content(field: &str, value: &Json) -> Result<(), QueueError> {
     let bytes = value.len_bytes();
     if bytes > JSON_BYTES_MAX {
@@ -70,7 +71,7 @@ pub(super) fn task_types(field: &str, values: &[String]) -> Result<(), QueueErro
     labels(field, values, TASK_TYPES_MAX)
 }
 
-/// What a worker asks for, or the answers.
+/// Checks the questions of a worker, or the answers to them.
 pub(super) fn inputs(field: &str, values: &BTreeMap<String, Json>) -> Result<(), QueueError> {
     if values.len() > INPUTS_MAX {
         return Err(QueueError::over_limit(field, values.len(), INPUTS_MAX, "keys"));
@@ -101,7 +102,7 @@ mod tests {
         Submit, SubmitMany, Target, testing::odd_json,
     };
 
-    /// Every way by which new content comes in, and the name of the argument.
+    /// Lists every request that brings new content, with the name of the argument that carries it.
     fn ways_in(json: &Json) -> Vec<(Request, &'static str)> {
         let (id, fence) = (TaskId::from_bytes([1; 16]), Fence { epoch: 1, counter: 1 });
         let (submit, fine) = (Submit::new("t", json.clone()), Submit::new("t", Json::null()));

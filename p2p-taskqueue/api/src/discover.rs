@@ -7,7 +7,7 @@ use super::{
     limits::{CALL_TIMEOUT_S_MAX, DISCOVER_LIMIT_MAX, METHODS_MAX},
 };
 
-/// A way to find peers. They are tried in this order, the cheap and certain ones first.
+/// A way to find peers. The ways are tried in this order: cheap and reliable ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -30,7 +30,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// All of them, in the order in which they are tried.
+    /// All methods, in the order in which they are tried.
     pub const ALL: [Self; 7] = [
         Self::Explicit,
         Self::AddressBook,
@@ -56,7 +56,7 @@ impl Method {
     }
 }
 
-/// Looks for peers, by every way that is switched on, and says what each attempt came to.
+/// Looks for peers by every method that is switched on, and reports the outcome of each attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Discover {

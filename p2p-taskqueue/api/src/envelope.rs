@@ -4,12 +4,12 @@ use super::{ErrorCode, QueueError};
 
 /// Writes the answer `{"ok":true, …}`, with the fields of `answer` beside `ok`.
 ///
-/// It goes from the types to the text without a way through values, so that a payload or a result stands in it as it was
-/// given, to the last byte.
+/// The types are written to text directly, without an intermediate JSON value. So a payload or a result keeps every
+/// byte that was given.
 ///
 /// # Errors
 ///
-/// `internal`, with the outcome left open, when the answer cannot be written: no answer of an operation is like that.
+/// `internal`, with an unknown outcome, when the answer cannot be written. No operation has such an answer.
 pub fn write_answer<A: Serialize + ?Sized>(answer: &A) -> Result<String, QueueError> {
     serde_json::to_string(&Done { ok: true, answer })
         .map_err(|error| QueueError::new(ErrorCode::Internal, format!("the answer cannot be written as JSON: {error}")))
@@ -34,7 +34,8 @@ struct Refused<'a> {
     error: &'a QueueError,
 }
 
-/// A record of texts and numbers can always be written; a caller still gets a record if it ever cannot.
+/// The fallback when the error record itself cannot be written. A record of texts and numbers can always be written, so
+/// this is a safeguard.
 const NO_REFUSAL: &str = r#"{"ok":false,"error":{"code":"internal","message":"the error cannot be written","retryable":false,"outcome":"unknown"}}"#;
 
 #[cfg(test)]
@@ -49,7 +50,7 @@ mod tests {
     fn whatever_a_task_holds_stands_in_its_answer_to_the_last_byte() {
         let texts = odd_json::kept().into_iter().chain(odd_json::refused());
         for text in texts {
-            // What is not taken may be in a store of an earlier version.
+            // A text that is refused as new content may be in a store of an earlier version.
             let json = Json::parse(text.clone()).unwrap();
             let one = testing::task(PeerId::random(), Submit::new("t", json.clone()));
             let one = Task { result: Some(json.clone()), ..one };

@@ -134,7 +134,7 @@ pub enum Outcome {
 }
 
 impl QueueError {
-    /// An error of the given code with what follows from the code.
+    /// Makes an error with this code and the properties that follow from the code.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let outcome = match code {
@@ -153,21 +153,21 @@ impl QueueError {
         }
     }
 
-    /// Malformed or contradictory input in the named argument.
+    /// Reports malformed or contradictory input in the named argument.
     #[must_use]
     pub fn invalid(field: &str, message: impl std::fmt::Display) -> Self {
         let error = Self::new(ErrorCode::InvalidArgument, format!("{field}: {message}"));
         Self { field: Some(field.to_owned()), ..error }
     }
 
-    /// The named argument is over its limit.
+    /// Reports that the named argument is over its limit.
     #[must_use]
     pub fn over_limit(field: &str, value: usize, limit: usize, unit: &str) -> Self {
         let error = Self::new(ErrorCode::LimitExceeded, format!("{field}: {value} {unit}, the limit is {limit}"));
         Self { field: Some(field.to_owned()), limit: Some(limit as u64), value: Some(value as u64), ..error }
     }
 
-    /// The text of the named argument is not taken as a JSON value.
+    /// Reports that the text of the named argument is not accepted as a JSON value.
     #[must_use]
     pub fn not_json(field: &str, error: &JsonError) -> Self {
         match error {
@@ -176,19 +176,20 @@ impl QueueError {
         }
     }
 
-    /// The JSON value of the named argument is nested so many levels deep.
+    /// Reports that the JSON value of the named argument is nested `levels` deep.
     pub(super) fn too_deep(field: &str, levels: usize) -> Self {
         Self::over_limit(field, levels, JSON_DEPTH_MAX, "levels of nesting")
     }
 
-    /// A bound of the node is reached: so many of these are there already. Try again after so many seconds.
+    /// Reports that a bound of the node is reached, with the bound and the seconds after which the caller may try
+    /// again.
     #[must_use]
     pub fn overloaded(limit: usize, what: &str, retry_after_s: f64) -> Self {
         let error = Self::new(ErrorCode::Overloaded, format!("the limit of {limit} {what} is reached"));
         Self { limit: Some(limit as u64), ..error }.with_retry_after_s(retry_after_s)
     }
 
-    /// The same error about an argument within another one, such as `claim_next` or `tasks[3]`: it then names
+    /// Places the error inside an outer argument, such as `claim_next` or `tasks[3]`. The error then names
     /// `tasks[3].priority`.
     #[must_use]
     pub fn within(self, place: &str) -> Self {
@@ -196,43 +197,43 @@ impl QueueError {
         Self { message: format!("{place}: {}", self.message), field: Some(field), ..self }
     }
 
-    /// The same error with another code, and nothing of what would follow from it.
+    /// Replaces the code, and leaves everything else as it is.
     #[must_use]
     pub fn with_code(self, code: ErrorCode) -> Self {
         Self { code, ..self }
     }
 
-    /// The same error in other words.
+    /// Replaces the message.
     #[must_use]
     pub fn with_message(self, message: impl Into<String>) -> Self {
         Self { message: message.into(), ..self }
     }
 
-    /// The same error, naming the argument that it is about.
+    /// Sets the argument that is to blame.
     #[must_use]
     pub fn with_field(self, field: &str) -> Self {
         Self { field: Some(field.to_owned()), ..self }
     }
 
-    /// The same error, saying that trying again does not help.
+    /// Marks the error as not retryable.
     #[must_use]
     pub fn not_retryable(self) -> Self {
         Self { retryable: false, ..self }
     }
 
-    /// The same error, saying that nothing was applied.
+    /// States that nothing was applied.
     #[must_use]
     pub fn with_nothing_applied(self) -> Self {
         Self { outcome: Outcome::NotApplied, ..self }
     }
 
-    /// The same error, saying that the operation may have been applied.
+    /// States that the operation may have been applied.
     #[must_use]
     pub fn with_unknown_outcome(self) -> Self {
         Self { outcome: Outcome::Unknown, ..self }
     }
 
-    /// The same error, saying when to try again.
+    /// Sets the time after which the caller may try again.
     #[must_use]
     pub fn with_retry_after_s(self, seconds: f64) -> Self {
         Self { retry_after_s: Some(seconds), ..self }

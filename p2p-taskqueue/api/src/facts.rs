@@ -1,6 +1,6 @@
 use crate::{At, Repeat, Request, Submit, TaskId};
 
-/// What is true of an operation whatever it is asked with. Every place that needs to know reads it here.
+/// The properties of an operation that do not depend on its arguments. All other code reads them here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
@@ -12,74 +12,75 @@ pub struct Facts {
     pub answered_by: AnsweredBy,
     /// Who may ask for it.
     pub open_to: OpenTo,
-    /// What whoever asks must be allowed to do.
+    /// What the caller must be allowed to do.
     pub grant: Grant,
-    /// Whether its request carries payloads, a result or a value, and may be as large as those.
+    /// Whether the request carries payloads, a result or a value, and may therefore be that large.
     pub carries_content: bool,
-    /// Whether it keeps or ends a lease, so that a worker would lose its task if it found no room.
+    /// Whether the operation keeps or ends a lease. A worker would lose its task if such a request found no room.
     pub keeps_lease: bool,
 }
 
 /// Who answers an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnsweredBy {
-    /// The store of the tasks' owner. The queue over it may add a wait, or tell a worker.
+    /// The store of the tasks' owner. The queue over the store may add a wait, or notify a worker.
     Store,
     /// The queue over the store, which has a runtime to wait on.
     Queue,
-    /// A node of the mesh, of itself.
+    /// The node itself, as part of the mesh.
     Node,
 }
 
 /// Who may ask for an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenTo {
-    /// Peers, and clients of the machine.
+    /// Peers and clients of this machine.
     Everybody,
-    /// Clients of the machine alone, not peers.
+    /// Only clients of this machine, not peers.
     ThisMachine,
 }
 
-/// What whoever asks for an operation must be allowed to do. Today every peer that knows the mesh secret may do all of it.
+/// What a caller must be allowed to do. At present every peer that knows the mesh secret may do all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     /// Nothing in particular.
     None,
-    /// Queue tasks, and steer those.
+    /// Queue tasks, and control those tasks.
     Submit,
     /// Take tasks and report how they ended.
     Work,
-    /// See tasks of others.
+    /// See the tasks of others.
     Read,
-    /// Change what holds for everybody's tasks.
+    /// Change settings that apply to everybody's tasks.
     Manage,
-    /// Say who belongs to the mesh.
+    /// Decide who belongs to the mesh.
     Admin,
 }
 
-/// Which tasks lead to the peer that has to answer, when no target is named.
+/// The tasks whose owner has to answer when the request names no target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// None: it is answered where it is asked.
+    /// No task: the request is answered by the node that receives it.
     Here,
     /// The owner of this task.
     Task(TaskId),
-    /// The owners of these tasks, each for its own.
+    /// The owners of these tasks; each owner answers for its own tasks.
     Tasks(&'a [TaskId]),
 }
 
-/// What a request waits for, and how long at most: seconds as the caller gave them, not checked.
+/// What a request waits for, with the longest wait in seconds. The seconds are as the caller gave them and are not
+/// checked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Waits {
-    /// It is answered at once.
+    /// The request is answered at once.
     No,
-    /// For work, or for word about the work under way.
+    /// For work, or for news about work that is running.
     ForWork(f64),
-    /// For what others do: the end of a task, the answer of a tool, a peer that is found.
+    /// For what others do: the end of a task, the answer of a tool, or a peer that is found.
     ForOthers(f64),
 }
 
-/// What a request adds to what is kept, and a full disk has no room for.
+/// What a request adds to the store, and a full disk has no room for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Adds<'a> {
     /// Nothing.
@@ -91,7 +92,7 @@ pub enum Adds<'a> {
 }
 
 impl Facts {
-    /// What is true of passing a request on, besides what is true of that request.
+    /// The facts about passing a request on. The request that is passed on has its own facts as well.
     pub(crate) const PASSING_ON: Self = Self {
         name: "at",
         about: "Ask another peer.",
@@ -102,7 +103,7 @@ impl Facts {
         keeps_lease: false,
     };
 
-    /// The operation of this name; passing a request on is none.
+    /// Finds the facts of the operation with this name. Passing a request on has no such name.
     #[must_use]
     pub fn of(name: &str) -> Option<&'static Self> {
         Request::OPERATIONS.iter().find(|facts| facts.name == name)
@@ -110,7 +111,7 @@ impl Facts {
 }
 
 impl Waits {
-    /// How long at most, in seconds as the caller gave them.
+    /// The longest wait, in seconds as the caller gave them.
     #[must_use]
     pub const fn seconds(self) -> f64 {
         match self {
@@ -121,7 +122,7 @@ impl Waits {
 }
 
 impl Request {
-    /// The request itself, also when another peer is to be asked.
+    /// Returns the request itself, or the request inside when it is for another peer.
     #[must_use]
     pub const fn inner(&self) -> &Self {
         match self {
@@ -130,17 +131,18 @@ impl Request {
         }
     }
 
-    /// Whether giving it up while it waits may leave a change behind, so that whoever ends the wait does not know what became of
-    /// it.
+    /// Whether the request may leave a change behind when the caller gives up its wait. If so, the caller does not know
+    /// the outcome.
     #[must_use]
     pub fn changes_before_it_waits(&self) -> bool {
-        // A claim that is given up gives back what it may have been given.
+        // A claim that is given up returns any task that it was given.
         let inner = self.inner();
         let is_given_back = inner.hands_out() && !inner.facts().keeps_lease;
         !is_given_back && inner.repeat() != Repeat::Reads
     }
 
-    /// How long the operation asks to wait, in seconds as its caller gave it: not checked, perhaps no time at all.
+    /// The wait that the operation asks for, in seconds as the caller gave it. It is not checked and may be NaN or
+    /// negative.
     #[must_use]
     pub fn wait_s(&self) -> f64 {
         self.waits_for().seconds()

@@ -1,12 +1,14 @@
 use crate::{At, Claim, Complete, Renew, Request, Waits};
 
-/// What a request does, those first that have to leave room for the others. Each kind has a bound of its own wherever
-/// requests are bounded, so that many of one kind keep no other one out.
+/// What a request does. The kinds that must leave room for the others come first.
+///
+/// Wherever requests are bounded, each kind has its own bound, so that many requests of one kind do not keep out
+/// another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
-    /// Waits for what others do: the end of a task, the answer of a tool, a peer that is found.
+    /// Waits for what others do: the end of a task, the answer of a tool, or a peer that is found.
     Watches,
-    /// Waits for work, or for word about the work under way.
+    /// Waits for work, or for news about work that is running.
     Works,
     /// Is answered at once.
     Asks,
@@ -40,14 +42,16 @@ impl Request {
         self.wait_s() > 0.0
     }
 
-    /// Whether it keeps or ends a lease, at once or waiting for word, and has a small answer: then it goes ahead of others.
+    /// Whether the request goes ahead of others: it keeps or ends a lease, with or without a wait, and its answer is
+    /// small.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         self.inner().facts().keeps_lease && !self.hands_out()
     }
 
-    /// The same without its wait, where the wait is not what it is made for: a renewal or a completion that finds no room to
-    /// wait is made all the same, or its lease would be lost.
+    /// Removes the wait from a request whose main purpose is not to wait: a renewal or a completion.
+    ///
+    /// Such a request is made even when there is no room to wait, because its lease would be lost otherwise.
     #[must_use]
     pub fn without_wait(&self) -> Option<Self> {
         match self {
@@ -64,7 +68,8 @@ impl Request {
         }
     }
 
-    /// The same for somebody who does not read: it would be given a task that it does not hear of.
+    /// Removes the claim from a completion, for a caller that does not read its answers. Such a caller would be given a
+    /// task that it never hears of.
     #[must_use]
     pub fn without_claim(self) -> Self {
         match self {

@@ -71,7 +71,8 @@ pub struct Claimed {
     pub task: Option<Task>,
 }
 
-/// Asks for several tasks at once: as many as there are, up to `max_tasks`, as soon as there is one.
+/// Asks for several tasks at once. The answer comes as soon as there is one, with as many as there are, up to
+/// `max_tasks`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimMany {
@@ -104,7 +105,7 @@ pub struct ClaimedMany {
     pub tasks: Vec<Task>,
 }
 
-/// Extends the lease and says how the work stands.
+/// Extends the lease and reports the progress of the work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Renew {
@@ -135,7 +136,7 @@ pub struct Renew {
 }
 
 impl Renew {
-    /// Extends the lease, and says nothing of the work.
+    /// Makes a renewal that extends the lease and reports nothing about the work.
     #[must_use]
     pub const fn new(task_id: TaskId, fence: Fence, lease_s: f64) -> Self {
         Self {
@@ -217,7 +218,7 @@ impl Complete {
     }
 }
 
-/// The two ends that a worker may give a task.
+/// The two outcomes with which a worker may complete a task.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -258,7 +259,7 @@ pub struct Completed {
     pub next: Option<Task>,
 }
 
-/// Says that an attempt did not work.
+/// Reports that an attempt failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fail {
@@ -366,7 +367,7 @@ const fn default_max_tasks() -> u32 {
 const fn default_true() -> bool {
     true
 }
-/// As serde asks for it.
+/// Takes a reference because serde calls it with one.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(seconds: &f64) -> bool {
     *seconds == 0.0

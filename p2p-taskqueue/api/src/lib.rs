@@ -1,4 +1,4 @@
-//! The operations: what can be asked, what is answered, and the one trait that every carrier implements.
+//! The operations: the requests, their answers, and the one trait that every carrier implements.
 //!
 //! A new operation is a struct for its arguments, a struct for its answer, and one line in `operation.rs`; every carrier
 //! then has it.

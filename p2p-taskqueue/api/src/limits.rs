@@ -1,120 +1,128 @@
 //! The bounds of the operations, each with its reason.
 
-/// A payload or a result, in bytes of JSON text: large enough for a document, small enough that a thousand of them in
-/// flight fit in memory. Larger things travel by reference.
+/// The largest payload or result, in bytes of JSON text. It is large enough for a document, and a thousand of them in
+/// flight fit in memory. Larger data travels by reference.
 pub const JSON_BYTES_MAX: usize = 1024 * 1024;
 
-/// Nesting of arrays and objects in a value that is taken. Common JSON parsers stop at 127 levels, and up to six stand around
-/// a value in an answer: message, result, `structuredContent`, list, record and its `input_requests`. The others are a reserve.
+/// The deepest nesting of arrays and objects in a value that is accepted.
+///
+/// Common JSON parsers stop at 127 levels. An answer puts up to six levels around a value: message, result,
+/// `structuredContent`, list, record and its `input_requests`. The remaining levels are a reserve.
 pub const JSON_DEPTH_MAX: usize = 100;
 
-/// Nesting in a value that is read from a store or from a peer's answer: earlier versions took so much.
+/// The deepest nesting in a value that is read from a store or from a peer's answer. Earlier versions accepted this
+/// much.
 pub const JSON_DEPTH_READ_MAX: usize = 128;
 
-/// A name: task type, model, session, worker id, label. Names are indexed, so they are short.
+/// The longest name, in bytes: task type, model, session, worker id or label. Names are indexed, so they are short.
 pub const NAME_BYTES_MAX: usize = 256;
 
-/// Labels of one task or one worker: matching costs one comparison for each.
+/// The most labels of one task or one worker. Matching costs one comparison for each label.
 pub const LABELS_MAX: usize = 32;
 
-/// Task types of one claim, list or worker.
+/// The most task types of one claim, list or worker.
 pub const TASK_TYPES_MAX: usize = 256;
 
-/// A reason, an error text or a status message: kept with the task, so bounded like a log line.
+/// The longest reason, error text or status message, in bytes. It is kept with the task, so it is bounded like a log
+/// line.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
-/// A worker's error text: the last 4 KiB of its standard error and the sentence before it.
+/// The longest error text of a worker, in bytes: the last 4 KiB of its standard error, and the sentence before them.
 pub const ERROR_BYTES_MAX: usize = 8 * 1024;
 
-/// Questions that the worker of a task may ask: more than a person answers.
+/// The most questions that the worker of a task may ask: more than a person answers.
 pub const INPUTS_MAX: usize = 32;
 
-/// The questions of one task, or their answers, in bytes of JSON text: they are kept with the running task.
+/// The most bytes of JSON text in the questions of one task, or in their answers. They are kept with the running task.
 pub const INPUTS_BYTES_MAX: usize = 64 * 1024;
 
-/// An idempotency key.
+/// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
 /// The lowest and the highest priority.
 pub const PRIORITY_RANGE: std::ops::RangeInclusive<u8> = 1..=10;
 
-/// Attempts that a task may ask for; 0 is without limit.
+/// The most attempts that a task may ask for; 0 means without limit.
 pub const MAX_ATTEMPTS_MAX: u32 = 1000;
 
-/// A delay, a window or a time to live, in seconds: ten years, beyond which it is a mistake.
+/// The longest delay, window or time to live, in seconds: ten years. A longer one is a mistake.
 pub const SPAN_S_MAX: f64 = 10.0 * 366.0 * 86_400.0;
 
-/// A date, in Unix seconds: one of 2106, beyond which it is another unit.
+/// The latest date, in Unix seconds: in the year 2106. A larger number is in another unit.
 pub const DATE_S_MAX: f64 = 4_294_967_295.0;
 
-/// How long a record is kept after its task's end at the least, in seconds, whatever `result_ttl_s` says: whoever has
-/// submitted the task and is on the way to wait for it finds it, and so does a submit that is sent once more because its
-/// answer was lost (twice the time that a request may take).
+/// The shortest time for which the record of an ended task is kept, in seconds, whatever `result_ttl_s` says.
+///
+/// It is twice the time that a request may take. So a submitter that is about to wait for the task still finds the
+/// record. So does a submit that is repeated because its answer was lost.
 pub const RESULT_KEPT_S_MIN: f64 = 60.0;
 
-/// The shortest deadline, in seconds: a task that is to end sooner cannot have been claimed.
+/// The shortest deadline, in seconds. A task with a shorter one would end before it could be claimed.
 pub const DEADLINE_S_MIN: f64 = 0.001;
 
-/// The backoff between attempts stops doubling here, in seconds.
+/// The longest backoff between attempts, in seconds. The backoff stops doubling here.
 pub const BACKOFF_S_MAX: f64 = 300.0;
 
-/// The bounds of a lease, in seconds: shorter expires before a renewal can cross a network, longer hides a dead worker
-/// for more than a day.
+/// The range of a lease, in seconds. A shorter lease expires before a renewal can cross a network. A longer one hides a
+/// dead worker for more than a day.
 pub const LEASE_S_RANGE: std::ops::RangeInclusive<f64> = 1.0..=86_400.0;
 
-/// A claim's long poll, in seconds.
+/// The longest long poll of a claim, in seconds.
 pub const CLAIM_WAIT_S_MAX: f64 = 300.0;
 
-/// A wait for a task's end, in seconds.
+/// The longest wait for the end of a task, in seconds.
 pub const WAIT_S_MAX: f64 = 3_600.0;
 
-/// Ids of one wait.
+/// The most ids of one wait.
 pub const WAIT_IDS_MAX: usize = 1_000;
 
-/// Tasks of one submit of many: one transaction of a few milliseconds.
+/// The most tasks of one `submit_many`: one transaction of a few milliseconds.
 pub const SUBMITS_MAX: usize = 1_000;
 
-/// Payloads and results of one request together: with what surrounds them below the 8 MiB of a frame.
+/// The most bytes of payloads and results in one request. With the text around them they stay below the 8 MiB of a
+/// frame.
 pub const REQUEST_JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Tasks that one task may come after: each costs a row until it has ended.
+/// The most tasks that one task may come after. Each costs a row until it has ended.
 pub const AFTER_MAX: usize = 128;
 
-/// Tasks of one claim of many: more than a worker with many slots takes at once.
+/// The most tasks of one `claim_many`: more than a worker with many slots takes at once.
 pub const CLAIMS_MAX: u32 = 128;
 
-/// A claim of many stops when its records pass this many bytes; the first one counts whatever its size.
+/// The bytes of records at which a `claim_many` stops. The first record counts whatever its size.
 pub const CLAIMED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Tasks that one `retry` or `purge` by a filter changes: some tenths of a second; the answer says when there are more.
+/// The most tasks that one `retry` or `purge` by a filter changes: some tenths of a second. The answer says when there
+/// are more.
 pub const SELECTED_MAX: u32 = 10_000;
 
 /// The highest limit of running tasks that can be set.
 pub const RUNNING_MAX_MAX: u32 = 1_000_000;
 
-/// A key of the cache.
+/// The longest key of the cache, in bytes.
 pub const CACHE_KEY_BYTES_MAX: usize = 1024;
 
-/// Types that `stats` answers one by one; the totals count all.
+/// The most types that `stats` answers one by one. The totals count all types.
 pub const STATS_TYPES_MAX: usize = 1_000;
 
-/// A vector clock of a heartbeat, in bytes of JSON text: some hundreds of peers.
+/// The largest vector clock of a heartbeat, in bytes of JSON text: some hundreds of peers.
 pub const CLOCK_BYTES_MAX: usize = 64 * 1024;
 
-/// Records of one page.
+/// The most records of one page.
 pub const LIST_LIMIT_MAX: u32 = 1_000;
 
-/// A page ends early when its records pass this many bytes.
+/// The bytes of records at which a page ends early.
 pub const LIST_PAGE_BYTES: usize = 512 * 1024;
 
-/// A call to a peer, in seconds, where the operation allows it to be set.
+/// The longest timeout of a call to a peer, in seconds, where the operation allows the caller to set it.
 pub const CALL_TIMEOUT_S_MAX: f64 = 600.0;
 
-/// Ways of looking for peers that one search may name: each once, and room for those of newer versions.
+/// The most discovery methods that one search may name: each method once, and room for those of newer versions.
 pub const METHODS_MAX: usize = 32;
 
-/// Peers that one search answers.
+/// The most peers that one search answers.
 pub const DISCOVER_LIMIT_MAX: u32 = 1_000;
 
-/// The records in one answer: below the largest frame of a session, 8 MiB, by more than what surrounds them.
+/// The most bytes of records in one answer. With the text around them they stay below the largest frame of a session, 8
+/// MiB.
 pub const WAITED_BYTES_MAX: usize = 6 * 1024 * 1024;

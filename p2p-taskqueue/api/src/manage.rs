@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{TaskId, TaskStatus};
 
-/// Which ended tasks an operation is for: those that are named, or those of a state that pass the filters.
+/// Selects ended tasks: either the tasks that are named, or the tasks of a state that pass the filters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Selection {
@@ -37,13 +37,13 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// These tasks.
+    /// Selects the tasks with these ids.
     #[must_use]
     pub fn ids(task_ids: Vec<TaskId>) -> Self {
         Self { task_ids, ..Self::none() }
     }
 
-    /// Every task that ended like this, up to 1,000 at once.
+    /// Selects every task that ended with this status, up to 1,000 at once.
     #[must_use]
     pub fn ended(status: TaskStatus) -> Self {
         Self { status: Some(status), ..Self::none() }
@@ -116,7 +116,7 @@ fn takes_purged(schema: &mut schemars::Schema) {
     takes(schema, &PURGED);
 }
 
-/// Names the states that are taken, and no others.
+/// Restricts the schema to the states that the operation accepts.
 #[cfg(feature = "schema")]
 fn takes(schema: &mut schemars::Schema, states: &[TaskStatus]) {
     let Some(status) = schema.pointer_mut("/properties/status") else { return };
@@ -184,7 +184,7 @@ pub struct Purged {
     pub more: bool,
 }
 
-/// Holds the queue, or some types of it. Running tasks go on. It lasts over restarts, until it is resumed.
+/// Pauses the queue, or some of its types. Running tasks go on. The pause survives restarts and lasts until `resume`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pause {
@@ -212,7 +212,7 @@ pub struct Paused {
     pub running: u64,
 }
 
-/// Ends what [`Pause`] began, with `drain` or without.
+/// Ends a pause or a drain, which [`Pause`] began.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Resume {
@@ -237,7 +237,7 @@ pub struct Resumed {
     pub running: u64,
 }
 
-/// Sets how many tasks of a type, or with a concurrency key, may run at once. It lasts over restarts.
+/// Sets how many tasks of a type, or with a concurrency key, may run at once. The limit survives restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Limit {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::Json;
 
-/// Asks a node what it is and how it stands.
+/// Asks a node for its identity and its state.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusQuery {
@@ -157,7 +157,7 @@ pub struct BridgeStatus {
     pub overloaded: u64,
 }
 
-/// Asks a node which peers it knows.
+/// Asks a node for the peers that it knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Peers {
@@ -219,7 +219,7 @@ pub struct DialOutcome {
     pub error: String,
 }
 
-/// A sign of life of a program: who it is, and its vector clock. It renews no lease.
+/// Reports that a program is alive: its name and its vector clock. This does not renew a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Heartbeat {
@@ -251,7 +251,7 @@ pub struct Heard {
     pub scheduler: Scheduler,
 }
 
-/// Peers that gave a sign of life of late, and the clock of all of them.
+/// The peers that were heard of recently, and the merged clock of all of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Scheduler {
@@ -276,7 +276,7 @@ pub struct VectorClock {
     pub merkle_root: String,
 }
 
-/// A peer that gave a sign of life.
+/// A peer that has sent a heartbeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeardPeer {
@@ -286,8 +286,8 @@ pub struct HeardPeer {
     pub last_seen: f64,
 }
 
-/// Asks the local node for a ticket with which another machine joins the mesh. It holds the mesh secret, so no peer may
-/// ask for it.
+/// Asks the local node for a ticket with which another machine joins the mesh. The ticket holds the mesh secret, so no
+/// peer may ask for one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {}
 
@@ -308,7 +308,7 @@ pub struct Invitation {
     pub addresses: Vec<Multiaddr>,
 }
 
-/// Makes the local node join the mesh of a ticket, at once. No peer may ask for it.
+/// Makes the local node join the mesh of a ticket at once. Peers may not ask for this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
     /// The text that `taskmesh invite` printed.

@@ -16,22 +16,22 @@ pub trait TaskQueue: Send + Sync + fmt::Debug {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the answer up, not the operation: one that changes something may have been applied. A
-    /// claim whose answer is given up on this machine is given back.
+    /// Dropping the future gives up the answer, not the operation: a change may still have been applied. A claim whose
+    /// answer is dropped on this machine is given back.
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError>;
 }
 
 /// The arguments of one operation, tied to the type of their answer.
 pub trait Operation: Check + Sized {
-    /// What is true of the operation.
+    /// The facts about the operation.
     const FACTS: Facts;
     /// The name on the wire.
     const NAME: &'static str = Self::FACTS.name;
-    /// What is answered.
+    /// The type of the answer.
     type Answer;
     /// Wraps the arguments.
     fn into_request(self) -> Request;
-    /// Unwraps the answer; gives it back when it is another operation's.
+    /// Unwraps the answer; returns the response when it answers another operation.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ pub trait Operation: Check + Sized {
     }
 }
 
-/// Makes the types and the facts of the operations from their [table](super::table).
+/// Generates the types and the facts of the operations from their [table](super::table).
 macro_rules! operations {
     ($($(#[doc = $doc:literal])* $name:literal $method:ident: $request:ident => $answer:ident {
         answered_by: $answered_by:ident, open_to: $open_to:ident, grant: $grant:ident,
@@ -94,7 +94,7 @@ macro_rules! operations {
                 self.facts().name
             }
 
-            /// What is true of the operation. Of one that another peer is to be asked, this says what is true of asking it.
+            /// The facts about the operation. For a request to another peer these are the facts about passing it on.
             #[must_use]
             pub const fn facts(&self) -> &'static Facts {
                 match self {
@@ -103,7 +103,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Bytes of payloads, results, values and texts that it brings.
+            /// The bytes of payloads, results, values and texts in the request.
             #[must_use]
             pub fn content_bytes(&self) -> usize {
                 match self {
@@ -112,7 +112,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Which tasks lead to the peer that has to answer.
+            /// The tasks whose owner has to answer.
             #[must_use]
             pub fn route(&self) -> Route<'_> {
                 match self {
@@ -121,12 +121,12 @@ macro_rules! operations {
                 }
             }
 
-            /// What comes of asking it twice.
+            /// The effect of asking the same request twice.
             #[must_use]
             pub fn repeat(&self) -> Repeat {
                 match self {
                     $(Self::$request($repeat_of) => $repeat,)*
-                    // What a third node makes of a change that comes twice is not for the session with this one to say.
+                    // The session with this node cannot tell what a third node does with a change that arrives twice.
                     Self::At(at) => match at.request.repeat() {
                         Repeat::Reads => Repeat::Reads,
                         _ => Repeat::Differs,
@@ -134,7 +134,7 @@ macro_rules! operations {
                 }
             }
 
-            /// What it waits for; the same wherever it is asked.
+            /// What the request waits for. It is the same for a request to another peer.
             #[must_use]
             pub fn waits_for(&self) -> Waits {
                 match self {
@@ -143,7 +143,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Whether its answer may hand tasks out; the same wherever it is asked.
+            /// Whether the answer may hand out tasks. It is the same for a request to another peer.
             #[must_use]
             pub fn hands_out(&self) -> bool {
                 match self {
@@ -152,7 +152,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Whether its answer may only be given once what it did is on stable storage.
+            /// Whether the answer must wait until the change is on stable storage.
             #[must_use]
             pub fn needs_sync(&self) -> bool {
                 match self {
@@ -161,7 +161,7 @@ macro_rules! operations {
                 }
             }
 
-            /// What it adds to what is kept.
+            /// What the request adds to the store.
             #[must_use]
             pub fn adds(&self) -> Adds<'_> {
                 match self {
@@ -251,7 +251,7 @@ macro_rules! operations {
 pub(super) use operations;
 
 impl At {
-    /// The operation, asked of the target; of the local node when it names none.
+    /// Directs the operation at the target, or at the local node when the target names no peer.
     #[must_use]
     pub fn request(target: Target, request: Request) -> Request {
         if target.is_local() { request } else { Request::At(Self { target, request: Box::new(request) }) }

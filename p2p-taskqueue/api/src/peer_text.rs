@@ -1,4 +1,4 @@
-//! The text of a peer id in what is read and written.
+//! Reads and writes the text of a peer id.
 
 use std::cell::RefCell;
 
@@ -15,8 +15,8 @@ pub(crate) fn serialize<S: Serializer>(peer: &PeerId, serializer: S) -> Result<S
 }
 
 thread_local! {
-    /// The peer that was written last. Mostly it is the next one, too: records name the node that keeps them. Writing it anew
-    /// would take 4 µs of the 57 that a submit costs.
+    /// The peer that was written last. The next one is mostly the same, because records name the node that keeps them.
+    /// Writing the text anew would take 4 µs of the 57 µs that a submit costs.
     static LAST: RefCell<Option<(PeerId, String)>> = const { RefCell::new(None) };
 }
 

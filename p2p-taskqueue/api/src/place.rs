@@ -1,12 +1,14 @@
-//! Peer ids and addresses as texts. To read one takes a time that grows with the square of its length, half a minute for
-//! what fits into a request: nothing is read that is longer than it can be.
+//! Peer ids and addresses as texts.
+//!
+//! The time to read one grows with the square of its length: half a minute for the longest text that fits into a
+//! request. So a text that is longer than any valid one is not parsed.
 
 use std::borrow::Cow;
 
 use crate::{Multiaddr, PeerId};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// Why a text is not taken for a peer id or an address.
+/// The reason why a text is not accepted as a peer id or an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PlaceError(String);
@@ -15,7 +17,7 @@ pub struct PlaceError(String);
 ///
 /// # Errors
 ///
-/// The text is none, or longer than any.
+/// [`PlaceError`] when the text is not a peer id, or is longer than any peer id.
 pub fn parse_peer_id(text: &str) -> Result<PeerId, PlaceError> {
     check_len(text, PEER_TEXT_BYTES_MAX)?;
     text.parse().map_err(|error: <PeerId as std::str::FromStr>::Err| PlaceError(error.to_string()))
@@ -25,7 +27,7 @@ pub fn parse_peer_id(text: &str) -> Result<PeerId, PlaceError> {
 ///
 /// # Errors
 ///
-/// The text is none, or longer than 1,024 bytes.
+/// [`PlaceError`] when the text is not an address, or is longer than 1,024 bytes.
 pub fn parse_address(text: &str) -> Result<Multiaddr, PlaceError> {
     check_len(text, ADDRESS_TEXT_BYTES_MAX)?;
     text.parse().map_err(|error: multiaddr::Error| PlaceError(error.to_string()))
@@ -65,13 +67,14 @@ fn check_len(text: &str, bytes_max: usize) -> Result<(), PlaceError> {
     Ok(())
 }
 
-/// The longest multihash that a peer id can hold has 66 bytes.
+/// The longest text of a peer id. The longest multihash that a peer id can hold has 66 bytes.
 const PEER_TEXT_BYTES_MAX: usize = 96;
 
-/// A relay's address by name with the peer's behind it, and room: at this length an address is read in microseconds.
+/// The longest text of an address: a relay's address by name, the peer's address behind it, and some reserve. An
+/// address of this length is read in microseconds.
 const ADDRESS_TEXT_BYTES_MAX: usize = 1_024;
 
-/// Enough to know it by.
+/// How many characters of a refused text an error shows: enough to recognise it.
 const SHOWN_CHARS: usize = 64;
 
 #[cfg(test)]

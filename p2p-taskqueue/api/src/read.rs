@@ -31,7 +31,7 @@ pub struct Got {
     pub task: Task,
 }
 
-/// Asks for several records, all as of one moment.
+/// Asks for several records, all read at the same moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GetMany {
@@ -56,7 +56,7 @@ pub struct GotMany {
     pub missing: Vec<TaskId>,
 }
 
-/// Asks how many tasks stand where.
+/// Asks for the number of tasks in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatsQuery {}
@@ -141,7 +141,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// A wait for one task.
+    /// Makes a wait for one task.
     #[must_use]
     pub const fn one(task_id: TaskId, timeout_s: f64) -> Self {
         Self { task_id: Some(task_id), task_ids: Vec::new(), timeout_s }
@@ -160,7 +160,7 @@ impl Check for Wait {
     }
 }
 
-/// The answer to a [`Wait`]. At the timeout the records are as they stand and `done` is false.
+/// The answer to a [`Wait`]. At the timeout it has the records as they are then, and `done` is false.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Waited {
@@ -232,7 +232,7 @@ impl Check for List {
     }
 }
 
-/// From which end a list starts.
+/// The end from which a list starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

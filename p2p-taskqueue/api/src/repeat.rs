@@ -1,12 +1,12 @@
-/// What comes of asking the same thing twice.
+/// The effect of asking the same request twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// Nothing is changed either time.
+    /// The request changes nothing, either time.
     Reads,
-    /// The second time finds what the first has left, and leaves it so.
+    /// The second request finds the effect of the first one, and leaves it unchanged.
     Same,
-    /// As [`Same`](Self::Same), as long as every task is known again, by its id or an idempotency key.
+    /// As [`Same`](Self::Same), as long as every task is recognised by its id or an idempotency key.
     Known,
-    /// Something else: it hands out, takes back, counts or removes.
+    /// The second request has another effect: it hands out, takes back, counts or removes.
     Differs,
 }

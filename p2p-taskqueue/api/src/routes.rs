@@ -4,11 +4,13 @@ use async_trait::async_trait;
 
 use crate::{PeerId, QueueError, TaskId};
 
-/// Which peer keeps a task that was submitted through this node, so that `get`, `wait` and `cancel` find it without a
-/// target. Durable and bounded: the oldest entries go first.
+/// Remembers which peer keeps a task that was submitted through this node, so that `get`, `wait` and `cancel` find it
+/// without a target.
+///
+/// The entries are durable and bounded: the oldest ones are dropped first.
 #[async_trait]
 pub trait RouteBook: Send + Sync + fmt::Debug {
-    /// Notes the task's owner; on stable storage before it returns.
+    /// Notes the owner of the task. The note is on stable storage before this returns.
     ///
     /// # Errors
     ///
@@ -16,10 +18,10 @@ pub trait RouteBook: Send + Sync + fmt::Debug {
     ///
     /// # Cancel safety
     ///
-    /// The note may have been taken.
+    /// Not cancel safe: the note may be stored although the call was dropped.
     async fn remember(&self, task: TaskId, owner: PeerId) -> Result<(), QueueError>;
 
-    /// Looks the task's owner up.
+    /// Looks up the owner of the task.
     ///
     /// # Errors
     ///

@@ -1,16 +1,16 @@
 use crate::{ClaimedMany, GotMany, Json, QueueError, Response, Task, Waited, limits::WAITED_BYTES_MAX};
 
-/// Refuses an answer that would not fit into a frame, so that it does not depend on where the caller is.
+/// Refuses an answer that would not fit into a frame. So the answer does not depend on where the caller is.
 ///
 /// # Errors
 ///
-/// `limit_exceeded`, naming the argument that asks for less; its outcome is unknown where the answer hands tasks out.
+/// `limit_exceeded`, which names the argument to lower. The outcome is unknown when the answer hands out tasks.
 pub fn check_size(answer: &Response) -> Result<(), QueueError> {
     let (field, tasks) = match answer {
         Response::Waited(Waited { tasks: Some(tasks), .. }) | Response::GotMany(GotMany { tasks, .. }) => {
             ("task_ids", tasks)
         }
-        // A store stops long before: what it gives out all the same is safe until its leases end.
+        // A store stops long before this bound. If it does hand out more, the tasks are safe until their leases end.
         Response::ClaimedMany(ClaimedMany { tasks }) => ("max_tasks", tasks),
         _ => return Ok(()),
     };
@@ -19,13 +19,13 @@ pub fn check_size(answer: &Response) -> Result<(), QueueError> {
         return Ok(());
     }
     let error = QueueError::over_limit(field, bytes, WAITED_BYTES_MAX, "bytes of records: ask for fewer");
-    // What was claimed is claimed.
+    // The tasks have been claimed, although the answer is refused.
     Err(if matches!(answer, Response::ClaimedMany(_)) { error.with_unknown_outcome() } else { error })
 }
 
-/// About how long the record is on the wire.
+/// Estimates the length of the record on the wire, in bytes.
 fn size(task: &Task) -> usize {
-    /// Names, times and numbers.
+    /// The bytes of names, times and numbers.
     const REST: usize = 1_024;
     let texts = task.error.as_ref().map_or(0, String::len) + task.status_message.as_ref().map_or(0, String::len);
     let labels: usize = task.labels.iter().map(String::len).sum();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Json, TaskId};
 
-/// Asks for a task to be queued. The answer comes when it is on stable storage (clause T1).
+/// Asks the owner to queue a task. The answer comes when the task is on stable storage (clause T1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Submit {
@@ -92,7 +92,7 @@ pub struct Submit {
     pub result_ttl_s: f64,
 }
 
-/// What becomes of a task when one that it comes after fails or is called off.
+/// What happens to a task when a task that it comes after fails or is cancelled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -105,7 +105,7 @@ pub enum OnParentFailure {
 }
 
 impl Submit {
-    /// A task of this type with this payload and every default.
+    /// Makes a task of this type with this payload; everything else has its default.
     #[must_use]
     pub fn new(task_type: impl Into<String>, payload: Json) -> Self {
         Self {
@@ -172,8 +172,8 @@ impl Check for Submit {
     }
 }
 
-/// Checks tasks that are submitted together; `field` is the argument that holds them, `beside` the bytes that the
-/// request carries with them.
+/// Checks tasks that are submitted together. `field` is the argument that holds them, and `beside` is the number of
+/// bytes that the request carries besides them.
 pub(super) fn check_all(field: &str, submits: &[Submit], beside: usize) -> Result<(), QueueError> {
     if submits.len() > SUBMITS_MAX {
         return Err(QueueError::over_limit(field, submits.len(), SUBMITS_MAX, "tasks"));
@@ -187,7 +187,7 @@ pub(super) fn check_all(field: &str, submits: &[Submit], beside: usize) -> Resul
     submits.iter().enumerate().try_for_each(check)
 }
 
-/// Asks for up to 1,000 tasks to be queued with one sync. Each is taken or refused by itself.
+/// Asks the owner to queue up to 1,000 tasks with one sync. Each task is accepted or refused by itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SubmitMany {
@@ -213,7 +213,7 @@ pub struct SubmittedMany {
     pub results: Vec<SubmitResult>,
 }
 
-/// What became of one of several submits.
+/// The outcome of one of several submits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SubmitResult {

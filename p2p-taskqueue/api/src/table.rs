@@ -1,4 +1,4 @@
-//! The one table of the operations: what can be asked, and all that other places need to know of it.
+//! The one table of the operations, with everything that other code has to know about each of them.
 //!
 //! | column | what reads it |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `repeat` | whoever lost the answer and may ask again |
 //! | `content_bytes`, `needs_sync`, `adds` | the store's writer |
 //!
-//! A row has every column: a new operation does not compile before each of them is decided.
+//! Every row has every column, so a new operation does not compile until each column is decided.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ operations! {
         repeat: |_| Repeat::Differs,
         waits_for: |it| Waits::ForWork(it.wait_s),
         hands_out: |_| true,
-        // A claim that is lost only makes the task claimable again, and no fence is issued twice (clause T2).
+        // If a claim is lost, its task only becomes claimable again, and no fence is issued twice (clause T2).
         needs_sync: |_| false,
         adds: |_| Adds::Nothing,
     }
@@ -85,11 +85,11 @@ operations! {
         carries_content: false, keeps_lease: true,
         content_bytes: |it| inputs(&it.input_requests),
         route: |_| Route::Here,
-        // It extends the lease from now on.
+        // A renewal extends the lease from the present time.
         repeat: |_| Repeat::Same,
         waits_for: |it| Waits::ForWork(it.wait_s),
         hands_out: |_| false,
-        // What a worker asks is shown to people, and must not be another question after a crash.
+        // The questions of a worker are shown to people, so they must not change after a crash.
         needs_sync: |it| !it.input_requests.is_empty(),
         adds: |_| Adds::Nothing,
     }
@@ -99,8 +99,8 @@ operations! {
         carries_content: true, keeps_lease: true,
         content_bytes: |it| payloads(&it.submit) + it.result.as_ref().map_or(0, Json::len_bytes),
         route: |_| Route::Here,
-        // A completion and its tasks are one transaction under one fence: whoever repeats it adds none. A task that it
-        // claimed besides would be lost until its lease ends.
+        // A completion and its tasks are one transaction under one fence, so a repeated completion adds no tasks. But a
+        // task that it claimed besides would be lost until its lease ends.
         repeat: |it| if it.claim_next.is_none() { Repeat::Same } else { Repeat::Differs },
         waits_for: |it| Waits::ForWork(it.claim_next.as_ref().map_or(0.0, |claim| claim.wait_s)),
         hands_out: |it| it.claim_next.is_some(),
@@ -309,7 +309,7 @@ operations! {
         repeat: |_| Repeat::Same,
         waits_for: |_| Waits::No,
         hands_out: |_| false,
-        // A cache may forget.
+        // A cache may lose a value.
         needs_sync: |_| false,
         adds: |_| Adds::Value,
     }
@@ -331,7 +331,7 @@ operations! {
         carries_content: false, keeps_lease: false,
         content_bytes: |_| 0,
         route: |_| Route::Here,
-        // It counts.
+        // Each heartbeat advances the clock.
         repeat: |_| Repeat::Differs,
         waits_for: |_| Waits::No,
         hands_out: |_| false,

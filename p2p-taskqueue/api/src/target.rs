@@ -20,7 +20,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The peer of this id, wherever it is.
+    /// Targets the peer with this id, wherever it is.
     #[must_use]
     pub const fn peer(peer: PeerId) -> Self {
         Self { remote_multiaddr: None, remote_peer_id: Some(peer) }
@@ -32,7 +32,7 @@ impl Target {
         self.remote_multiaddr.is_none() && self.remote_peer_id.is_none()
     }
 
-    /// Who is meant, by either field.
+    /// The peer that either field names.
     #[must_use]
     pub fn peer_id(&self) -> Option<PeerId> {
         self.remote_multiaddr.as_ref().and_then(peer_of).or(self.remote_peer_id)
@@ -66,7 +66,7 @@ impl Check for Target {
     }
 }
 
-/// Asks another peer: the local node passes the operation on and the answer back.
+/// Asks another peer. The local node passes the operation on, and passes the answer back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct At {
     /// Which peer.
@@ -75,7 +75,7 @@ pub struct At {
     pub request: Box<Request>,
 }
 
-/// The peer that an address names at its end.
+/// Returns the peer that an address names at its end.
 #[must_use]
 pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {

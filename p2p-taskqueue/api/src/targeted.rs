@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::{At, Caller, QueueError, Request, Response, Target, TaskQueue};
 
-/// A queue that asks one peer: every operation is passed on to its target by the queue within.
+/// A queue that asks one peer: its inner queue passes every operation on to the target.
 #[derive(Debug, Clone)]
 pub struct TargetedQueue {
     inner: Arc<dyn TaskQueue>,
@@ -12,7 +12,7 @@ pub struct TargetedQueue {
 }
 
 impl TargetedQueue {
-    /// Directs every operation at `target`; at the local node when it names no peer.
+    /// Directs every operation at `target`, or at the local node when `target` names no peer.
     #[must_use]
     pub const fn new(inner: Arc<dyn TaskQueue>, target: Target) -> Self {
         Self { inner, target }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Json, Task};
 
-/// Asks a node which tools it offers: what its workers can be given to do.
+/// Asks a node for its tools: the tasks that its workers accept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListTools {}
@@ -40,7 +40,7 @@ pub struct ToolOffer {
     pub input_schema: Json,
 }
 
-/// Calls a tool of a node: a durable task of that type, and the wait for its end.
+/// Calls a tool of a node: queues a durable task of that type and waits for its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CallTool {

@@ -47,7 +47,7 @@ impl From<Fence> for String {
     }
 }
 
-/// A text that no claim has ever answered as a fence.
+/// A text that is not a fence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a fence: use the text that the claim answered, unchanged")]
 pub struct ParseFenceError;

@@ -27,7 +27,7 @@ impl TaskId {
         Self(bytes)
     }
 
-    /// Lends the bytes.
+    /// Borrows the bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -75,7 +75,7 @@ impl From<TaskId> for String {
     }
 }
 
-/// A text that is no task id.
+/// A text that is not a task id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a task id is 32 lower-case hex digits")]
 pub struct ParseTaskIdError;

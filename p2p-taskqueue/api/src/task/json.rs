@@ -6,11 +6,13 @@ use serde_json::value::RawValue;
 use super::readable::{self, Unreadable, nesting};
 use crate::limits::JSON_DEPTH_READ_MAX;
 
-/// A JSON value kept as the text that was given: a payload or a result.
+/// A JSON value that is kept as the text that was given: a payload or a result.
 ///
-/// The queue stores and forwards it without taking it apart, so key order and number forms survive. Its text is valid JSON, nested no deeper than
-/// [`JSON_DEPTH_READ_MAX`]. What comes in as new content has to pass [`check_readable`](Self::check_readable) besides; what
-/// is in a store already, or in an older peer's answer, need not.
+/// The queue stores and forwards the text without parsing it into values, so key order and number forms survive. The
+/// text is valid JSON, nested at most [`JSON_DEPTH_READ_MAX`] levels.
+///
+/// New content must also pass [`check_readable`](Self::check_readable). A value from a store or from an older peer's
+/// answer need not pass it.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
@@ -28,7 +30,7 @@ impl Json {
     ///
     /// [`JsonError`] when the text is not one JSON value or is nested too deep.
     pub fn parse(text: String) -> Result<Self, JsonError> {
-        // Depth first: what is too deep is not parsed at all.
+        // The depth is checked first, so that a text that is too deep is never parsed.
         check_depth(&text)?;
         Ok(Self(RawValue::from_string(text).map_err(JsonError::Syntax)?))
     }
@@ -59,22 +61,22 @@ impl Json {
         serde_json::from_str(self.0.get())
     }
 
-    /// Whether common JSON readers read the value, also within an answer that lists it.
+    /// Checks that common JSON readers can read the value, also inside an answer that lists it.
     ///
     /// # Errors
     ///
-    /// [`Unreadable`] says what they stop at.
+    /// [`Unreadable`] says where they stop.
     pub fn check_readable(&self) -> Result<(), Unreadable> {
         readable::check(self.get())
     }
 
-    /// Lends the JSON text.
+    /// Borrows the JSON text.
     #[must_use]
     pub fn get(&self) -> &str {
         self.0.get()
     }
 
-    /// The text without the white space between its parts; strings and numbers stay to the letter.
+    /// Returns the text without the white space between its parts. Strings and numbers keep every character.
     #[must_use]
     pub fn compact(&self) -> String {
         let (mut in_string, mut escaped) = (false, false);
@@ -152,7 +154,7 @@ impl schemars::JsonSchema for Json {
     }
 }
 
-/// Why a text is not taken as a [`Json`].
+/// The reason why a text is not accepted as a [`Json`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonError {

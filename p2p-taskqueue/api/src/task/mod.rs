@@ -1,4 +1,4 @@
-//! The task and what it is made of: plain data, one concept per file.
+//! The task and its parts: plain data, one concept per file.
 
 mod fence;
 mod id;

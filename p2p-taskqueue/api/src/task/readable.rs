@@ -7,10 +7,10 @@ use serde::{
 
 use crate::limits::JSON_DEPTH_MAX;
 
-/// Why a JSON value is not taken as new content, though its text is valid JSON.
+/// The reason why a JSON value is refused as new content although its text is valid JSON.
 ///
-/// A value stands in the answers of everybody who lists tasks. A reader that stops at one value has nothing of the whole
-/// answer, so what a common reader stops at would harm all of them.
+/// The answer to a list holds the values of many tasks. A reader that stops at one value loses the whole answer. So a
+/// value that stops a common reader would harm everybody who lists tasks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unreadable {
@@ -20,19 +20,20 @@ pub enum Unreadable {
         /// How deep they are nested.
         levels: usize,
     },
-    /// An object has a key that Rust's readers take for a mark of their own, and the object for something else.
+    /// An object has a key that Rust's readers use as an internal mark. They would read the object as something else.
     #[error("a key of an object must not begin with {PRIVATE}")]
     PrivateKey,
-    /// A number that no double holds: I-JSON (RFC 7493, section 2.2) rules it out, for readers differ about it.
+    /// A number does not fit into a double. I-JSON (RFC 7493, section 2.2) excludes it, because readers treat it
+    /// differently.
     #[error("a number in it is larger than a double holds, and common JSON readers stop at that")]
     Number,
-    /// Half of a surrogate pair: no Unicode text has it, and I-JSON (RFC 7493, section 2.1) rules it out.
+    /// A text has half of a surrogate pair. It is not Unicode text, and I-JSON (RFC 7493, section 2.1) excludes it.
     #[error("a text in it has half of a surrogate pair, and common JSON readers stop at that")]
     Surrogate,
 }
 
-/// Reads the text as `serde_json` does, keeping nothing of it: its word counts, so that every text which passes is one that
-/// it reads within an answer.
+/// Reads the text with `serde_json` and keeps nothing of it. So `serde_json` can read every text that passes, also
+/// inside an answer.
 pub(super) fn check(text: &str) -> Result<(), Unreadable> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let Err(error) = Level(0).deserialize(&mut reader) else { return Ok(()) };
@@ -42,11 +43,11 @@ pub(super) fn check(text: &str) -> Result<(), Unreadable> {
             _ => Unreadable::PrivateKey,
         });
     }
-    // The text is valid JSON, so there is nothing else that it stops at of its own accord.
+    // The text is valid JSON, so `serde_json` has no other reason of its own to stop.
     Err(if error.to_string().starts_with(BEYOND_DOUBLES) { Unreadable::Number } else { Unreadable::Surrogate })
 }
 
-/// How many arrays and objects stand within each other at the deepest place.
+/// Returns the depth of the deepest arrays and objects.
 pub(super) fn nesting(text: &str) -> usize {
     let (mut deepest, mut depth, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
     for byte in text.bytes() {
@@ -66,7 +67,7 @@ pub(super) fn nesting(text: &str) -> usize {
     deepest
 }
 
-/// A value in so many arrays and objects.
+/// A value inside this many arrays and objects.
 #[derive(Clone, Copy)]
 struct Level(usize);
 
@@ -131,7 +132,7 @@ impl<'de> Visitor<'de> for Level {
     }
 }
 
-/// A key, however it is spelled, that is not one of the private ones.
+/// A key that is not one of the private ones, whichever way it is escaped.
 struct Key;
 
 impl<'de> Deserialize<'de> for Key {
@@ -154,10 +155,10 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// What `serde_json` says of a number that no double holds.
+/// The message of `serde_json` about a number that does not fit into a double.
 const BEYOND_DOUBLES: &str = "number out of range";
 
-/// What the keys begin with by which `serde_json` tells itself what a value really is.
+/// The prefix of the private keys. `serde_json` uses them to tell itself the real kind of a value.
 const PRIVATE: &str = "$serde_json::private::";
 
 #[cfg(test)]
@@ -196,7 +197,7 @@ mod tests {
         assert!(matches!(told, Unreadable::TooDeep { levels } if levels == DEEPEST + 7), "{told}");
     }
 
-    /// The promise is about readers: whatever passes is read among others, as deep as an answer puts it.
+    /// The promise is about readers: a value that passes can be read among others, as deep as an answer puts it.
     #[test]
     fn whatever_passes_is_read_within_an_answer() {
         const AROUND: usize = 6;

@@ -56,7 +56,7 @@ impl FromStr for TaskStatus {
     }
 }
 
-/// A text that names no status.
+/// A text that is not a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a status is one of queued, running, completed, failed, cancelled")]
 pub struct UnknownStatus;

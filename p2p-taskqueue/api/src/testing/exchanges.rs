@@ -1,4 +1,4 @@
-//! One exchange for every operation: for the examples of `PROTOCOL.md`, and for tests that go over all operations.
+//! One exchange for every operation, for the examples of `PROTOCOL.md` and for tests that cover all operations.
 #![expect(clippy::unwrap_used, reason = "what is parsed here is written here")]
 
 use std::collections::BTreeMap;
@@ -17,14 +17,14 @@ use crate::{
 /// The fence of the task.
 pub const FENCE: Fence = Fence { epoch: 3, counter: 41 };
 
-/// Who the examples speak of.
+/// The parties in the examples.
 #[derive(Debug, Clone)]
 pub struct Cast {
     /// The peer that asks.
     pub dialler: PeerId,
     /// The peer that keeps the tasks.
     pub listener: PeerId,
-    /// A ticket of the listener's.
+    /// A ticket of the listener.
     pub ticket: String,
 }
 
@@ -34,7 +34,8 @@ pub const fn task_id() -> TaskId {
     TaskId::from_bytes([0x1f; 16])
 }
 
-/// A request for every operation, in the order of the names, and at the end one that is passed on; each with its answer.
+/// Returns a request for every operation in the order of the names, and last a request that is passed on. Each comes
+/// with its answer.
 #[must_use]
 pub fn exchanges(cast: &Cast) -> Vec<(Request, Response)> {
     let mut all = tasks(cast);
@@ -50,7 +51,7 @@ pub fn exchanges(cast: &Cast) -> Vec<(Request, Response)> {
     all
 }
 
-/// The requests of the exchanges, none of which waits.
+/// The requests of the exchanges. None of them waits.
 #[must_use]
 pub fn requests_at_once(cast: &Cast) -> Vec<Request> {
     let mut all: Vec<_> = exchanges(cast).into_iter().map(|(request, _)| request).collect();

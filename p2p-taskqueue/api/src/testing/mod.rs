@@ -1,4 +1,4 @@
-//! What the tests of this crate and of those above it share.
+//! Test support that this crate shares with the crates above it.
 
 pub mod exchanges;
 pub mod odd_json;
@@ -10,7 +10,7 @@ pub use skipped::skipped;
 
 use crate::{Json, PeerId, Submit, Task, TaskId, TaskStatus};
 
-/// Nothing that a test waits for takes longer, however busy the machine is.
+/// The longest time that a test waits for an event, however busy the machine is.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The record of a task that was just submitted.
@@ -49,7 +49,7 @@ pub fn task(owner: PeerId, submit: Submit) -> Task {
     }
 }
 
-/// A payload of about this length.
+/// A payload of about this many bytes.
 #[must_use]
 pub fn payload(bytes: usize) -> Json {
     Json::from_text(&"x".repeat(bytes))

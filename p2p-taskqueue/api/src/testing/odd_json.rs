@@ -1,4 +1,5 @@
-//! JSON texts that programs which take values apart alter, or stop at. The tests of all crates share this file.
+//! JSON texts that some programs change or cannot read when they parse them into values. The tests of all crates share
+//! this file.
 
 use proptest::{
     prelude::*,
@@ -6,14 +7,14 @@ use proptest::{
     test_runner::TestRunner,
 };
 
-/// How deep a value that is taken may be nested; the promise, written down once more.
+/// The deepest nesting of a value that is accepted. It states the promise independently of the code.
 pub const DEEPEST: usize = 100;
 
-/// What is taken, and answered as it is to the last byte.
+/// Texts that are accepted, and answered unchanged to the last byte.
 #[must_use]
 pub fn kept() -> Vec<String> {
     let texts = [
-        // Numbers that are another text, or another number, after a way through 64 bits.
+        // Numbers that change their text or their value when they pass through 64 bits.
         "-0",
         "-0.0",
         "1.10",
@@ -23,20 +24,20 @@ pub fn kept() -> Vec<String> {
         "1e-400",
         "1.7976931348623157e308",
         "0.1000000000000000055511151231257827021181583404541015625",
-        // Members that get lost or change places.
+        // Members that get lost or change their order.
         r#"{"a":1,"a":2}"#,
         r#"{"b":1,"a":{"a":1,"\u0061":2},"":{"":[]}}"#,
-        // Escapes that are one character, and characters that readers of lines or terminals take for something else.
+        // Escapes that stand for one character, and characters that readers of lines or terminals treat specially.
         r#""""#,
         r#""\u0000""#,
         r#"["\u0000",{"\u0000":"\u001b[2J"}]"#,
         r#""\u00e9\/\ud83d\ude00 é""#,
         "\"\u{2028}\u{202e}\u{feff}\u{ffff}\u{10ffff}\u{7f}\"",
         r#"["a\r\n\ndata: {\"jsonrpc\":\"2.0\"}\n\n"]"#,
-        // White space of every kind, also where lines end.
+        // White space of every kind, also at the ends of lines.
         "[ 1 ,\n\t2 ,\r\n 3,\r4 ]",
         "{\n  \"ok\" : false ,\n\n  \"error\" : { }\n}",
-        // What is private as a key is none of anybody's business elsewhere.
+        // A text that is private only as a key is ordinary anywhere else.
         r#"["$serde_json::private::RawValue",{"a":"$serde_json::private::Number"}]"#,
         r#"{"$serde_json":1,"serde_json::private::RawValue":"[1,"}"#,
         "null",
@@ -46,7 +47,8 @@ pub fn kept() -> Vec<String> {
     texts.into_iter().map(str::to_owned).chain(deepest).collect()
 }
 
-/// What is valid JSON, and is not taken: common readers stop at it, and with it at the whole answer in which it stands.
+/// Texts that are valid JSON but are refused. Common readers stop at them, and so lose the whole answer that holds
+/// them.
 #[must_use]
 pub fn refused() -> Vec<String> {
     let texts = [
@@ -67,20 +69,20 @@ pub fn refused() -> Vec<String> {
     texts.into_iter().map(str::to_owned).chain([long]).chain(too_deep).collect()
 }
 
-/// So many arrays within each other.
+/// Arrays nested this deep.
 #[must_use]
 pub fn nested(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-/// Some texts of [`any_text`].
+/// Samples of [`any_text`].
 #[must_use]
 pub fn some(count: usize) -> Vec<String> {
     let (mut runner, any) = (TestRunner::default(), any_text());
     std::iter::repeat_with(|| any.new_tree(&mut runner).ok().map(|tree| tree.current())).flatten().take(count).collect()
 }
 
-/// Any JSON text that is taken.
+/// Any JSON text that is accepted.
 pub fn any_text() -> impl Strategy<Value = String> {
     let number = "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?";
     let word = prop_oneof![Just("null"), Just("true"), Just("false")].prop_map(str::to_owned);
@@ -97,7 +99,7 @@ pub fn any_text() -> impl Strategy<Value = String> {
     .prop_filter("nested no deeper than is taken", |text| deepest(text) <= DEEPEST)
 }
 
-/// Few keys, so that they come twice.
+/// A small set of keys, so that some occur twice.
 fn key() -> impl Strategy<Value = String> {
     let few = prop_oneof![Just(r#""a""#), Just(r#""\u0061""#), Just(r#""""#)].prop_map(str::to_owned);
     prop_oneof![few, string()]

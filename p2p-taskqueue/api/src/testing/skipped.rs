@@ -1,11 +1,12 @@
-//! What tests do that need something which is not on every machine. `tests` has the same.
+//! Reports tests that need something that not every machine has. `tests` has the same function.
 
 use std::io::Write as _;
 
-/// Says why a test cannot be made here. Where everything has to be there (`TASKMESH_REQUIRE=all`), the test fails.
+/// Reports why a test cannot run here. Where everything must be present (`TASKMESH_REQUIRE=all`), the test fails
+/// instead.
 pub fn skipped(why: &str) {
     let all_required = std::env::var_os("TASKMESH_REQUIRE").is_some_and(|required| required == "all");
     assert!(!all_required, "TASKMESH_REQUIRE=all, but {why}");
-    // Not by a macro, whose output is shown of tests that fail alone.
+    // A macro would not do: its output is shown only for tests that fail.
     writeln!(std::io::stderr(), "skipped: {why}").ok();
 }

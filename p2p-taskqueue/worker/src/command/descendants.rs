@@ -1,23 +1,23 @@
-//! Which processes come of this one, as far as the system tells.
+//! Finds the descendants of this process, as far as the operating system shows them.
 
 #[cfg(target_os = "linux")]
 use std::{collections::BTreeMap, fs};
 
 use rustix::process::Pid;
 
-/// Makes this process the parent of every descendant whose own parent has ended; answers whether it is.
+/// Makes this process the parent of every descendant whose own parent has ended. Answers whether that worked.
 #[cfg(target_os = "linux")]
 pub(super) fn adopt() -> bool {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok()
 }
 
-/// Other systems have no such thing.
+/// Other systems cannot do this.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn adopt() -> bool {
     false
 }
 
-/// All that came of this process and had not been waited for.
+/// The descendants of this process that had not been waited for.
 #[derive(Debug, Default)]
 pub(super) struct Descendants(Vec<Process>);
 
@@ -29,7 +29,7 @@ struct Process {
 }
 
 impl Descendants {
-    /// Empty where the system does not show its processes.
+    /// The list is empty where the system does not show its processes.
     #[cfg(target_os = "linux")]
     pub(super) fn of_this_process() -> Self {
         let this = rustix::process::getpid().as_raw_nonzero().get();
@@ -68,7 +68,7 @@ impl Descendants {
         self.0.iter().any(|process| process.group == group.as_raw_nonzero().get())
     }
 
-    /// Those that are in another group than this.
+    /// The processes that are in another group than this one.
     pub(super) fn outside(&self, group: Pid) -> impl Iterator<Item = Pid> {
         let outside = self.0.iter().filter(move |process| process.group != group.as_raw_nonzero().get());
         outside.filter_map(|process| Pid::from_raw(process.id))
@@ -76,7 +76,8 @@ impl Descendants {
 }
 
 impl Process {
-    /// Reads the line that the system has of a process. The name in it is the process's own choice.
+    /// Parses the line that the system has about a process. The process chooses its own name, so the name may hold
+    /// anything.
     #[cfg(any(target_os = "linux", test))]
     fn parse(stat: &str) -> Option<Self> {
         let (before, after) = stat.rsplit_once(')')?;

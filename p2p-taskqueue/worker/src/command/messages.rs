@@ -1,7 +1,15 @@
-//! What a worker and a supervisor say to each other over a socket, for one command after the other: the worker hands over the
-//! command's ends of the pipes and its environment, the supervisor reports that it runs and then that it has ended, the worker
-//! says [`END`], and the supervisor reports when nothing is left. When the worker's end closes, for whatever reason, the
-//! supervisor ends the command, all that is left of it, and itself.
+//! The messages between a worker and a supervisor. They travel over a socket, for one command after the other.
+//!
+//! 1. The worker sends the command's ends of the pipes, and its environment.
+//!
+//! 2. The supervisor reports that the command runs, and later that it has ended.
+//!
+//! 3. The worker sends [`END`].
+//!
+//! 4. The supervisor reports when nothing is left of the command.
+//!
+//! When the worker's end closes, for whatever reason, the supervisor ends the command, everything that is left of it,
+//! and itself.
 
 use std::{
     ffi::OsString,
@@ -23,13 +31,13 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The command's ends: standard input, output and error.
+/// The command's ends of the pipes: standard input, output and error.
 pub(super) type Ends = [OwnedFd; 3];
 
-/// What the worker says when the command and what it has left behind is to end.
+/// The byte with which the worker asks for the end of the command and of everything that it has left behind.
 pub(super) const END: u8 = b'e';
 
-/// Variables to set for a command, or to take away.
+/// Environment variables to set for a command, or to remove (`None`).
 pub(super) type Environment = Vec<(String, Option<OsString>)>;
 
 /// What the supervisor reports.
@@ -38,15 +46,15 @@ pub(super) type Environment = Vec<(String, Option<OsString>)>;
 pub(super) enum Report {
     /// The command runs, in this process group.
     Started(i32),
-    /// It could not be started.
+    /// The command could not be started.
     Refused {
-        /// The system's number of the error, if it has one.
+        /// The system's error number, if there is one.
         code: Option<i32>,
         message: String,
     },
-    /// It has ended, with this status of `wait`.
+    /// The command has ended, with this status of `wait`.
     Ended(i32),
-    /// Nothing is left of it.
+    /// Nothing is left of the command.
     Over,
 }
 
@@ -62,7 +70,7 @@ impl Report {
     }
 }
 
-/// What follows is the environment, as a line of JSON.
+/// Sends the ends of the pipes. The environment follows as a line of JSON.
 pub(super) fn send_ends(control: impl AsFd, ends: &Ends) -> io::Result<()> {
     let borrowed = ends.each_ref().map(|end| end.as_fd());
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(3))];
@@ -70,16 +78,16 @@ pub(super) fn send_ends(control: impl AsFd, ends: &Ends) -> io::Result<()> {
     if !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
         return Err(io::Error::other("no room for three descriptors"));
     }
-    // Descriptors do not travel without a byte.
+    // A message that carries descriptors must have at least one byte.
     sendmsg(control, &[IoSlice::new(b"\n")], &mut ancillary, SendFlags::empty())?;
     Ok(())
 }
 
-/// What a command is started with; none when the worker is gone.
+/// Receives what a command is started with; `None` when the worker is gone.
 pub(super) fn receive(control: &UnixStream) -> io::Result<Option<(Ends, Environment)>> {
     let Some(ends) = receive_ends(control)? else { return Ok(None) };
     let mut line = String::new();
-    // Nothing is sent after it before this is answered.
+    // The reader cannot read too far: the worker sends nothing more before it has an answer.
     BufReader::new(control).read_line(&mut line)?;
     Ok(Some((ends, serde_json::from_str(&line)?)))
 }
@@ -99,7 +107,7 @@ fn receive_ends(control: &UnixStream) -> io::Result<Option<Ends>> {
         }
     }
     for end in &ends {
-        // The command gets copies of them under their usual numbers, and must not have these beside.
+        // The command gets copies of them under the usual numbers, and must not inherit these as well.
         fcntl_setfd(end, FdFlags::CLOEXEC)?;
     }
     Ends::try_from(ends).map(Some).map_err(|_| io::Error::other("not three descriptors"))

@@ -30,34 +30,39 @@ pub use supervisor::supervise;
 
 /// Runs a command for each task: the payload on its standard input, the result from its standard output.
 ///
-/// A payload that is a JSON string is given as its text, any other as compact JSON. The output is the result: parsed when
-/// the whole of it is one JSON value that a result may be, else as a string without its final newline. A command that exits with another code
-/// than 0 has failed; the error has the code and the end of its standard error.
+/// A payload that is a JSON string is given as its text; any other payload is given as compact JSON.
 ///
-/// Its environment says what it works on, for a program that renews the lease with word of its progress, or with a
-/// question: `TASKMESH_TASK_ID`, `TASKMESH_ATTEMPT`, `TASKMESH_FENCE`, `TASKMESH_LEASE_S`, and `TASKMESH_OWNER`, the peer
-/// that keeps the task, unless it is the local node; besides what [`with_env`](Self::with_env) has given it.
+/// The output is the result. If all of it is one JSON value that is allowed as a result, it is parsed. Otherwise it
+/// becomes a string without its final newline.
 ///
-/// An attempt ends with its command: the command runs in a process group of its own, and what it has left running there when
-/// it ends, or when the task is called off, is asked to end (SIGTERM) and killed half a second later. That is done by this
-/// process, so it is not when this process is killed, and what has left the group is not found. With
-/// [`supervised_by`](Self::supervised_by) a process beside the command does it.
+/// A command that exits with a code other than 0 has failed. The error has the code and the end of its standard error.
 ///
-/// It needs a tokio context, which the executor thread gives to whatever runs on it.
+/// Environment variables tell the command which task it works on, so that a program can renew the lease and report
+/// progress or ask a question: `TASKMESH_TASK_ID`, `TASKMESH_ATTEMPT`, `TASKMESH_FENCE` and `TASKMESH_LEASE_S`.
+/// `TASKMESH_OWNER` is the peer that keeps the task, and is set unless that is the local node. The variables of
+/// [`with_env`](Self::with_env) are added to these.
+///
+/// An attempt ends with its command. The command runs in a process group of its own. When it ends, or when the task is
+/// cancelled, the processes that it has left in its group are asked to end (SIGTERM), and killed half a second later.
+///
+/// This process does that. So nothing is ended when this process is killed, and processes that have left the group are
+/// not found. With [`supervised_by`](Self::supervised_by) a separate process does it.
+///
+/// The handler needs a tokio context. The executor thread provides one to everything that runs on it.
 #[derive(Debug, Clone)]
 pub struct CommandHandler {
     program: String,
     arguments: Vec<String>,
     environment: Vec<(String, OsString)>,
     supervisor: Option<PathBuf>,
-    /// Those that were started and wait for the next command.
+    /// Supervisors that were started and wait for the next command.
     idle: Idle,
-    /// For the time between asking a command to end and ending it.
+    /// Measures the time between asking a command to end and killing it.
     runtime: Arc<dyn Runtime>,
 }
 
 impl CommandHandler {
-    /// Splits a command line as a shell splits words; no shell runs it.
+    /// Splits a command line into words as a shell does. No shell runs it.
     ///
     /// # Errors
     ///
@@ -75,19 +80,21 @@ impl CommandHandler {
         })
     }
 
-    /// Gives the command an environment variable besides.
+    /// Adds an environment variable for the command.
     #[must_use]
     pub fn with_env(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Has a process between start the commands and end them, at once when this process is gone, however it ended: another
-    /// attempt, on whichever machine, then has the work for itself. On Linux that process also finds what has left the
-    /// command's group and session. A command starts as fast as without: the process stays for the next one.
+    /// Uses a supervisor: a separate process that starts the commands and ends them.
     ///
-    /// The program, which may be `/proc/self/exe`, has to call [`supervise`] with its further arguments when the first one
-    /// is [`SUPERVISE`], before it does anything else.
+    /// It ends them at once when this process is gone, however that happened. Another attempt, on any machine, then
+    /// does not run beside the old one. On Linux it also finds processes that have left the command's group and
+    /// session. A command starts as fast as without a supervisor, because the supervisor stays for the next command.
+    ///
+    /// The program may be `/proc/self/exe`. When its first argument is [`SUPERVISE`], it must call [`supervise`] with
+    /// the further arguments before it does anything else.
     #[must_use]
     pub fn supervised_by(mut self, program: impl Into<PathBuf>) -> Self {
         self.supervisor = Some(program.into());
@@ -102,26 +109,28 @@ impl CommandHandler {
             return Process::start(command.into());
         };
         let mut new = Command::new(supervisor);
-        // A name of its own, so that it is left to its work when somebody ends the node by name.
+        // The process has a name of its own, so that somebody who ends the node by its name does not end the supervisor
+        // too.
         new.arg0("task-supervisor").arg(SUPERVISE).arg(&self.program).args(&self.arguments);
         Process::start_supervised(&self.idle, new.into(), &environment).await
     }
 
-    /// What tells a command what it works on.
+    /// The variables that tell a command which task it works on.
     fn environment_of(&self, task: &Task, source: Source) -> Environment {
         let given = self.environment.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
         let own = [
             ("TASKMESH_TASK_ID", Some(task.task_id.to_string())),
             ("TASKMESH_ATTEMPT", Some(task.attempt.to_string())),
             ("TASKMESH_LEASE_S", Some(source.lease.as_secs_f64().to_string())),
-            // Where there is none: not that of a command which this one may be running in.
+            // Without a fence the variable is removed. Otherwise the command would inherit it when this program itself
+            // runs inside a command.
             ("TASKMESH_FENCE", task.fence.map(|fence| fence.to_string())),
             ("TASKMESH_OWNER", source.owner.map(|owner| owner.to_string())),
         ];
         given.chain(own.map(|(name, value)| (name.to_owned(), value.map(OsString::from)))).collect()
     }
 
-    /// Gives a command its input and listens until it has ended; none when it is to stop before.
+    /// Gives a command its input and reads its output until it has ended; `None` when it is told to stop before.
     async fn hear(
         &self,
         process: &mut Process,
@@ -162,7 +171,7 @@ impl Handler for CommandHandler {
             Err(error) => return failed(format!("could not start {}: {error}", self.program)),
         };
         let ended = self.hear(&mut process, &mut talk, &input(&task.payload), &mut contact).await;
-        // Also after a good end: the attempt is over, and so is what belongs to it.
+        // This is also needed after a success: the attempt is over, so everything that belongs to it ends.
         process.end(&self.runtime).await;
         match ended {
             Ok(Some(status)) => self.outcome(status, &talk.into_heard()),
@@ -175,7 +184,7 @@ impl Handler for CommandHandler {
     }
 }
 
-/// Why a text is no command.
+/// The reason why a text is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseCommandError {
@@ -222,14 +231,15 @@ fn ending(status: ExitStatus) -> String {
 /// The first argument of a supervisor.
 pub const SUPERVISE: &str = "supervise-command";
 
-/// What a command has left behind may have something to say yet, such as a `tee` that it wrote through; what keeps the pipes
-/// longer is not waited for.
+/// What a command has left behind may still write something, for example a `tee` that the command wrote through. A
+/// process that keeps the pipes open longer is not waited for.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
-/// A stopping node has two seconds in all; a command gets a quarter of them.
+/// A stopping node has two seconds in all. A command gets a quarter of them.
 const TERMINATION_GRACE: Duration = Duration::from_millis(500);
 
-/// A killed process is gone within milliseconds, unless the system itself holds it: then it can not do anything.
+/// A killed process is gone within milliseconds, unless the system itself blocks it. A blocked process cannot do
+/// anything.
 const KILL_WAIT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ use super::{
 /// A command that was started.
 #[derive(Debug)]
 pub(super) enum Process {
-    /// A child of this process.
+    /// The command is a child of this process.
     Own(OwnChild),
-    /// A child of a supervisor, which is one of this process.
+    /// The command is a child of a supervisor, which is a child of this process.
     Supervised(Supervised),
 }
 
@@ -39,7 +39,7 @@ impl Process {
         Ok((Self::Own(OwnChild { child, group, is_over: false }), talk))
     }
 
-    /// Has a supervisor start the command: one that has nothing to do, or a new one by this command line.
+    /// Starts the command through a supervisor: an idle one, or a new one that this command line starts.
     pub(super) async fn start_supervised(
         idle: &Idle,
         new: Command,
@@ -61,7 +61,7 @@ impl Process {
         Ok((Self::Supervised(Supervised { supervisor, group, idle: idle.clone() }), talk))
     }
 
-    /// Waits until the command itself has ended, whatever it has left behind. To be waited for once.
+    /// Waits until the command itself has ended, whatever it has left behind. Callers may call this once.
     pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
         match self {
             Self::Own(own) => own.child.wait().await,
@@ -69,7 +69,7 @@ impl Process {
         }
     }
 
-    /// Ends the command and what is left of it: asks politely, then does not ask.
+    /// Ends the command and everything that is left of it: first with SIGTERM, then with SIGKILL.
     pub(super) async fn end(self, runtime: &Arc<dyn Runtime>) {
         match self {
             Self::Own(mut own) => own.end(runtime).await,
@@ -83,7 +83,7 @@ impl Process {
 pub(super) struct OwnChild {
     child: Child,
     group: Option<Pid>,
-    /// Its group has no process left: its number may be another one's by now.
+    /// Whether the group has no process left. Its number may belong to another group by now.
     is_over: bool,
 }
 
@@ -93,7 +93,7 @@ impl OwnChild {
         let mut is_left = signal(self.group, Signal::TERM);
         while is_left && runtime.now() < asked_at + TERMINATION_GRACE {
             runtime.sleep_until(runtime.now() + LOOK_AGAIN).await;
-            // A child that has ended is in its group until it was waited for; an error comes again below.
+            // An ended child stays in its group until somebody waits for it. An error shows again below.
             drop(self.child.try_wait());
             is_left = self.group.is_some_and(|group| test_kill_process_group(group).is_ok());
         }
@@ -115,14 +115,15 @@ impl Drop for OwnChild {
     }
 }
 
-/// Supervisors that have nothing to do: each has served at least one command, so there are no more than ran at once.
+/// Idle supervisors. Each has served at least one command, so there are never more than the most commands that ran at
+/// once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Idle(Arc<Mutex<Vec<Supervisor>>>);
 
 impl Idle {
     fn take(&self) -> Option<Supervisor> {
         let mut supervisors = self.lock();
-        // One that somebody has killed meanwhile is of no use.
+        // Somebody may have killed a supervisor in the meantime. Such a supervisor is skipped.
         while let Some(mut supervisor) = supervisors.pop() {
             if matches!(supervisor.child.try_wait(), Ok(None)) {
                 return Some(supervisor);
@@ -135,13 +136,13 @@ impl Idle {
         self.lock().push(supervisor);
     }
 
-    // The data is valid at every point.
+    // The data is valid whenever the lock is released, also after a panic.
     fn lock(&self) -> MutexGuard<'_, Vec<Supervisor>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A supervisor process, which ends its command and itself when this is dropped.
+/// A supervisor process. When this value is dropped, the process ends its command and itself.
 #[derive(Debug)]
 struct Supervisor {
     child: Child,
@@ -152,10 +153,10 @@ struct Supervisor {
 impl Supervisor {
     fn start(mut command: Command) -> io::Result<Self> {
         let (control, theirs) = UnixStream::pair()?;
-        // It blocks on its end.
+        // The supervisor uses blocking I/O on its end.
         let theirs = theirs.into_std()?;
         theirs.set_nonblocking(false)?;
-        // Nothing of the node's stays open in it: it may outlive the node by a moment.
+        // The supervisor must not keep any of the node's files open, because it may outlive the node by a moment.
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         Ok(Self { child: command.spawn()?, control: BufReader::new(control) })
     }
@@ -175,10 +176,10 @@ impl Supervisor {
         serde_json::from_slice(&line).map_err(|_| io::Error::other("its supervisor was ended"))
     }
 
-    /// Has the command and all that is left of it ended.
+    /// Asks the supervisor to end the command and everything that is left of it.
     async fn end(&mut self) -> io::Result<()> {
         self.control.write_all(&[END]).await?;
-        // What was reported before is of no interest any more.
+        // Earlier reports do not matter any more.
         while !matches!(self.report().await?, Report::Over) {}
         Ok(())
     }
@@ -211,7 +212,7 @@ impl Supervised {
             Err(error) => {
                 tracing::warn!(%error, "a command's supervisor could not end everything");
                 let until = runtime.now() + KILL_WAIT;
-                // The next attempt must not begin beside one that is still dying.
+                // The next attempt must not begin while a process of this one is still dying.
                 while signal(self.group, Signal::KILL) && runtime.now() < until {
                     runtime.sleep_until(runtime.now() + LOOK_AGAIN).await;
                 }
@@ -224,7 +225,7 @@ fn out_of_turn(report: &Report) -> io::Error {
     io::Error::other(format!("a supervisor's report out of turn: {report:?}"))
 }
 
-/// The pipes of a command: this end of them, and the command's.
+/// Makes the pipes of a command: this side's ends, and the command's ends.
 fn pipes() -> io::Result<(Talk, Ends)> {
     let ((stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr)) = (io::pipe()?, io::pipe()?, io::pipe()?);
     let talk = Talk::new(
@@ -239,16 +240,16 @@ fn group(leader: u32) -> Option<Pid> {
     i32::try_from(leader).ok().and_then(Pid::from_raw)
 }
 
-/// Whether somebody is left in the group who could be told.
+/// Sends a signal to the group. Answers whether the group still had a process.
 fn signal(group: Option<Pid>, signal: Signal) -> bool {
     group.is_some_and(|group| kill_process_group(group, signal).is_ok())
 }
 
-/// A process that ends on a signal does so within milliseconds.
+/// The pause between two checks. A process that ends on a signal does so within milliseconds.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// A report is a line of a few words, and an error of the system.
+/// The longest report, in bytes: a line of a few words, and an error text of the system.
 const REPORT_BYTES_MAX: u64 = 4 * 1024;
 
-/// A supervisor that was told ends in time; this is for a machine that is very busy.
+/// The extra time that a supervisor has on a very busy machine. Usually it ends within the regular time.
 const SUPERVISOR_MARGIN: Duration = Duration::from_secs(2);

@@ -23,22 +23,25 @@ use super::{
     messages::{END, Ends, Environment, Report, receive},
 };
 
-/// Supervises commands, one after the other: starts each, and ends it with everything that it has left behind as soon as the
-/// worker that asked for it wants so or is gone, however that came about. To be called by a process of its own, which a worker
-/// starts with [`SUPERVISE`](super::SUPERVISE) as its first argument
-/// ([`supervised_by`](super::CommandHandler::supervised_by)); `words` are the arguments after that. The process should do
-/// nothing else, and take no notice of signals that ask it to end.
+/// Supervises commands, one after the other: starts each of them, and later ends it with everything that it has left
+/// behind.
 ///
-/// On Linux it also finds what a command has started in sessions and groups of their own.
+/// The end comes as soon as the worker asks for it, or when the worker is gone for whatever reason.
+///
+/// Call this in a process of its own. A worker starts that process with [`SUPERVISE`](super::SUPERVISE) as its first
+/// argument ([`supervised_by`](super::CommandHandler::supervised_by)); `words` are the arguments after it. The process
+/// should do nothing else, and should ignore the signals that ask it to end.
+///
+/// On Linux it also finds processes that a command has started in other sessions and groups.
 ///
 /// # Errors
 ///
-/// When standard input is not the worker's socket, or the system refuses what is needed.
+/// An error when standard input is not the worker's socket, or when the system refuses something that is needed.
 pub fn supervise(words: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let words: Vec<_> = words.into_iter().collect();
     let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("no command"))?;
-    // Before there is anybody to adopt.
+    // This comes before the first command, so that no orphan is missed.
     let adopts = descendants::adopt();
     while let Some((ends, environment)) = receive(&control)? {
         let mut command = Command::new(program);
@@ -50,7 +53,8 @@ pub fn supervise(words: impl IntoIterator<Item = OsString>) -> io::Result<()> {
                 continue;
             }
         };
-        // Before all else: until the worker knows the group, it cannot end it when this process is killed.
+        // The report comes first. Until the worker knows the group, it cannot end the group when this process is
+        // killed.
         Report::Started(group.as_raw_nonzero().get()).send(&control).ok();
         let left = Left::of(group, &control, adopts)?;
         if !left.see_through(&control) {
@@ -61,7 +65,8 @@ pub fn supervise(words: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     Ok(())
 }
 
-/// When this returns nobody here holds the ends of the pipes any more: that they are closed tells that all is said.
+/// Starts the command. When this returns, this process holds no end of the pipes any more, so a closed pipe means that
+/// the output is complete.
 fn start(mut command: Command, [stdin, stdout, stderr]: Ends, environment: Environment) -> io::Result<Pid> {
     set(&mut command, environment);
     let child = command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0).spawn()?;
@@ -78,14 +83,14 @@ pub(super) fn set(command: &mut Command, environment: Environment) {
     }
 }
 
-/// What a supervisor waits for.
+/// The events for which a supervisor waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     /// The command has ended, with this status.
     Ended(i32),
-    /// There is no child left.
+    /// No child is left.
     Childless,
-    /// The worker wants the end.
+    /// The worker asks for the end of the command.
     Told,
     /// The worker is gone.
     Closed,
@@ -97,7 +102,8 @@ fn hear(mut control: UnixStream, happens: &SyncSender<Event>) {
     happens.send(if told { Event::Told } else { Event::Closed }).ok();
 }
 
-/// Waits for the command and for the children that it has left behind, all the time: a long-running one may leave many.
+/// Waits for the command, and all the time for the children that it has left behind: a long-running command may leave
+/// many.
 fn reap(command: Pid, happens: &SyncSender<Event>) {
     loop {
         match wait(WaitOptions::empty()) {
@@ -109,18 +115,20 @@ fn reap(command: Pid, happens: &SyncSender<Event>) {
     happens.send(Event::Childless).ok();
 }
 
-/// The command, and what it leaves behind.
+/// The command and everything that it leaves behind.
 struct Left {
     group: Pid,
-    /// Whether every process that comes of the command is a descendant of this one as long as it lives.
+    /// Whether every process that the command starts, directly or not, stays a descendant of this process as long as it
+    /// lives.
     adopts: bool,
     events: Receiver<Event>,
-    /// Those who wait for events have copies; with this one a wait has its time also when they have ended.
+    /// The watching threads have copies of this. With this copy the channel stays open, so a wait takes its full time
+    /// even when the threads have ended.
     _happens: SyncSender<Event>,
 }
 
 impl Left {
-    /// Begins to watch a command that was started.
+    /// Starts to watch a command that is running.
     fn of(group: Pid, control: &UnixStream, adopts: bool) -> io::Result<Self> {
         let (happens, events) = sync_channel(EVENTS_MAX);
         let watch = || {
@@ -128,7 +136,7 @@ impl Left {
             thread::Builder::new().spawn(move || hear(control, &heard))?;
             thread::Builder::new().spawn(move || reap(group, &reaped))
         };
-        // Without a watch it must not go on.
+        // The command must not go on unwatched.
         if let Err(error) = watch() {
             kill_process_group(group, Signal::KILL).ok();
             return Err(error);
@@ -136,15 +144,15 @@ impl Left {
         Ok(Self { group, adopts, events, _happens: happens })
     }
 
-    /// Reports the command's end, and ends all that is left when the worker wants it or is gone. Answers whether the worker is
-    /// there and nothing is left.
+    /// Reports the command's end, and ends all that is left when the worker asks for it or is gone. Answers whether the
+    /// worker is still there and nothing is left of the command.
     fn see_through(&self, control: &UnixStream) -> bool {
         let mut is_over = false;
         loop {
             match self.events.recv() {
-                // A worker that is gone does not hear it.
+                // If the worker is gone, the report is lost, and that does no harm.
                 Ok(Event::Ended(status)) => drop(Report::Ended(status).send(control)),
-                // What has changed its parent may be in the group still.
+                // A process that has another parent now may still be in the group.
                 Ok(Event::Childless) => is_over = self.adopts,
                 Ok(Event::Told) => return is_over || self.end(),
                 Ok(Event::Closed) | Err(_) => {
@@ -157,19 +165,19 @@ impl Left {
         }
     }
 
-    /// Answers whether nothing is left.
+    /// Ends everything that is left. Answers whether nothing is left.
     fn end(&self) -> bool {
         self.signal_until(Signal::TERM, TERMINATION_GRACE) || self.signal_until(Signal::KILL, KILL_WAIT)
     }
 
-    /// Sends the signal to all that is left, also to what appears meanwhile, until nothing is or the time is over; answers
-    /// which it was.
+    /// Sends the signal to all that is left, and to processes that appear meanwhile, until none is left or the time is
+    /// over. Answers whether none is left.
     fn signal_until(&self, signal: Signal, time: Duration) -> bool {
         let since = Instant::now();
         let mut told = HashSet::new();
         while since.elapsed() < time {
             let left = Descendants::of_this_process();
-            // Where no process is shown, the group is all that is known of them.
+            // Where the system shows no processes, only the group is known.
             if (left.is_empty() || left.has_group(self.group)) && told.insert(self.group) {
                 kill_process_group(self.group, signal).ok();
             }
@@ -177,7 +185,7 @@ impl Left {
                 kill_process(process, signal).ok();
             }
             if signal == Signal::KILL {
-                // Some may have started others before it reached them.
+                // A process may have started others before the signal reached it.
                 told.clear();
             }
             match self.events.recv_timeout(ROUND) {
@@ -192,8 +200,8 @@ impl Left {
     }
 }
 
-/// All that ever happen with one command.
+/// The number of events that can happen with one command.
 const EVENTS_MAX: usize = 3;
 
-/// What ends on a signal does so within milliseconds.
+/// The pause between two checks. A process that ends on a signal does so within milliseconds.
 const ROUND: Duration = Duration::from_millis(10);

@@ -7,17 +7,17 @@ use tokio::{
     process::{ChildStderr, ChildStdin, ChildStdout},
 };
 
-/// This end of a command's pipes, and what was heard of it so far.
+/// This side's ends of a command's pipes, and what was read from them so far.
 #[derive(Debug)]
 pub(super) struct Talk {
-    /// None when the whole input is written, or will not be.
+    /// `None` when the whole input is written, or will not be written.
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     stderr: ChildStderr,
     heard: Heard,
 }
 
-/// What a command has said.
+/// The output that was read from a command.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     pub(super) output: Vec<u8>,
@@ -25,7 +25,7 @@ pub(super) struct Heard {
     errors: Vec<u8>,
 }
 
-/// Why a command was not heard to its end.
+/// The reason why a command's output was not read to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TalkError {
     #[error("it wrote more than {JSON_BYTES_MAX} bytes, the limit of a result")]
@@ -39,11 +39,11 @@ impl Talk {
         Self { stdin: Some(stdin), stdout, stderr, heard: Heard::default() }
     }
 
-    /// Gives the command its input and listens to it. Completes only when that cannot go on.
+    /// Gives the command its input and reads its output. Completes only when that cannot go on.
     pub(super) async fn hold(&mut self, input: &[u8]) -> TalkError {
         let stdin = self.stdin.take();
         let write = async {
-            // A command may end without having read its input: that is its own affair.
+            // A command may end without reading its input. That is not an error.
             if let Some(mut stdin) = stdin
                 && let Err(error) = stdin.write_all(input).await
             {
@@ -57,15 +57,16 @@ impl Talk {
         }
     }
 
-    /// Listens to what the command has left behind until that has closed the pipes or `grace` is over, and in any case to
-    /// all that the command itself has written before it ended.
+    /// Reads on until the processes that the command left behind have closed the pipes, or until `grace` is over.
+    ///
+    /// In any case it reads everything that the command itself has written before it ended.
     pub(super) async fn finish(&mut self, grace: impl Future<Output = ()>) -> Result<(), TalkError> {
         tokio::select! {
             closed = self.listen() => return closed,
             () = grace => {}
         }
         let Heard { output, errors } = &mut self.heard;
-        // A pipe keeps the order, so what the command has written is among what is there now.
+        // A pipe keeps its order, so everything that the command has written is among the bytes that are there now.
         let there = ioctl_fionread(self.stdout.as_fd()).map_err(io::Error::from)?;
         hear_output((&mut self.stdout).take(there), output).await?;
         let there = ioctl_fionread(self.stderr.as_fd()).map_err(io::Error::from)?;
@@ -76,7 +77,7 @@ impl Talk {
         self.heard
     }
 
-    /// Until both pipes are closed. What was heard is kept when this is dropped.
+    /// Reads until both pipes are closed. If this is dropped, the output that was read so far is kept.
     async fn listen(&mut self) -> Result<(), TalkError> {
         let Heard { output, errors } = &mut self.heard;
         tokio::try_join!(hear_output(&mut self.stdout, output), hear_errors(&mut self.stderr, errors))?;
@@ -90,7 +91,7 @@ impl Heard {
     }
 }
 
-/// Reads to the end, which has to come within the limit of a result.
+/// Reads to the end, which must come within the size limit of a result.
 async fn hear_output(mut reader: impl AsyncRead + Unpin, output: &mut Vec<u8>) -> Result<(), TalkError> {
     loop {
         output.reserve(READ_BYTES);
@@ -103,7 +104,7 @@ async fn hear_output(mut reader: impl AsyncRead + Unpin, output: &mut Vec<u8>) -
     }
 }
 
-/// Reads to the end and keeps the last of it.
+/// Reads to the end and keeps only the last bytes.
 async fn hear_errors(mut reader: impl AsyncRead + Unpin, tail: &mut Vec<u8>) -> Result<(), TalkError> {
     let mut chunk = [0; ERROR_TAIL_BYTES];
     loop {
@@ -117,10 +118,10 @@ async fn hear_errors(mut reader: impl AsyncRead + Unpin, tail: &mut Vec<u8>) -> 
     }
 }
 
-/// What is kept of a command's standard error.
+/// The bytes of a command's standard error that are kept, counted from its end.
 pub(super) const ERROR_TAIL_BYTES: usize = 4 * 1024;
 
-/// What is read at once; most results are shorter.
+/// The bytes that are read at once. Most results are shorter.
 const READ_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
             ChildStderr::from_std(StdErr::from(std::os::fd::OwnedFd::from(err))).unwrap(),
         );
         talk.finish(ready(())).await.unwrap();
-        // The other ends are open to the last, as by a process that was left behind.
+        // The other ends stay open to the last, as when a process that was left behind holds them.
         drop((to_out, to_err));
         let heard = talk.into_heard();
         assert_eq!(heard.output, vec![b'x'; BYTES]);

@@ -10,7 +10,7 @@ use super::{talk::ERROR_TAIL_BYTES, *};
 
 const SOURCE: Source = Source { owner: None, lease: Duration::from_millis(1500) };
 
-/// Runs a command for a payload on an executor thread; `contact` decides when it is told to stop, if ever.
+/// Runs a command for a payload on an executor thread. `contact` decides when the command is told to stop, if ever.
 fn run_until(line: &str, payload: &str, contact: Contact) -> Outcome {
     let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
     let handler = CommandHandler::parse(line, thread.runtime()).unwrap();
@@ -33,7 +33,7 @@ fn output_that_is_one_json_value_is_that_value() {
     assert_eq!(run("cat", r#"{ "b": 1.50, "a": [] }"#), done(r#"{"b":1.50,"a":[]}"#));
 }
 
-/// What goes through a command comes out as compact JSON, or as the text that a string is.
+/// The output of a command becomes compact JSON, or the text of a string.
 #[test]
 fn odd_values_go_through_a_command_as_they_are() {
     for text in odd_json::kept().into_iter().chain(odd_json::some(20)) {
@@ -102,7 +102,7 @@ fn a_stop_ends_the_command_and_what_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // The grandchild ignores SIGTERM and holds the pipe open; the pipe ends when it has been killed.
+    // The grandchild ignores SIGTERM and holds the pipe open. The pipe closes when the grandchild has been killed.
     let script = format!("sh -c \"(trap '' TERM; exec 9>{0}; echo up >&9; sleep 1000) & sleep 1000\"", pipe.display());
     let (sender, contact, _told) = Contact::new(SOURCE);
     let reader = std::thread::spawn(move || {
@@ -139,8 +139,8 @@ fn the_environment_says_what_the_command_works_on() {
     assert_eq!(outcome, Outcome::Done(Json::from_text(&expected.join(" "))));
 }
 
-/// Named pipes. What a command leaves behind holds one open, so that its end is the end of all of that; on the other the
-/// command waits for it.
+/// Two named pipes. The processes that a command leaves behind hold one of them open, so it closes when all of them
+/// have ended. The command itself waits for the other one.
 struct Leash {
     folder: tempfile::TempDir,
 }
@@ -154,7 +154,8 @@ impl Leash {
         Self { folder }
     }
 
-    /// A script that leaves `background` behind, with the pipe as 9, when that has said that it is up.
+    /// Makes a script that leaves `background` behind, with the pipe as descriptor 9, once `background` has reported
+    /// that it runs.
     fn script(&self, background: &str, then: &str) -> String {
         let folder = self.folder.path().display();
         format!("sh -c \"exec 9>{folder}/held; ({background}) & read up <{folder}/ready; {then}\"")
@@ -164,7 +165,8 @@ impl Leash {
         format!("echo up >{}/ready", self.folder.path().display())
     }
 
-    /// Runs a command line; answers with what was said on the pipe until all had closed it.
+    /// Runs a command line. Answers the outcome, and everything that was written to the pipe until all writers had
+    /// closed it.
     fn hold(&self, line: &str) -> (Outcome, String) {
         let (held, line) = (self.folder.path().join("held"), line.to_owned());
         let (send, said) = std::sync::mpsc::sync_channel(1);
@@ -174,7 +176,7 @@ impl Leash {
     }
 }
 
-/// Does something that must not take for ever.
+/// Runs `work` with a deadline.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, done) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || send.send(work()));
@@ -207,7 +209,7 @@ fn all_that_a_command_wrote_counts_whatever_it_left_behind() {
 #[test]
 fn what_has_left_the_group_keeps_nobody() {
     let leash = Leash::new();
-    // It holds the command's pipes as long as the test lets it live.
+    // This process holds the command's pipes as long as the test lets it live.
     let held = leash.folder.path().join("held");
     let line = format!("sh -c 'setsid sh -c \"read line <{}\" & echo done'", held.display());
     assert_eq!(in_time(move || run(&line, "null")), done(r#""done""#));

@@ -8,30 +8,31 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::Wall;
 
-/// The clocks that a store runs on, and how it waits for the monotonic one.
+/// The clocks of a store, and the way in which it waits for the monotonic one.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// What the clocks show now.
+    /// Reads all clocks now.
     fn read(&self) -> Reading;
 
-    /// Which boot of which machine [`Reading::uptime`] is of; `None` when that cannot be told. Only uptimes of the same boot
-    /// can be compared.
+    /// Names the boot and the machine of [`Reading::uptime`]; `None` when that is not known. Only uptimes of the same
+    /// boot can be compared.
     fn boot(&self) -> Option<BootId>;
 
-    /// How long to block until the monotonic clock reaches `until`; `None` when only a wake-up tells.
+    /// Returns how long to block until the monotonic clock reaches `until`; `None` to block until a wake-up.
     fn block_for(&self, until: Duration) -> Option<Duration>;
 
-    /// Registers what must be called whenever the clock moves other than by itself.
+    /// Registers a function to call whenever the clock moves other than by itself.
     fn on_move(&self, wake: Box<dyn Fn() + Send + Sync>);
 }
 
-/// What the clocks show at one moment.
+/// The clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// What people call the time. It may be set, forward or back.
+    /// The time of day, as people know it. Somebody may set it forward or back.
     pub wall: Wall,
-    /// Time since some fixed moment of this process. It never goes back, and stands still while the machine sleeps.
+    /// The time since some fixed moment of this process. It never goes back, and it stops while the machine sleeps.
     pub monotonic: Duration,
-    /// Time since the machine started. It never goes back, and goes on while the machine sleeps, where the system tells.
+    /// The time since the machine started. It never goes back. It goes on while the machine sleeps, where the system
+    /// supports that.
     pub uptime: Duration,
 }
 
@@ -78,12 +79,12 @@ impl Clock for SystemClock {
     fn on_move(&self, _wake: Box<dyn Fn() + Send + Sync>) {}
 }
 
-/// Time since the machine started, with the time that it slept.
+/// The time since the machine started, including the time that it slept.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn uptime() -> Option<Duration> {
     use rustix::time::{ClockId, clock_gettime};
 
-    // Apple's monotonic clock goes on while the machine sleeps; that of Linux does not.
+    // Apple's monotonic clock goes on while the machine sleeps. The one of Linux stops.
     #[cfg(target_vendor = "apple")]
     let clock = ClockId::Monotonic;
     #[cfg(not(target_vendor = "apple"))]
@@ -91,13 +92,14 @@ fn uptime() -> Option<Duration> {
     clock_gettime(clock).try_into().ok()
 }
 
-/// Other systems have no clock of this kind that safe code can read.
+/// Other systems have no such clock that safe code can read.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 const fn uptime() -> Option<Duration> {
     None
 }
 
-/// What Linux calls this boot. A container may have an uptime of its own, so the name of its time namespace belongs to it.
+/// Linux's id of this boot. A container may have an uptime of its own, so the name of its time namespace is part of the
+/// id.
 fn boot_id() -> Option<BootId> {
     let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/time").unwrap_or_default();
@@ -108,7 +110,7 @@ fn boot_id() -> Option<BootId> {
 /// Clocks that stand still until they are told to move: for tests, and for simulations.
 pub struct ManualClock {
     shown: Mutex<Shown>,
-    /// Each wakes the timer of a store that runs on this clock.
+    /// Each function wakes the timer of a store that runs on this clock.
     wakes: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
 
@@ -119,14 +121,14 @@ struct Shown {
 }
 
 impl ManualClock {
-    /// Clocks that show the given wall time, of a machine that has just started.
+    /// Makes clocks that show the given wall time, on a machine that has just started.
     #[must_use]
     pub fn new(wall: Wall) -> Self {
         let reading = Reading { wall, monotonic: Duration::ZERO, uptime: Duration::ZERO };
         Self { shown: Mutex::new(Shown { reading, boots: 0 }), wakes: Mutex::new(Vec::new()) }
     }
 
-    /// Time passes: all clocks move on.
+    /// Lets time pass: all clocks move on.
     pub fn advance(&self, by: Duration) {
         self.change(|Shown { reading, boots }| Shown {
             reading: Reading { monotonic: reading.monotonic + by, ..later(reading, by) },
@@ -134,17 +136,17 @@ impl ManualClock {
         });
     }
 
-    /// The machine sleeps: all clocks move on but the monotonic one.
+    /// Lets the machine sleep: all clocks move on except the monotonic one.
     pub fn sleep(&self, by: Duration) {
         self.change(|Shown { reading, boots }| Shown { reading: later(reading, by), boots });
     }
 
-    /// Sets the wall clock, as an administrator or a time server would; the others stay.
+    /// Sets the wall clock, as an administrator or a time server would. The other clocks stay.
     pub fn set_wall(&self, wall: Wall) {
         self.change(|Shown { reading, boots }| Shown { reading: Reading { wall, ..reading }, boots });
     }
 
-    /// The process starts again: its monotonic time begins anew.
+    /// Restarts the process: its monotonic time begins anew.
     pub fn restart(&self) {
         self.change(|Shown { reading, boots }| Shown {
             reading: Reading { monotonic: Duration::ZERO, ..reading },
@@ -152,7 +154,7 @@ impl ManualClock {
         });
     }
 
-    /// The machine is off for a while and starts again: only the wall clock has gone on.
+    /// Switches the machine off for a while and starts it again: only the wall clock has moved on.
     pub fn reboot(&self, off: Duration) {
         self.change(|Shown { reading, boots }| {
             let wall = later(reading, off).wall;

@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-/// Why a store could not be opened. Each says what to do about it.
+/// The reason why a store could not be opened. Each variant says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -27,7 +27,7 @@ pub enum StoreError {
         /// Its schema version, by the count of that time.
         found: i64,
     },
-    /// The file is something else: name another data folder, or move it away.
+    /// The file is not a task store: name another data folder, or move the file away.
     #[error("{} is not a task store: move it away, or choose another data folder", path.display())]
     NotAStore {
         /// The file.
@@ -42,7 +42,7 @@ pub enum StoreError {
         /// What SQLite found.
         source: rusqlite::Error,
     },
-    /// Something that the store cannot do without is damaged: restore a backup, or let a repair work it out.
+    /// Some data that the store needs is damaged: restore a backup, or let a repair rebuild it.
     #[error("{}: {what} are damaged: restore a backup, or run `taskmesh repair` to work them out", path.display())]
     DamagedRow {
         /// The file.
@@ -50,7 +50,7 @@ pub enum StoreError {
         /// What cannot be read.
         what: &'static str,
     },
-    /// A repair cannot read the file at all: restore a backup, or begin with an empty store.
+    /// The repair cannot read the file at all: restore a backup, or begin with an empty store.
     #[cfg(feature = "sqlite")]
     #[error(
         "{} cannot be repaired, because the part of it that says where its records are is lost: restore a backup; or move it \
@@ -63,8 +63,8 @@ pub enum StoreError {
         /// What SQLite found, if it got so far.
         source: Option<rusqlite::Error>,
     },
-    /// Changes that had been acknowledged are missing, because the end of the log is damaged or gone: restore a backup,
-    /// or accept what is there.
+    /// Acknowledged changes are missing, because the end of the log is damaged or gone. Restore a backup, or accept the
+    /// changes that are there.
     #[error(
         "{} lacks its last {missing} commits, which had been acknowledged: restore a backup, or run `taskmesh repair` to go \
          on with what is there",
@@ -76,7 +76,7 @@ pub enum StoreError {
         /// How many commits.
         missing: u64,
     },
-    /// Another store object, here or in another process, owns the file: stop that one first.
+    /// Another store, in this process or another one, owns the file: stop that one first.
     #[error("{} is in use by another process: stop it first, or choose another data folder", path.display())]
     InUse {
         /// The file.
@@ -117,13 +117,13 @@ pub enum StoreError {
     /// The rows could not be read at the start.
     #[error("failed to read the store: {0}")]
     Rows(String),
-    /// The system gave no thread or no handle.
+    /// The system provided no thread or no handle.
     #[error("failed to start the store's threads")]
     Threads(#[source] io::Error),
 }
 
 impl StoreError {
-    /// Whether the disk is full: it is to be done again when there is room.
+    /// Whether the disk is full. The caller may try again when there is room.
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
@@ -138,7 +138,7 @@ impl StoreError {
     }
 }
 
-/// Whether SQLite found no room. It says of the index of its log only that a write failed.
+/// Whether SQLite found no room on the disk. About the index of its log SQLite only says that a write failed.
 #[cfg(feature = "sqlite")]
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     let is_index = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;

@@ -1,4 +1,4 @@
-//! A backend that fails where a test wants it to.
+//! A backend that fails where a test tells it to.
 
 use std::{
     io,
@@ -19,27 +19,27 @@ use crate::{
     engine::{Elapsed, Ended, Live},
 };
 
-/// Where to fail. Every write, commit and sync passes two points: before it and after it.
+/// The plan of failures. Every write, commit and sync passes two points: one before it and one after it.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     syncs: AtomicUsize,
-    /// The points left until one fails, and how.
+    /// The number of points before the failure, and the fault.
     next: Mutex<Option<(usize, Fault)>>,
-    /// Writes that come to nothing, and reads that find damage.
+    /// The writes that have no effect, and the reads that find damage.
     broken: Mutex<Vec<&'static str>>,
-    /// The next thing that fails by its name, after it was done or before.
+    /// The next operation that fails, by its name, and whether it fails after it was done.
     named: Mutex<Option<(&'static str, bool)>>,
-    /// What was asked of the backend and its rows, and whether it was done.
+    /// The operations that were asked of the backend and its rows, and whether they were done.
     events: Mutex<Vec<(&'static str, bool)>>,
 }
 
 impl Plan {
-    /// Fails once, when so many points were passed from now on.
+    /// Fails once, after `points` more points.
     pub(super) fn fail_after(&self, points: usize, fault: Fault) {
         *self.lock() = Some((points, fault));
     }
 
-    /// From now on this write comes to nothing, or this read finds damage.
+    /// Makes this write have no effect, or this read find damage, from now on.
     pub(super) fn break_for_good(&self, operation: &'static str) {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
     }
@@ -48,7 +48,7 @@ impl Plan {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).contains(&operation)
     }
 
-    /// Fails the next of these once, before it is done or after.
+    /// Fails the next operation of this name once, before or after it is done.
     pub(super) fn fail_next(&self, what: &'static str, after: bool) {
         *self.named() = Some((what, after));
     }
@@ -62,17 +62,17 @@ impl Plan {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether what was planned has not happened.
+    /// Whether the planned failure has not happened yet.
     pub(super) fn is_pending(&self) -> bool {
         self.lock().is_some() || self.named().is_some()
     }
 
-    /// How many syncs there were.
+    /// The number of syncs so far.
     pub(super) fn syncs(&self) -> usize {
         self.syncs.load(Ordering::SeqCst)
     }
 
-    /// What was asked so far that changes something, and whether it was done.
+    /// The changes that were asked for so far, and whether they were done.
     pub(super) fn events(&self) -> Vec<(&'static str, bool)> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -108,7 +108,7 @@ impl Plan {
     }
 }
 
-/// Passes everything on, and fails by a plan.
+/// A backend that passes every call on, and fails according to the plan.
 #[derive(Debug)]
 pub(super) struct FaultyBackend<B> {
     pub(super) inner: B,
@@ -167,7 +167,7 @@ pub(super) struct FaultyRows {
     pub(super) plan: Arc<Plan>,
 }
 
-/// Passes reads on; writes fail by the plan.
+/// Passes reads on. Writes fail according to the plan.
 macro_rules! rows {
     ($($table:ident {
         reads { $(fn $read:ident($($ra:ident: $rt:ty),*) -> $rr:ty;)* }
@@ -189,7 +189,7 @@ macro_rules! rows {
             })*
         })*
 
-        /// Every write of the rows, and the trait that has it.
+        /// Every write of the rows, with the trait that it belongs to.
         pub(super) const WRITES: &[(&str, &str)] = &[$($((stringify!($table), stringify!($write)),)*)*];
     };
 }

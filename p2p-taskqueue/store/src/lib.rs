@@ -1,7 +1,7 @@
 //! Where tasks are kept: the [`TaskStore`] trait and its implementations on SQLite and in memory.
 //!
-//! A store runs the decisions of the engine against what it keeps, one at a time, and answers a change only when it is
-//! on stable storage. It also keeps the leases' time and wakes whoever waits: there is no polling.
+//! A store applies the decisions of the engine to the tasks that it keeps, one decision at a time. It answers a change
+//! only when the change is on stable storage. It also times the leases and wakes everybody who waits, without polling.
 
 mod backend;
 mod clock;

@@ -16,22 +16,23 @@ use taskqueue_api::{
 use super::nudges::Nudges;
 use crate::{TaskStore, Watch};
 
-/// The queue in this process: a store's operations, checked, with the waits and the status that need a runtime.
+/// The queue in this process: the operations of a store with their checks, and the waits and the status, which need a
+/// runtime.
 ///
-/// It answers what concerns the tasks that it keeps; peers, tickets and calls to others are the node's.
+/// It answers operations on the tasks that it keeps. Peers, tickets and calls to others belong to the node.
 #[derive(Debug)]
 pub struct LocalQueue {
     store: Arc<dyn TaskStore>,
     owner: PeerId,
-    /// Only for the end of waits; the store has its own timer.
+    /// Ends waits. The store has a timer of its own for the rest.
     runtime: Arc<dyn Runtime>,
     started: Instant,
-    /// The renewals that wait here.
+    /// The renewals that wait in this queue.
     nudges: Nudges,
 }
 
 impl LocalQueue {
-    /// A queue over this store, whose tasks `owner` keeps.
+    /// Makes a queue over this store. `owner` is the peer that keeps the tasks.
     #[must_use]
     pub fn new(store: Arc<dyn TaskStore>, owner: PeerId, runtime: Arc<dyn Runtime>) -> Self {
         let started = runtime.now();
@@ -55,7 +56,7 @@ impl LocalQueue {
     async fn answer_wait(&self, caller: &Caller, wait: Wait) -> Result<Waited, QueueError> {
         let ids = wait.task_id.map_or(wait.task_ids, |id| vec![id]);
         let one = wait.task_id.is_some();
-        // Registered before the first look: an end in between is noticed by the one or the other.
+        // The watch is registered before the first look, so an end in between is noticed by one of the two.
         let watch = self.store.watch(&ids)?;
         let tasks = self.tasks(caller, ids.clone(), &watch).await?;
         let mut done = true;
@@ -72,31 +73,32 @@ impl LocalQueue {
         drop(tasks);
         let timeout = Duration::try_from_secs_f64(wait.timeout_s).unwrap_or(Duration::ZERO);
         let deadline = self.runtime.sleep_until(self.runtime.now() + timeout);
-        // Whether it was the end or the deadline, the records say how they stand.
+        // Whichever came first, the end or the deadline, the records show the state of the tasks.
         future::select(pin!(watch.done()), pin!(deadline)).await;
         let tasks = self.tasks(caller, ids, &watch).await?;
         let done = tasks.iter().all(|task| task.status.is_terminal());
         Ok(waited(tasks, one, done))
     }
 
-    /// Renews at once; then waits, if it may and there is room, until there is something to tell the worker, and renews again.
+    /// Renews at once. If the renewal may wait and there is room, it then waits until there is something to tell the
+    /// worker, and renews again.
     ///
-    /// Whatever is dropped on the way, the first renewal stands and nothing waits any more.
+    /// Whenever this is dropped, the first renewal stands and nothing waits any more.
     async fn answer_renewal(&self, caller: &Caller, renew: Renew) -> Result<Renewed, QueueError> {
         if renew.wait_s <= 0.0 {
             return self.store.renew(caller, renew).await;
         }
-        // Registered before the first look: news in between is noticed by the one or the other.
+        // Both are registered before the first look, so news in between is noticed by one of the two.
         let news = self.nudges.expect(renew.task_id).and_then(|nudge| Ok((nudge, self.store.watch(&[renew.task_id])?)));
         let (nudge, end) = match news {
             Ok(news) => news,
-            // Others fill the room to wait, which must not cost the lease.
+            // Other callers fill the room for waits. That must not cost the lease.
             Err(error) if error.code == ErrorCode::Overloaded => return self.store.renew(caller, renew).await,
             Err(error) => return Err(error),
         };
         let wait = Duration::try_from_secs_f64(renew.wait_s).unwrap_or(Duration::ZERO);
         let mut over = pin!(self.runtime.sleep_until(self.runtime.now() + wait));
-        // What the worker said of its progress is stored once: another renewal may say more meanwhile.
+        // The worker's progress is stored only once, because another renewal may report more in the meantime.
         let again = Renew { progress: None, status_message: None, ..renew.clone() };
         let mut renewed = self.store.renew(caller, renew).await?;
         while !renewed.cancel_requested && renewed.input_responses.is_empty() {
@@ -113,7 +115,7 @@ impl LocalQueue {
         Ok(renewed)
     }
 
-    /// Makes a change that a worker is to hear of.
+    /// Makes a change, and tells the worker of the task about it.
     async fn change_and_tell(&self, caller: &Caller, task: TaskId, request: Request) -> Result<Response, QueueError> {
         let answer = self.store.call(caller, request).await;
         if answer.is_ok() {
@@ -142,7 +144,8 @@ impl LocalQueue {
         })
     }
 
-    /// The records of these tasks; of those that were removed since the watch was registered, the last ones.
+    /// Returns the records of these tasks. For a task that was removed since the watch was registered, it returns the
+    /// last record.
     async fn tasks(&self, caller: &Caller, ids: Vec<TaskId>, watch: &Watch) -> Result<Vec<Task>, QueueError> {
         let got = self.store.get_many(caller, GetMany { task_ids: ids.clone() }).await?;
         if got.missing.is_empty() {
@@ -162,7 +165,7 @@ impl TaskQueue for LocalQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         request.check()?;
         match request {
-            // Boxed: every request would hold the larger of these futures.
+            // The futures are boxed, because otherwise every request would have the size of the largest one.
             Request::Wait(wait) => Box::pin(self.answer_wait(caller, wait)).await.map(Response::Waited),
             Request::Renew(renew) => Box::pin(self.answer_renewal(caller, renew)).await.map(Response::Renewed),
             Request::Cancel(Cancel { task_id, .. }) | Request::Answer(Answer { task_id, .. }) => {

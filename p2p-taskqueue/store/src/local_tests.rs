@@ -150,14 +150,14 @@ async fn a_task_runs_from_submit_to_result() -> TestResult {
     Ok(())
 }
 
-/// A task that a worker has, and its fence.
+/// Submits a task, and claims it; returns the task and its fence.
 async fn running(queue: &LocalQueue) -> Result<(TaskId, Fence), Box<dyn std::error::Error>> {
     submit(queue).await?;
     let (id, complete) = claim(queue).await?;
     Ok((id, complete.fence))
 }
 
-/// A renewal that may wait, and asks these.
+/// Makes a renewal that may wait and that asks the questions with these keys.
 fn waiting((task_id, fence): (TaskId, Fence), keys: &[&str]) -> Renew {
     let input_requests = keys.iter().map(|key| ((*key).to_owned(), Json::null())).collect();
     Renew { wait_s: 100.0, progress: Some(0.5), input_requests, ..Renew::new(task_id, fence, 200.0) }
@@ -167,7 +167,7 @@ fn answer(task_id: TaskId, key: &str) -> Answer {
     Answer { task_id, input_responses: [(key.to_owned(), Json::from_text(key))].into() }
 }
 
-/// Does something else once the renewal is stored; answers what the renewal was answered.
+/// Runs `then` once the renewal is stored, and returns the answer of the renewal.
 async fn beside<T>(queue: &LocalQueue, renew: Renew, then: impl Future<Output = T>) -> Result<Renewed, QueueError> {
     let task_id = renew.task_id;
     let then = async {
@@ -187,9 +187,9 @@ async fn a_renewal_that_waits_is_answered_when_the_task_is_called_off() -> TestR
         queue.cancel(&ME, Cancel { task_id: held.0, reason: String::new() }).await.unwrap();
     });
     assert!(renewed.await?.cancel_requested);
-    // What another renewal said meanwhile stays.
+    // The progress that another renewal has reported in the meantime stays.
     assert_eq!(queue.get(&ME, Get { task_id: held.0 }).await?.task.progress, Some(0.75));
-    // With something to tell, nothing waits.
+    // A renewal does not wait when there is something to tell the worker.
     assert!(soon(queue.renew(&ME, waiting(held, &[]))).await?.cancel_requested);
     assert_eq!(queue.nudges.waiting(), 0);
     Ok(())
@@ -261,7 +261,7 @@ async fn whoever_comes_after_the_end_finds_a_result_that_nobody_wanted_kept() ->
     let id = queue.submit(&ME, submit).await?.task_id;
     let (_, end) = claim(&queue).await?;
     queue.complete(&ME, end).await?;
-    // The writer has had turns in which to remove it.
+    // These calls give the writer turns in which it could remove the record.
     for _ in 0..20 {
         queue.stats(&ME, StatsQuery {}).await?;
         self::submit(&queue).await?;
@@ -283,11 +283,11 @@ async fn whoever_waits_is_answered_with_the_records_that_go_meanwhile() -> TestR
     let mut for_last = Box::pin(queue.wait(&ME, Wait::one(third, 100.0)));
     assert!((&mut waiting).now_or_never().is_none() && (&mut for_last).now_or_never().is_none());
     let purge = |id| queue.purge(&ME, Purge { selection: Selection::ids(vec![id]) });
-    // Long before the last one ends.
+    // This is long before the last task ends.
     queue.complete(&ME, Complete { result: Some(Json::from_text("one")), ..end_first }).await?;
     assert_eq!(purge(first).await?.purged, 1);
     queue.complete(&ME, end_second).await?;
-    // In the very transaction of the end.
+    // The task is purged in the same transaction in which it ends.
     let (ended, purged) = future::join(queue.complete(&ME, end_third), purge(third)).await;
     assert_eq!((ended?.status, purged?.purged), (TaskStatus::Completed, 1));
     let waited = soon(for_last).await?;
@@ -297,7 +297,7 @@ async fn whoever_waits_is_answered_with_the_records_that_go_meanwhile() -> TestR
     assert_eq!(tasks.iter().map(|task| task.task_id).collect::<Vec<_>>(), [first, second, third, first]);
     assert_eq!(tasks[0].result, Some(Json::from_text("one")));
     assert!(waited.done && tasks.iter().all(|task| task.status == TaskStatus::Completed));
-    // Who comes later finds what is there.
+    // A wait that begins later finds only the records that still exist.
     assert_eq!(soon(queue.wait(&ME, wait)).await.unwrap_err().code, ErrorCode::NotFound);
     Ok(())
 }

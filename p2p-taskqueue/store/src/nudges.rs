@@ -6,20 +6,20 @@ use std::{
 use taskqueue_api::{QueueError, TaskId};
 use tokio::sync::Notify;
 
-/// The renewals that wait until there is something to tell a worker, by task.
+/// The renewals that wait until there is news for a worker, by task.
 #[derive(Debug, Default)]
 pub(super) struct Nudges(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
     by_task: HashMap<TaskId, HashMap<u64, Arc<Notify>>>,
-    /// Tells renewals of the same task apart.
+    /// Distinguishes renewals of the same task.
     next_number: u64,
     waiting: usize,
 }
 
 impl Nudges {
-    /// Waits for news of this task, from now on.
+    /// Starts to wait for news of this task.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl Nudges {
         Ok(Nudge { task, number, told, nudges: self })
     }
 
-    /// Tells whoever waits that there is news of this task.
+    /// Tells the waiting renewals of this task that there is news.
     pub(super) fn tell(&self, task: TaskId) {
         self.lock().by_task.get(&task).into_iter().flat_map(HashMap::values).for_each(|told| told.notify_one());
     }
@@ -47,13 +47,13 @@ impl Nudges {
         self.lock().waiting
     }
 
-    // A panic while this short lock was held would be a defect here; the data is valid at every point.
+    // A panic under this short lock would be a defect here. The data is valid at every point.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A renewal that waits. Dropping it ends that.
+/// A renewal that waits. Dropping it ends the wait.
 #[derive(Debug)]
 pub(super) struct Nudge<'a> {
     task: TaskId,
@@ -63,7 +63,7 @@ pub(super) struct Nudge<'a> {
 }
 
 impl Nudge<'_> {
-    /// Waits for news that has not been waited for.
+    /// Waits for news that no earlier call has reported.
     ///
     /// # Cancel safety
     ///
@@ -86,10 +86,10 @@ impl Drop for Nudge<'_> {
     }
 }
 
-/// Renewals that wait, at about 300 bytes each: as many as waits for tasks.
+/// The most renewals that wait, at about 300 bytes each: as many as waits for tasks.
 const WAITERS_MAX: usize = 16_384;
 
-/// A renewal ends within this order of time.
+/// The order of magnitude in which a renewal ends, in seconds.
 const RETRY_AFTER_S: f64 = 1.0;
 
 #[cfg(test)]

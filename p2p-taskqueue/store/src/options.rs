@@ -4,22 +4,23 @@ use taskqueue_api::{Durability, PeerId};
 
 use super::{Clock, SystemClock};
 
-/// What a store goes by.
+/// The settings of a store.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StoreOptions {
-    /// The peer that keeps the tasks; a claim without a peer of its own is this one's.
+    /// The peer that keeps the tasks. A claim that names no peer counts as a claim of this one.
     pub owner: PeerId,
-    /// The clocks of leases, delays and dates.
+    /// The clocks for leases, delays and dates.
     pub clock: Arc<dyn Clock>,
-    /// What is known of a change when it is answered. A store in memory is volatile whatever is asked.
+    /// The guarantee for a change when it is answered. A store in memory is always volatile, whatever is set here.
     pub durability: Durability,
-    /// Bytes of the cache's values with their keys; beyond it those go that were not used for longest.
+    /// The most bytes of cached values with their keys. Beyond that, the least recently used values are dropped.
     pub cache_bytes_max: u64,
 }
 
 impl StoreOptions {
-    /// Tasks of this peer: on stable storage before they are acknowledged, on the machine's clocks.
+    /// Makes options for tasks of this peer: they are on stable storage before they are acknowledged, and the machine's
+    /// clocks are used.
     #[must_use]
     pub fn new(owner: PeerId) -> Self {
         let clock = Arc::new(SystemClock::new());
@@ -45,5 +46,6 @@ impl StoreOptions {
     }
 }
 
-/// Sixty-four of the largest values, or a hundred thousand small ones: worth its place on any disk.
+/// The default bound of the cache: sixty-four of the largest values, or a hundred thousand small ones. Any disk has
+/// room for this.
 const CACHE_BYTES_MAX: u64 = 64 * 1024 * 1024;

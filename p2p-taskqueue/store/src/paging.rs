@@ -1,23 +1,23 @@
-//! The rules of answers with many records: the same for every backend.
+//! The rules for answers with many records. They are the same for every backend.
 
 use taskqueue_api::{Json, List, Order, QueueError, Selection, TaskId, limits::LIST_PAGE_BYTES};
 
 use super::{Page, Seq};
 use crate::engine::{Record, Wall};
 
-/// A page that is being filled, piece by piece: other reads have their turn in between.
+/// A page that is filled piece by piece, so that other reads get their turn in between.
 #[derive(Debug)]
 pub(crate) struct Filling {
     query: List,
     records: Vec<Record>,
     bytes: usize,
-    /// The last task of the page.
+    /// The last task on the page.
     last: Option<Seq>,
-    /// The last place that was looked at; the next piece starts behind it.
+    /// The last place that was examined. The next piece starts behind it.
     after: Option<Seq>,
-    /// Places that were looked at.
+    /// The number of places that were examined.
     examined: usize,
-    /// Behind which task the next page starts.
+    /// The task behind which the next page starts.
     next: Option<Seq>,
 }
 
@@ -37,17 +37,17 @@ impl Filling {
         &self.query
     }
 
-    /// Where the next piece starts: behind this task.
+    /// The task behind which the next piece starts.
     pub(crate) const fn after(&self) -> Option<Seq> {
         self.after
     }
 
-    /// Whether the page has as many records as were asked for.
+    /// Whether the page has as many records as the query asked for.
     pub(crate) const fn is_full(&self) -> bool {
         self.records.len() >= self.query.limit as usize
     }
 
-    /// Adds a record; whether it had room. One that is larger than a page is a page by itself.
+    /// Adds a record, and answers whether it had room. A record that is larger than a page gets a page of its own.
     pub(crate) fn add(&mut self, seq: Seq, record: Record) -> bool {
         let bytes = record_bytes(&record);
         if self.is_full() || (self.bytes + bytes > LIST_PAGE_BYTES && !self.records.is_empty()) {
@@ -59,13 +59,13 @@ impl Filling {
         true
     }
 
-    /// Ends the page with more to come behind its last record.
+    /// Ends the page; more records follow behind its last one.
     pub(crate) const fn end_with_more(&mut self) {
         self.next = self.last;
     }
 
-    /// Ends a piece that looked at so many places, the last of which is this one; whether the page ends with it, because
-    /// it has looked at enough.
+    /// Ends a piece that examined `count` places, up to `last`. Answers whether the page ends too, because it has
+    /// examined enough.
     pub(crate) const fn end_piece(&mut self, count: usize, last: Seq) -> bool {
         self.after = Some(last);
         self.examined += count;
@@ -76,21 +76,21 @@ impl Filling {
         is_enough
     }
 
-    /// The page, once it has ended.
+    /// Returns the page after it has ended.
     pub(crate) fn into_page(self) -> Page {
         let next_cursor = self.next.map(|seq| format!("{}{seq}", prefix(self.query.order)));
         Page { records: self.records, next_cursor }
     }
 }
 
-/// Ended tasks that are being chosen, piece by piece, the first submitted first.
+/// A choice of ended tasks that is made piece by piece, in the order of submission.
 #[derive(Debug)]
 pub(crate) struct Choosing {
     pub(crate) selection: Selection,
-    /// The latest end that counts.
+    /// The latest time of an end that counts.
     pub(crate) ended_by: Wall,
     ids: Vec<TaskId>,
-    /// The last task that was looked at; the next piece starts behind it.
+    /// The last task that was examined. The next piece starts behind it.
     pub(crate) after: Seq,
     more: bool,
 }
@@ -100,8 +100,8 @@ impl Choosing {
         Self { selection, ended_by, ids: Vec::new(), after: Seq::MIN, more: false }
     }
 
-    /// Adds a task that passes the filter; whether it had room. Without, there is more than was asked for, and the choice
-    /// has ended.
+    /// Adds a task that passes the filter, and answers whether it had room. If it had none, there are more tasks than
+    /// were asked for, and the choice has ended.
     pub(crate) fn add(&mut self, id: TaskId) -> bool {
         self.more = self.ids.len() >= self.selection.limit as usize;
         if !self.more {
@@ -110,17 +110,17 @@ impl Choosing {
         !self.more
     }
 
-    /// The ids, once the choice has ended; whether there are more.
+    /// Returns the ids after the choice has ended, and whether there are more.
     pub(crate) fn into_ids(self) -> (Vec<TaskId>, bool) {
         (self.ids, self.more)
     }
 }
 
-/// Reads records one by one, up to the bytes of one answer.
+/// Reads records one by one, until they reach the bytes of one answer.
 ///
 /// # Errors
 ///
-/// `limit_exceeded` when they are too large for one answer; what reading one answers.
+/// `limit_exceeded` when the records are too large for one answer, and the errors of reading one record.
 pub(crate) fn gather(
     ids: &[TaskId],
     mut read: impl FnMut(TaskId) -> Result<Option<Record>, QueueError>,
@@ -149,21 +149,21 @@ const fn prefix(order: Order) -> &'static str {
     }
 }
 
-/// About how large the record is when it is answered.
+/// Estimates the size of the record in an answer, in bytes.
 pub(crate) fn record_bytes(record: &Record) -> usize {
     let result = record.result.as_ref().map_or(0, Json::len_bytes);
     RECORD_BYTES_AROUND + record.payload.len_bytes() + result + record.inputs_bytes()
 }
 
-/// Rows that a reader looks at before other reads have their turn: about half a millisecond.
+/// The most rows that a reader examines before other reads get their turn: about half a millisecond.
 pub(crate) const EXAMINED_AT_ONCE: usize = 512;
 
-/// Places that are looked at for one page: some tenths of a second at the most, after which its caller hears how far the
+/// The most places that are examined for one page: some tenths of a second. After that the caller learns how far the
 /// list has come.
 const EXAMINED_MAX: usize = 400_000;
 
-/// What one answer may hold in memory.
+/// The most bytes that one answer may hold in memory.
 const READ_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A record's other fields and their names, as JSON.
+/// The bytes of a record's other fields and their names, as JSON.
 const RECORD_BYTES_AROUND: usize = 640;

@@ -3,39 +3,40 @@ use taskqueue_api::{QueueError, StoreStatus, TaskId, TaskQueue};
 use super::Watch;
 use crate::engine::Record;
 
-/// A place for tasks that runs their life by the clauses T1 to T11 of the engine: it answers the operations of the queue but `wait` and
-/// `status`, which [`LocalQueue`](crate::LocalQueue) adds over it. Object safe; every store passes the same
-/// conformance suite.
+/// A store that runs the life of its tasks by the clauses T1 to T11 of the engine.
 ///
-/// A change is answered when it is as safe as the answer says. Arguments have passed [`Check`](taskqueue_api::Check) before
-/// they come here.
+/// It answers all operations of the queue except `wait` and `status`, which [`LocalQueue`](crate::LocalQueue) adds. The
+/// trait is object safe. Every store passes the same conformance suite.
+///
+/// A change is answered when it is as durable as the answer says. Callers check the arguments with
+/// [`Check`](taskqueue_api::Check) before they call a store.
 ///
 /// # Errors
 ///
-/// Beside what the operations' own rules name, every operation answers `overloaded` when the store has too much to do,
-/// `shutting_down` once it is closed, `storage_full` when there is no room for what it adds, and `storage_error` when what
-/// it keeps cannot be read or written.
+/// Besides the errors of its own rules, every operation may answer one of these: `overloaded` when the store has too
+/// much to do, `shutting_down` once it is closed, `storage_full` when there is no room for what the operation adds, and
+/// `storage_error` when stored data cannot be read or written.
 ///
 /// # Cancel safety
 ///
-/// Dropping a call gives the answer up, not the change: it may have been made. Only a claim is cancel safe: tasks that were
-/// given out to a dropped call go back to their places.
+/// Dropping a call gives up the answer, not the change: the change may have been made. Only a claim is cancel safe:
+/// tasks that were given to a dropped call go back to their places.
 pub trait TaskStore: TaskQueue {
-    /// Registers interest in the end of tasks. Register, then read, then wait: no end is missed.
+    /// Registers interest in the end of tasks. A caller that first registers, then reads, and then waits misses no end.
     ///
     /// # Errors
     ///
     /// `overloaded` when too many wait.
     fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError>;
 
-    /// How the store stands.
+    /// Returns the state of the store.
     fn state(&self) -> StoreStatus;
 
-    /// Finishes what was accepted and lets go of everything; blocks for a bounded time. Later calls are answered
+    /// Finishes the accepted work and releases everything. It blocks for a bounded time. Later calls are answered
     /// `shutting_down`.
     fn close(&self);
 
-    /// How it stands, for tests of this crate.
+    /// Returns the internal state, for the tests of this crate.
     #[cfg(test)]
     fn vitals(&self, with_memory: bool) -> super::queue::Vitals;
 }
@@ -45,6 +46,6 @@ pub trait TaskStore: TaskQueue {
 pub struct Page {
     /// The records.
     pub records: Vec<Record>,
-    /// Where the next page starts; `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next_cursor: Option<String>,
 }

@@ -9,33 +9,33 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::{Now, Record};
 
-/// Who waits for which task to end.
+/// The waits for the ends of tasks.
 #[derive(Debug)]
 pub(crate) struct Watches {
     table: Mutex<Table>,
-    /// Bytes of removed records that may be kept for those who wait.
+    /// The room in bytes for removed records that are kept for waits.
     room: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     by_task: HashMap<TaskId, HashMap<u64, Arc<Waiter>>>,
-    /// Tells watches of the same task apart.
+    /// Distinguishes watches of the same task.
     next_number: u64,
-    /// Watches that stand.
+    /// The number of watches.
     watches: usize,
-    /// Ids of all of them.
+    /// The number of ids in all watches.
     ids: usize,
 }
 
 /// The half of a [`Watch`] that the store holds.
 #[derive(Debug)]
 struct Waiter {
-    /// Tasks not yet known to have ended.
+    /// Tasks that are not yet known to have ended.
     outstanding: Mutex<HashSet<TaskId>>,
-    /// Told once `outstanding` is empty; keeps the word for a watch that does not listen yet.
+    /// Notified once `outstanding` is empty. It stores the notification for a watch that does not listen yet.
     done: Notify,
-    /// Records that were removed while this watch stood.
+    /// Records that were removed during this watch.
     removed: Mutex<HashMap<TaskId, Arc<Removed>>>,
 }
 
@@ -43,9 +43,9 @@ struct Waiter {
 #[derive(Debug)]
 struct Removed {
     record: Record,
-    /// When it was removed.
+    /// The time of the removal.
     at: Now,
-    /// Its part of the room for all of them.
+    /// Its share of the room for all removed records.
     _room: OwnedSemaphorePermit,
 }
 
@@ -81,14 +81,14 @@ impl Watches {
         Ok(Watch { number, waiter, ids, registry: Arc::clone(self) })
     }
 
-    /// How many watches stand, and the tasks of all.
+    /// The number of watches, and the number of tasks in all of them.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
         let table = lock(&self.table);
         (table.watches, table.ids)
     }
 
-    /// Tells that these tasks have ended; readers see it already.
+    /// Reports that these tasks have ended. Readers can already see that.
     pub(crate) fn ended(&self, ids: &[TaskId]) {
         if ids.is_empty() {
             return;
@@ -98,20 +98,22 @@ impl Watches {
             return;
         }
         for id in ids {
-            // They stay on the list: what they wait for besides may end long after this record has gone.
+            // The waits stay registered, because another task of theirs may end long after this record is removed.
             for waiter in table.by_task.get(id).into_iter().flat_map(HashMap::values) {
                 waiter.settle(*id);
             }
         }
     }
 
-    /// Whether somebody waits for this task, also for one that has ended beside others that have not.
+    /// Whether somebody waits for this task. It counts even when this task has ended and the others of the same wait
+    /// have not.
     pub(crate) fn are_for(&self, id: TaskId) -> bool {
         lock(&self.table).by_task.contains_key(&id)
     }
 
-    /// Gives those who wait for a task the record that is about to be removed. Before the commit of the removal: whoever finds
-    /// no record any more finds this one.
+    /// Gives the record that is about to be removed to those who wait for its task.
+    ///
+    /// This comes before the commit of the removal, so a caller that finds no record any more finds this one.
     pub(crate) fn keep(&self, record: Record, at: Now) {
         let id = record.spec.id;
         let bytes = record.payload.len_bytes() + record.result.as_ref().map_or(0, Json::len_bytes) + RECORD_BYTES;
@@ -137,7 +139,7 @@ impl Waiter {
     }
 }
 
-/// Interest in the end of some tasks. Dropping it ends it.
+/// Interest in the end of some tasks. Dropping it ends the interest.
 #[derive(Debug)]
 pub struct Watch {
     number: u64,
@@ -147,12 +149,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Notes that a task was seen to have ended.
+    /// Notes that the caller has seen the end of a task.
     pub fn settle(&self, id: TaskId) {
         self.waiter.settle(id);
     }
 
-    /// The record of a task that was removed since the watch was registered. `owner` keeps the store.
+    /// Returns the record of a task that was removed since the watch was registered. `owner` is the peer that keeps the
+    /// store.
     pub(crate) fn removed(&self, id: TaskId, owner: PeerId) -> Option<Task> {
         let removed = lock(&self.waiter.removed).get(&id).cloned()?;
         Some(removed.record.clone().into_task(owner, removed.at))
@@ -165,7 +168,7 @@ impl Watch {
     /// Cancel safe.
     pub async fn done(&self) {
         self.waiter.done.notified().await;
-        // The word stays: who asks again is answered again.
+        // The notification is stored again, so that a second call is answered too.
         self.waiter.done.notify_one();
     }
 }
@@ -186,25 +189,26 @@ impl Drop for Watch {
     }
 }
 
-// A panic while one of these short locks was held would be a defect here; the data is valid at every point.
+// A panic under one of these short locks would be a defect here. The data is valid at every point.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits of all callers together, at about 400 bytes each: many times what one busy server is expected to hold.
+/// The most watches of all callers together, at about 400 bytes each: many times what one busy server is expected to
+/// hold.
 const WATCHES_MAX: usize = 16_384;
 
-/// Ids of all waits together, at about 150 bytes each.
+/// The most ids of all watches together, at about 150 bytes each.
 const WATCHED_IDS_MAX: usize = 200_000;
 
-/// Removed records that are kept for waits, all together: a purge of a few hundred large results under the eyes of those who
-/// wait for them.
+/// The most bytes of removed records that are kept for all waits together. It is enough for a purge of a few hundred
+/// large results while callers wait for them.
 const REMOVED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a record takes beside its payload and its result, as far as it is counted.
+/// The estimated bytes of a record besides its payload and its result.
 const RECORD_BYTES: usize = 1_024;
 
-/// A wait ends within this order of time.
+/// The order of magnitude in which a wait ends, in seconds.
 const WATCH_RETRY_AFTER_S: f64 = 1.0;
 
 #[cfg(test)]

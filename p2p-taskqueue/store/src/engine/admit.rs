@@ -4,34 +4,36 @@ use taskqueue_api::{Caller, Fence, Json, OnParentFailure, Submit, TaskId};
 
 use super::{Elapsed, Live, Now, Phase, Policy, Spec, Wall, time::unsigned_zero};
 
-/// A submit that has become a task.
+/// A task that was made from a submit.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
-    /// What it fixed.
+    /// The part that the submit fixed.
     pub(crate) spec: Spec,
-    /// How it starts.
+    /// The first state of the task.
     pub(crate) live: Live,
     /// Its input.
     pub(crate) payload: Json,
-    /// How a repeat is recognised, if it asked for that.
+    /// How a repeated submit is recognised, if the submit asked for that.
     pub(crate) idempotency: Option<Idempotency>,
 }
 
-/// How a repeat of a submit is recognised (clause T7).
+/// How a repeated submit is recognised (clause T7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Idempotency {
-    /// Who submits: keys of different submitters do not meet.
+    /// The submitter: equal keys of different submitters are different keys.
     pub(crate) scope: String,
     /// The submitter's key.
     pub(crate) key: String,
-    /// A hash of everything that the submit asks for, except the key, its window, the task's id, and who submits it.
+    /// A hash of everything that the submit asks for, except the key, its window, the task's id and the submitter.
     pub(crate) content: [u8; 32],
-    /// Until when the key is remembered.
+    /// The end of the time for which the key is remembered.
     pub(crate) expires_at: Elapsed,
 }
 
-/// The id of the task that a completion submits at this place of its list. It follows from the completion, of which there is one
-/// for a fence, so that the same completion finds its tasks again; nobody can guess it who does not know the task and the fence.
+/// Returns the id of the task that a completion submits at position `place` of its list.
+///
+/// The id follows from the completion, and there is one completion for a fence. So a repeated completion finds its
+/// tasks again. Nobody can guess the id without knowing the task and the fence.
 pub(crate) fn child_id(parent: TaskId, fence: Fence, place: usize) -> TaskId {
     let mut sum = Sha256::new_with_prefix(b"taskmesh: task of a completion");
     sum.update(parent.as_bytes());
@@ -43,7 +45,7 @@ pub(crate) fn child_id(parent: TaskId, fence: Fence, place: usize) -> TaskId {
     TaskId::from_bytes(id)
 }
 
-/// Makes the task of a submit, whose arguments have been checked.
+/// Makes a task from a submit whose arguments have been checked.
 pub(crate) fn admit(caller: &Caller, submit: Submit, id: TaskId, now: Now) -> Admission {
     let submit = with_unsigned_zeros(submit);
     let idempotency = submit.idempotency_key.as_ref().map(|key| Idempotency {
@@ -89,7 +91,8 @@ pub(crate) fn admit(caller: &Caller, submit: Submit, id: TaskId, now: Now) -> Ad
     Admission { spec, live, payload: submit.payload, idempotency }
 }
 
-/// Makes zero of every minus zero, whichever way the submit came: it is the same number, so it has to be the same content.
+/// Replaces every minus zero with zero, whichever way the submit came. The two are the same number, so they must be the
+/// same content.
 fn with_unsigned_zeros(submit: Submit) -> Submit {
     Submit {
         delay_s: submit.delay_s.map(unsigned_zero),
@@ -101,8 +104,10 @@ fn with_unsigned_zeros(submit: Submit) -> Submit {
     }
 }
 
-/// Keys of two submitters do not meet. No caller's scope has a space in it, so that none is taken for another with a
-/// submitter.
+/// Returns the scope of a caller's idempotency keys.
+///
+/// Keys of different submitters never meet. No caller's scope has a space in it, so a scope without a submitter never
+/// equals a scope with one.
 fn scope_of(caller: &Caller, submitter: Option<&str>) -> String {
     match submitter {
         Some(submitter) => format!("{} {submitter}", caller.scope()),
@@ -110,8 +115,10 @@ fn scope_of(caller: &Caller, submitter: Option<&str>) -> String {
     }
 }
 
-/// Field by field, each with its name and length, so that the hash of the same content stays the same when a later
-/// version adds a field (which it must feed only where it is not the default).
+/// Hashes the fields one by one, each with its name and length.
+///
+/// So the hash of the same content stays the same when a later version adds a field. That version must feed the new
+/// field only where it is not the default.
 fn content_hash(submit: &Submit) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut feed = |name: &str, bytes: &[u8]| {

@@ -2,16 +2,16 @@ use taskqueue_api::limits::BACKOFF_S_MAX;
 
 use super::Policy;
 
-/// Seconds to wait after the given attempt: the task's backoff, doubled for each attempt before it, with 20 % of jitter
-/// either way (`chance` is from 0 up to 1), never above [`BACKOFF_S_MAX`].
+/// Returns the seconds to wait after the given attempt: the task's backoff, doubled for each attempt before it, with 20
+/// % of jitter either way, and never above [`BACKOFF_S_MAX`]. `chance` is at least 0 and below 1.
 pub(super) fn backoff_s(policy: Policy, attempt: u32, chance: f64) -> f64 {
-    // Past this many doublings any backoff is at its cap or zero.
+    // After this many doublings any backoff is at its maximum or zero.
     let doublings = attempt.saturating_sub(1).min(64);
     let steady = (policy.backoff_s * f64::from(doublings).exp2()).min(BACKOFF_S_MAX);
     (steady * (1.0 - JITTER + 2.0 * JITTER * chance.clamp(0.0, 1.0))).min(BACKOFF_S_MAX)
 }
 
-/// Tasks that failed together do not come back together.
+/// The jitter as a fraction. With it, tasks that failed together do not come back together.
 const JITTER: f64 = 0.2;
 
 #[cfg(test)]

@@ -2,12 +2,12 @@ use taskqueue_api::{FailedBy, OnParentFailure, TaskId, TaskStatus};
 
 use super::{Ended, Live, Now, Phase, Spec, Step, finish, lease::requeued};
 
-/// Holds a task back until so many others have ended (clause T10). With none of them it does not wait.
+/// Holds a task back until `waiting` other tasks have ended (clause T10). With 0 the task does not wait.
 pub(crate) fn block(live: Live, waiting: u32) -> Live {
     if waiting == 0 { live } else { Live { phase: Phase::Blocked, waiting, ..live } }
 }
 
-/// What the end of a task means for one that comes after it (clause T10).
+/// Decides what the end of a task means for a task that comes after it (clause T10).
 pub(crate) fn parent_ended(live: Live, parent: TaskId, ended: &Ended, on_failure: OnParentFailure, now: Now) -> Step {
     match (ended.status, on_failure) {
         (TaskStatus::Completed, _) | (_, OnParentFailure::Run) => {}
@@ -20,12 +20,12 @@ pub(crate) fn parent_ended(live: Live, parent: TaskId, ended: &Ended, on_failure
     if live.not_before.is_some_and(|date| date > now.wall) {
         return Step::Stay(Live { waiting, phase: Phase::Scheduled, updated_at: now.wall, ..live });
     }
-    // The delay that it was submitted with may still run.
+    // The delay that the task was submitted with may still run.
     let ready_at = live.ready_at.max(now.elapsed);
     Step::Stay(requeued(Live { waiting, ready_at, ..live }, now))
 }
 
-/// Fails a task for a task that it comes after.
+/// Fails a task because of a task that it comes after.
 pub(crate) fn parent_failed(live: Live, parent: TaskId, ended: &Ended, now: Now) -> Ended {
     let how = if ended.status == TaskStatus::Cancelled { "was called off" } else { "failed" };
     let why = ended.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
@@ -33,8 +33,8 @@ pub(crate) fn parent_failed(live: Live, parent: TaskId, ended: &Ended, now: Now)
     finish::failed(live, clipped(error), FailedBy::Queue, now)
 }
 
-/// Makes a task ready whose delay is over or whose date has come. Its place in line is that of the time for which it waited,
-/// not that of now.
+/// Makes a task ready because its delay is over or its date has come. Its place in line is the one for the time that it
+/// waited for, not for the present time.
 pub(crate) fn time_came(live: Live, now: Now) -> Live {
     let ready_at = match (live.phase, live.not_before) {
         (Phase::Scheduled, Some(date)) => now.elapsed_at(date).min(now.elapsed),
@@ -43,7 +43,7 @@ pub(crate) fn time_came(live: Live, now: Now) -> Live {
     Live { phase: Phase::Ready, ready_at, updated_at: now.wall, ..live }
 }
 
-/// Queues a dead letter again as if it were new; the fence stays, so that the next one differs from it.
+/// Queues a dead letter again as if it were new. The old fence stays, so that the next one differs from it.
 pub(crate) fn retry(spec: &Spec, ended: &Ended, now: Now) -> Live {
     Live {
         deadline: spec.deadline_s.map(|seconds| now.elapsed.after(seconds)),
@@ -53,7 +53,7 @@ pub(crate) fn retry(spec: &Spec, ended: &Ended, now: Now) -> Live {
     }
 }
 
-/// A chain of failures repeats the first one's text with each link: only so much of it is kept.
+/// Cuts a failure's text. A chain of failures repeats the first text in each link, so only this much of it is kept.
 fn clipped(mut text: String) -> String {
     if text.len() > REASON_BYTES_MAX {
         let end = (0..=REASON_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
@@ -62,5 +62,5 @@ fn clipped(mut text: String) -> String {
     text
 }
 
-/// As long as a message.
+/// The longest reason, in bytes: as long as a message.
 const REASON_BYTES_MAX: usize = taskqueue_api::limits::MESSAGE_BYTES_MAX;

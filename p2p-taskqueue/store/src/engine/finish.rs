@@ -10,26 +10,28 @@ use super::{
     lease::{already_finished, held, requeued},
 };
 
-/// What becomes of a task.
+/// The result of a decision about a task.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
-    /// It lives on, like this.
+    /// The task lives on in this state.
     Stay(Live),
-    /// It has ended.
+    /// The task has ended.
     End(Ended),
 }
 
-/// What becomes of a completion.
+/// The result of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Completion {
     /// The task ends.
     End(Ended),
-    /// It had ended by the same completion before.
+    /// The task had already ended by the same completion.
     Repeated(TaskStatus),
 }
 
-/// Ends a task at its worker's word. A completion that is repeated with the same fence and the same result is
-/// acknowledged again; `stored` is the result that the store has.
+/// Ends a task because its worker says so.
+///
+/// A completion that is repeated with the same fence and the same result is acknowledged again. `stored` is the result
+/// that the store has.
 ///
 /// # Errors
 ///
@@ -61,7 +63,8 @@ pub(crate) fn complete(
     Ok(Completion::End(ended(live, status, request.error.clone(), failed_by, now)))
 }
 
-/// Ends an attempt that did not work: the task waits for the next one, or is dead. `chance` (0 up to 1) decides the jitter.
+/// Ends a failed attempt: the task waits for the next attempt, or is dead. `chance` (at least 0, below 1) decides the
+/// jitter.
 ///
 /// # Errors
 ///
@@ -84,12 +87,12 @@ pub(crate) fn fail(
     Ok(retried(Live { error: Some(request.error.clone()), ..live }, wait_s, now))
 }
 
-/// Calls a task off: at once when it is queued; when it runs, its worker is told at its next renewal. `None` when it had
-/// been called off before.
+/// Cancels a task. A queued task ends at once; the worker of a running task is told at its next renewal. `None` when
+/// the task had been cancelled before.
 ///
 /// # Errors
 ///
-/// `already_finished` when it completed or failed first.
+/// `already_finished` when the task completed or failed first.
 pub(crate) fn cancel(standing: Standing, request: &Cancel, now: Now) -> Result<Option<Step>, QueueError> {
     let live = match standing {
         Standing::Ended(ended) if ended.status == TaskStatus::Cancelled => return Ok(None),
@@ -103,8 +106,8 @@ pub(crate) fn cancel(standing: Standing, request: &Cancel, now: Now) -> Result<O
     }))
 }
 
-/// Ends a lease that was not renewed in time (clause T4): the task waits for its next attempt, or is dead with the last
-/// error kept.
+/// Ends a lease that was not renewed in time (clause T4). The task waits for its next attempt, or is dead and keeps its
+/// last error.
 pub(crate) fn expire(live: Live, chance: f64, now: Now) -> Step {
     if live.cancel.is_some() {
         return cancelled(live, None, now);
@@ -124,7 +127,7 @@ pub(crate) fn expire(live: Live, chance: f64, now: Now) -> Step {
     Step::End(failed(live, error, FailedBy::Queue, now))
 }
 
-/// Gives a task up whose deadline has passed, whatever it is doing.
+/// Ends a task whose deadline has passed, whatever its state.
 pub(crate) fn give_up(live: Live, now: Now) -> Ended {
     let error = match &live.error {
         Some(last) => format!("the deadline has passed; the last error was: {last}"),
@@ -133,7 +136,7 @@ pub(crate) fn give_up(live: Live, now: Now) -> Ended {
     failed(live, error, FailedBy::Queue, now)
 }
 
-/// Ends a task as cancelled, with the reason that was given, else with the worker's own text.
+/// Ends a task as cancelled, with the reason that was given; without a reason, with the worker's own text.
 pub(super) fn cancelled(live: Live, text: Option<String>, now: Now) -> Step {
     let reason = live.cancel.clone().filter(|reason| !reason.is_empty());
     let error = reason.or(text).or_else(|| live.error.clone());
@@ -148,7 +151,7 @@ fn retried(live: Live, wait_s: f64, now: Now) -> Step {
     Step::Stay(requeued(Live { ready_at: now.elapsed.after(wait_s), ..live }, now))
 }
 
-/// Ends a task as failed, with no attempt left to it.
+/// Ends a task as failed, with no attempt left.
 pub(super) fn failed(live: Live, error: String, by: FailedBy, now: Now) -> Ended {
     ended(live, TaskStatus::Failed, Some(error), Some(by), now)
 }

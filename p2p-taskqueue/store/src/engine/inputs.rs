@@ -8,17 +8,19 @@ use taskqueue_api::{
 
 use super::{Live, Now, Standing, lease::already_finished};
 
-/// What the worker of a task asks, and what it was answered. A key is for one question in the whole life of the task.
+/// The questions of a task's worker, and the answers to them. A key stands for one question in the whole life of the
+/// task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Inputs {
-    /// The questions of the attempt that runs which nobody has answered.
+    /// The questions of the running attempt that nobody has answered.
     open: BTreeMap<String, Json>,
-    /// The answers, which stay until the task ends: a later attempt that asks the same is answered at once.
+    /// The answers. They stay until the task ends, so that a later attempt that asks the same question is answered at
+    /// once.
     answers: BTreeMap<String, Json>,
 }
 
 impl Inputs {
-    /// Made up, for a row.
+    /// Makes any value, for the test of a row.
     #[cfg(test)]
     pub(crate) const fn new(open: BTreeMap<String, Json>, answers: BTreeMap<String, Json>) -> Self {
         Self { open, answers }
@@ -35,12 +37,12 @@ impl Inputs {
         &self.open
     }
 
-    /// The same, on their own.
+    /// Takes out the questions that nobody has answered.
     pub(super) fn into_open(self) -> BTreeMap<String, Json> {
         self.open
     }
 
-    /// Bytes of all keys, questions and answers.
+    /// The bytes of all keys, questions and answers.
     pub(crate) fn bytes(&self) -> usize {
         self.open.iter().chain(&self.answers).map(|(key, value)| key.len() + value.len_bytes()).sum()
     }
@@ -63,11 +65,12 @@ impl Inputs {
     }
 }
 
-/// Answers questions of a task, and says how many; the task as it then stands unless that is as before.
+/// Answers questions of a task, and counts the answers. Also returns the task's new state, if it has changed.
 ///
 /// # Errors
 ///
-/// `already_finished`, or `limit_exceeded` with everything that the task was asked and answered before.
+/// `already_finished`, or `limit_exceeded` when the answers are too large together with the task's earlier questions
+/// and answers.
 pub(crate) fn answer(standing: Standing, request: &Answer, now: Now) -> Result<(Option<Live>, Answered), QueueError> {
     let live = match standing {
         Standing::Live(live) => live,
@@ -92,7 +95,7 @@ pub(crate) fn answer(standing: Standing, request: &Answer, now: Now) -> Result<(
     Ok((Some(Live { inputs: Some(inputs), updated_at: now.wall, ..live }), answered))
 }
 
-/// Adds questions. One whose key was asked before is the one that was asked then.
+/// Adds questions. A key that was used before keeps its first question.
 pub(super) fn asked(
     inputs: Option<Arc<Inputs>>,
     questions: &BTreeMap<String, Json>,
@@ -112,14 +115,14 @@ pub(super) fn asked(
     Ok(Some(inputs))
 }
 
-/// The answers that there are to these questions.
+/// Returns the answers that exist for these questions.
 pub(super) fn responses(inputs: Option<&Inputs>, questions: &BTreeMap<String, Json>) -> BTreeMap<String, Json> {
     let Some(inputs) = inputs else { return BTreeMap::new() };
     let answer = |key: &String| inputs.answers.get(key).map(|answer| (key.clone(), answer.clone()));
     questions.keys().filter_map(answer).collect()
 }
 
-/// What is left of them when an attempt ends: the answers.
+/// Drops the open questions when an attempt ends, and keeps the answers.
 pub(super) fn closed(inputs: Option<Arc<Inputs>>) -> Option<Arc<Inputs>> {
     let mut inputs = inputs?;
     if !inputs.open.is_empty() {

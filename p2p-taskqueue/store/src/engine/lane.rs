@@ -2,37 +2,39 @@ use taskqueue_api::PeerId;
 
 use super::Spec;
 
-/// The demands that a task makes of its worker. Tasks with the same demands stand in one line, so that a claim looks at
-/// the head of each line that it may take from, and never at the tasks behind it (clause T6).
+/// The demands that a task makes of its worker.
+///
+/// Tasks with the same demands are in one line. So a claim looks at the head of each line that it may take from, and
+/// never at the tasks behind it (clause T6).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Lane {
     /// The type of work.
     pub(crate) task_type: String,
-    /// Labels that the worker must have, in order.
+    /// Labels that the worker must have, sorted.
     pub(crate) requires: Vec<String>,
-    /// The session that the worker must be of.
+    /// The session that the worker must belong to.
     pub(crate) session: Option<String>,
     /// The peer that the worker must be on.
     pub(crate) pin_to: Option<PeerId>,
-    /// No demand on the worker: only so many tasks with this key run at once.
+    /// The concurrency key. It demands nothing of the worker: it bounds how many tasks with this key run at once.
     pub(crate) concurrency_key: Option<String>,
 }
 
-/// What a claim says of the worker. Made by [`new`](Self::new), so that claims of the same demands are equal.
+/// The worker as a claim describes it. [`new`](Self::new) builds it, so that claims with the same demands are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Claimant {
     /// The peer that the worker is on.
     pub(crate) peer: PeerId,
-    /// The types that it takes; empty is any.
+    /// The types that it takes; an empty list means any type.
     pub(crate) types: Vec<String>,
-    /// What it has.
+    /// The labels that it has.
     pub(crate) labels: Vec<String>,
     /// Its session.
     pub(crate) session: Option<String>,
 }
 
 impl Claimant {
-    /// A worker on this peer, with each type and label once.
+    /// Describes a worker on this peer; each type and label appears once.
     pub(crate) fn new(peer: PeerId, mut types: Vec<String>, mut labels: Vec<String>, session: Option<String>) -> Self {
         for names in [&mut types, &mut labels] {
             names.sort_unstable();
@@ -56,7 +58,7 @@ impl Lane {
         }
     }
 
-    /// Whether a task stands in this lane.
+    /// Whether a task belongs to this lane.
     pub(crate) fn is_of(&self, spec: &Spec) -> bool {
         let has_same_requires = match (self.requires.as_slice(), spec.requires.as_slice()) {
             ([], []) => true,
@@ -72,7 +74,7 @@ impl Lane {
             && self.concurrency_key == spec.concurrency_key
     }
 
-    /// The text that names it: the same for the same demands, and one that [`parse`](Self::parse) reads.
+    /// The text that names the lane. It is the same for the same demands, and [`parse`](Self::parse) reads it.
     pub(crate) fn to_text(&self) -> String {
         let pin_to = self.pin_to.map(|peer| peer.to_string());
         let demands = (&self.task_type, &self.requires, &self.session, pin_to);
@@ -80,11 +82,11 @@ impl Lane {
             None => serde_json::to_string(&demands),
             Some(key) => serde_json::to_string(&(demands.0, demands.1, demands.2, demands.3, key)),
         };
-        // Texts and lists of texts can always be written.
+        // Serialising texts and lists of texts cannot fail.
         text.unwrap_or_default()
     }
 
-    /// Reads what [`to_text`](Self::to_text) wrote.
+    /// Reads the text that [`to_text`](Self::to_text) wrote.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let demands: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
         let mut demands = demands.into_iter();
@@ -97,8 +99,8 @@ impl Lane {
         Some(Self { task_type, requires, session, pin_to, concurrency_key })
     }
 
-    /// Whether the worker may take tasks of this lane: a task with a session goes only to a worker of that session, one
-    /// without goes to any.
+    /// Whether the worker may take tasks of this lane. A task with a session goes only to a worker of that session; a
+    /// task without one goes to any worker.
     pub(crate) fn admits(&self, claimant: &Claimant) -> bool {
         (claimant.types.is_empty() || claimant.types.contains(&self.task_type))
             && (self.session.is_none() || self.session == claimant.session)

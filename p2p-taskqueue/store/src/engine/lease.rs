@@ -4,22 +4,24 @@ use taskqueue_api::{ErrorCode, Fence, QueueError, Release, Renew, Renewed, TaskI
 
 use super::{Live, Now, Phase, Standing, Step, finish::cancelled, inputs, time::unsigned_zero};
 
-/// The lower bits of a fence's epoch, which are drawn anew at each opening of a store. So a copy of a data folder issues other
-/// fences than the folder that it was made of; one in four billion copies would not.
+/// The number of low bits of a fence's epoch that are drawn at random at each opening of a store.
+///
+/// With them a copy of a data folder issues other fences than the original folder. One copy in four billion would issue
+/// the same ones.
 pub(crate) const EPOCH_RANDOM_BITS: u32 = 32;
 
-/// What a claim gives out.
+/// The lease that a claim gives out.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
-    /// Fresh: never issued before in the life of the store.
+    /// A new fence, never issued before in the life of the store.
     pub(crate) fence: Fence,
-    /// Who claims.
+    /// The worker that claims.
     pub(crate) worker: String,
-    /// For how long.
+    /// The length of the lease, in seconds.
     pub(crate) lease_s: f64,
 }
 
-/// Gives a ready task out.
+/// Gives out a ready task.
 pub(crate) fn grant(live: &Live, grant: Grant, now: Now) -> Live {
     Live {
         phase: Phase::Running,
@@ -36,12 +38,12 @@ pub(crate) fn grant(live: &Live, grant: Grant, now: Now) -> Live {
     }
 }
 
-/// Extends the lease, notes the progress and what the worker asks, and says whether it should stop and what it was
-/// answered.
+/// Extends the lease, and notes the progress and the questions of the worker. Answers whether the worker should stop,
+/// and the answers to its questions.
 ///
 /// # Errors
 ///
-/// `already_finished` or `stale_fence`; `limit_exceeded` when it has asked too much.
+/// `already_finished` or `stale_fence`; `limit_exceeded` when the questions are too large.
 pub(crate) fn renew(
     standing: Standing,
     lease_end: Option<Duration>,
@@ -70,7 +72,7 @@ pub(crate) fn renew(
     Ok((live, renewed))
 }
 
-/// Takes a task back at its worker's wish; the attempt does not count.
+/// Takes a task back because its worker asks for that. The attempt does not count.
 ///
 /// # Errors
 ///
@@ -88,10 +90,10 @@ pub(crate) fn release(
     Ok(Step::Stay(requeued(Live { ready_at: now.elapsed.after(request.delay_s), ..live }, now)))
 }
 
-/// Takes back a task whose claim was answered to nobody: as if it had not been claimed, in its old place. `None` when
-/// the fence is not the current one any more.
+/// Takes back a task whose claim nobody received. The task goes to its old place, as if it had not been claimed. `None`
+/// when the fence is no longer the current one.
 pub(crate) fn give_back(standing: Standing, id: TaskId, fence: Fence, now: Now) -> Option<Step> {
-    // Whether the lease has run out does not matter: nobody knows the fence.
+    // An expired lease does not matter here, because nobody knows the fence.
     let live = held(standing, Some(Duration::MAX), id, fence, now).ok()?;
     let live = uncounted(live);
     if live.cancel.is_some() {
@@ -105,7 +107,7 @@ fn uncounted(live: Live) -> Live {
     Live { attempt: live.attempt.saturating_sub(1), ..live }
 }
 
-/// Puts a task back in line for its `ready_at`.
+/// Puts a task back in line at the place of its `ready_at`.
 pub(super) fn requeued(live: Live, now: Now) -> Live {
     let inputs = inputs::closed(live.inputs);
     let phase = if live.ready_at > now.elapsed { Phase::Delayed } else { Phase::Ready };
@@ -116,7 +118,7 @@ fn unleased(live: Live) -> Live {
     Live { lease_until: None, kept_until: None, ..live }
 }
 
-/// The task, if the fence is its current one and the lease has not ended (clause T3).
+/// Returns the task if the fence is its current one and the lease has not ended (clause T3).
 pub(super) fn held(
     standing: Standing,
     lease_end: Option<Duration>,

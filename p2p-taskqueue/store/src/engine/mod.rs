@@ -1,8 +1,10 @@
-//! The decisions: what each operation does to one task.
+//! Decides what each operation does to one task.
 //!
-//! Pure functions of (the task as it stands, what is asked, now): no file, no clock, no runtime. A store reads the task,
-//! asks here, and writes what comes back; so every store has the same life of a task (clauses T2 to T8 of
-//! `docs/semantics.md` in the repository).
+//! The decisions are pure functions of three things: the task's state, the request and the present time. They use no
+//! file, no clock and no runtime.
+//!
+//! A store reads the task, calls a decision, and writes the result. So tasks have the same life in every store (clauses
+//! T2 to T8 of `docs/semantics.md` in the repository).
 //!
 //! | file | what it decides |
 //! |---|---|

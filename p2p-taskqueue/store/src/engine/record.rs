@@ -5,21 +5,21 @@ use taskqueue_api::{FailedBy, Json, Task};
 
 use super::{Inputs, Live, Now, Phase, Spec, Standing, Wall};
 
-/// A task as a store keeps it: all but the peer that owns the store.
+/// A task as a store keeps it: everything but the peer that owns the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// What the submit fixed.
+    /// The part that the submit fixed.
     pub spec: Spec,
     /// The work's input.
     pub payload: Json,
-    /// Where it stands.
+    /// The task's present state.
     pub standing: Standing,
-    /// What came out of it.
+    /// The result of the task.
     pub result: Option<Json>,
 }
 
 impl Record {
-    /// Bytes of what its worker asks and was answered.
+    /// The bytes of the worker's questions and the answers.
     #[must_use]
     pub fn inputs_bytes(&self) -> usize {
         match &self.standing {
@@ -28,7 +28,8 @@ impl Record {
         }
     }
 
-    /// The record that operations answer, for a store that `owner` keeps, with dates by the wall clock of `now`.
+    /// Makes the record that operations answer. `owner` is the peer that keeps the store, and `now` gives the wall
+    /// clock for dates.
     #[must_use]
     pub fn into_task(self, owner: PeerId, now: Now) -> Task {
         let Self { spec, payload, standing, result } = self;
@@ -80,7 +81,7 @@ impl Record {
     }
 }
 
-/// What a record shows of either standing.
+/// The fields that a record shows, whether or not the task has ended.
 struct Shown {
     updated_at: Wall,
     not_before: Option<Wall>,

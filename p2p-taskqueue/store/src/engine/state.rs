@@ -5,22 +5,22 @@ use taskqueue_api::{FailedBy, Fence, OnParentFailure, TaskId, TaskStatus};
 
 use super::{Elapsed, Inputs, Wall};
 
-/// What the submit fixed for the task's whole life.
+/// The part of a task that the submit fixed for its whole life.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    /// Its identity.
+    /// The id of the task.
     pub id: TaskId,
-    /// Who submitted it, as the server that let them in calls them.
+    /// The submitter, by the name that the server that let it in uses.
     pub submitter: Option<String>,
-    /// What kind of work it is.
+    /// The kind of work.
     pub task_type: String,
-    /// Which model it asks for.
+    /// The model that the task asks for.
     pub model_name: String,
-    /// 1 to 10, 10 first.
+    /// The priority, from 1 to 10; 10 comes first.
     pub priority: u8,
-    /// When it was submitted.
+    /// The time of submission.
     pub created_at: Wall,
-    /// How long after it was accepted, or queued again, it is given up, in seconds.
+    /// The time from acceptance, or from being queued again, to the deadline, in seconds.
     pub deadline_s: Option<f64>,
     /// Marks for listing.
     pub labels: Vec<String>,
@@ -30,85 +30,87 @@ pub struct Spec {
     pub session: Option<String>,
     /// The only peer whose workers may take it.
     pub pin_to: Option<PeerId>,
-    /// Tasks that must end first.
+    /// Tasks that must end before this one may run.
     pub after: Vec<TaskId>,
-    /// What becomes of it when one of these fails or is called off.
+    /// What happens to the task when one of these fails or is cancelled.
     pub on_parent_failure: OnParentFailure,
-    /// Of the tasks with this key only so many run at once.
+    /// The concurrency key: of the tasks with the same key only a limited number run at once.
     pub concurrency_key: Option<String>,
-    /// How attempts and retention go.
+    /// The numbers for attempts and retention.
     pub policy: Policy,
 }
 
-/// The numbers that decide whether and when another attempt follows a failed one, and how long the result is kept.
+/// The numbers that decide whether and when a failed attempt is followed by another one, and how long the result is
+/// kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// How often it may be claimed; 0 is without limit.
+    /// The most claims of the task; 0 means without limit.
     pub max_attempts: u32,
     /// Seconds before the second attempt.
     pub backoff_s: f64,
-    /// How long its result is kept after its end, in seconds.
+    /// The time for which the result is kept after the task's end, in seconds.
     pub result_ttl_s: f64,
 }
 
-/// Where a task that has not ended stands.
+/// The phases of a task that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Queued and claimable.
     Ready,
-    /// Queued, and not claimable before `ready_at`: a delay or a backoff runs.
+    /// Queued, but not claimable before `ready_at`, because a delay or a backoff runs.
     Delayed,
-    /// Queued, and not claimable before the date `not_before`.
+    /// Queued, but not claimable before the date `not_before`.
     Scheduled,
     /// Claimed under a lease.
     Running,
-    /// Queued, and not claimable before the tasks that it comes after have ended.
+    /// Queued, but not claimable before the tasks that it comes after have ended.
     Blocked,
 }
 
-/// What changes while a task has not ended.
+/// The part of a task that changes while it has not ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Live {
-    /// Where it stands.
+    /// The phase of the task.
     pub phase: Phase,
-    /// From when it is claimable; its place among tasks of the same priority (clause T6).
+    /// The time from which it is claimable. It decides the task's place among tasks of the same priority (clause T6).
     pub ready_at: Elapsed,
-    /// The date that it was told to wait for.
+    /// The date before which the submitter did not want it claimed.
     pub not_before: Option<Wall>,
-    /// When it is given up.
+    /// The deadline.
     pub deadline: Option<Elapsed>,
-    /// How many of the tasks that it comes after have not ended.
+    /// The number of tasks that it comes after and that have not ended.
     pub waiting: u32,
-    /// How often it has been claimed.
+    /// The number of claims so far.
     pub attempt: u32,
     /// The last fence that was issued for it.
     pub fence: Option<Fence>,
-    /// Who holds or last held its lease.
+    /// The worker that holds its lease, or held it last.
     pub worker: Option<String>,
-    /// How long the current lease was asked for, in seconds.
+    /// The length of the current lease, in seconds, as the worker asked for it.
     pub lease_s: f64,
-    /// When the current lease ends, for people; the lease itself runs on monotonic time.
+    /// The end of the current lease, to show to people. The lease itself runs on monotonic time.
     pub lease_until: Option<Wall>,
-    /// The store was opened again after the lease began, and keeps it until then. A further opening adds nothing.
+    /// Set when the store was opened again after the lease began: the store keeps the lease until then. A further
+    /// opening does not extend it.
     pub kept_until: Option<Elapsed>,
-    /// Somebody asked for it to be called off, with this reason.
+    /// The reason of a cancellation that somebody asked for.
     pub cancel: Option<String>,
-    /// 0 to 1, as the worker last said.
+    /// The progress from 0 to 1, as the worker last reported it.
     pub progress: Option<f64>,
-    /// What the worker last said of its progress.
+    /// The message about its progress that the worker last reported.
     pub status_message: Option<String>,
-    /// The last failure's text.
+    /// The text of the last failure.
     pub error: Option<String>,
-    /// What its worker asks and was answered. Shared: a task is copied with each change.
+    /// The worker's questions and the answers. They are shared, because a task is copied with each change.
     pub inputs: Option<Arc<Inputs>>,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Wall,
-    /// How attempts and retention go.
+    /// The numbers for attempts and retention.
     pub policy: Policy,
 }
 
 impl Live {
-    /// A task that is ready, and that nobody has claimed.
+    /// Returns the state of a ready task that nobody has claimed.
     pub(crate) const fn unclaimed(ready_at: Elapsed, updated_at: Wall, policy: Policy) -> Self {
         Self {
             phase: Phase::Ready,
@@ -132,7 +134,7 @@ impl Live {
         }
     }
 
-    /// Its status, as records carry it.
+    /// The status, as records show it.
     #[must_use]
     pub const fn status(&self) -> TaskStatus {
         match self.phase {
@@ -142,48 +144,48 @@ impl Live {
     }
 }
 
-/// How a task ended. Nothing changes it any more.
+/// The end of a task. Nothing changes it any more.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
     /// Completed, failed or cancelled.
     pub status: TaskStatus,
-    /// When.
+    /// The time of the end.
     pub at: Wall,
-    /// When the record is removed.
+    /// The time at which the record is removed.
     pub expires_at: Elapsed,
-    /// The date that it was told to wait for.
+    /// The date before which the submitter did not want it claimed.
     pub not_before: Option<Wall>,
-    /// When it would have been given up.
+    /// The deadline that it had.
     pub deadline: Option<Elapsed>,
-    /// How often it had been claimed.
+    /// The number of claims.
     pub attempt: u32,
     /// The last fence that was issued for it.
     pub fence: Option<Fence>,
-    /// Who held its last lease.
+    /// The worker that held its last lease.
     pub worker: Option<String>,
-    /// As the worker last said.
+    /// The progress that the worker last reported.
     pub progress: Option<f64>,
-    /// As the worker last said.
+    /// The message that the worker last reported.
     pub status_message: Option<String>,
-    /// Why it failed or was cancelled.
+    /// The reason of the failure or the cancellation.
     pub error: Option<String>,
-    /// Failed with no attempts left, or permanently.
+    /// Whether it failed with no attempts left, or permanently.
     pub dead: bool,
-    /// Who ended it as failed, if it failed.
+    /// The side that ended it as failed, if it failed.
     pub failed_by: Option<FailedBy>,
 }
 
-/// A task's changing part.
+/// The part of a task that changes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Standing {
-    /// It has not ended.
+    /// The task has not ended.
     Live(Live),
-    /// It has.
+    /// The task has ended.
     Ended(Ended),
 }
 
 impl Standing {
-    /// Its status, as records carry it.
+    /// The status, as records show it.
     #[must_use]
     pub const fn status(&self) -> TaskStatus {
         match self {

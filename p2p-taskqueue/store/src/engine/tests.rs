@@ -1,4 +1,4 @@
-//! The life of a task as a whole: whatever is asked in whatever order, the clauses hold.
+//! Tests the whole life of a task: the clauses hold for any operations in any order.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use taskqueue_api::{
 
 use super::*;
 
-/// One thing that happens; fences are named by the number of the claim that issued them.
+/// One event of a test. A fence is named by the number of the claim that issued it.
 #[derive(Debug, Clone)]
 enum Event {
     Claim { lease_s: f64 },
@@ -45,7 +45,7 @@ fn key() -> impl Strategy<Value = &'static str> {
     proptest::sample::select(vec!["q", "r"])
 }
 
-/// A store of one task, with what a judge needs to know beside it.
+/// A store with one task, and what the test needs to judge it.
 #[derive(Debug)]
 struct World {
     now: Now,
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// What the store's timer does.
+    /// Does the work of the store's timer.
     fn pass(&mut self, seconds: f64) {
         self.now.wall = self.now.wall.after(seconds);
         self.now.elapsed = self.now.elapsed.after(seconds);
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Does it; `None` when it says nothing of fences.
+    /// Applies the event; `None` when its outcome says nothing about fences.
     fn apply(&mut self, event: &Event) -> Option<Result<(), QueueError>> {
         let (standing, lease_end, now) = (self.standing.clone(), self.lease_end, self.now);
         let fence = |counter: u64| Fence { epoch: 1, counter };
@@ -196,7 +196,8 @@ proptest! {
             let current = event.fence().is_some_and(|fence| held && fence + 1 == world.claims);
             let answer = world.apply(event);
             if event.fence().is_some() && !current {
-                // Foreign, superseded, expired or of an ended task: nothing changes, and only a repeated completion is ok.
+                // The fence is foreign, superseded, expired, or of an ended task. Nothing may change, and only a
+                // repeated completion may succeed.
                 prop_assert_eq!(&before, &(world.standing.clone(), world.result.clone()));
                 match answer {
                     Some(Ok(())) => {
@@ -221,7 +222,7 @@ proptest! {
                 let open = live.inputs.as_ref().map_or(0, |inputs| inputs.open().len());
                 prop_assert!(open == 0 || live.phase == Phase::Running, "what nobody waits for is asked: {live:?}");
                 if let Standing::Live(Live { inputs: Some(inputs), .. }) = &before.0 {
-                    // An answer is never taken back or replaced while the task lives.
+                    // While the task lives, an answer is never removed or replaced.
                     let (was, is) = (inputs.answers(), live.inputs.as_ref().map(|inputs| inputs.answers().clone()));
                     prop_assert!(was.iter().all(|(key, answer)| is.as_ref().and_then(|is| is.get(key)) == Some(answer)));
                 }

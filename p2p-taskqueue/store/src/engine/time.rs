@@ -8,25 +8,25 @@ macro_rules! point {
         pub struct $name(i64);
 
         impl $name {
-            /// Builds it from microseconds since the beginning of its clock.
+            /// Builds the time from microseconds since the beginning of its clock.
             #[must_use]
             pub const fn from_micros(micros: i64) -> Self {
                 Self(micros)
             }
 
-            /// Microseconds since the beginning of its clock.
+            /// The microseconds since the beginning of its clock.
             #[must_use]
             pub const fn as_micros(self) -> i64 {
                 self.0
             }
 
-            /// The time this many seconds later.
+            /// The time that is this many seconds later.
             #[must_use]
             pub fn after(self, seconds: f64) -> Self {
                 Self(self.0.saturating_add(micros(seconds)))
             }
 
-            /// How long from this time until a later one; zero when it is past.
+            /// The time from this point until a later one; zero when the later one is past.
             #[must_use]
             pub fn until(self, later: Self) -> Duration {
                 Duration::from_micros(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
@@ -36,27 +36,31 @@ macro_rules! point {
 }
 
 point! {
-    /// A date: a point in wall-clock time, which begins at the Unix epoch. It serves records and schedules (`not_before`),
-    /// never leases or spans: somebody may set the wall clock.
+    /// A date: a point in wall-clock time, which begins at the Unix epoch.
+    ///
+    /// It is used for records and schedules (`not_before`). It is never used for leases or spans, because somebody may
+    /// set the wall clock.
     Wall
 }
 
 point! {
-    /// A point in elapsed time, which spans run on: delays, backoff, deadlines, windows, retention. It counts what has
-    /// passed since the store was made, also while the machine slept or the store was closed, and nobody can set it.
+    /// A point in elapsed time. Spans run on it: delays, backoff, deadlines, windows, retention.
+    ///
+    /// Elapsed time counts the time since the store was made, including the time when the machine slept or the store
+    /// was closed. Nobody can set it.
     ///
     /// A new store begins at the wall time of its making.
     Elapsed
 }
 
 impl Wall {
-    /// Builds it from Unix seconds.
+    /// Builds the date from Unix seconds.
     #[must_use]
     pub fn from_secs(seconds: f64) -> Self {
         Self(micros(seconds))
     }
 
-    /// Unix seconds with fractions, as records carry them.
+    /// The Unix seconds with fractions, as records show them.
     #[must_use]
     pub fn as_secs(self) -> f64 {
         self.0 as f64 / MICROS_PER_SECOND
@@ -74,31 +78,32 @@ impl Elapsed {
 /// The moment of a decision, on all clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// What dates and schedules run on.
+    /// The clock of dates and schedules.
     pub wall: Wall,
-    /// What leases and waits run on: time since some fixed moment, without the time that the machine slept (clause T5).
+    /// The clock of leases and waits: the time since some fixed moment, without the time that the machine slept (clause
+    /// T5).
     pub monotonic: Duration,
-    /// What spans run on.
+    /// The clock of spans.
     pub elapsed: Elapsed,
     /// How far the wall clock is ahead of elapsed time, in microseconds.
     pub wall_ahead: i64,
 }
 
 impl Now {
-    /// The date of a point in elapsed time, as the wall clock stands now.
+    /// The date of a point in elapsed time, by the present wall clock.
     #[must_use]
     pub const fn date_of(self, at: Elapsed) -> Wall {
         Wall(at.0.saturating_add(self.wall_ahead))
     }
 
-    /// The point in elapsed time that has this date, as the wall clock stands now.
+    /// The point in elapsed time that has this date, by the present wall clock.
     #[must_use]
     pub const fn elapsed_at(self, date: Wall) -> Elapsed {
         Elapsed(date.0.saturating_sub(self.wall_ahead))
     }
 }
 
-/// A number as records keep and show it: no zero has a sign, which not every store keeps.
+/// Removes the sign of a zero. Records show zeros without a sign, because not every store keeps it.
 pub(super) fn unsigned_zero(value: f64) -> f64 {
     if value == 0.0 { 0.0 } else { value }
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use libp2p::{Multiaddr, PeerId};
 use taskqueue_api::{Method, QueueError, peer_of};
@@ -94,10 +94,9 @@ impl DiscoveryConfig {
         addresses.into_iter().flatten().filter_map(|address| Some((peer_of(&address)?, address)))
     }
 
-    /// The peers that serve a way of finding peers, whether or not they are nodes of the mesh.
-    pub(crate) fn points(&self) -> HashSet<PeerId> {
-        let points = self.rendezvous_points.iter().filter(|_| self.is_on(Method::Rendezvous));
-        points.filter_map(peer_of).collect()
+    /// The addresses of the rendezvous points that this node uses, each with its peer id. They need not be nodes of the mesh.
+    pub(crate) fn points(&self) -> &[Multiaddr] {
+        if self.is_on(Method::Rendezvous) { &self.rendezvous_points } else { &[] }
     }
 
     /// Whether the way is on.

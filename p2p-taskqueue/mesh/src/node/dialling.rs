@@ -33,13 +33,13 @@ impl NodeLoop {
         if self.ending.has_begun() {
             waiter.answer(Err(QueueError::new(ErrorCode::ShuttingDown, "this node is stopping")));
         } else {
-            self.peers.connect(peer, addresses, waiter, self.directory.runtime.now());
+            self.peers.connect(peer, addresses, waiter, self.now());
         }
     }
 
     pub(super) fn dial_due(&mut self) {
         if !self.ending.has_begun() {
-            for dial in self.peers.due(self.directory.runtime.now()) {
+            for dial in self.peers.due(self.now()) {
                 self.dial(dial);
             }
         }

@@ -1,9 +1,17 @@
 #[path = "dialling.rs"]
 mod dialling;
+#[path = "driver_finding.rs"]
+mod finding;
+#[path = "driver_kademlia.rs"]
+mod kademlia;
 #[path = "driver_links.rs"]
 mod links;
 #[path = "membership.rs"]
 mod membership;
+#[path = "driver_reach.rs"]
+mod reach;
+#[path = "driver_rendezvous.rs"]
+mod rendezvous;
 
 use std::{
     sync::Arc,
@@ -19,16 +27,20 @@ use super::{
     connections::Connections,
     directory::{Command, Directory, LoopEnds},
     ending::Ending,
-    finding::Finding,
+    finding::Deferred,
+    finding_kademlia::Lookups,
+    finding_mdns::Neighbours,
+    finding_rendezvous::Points,
     limits::REPORTS_MAX,
     link::Report,
     net::{Net, NetEvent},
+    own_addresses::OwnAddresses,
     peer_entry::Waiter,
     peers::Peers,
-    reach_relays::{Relay, trace},
+    reach_relays::{Relays, trace},
     refusals::Refusals,
 };
-use crate::{Identity, discovery::announcement_of};
+use crate::Identity;
 
 /// The one loop that owns the swarm. Everything that changes the node's connections happens here, one event at a time.
 ///
@@ -38,25 +50,35 @@ use crate::{Identity, discovery::announcement_of};
 ///   reports (links) ─────────────┤
 ///   alarm (redials, saving) ─────┘
 /// ```
+///
+/// Each machine keeps one part of the node's state: it takes what has happened and returns what is to be done. A machine
+/// does not see the swarm, a clock or another machine. The loop passes events to the machines and carries out what they
+/// return.
 pub(super) struct NodeLoop {
-    /// Boxed, as it is large and the future that starts a node carries it.
-    pub(super) swarm: Box<Swarm<Net>>,
-    pub(super) listeners: Vec<ListenerId>,
-    pub(super) ends: LoopEnds,
-    pub(super) directory: Arc<Directory>,
-    /// Answers the peers; none for a client.
-    pub(super) service: Option<Arc<dyn TaskQueue>>,
+    /// Boxed, because it is large and would be a part of the future that starts a node.
+    swarm: Box<Swarm<Net>>,
+    listeners: Vec<ListenerId>,
+    ends: LoopEnds,
+    directory: Arc<Directory>,
+    /// Answers the peers. `None` for a client.
+    service: Option<Arc<dyn TaskQueue>>,
     /// Drawn at each start.
-    pub(super) instance: String,
-    pub(super) peers: Peers,
-    pub(super) connections: Connections,
-    pub(super) finding: Finding,
-    pub(super) refusals: Refusals,
-    pub(super) relays: Vec<Relay>,
+    instance: String,
+    /// Signs where this node is.
+    identity: Identity,
+    peers: Peers,
+    connections: Connections,
+    refusals: Refusals,
+    deferred: Deferred,
+    neighbours: Neighbours,
+    points: Points,
+    lookups: Lookups,
+    relays: Relays,
+    own_addresses: OwnAddresses,
+    ending: Ending,
     reports: mpsc::Receiver<Report>,
     /// Every link holds a clone.
-    pub(super) reports_tx: mpsc::Sender<Report>,
-    pub(super) ending: Ending,
+    reports_tx: mpsc::Sender<Report>,
 }
 
 /// What a loop is made of, besides what it makes itself.
@@ -82,22 +104,28 @@ impl NodeLoop {
                 peers.configure(peer, address, now);
             }
         }
-        let finding = Finding::new(identity, &directory.discovery);
+        let discovery = &directory.discovery;
+        let (has_points, has_table) = (discovery.is_on(Method::Rendezvous), discovery.is_on(Method::Kademlia));
         Self {
+            points: Points::new(discovery.points().to_vec()),
+            lookups: Lookups::new(has_table),
+            own_addresses: OwnAddresses::new(has_points || has_table),
             swarm,
             listeners: Vec::new(),
             ends,
             directory,
             service,
             instance,
+            identity,
             peers,
             connections: Connections::default(),
-            finding,
             refusals: Refusals::default(),
-            relays: Vec::new(),
+            deferred: Deferred::default(),
+            neighbours: Neighbours::default(),
+            relays: Relays::default(),
+            ending: Ending::default(),
             reports,
             reports_tx,
-            ending: Ending::default(),
         }
     }
 
@@ -125,8 +153,12 @@ impl NodeLoop {
         ending.tell();
     }
 
+    fn now(&self) -> Instant {
+        self.directory.runtime.now()
+    }
+
     fn is_over(&self) -> bool {
-        self.ending.is_over(!self.connections.is_empty(), self.directory.runtime.now())
+        self.ending.is_over(!self.connections.is_empty(), self.now())
     }
 
     fn next_alarm(&mut self) -> Instant {
@@ -134,13 +166,14 @@ impl NodeLoop {
             return deadline;
         }
         // With nothing to wait for, an hour is as good as any time.
-        let far = self.directory.runtime.now() + Duration::from_secs(3_600);
-        let (peers, connections) = (self.peers.next_due(), self.connections.next_due());
-        let due = [peers, connections, self.next_reservation(), self.finding.next_due()];
-        due.into_iter().flatten().fold(far, Instant::min)
+        let far = self.now() + Duration::from_secs(3_600);
+        let relays = self.relays.next_due(|relay| self.peers.has_direct_session(relay));
+        let finding = [self.points.next_due(), self.lookups.next_due()];
+        let due = [self.peers.next_due(), self.connections.next_due(), relays].into_iter().chain(finding);
+        due.flatten().fold(far, Instant::min)
     }
 
-    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<NetEvent>) {
+    fn on_swarm_event(&mut self, event: SwarmEvent<NetEvent>) {
         match event {
             SwarmEvent::Behaviour(NetEvent::Links(opened)) => self.on_opened(opened),
             SwarmEvent::Behaviour(NetEvent::Mdns(event)) => self.on_mdns(event),
@@ -163,7 +196,7 @@ impl NodeLoop {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_listen_address(listener_id, &address),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listen_address_gone(&address),
-            SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.on_listener_closed(listener_id, reason),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.on_listener_closed(listener_id, &reason),
             // Another role has learned how this node is reached from elsewhere.
             SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
                 self.on_listeners_changed();
@@ -172,18 +205,6 @@ impl NodeLoop {
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed to accept"),
             _ => {}
         }
-    }
-
-    pub(super) fn on_listeners_changed(&mut self) {
-        let (own, addresses) = (self.directory.peer_id, self.own_addresses());
-        let is_announcing = self.service.is_some() && self.directory.discovery.is_on(Method::AnnounceFile);
-        if let Some(announcement) = announcement_of(own, &addresses).filter(|_| is_announcing)
-            && let Err(error) = self.directory.files.announce(&announcement)
-        {
-            tracing::warn!(%error, "failed to write the announce file");
-        }
-        self.ends.addresses.send_replace(addresses);
-        self.addresses_changed();
     }
 
     fn on_command(&mut self, command: Command) {

@@ -1,7 +1,7 @@
 //! The loop's part about connections: from the open stream to the end of the session.
 
 use libp2p::{PeerId, core::ConnectedPoint, swarm::ConnectionId};
-use taskqueue_api::{Caller, QueueError};
+use taskqueue_api::{Caller, QueueError, TransportStatus};
 
 use super::{
     super::{
@@ -17,7 +17,7 @@ use crate::wire::{Ours, Service};
 
 impl NodeLoop {
     pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        self.connections.established(connection, peer, Way::of(endpoint), self.directory.runtime.now());
+        self.connections.established(connection, peer, Way::of(endpoint), self.now());
         if self.ending.has_begun() {
             self.swarm.close_connection(connection);
         }
@@ -29,7 +29,7 @@ impl NodeLoop {
             if self.swarm.behaviour().keep.has(&peer) {
                 let now = Moment::now(&*self.directory.runtime);
                 self.peers.stands_plain(peer, connection, now);
-                self.finding.points.connected(&peer, now.instant);
+                self.points.connected(&peer, now.instant);
             } else {
                 self.refusals.count("other_protocol");
                 self.give_up(peer, connection, &unreachable(peer, OTHER_PROTOCOL));
@@ -95,7 +95,7 @@ impl NodeLoop {
         if self.ending.has_begun() {
             return;
         }
-        for connection in self.connections.take_silent(self.directory.runtime.now()) {
+        for connection in self.connections.take_silent(self.now()) {
             self.refusals.count("silent");
             self.swarm.close_connection(connection);
         }
@@ -121,6 +121,20 @@ impl NodeLoop {
         let now = Moment::now(&*self.directory.runtime);
         if self.peers.lost(peer, connection, failure, now, chance()) {
             self.sessions_changed(peer);
+        }
+    }
+
+    /// Counts what stands, and what was refused since the start.
+    pub(super) fn transport_status(&self) -> TransportStatus {
+        let admission = &self.swarm.behaviour().links.admission;
+        let made_room = Some(("made_room", admission.made_room())).filter(|(_, count)| *count > 0);
+        let refused = self.refusals.counts().chain(made_room);
+        TransportStatus {
+            connections: admission.established_count() as u64,
+            unproven: admission.unproven_count() as u64,
+            pending: admission.pending_count() as u64,
+            sessions: self.connections.session_count() as u64,
+            refused: refused.map(|(reason, count)| (reason.to_owned(), count)).collect(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The loop's part about the hash table: telling it where this node is, and asking it for others.
+//! The hash table: telling it where this node is, and asking it for others.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -7,33 +7,41 @@ use std::{
 
 use libp2p::{
     PeerId,
-    kad::{Event, GetProvidersOk, GetRecordOk, InboundRequest, QueryId, QueryResult, Quorum, Record},
+    kad::{QueryId, Record},
 };
 
 use super::{
-    driver::NodeLoop,
     finding::TOO_MANY_SEARCHES,
     limits::{LOOKUPS_MAX, PUBLISH_AFTER, PUBLISH_EVERY, PUBLISH_PAUSE, PUBLISH_RETRY, SEARCHES_MAX},
 };
-use crate::discovery::{
-    Namespace, Search,
-    kademlia::{keep, keep_member, leave},
-    record::{read, sign},
-};
+use crate::discovery::{Namespace, Search, record::read};
 
 /// What is said of a search that nobody can be asked for.
 const TABLE_EMPTY: &str = "no node of the mesh has been met that could be asked: name one as a bootstrap peer, or join with \
                            a ticket from one";
 
 /// What is asked of the table, and when it is told again where this node is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lookups {
+    /// Whether this node is a part of a table.
+    is_on: bool,
     publish_at: Option<Instant>,
     published: Option<Instant>,
     /// Which search a query belongs to.
     queries: HashMap<QueryId, u64>,
     searches: BTreeMap<u64, Lookup>,
     last: u64,
+}
+
+/// What is to be asked of the table, or no longer. Which query came of it is [said](Lookups::asked) right after.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum TableAction {
+    /// Ask who belongs to the mesh.
+    AskMembers { search: u64 },
+    /// Ask where the peer is.
+    AskPeer { search: u64, peer: PeerId },
+    /// Nobody listens to the query any more.
+    End(QueryId),
 }
 
 /// A search. It is over when its last query is.
@@ -45,87 +53,45 @@ struct Lookup {
     queries: usize,
 }
 
-impl NodeLoop {
-    /// Asks for the record of the one peer, or for all members and then for the record of each.
-    pub(super) fn search_table(&mut self, search: Search) {
-        let namespace = self.namespace();
-        self.drop_unheard();
-        let Some(table) = self.swarm.behaviour_mut().table() else { return };
-        if self.finding.lookups.searches.len() >= SEARCHES_MAX {
-            return search.fail(TOO_MANY_SEARCHES);
-        }
-        if table.kbuckets().next().is_none() {
-            return search.fail(TABLE_EMPTY);
-        }
-        let wanted = search.wanted();
-        let query = match &wanted {
-            Some(peer) => table.get_record(namespace.peer_key(peer)),
-            None => table.get_providers(namespace.members_key()),
-        };
-        self.finding.lookups.open(search, query, wanted);
+impl Lookups {
+    pub(super) fn new(is_on: bool) -> Self {
+        Self { is_on, publish_at: None, published: None, queries: HashMap::new(), searches: BTreeMap::new(), last: 0 }
     }
 
-    pub(super) fn is_table_filled(&mut self) -> bool {
-        self.swarm.behaviour_mut().table().is_some_and(|table| table.kbuckets().next().is_some())
-    }
-
-    /// Ends the queries of searches that nobody listens to any more.
-    fn drop_unheard(&mut self) {
-        let Some(table) = self.swarm.behaviour_mut().table() else { return };
-        for query in self.finding.lookups.drop_unheard() {
-            if let Some(mut query) = table.query_mut(&query) {
-                query.finish();
-            }
+    /// Asks for the record of the one peer, or for all members and then for the record of each. `is_filled` says whether the
+    /// table knows of anybody who could be asked.
+    pub(super) fn search(&mut self, search: Search, is_filled: bool) -> Vec<TableAction> {
+        let mut actions = self.drop_unheard();
+        if self.searches.len() >= SEARCHES_MAX {
+            search.fail(TOO_MANY_SEARCHES);
+        } else if !is_filled {
+            search.fail(TABLE_EMPTY);
+        } else {
+            self.last += 1;
+            let wanted = search.wanted();
+            let peers = wanted.into_iter().map(|peer| (peer, None)).collect();
+            self.searches.insert(self.last, Lookup { search, peers, queries: 0 });
+            actions.push(match wanted {
+                Some(peer) => TableAction::AskPeer { search: self.last, peer },
+                None => TableAction::AskMembers { search: self.last },
+            });
         }
+        actions
     }
 
-    pub(super) fn on_kademlia(&mut self, event: Event) {
-        match event {
-            Event::InboundRequest { request: InboundRequest::PutRecord { source, record: Some(record), .. } } => {
-                self.on_put(source, record);
-            }
-            Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(member) } } => {
-                let namespace = self.namespace();
-                if let Some(table) = self.swarm.behaviour_mut().table() {
-                    keep_member(table, &namespace, member);
-                }
-            }
-            Event::OutboundQueryProgressed { id, result, step, .. } => {
-                self.on_progress(id, result);
-                if step.last {
-                    self.finding.lookups.ended(id);
-                }
-            }
-            _ => {}
+    /// The query was made for the search.
+    pub(super) fn asked(&mut self, search: u64, query: QueryId) {
+        if let Some(lookup) = self.searches.get_mut(&search) {
+            lookup.queries += 1;
+            self.queries.insert(query, search);
         }
     }
 
-    fn on_put(&mut self, source: PeerId, record: Record) {
-        let (namespace, now) = (self.namespace(), Instant::now());
-        let Some(table) = self.swarm.behaviour_mut().table() else { return };
-        if let Err(error) = keep(table, &namespace, record, now) {
-            tracing::debug!(%source, %error, "did not keep a record");
-        }
-    }
-
-    fn on_progress(&mut self, id: QueryId, result: QueryResult) {
-        match result {
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => self.on_record(id, &found.record),
-            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
-                self.on_members(id, providers);
-            }
-            QueryResult::PutRecord(Err(error)) => {
-                tracing::debug!(%error, "nobody keeps this node's record");
-                self.finding.lookups.publish_again(self.directory.runtime.now());
-            }
-            _ => {}
-        }
-    }
-
-    fn on_record(&mut self, id: QueryId, record: &Record) {
-        let namespace = self.namespace();
-        let Some(lookup) = self.finding.lookups.of(id) else { return };
-        match read(&namespace, &record.key, &record.value) {
+    /// A query has come up with a record.
+    pub(super) fn record(&mut self, query: QueryId, record: &Record, namespace: &Namespace) {
+        let search = self.queries.get(&query);
+        let Some(lookup) = search.and_then(|search| self.searches.get_mut(search)) else { return };
+        match read(namespace, &record.key, &record.value) {
             Ok(located) => {
                 let Some(told) = lookup.peers.get_mut(&located.peer) else { return };
                 if told.is_none_or(|told| told < located.seq) {
@@ -137,111 +103,22 @@ impl NodeLoop {
         }
     }
 
-    fn on_members(&mut self, id: QueryId, members: HashSet<PeerId>) {
-        let (namespace, own) = (self.namespace(), self.directory.peer_id);
-        let Some(table) = self.swarm.behaviour_mut().table() else { return };
-        for member in members.into_iter().filter(|member| *member != own) {
-            if self.finding.lookups.is_new(id, member) {
-                let query = table.get_record(namespace.peer_key(&member));
-                self.finding.lookups.also(id, query);
+    /// A query has come up with members: those that its search has yet to ask for are asked for, as far as it may.
+    pub(super) fn members(&mut self, query: QueryId, members: HashSet<PeerId>) -> Vec<TableAction> {
+        let Some(search) = self.queries.get(&query).copied() else { return Vec::new() };
+        let Some(lookup) = self.searches.get_mut(&search) else { return Vec::new() };
+        let mut actions = Vec::new();
+        for peer in members {
+            if lookup.peers.len() < LOOKUPS_MAX && !lookup.peers.contains_key(&peer) {
+                lookup.peers.insert(peer, None);
+                actions.push(TableAction::AskPeer { search, peer });
             }
         }
-    }
-
-    /// A peer has proved itself: it may be asked, and keeps a part of the table.
-    pub(super) fn route_to(&mut self, peer: PeerId, now: Instant) {
-        let Some(table) = self.swarm.behaviour_mut().table() else { return };
-        for address in self.peers.addresses(&peer) {
-            table.add_address(&peer, address);
-        }
-        self.publish_soon(now);
-    }
-
-    pub(super) fn publish_soon(&mut self, now: Instant) {
-        if self.swarm.behaviour().kademlia.is_enabled() {
-            self.finding.lookups.publish_soon(now);
-        }
-    }
-
-    pub(super) fn publish_due(&mut self, now: Instant) {
-        if self.finding.lookups.publish_at.is_some_and(|at| at <= now) {
-            self.finding.lookups.publish_at = Some(now + PUBLISH_EVERY);
-            self.finding.lookups.published = Some(now);
-            self.publish();
-        }
-    }
-
-    fn publish(&mut self) {
-        let (namespace, own) = (self.namespace(), self.directory.peer_id);
-        let addresses: Vec<_> = self.swarm.external_addresses().cloned().collect();
-        let Some(value) = sign(&self.finding.identity, &addresses) else { return };
-        let Some(table) = self.swarm.behaviour_mut().table() else { return };
-        let record = Record::new(namespace.peer_key(&own), value);
-        if let Err(error) = table.put_record(record, Quorum::One) {
-            tracing::warn!(%error, "failed to tell the hash table where this node is");
-        }
-        if let Err(error) = table.start_providing(namespace.members_key()) {
-            tracing::warn!(%error, "failed to tell the hash table that this node is there");
-        }
-    }
-
-    pub(super) fn leave_table(&mut self, old: &Namespace) {
-        let now = self.directory.runtime.now();
-        if let Some(table) = self.swarm.behaviour_mut().table() {
-            leave(table, old);
-            self.finding.lookups.publish_soon(now);
-        }
-    }
-}
-
-impl Lookups {
-    pub(super) const fn next_due(&self) -> Option<Instant> {
-        self.publish_at
-    }
-
-    fn publish_soon(&mut self, now: Instant) {
-        let soon = now + PUBLISH_AFTER;
-        let next = self.published.map_or(soon, |published| soon.max(published + PUBLISH_PAUSE));
-        self.publish_at = Some(self.publish_at.map_or(next, |at| at.min(next)));
-    }
-
-    /// Nobody has taken what was published. A new peer is told at once; this is for those that were there and did not answer.
-    fn publish_again(&mut self, now: Instant) {
-        let next = now + PUBLISH_RETRY;
-        self.publish_at = Some(self.publish_at.map_or(next, |at| at.min(next)));
-    }
-
-    fn open(&mut self, search: Search, query: QueryId, wanted: Option<PeerId>) {
-        self.last += 1;
-        let peers = wanted.into_iter().map(|peer| (peer, None)).collect();
-        self.searches.insert(self.last, Lookup { search, peers, queries: 1 });
-        self.queries.insert(query, self.last);
-    }
-
-    fn of(&mut self, query: QueryId) -> Option<&mut Lookup> {
-        self.searches.get_mut(self.queries.get(&query)?)
-    }
-
-    /// Whether the search of this query has yet to ask for the peer, and may.
-    fn is_new(&mut self, query: QueryId, peer: PeerId) -> bool {
-        let Some(lookup) = self.of(query) else { return false };
-        let is_new = lookup.peers.len() < LOOKUPS_MAX && !lookup.peers.contains_key(&peer);
-        if is_new {
-            lookup.peers.insert(peer, None);
-        }
-        is_new
-    }
-
-    /// Another query for the search of this one.
-    fn also(&mut self, query: QueryId, other: QueryId) {
-        if let Some(search) = self.queries.get(&query).copied() {
-            self.queries.insert(other, search);
-            self.searches.entry(search).and_modify(|lookup| lookup.queries += 1);
-        }
+        actions
     }
 
     /// A query is over; the search is too when it was its last.
-    fn ended(&mut self, query: QueryId) {
+    pub(super) fn ended(&mut self, query: QueryId) {
         let Some(search) = self.queries.remove(&query) else { return };
         let Some(lookup) = self.searches.get_mut(&search) else { return };
         lookup.queries -= 1;
@@ -250,10 +127,48 @@ impl Lookups {
         }
     }
 
-    /// Forgets the searches that nobody listens to, and says which queries were theirs.
-    fn drop_unheard(&mut self) -> Vec<QueryId> {
+    /// Forgets the searches that nobody listens to, and ends their queries.
+    fn drop_unheard(&mut self) -> Vec<TableAction> {
         self.searches.retain(|_, lookup| !lookup.search.is_over());
         let theirs = self.queries.extract_if(|_, search| !self.searches.contains_key(search));
-        theirs.map(|(query, _)| query).collect()
+        theirs.map(|(query, _)| TableAction::End(query)).collect()
     }
 }
+
+/// When the table is told where this node is.
+impl Lookups {
+    pub(super) const fn next_due(&self) -> Option<Instant> {
+        self.publish_at
+    }
+
+    /// Where this node is, or whom it can tell, has changed.
+    pub(super) fn publish_soon(&mut self, now: Instant) {
+        let soon = now + PUBLISH_AFTER;
+        self.publish_by(self.published.map_or(soon, |published| soon.max(published + PUBLISH_PAUSE)));
+    }
+
+    /// Nobody has taken what was published. A new peer is told at once; this is for those that were there and did not answer.
+    pub(super) fn publish_again(&mut self, now: Instant) {
+        self.publish_by(now + PUBLISH_RETRY);
+    }
+
+    fn publish_by(&mut self, next: Instant) {
+        if self.is_on {
+            self.publish_at = Some(self.publish_at.map_or(next, |at| at.min(next)));
+        }
+    }
+
+    /// Whether the table is to be told now; if so, the next time is set.
+    pub(super) fn take_due_to_publish(&mut self, now: Instant) -> bool {
+        let is_due = self.publish_at.is_some_and(|at| at <= now);
+        if is_due {
+            self.publish_at = Some(now + PUBLISH_EVERY);
+            self.published = Some(now);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+#[path = "finding_kademlia_tests.rs"]
+mod tests;

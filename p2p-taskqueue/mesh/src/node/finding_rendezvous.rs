@@ -1,17 +1,17 @@
-//! The loop's part about rendezvous points: registering with them, and asking them who is there.
+//! The rendezvous points: registering with them, and asking them who is there.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 use libp2p::{
-    PeerId,
-    rendezvous::{Cookie, ErrorCode, Registration, client::Event},
+    Multiaddr, PeerId,
+    rendezvous::{self, Cookie, ErrorCode, Registration},
 };
+use taskqueue_api::peer_of;
 
 use super::{
-    driver::NodeLoop,
     finding::TOO_MANY_SEARCHES,
     limits::{POINTS_EVERY, POINTS_RETRY, SEARCHES_MAX},
 };
@@ -21,11 +21,30 @@ use crate::discovery::{
 };
 
 /// The configured points, what they have said, and who waits for their answers.
-#[derive(Debug, Default)]
+///
+/// Whether a point can be asked, its caller says: whoever is connected.
+#[derive(Debug)]
 pub(super) struct Points {
+    /// Where the points are, as configured.
+    configured: Vec<Multiaddr>,
     points: BTreeMap<PeerId, Point>,
     registered: Registered,
     searches: Vec<Asking>,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PointAction {
+    /// Register this node at the point, and say whether it was [asked](Points::asked_to_register).
+    Register(PeerId),
+    /// Withdraw the registration under this name.
+    Unregister { point: PeerId, namespace: rendezvous::Namespace },
+    /// Ask the point for what is new since the cookie.
+    Ask { point: PeerId, cookie: Option<Cookie> },
+    /// A point has named a peer.
+    Found { peer: PeerId, addresses: Vec<Multiaddr> },
+    /// No point stands by the peer any more.
+    LostSight(PeerId),
 }
 
 /// One point. While it cannot be asked, nothing is due.
@@ -50,27 +69,45 @@ struct Asking {
     is_answered: bool,
 }
 
-impl NodeLoop {
-    /// Asks every point that is connected, and tells what they have said before.
-    pub(super) fn search_points(&mut self, search: Search) {
-        self.finding.points.searches.retain(|asking| !asking.search.is_over());
-        if self.finding.points.searches.len() >= SEARCHES_MAX {
-            return search.fail(TOO_MANY_SEARCHES);
-        }
-        let connected = self.askable_points();
-        if connected.is_empty() {
-            return search.fail(self.why_no_point());
-        }
-        self.forget_expired(self.directory.runtime.now());
-        for (peer, addresses) in self.finding.points.registered.peers() {
-            search.tell(peer, addresses);
-        }
-        let awaited = connected.into_iter().map(|point| (point, self.ask_point(point))).collect();
-        self.finding.points.searches.push(Asking { search, awaited, failure: None, is_answered: false });
+impl Points {
+    /// The points at these addresses.
+    pub(super) fn new(configured: Vec<Multiaddr>) -> Self {
+        let points = configured.iter().filter_map(peer_of).map(|peer| (peer, Point::default())).collect();
+        Self { configured, points, registered: Registered::default(), searches: Vec::new() }
     }
 
-    fn why_no_point(&self) -> String {
-        match &*self.directory.discovery.rendezvous_points {
+    /// Tells the search what the points have said before, and asks every point that can be asked.
+    pub(super) fn search(
+        &mut self,
+        search: Search,
+        is_askable: impl Fn(&PeerId) -> bool,
+        now: Instant,
+    ) -> Vec<PointAction> {
+        self.searches.retain(|asking| !asking.search.is_over());
+        if self.searches.len() >= SEARCHES_MAX {
+            search.fail(TOO_MANY_SEARCHES);
+            return Vec::new();
+        }
+        let askable: Vec<PeerId> = self.points.keys().filter(|point| is_askable(point)).copied().collect();
+        if askable.is_empty() {
+            search.fail(self.why_nobody_is_asked());
+            return Vec::new();
+        }
+        let mut actions = self.forget_expired(now);
+        for (peer, addresses) in self.registered.peers() {
+            search.tell(peer, addresses);
+        }
+        let mut awaited = BTreeMap::new();
+        for point in askable {
+            actions.extend(self.ask(point, now));
+            awaited.insert(point, self.points.get(&point).map_or(0, |point| point.asked));
+        }
+        self.searches.push(Asking { search, awaited, failure: None, is_answered: false });
+        actions
+    }
+
+    fn why_nobody_is_asked(&self) -> String {
+        match &*self.configured {
             [] => "no rendezvous point is configured: name a node of the mesh that serves as one".to_owned(),
             [first, others @ ..] => format!(
                 "none of the {} rendezvous points is connected: check that {first} runs and can be reached from here",
@@ -79,132 +116,65 @@ impl NodeLoop {
         }
     }
 
-    pub(super) fn askable_points(&self) -> Vec<PeerId> {
-        self.finding.points.points.keys().filter(|point| self.is_askable(point)).copied().collect()
+    /// Whether there is a point that can be asked.
+    pub(super) fn can_ask(&self, is_askable: impl Fn(&PeerId) -> bool) -> bool {
+        self.points.keys().any(is_askable)
     }
 
-    fn is_askable(&self, point: &PeerId) -> bool {
-        self.peers.stands(point)
-    }
-
-    /// Asks for what is new; says how many answers are under way now.
-    fn ask_point(&mut self, peer: PeerId) -> usize {
-        let namespace = self.namespace().at_points();
-        let now = self.directory.runtime.now();
-        let Some(client) = self.swarm.behaviour_mut().rendezvous.as_mut() else { return 0 };
-        let Some(point) = self.finding.points.points.get_mut(&peer) else { return 0 };
-        client.discover(namespace, point.cookie.clone(), u64::try_from(REGISTERED_MAX).ok(), peer);
-        point.ask_at = Some(now + POINTS_EVERY);
-        point.asked += 1;
-        point.asked
-    }
-
-    pub(super) fn ask_points_due(&mut self, now: Instant) {
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let points = self.finding.points.points.iter();
-        let points: Vec<_> = points.map(|(peer, point)| (*peer, due(point.register_at), due(point.ask_at))).collect();
-        for (peer, registers, asks) in points {
-            if !registers && !asks {
-                continue;
-            }
-            if !self.is_askable(&peer) {
-                self.finding.points.lost(&peer);
+    /// What is due: registrations, and questions for what is new.
+    pub(super) fn due(&mut self, is_askable: impl Fn(&PeerId) -> bool, now: Instant) -> Vec<PointAction> {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let points = self.points.iter();
+        let points: Vec<_> =
+            points.map(|(peer, point)| (*peer, is_due(point.register_at), is_due(point.ask_at))).collect();
+        let mut actions = Vec::new();
+        for (point, registers, asks) in points.into_iter().filter(|(_, registers, asks)| *registers || *asks) {
+            if !is_askable(&point) {
+                self.lost(&point);
                 continue;
             }
             if registers {
-                self.register_at(peer, now);
+                actions.push(PointAction::Register(point));
             }
             if asks {
-                self.forget_expired(now);
-                self.ask_point(peer);
+                actions.extend(self.forget_expired(now));
+                actions.extend(self.ask(point, now));
             }
         }
+        actions
     }
 
-    fn register_at(&mut self, peer: PeerId, now: Instant) {
-        let namespace = self.namespace().at_points();
-        let Some(client) = self.swarm.behaviour_mut().rendezvous.as_mut() else { return };
-        // A node without addresses has nothing to register until it gets some.
-        let is_asked = namespace.is_some_and(|namespace| client.register(namespace, peer, None).is_ok());
-        let next = is_asked.then(|| now + POINTS_EVERY);
-        self.finding.points.points.entry(peer).and_modify(|point| point.register_at = next);
-    }
-
-    fn forget_expired(&mut self, now: Instant) {
-        for peer in self.finding.points.registered.expire(now) {
-            self.peers.lost_sight(&peer);
-        }
-    }
-
-    pub(super) fn on_rendezvous(&mut self, event: Event) {
-        let now = self.directory.runtime.now();
-        match event {
-            Event::Discovered { rendezvous_node, registrations, cookie } => {
-                self.on_registrations(&registrations, now);
-                self.finding.points.answered(rendezvous_node, Ok(cookie));
-            }
-            Event::DiscoverFailed { rendezvous_node, error, .. } => {
-                tracing::debug!(point = %rendezvous_node, ?error, "a rendezvous point did not answer");
-                self.on_not_answered(rendezvous_node, error, now);
-            }
-            Event::Registered { rendezvous_node, ttl, .. } => {
-                tracing::debug!(point = %rendezvous_node, ttl, "registered with a rendezvous point");
-                self.finding.points.due_to_register(&rendezvous_node, now + renew_after(ttl));
-            }
-            Event::RegisterFailed { rendezvous_node, error, .. } => {
-                tracing::debug!(point = %rendezvous_node, ?error, "a rendezvous point did not register this node");
-                self.finding.points.due_to_register(&rendezvous_node, now + POINTS_RETRY);
-            }
-            // What the points say is kept, with its time, by this node itself.
-            Event::Expired { .. } => {}
-        }
-    }
-
-    fn on_registrations(&mut self, registrations: &[Registration], now: Instant) {
-        let namespace = self.namespace();
-        for registration in registrations.iter().take(REGISTERED_MAX) {
-            let taken = self.finding.points.registered.take(registration, &namespace, now);
-            if let Some((peer, addresses)) = taken {
-                self.finding.points.searches.iter().for_each(|asking| asking.search.tell(peer, &addresses));
-                self.found(peer, addresses);
-            }
-        }
-    }
-
-    fn on_not_answered(&mut self, peer: PeerId, error: ErrorCode, now: Instant) {
-        let Some(point) = self.finding.points.points.get_mut(&peer) else { return };
-        // It has started anew, and remembers nothing of what it said.
-        let is_forgotten = point.cookie.take().is_some() && matches!(error, ErrorCode::InvalidCookie);
-        point.ask_at = Some(now + POINTS_RETRY);
-        if is_forgotten {
-            point.asked = point.asked.saturating_sub(1);
-            self.ask_point(peer);
-        } else {
-            self.finding.points.answered(peer, Err(error));
-        }
-    }
-
-    pub(super) fn leave_points(&mut self, old: &Namespace) {
-        let now = self.directory.runtime.now();
-        if let (Some(client), Some(old)) = (self.swarm.behaviour_mut().rendezvous.as_mut(), old.at_points()) {
-            // Those that are not connected too: otherwise the client would register there again under the old name.
-            self.finding.points.points.keys().for_each(|point| client.unregister(old.clone(), *point));
-        }
-        for (peer, _) in std::mem::take(&mut self.finding.points.registered).peers() {
-            self.peers.lost_sight(&peer);
-        }
-        self.finding.points.points.values_mut().for_each(|point| point.cookie = None);
-        self.finding.points.register_soon(now);
-    }
-}
-
-impl Points {
-    pub(super) fn new(peers: HashSet<PeerId>) -> Self {
-        Self { points: peers.into_iter().map(|peer| (peer, Point::default())).collect(), ..Self::default() }
-    }
-
+    /// When something is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.points.values().flat_map(|point| [point.register_at, point.ask_at]).flatten().min()
+    }
+
+    fn ask(&mut self, peer: PeerId, now: Instant) -> Option<PointAction> {
+        let point = self.points.get_mut(&peer)?;
+        point.ask_at = Some(now + POINTS_EVERY);
+        point.asked += 1;
+        Some(PointAction::Ask { point: peer, cookie: point.cookie.clone() })
+    }
+
+    /// Whether the point was asked to register this node. A node without addresses has nothing to register until it gets some.
+    pub(super) fn asked_to_register(&mut self, point: PeerId, is_asked: bool, now: Instant) {
+        self.register_at(point, is_asked.then(|| now + POINTS_EVERY));
+    }
+
+    /// The point has registered this node for so many seconds.
+    pub(super) fn has_registered(&mut self, point: PeerId, ttl_s: u64, now: Instant) {
+        self.register_at(point, Some(now + renew_after(ttl_s)));
+    }
+
+    /// The point has refused to register this node.
+    pub(super) fn has_not_registered(&mut self, point: PeerId, now: Instant) {
+        self.register_at(point, Some(now + POINTS_RETRY));
+    }
+
+    fn register_at(&mut self, peer: PeerId, at: Option<Instant>) {
+        if let Some(point) = self.points.get_mut(&peer) {
+            point.register_at = at;
+        }
     }
 
     /// The peer can be asked; if it is a point, it is to hear of this node and to say who is there.
@@ -220,19 +190,47 @@ impl Points {
         }
     }
 
-    fn due_to_register(&mut self, peer: &PeerId, at: Instant) {
-        if let Some(point) = self.points.get_mut(peer) {
-            point.register_at = Some(at);
-        }
-    }
-
-    /// The points that are not connected find out, when this is due, that they are not.
+    /// Every point is to be told again where this node is. For those that are not connected nothing comes of it.
     pub(super) fn register_soon(&mut self, now: Instant) {
         self.points.values_mut().for_each(|point| point.register_at = Some(now));
     }
 
-    /// A point has answered or will not: the searches that have waited for nothing else are over.
-    fn answered(&mut self, peer: PeerId, answer: Result<Cookie, ErrorCode>) {
+    /// A point has answered who is there.
+    pub(super) fn answered(
+        &mut self,
+        point: PeerId,
+        registrations: &[Registration],
+        cookie: Cookie,
+        namespace: &Namespace,
+        now: Instant,
+    ) -> Vec<PointAction> {
+        let mut actions = Vec::new();
+        for registration in registrations.iter().take(REGISTERED_MAX) {
+            if let Some((peer, addresses)) = self.registered.take(registration, namespace, now) {
+                self.searches.iter().for_each(|asking| asking.search.tell(peer, &addresses));
+                actions.push(PointAction::Found { peer, addresses });
+            }
+        }
+        self.settled(point, Ok(cookie));
+        actions
+    }
+
+    /// A point has not answered.
+    pub(super) fn not_answered(&mut self, peer: PeerId, error: ErrorCode, now: Instant) -> Option<PointAction> {
+        let point = self.points.get_mut(&peer)?;
+        // It has started anew, and remembers nothing of what it said.
+        let is_forgotten = point.cookie.take().is_some() && matches!(error, ErrorCode::InvalidCookie);
+        point.ask_at = Some(now + POINTS_RETRY);
+        if is_forgotten {
+            point.asked = point.asked.saturating_sub(1);
+            return self.ask(peer, now);
+        }
+        self.settled(peer, Err(error));
+        None
+    }
+
+    /// A question is settled: the searches that have waited for nothing else are over.
+    fn settled(&mut self, peer: PeerId, answer: Result<Cookie, ErrorCode>) {
         let error = answer.as_ref().err().copied();
         if let Some(point) = self.points.get_mut(&peer) {
             point.asked = point.asked.saturating_sub(1);
@@ -246,6 +244,25 @@ impl Points {
                 over.search.fail(failure);
             }
         }
+    }
+
+    fn forget_expired(&mut self, now: Instant) -> Vec<PointAction> {
+        self.registered.expire(now).into_iter().map(PointAction::LostSight).collect()
+    }
+
+    /// This node has joined another mesh: what was said under the old name is of no use.
+    pub(super) fn leave(&mut self, old: &Namespace, now: Instant) -> Vec<PointAction> {
+        let mut actions = Vec::new();
+        if let Some(namespace) = old.at_points() {
+            // Those that are not connected too: otherwise the client would register there again under the old name.
+            let points = self.points.keys().copied();
+            actions.extend(points.map(|point| PointAction::Unregister { point, namespace: namespace.clone() }));
+        }
+        let registered = std::mem::take(&mut self.registered);
+        actions.extend(registered.peers().map(|(peer, _)| PointAction::LostSight(peer)));
+        self.points.values_mut().for_each(|point| point.cookie = None);
+        self.register_soon(now);
+        actions
     }
 }
 
@@ -270,3 +287,7 @@ impl Asking {
 fn renew_after(ttl_s: u64) -> Duration {
     (Duration::from_secs(ttl_s.min(u64::from(u32::MAX))) * 3 / 4).clamp(POINTS_RETRY, Duration::from_secs(24 * 3_600))
 }
+
+#[cfg(test)]
+#[path = "finding_rendezvous_tests.rs"]
+mod tests;

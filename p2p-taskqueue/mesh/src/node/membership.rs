@@ -21,7 +21,7 @@ impl NodeLoop {
             self.leave_namespace(&old);
             self.leave_old_mesh();
         }
-        self.peers.join(ticket.peer_id(), ticket.addresses(), self.directory.runtime.now());
+        self.peers.join(ticket.peer_id(), ticket.addresses(), self.now());
         self.save_due();
         Ok(())
     }
@@ -34,12 +34,12 @@ impl NodeLoop {
                 self.give_up(peer, connection, &unreachable(peer, "this node has joined another mesh"));
             }
         }
-        self.peers.hasten_all(self.directory.runtime.now());
+        self.peers.hasten_all(self.now());
     }
 
     /// Takes no more, tells every peer, and lets what is under way end.
     pub(super) fn on_shutdown(&mut self, reply: oneshot::Sender<()>) {
-        if !self.ending.begin(reply, self.directory.runtime.now()) {
+        if !self.ending.begin(reply, self.now()) {
             return;
         }
         for listener in std::mem::take(&mut self.listeners) {
@@ -52,7 +52,7 @@ impl NodeLoop {
 
     /// Saves the peers if that is due.
     pub(super) fn save_due(&mut self) {
-        let due = self.peers.take_due_to_save(self.directory.runtime.now());
+        let due = self.peers.take_due_to_save(self.now());
         due.into_iter().for_each(|peers| self.save(&peers));
     }
 

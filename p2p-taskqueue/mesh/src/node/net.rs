@@ -6,7 +6,7 @@ use libp2p::{
     PeerId, mdns, relay, rendezvous,
     swarm::{ConnectionId, NetworkBehaviour, behaviour::toggle::Toggle},
 };
-use taskqueue_api::Method;
+use taskqueue_api::{Method, peer_of};
 
 use super::{
     NodeConfig, NodeError, admission::Admission, arrivals::Arrivals, finding_gate::Gated, finding_keep::Keep,
@@ -47,7 +47,7 @@ impl Net {
             rendezvous: discovery.is_on(Method::Rendezvous).then(|| points::client(identity)).into(),
             rendezvous_server: discovery.is_rendezvous_server.then(|| Gated::new(points::server())).into(),
             kademlia: discovery.is_on(Method::Kademlia).then(|| Gated::new(kademlia::kademlia(peer_id))).into(),
-            keep: Keep::new(discovery.points()),
+            keep: Keep::new(discovery.points().iter().filter_map(peer_of).collect()),
             reach,
         })
     }

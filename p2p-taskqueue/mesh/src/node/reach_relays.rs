@@ -1,20 +1,19 @@
-//! The loop's part about reaching: the relays through which this node listens, and where it says that it is.
+//! The relays through which this node is to be reached.
 
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, multiaddr::Protocol};
-use taskqueue_api::peer_of;
 
-use super::{
-    address::{is_relayed, with_peer},
-    driver::NodeLoop,
-    reach::ReachEvent,
-    redial::{Redial, chance},
-};
+use super::{reach::ReachEvent, redial::Redial};
 
-/// A relay through which this node is to be reached.
+/// Keeps one reservation at each relay.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    relays: Vec<Relay>,
+}
+
 #[derive(Debug)]
-pub(super) struct Relay {
+struct Relay {
     peer: PeerId,
     /// The relay's own, ending in its peer id.
     address: Multiaddr,
@@ -25,99 +24,79 @@ pub(super) struct Relay {
     redial: Redial,
 }
 
-impl Relay {
-    /// None when the address does not say which peer it leads to.
-    pub(super) fn new(address: &Multiaddr, now: Instant) -> Option<Self> {
-        let peer = peer_of(address)?;
-        Some(Self { peer, address: address.clone(), listener: None, is_reserved: false, redial: Redial::at_once(now) })
-    }
+/// A reservation to ask for, over the connection with the relay.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reserve {
+    pub(super) relay: PeerId,
+    /// Where to listen: through the relay.
+    pub(super) listen_at: Multiaddr,
 }
 
-impl NodeLoop {
-    /// Keeps a connection to every relay, as to a peer that was joined.
-    pub(super) fn keep_relays(&mut self, addresses: &[Multiaddr]) {
-        let (now, own) = (self.directory.runtime.now(), self.directory.peer_id);
-        for relay in addresses.iter().filter_map(|address| Relay::new(address, now)).filter(|relay| relay.peer != own) {
-            self.peers.configure(relay.peer, relay.address.clone(), now);
-            // One reservation at each, however many addresses it has: a second one would end the first.
-            if self.relays.iter().all(|known| known.peer != relay.peer) {
-                self.relays.push(relay);
-            }
+impl Relays {
+    /// Keeps a reservation at the relay. `address` leads to it and ends in its peer id.
+    pub(super) fn keep(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
+        // One reservation at each relay, however many addresses it has: a second one would end the first.
+        if self.relays.iter().all(|known| known.peer != peer) {
+            let redial = Redial::at_once(now);
+            self.relays.push(Relay { peer, address, listener: None, is_reserved: false, redial });
         }
     }
 
-    /// Asks for a reservation where none stands, over the connection that has to stand first.
-    pub(super) fn reserve_due(&mut self) {
-        let now = self.directory.runtime.now();
-        if self.ending.has_begun() {
-            return;
-        }
-        for relay in &mut self.relays {
-            let is_due = relay.listener.is_none() && relay.redial.next() <= now;
-            let is_connected = || self.peers.has_direct_session(&relay.peer);
-            if is_due && is_connected() {
-                match self.swarm.listen_on(relay.address.clone().with(Protocol::P2pCircuit)) {
-                    Ok(listener) => relay.listener = Some(listener),
-                    Err(error) => {
-                        tracing::warn!(relay = %relay.address, %error, "failed to listen through a relay");
-                        relay.redial.failed(now, chance());
-                    }
-                }
-            }
+    /// The reservations that are to be asked for now: where none stands, and a direct connection to the relay does.
+    pub(super) fn due(&self, is_connected: impl Fn(&PeerId) -> bool, now: Instant) -> Vec<Reserve> {
+        let due = self.waiting(is_connected).filter(|relay| relay.redial.next() <= now);
+        due.map(|relay| Reserve { relay: relay.peer, listen_at: relay.address.clone().with(Protocol::P2pCircuit) })
+            .collect()
+    }
+
+    /// When the next one is to be asked for.
+    pub(super) fn next_due(&self, is_connected: impl Fn(&PeerId) -> bool) -> Option<Instant> {
+        self.waiting(is_connected).map(|relay| relay.redial.next()).min()
+    }
+
+    fn waiting(&self, is_connected: impl Fn(&PeerId) -> bool) -> impl Iterator<Item = &Relay> {
+        self.relays.iter().filter(move |relay| relay.listener.is_none() && is_connected(&relay.peer))
+    }
+
+    /// A reservation has been asked for; what becomes of it, this listener will say.
+    pub(super) fn asked(&mut self, relay: PeerId, listener: ListenerId) {
+        if let Some(relay) = self.relays.iter_mut().find(|known| known.peer == relay) {
+            relay.listener = Some(listener);
         }
     }
 
-    /// When the next reservation is to be asked for.
-    pub(super) fn next_reservation(&self) -> Option<Instant> {
-        let is_waiting = |relay: &&Relay| relay.listener.is_none() && self.peers.has_direct_session(&relay.peer);
-        self.relays.iter().filter(is_waiting).map(|relay| relay.redial.next()).min()
-    }
-
-    pub(super) fn on_listen_address(&mut self, listener: ListenerId, address: &Multiaddr) {
-        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.listener == Some(listener)) {
-            tracing::info!(relay = %relay.address, "reachable through a relay");
-            relay.is_reserved = true;
-        } else if self.directory.is_relay && !is_relayed(address) {
-            // What a relay tells those that reserve: where they can be reached through it.
-            self.swarm.add_external_address(address.clone());
+    /// A reservation cannot even be asked for. `chance` is from 0 to 1.
+    pub(super) fn not_asked(&mut self, relay: PeerId, now: Instant, chance: f64) {
+        if let Some(relay) = self.relays.iter_mut().find(|known| known.peer == relay) {
+            relay.redial.failed(now, chance);
         }
-        self.on_listeners_changed();
     }
 
-    pub(super) fn on_listen_address_gone(&mut self, address: &Multiaddr) {
-        if self.directory.is_relay && !is_relayed(address) {
-            self.swarm.remove_external_address(address);
+    /// The listener has an address. Says whether it is a relay's: then its reservation stands.
+    pub(super) fn listening(&mut self, listener: ListenerId) -> bool {
+        let Some(relay) = self.of(listener) else { return false };
+        tracing::info!(relay = %relay.address, "reachable through a relay");
+        relay.is_reserved = true;
+        true
+    }
+
+    /// The listener is gone. If it was a relay's, its reservation is asked for again. `chance` is from 0 to 1.
+    pub(super) fn closed(&mut self, listener: ListenerId, reason: &io::Result<()>, now: Instant, chance: f64) {
+        let Some(relay) = self.of(listener) else { return };
+        relay.listener = None;
+        if std::mem::take(&mut relay.is_reserved) {
+            relay.redial = Redial::after_loss(now);
+        } else {
+            relay.redial.failed(now, chance);
         }
-        self.on_listeners_changed();
-    }
-
-    /// If it was a relay's, it is asked for again.
-    pub(super) fn on_listener_closed(&mut self, listener: ListenerId, reason: Result<(), std::io::Error>) {
-        let now = self.directory.runtime.now();
-        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.listener == Some(listener)) {
-            relay.listener = None;
-            if std::mem::take(&mut relay.is_reserved) {
-                relay.redial = Redial::after_loss(now);
-            } else {
-                relay.redial.failed(now, chance());
-            }
-            match reason {
-                Ok(()) => tracing::debug!(relay = %relay.address, "no longer reachable through a relay"),
-                Err(error) => tracing::warn!(relay = %relay.address, %error, "a relay refused a reservation"),
-            }
+        match reason {
+            Ok(()) => tracing::debug!(relay = %relay.address, "no longer reachable through a relay"),
+            Err(error) => tracing::warn!(relay = %relay.address, %error, "a relay refused a reservation"),
         }
-        self.on_listeners_changed();
     }
 
-    /// Where this node can be reached, as far as it knows: where it listens, through relays too, and what is confirmed.
-    pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
-        let own = self.directory.peer_id;
-        let known = self.swarm.listeners().chain(self.swarm.external_addresses());
-        let mut addresses: Vec<Multiaddr> = known.map(|address| with_peer(address.clone(), own)).collect();
-        // A peer takes a limited number of them: the direct ones first.
-        addresses.sort_unstable_by(|a, b| is_relayed(a).cmp(&is_relayed(b)).then_with(|| a.cmp(b)));
-        addresses.dedup();
-        addresses
+    fn of(&mut self, listener: ListenerId) -> Option<&mut Relay> {
+        self.relays.iter_mut().find(|relay| relay.listener == Some(listener))
     }
 }
 
@@ -135,5 +114,71 @@ pub(super) fn trace(event: &ReachEvent) {
         ReachEvent::RelayServer(event) => tracing::debug!(?event, "as a relay"),
         ReachEvent::RelayClient(event) => tracing::debug!(?event, "through a relay"),
         ReachEvent::Identify(_) | ReachEvent::AutonatServer(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::node::{address::with_peer, machine_tests::address};
+
+    fn everybody(_: &PeerId) -> bool {
+        true
+    }
+
+    /// A relay, and where this node listens through it.
+    fn kept(relays: &mut Relays, port: u16, now: Instant) -> (PeerId, Multiaddr) {
+        let peer = PeerId::random();
+        let address = with_peer(address(port), peer);
+        relays.keep(peer, address.clone(), now);
+        (peer, address.with(Protocol::P2pCircuit))
+    }
+
+    #[test]
+    fn a_reservation_is_asked_for_once_the_relay_is_connected_and_only_once() {
+        let (mut relays, now) = (Relays::default(), Instant::now());
+        let (relay, listen_at) = kept(&mut relays, 1, now);
+        let (other, _) = kept(&mut relays, 2, now);
+        assert_eq!(relays.due(|_| false, now), []);
+        assert_eq!(relays.next_due(|_| false), None);
+        let only = |peer: &PeerId| *peer == relay;
+        assert_eq!(relays.due(only, now), [Reserve { relay, listen_at }]);
+        let listener = ListenerId::next();
+        relays.asked(relay, listener);
+        assert_eq!((relays.due(only, now), relays.next_due(only)), (Vec::new(), None));
+        assert!(relays.listening(listener) && !relays.listening(ListenerId::next()));
+        assert_eq!(relays.due(everybody, now).iter().map(|due| due.relay).collect::<Vec<_>>(), [other]);
+    }
+
+    #[test]
+    fn a_reservation_that_stood_is_asked_for_again_soon_and_a_refused_one_ever_later() {
+        let (mut relays, now) = (Relays::default(), Instant::now());
+        let (relay, _) = kept(&mut relays, 1, now);
+        let listener = ListenerId::next();
+        relays.asked(relay, listener);
+        relays.listening(listener);
+        relays.closed(ListenerId::next(), &Ok(()), now, 1.0);
+        assert_eq!(relays.due(everybody, now), [], "the listener of something else says nothing of it");
+        relays.closed(listener, &Ok(()), now, 1.0);
+        let again = relays.next_due(everybody).unwrap();
+        assert!(again > now && again < now + Duration::from_secs(1));
+        let later = now + Duration::from_secs(40);
+        let refused = ListenerId::next();
+        relays.asked(relay, refused);
+        relays.closed(refused, &Err(io::ErrorKind::ConnectionRefused.into()), later, 1.0);
+        assert_eq!(relays.next_due(everybody), Some(later + Duration::from_secs(10)));
+        relays.not_asked(relay, later + Duration::from_secs(40), 1.0);
+        assert_eq!(relays.next_due(everybody), Some(later + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_relay_with_two_addresses_gets_one_reservation() {
+        let (mut relays, now, relay) = (Relays::default(), Instant::now(), PeerId::random());
+        for port in [1, 2] {
+            relays.keep(relay, with_peer(address(port), relay), now);
+        }
+        assert_eq!(relays.due(everybody, now).len(), 1);
     }
 }

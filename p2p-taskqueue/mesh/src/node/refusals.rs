@@ -3,13 +3,11 @@
 use std::{collections::BTreeMap, io};
 
 use libp2p::{core::transport::TransportError, swarm::ListenError};
-use taskqueue_api::TransportStatus;
 
 use super::{
     admission::{Full, Unwelcome},
     arrivals::MadeRoom,
     causes::source_of,
-    driver::NodeLoop,
     transport::TooSlow,
 };
 use crate::wire::HandshakeError;
@@ -23,6 +21,11 @@ pub(super) struct Refusals {
 impl Refusals {
     pub(super) fn count(&mut self, reason: &'static str) {
         *self.counts.entry(reason).or_default() += 1;
+    }
+
+    /// How often each reason applied.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counts.iter().map(|(reason, count)| (*reason, *count))
     }
 
     /// A connection that came in and did not come to stand.
@@ -55,21 +58,5 @@ impl Refusals {
             HandshakeError::Closed | HandshakeError::Frame(_) => "handshake_broken",
             HandshakeError::Random(_) => "no_randomness",
         });
-    }
-}
-
-impl NodeLoop {
-    pub(super) fn transport_status(&self) -> TransportStatus {
-        let admission = &self.swarm.behaviour().links.admission;
-        let made_room = Some(("made_room", admission.made_room())).filter(|(_, count)| *count > 0);
-        let counts = self.refusals.counts.iter().map(|(reason, count)| (*reason, *count)).chain(made_room);
-        let refused = counts.map(|(reason, count)| (reason.to_owned(), count)).collect();
-        TransportStatus {
-            connections: admission.established_count() as u64,
-            unproven: admission.unproven_count() as u64,
-            pending: admission.pending_count() as u64,
-            sessions: self.connections.session_count() as u64,
-            refused,
-        }
     }
 }

@@ -1,12 +1,7 @@
-use std::{collections::HashSet, io, sync::Arc};
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
-use futures::{FutureExt, StreamExt};
-use libp2p::{
-    Multiaddr, Swarm, TransportError,
-    core::transport::ListenerId,
-    swarm::{Config, SwarmEvent},
-};
+use libp2p::{Swarm, swarm::Config};
 use runtime_bridge::{Runtime, RuntimeExt};
 use taskqueue_api::{RouteBook, TaskQueue};
 
@@ -15,14 +10,13 @@ use super::{
     arrivals::Arrivals,
     directory::Directory,
     driver::{NodeLoop, Parts},
-    limits::{IDLE_TIMEOUT, LISTEN_TIMEOUT},
+    limits::IDLE_TIMEOUT,
     net::Net,
     transport,
 };
 use crate::{
     Identity, MeshSecret,
     carrier::{MeshQueue, Nothing},
-    wire::within,
 };
 
 /// Starts nodes.
@@ -87,44 +81,6 @@ impl Node {
     }
 }
 
-impl NodeLoop {
-    /// Listens on every address, and waits until each listener has said where.
-    async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), NodeError> {
-        // All before the first: what this node listens on itself must not count as taken.
-        addresses.iter().try_for_each(transport::check_free)?;
-        for address in addresses {
-            let listener = self.swarm.listen_on(address.clone()).map_err(|error| refused(address, error))?;
-            self.listeners.push(listener);
-        }
-        let runtime = Arc::clone(&self.directory.runtime);
-        let listening = within(LISTEN_TIMEOUT, self.until_listening(addresses), &*runtime).await;
-        listening.unwrap_or_else(|| Err(silent(addresses)))
-    }
-
-    async fn until_listening(&mut self, addresses: &[Multiaddr]) -> Result<(), NodeError> {
-        let mut waiting: HashSet<ListenerId> = self.listeners.iter().copied().collect();
-        while !waiting.is_empty() {
-            let event = self.swarm.select_next_some().await;
-            match &event {
-                SwarmEvent::NewListenAddr { listener_id, .. } => drop(waiting.remove(listener_id)),
-                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                    let at = self.listeners.iter().position(|listener| listener == listener_id);
-                    let address = at.and_then(|at| addresses.get(at)).cloned().unwrap_or_else(Multiaddr::empty);
-                    let error = reason.as_ref().err().map_or(io::ErrorKind::Other, io::Error::kind);
-                    return Err(transport::listen_error(&address, error.into()));
-                }
-                _ => {}
-            }
-            self.on_swarm_event(event);
-        }
-        // A wildcard's other interfaces follow in the same breath: whoever asks for the addresses now is to have them all.
-        while let Some(event) = self.swarm.select_next_some().now_or_never() {
-            self.on_swarm_event(event);
-        }
-        Ok(())
-    }
-}
-
 fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Box<Swarm<Net>>, NodeError> {
     let arrivals = Arrivals::default();
     let (transport, relay_client) = transport::build(&config.identity, &arrivals)?;
@@ -144,16 +100,4 @@ fn instance() -> Result<String, NodeError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(NodeError::Random)?;
     Ok(HEXLOWER.encode(&bytes))
-}
-
-fn refused(address: &Multiaddr, error: TransportError<io::Error>) -> NodeError {
-    match error {
-        TransportError::MultiaddrNotSupported(_) => NodeError::UnsupportedAddress { address: address.clone() },
-        TransportError::Other(error) => transport::listen_error(address, error),
-    }
-}
-
-fn silent(addresses: &[Multiaddr]) -> NodeError {
-    let address = addresses.first().cloned().unwrap_or_else(Multiaddr::empty);
-    NodeError::Listen { address, source: io::ErrorKind::TimedOut.into() }
 }

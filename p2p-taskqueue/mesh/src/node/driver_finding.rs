@@ -1,0 +1,109 @@
+//! The loop's part about finding peers: it tells the ways what the swarm has heard, and does what they want done.
+
+use libp2p::{PeerId, mdns};
+use taskqueue_api::Method;
+
+use super::NodeLoop;
+use crate::discovery::{Namespace, Search, kademlia::leave};
+
+impl NodeLoop {
+    /// Takes a search by a way that is on. While those who could answer are on their way, right after the start, it waits.
+    pub(super) fn on_search(&mut self, method: Method, search: Search) {
+        let waits = !self.is_ready(method) && self.peers.are_configured_coming();
+        let served = if waits { self.deferred.wait(method, search) } else { Some(search) };
+        if let Some(search) = served {
+            self.serve_search(method, search);
+        }
+    }
+
+    fn is_ready(&mut self, method: Method) -> bool {
+        match method {
+            Method::Rendezvous => self.points.can_ask(|point| self.peers.stands(point)),
+            Method::Kademlia => self.is_table_filled(),
+            _ => true,
+        }
+    }
+
+    fn serve_search(&mut self, method: Method, search: Search) {
+        match method {
+            Method::Mdns => self.neighbours.listen(search),
+            Method::Rendezvous => {
+                let now = self.now();
+                let actions = self.points.search(search, |point| self.peers.stands(point), now);
+                self.do_at_points(actions);
+            }
+            Method::Kademlia => {
+                let is_filled = self.is_table_filled();
+                let actions = self.lookups.search(search, is_filled);
+                self.do_in_table(actions);
+            }
+            _ => search.fail("this node does not look for peers in this way"),
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn find_due(&mut self) {
+        if self.ending.has_begun() {
+            return;
+        }
+        let now = self.now();
+        let actions = self.points.due(|point| self.peers.stands(point), now);
+        self.do_at_points(actions);
+        if self.lookups.take_due_to_publish(now) {
+            self.publish();
+        }
+        for (method, search) in self.deferred.take() {
+            self.on_search(method, search);
+        }
+    }
+
+    /// A peer has proved itself: the ways of finding peers may use it.
+    pub(super) fn can_be_asked(&mut self, peer: PeerId) {
+        let now = self.now();
+        self.points.connected(&peer, now);
+        if let Some(table) = self.swarm.behaviour_mut().table() {
+            for address in self.peers.addresses(&peer) {
+                table.add_address(&peer, address);
+            }
+        }
+        self.lookups.publish_soon(now);
+    }
+
+    /// Under which name this node looks for its mesh.
+    pub(super) fn namespace(&self) -> Namespace {
+        self.directory.discovery.namespace(&self.directory.secret())
+    }
+
+    /// This node has joined another mesh: what it said and heard in the old one is of no use.
+    pub(super) fn leave_namespace(&mut self, old: &Namespace) {
+        if *old == self.namespace() {
+            return;
+        }
+        let now = self.now();
+        let actions = self.points.leave(old, now);
+        self.do_at_points(actions);
+        if let Some(table) = self.swarm.behaviour_mut().table() {
+            leave(table, old);
+        }
+        self.lookups.publish_soon(now);
+    }
+
+    pub(super) fn on_mdns(&mut self, event: mdns::Event) {
+        let now = self.now();
+        match event {
+            mdns::Event::Discovered(found) => {
+                for (peer, address) in found {
+                    let addresses = self.neighbours.came(peer, address);
+                    self.peers.found(peer, addresses, now);
+                }
+            }
+            mdns::Event::Expired(gone) => {
+                for (peer, address) in gone {
+                    if self.neighbours.went(peer, &address) {
+                        self.peers.lost_sight(&peer);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -10,13 +10,14 @@ use crate::{
     principal::{Principal, Share},
 };
 
-/// The way of every tool to the queue: each call has a time limit, those that wait have a bound of their own and end at
-/// the shutdown.
+/// The path by which all tools reach the queue. Each call has a time limit. Calls that wait also have a bound on their
+/// number, and they end when the server shuts down.
 #[derive(Debug)]
 pub(crate) struct Calls {
     queue: Arc<dyn TaskQueue>,
     timeout: Duration,
-    /// Held by each call while it waits, so that waiting calls leave room for the others.
+    /// The places for waiting calls. Each such call holds one while it waits, so that waiting calls leave room for the
+    /// others.
     waiting: Share,
     shutdown: CancellationToken,
 }
@@ -31,12 +32,12 @@ impl Calls {
         }
     }
 
-    /// Asks the target one operation, in the name of the principal.
+    /// Sends one operation to the target in the name of the principal, and returns its answer.
     ///
     /// # Errors
     ///
-    /// What the queue answers; `timeout` when it does not in time; `overloaded` when too many calls wait already, and
-    /// `shutting_down` when the server stops during a wait.
+    /// The queue's own error; `timeout` when the queue does not answer in time; `overloaded` when too many calls wait
+    /// already; `shutting_down` when the server stops during a wait.
     ///
     /// # Cancel safety
     ///
@@ -62,7 +63,7 @@ impl Calls {
         O::answer(response)
     }
 
-    /// A place among the client's waits and one among all.
+    /// Takes a place among the client's waits and one among all waits.
     fn places(
         &self,
         principal: &Principal,
@@ -71,13 +72,13 @@ impl Calls {
         Ok((own, self.waiting.take("too many calls wait already: ask without waiting, or later")?))
     }
 
-    /// How many calls wait at this moment.
+    /// Returns how many calls wait at this moment.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.taken()
     }
 }
 
-/// One client's way to the queue, for the time of one request.
+/// The access of one client to the queue, for one request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker<'a> {
     calls: &'a Calls,
@@ -89,19 +90,20 @@ impl<'a> Asker<'a> {
         Self { calls, principal }
     }
 
-    /// As [`Calls::ask`], in this client's name.
+    /// Asks as [`Calls::ask`] does, in the name of this client.
     pub(crate) async fn ask<O: Operation>(self, target: Target, operation: O) -> Result<O::Answer, QueueError> {
         self.calls.ask(self.principal, target, operation).await
     }
 }
 
-/// The answer of a server that is stopping.
+/// Makes the error that a stopping server answers.
 pub(crate) fn shutting_down() -> QueueError {
     QueueError::new(ErrorCode::ShuttingDown, "the server is stopping: ask again when it is back")
         .with_retry_after_s(RETRY_AFTER_S)
 }
 
-/// The same, to a call that waits: what may have taken effect before the wait is not said to be undone.
+/// Makes the same error for a call that waits. The outcome is unknown if the call may have changed something before its
+/// wait.
 fn stopping(request: &Request) -> QueueError {
     let error = shutting_down();
     if request.changes_before_it_waits() { error.with_unknown_outcome() } else { error }
@@ -111,12 +113,13 @@ fn no_answer(limit: Duration) -> QueueError {
     QueueError::new(ErrorCode::Timeout, format!("the queue did not answer within {} s", limit.as_secs_f64()))
 }
 
-/// How long an operation asks to wait by itself.
+/// Returns how long the operation itself asks to wait.
 fn wait_of(request: &Request) -> Duration {
     span(request.wait_s())
 }
 
-/// How long an operation lets a peer take: not a wait, for it ends as soon as the peer answers.
+/// Returns how long the operation lets a peer take to answer. This is not a wait, because the call ends as soon as the
+/// peer answers.
 fn patience_of(request: &Request) -> Duration {
     match request {
         Request::StatusQuery(query) => span(query.timeout_s),
@@ -126,7 +129,7 @@ fn patience_of(request: &Request) -> Duration {
 }
 
 fn span(seconds: f64) -> Duration {
-    // The arguments are not checked yet: NaN, a negative and a huge number come from outside.
+    // The arguments have not been checked yet, so the number may be NaN, negative or huge.
     Duration::try_from_secs_f64(seconds.min(WAIT_S_MAX)).unwrap_or_default()
 }
 

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{is_host, is_origin};
 
-/// What the binder of the server may set. The defaults are right for a server that listens on loopback only.
+/// The settings of the server. The defaults fit a server that listens on loopback only.
 ///
 /// ```
 /// # use mcp_core::{BearerToken, McpConfig};
@@ -27,7 +27,7 @@ pub struct McpConfig {
     pub(crate) requests_per_client_max: usize,
     pub(crate) waits_per_client_max: usize,
     pub(crate) call_timeout: Duration,
-    /// The binder holds the other end and cancels it when the server is to stop.
+    /// The program that binds the listener holds a clone, and cancels it to stop the server.
     pub(crate) shutdown: CancellationToken,
     pub(crate) name: String,
     pub(crate) version: String,
@@ -35,93 +35,99 @@ pub struct McpConfig {
 }
 
 impl McpConfig {
-    /// Which `Host` headers are served: `name` for any port, `name:port` for that port. By default the names of
-    /// loopback; a server that others can reach must name itself here.
+    /// Sets which `Host` headers are served: `name` for any port, or `name:port` for that port.
+    ///
+    /// The default is the names of loopback. A server that others can reach must name its own hosts here.
     #[must_use]
     pub fn with_allowed_hosts(self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { allowed_hosts: hosts.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// Which `Origin` headers are served: `scheme://name` or `scheme://name:port`; `scheme://name:*` for any port. By
-    /// default those of loopback on any port. A request without the header, that is, from no browser, passes.
+    /// Sets which `Origin` headers are served: `scheme://name` for the default port of the scheme,
+    /// `scheme://name:port`, or `scheme://name:*` for any port.
+    ///
+    /// The default is the names of loopback on any port. A request without the header is taken to come from no browser,
+    /// and passes.
     #[must_use]
     pub fn with_allowed_origins(self, origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { allowed_origins: origins.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// Adds a client: from now on every request shows `Authorization: Bearer TOKEN` with the token of one of them, whose
-    /// name its tasks then carry as their submitter. By default no token is asked for. Of two clients with the same
-    /// token it is the later one.
+    /// Adds a client. From then on every request to `/mcp` or `/metrics` must show `Authorization: Bearer TOKEN` with
+    /// the token of one of the clients. The tasks that it submits carry the name of this client as their submitter.
+    ///
+    /// By default no token is asked for. If two clients have the same token, the later one counts.
     #[must_use]
     pub fn with_client(mut self, name: impl Into<Box<str>>, token: BearerToken) -> Self {
         self.clients.push((name.into(), token));
         self
     }
 
-    /// The largest request body, in bytes.
+    /// Sets the largest request body, in bytes.
     #[must_use]
     pub fn with_body_bytes_max(self, body_bytes_max: usize) -> Self {
         Self { body_bytes_max, ..self }
     }
 
-    /// How long a client may take to send a request body.
+    /// Sets how long a client may take to send a request body.
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout, ..self }
     }
 
-    /// How many requests are served at once; the next is answered with 503 and `overloaded`.
+    /// Sets how many requests are served at once. Further ones are answered with 503 and `overloaded`.
     #[must_use]
     pub fn with_requests_max(self, requests_max: usize) -> Self {
         Self { requests_max, ..self }
     }
 
-    /// How many of them may be calls that wait, so that the others always find room.
+    /// Sets how many of these requests may be calls that wait, so that other calls always find room.
     #[must_use]
     pub fn with_waiting_calls_max(self, waiting_calls_max: usize) -> Self {
         Self { waiting_calls_max, ..self }
     }
 
-    /// How many of the requests may be of one client, so that it cannot take the room of the others. Without tokens there
-    /// are no others to tell it from, and this bounds nothing.
+    /// Sets how many of the requests may be of one client, so that it cannot take the room of the others.
+    ///
+    /// Without tokens the server cannot tell clients apart, and this bound has no effect.
     #[must_use]
     pub fn with_requests_per_client_max(self, requests_per_client_max: usize) -> Self {
         Self { requests_per_client_max, ..self }
     }
 
-    /// How many of the calls that wait may be of one client.
+    /// Sets how many of the waiting calls may be of one client. Without tokens this bound has no effect.
     #[must_use]
     pub fn with_waits_per_client_max(self, waits_per_client_max: usize) -> Self {
         Self { waits_per_client_max, ..self }
     }
 
-    /// How long the queue may take for an answer, on top of what the call itself asked to wait.
+    /// Sets how long the queue may take to answer, on top of the wait that the call itself asks for.
     #[must_use]
     pub fn with_call_timeout(self, call_timeout: Duration) -> Self {
         Self { call_timeout, ..self }
     }
 
-    /// The token that stops the server: `/readyz` turns to 503, new requests are refused and waiting calls are answered
-    /// with `shutting_down`, while calls that are being worked on run to their end.
+    /// Sets the token that stops the server. When it is cancelled, `/readyz` answers 503, new requests are refused, and
+    /// waiting calls are answered with `shutting_down`. Calls that are being worked on run to their end.
     #[must_use]
     pub fn with_shutdown(self, shutdown: CancellationToken) -> Self {
         Self { shutdown, ..self }
     }
 
-    /// The allowed hosts and origins that cannot be read; each would allow nothing.
+    /// Returns the allowed hosts and origins that cannot be read. Such an entry allows nothing.
     #[must_use]
     pub fn unreadable_sites(&self) -> Vec<&str> {
         let hosts = self.allowed_hosts.iter().filter(|text| !is_host(text));
         hosts.chain(self.allowed_origins.iter().filter(|text| !is_origin(text))).map(String::as_str).collect()
     }
 
-    /// What the server calls itself to its clients.
+    /// Sets the name and the version that the server tells its clients.
     #[must_use]
     pub fn with_identity(self, name: impl Into<String>, version: impl Into<String>) -> Self {
         Self { name: name.into(), version: version.into(), ..self }
     }
 
-    /// What the server tells an agent about its use.
+    /// Sets the text that tells an agent how to use the server.
     #[must_use]
     pub fn with_instructions(self, instructions: impl Into<String>) -> Self {
         Self { instructions: instructions.into(), ..self }
@@ -154,7 +160,7 @@ impl Default for McpConfig {
 pub struct BearerToken(Option<TokenDigest>);
 
 impl BearerToken {
-    /// Takes the token's text. An empty one matches nothing, so that a token that was forgotten opens no door.
+    /// Makes a token from its text. An empty text matches nothing, so that a forgotten token lets nobody in.
     #[must_use]
     pub fn new(token: &str) -> Self {
         Self((!token.is_empty()).then(|| TokenDigest::of(token.as_bytes())))
@@ -171,7 +177,8 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// What tokens are compared by: all of them have the same length.
+/// The digest by which tokens are compared. All digests have the same length, so a comparison does not show the length
+/// of a token.
 #[derive(Clone)]
 pub(crate) struct TokenDigest([u8; 32]);
 
@@ -202,10 +209,10 @@ const LOOPBACK_ORIGINS: [&str; 6] = [
     "https://[::1]:*",
 ];
 
-/// The size of a frame: 4 MiB of payloads, and 4 MiB for the other arguments of a thousand tasks.
+/// As large as a frame: 4 MiB for payloads, and 4 MiB for the other arguments of a thousand tasks.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// 8 MiB over a slow link.
+/// Long enough for 8 MiB over a slow link.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A waiting call costs some KiB, so this many fit in a small machine.
@@ -214,15 +221,14 @@ const REQUESTS_MAX: usize = 4_096;
 /// Leaves a quarter of the requests for calls that are answered at once.
 const WAITING_CALLS_MAX: usize = 3_072;
 
-/// Two clients that take all they may leave the same for everybody else.
+/// Two clients that use their whole shares leave a quarter of the requests for all others.
 const REQUESTS_PER_CLIENT_MAX: usize = 1_536;
 
-/// A thousand waits and some; a third of the client's requests is left for calls that are
-/// answered at once.
+/// More than a thousand waits. A third of the client's requests is left for calls that are answered at once.
 const WAITS_PER_CLIENT_MAX: usize = 1_024;
 
-/// Above the queue's own 30 s for a request and 5 s for each address that it dials, so that its more telling error comes
-/// first.
+/// Longer than the queue's own limits, which are 30 s for a request and 5 s for each address that it dials. So the
+/// queue's error, which says more, comes first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 const NAME: &str = "taskmesh";
@@ -261,7 +267,7 @@ mod tests {
         let config = McpConfig::default().with_client("laptop", BearerToken::new("hunter2"));
         let shown = format!("{config:?}");
         assert!(shown.contains("laptop") && !shown.contains("hunter2"), "{shown}");
-        // Nor its digest, by which a weak one could be guessed.
+        // The digest is not printed either: a weak token could be guessed from it.
         assert!(shown.contains("BearerToken(..)"), "{shown}");
     }
 

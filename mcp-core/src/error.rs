@@ -8,14 +8,14 @@ use taskqueue_api::{ErrorCode, QueueError};
 
 use crate::http::named;
 
-/// A request that got no further than this server: answered with an HTTP status and a JSON-RPC error whose `data` is the
-/// record that tools answer too.
+/// The answer to a request that this server refuses: an HTTP status and a JSON-RPC error. The `data` of the error is
+/// the same record that tools answer.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     rpc: RpcCode,
     error: Box<QueueError>,
-    /// The id of the request, as JSON, where it could be read.
+    /// The id of the request as JSON, if it could be read.
     id: Option<Box<RawValue>>,
 }
 
@@ -27,20 +27,21 @@ impl From<QueueError> for Refusal {
 }
 
 impl Refusal {
-    /// The body is not JSON.
+    /// Refuses a body that is not JSON.
     pub(crate) fn malformed(reason: impl std::fmt::Display) -> Self {
         let error = QueueError::new(ErrorCode::InvalidArgument, format!("the body is not JSON: {reason}"));
         Self { status: StatusCode::BAD_REQUEST, rpc: RpcCode::PARSE_ERROR, error: Box::new(error), id: None }
     }
 
-    /// The body is JSON but no JSON-RPC message.
+    /// Refuses a body that is JSON but not a JSON-RPC message.
     pub(crate) fn not_a_message(reason: impl std::fmt::Display) -> Self {
         let error =
             QueueError::new(ErrorCode::InvalidArgument, format!("the body is not a JSON-RPC message: {reason}"));
         Self { status: StatusCode::BAD_REQUEST, rpc: RpcCode::INVALID_REQUEST, error: Box::new(error), id: None }
     }
 
-    /// rmcp or the router refused a header, a method or a path. They answer in plain text, or without a body.
+    /// Makes the refusal of a header, a method or a path that rmcp or the router refused. They answer in plain text or
+    /// without a body.
     pub(crate) fn of_status(status: StatusCode, message: &str) -> Self {
         let (code, rpc, field) = match status {
             StatusCode::NOT_FOUND => (ErrorCode::NotFound, RpcCode::INVALID_REQUEST, None),
@@ -58,22 +59,22 @@ impl Refusal {
         Self { status, rpc, error: Box::new(error), id: None }
     }
 
-    /// The same refusal with another HTTP status.
+    /// Returns the same refusal with another HTTP status.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// The same refusal, naming the request that it answers.
+    /// Returns the same refusal with the id of the request that it answers.
     pub(crate) fn with_id(self, id: Option<&RawValue>) -> Self {
         Self { id: id.map(ToOwned::to_owned), ..self }
     }
 
-    /// The code of the record.
+    /// Returns the code of the error record.
     pub(crate) fn code(&self) -> &'static str {
         self.error.code.as_str()
     }
 
-    /// The answer, with further headers, such as `Allow`.
+    /// Makes the response, with further headers such as `Allow`.
     pub(crate) fn into_response_with(self, further: HeaderMap) -> Response<Body> {
         let mut response = self.into_response();
         let own = std::mem::replace(response.headers_mut(), further);
@@ -102,16 +103,17 @@ impl Refusal {
     }
 }
 
-/// A queue error as a JSON-RPC error: only for what is no tool's answer, such as the name of an unknown tool.
+/// Makes a JSON-RPC error of a queue error. It is used only where no tool answers, for example for the name of an
+/// unknown tool.
 pub(crate) fn rpc_error(error: &QueueError) -> ErrorData {
     let (code, _) = rpc_code(error.code);
     ErrorData::new(code, error.message.clone(), serde_json::to_value(error).ok())
 }
 
-/// The one mapping of the queue's codes to JSON-RPC codes and HTTP statuses.
+/// Maps a code of the queue to a JSON-RPC code and an HTTP status. This is the only such mapping.
 ///
-/// MCP leaves -32000 to -32019 to implementations, but clients give -32000 to -32002 meanings of their own; of the codes
-/// that JSON-RPC names only those are used whose meaning is the same.
+/// MCP leaves the codes -32000 to -32019 to implementations, but clients give -32000 to -32002 meanings of their own.
+/// So the codes here begin at -32003. Of the codes that JSON-RPC names, only those with the same meaning are used.
 fn rpc_code(code: ErrorCode) -> (RpcCode, StatusCode) {
     use StatusCode as Http;
     match code {
@@ -133,7 +135,7 @@ fn rpc_code(code: ErrorCode) -> (RpcCode, StatusCode) {
         ErrorCode::AlreadyFinished => (RpcCode(-32014), Http::CONFLICT),
         ErrorCode::StorageFull => (RpcCode(-32015), Http::INSUFFICIENT_STORAGE),
         ErrorCode::StorageError => (RpcCode(-32016), Http::INTERNAL_SERVER_ERROR),
-        // `Internal`, and whatever a later version of the queue adds.
+        // `Internal`, and codes that a later version of the queue adds.
         _ => (RpcCode::INTERNAL_ERROR, Http::INTERNAL_SERVER_ERROR),
     }
 }

@@ -28,7 +28,8 @@ use crate::{
     tools::{Called, Names, Tool, ToolAnswer, default_timeout_s, ran, table},
 };
 
-/// What rmcp asks for each request. Cheap to clone: rmcp takes one for each.
+/// The server handler that rmcp calls for each request. It is cheap to clone, because rmcp takes a clone for each
+/// request.
 #[derive(Debug, Clone)]
 pub(crate) struct Handler(Arc<Shared>);
 
@@ -38,7 +39,7 @@ struct Shared {
     tasks: DurableTasks,
     mesh_tools: MeshTools,
     tools: Vec<Tool>,
-    /// The tools as clients see them.
+    /// The built-in tools as clients see them.
     listed: Vec<RpcTool>,
     info: ServerConfig,
 }
@@ -56,11 +57,11 @@ impl Handler {
         Self(Arc::new(Shared { calls, tasks, mesh_tools, tools, listed, info }))
     }
 
-    /// Calls a tool of this server's own, or one of the mesh.
+    /// Calls a built-in tool or a mesh tool.
     ///
     /// # Errors
     ///
-    /// Nobody has a tool of this name.
+    /// The JSON-RPC error of `not_found` when neither this server nor the mesh has a tool of this name.
     async fn answer(
         &self,
         name: &str,
@@ -79,7 +80,8 @@ impl Handler {
         })
     }
 
-    /// What traces and metrics call the tool: names of others would be without bound.
+    /// Returns the name of a tool for traces and metrics. Names that others choose are not used, because their number
+    /// has no bound.
     fn label(&self, name: &str) -> &'static str {
         let own = self.0.tools.iter().find(|tool| tool.name == name).map(|tool| tool.name);
         own.unwrap_or_else(|| if self.0.mesh_tools.known(name).is_some() { MESH } else { OTHER })
@@ -100,14 +102,15 @@ impl Handler {
     }
 }
 
-/// rmcp makes one future of all methods and moves it about for each request, whatever its method is: what is large and rare
-/// is boxed.
+/// rmcp puts the futures of all methods into one future, and moves it for each request, whatever the method is. So
+/// large futures of rare methods are boxed.
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
         self.0.info.clone()
     }
 
-    /// As rmcp's own, but for the Tasks extension: it is no part of the revisions that begin this way.
+    /// Answers as rmcp's own method does, but without the Tasks extension, which is no part of the revisions that begin
+    /// with `initialize`.
     async fn initialize(
         &self,
         request: InitializeRequestParams,
@@ -187,7 +190,7 @@ impl ServerHandler for Handler {
         let answered = answering.instrument(span.clone()).await;
         let reply = answered.unwrap_or_else(|error| Ok(Reply::refused(&error, &splice(&context))));
         let outcome = reply.as_ref().map_or(ErrorCode::NotFound.as_str(), |reply| reply.outcome);
-        // A tool of the mesh may be known only now.
+        // A mesh tool may have become known during the call.
         let label = self.label(&request.name);
         if label != known {
             span.record("otel.name", tracing::field::display(format_args!("tools/call {label}")));
@@ -223,28 +226,31 @@ impl ServerHandler for Handler {
     }
 }
 
-/// Who asks, as the checks before rmcp found out; nobody in particular over a transport that has none.
+/// Returns the client that the checks before rmcp have identified, or the anonymous principal over a transport without
+/// these checks.
 pub(crate) fn principal(context: &RequestContext<RoleServer>) -> Principal {
     from_gate(context)
 }
 
-/// Where to say how a call ended; over a transport that counts nothing, nobody reads it.
+/// Returns the note for how a call ended. Over a transport that counts nothing, nobody reads it.
 fn note(context: &RequestContext<RoleServer>) -> CallNote {
     from_gate(context)
 }
 
-/// Where to leave the text of the answer.
+/// Returns the place for the text of the answer.
 pub(crate) fn splice(context: &RequestContext<RoleServer>) -> Splice {
     from_gate(context)
 }
 
-/// What the checks before rmcp have put beside the request; over a transport that has none, the default.
+/// Returns a value that the checks before rmcp have put into the extensions of the request, or the default over a
+/// transport without these checks.
 fn from_gate<T: Clone + Default + Send + Sync + 'static>(context: &RequestContext<RoleServer>) -> T {
     let parts = context.extensions.get::<Parts>();
     parts.and_then(|parts| parts.extensions.get()).cloned().unwrap_or_default()
 }
 
-/// The arguments as the client wrote them; over a transport that does not keep them, as rmcp read them.
+/// Returns the arguments as the client wrote them. Over a transport that does not keep their text, returns them as rmcp
+/// read them.
 pub(crate) fn raw_arguments(
     request: &CallToolRequestParams,
     context: &RequestContext<RoleServer>,
@@ -252,7 +258,7 @@ pub(crate) fn raw_arguments(
     raw_or("arguments", request.arguments.as_ref(), context)
 }
 
-/// The answers to what a task's worker asks, the same way.
+/// Returns the answers to the questions of a task's worker in the same way.
 pub(crate) fn raw_responses(
     request: &UpdateTaskParams,
     context: &RequestContext<RoleServer>,
@@ -287,5 +293,5 @@ fn listed(tool: &Tool) -> RpcTool {
         .with_annotations(annotations)
 }
 
-/// What the tools of the mesh are counted as.
+/// The label under which all mesh tools are counted.
 const MESH: &str = "mesh";

@@ -1,8 +1,9 @@
 //! The taskmesh MCP server: tools over any [`TaskQueue`](taskqueue_api::TaskQueue), served as an axum router.
 //!
-//! It binds no socket, reads no file and starts no runtime: [`McpServer::router`] gives a service, and whoever binds
-//! the listener serves it. One endpoint, `/mcp`, speaks the revision 2026-07-28 (stateless) and, through `initialize`,
-//! those up to 2025-11-25; there are no sessions, so any request may come over any connection.
+//! The crate binds no socket, reads no file and starts no runtime. [`McpServer::router`] returns a service, and the
+//! program that binds the listener serves it. The one endpoint `/mcp` speaks the revision 2026-07-28, which is
+//! stateless, and, for clients that begin with `initialize`, the revisions up to 2025-11-25. There are no sessions, so
+//! a request may come over any connection.
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -14,19 +15,21 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `config` | what the binder may set |
-//! | `server` | the queue and the configuration made a router |
+//! | `config` | the settings of the server |
+//! | `server` | the router over a queue |
 //! | `handler` | rmcp's server handler |
 //! | `tools` | the table of tools, their schemas, arguments and answers |
-//! | `resources` | a task and its result, the node, its peers, to be read |
+//! | `mesh_tools` | the tools that workers of the mesh offer |
+//! | `resources` | what clients read without a tool: a task, its result, the node, its peers |
 //! | `tasks` | tool calls that are durable tasks: handles, `tasks/*`, progress |
 //! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
-//! | `http` | what stands before rmcp: host, origin and token checks, bounds, bodies; health and metrics |
-//! | `metrics` | what is counted |
-//! | `principal` | who asks |
+//! | `http` | the checks before rmcp: host, origin, token, bounds, bodies; also health and metrics |
+//! | `metrics` | the counters |
+//! | `principal` | the client that asks, and its share of the server |
+//! | `overload` | the answer when a bound is reached |
 //! | `error` | the single mapping of errors to JSON-RPC codes and HTTP statuses |
 //!
-//! Only `handler`, `tasks`, `error` and `server` know rmcp's types.
+//! `tools`, `call`, `config`, `metrics`, `principal` and `overload` use no types of rmcp.
 
 mod call;
 mod config;

@@ -11,9 +11,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// What the server counts while it works; what it can look up instead, it looks up when it is asked.
+/// The counters that the server keeps while it works. Values that can be looked up instead are looked up when the
+/// metrics are asked for.
 ///
-/// Every label is a text of this program, so that no client can make more series than there are methods, tools and codes.
+/// The value of every label is a text of this program. So clients cannot make more series than there are methods, tools
+/// and codes.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     operations: Family<Operation, Histogram, fn() -> Histogram>,
@@ -21,7 +23,8 @@ pub(crate) struct Metrics {
     registry: Registry,
 }
 
-/// The names are those of OpenTelemetry's conventions for MCP, with the dots that Prometheus has no place for as underscores.
+/// The labels of an operation. The names are those of OpenTelemetry's conventions for MCP, with underscores for the
+/// dots, which Prometheus does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Operation {
     mcp_method_name: &'static str,
@@ -54,13 +57,13 @@ impl Metrics {
         Self { operations, requests, registry }
     }
 
-    /// A request was answered; `code` is that of a refusal.
+    /// Counts an answered request. `code` is the code of a refusal.
     pub(crate) fn answered(&self, status: StatusCode, code: Option<&'static str>) {
         let answered = Answered { status: class(status), code: code.unwrap_or_default() };
         self.requests.get_or_create(&answered).inc();
     }
 
-    /// An operation has ended.
+    /// Counts an operation that has ended, and how long it took.
     pub(crate) fn ended(&self, method: &'static str, tool: &'static str, error: &'static str, took: Duration) {
         let operation = Operation { mcp_method_name: method, gen_ai_tool_name: tool, error_type: error };
         self.operations.get_or_create(&operation).observe(took.as_secs_f64());
@@ -71,16 +74,17 @@ impl Metrics {
     }
 }
 
-/// What the handler of a tool call says of it to whoever counts: which of the known tools it was, and how it ended.
+/// A note by which the handler of a tool call tells the metrics which of the known tools was called, and how the call
+/// ended.
 ///
 /// The checks before rmcp put it into the extensions of the HTTP request.
 #[derive(Clone, Default)]
 pub(crate) struct CallNote(Arc<OnceLock<(&'static str, &'static str)>>);
 
 impl CallNote {
-    /// Notes the tool and `ok` or the code of its error; the first note counts.
+    /// Notes the tool, and `ok` or the code of its error. Only the first note counts.
     pub(crate) fn write(&self, tool: &'static str, outcome: &'static str) {
-        // A second note says the same in other words.
+        // The first note stays. A second one would be about the same call.
         let _again = self.0.set((tool, outcome));
     }
 
@@ -95,13 +99,13 @@ impl fmt::Debug for CallNote {
     }
 }
 
-/// The method's own text where it is one of MCP's.
+/// Returns the label of a method: its name if it is one of MCP's, otherwise [`OTHER`].
 pub(crate) fn method_label(method: Option<&str>) -> &'static str {
     let known = |method: &str| METHODS.into_iter().find(|known| *known == method);
     method.and_then(known).unwrap_or(OTHER)
 }
 
-/// The class of an HTTP status.
+/// Returns the class of an HTTP status, such as `4xx`.
 pub(crate) fn class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         100..200 => "1xx",
@@ -112,13 +116,13 @@ pub(crate) fn class(status: StatusCode) -> &'static str {
     }
 }
 
-/// What is called by a name of this program's is labelled with it, everything else with this.
+/// The label for names that this program does not know.
 pub(crate) const OTHER: &str = "other";
 
-/// The method that brings answers for a task's worker.
+/// The method that brings the client's answers to the questions of a worker.
 pub(crate) const TASKS_UPDATE: &str = "tasks/update";
 
-/// The method whose tool and outcome are labels, too.
+/// The method whose tool and outcome are labels, too. Other methods have the method alone as a label.
 pub(crate) const TOOLS_CALL: &str = "tools/call";
 
 const METHODS: [&str; 19] = [
@@ -143,8 +147,9 @@ const METHODS: [&str; 19] = [
     "notifications/progress",
 ];
 
-/// OpenTelemetry's bounds for MCP, and finer ones below: most calls of this server take less than its first. The longest
-/// waits take an hour.
+/// The bounds of the buckets, in seconds. They follow OpenTelemetry's bounds for MCP. Finer ones are below these,
+/// because most calls of this server take less than the lowest of them. The highest is an hour, as long as the longest
+/// wait.
 const BUCKETS: [f64; 18] =
     [0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 300.0, 3_600.0];
 

@@ -5,24 +5,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::overload::overloaded;
 
-/// Who asks: the client whose token was shown. Nobody in particular when the server asks for no token.
+/// The client in whose name a request is made, known by the token that it showed. When the server asks for no token,
+/// all requests are in the name of the anonymous principal.
 ///
 /// The checks before rmcp put it into the extensions of the HTTP request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Principal(Option<Arc<Client>>);
 
-/// A client and its share of the server, so that it cannot take everybody's.
+/// A client and its share of the server. Because of the share it cannot take the room of the others.
 #[derive(Debug)]
 struct Client {
     name: Box<str>,
-    /// Held by each of its requests until it is answered.
+    /// The places for its requests. Each request holds one until it is answered.
     requests: Share,
-    /// Held by each of its calls that waits.
+    /// The places for its waits. Each call that waits holds one.
     waits: Share,
 }
 
 impl Principal {
-    /// The one of this name, with so many requests and so many waits at once.
+    /// Makes the principal of a named client, which may have so many requests and so many waits at once.
     pub(crate) fn sharing(name: impl Into<Box<str>>, requests_max: usize, waits_max: usize) -> Self {
         Self(Some(Arc::new(Client {
             name: name.into(),
@@ -31,12 +32,13 @@ impl Principal {
         })))
     }
 
-    /// Its name, as tasks carry it.
+    /// Returns the name of the client, as its tasks carry it; `None` for the anonymous principal.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.as_ref().map(|client| &*client.name)
     }
 
-    /// Room for one more request of this client. Nobody in particular has no share: the server's own bound is theirs.
+    /// Takes room for one more request of this client. The anonymous principal has no share and gets `None`: only the
+    /// server's own bound applies to it.
     ///
     /// # Errors
     ///
@@ -46,7 +48,7 @@ impl Principal {
         self.0.as_ref().map(take).transpose()
     }
 
-    /// Room for one more wait of this client, as [`request`](Self::request).
+    /// Takes room for one more wait of this client, as [`request`](Self::request) does for a request.
     pub(crate) fn wait(&self) -> Result<Option<OwnedSemaphorePermit>, QueueError> {
         let take = |client: &Arc<Client>| {
             client.waits.take("too many calls of this client wait already: ask without waiting, or later")
@@ -54,12 +56,12 @@ impl Principal {
         self.0.as_ref().map(take).transpose()
     }
 
-    /// How many requests and how many waits it has at this moment.
+    /// Returns how many requests and how many waits the client has at this moment.
     pub(crate) fn load(&self) -> (usize, usize) {
         self.0.as_ref().map_or((0, 0), |client| (client.requests.taken(), client.waits.taken()))
     }
 
-    /// Writes into every task that the request submits whose it is.
+    /// Writes the name of the client as the submitter into every task that the request submits.
     pub(crate) fn sign(&self, request: &mut Request) {
         let submits: &mut [Submit] = match request {
             Request::Submit(submit) => std::slice::from_mut(submit),
@@ -71,7 +73,7 @@ impl Principal {
     }
 }
 
-/// A number of places that can be counted.
+/// A fixed number of places. The taken ones can be counted.
 #[derive(Debug)]
 pub(crate) struct Share {
     places: Arc<Semaphore>,
@@ -84,16 +86,16 @@ impl Share {
         Self { places: Arc::new(Semaphore::new(max)), max }
     }
 
-    /// One place, until what is given is dropped.
+    /// Takes one place. It is free again when the permit is dropped.
     ///
     /// # Errors
     ///
-    /// `overloaded`, with this message, when all are taken.
+    /// `overloaded`, with this message, when all places are taken.
     pub(crate) fn take(&self, message: &str) -> Result<OwnedSemaphorePermit, QueueError> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| overloaded(message))
     }
 
-    /// How many places are taken at this moment.
+    /// Returns how many places are taken at this moment.
     pub(crate) fn taken(&self) -> usize {
         self.max.saturating_sub(self.places.available_permits())
     }

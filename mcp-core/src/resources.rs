@@ -1,4 +1,4 @@
-//! What can be read without a tool: a task and its result, the node, its peers.
+//! The resources that clients read without a tool: a task and its result, the node, its peers.
 
 use rmcp::{
     ErrorData,
@@ -13,7 +13,7 @@ use taskqueue_api::{ErrorCode, Get, Json, List, Order, Peers, QueueError, Status
 
 use crate::{call::Asker, error::rpc_error};
 
-/// Something that has an address.
+/// The thing that the address of a resource names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Node,
@@ -38,11 +38,11 @@ impl Place {
     }
 }
 
-/// A page: the node and its peers, then the tasks of the local node, the newest first.
+/// Returns a page of resources: the node and its peers, then the tasks of the local node, the newest first.
 ///
 /// # Errors
 ///
-/// What the queue answers.
+/// The error of the queue, as a JSON-RPC error.
 pub(crate) async fn list(asker: Asker<'_>, cursor: Option<String>) -> Result<ListResourcesResult, ErrorData> {
     let is_first = cursor.is_none();
     let list = List { order: Order::Newest, limit: PAGE_TASKS, cursor, ..List::default() };
@@ -56,7 +56,7 @@ pub(crate) async fn list(asker: Asker<'_>, cursor: Option<String>) -> Result<Lis
     Ok(result)
 }
 
-/// The forms of the addresses.
+/// Returns the forms of the addresses of tasks and results.
 pub(crate) fn templates() -> ListResourceTemplatesResult {
     let task = ResourceTemplate::new(format!("{SCHEME}tasks/{{id}}"), "task")
         .with_title("A task")
@@ -71,11 +71,12 @@ pub(crate) fn templates() -> ListResourceTemplatesResult {
     templates
 }
 
-/// Reads what has this address.
+/// Reads the resource at this address.
 ///
 /// # Errors
 ///
-/// "Resource not found" for an unknown address, task, or a result that there is not; else what the queue answers.
+/// "Resource not found" for an unknown address, an unknown task, or a task that has no result. Otherwise the error of
+/// the queue.
 pub(crate) async fn read(asker: Asker<'_>, uri: &str) -> Result<ReadResourceResult, ErrorData> {
     let place = Place::parse(uri).ok_or_else(|| absent(uri, "there is nothing at this address"))?;
     let (text, mime_type, ttl_ms) = fetch(asker, place).await.map_err(|error| match error.code {
@@ -110,7 +111,7 @@ async fn fetch(asker: Asker<'_>, place: Place) -> Result<(String, &'static str, 
     })
 }
 
-/// A JSON string is a text; anything else stays JSON.
+/// Returns the text of a result and its MIME type. A JSON string becomes plain text; any other value stays JSON.
 fn plain(result: Json) -> (String, &'static str) {
     match result.to::<String>() {
         Ok(text) => (text, "text/plain"),
@@ -159,13 +160,14 @@ const SCHEME: &str = "taskmesh://";
 
 const JSON: &str = "application/json";
 
-/// A page that a person looks through.
+/// The tasks of one page: as many as a person looks through.
 const PAGE_TASKS: u32 = 50;
 
-/// A record does not change after the end, but it may be removed.
+/// How long a client may keep the record of an ended task, in milliseconds. An ended task seldom changes, but it may be
+/// removed or queued again.
 const ENDED_MS: u64 = 60_000;
 
-/// The forms change only with the program.
+/// How long a client may keep the forms of the addresses, in milliseconds. They change only with the program.
 const FOREVER_MS: u64 = 24 * 3_600 * 1_000;
 
 #[cfg(test)]

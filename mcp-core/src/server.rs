@@ -22,13 +22,13 @@ use crate::{
 pub struct McpServer {
     gate: Arc<Gate>,
     calls: Arc<Calls>,
-    /// What is asked whether it answers.
+    /// The carrier by which `/readyz` asks whether the queue answers.
     probed: Arc<dyn TaskQueue>,
     handler: Handler,
 }
 
 impl McpServer {
-    /// Puts the server over a queue; nothing runs yet.
+    /// Makes the server over a queue. Nothing runs yet.
     #[must_use]
     pub fn new(queue: Arc<dyn TaskQueue>, config: McpConfig) -> Self {
         let calls = Arc::new(Calls::new(Arc::clone(&queue), &config));
@@ -36,13 +36,14 @@ impl McpServer {
         Self { gate: Arc::new(Gate::new(config)), calls, probed: queue, handler }
     }
 
-    /// Asks whether the queue answers by this way to it, which the tools' calls do not use: one that they cannot fill.
+    /// Sets another carrier by which `/readyz` asks whether the queue answers. Tool calls do not use this carrier, so
+    /// they cannot fill it up.
     #[must_use]
     pub fn with_probed(self, queue: Arc<dyn TaskQueue>) -> Self {
         Self { probed: queue, ..self }
     }
 
-    /// The service, to be served by whoever binds the listener.
+    /// Returns the service. The program that binds the listener serves it.
     ///
     /// | path | |
     /// |---|---|
@@ -51,21 +52,22 @@ impl McpServer {
     /// | `GET /readyz` | 200 when the queue answers, 503 when it does not or the server is stopping; no checks |
     /// | `GET /metrics` | what Prometheus reads, behind the same checks of host, origin and token |
     ///
-    /// It must be polled within a tokio runtime with time enabled. Left to the binder, for they belong to the
-    /// connection: `TCP_NODELAY`, without which an answer may be held back for 40 ms; the time limit for the request's
-    /// head (hyper's `header_read_timeout`, which needs hyper's timer set); the number of connections.
+    /// The service must be polled within a tokio runtime with time enabled. Three settings are left to the program that
+    /// binds the listener, because they belong to the connection: `TCP_NODELAY`, without which an answer may be held
+    /// back for 40 ms; the time limit for the head of a request (hyper's `header_read_timeout`, which needs hyper's
+    /// timer set); and the number of connections.
     pub fn router(&self) -> Router {
         router(self.handler.clone(), &self.gate, &self.calls, Arc::clone(&self.probed))
     }
 
-    /// The service of a few connections beyond those that the binder allows: `/healthz` and `/readyz`; everything else is
-    /// answered 503 `overloaded`. So a full server can be told from one that does not answer.
+    /// Returns the service for a few connections beyond the allowed number. It answers `/healthz` and `/readyz`, and
+    /// refuses everything else with 503 and `overloaded`. So a full server can be told from one that does not answer.
     pub fn full_router(&self) -> Router {
         probes_router(&self.gate, Arc::clone(&self.probed)).fallback(no_connection)
     }
 }
 
-/// Any handler of rmcp's behind the checks and bounds, and what stands beside it.
+/// Makes a router that serves an rmcp handler behind the checks and bounds, and the health and metrics paths beside it.
 pub(crate) fn router<H: ServerHandler + Clone>(
     handler: H,
     gate: &Arc<Gate>,
@@ -99,8 +101,8 @@ async fn other_method() -> Response {
 }
 
 fn mcp<H: ServerHandler + Clone>(handler: H) -> StreamableHttpService<H, NeverSessionManager> {
-    // The gate has made the checks of host, origin and size, with answers in JSON. The token of the shutdown is not given
-    // on either: rmcp would answer the calls in flight with an error instead of letting them end.
+    // The gate has checked host, origin and size, and answers in JSON, so rmcp's own checks are off. rmcp does not get
+    // the shutdown token either: it would answer the calls in flight with an error instead of letting them end.
     let config = StreamableHttpServerConfig::default()
         .disable_allowed_hosts()
         .disable_allowed_origins()

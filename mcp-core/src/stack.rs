@@ -1,5 +1,7 @@
-//! The HTTP stack and the tasks of this crate under another handler: for the conformance suite, whose fixtures are no tools
-//! of the product. No part of the crate's interface; it changes as rmcp does.
+//! The HTTP stack and the durable tasks of this crate, for another handler. The conformance suite uses them: its
+//! fixtures are no tools of the product.
+//!
+//! This module is no part of the crate's interface. It changes as rmcp does.
 
 use std::sync::Arc;
 
@@ -25,17 +27,17 @@ use crate::{
     tools::Names,
 };
 
-/// Serves the handler as `McpServer::router` does the product's.
+/// Makes a router that serves the handler as `McpServer::router` serves the product's.
 pub fn router<H: ServerHandler + Clone>(handler: H, config: McpConfig, queue: Arc<dyn TaskQueue>) -> Router {
     let calls = Arc::new(Calls::new(Arc::clone(&queue), &config));
     server::router(handler, &Arc::new(Gate::new(config)), &calls, queue)
 }
 
-/// The arguments of a tool call, which the checks before rmcp have put aside.
+/// Returns the arguments of a tool call, which the checks before rmcp have taken out of the message.
 ///
 /// # Errors
 ///
-/// The client's mistake when they are no JSON object.
+/// The JSON-RPC error of `invalid_argument` when the arguments are not a JSON object.
 pub fn arguments(
     request: &CallToolRequestParams,
     context: &RequestContext<RoleServer>,
@@ -49,23 +51,25 @@ pub fn arguments(
 pub struct DurableTasks(tasks::DurableTasks);
 
 impl DurableTasks {
-    /// Makes tool results of records by `shape`: its second argument says whether the task has ended.
+    /// Makes the tasks of a queue. `shape` makes a tool's result of a record; its second argument says whether the task
+    /// has ended.
     #[must_use]
     pub fn new(queue: Arc<dyn TaskQueue>, config: &McpConfig, shape: fn(Task, bool) -> CallToolResult) -> Self {
         Self(tasks::DurableTasks::new(Arc::new(Calls::new(queue, config)), Shape::Result(shape)))
     }
 
-    /// Whether the client of this request can be given a handle.
+    /// Returns whether the client of this request can be given a handle.
     #[must_use]
     pub fn declared(context: &RequestContext<RoleServer>) -> bool {
         tasks::declares(context)
     }
 
-    /// Submits the task and answers with its handle, or with its end where the client cannot be given one.
+    /// Submits the task and answers with its handle. A client that cannot be given a handle gets the end of the task
+    /// instead.
     ///
     /// # Errors
     ///
-    /// None: the queue's refusals are answers.
+    /// None. Refusals of the queue are answers.
     ///
     /// # Cancel safety
     ///
@@ -83,11 +87,11 @@ impl DurableTasks {
         Ok(reply.unwrap_or_else(|error| Reply::refused(&error, &splice(context))).response)
     }
 
-    /// `tasks/get`.
+    /// Answers `tasks/get`.
     ///
     /// # Errors
     ///
-    /// The protocol's.
+    /// The JSON-RPC error for the client.
     pub async fn get(
         &self,
         params: GetTaskParams,
@@ -96,11 +100,11 @@ impl DurableTasks {
         self.0.get(params, context).await
     }
 
-    /// `tasks/update`.
+    /// Answers `tasks/update`.
     ///
     /// # Errors
     ///
-    /// The protocol's.
+    /// The JSON-RPC error for the client.
     pub async fn update(
         &self,
         params: UpdateTaskParams,
@@ -109,11 +113,11 @@ impl DurableTasks {
         self.0.update(params, context).await
     }
 
-    /// `tasks/cancel`.
+    /// Answers `tasks/cancel`.
     ///
     /// # Errors
     ///
-    /// The protocol's.
+    /// The JSON-RPC error for the client.
     pub async fn cancel(
         &self,
         params: CancelTaskParams,

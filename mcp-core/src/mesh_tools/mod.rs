@@ -1,5 +1,6 @@
-//! Mesh tools: what the workers of the mesh offer, listed and called as ordinary tools. A call is a durable task of that
-//! type, queued at the local node, for whichever worker of the mesh is free first.
+//! Mesh tools: task types that workers of the mesh offer, listed and called as ordinary tools.
+//!
+//! A call submits a durable task of that type at the local node. The first worker of the mesh that is free takes it.
 
 mod offers;
 mod tool;
@@ -13,13 +14,14 @@ use self::offers::Offers;
 pub(crate) use self::tool::MeshTool;
 use crate::call::Asker;
 
-/// The tools of the mesh as they were last seen.
+/// The mesh tools as they were last seen.
 #[derive(Debug)]
 pub(crate) struct MeshTools {
-    /// Names that mean something else here.
+    /// The names of the built-in tools, which no mesh tool may have.
     taken: Vec<&'static str>,
     seen: Mutex<Seen>,
-    /// Held while somebody looks, so that a crowd of clients asks the peers once.
+    /// The offers of all nodes. The lock is held while they are asked, so that many clients at once ask the nodes only
+    /// once.
     looking: tokio::sync::Mutex<Offers>,
 }
 
@@ -34,11 +36,12 @@ impl MeshTools {
         Self { taken, seen: Mutex::default(), looking: tokio::sync::Mutex::default() }
     }
 
-    /// The tools that the mesh offers now, by name. Looks again when the last look is older than [`FRESH`].
+    /// Returns the tools that the mesh offers now, in the order of their names. Asks the nodes again when the last
+    /// answers are older than [`FRESH`].
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what was seen before stays.
+    /// Cancel safe: the tools that were seen before stay.
     pub(crate) async fn look(&self, asker: Asker<'_>) -> Arc<[MeshTool]> {
         if let Some(tools) = self.fresh() {
             return tools;
@@ -54,13 +57,13 @@ impl MeshTools {
         tools
     }
 
-    /// The tool of this name, as it was last seen.
+    /// Returns the tool of this name among those that were last seen.
     pub(crate) fn known(&self, name: &str) -> Option<MeshTool> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.tools.iter().find(|tool| tool.name() == name).cloned()
     }
 
-    /// The tool of this name; looks for it when it has not been seen.
+    /// Returns the tool of this name. Asks the mesh for it when it was not among those last seen.
     ///
     /// # Cancel safety
     ///
@@ -79,6 +82,8 @@ impl MeshTools {
     }
 }
 
-/// How long what was seen is good for, which clients are told too: a worker that was just started is found by the next
-/// list, and an agent that lists at every step does not ask all machines each time.
+/// How long the seen tools count as current. Clients are told this time, too.
+///
+/// It is so short that the next list has the tools of a worker that was just started. It is so long that an agent that
+/// lists at every step does not ask all nodes each time.
 pub(crate) const FRESH: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use taskqueue_api::{ListTools, PeerId, Peers, Target, ToolOffer};
 use super::tool::MeshTool;
 use crate::call::Asker;
 
-/// What each machine offered when it was last asked.
+/// The tools that each node offered when it was last asked.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     here: Vec<ToolOffer>,
@@ -17,8 +17,8 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    /// Asks the local node and every connected peer. One that does not answer in time counts with what it said before, one
-    /// that is not connected any more not at all.
+    /// Asks the local node and the connected peers for their offers. A node that does not answer in time keeps its
+    /// earlier offers. The offers of a peer that is no longer connected are dropped.
     pub(super) async fn refresh(&mut self, asker: Asker<'_>) {
         if let Some(offers) = asked(asker, Target::default()).await {
             self.here = offers;
@@ -42,8 +42,8 @@ impl Offers {
         }
     }
 
-    /// The tools, by name. Of several offers with one name the local node's counts, else the one of the first peer by id:
-    /// whoever asks, and whenever, gets the same.
+    /// Returns the tools in the order of their names. Of several offers with one name, the local node's counts,
+    /// otherwise that of the peer with the lowest id. So everybody gets the same tool at any time.
     pub(super) fn tools(&self, taken: &[&str]) -> Vec<MeshTool> {
         let mut names: BTreeSet<&str> = taken.iter().copied().collect();
         let mut tools = Vec::new();
@@ -66,18 +66,19 @@ async fn asked(asker: Asker<'_>, target: Target) -> Option<Vec<ToolOffer>> {
     Some(listed.tools.into_iter().take(OFFERS_MAX).collect())
 }
 
-/// A machine of the mesh answers in milliseconds; a list of tools does not wait for one that hangs.
+/// How long a node may take to answer. Nodes answer in milliseconds, and a list of tools does not wait for one that
+/// hangs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A person's machines; each costs a question at a look.
+/// The most peers that are asked: more machines than a person has. Each one costs a question.
 const PEERS_MAX: usize = 64;
 
 const ASKED_AT_ONCE: usize = 16;
 
-/// Tools of one machine.
+/// The most tools of one node.
 const OFFERS_MAX: usize = 256;
 
-/// Tools in all, beside this server's own: a model that is given more than some hundreds chooses badly.
+/// The most mesh tools in all. A model that is given more than some hundreds chooses badly.
 const TOOLS_MAX: usize = 512;
 
 #[cfg(test)]

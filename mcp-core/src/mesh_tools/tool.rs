@@ -13,17 +13,17 @@ pub(crate) struct MeshTool {
     takes: Takes,
 }
 
-/// What becomes the task's payload.
+/// The part of the arguments that becomes the payload of the task.
 #[derive(Debug, Clone)]
 enum Takes {
     /// All arguments together.
     Arguments,
-    /// The one argument of this name, for workers that take something else than an object.
+    /// The single argument [`PAYLOAD`], for a worker whose input is not an object.
     Payload(Arc<Inputs>),
 }
 
 impl MeshTool {
-    /// The tool that an offer makes; none when its name is not one that clients take.
+    /// Makes the tool of an offer. Returns `None` when its name is not one that clients accept.
     pub(super) fn of(offer: &ToolOffer) -> Option<Self> {
         if !is_name(&offer.name) {
             return None;
@@ -47,16 +47,17 @@ impl MeshTool {
         &self.listed.name
     }
 
-    /// The tool as clients see it.
+    /// Returns the tool as clients see it.
     pub(crate) const fn listed(&self) -> &RpcTool {
         &self.listed
     }
 
-    /// The task that a call is.
+    /// Makes the task of a call with these arguments.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when the arguments are no object, or not those of a worker that takes one value.
+    /// `invalid_argument` when the arguments are not an object, or when the worker takes a single value and another
+    /// argument is given.
     pub(crate) fn submit(&self, arguments: &[u8]) -> Result<Submit, QueueError> {
         let given = Arguments::parse(arguments)?;
         let payload = match &self.takes {
@@ -67,13 +68,14 @@ impl MeshTool {
     }
 }
 
-/// The arguments to the letter.
+/// Returns the arguments as they were written.
 fn text(arguments: &[u8]) -> Result<Json, QueueError> {
     let text = String::from_utf8_lossy(arguments).into_owned();
     Json::parse(text).map_err(|error| QueueError::not_json("arguments", &error))
 }
 
-/// The schema of the arguments: the worker's own where it is one of an object, else one around it.
+/// Makes the schema of the arguments. If the worker's own schema describes an object, it is that one. Otherwise it
+/// describes an object with the worker's input as its only member.
 fn input(offered: &Json) -> (Object, Takes) {
     let schema: Value = match offered.len_bytes() {
         0..=SCHEMA_BYTES_MAX => offered.to().unwrap_or_default(),
@@ -104,28 +106,29 @@ fn is_of_object(schema: &Object) -> bool {
     }
 }
 
-/// Whether clients take the name: MCP's letters, and not longer than the shortest bound of common model APIs.
+/// Returns whether clients accept the name: it consists of the characters that MCP allows, and is no longer than the
+/// shortest bound of common model APIs.
 pub(super) fn is_name(name: &str) -> bool {
     let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
     (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_letter)
 }
 
-/// The argument of a worker that takes a single value.
+/// The name of the argument for a worker that takes a single value.
 const PAYLOAD: &str = "payload";
 
 const ANY: &str = "The worker's input: any JSON value, often a text.";
 
-/// What is true of every mesh tool.
+/// The text that follows every mesh tool's own description.
 const ABOUT: &str = "\n\nRuns on one of the user's machines as a durable task. Answers task (its status, and its result or error) \
                      and done; with done:false the time was up and the task goes on: call p2p_taskqueue_wait_task with its \
                      task_id, do not call the tool again.";
 
 const NAME_CHARS_MAX: usize = 64;
 
-/// What a worker may say of itself to a model.
+/// The longest description of a tool that is passed on to models, in characters.
 const DESCRIPTION_CHARS_MAX: usize = 4_096;
 
-/// Every list of tools carries it.
+/// The largest schema of a tool that is passed on, in bytes. It is bounded because every list of tools carries it.
 const SCHEMA_BYTES_MAX: usize = 32 * 1024;
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ impl DurableTasks {
         &self.calls
     }
 
-    /// Submits the work and answers with its handle, or with its end where the client cannot be given one.
+    /// Submits the work and answers with its handle. A client that cannot be given a handle gets the end of the task
+    /// instead.
     ///
     /// # Cancel safety
     ///
@@ -62,19 +63,22 @@ impl fmt::Debug for DurableTasks {
     }
 }
 
-/// Whether the request itself says that its client follows tasks. What a session said once does not count: the extension
-/// is of 2026-07-28, and an older client would not know what to do with a handle.
+/// Returns whether the request itself declares that its client follows tasks.
+///
+/// A declaration in `initialize` does not count: the extension belongs to 2026-07-28, and an older client could not use
+/// a handle.
 pub(crate) fn declares(context: &RequestContext<RoleServer>) -> bool {
     is_modern(context) && context.meta.client_capabilities().is_some_and(|client| client.supports_tasks())
 }
 
 pub(super) fn is_modern(context: &RequestContext<RoleServer>) -> bool {
-    // Versions are dates, whose order is that of their texts.
+    // Versions are dates, and their texts have the same order.
     let version = context.meta.protocol_version();
     version.is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
-/// The handle is answered only when its record can be read without a target, as `tasks/get` will read it.
+/// Submits the work and answers with its handle. The handle is given only when the record can be read without a target,
+/// because `tasks/get` will read it in this way.
 async fn hand_out(work: Work, asker: Asker<'_>) -> Result<Reply, QueueError> {
     let submitted = asker.ask(work.target, work.submit).await?;
     let got = asker.ask(Target::default(), Get { task_id: submitted.task_id }).await;
@@ -82,7 +86,8 @@ async fn hand_out(work: Work, asker: Asker<'_>) -> Result<Reply, QueueError> {
     Ok(Reply::handle(record::handle(&got.task)))
 }
 
-/// The task is there although more is not known: whoever reads the error must not submit it again.
+/// Makes the error for a task that was submitted before something else failed. It names the task, so that the client
+/// does not submit it again.
 fn submitted_but(submitted: &Submitted, doing: &str, mut error: QueueError) -> QueueError {
     error.message = format!(
         "task {} was submitted, but {doing} failed: {}; go on with p2p_taskqueue_wait_task",
@@ -96,7 +101,11 @@ fn no_record() -> QueueError {
     QueueError::new(ErrorCode::Internal, "the queue answered a wait without the record")
 }
 
-/// Does it until the client goes away: rmcp itself lets a handler run on.
+/// Runs the work until the client goes away. rmcp itself would let the handler run on.
+///
+/// # Errors
+///
+/// `interrupted` when the client went away.
 pub(crate) async fn until_gone<T>(
     context: &RequestContext<RoleServer>,
     work: impl Future<Output = T>,

@@ -26,11 +26,11 @@ use crate::{
 };
 
 impl DurableTasks {
-    /// How a task stands.
+    /// Returns the state of a task.
     ///
     /// # Errors
     ///
-    /// As [`Self::of_client`]'s.
+    /// As [`Self::of_client`].
     pub(crate) async fn get(
         &self,
         params: GetTaskParams,
@@ -44,11 +44,11 @@ impl DurableTasks {
         Ok(GetTaskResult::new(record::state(task, &client, self.shape, &splice(context))))
     }
 
-    /// Hands the worker the answers to what it asks for; those to anything else are dropped.
+    /// Passes the client's answers on to the worker. Answers to questions that are not open are dropped.
     ///
     /// # Errors
     ///
-    /// As [`Self::of_client`]'s, and the queue's refusal of the answers.
+    /// As [`Self::of_client`], and the queue's refusal of the answers.
     pub(crate) async fn update(
         &self,
         params: UpdateTaskParams,
@@ -79,11 +79,11 @@ impl DurableTasks {
         until_gone(context, answering).await.map_err(|error| rpc_error(&error))?
     }
 
-    /// Calls a task off; the worker of one that runs is told.
+    /// Cancels a task. The worker of a running task is told to stop.
     ///
     /// # Errors
     ///
-    /// As [`Self::of_client`]'s, and the queue's refusal.
+    /// As [`Self::of_client`], and the queue's refusal.
     pub(crate) async fn cancel(
         &self,
         params: CancelTaskParams,
@@ -104,12 +104,13 @@ impl DurableTasks {
         until_gone(context, cancelling).await.map_err(|error| rpc_error(&error))?
     }
 
-    /// The record of a task that the client itself submitted.
+    /// Reads the record of a task that the client itself submitted.
     ///
     /// # Errors
     ///
-    /// The same for an id that is malformed, unknown or expired and for somebody else's task, so that nothing can be
-    /// found out by trying; else the queue's own, with its code, when the record cannot be read now.
+    /// One and the same error for an id that is malformed, unknown or expired, and for a task of another client, so
+    /// that nobody can find out ids by trying. Otherwise the queue's own error, with its code, when the record cannot
+    /// be read now.
     async fn of_client(&self, task_id: &str, principal: &Principal) -> Result<Task, ErrorData> {
         let task_id: TaskId = task_id.parse().map_err(|_| unknown_task())?;
         let got = Asker::new(&self.calls, principal).ask(Target::default(), Get { task_id }).await;
@@ -118,12 +119,12 @@ impl DurableTasks {
     }
 }
 
-/// Before 2026-07-28 there is no such method.
+/// Fails with "method not found" before 2026-07-28: older revisions do not have these methods.
 fn check_era<M: ConstString>(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
     if is_modern(context) { Ok(()) } else { Err(ErrorData::method_not_found::<M>()) }
 }
 
-/// A task that has ended meanwhile is neither answered nor called off, and that is fine.
+/// Accepts `already_finished` as success: a task that has ended meanwhile needs no answer and no cancellation.
 fn acknowledge(error: &QueueError) -> Result<(), ErrorData> {
     if error.code == ErrorCode::AlreadyFinished { Ok(()) } else { Err(refusal(error)) }
 }
@@ -140,8 +141,8 @@ fn unknown_task() -> ErrorData {
     rpc_error(&QueueError::new(ErrorCode::NotFound, "no such task of yours, or its result has expired"))
 }
 
-/// The argument of `tasks/update`.
+/// The argument of `tasks/update` that holds the answers.
 const RESPONSES: &str = "inputResponses";
 
-/// What the record says of a task that was called off this way.
+/// The reason that the record of a task gives when `tasks/cancel` cancelled it.
 const REASON: &str = "cancelled by its client";

@@ -1,5 +1,8 @@
-//! The Tasks extension (SEP-2663) over the queue: a handle is the id of a durable task, and whatever is said of it is read
-//! from its record. Nothing is kept here, so that a server that was restarted, or another one, answers for old handles.
+//! The Tasks extension (SEP-2663) over the queue. A handle is the id of a durable task, and every answer about it is
+//! read from the record of the task.
+//!
+//! Nothing is kept here. So a server also answers for handles that it gave before a restart, or that another server
+//! gave.
 
 mod handle;
 mod method;

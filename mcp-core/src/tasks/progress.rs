@@ -10,10 +10,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::call::Asker;
 
-/// Waits for a task's end, and meanwhile tells a client that asks for it how far the task is.
+/// Waits for the end of a task. A client that asks for progress is meanwhile told how far the task is.
 ///
-/// One wait lasts until the end, so that this comes at once and the wait keeps its place among those that may wait; the
-/// record is read beside it.
+/// One wait lasts until the end, so that the end is noticed at once and the call keeps its place among the calls that
+/// wait. The record is read beside it.
 pub(super) async fn wait(
     asker: Asker<'_>,
     target: Target,
@@ -36,9 +36,9 @@ pub(super) async fn wait(
             waited = &mut end => return waited,
             looked = look => looked,
         };
-        // Whatever is wrong, the wait says it.
+        // An error is left to the wait, which reports it.
         let Some(news) = looked.ok().and_then(|got| told.news(&got.task)) else { continue };
-        // Told to its end, for nothing may come after the answer.
+        // The notification is sent to its end before the answer, because nothing may come after the answer.
         let telling = context.peer.notify_progress(news);
         if tokio::time::timeout(TELLING_MAX, telling).await.is_err() {
             return end.await;
@@ -46,7 +46,7 @@ pub(super) async fn wait(
     }
 }
 
-/// What the client knows.
+/// What the client has been told.
 #[derive(Debug)]
 struct Told {
     token: ProgressToken,
@@ -61,7 +61,7 @@ impl Told {
         Self { token, progress: None, message: None, last: None }
     }
 
-    /// What has changed since; nothing when nothing has.
+    /// Returns what has changed since the last notification, or `None` when nothing has.
     fn news(&mut self, task: &Task) -> Option<ProgressNotificationParam> {
         if (task.progress, &task.status_message) == (self.progress, &self.message) {
             return None;
@@ -78,13 +78,13 @@ impl Told {
     }
 }
 
-/// As often as somebody who watches wants to see a change.
+/// How often the record is read: as often as a person who watches wants to see a change.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a client may take to read a notification before it gets no more of them: its wait holds a place that others
-/// want.
+/// How long a client may take to read a notification. A slower client gets no more of them, because its wait holds a
+/// place that others need.
 const TELLING_MAX: Duration = Duration::from_secs(10);
 
-/// What a notification adds when only the words have changed, or the work has begun again: more than rounding loses, less
-/// than anybody sees.
+/// What a notification adds to the last number when only the message has changed, or when the work has begun again. It
+/// is more than rounding loses and less than anybody sees.
 const STEP: f64 = 1e-6;

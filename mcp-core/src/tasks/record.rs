@@ -1,4 +1,4 @@
-//! A task's record as the extension shows it.
+//! The record of a task in the form of the Tasks extension.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,13 +13,15 @@ use taskqueue_api::{FailedBy, Task, TaskStatus, limits::RESULT_KEPT_S_MIN};
 use super::work::Shape;
 use crate::http::Splice;
 
-/// The handle of a task that was just submitted. It says `working` whatever the record says: what a task ended with is
-/// read with `tasks/get`, and a client may leave that out when the handle says that it has ended.
+/// Makes the handle of a task that was just submitted.
+///
+/// It says `working` whatever the record says. A client reads the end of a task with `tasks/get`, and may leave that
+/// out when the handle says that the task has ended.
 pub(super) fn handle(task: &Task) -> CreateTaskResult {
     CreateTaskResult::new(described(task, working(task)))
 }
 
-/// All that is known of a task, for a client with these capabilities.
+/// Makes the full state of a task for a client with these capabilities.
 pub(super) fn state(task: Task, client: &ClientCapabilities, shape: Shape, splice: &Splice) -> DetailedTask {
     match task.status {
         TaskStatus::Queued => DetailedTask::new(described(&task, working(&task)), TaskPayload::Working),
@@ -28,7 +30,7 @@ pub(super) fn state(task: Task, client: &ClientCapabilities, shape: Shape, splic
         TaskStatus::Failed if task.failed_by == Some(FailedBy::Queue) => {
             DetailedTask::new(described(&task, None), TaskPayload::Failed { error: given_up(&task) })
         }
-        // A tool that failed has ended all the same: its result says so.
+        // The call of a tool that failed is completed all the same. Its result says that it failed.
         TaskStatus::Completed | TaskStatus::Failed => {
             let told = described(&task, None);
             let result = object(serde_json::to_value(shape.result(task, true, splice)));
@@ -50,7 +52,7 @@ fn running(task: &Task, client: &ClientCapabilities) -> DetailedTask {
     DetailedTask::new(described(task, message), TaskPayload::InputRequired { input_requests })
 }
 
-/// What the worker asks for, as far as the protocol has words for it and the client says that it can be asked.
+/// Returns the worker's questions that the protocol has a form for, and that the client declares it can be asked.
 fn askable(task: &Task, client: &ClientCapabilities) -> InputRequests {
     let read = |(key, request): (&String, &taskqueue_api::Json)| {
         let request: InputRequest = request.to().ok()?;
@@ -63,7 +65,7 @@ fn can_be_asked(client: &ClientCapabilities, request: &InputRequest) -> bool {
     match request {
         InputRequest::Elicitation(elicit) => client.elicitation.as_ref().is_some_and(|can| match &elicit.params {
             ElicitRequestParams::UrlElicitationParams { .. } => can.url.is_some(),
-            // A client that names neither way shows forms.
+            // A client that names neither forms nor URLs can show forms.
             _ => can.form.is_some() || can.url.is_none(),
         }),
         InputRequest::CreateMessage(_) => client.sampling.is_some(),
@@ -72,7 +74,7 @@ fn can_be_asked(client: &ClientCapabilities, request: &InputRequest) -> bool {
     }
 }
 
-/// How a task that has not ended stands, in words.
+/// Describes in words the state of a task that has not ended.
 fn working(task: &Task) -> Option<String> {
     match (task.status, &task.error) {
         (TaskStatus::Queued, Some(error)) if task.attempt > 0 => {
@@ -114,7 +116,8 @@ fn described(task: &Task, message: Option<String>) -> RpcTask {
     told
 }
 
-/// A task that has just begun may end soon; one that has lasted does not hurry.
+/// Returns how long a client should wait before it asks again, in milliseconds. A task that has just begun may end
+/// soon, so the interval grows with the age of the task.
 fn poll_interval(age_s: f64) -> u64 {
     millis(age_s / LOOKS_PER_AGE).clamp(POLL_MS_MIN, POLL_MS_MAX)
 }
@@ -123,14 +126,14 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// At least one: the protocol knows no other whole number of milliseconds than a positive one.
+/// Returns the milliseconds of a span in seconds, at least one: the protocol allows no smaller number.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
 fn millis(seconds: f64) -> u64 {
     ((seconds * 1_000.0).round() as u64).max(1)
 }
 
-/// A point in time, in Unix seconds, as the protocol writes it. The record may be a peer's: what is no date becomes the
-/// beginning of time.
+/// Writes a date, given in Unix seconds, as the protocol does. The record may come from a peer: a number that is no
+/// date becomes the beginning of 1970.
 #[expect(clippy::cast_possible_truncation, reason = "a float's cast saturates")]
 fn iso(seconds: f64) -> String {
     let micros = (seconds * 1e6).round() as i64;
@@ -147,11 +150,11 @@ fn object(value: serde_json::Result<Value>) -> JsonObject {
 const UNASKABLE: &str = "its worker asks for something that this client does not say that it can be asked, or that the \
 protocol has no form for: p2p_taskqueue_get_task shows it, p2p_taskqueue_answer_task answers it";
 
-/// A client that polls as told looks about so often while the task's age doubles.
+/// The age of a task divided by the interval at which a client should poll.
 const LOOKS_PER_AGE: f64 = 10.0;
 
-/// Soon enough for a person who waits, and seldom enough for a thousand clients.
+/// Short enough for a person who waits, and long enough for a server with a thousand clients.
 const POLL_MS_MIN: u64 = 200;
 
-/// What somebody who waits for a long task takes for at once.
+/// Short for a person who has waited long for a task.
 const POLL_MS_MAX: u64 = 5_000;

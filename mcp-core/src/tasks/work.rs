@@ -10,21 +10,24 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) submit: Submit,
-    /// Whose task it becomes.
+    /// The node that is to own the task.
     pub(crate) target: Target,
-    /// How long a client that cannot be given a handle waits for the end.
+    /// How long a client that cannot be given a handle waits for the end, in seconds.
     pub(crate) timeout_s: f64,
-    /// What the caller calls the arguments of the submit.
+    /// The caller's names for the arguments of the submit.
     pub(crate) names: Names,
 }
 
-/// Makes a tool's result of the record; of one that has not ended when the wait for it is over, too. The handle answers
-/// the same as the plain call, so that only the record may count.
+/// The function that makes a tool's result of a record. The record may also be of a task that has not ended when the
+/// wait for it is over.
+///
+/// A handle gives the same result as a plain call, so the function sees nothing but the record and whether the task has
+/// ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shape {
-    /// As the product's tools answer.
+    /// For the tools of the product.
     Answer(fn(Task, bool) -> ToolAnswer),
-    /// As the fixtures' tools do.
+    /// For the tools of the fixtures.
     #[cfg(feature = "fixtures")]
     Result(fn(Task, bool) -> CallToolResult),
 }
@@ -39,16 +42,16 @@ impl Shape {
     }
 }
 
-/// What a tool call is answered.
+/// The answer to a tool call.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) response: CallToolResponse,
-    /// `ok`, also of a handle; `failed` when the task came to nothing; or the code of the error.
+    /// `ok`, also for a handle; `failed` when the task failed or was cancelled; otherwise the code of the error.
     pub(crate) outcome: &'static str,
 }
 
 impl Reply {
-    /// The queue's refusal, in the form that every tool has for it.
+    /// Makes the answer for a refusal of the queue, in the form that all tools have for it.
     pub(crate) fn refused(error: &QueueError, splice: &Splice) -> Self {
         Self::answered(ToolAnswer::refused(error), splice)
     }
@@ -67,7 +70,7 @@ impl Reply {
     }
 }
 
-/// The answer in the two forms that clients read: as a text, and as `structuredContent`.
+/// Makes the result with the answer in the two forms that clients read: as text, and as `structuredContent`.
 fn result(answer: ToolAnswer, splice: &Splice) -> CallToolResult {
     let structured = splice.leave(&answer.text);
     let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);

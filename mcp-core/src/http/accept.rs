@@ -1,7 +1,9 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// Lets every client that takes JSON pass rmcp, which asks for the name of event streams too, although all answers of
-/// this server are JSON: the specification asks that of clients, and command-line ones do not know it.
+/// Widens the `Accept` header of a client that takes JSON, so that the request passes rmcp.
+///
+/// rmcp insists on the name of event streams beside that of JSON, as the specification demands of clients. Command-line
+/// clients do not know this.
 pub(super) fn widen(headers: &mut HeaderMap) {
     let values = headers.get_all(header::ACCEPT);
     let mut ranges = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));

@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Bodies {
     bytes_max: usize,
     timeout: Duration,
-    /// Room for all bodies together, in KiB; held by each until its request is answered.
+    /// The room for all bodies together, in KiB. Each body holds its part until its request is answered.
     room: Arc<Semaphore>,
 }
 
@@ -37,12 +37,12 @@ impl Bodies {
     ///
     /// # Errors
     ///
-    /// `limit_exceeded` for one that is too long, `timeout` for one that takes too long, `overloaded` when all together
-    /// take too much memory, `interrupted` when it breaks off.
+    /// `limit_exceeded` for a body that is too long, `timeout` for one that takes too long, `overloaded` when all
+    /// bodies together take too much memory, `invalid_argument` when the body breaks off.
     ///
     /// # Cancel safety
     ///
-    /// What was read is lost.
+    /// Not cancel safe: the bytes that were read are lost.
     pub(super) async fn read(
         &self,
         headers: &HeaderMap,
@@ -77,7 +77,8 @@ impl Bodies {
                 Some(held) => held.merge(more),
                 None => held = Some(more),
             }
-            // Most bodies come in one piece and are not copied; pieces are, for each would hold more than its own bytes.
+            // Most bodies come in one piece, which is not copied. Several pieces are copied into one, because each of
+            // them would hold more memory than its own bytes.
             if bytes_len == chunk.len() {
                 first = chunk;
             } else {
@@ -98,29 +99,30 @@ impl Bodies {
     }
 }
 
-/// The arguments of a tool call, or the answers of `tasks/update`, as the client wrote them: a JSON object. Payloads, results
-/// and answers are passed on as given, which they would not be after a way through rmcp's values; and large ones are not taken
-/// apart for nothing.
+/// The text of a JSON object as the client wrote it: the arguments of a tool call, or the answers of `tasks/update`.
+///
+/// Payloads, results and answers are passed on as given. rmcp's parsed values would alter them, and large ones would be
+/// parsed for nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct RawArguments(pub(crate) Bytes);
 
-/// A message in its parts.
+/// A message, taken apart.
 pub(super) struct Taken {
     pub(super) arguments: RawArguments,
-    /// The same message without them, or with them if rmcp has to see them.
+    /// The message without the arguments, or with them if rmcp has to see them.
     pub(super) rest: Bytes,
-    /// Its method where that is one of MCP's.
+    /// The label of its method, as [`method_label`] returns it.
     pub(super) method: &'static str,
-    /// Its id, as JSON text, where there is one.
+    /// Its id as JSON text, if it has one.
     pub(super) id: Option<Box<RawValue>>,
 }
 
-/// Takes the arguments out of a tool call's body, and the answers out of that of `tasks/update`.
+/// Takes the arguments out of the body of a tool call, or the answers out of the body of a `tasks/update`.
 ///
 /// # Errors
 ///
-/// A refusal when the body is no JSON-RPC message, the call names no tool or has arguments that are no object, or a
-/// parameter of another method is of a wrong type.
+/// A refusal when the body is not a JSON-RPC message, when a tool call names no tool or has arguments that are not an
+/// object, or when a parameter of another method has a wrong type.
 pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, Refusal> {
     let message: Message<'_> = serde_json::from_slice(body)
         .map_err(|error| if error.is_data() { Refusal::not_a_message(error) } else { Refusal::malformed(error) })?;
@@ -131,7 +133,8 @@ pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, R
     let method = method_label(message.method.as_deref());
     let id = message.id.map(ToOwned::to_owned);
     let none = |id| Taken { arguments: RawArguments(Bytes::from_static(b"{}")), rest: body.clone(), method, id };
-    // As rmcp answers parameters that it refuses; of these it would say only that it knows no such message.
+    // The status is that with which rmcp answers parameters that it refuses. Of these parameters it would say only that
+    // it does not know such a message.
     let refusal = |error| Refusal::from(error).with_status(StatusCode::OK).with_id(message.id);
     if method != TOOLS_CALL {
         params::check(method, message.params).map_err(refusal)?;
@@ -143,7 +146,7 @@ pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, R
     }
     let params = message.params.ok_or_else(|| refusal(QueueError::invalid("params", "is required")))?;
     let call: CallParams<'_> = serde_json::from_str(params.get()).map_err(|error| {
-        // Which one it is, is looked for only then.
+        // The wrong parameter is looked for only now, to name it.
         let named = params::check(method, Some(params)).err();
         refusal(named.unwrap_or_else(|| QueueError::invalid("params", error)))
     })?;
@@ -162,13 +165,13 @@ pub(super) fn take_arguments(body: &Bytes, mirrors: &Mirrors) -> Result<Taken, R
     Ok(cut(body, arguments, method, id))
 }
 
-/// The answers of a `tasks/update`. What is no object is rmcp's to refuse.
+/// Returns the answers of a `tasks/update` if they are an object. Anything else is left for rmcp to refuse.
 fn input_responses(params: &RawValue) -> Option<&RawValue> {
     let update: UpdateParams<'_> = serde_json::from_str(params.get()).ok()?;
     update.input_responses.filter(|responses| responses.get().starts_with('{'))
 }
 
-/// Leaves `{}` where an object of the body was.
+/// Takes an object out of the body and leaves `{}` in its place.
 fn cut(body: &Bytes, object: &RawValue, method: &'static str, id: Option<Box<RawValue>>) -> Taken {
     let object = body.slice_ref(object.get().as_bytes());
     let start = object.as_ptr().addr() - body.as_ptr().addr();
@@ -177,7 +180,8 @@ fn cut(body: &Bytes, object: &RawValue, method: &'static str, id: Option<Box<Raw
     Taken { arguments: RawArguments(object), rest: rest.into(), method, id }
 }
 
-/// What every message has; rmcp says of one that has it not only that it is no message, or takes it for a notification.
+/// Checks the members that every message has, and says which one is wrong. rmcp would say only that this is not a
+/// message, or take it for a notification.
 fn check_form(message: &Message<'_>) -> Result<(), Refusal> {
     let not_a_message = |reason: &str| Refusal::not_a_message(reason).with_id(message.id.filter(|id| is_id(id)));
     if message.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
@@ -192,17 +196,17 @@ fn check_form(message: &Message<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// As rmcp reads them: `1.0` is an integer.
+/// Returns whether rmcp reads the value as an id. It reads `1.0` as an integer.
 fn is_id(id: &RawValue) -> bool {
     serde_json::from_str::<RequestId>(id.get()).is_ok()
 }
 
-/// As much of a message as is needed; everything else is rmcp's to judge.
+/// The members of a message that are needed here. rmcp judges the others.
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow, default)]
     jsonrpc: Option<&'a RawValue>,
-    /// A null is no id, and not none either.
+    /// A `null` is kept apart from a missing id, because it is refused.
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -235,7 +239,7 @@ struct UpdateParams<'a> {
 
 const KIB: usize = 1024;
 
-/// All request bodies together: as many requests as are served at once, of 64 KiB each.
+/// The most bytes of all request bodies together: 64 KiB for each of the requests that are served at once by default.
 const ALL_BYTES_MAX: usize = 256 * KIB * KIB;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use taskqueue_api::{ErrorCode, QueueError};
 
 use crate::{McpConfig, config::TokenDigest, principal::Principal};
 
-/// Those who may ask, each by a token of its own. None: anybody may.
+/// The clients that may ask, each with a token of its own. When there are none, anybody may ask.
 #[derive(Debug)]
 pub(super) struct Clients(Vec<(Option<TokenDigest>, Principal)>);
 
@@ -17,11 +17,11 @@ impl Clients {
         Self(config.clients.iter().map(client).collect())
     }
 
-    /// Who shows this `Authorization` header.
+    /// Returns the client whose token the `Authorization` header shows.
     ///
     /// # Errors
     ///
-    /// `unauthorized` when a token is asked for and this is none of them.
+    /// `unauthorized` when there are clients and the header shows the token of none of them.
     pub(super) fn who(&self, authorization: Option<&[u8]>) -> Result<Principal, QueueError> {
         if self.0.is_empty() {
             return Ok(Principal::default());
@@ -30,8 +30,8 @@ impl Clients {
         found.cloned().ok_or_else(|| QueueError::new(ErrorCode::Unauthorized, "show the bearer token of this server"))
     }
 
-    /// Compares with every token, wherever the right one stands: the time that it takes says nothing of any of them,
-    /// not even its length, for what is compared are digests.
+    /// Returns the holder of the token. It compares the token with all others even after a match, so that the time that
+    /// it takes tells nothing about them. It compares digests, so the time does not tell a length either.
     fn holder(&self, shown: &[u8]) -> Option<&Principal> {
         let shown = TokenDigest::of(shown);
         let mut place = 0_u32;
@@ -48,7 +48,7 @@ impl Clients {
     }
 }
 
-/// The token of `Bearer TOKEN`; the scheme is case-insensitive.
+/// Returns the token of `Bearer TOKEN`. The scheme is case-insensitive.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())

@@ -35,26 +35,26 @@ pub(crate) struct Gate {
     origins: Origins,
     clients: Clients,
     bodies: Bodies,
-    /// Held by each request until it is answered.
+    /// The places for requests. Each request holds one until it is answered.
     requests: Share,
     metrics: Arc<Metrics>,
 }
 
-/// The gate before some tools.
+/// The gate, with what it has to know of the tools behind it.
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     pub(crate) gate: Arc<Gate>,
     pub(crate) mirrors: Mirrors,
 }
 
-/// How many requests are not answered yet.
+/// The requests that are not answered yet.
 pub(super) struct Load {
     pub(super) requests: usize,
-    /// Of each client: its name, its requests, its waits.
+    /// The name of each client, with the numbers of its requests and of its waits.
     pub(super) clients: Vec<(String, usize, usize)>,
 }
 
-/// Lets a request through to rmcp, or answers it.
+/// Passes a request on to rmcp, or answers it with a refusal.
 ///
 /// # Cancel safety
 ///
@@ -85,7 +85,7 @@ impl Gate {
         }
     }
 
-    /// Room for one request.
+    /// Takes room for one request.
     ///
     /// # Errors
     ///
@@ -101,11 +101,12 @@ impl Gate {
         self.config.shutdown.is_cancelled()
     }
 
-    /// Who asks.
+    /// Checks the host, the origin and the token of a request, and returns its client.
     ///
     /// # Errors
     ///
-    /// A refusal when the host or the origin is not served, or no token is shown where one is asked for.
+    /// A refusal when the host or the origin is not served, or when a token is required and the request shows none that
+    /// is known.
     pub(super) fn check(&self, request: &Request) -> Result<Principal, Refusal> {
         self.check_site(request.uri(), request.headers())?;
         let shown = request.headers().get(header::AUTHORIZATION);
@@ -154,8 +155,8 @@ impl Gate {
         Ok(recorded(splice.fill(response).await, Some(&asked), underway).await)
     }
 
-    /// Refuses what a page of another site may have made a browser send, directly or by a name that it bound to this
-    /// address.
+    /// Refuses requests that a page of another site may have made a browser send. Such a page sends them directly, or
+    /// by a name of its own that it has bound to this address.
     fn check_site(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
@@ -185,7 +186,7 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// The answer of rmcp, whose refusals get the record.
+/// Adds the error record to a refusal of rmcp, and notes its code.
 async fn recorded(response: Response, asked: Option<&Asked>, underway: &mut Underway) -> Response {
     let (response, code) = record::with_record(response, asked).await;
     if let Some(code) = code {

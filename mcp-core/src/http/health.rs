@@ -14,14 +14,16 @@ use tokio::{
 use super::Gate;
 use crate::{error::Refusal, overload::RETRY_AFTER_S};
 
-/// What tells whether the queue answers. It takes no place of the clients', nor may a full house be taken for a dead one: a
-/// supervisor that restarts it for that only makes it worse.
+/// The probe that tells whether the queue answers.
+///
+/// It takes no place among the requests of clients, so a full server is not taken for a dead one. A supervisor that
+/// restarts a full server would only make it worse.
 #[derive(Debug)]
 pub(crate) struct Probes {
     gate: Arc<Gate>,
     queue: Arc<dyn TaskQueue>,
-    /// What the last one came to; held while the queue is asked. Whoever probes need not have shown a token, so the queue is
-    /// asked once at a time, however many there are.
+    /// The last probe. The lock is held while the queue is asked. Anybody may probe without a token, so the queue is
+    /// asked by one probe at a time, however many there are.
     last: Mutex<Option<Probed>>,
 }
 
@@ -31,24 +33,24 @@ struct Probed {
     outcome: Result<(), ErrorCode>,
 }
 
-/// Answers while the process does.
+/// Answers `/healthz`, with 200 as long as the process answers at all.
 pub(crate) async fn healthz() -> Response {
     reply(StatusCode::OK, OK.to_owned())
 }
 
-/// Answers whether the queue does: a load balancer or supervisor sends work only then.
+/// Answers `/readyz`, with 200 only if the queue answers. A load balancer or supervisor sends work only then.
 pub(crate) async fn readyz(State(probes): State<Arc<Probes>>) -> Response {
     match probes.probe().await {
         Ok(()) => reply(StatusCode::OK, OK.to_owned()),
         Err(code) => {
-            // Whoever asks need not have shown the token: the code, not what the queue says of itself.
+            // Anybody may ask without a token. So the body has the code, but not the queue's message.
             let body = format!(r#"{{"ok":false,"error":{{"code":"{}"}}}}"#, code.as_str());
             reply(StatusCode::SERVICE_UNAVAILABLE, body)
         }
     }
 }
 
-/// Answers what finds no connection free, but for probes.
+/// Refuses a request, other than a probe, on a connection beyond the allowed number.
 pub(crate) async fn no_connection() -> Response {
     let error = QueueError::new(ErrorCode::Overloaded, "too many connections at once");
     Refusal::from(error.with_retry_after_s(RETRY_AFTER_S)).into_response()
@@ -68,14 +70,14 @@ impl Probes {
         probed.unwrap_or(Err(ErrorCode::Timeout))
     }
 
-    /// Asks the queue, unless somebody else has since then.
+    /// Asks the queue, unless another probe has asked it after `since`.
     async fn ask_once(&self, since: Instant) -> Result<(), ErrorCode> {
         let mut last = self.last.lock().await;
         if let Some(probed) = last.as_ref().filter(|probed| probed.began > since) {
             return probed.outcome;
         }
         let began = Instant::now();
-        // The one before had all the time that there was.
+        // Waiting for the probe before this one took all the time that there was.
         if began.duration_since(since) >= READY_TIMEOUT {
             return Err(ErrorCode::Timeout);
         }
@@ -93,5 +95,5 @@ fn reply(status: StatusCode, body: String) -> Response {
 
 const OK: &str = r#"{"ok":true}"#;
 
-/// Half of the time that probes commonly allow.
+/// How long a probe may take: half of the time that supervisors commonly allow.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,12 +1,12 @@
-//! Arguments that stand in the request's headers as well (SEP-2243), so that those who only read headers can tell calls apart.
-//! rmcp compares the two, and has to be given the arguments of such a call.
+//! Arguments that clients repeat in the headers of the request (SEP-2243), so that programs that read only headers can
+//! tell calls apart. rmcp compares the two, so it has to be given the arguments of such a call.
 
 use std::{fmt, sync::Arc};
 
 use rmcp::ServerHandler;
 use serde_json::{Map, Value};
 
-/// Knows the tools with such arguments.
+/// The test whether a tool has such arguments.
 #[derive(Clone)]
 pub(crate) struct Mirrors(Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
@@ -25,7 +25,7 @@ impl Mirrors {
     }
 }
 
-/// Whether the mark stands anywhere; rmcp judges the place.
+/// Returns whether the mark is anywhere in the schema. rmcp judges the place.
 fn marks_any(schema: &Map<String, Value>) -> bool {
     schema.iter().any(|(key, value)| {
         key == MARK

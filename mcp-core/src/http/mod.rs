@@ -1,4 +1,5 @@
-//! What stands before rmcp: each file one reason to turn a request away; and what is told apart from it.
+//! The HTTP side before rmcp: the checks that may refuse a request, the texts that go around rmcp, and the paths for
+//! health and metrics.
 
 mod accept;
 mod body;

@@ -1,5 +1,7 @@
-//! Parameters of a wrong type. rmcp takes a message whose parameters it cannot read for one of a method that it does not know,
-//! and a cursor that is no text for none: here they are refused by the name of the one that is wrong.
+//! The check for parameters of a wrong type.
+//!
+//! rmcp treats a message whose parameters it cannot read as one with an unknown method, and a cursor that is not a text
+//! as a missing one. Here such a message is refused, and the refusal names the parameter.
 
 use rmcp::model::{
     CallToolRequestParams, CancelTaskParams, GetTaskParams, InitializeRequestParams, PaginatedRequestParams,
@@ -11,7 +13,7 @@ use taskqueue_api::QueueError;
 
 use crate::metrics::TOOLS_CALL;
 
-/// Reads the parameters as rmcp's type for the method, of those that this server has.
+/// Checks that the parameters can be read as rmcp's type for the method. Methods that this server does not have pass.
 ///
 /// # Errors
 ///
@@ -39,7 +41,7 @@ fn required<T: DeserializeOwned>(params: Option<&RawValue>) -> Result<(), QueueE
 }
 
 fn read<T: DeserializeOwned>(params: &RawValue) -> Result<(), QueueError> {
-    // Positions have no names.
+    // A list of parameters has positions and no names.
     if params.get().starts_with('[') {
         return Err(QueueError::invalid(PARAMS, "must be an object"));
     }
@@ -60,7 +62,8 @@ fn is_modern(params: Option<&RawValue>) -> bool {
     params.is_some_and(|params| params.get().contains(PROTOCOL_VERSION))
 }
 
-/// rmcp's own type has no fields and allows none, for it is read without the `_meta`.
+/// The parameters of `server/discover`. rmcp's own type has no fields and allows none, because it is read without
+/// `_meta`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Discover {
@@ -71,7 +74,7 @@ struct Discover {
 
 const PARAMS: &str = "params";
 
-/// What requests of 2026-07-28 say in their `_meta`.
+/// The key that requests of 2026-07-28 have in their `_meta`.
 const PROTOCOL_VERSION: &str = "\"io.modelcontextprotocol/protocolVersion\"";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The record of errors in rmcp's own refusals, which come as plain text or without it.
+//! Adds the error record to rmcp's own refusals, which are plain text or JSON without the record.
 
 use axum::{
     body::{Body, Bytes, HttpBody as _, to_bytes},
@@ -13,20 +13,21 @@ use taskqueue_api::{ErrorCode, QueueError};
 use super::params;
 use crate::{error::Refusal, metrics::TOOLS_CALL};
 
-/// What has to be known of a request to word the refusal of it.
+/// The parts of a request that are needed to word a refusal of it.
 pub(super) struct Asked {
-    /// The id, as JSON text, where there is one.
+    /// Its id as JSON text, if it has one.
     pub(super) id: Option<Box<RawValue>>,
     pub(super) method: &'static str,
     /// The message as rmcp got it.
     pub(super) message: Bytes,
 }
 
-/// The answer, with the record when it is a refusal; and the code of the record when it was put in.
+/// Adds the error record to the answer if it is a refusal. Returns the answer, and the code of the record if one was
+/// added.
 pub(super) async fn with_record(response: Response, asked: Option<&Asked>) -> (Response, Option<&'static str>) {
     let is_json = has_type(response.headers(), "application/json");
     let is_refused = !response.status().is_success();
-    // An event stream, or nothing at all.
+    // The answer is an event stream, or it is neither JSON nor a refusal.
     if response.body().size_hint().exact().is_none() || !is_json && !is_refused {
         return (response, None);
     }
@@ -34,7 +35,8 @@ pub(super) async fn with_record(response: Response, asked: Option<&Asked>) -> (R
     let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
     if !is_json {
         let message = plain(&bytes);
-        // Of a body that it cannot read, rmcp says so of the type that is declared.
+        // rmcp answers 415 also for a body that it cannot read. Only its message about a wrong `Content-Type` names
+        // that header.
         let is_body = parts.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && !message.contains(CONTENT_TYPE);
         let status = if is_body { StatusCode::BAD_REQUEST } else { parts.status };
         let refusal = Refusal::of_status(status, &message).with_id(asked.and_then(|asked| asked.id.as_deref()));
@@ -51,7 +53,8 @@ pub(super) async fn with_record(response: Response, asked: Option<&Asked>) -> (R
     (Response::from_parts(parts, Body::from(bytes)), code)
 }
 
-/// A method that this server has, and that rmcp does not know with such parameters.
+/// Returns the refusal of a tool call whose parameters rmcp could not read, so that it took the method for an unknown
+/// one.
 fn wrong_params(error: &RpcError, asked: Option<&Asked>) -> Option<Refusal> {
     let asked = asked.filter(|asked| error.code == RpcCode::METHOD_NOT_FOUND.0 && asked.method == TOOLS_CALL)?;
     let message: Message<'_> = serde_json::from_slice(&asked.message).ok()?;
@@ -73,7 +76,7 @@ struct RpcError {
     data: Option<Value>,
 }
 
-/// The error of a message; none of one that is a result, which is not read for it.
+/// Returns the error of a message. For a message with a result it returns `None`, without reading the result.
 fn read_error(message: &[u8]) -> Option<RpcError> {
     let rest = message.strip_prefix(BEFORE_ID).map_or_else(
         || message.strip_prefix(WITHOUT_ID),
@@ -87,7 +90,8 @@ fn read_error(message: &[u8]) -> Option<RpcError> {
     serde_json::Deserializer::from_slice(error).into_iter().next()?.ok()
 }
 
-/// The message with the record in the error's `data`, beside what the protocol wants there.
+/// Puts the record into the `data` of the error, beside what the protocol wants there. Returns the message and the code
+/// of the record, or `None` if the message stays as it is.
 fn complete(message: &[u8], error: RpcError) -> Option<(Bytes, Option<&'static str>)> {
     let mut data = match error.data {
         Some(Value::Object(data)) => data,
@@ -119,7 +123,7 @@ fn record(code: RpcCode, message: &str) -> QueueError {
     record
 }
 
-/// The header or the parameter that a message of rmcp's is about.
+/// Returns the header or the parameter that a message of rmcp is about: the one that it names first.
 pub(crate) fn named(message: &str) -> Option<String> {
     let position = |name: &&str| message.find(*name);
     let first = NAMES.into_iter().filter(|name| position(name).is_some()).min_by_key(position);
@@ -141,12 +145,12 @@ const BEFORE_ID: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
 const WITHOUT_ID: &[u8] = br#"{"jsonrpc":"2.0""#;
 const ERROR: &[u8] = br#","error":"#;
 
-/// What rmcp says in plain text is a sentence.
+/// The most bytes that are read of a plain text. rmcp writes one sentence.
 const PLAIN_BYTES_MAX: usize = 1_024;
 
 const CONTENT_TYPE: &str = "Content-Type";
 
-/// What rmcp's messages name when it is to blame.
+/// The headers and the parameter that rmcp's messages name when they are wrong.
 const NAMES: [&str; 6] = [CONTENT_TYPE, "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Param", "_meta"];
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::{
     principal::{Principal, Share},
 };
 
-/// Whoever may ask for the server's metrics, and from what they are made.
+/// The sources of the metrics, and the places for those who ask for them.
 #[derive(Debug)]
 pub(crate) struct Scrapes {
     gate: Arc<Gate>,
@@ -32,7 +32,7 @@ pub(crate) struct Scrapes {
     places: Share,
 }
 
-/// Answers with everything that is counted, in OpenMetrics' text form, which Prometheus reads.
+/// Answers with all metrics in the text form of OpenMetrics, which Prometheus reads.
 pub(crate) async fn metrics(State(scrapes): State<Arc<Scrapes>>, request: Request) -> Response {
     match scrapes.answer(request).await {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS), (header::CACHE_CONTROL, "no-store")], text).into_response(),
@@ -51,7 +51,7 @@ impl Scrapes {
         let query = StatusQuery { timeout_s: QUEUE_TIMEOUT.as_secs_f64(), detail: true };
         let nobody = Principal::default();
         let asked = self.calls.ask(&nobody, Target::default(), query);
-        // A queue that does not answer is itself worth telling, and everything else is told all the same.
+        // That the queue does not answer is itself a metric, and all other metrics are given anyway.
         let status = tokio::time::timeout(QUEUE_TIMEOUT, asked).await.ok().and_then(Result::ok);
         let mut now = Registry::default();
         self.register_server(&mut now);
@@ -81,7 +81,7 @@ impl Scrapes {
     }
 }
 
-/// Who, by the name that the configuration gives; there are no more than it names.
+/// A client, by its name in the configuration. So there are no more labels than configured clients.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClientLabel {
     client: String,
@@ -149,8 +149,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 const STATES: [&str; 5] = ["queued", "running", "completed", "failed", "cancelled"];
 
-/// Well below the ten seconds that a scrape is commonly given.
+/// How long the queue may take to answer. It is well below the ten seconds that a scrape commonly has.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A few monitors; each scrape asks the queue to count.
+/// The most scrapes at once: enough for a few monitors. Each one makes the queue count.
 const SCRAPES_MAX: usize = 4;

@@ -11,17 +11,17 @@ impl Hosts {
 
     pub(super) fn allow(&self, host: &str) -> bool {
         let Ok(authority) = Authority::try_from(host) else { return false };
-        // A name may come with user information only in an attempt to mislead.
+        // User information before the name is only there to mislead.
         !host.contains('@') && self.0.iter().any(|place| place.is(authority.host(), authority.port_u16()))
     }
 }
 
-/// Whether a configured host can be read.
+/// Returns whether a configured host can be read.
 pub(crate) fn is_host(text: &str) -> bool {
     Place::parse(text).is_some()
 }
 
-/// Whether a configured origin can be read.
+/// Returns whether a configured origin can be read.
 pub(crate) fn is_origin(text: &str) -> bool {
     Origin::parse(text).is_some()
 }
@@ -32,7 +32,7 @@ pub(super) struct Origins(Vec<Origin>);
 
 #[derive(Debug)]
 enum Origin {
-    /// Of a page that has none, such as a local file.
+    /// The origin of a page that has none, such as a local file.
     Null,
     Site {
         scheme: String,
@@ -74,7 +74,7 @@ impl Origin {
     }
 }
 
-/// A host and, unless it is any, a port.
+/// A host, and a port unless any port will do.
 #[derive(Debug)]
 struct Place {
     host: String,
@@ -82,7 +82,7 @@ struct Place {
 }
 
 impl Place {
-    /// `name`, `name:port`, `name:*`, the same with `[address]`, or a bare IPv6 address.
+    /// Reads `name`, `name:port`, `name:*`, the same with `[address]`, or a bare IPv6 address.
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let any = text.strip_suffix(":*").unwrap_or(text);
@@ -101,12 +101,12 @@ impl Place {
     }
 }
 
-/// An IPv6 address without its brackets.
+/// Removes the brackets of an IPv6 address.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Whether an origin's text names a port, or any with `:*`.
+/// Returns whether the text of an origin names a port, or any port with `:*`.
 fn has_port(origin: &str) -> bool {
     origin.rsplit_once(':').is_some_and(|(_, port)| port == "*" || port.parse::<u16>().is_ok())
 }
@@ -119,7 +119,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// A text that cannot be read allows nothing; whoever wrote it should learn of it.
+/// Warns of a text that cannot be read. It allows nothing, and the operator should learn of it.
 fn readable<T>(text: &str, parsed: Option<T>) -> Option<T> {
     if parsed.is_none() {
         tracing::warn!(entry = text, "an allowed host or origin cannot be read and is left out");

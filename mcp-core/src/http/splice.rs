@@ -15,34 +15,37 @@ use taskqueue_api::{ErrorCode, QueueError};
 
 use crate::error::Refusal;
 
-/// The way of an answer's text around rmcp, from the handler to the gate.
+/// The path of an answer's text from the handler to the gate, around rmcp.
 ///
-/// rmcp keeps `structuredContent` as a value, which alters numbers, loses members that come twice, and fails on what an earlier
-/// version may have let in. So the handler leaves the text here and gives rmcp a mark, and when rmcp has written the response,
-/// the gate writes the text over the mark. The mark is random and new for each answer. Nobody can know it when they
-/// write what the answer holds, so nothing else in the response has it.
+/// rmcp keeps `structuredContent` as a parsed value. This alters numbers, loses members that come twice, and fails on
+/// values that an earlier version may have accepted. So the handler leaves the text here and gives rmcp a mark. When
+/// rmcp has written the response, the gate puts the text in place of the mark.
+///
+/// The mark is random and new for each answer. Nobody can know it when they write the data of the answer, so nothing
+/// else in the response contains it.
 #[derive(Clone, Default)]
 pub(crate) struct Splice(Option<Arc<OnceLock<Left>>>);
 
 struct Left {
-    /// As rmcp writes it.
+    /// The mark as rmcp writes it.
     mark: String,
     text: String,
 }
 
 impl Splice {
-    /// One for a request that came through the gate; the default is that of a transport that has none.
+    /// Makes the splice of a request that came through the gate. The default is for a transport without a gate.
     pub(super) fn new() -> Self {
         Self(Some(Arc::default()))
     }
 
-    /// Leaves the text of a JSON object, and returns what to give rmcp for it: the mark. Without a gate, or for a second text,
-    /// it is the value itself, or nothing if the text cannot be read as a value.
+    /// Leaves the text of a JSON object, and returns the value to give rmcp: the mark. Without a gate, or for a second
+    /// text, it is the parsed text, or `None` if the text cannot be parsed.
     pub(crate) fn leave(&self, text: &str) -> Option<Value> {
         self.mark(text).or_else(|| serde_json::from_str(text).ok())
     }
 
-    /// An object, for rmcp takes anything else out of the `structuredContent` of older clients.
+    /// Keeps the text and returns its mark. The mark is an object, because rmcp takes anything else out of the
+    /// `structuredContent` of older clients.
     fn mark(&self, text: &str) -> Option<Value> {
         let slot = self.0.as_ref()?;
         let mut token = [0; 16];
@@ -53,14 +56,14 @@ impl Splice {
         Some(json!({ key: 0 }))
     }
 
-    /// Puts the text into the response.
+    /// Puts the text in place of the mark in the response.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the response.
     pub(super) async fn fill(self, response: Response) -> Response {
         if response.body().size_hint().exact().is_none() {
-            // The text may be left when the first events are sent already.
+            // The handler may leave the text when the first events have already been sent.
             let fill = move |event: Bytes| self.left().map_or_else(|| event.clone(), |left| left.fill_event(&event));
             return response.map(|body| {
                 // rmcp makes one chunk of each event.
@@ -74,7 +77,7 @@ impl Splice {
                 parts.headers.remove(header::CONTENT_LENGTH);
                 Response::from_parts(parts, Body::from(left.fill(&bytes, &left.text)))
             }
-            // It is in memory.
+            // The body is in memory, so reading it does not fail.
             Err(error) => Refusal::from(QueueError::new(ErrorCode::Internal, error.to_string())).into_response(),
         }
     }
@@ -85,16 +88,17 @@ impl Splice {
 }
 
 impl Left {
-    /// The same bytes with a text in place of the mark.
+    /// Returns the bytes with the text in place of the mark.
     fn fill(&self, bytes: &Bytes, text: &str) -> Bytes {
-        // Little comes after it in a message.
+        // Little comes after the mark in a message, so it is searched for from the end.
         let mark = self.mark.as_bytes();
         let Some(start) = bytes.windows(mark.len()).rposition(|window| window == mark) else { return bytes.clone() };
         let (before, after) = (bytes.get(..start), bytes.get(start + mark.len()..));
         [before.unwrap_or_default(), text.as_bytes(), after.unwrap_or_default()].concat().into()
     }
 
-    /// An event ends where its line does. Within JSON a line can end between two tokens only, where a space is as good.
+    /// Returns the event with the text in place of the mark. An event ends at the end of its line. In JSON a line can
+    /// end only between two tokens, where a space does as well.
     fn fill_event(&self, event: &Bytes) -> Bytes {
         let text = match self.text.contains(LINE_ENDS) {
             true => Cow::Owned(self.text.replace(LINE_ENDS, " ")),

@@ -10,13 +10,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::metrics::{CallNote, Metrics, OTHER, TOOLS_CALL, class};
 
-/// One request from its arrival to its end: the places that it holds, and what is counted of it. Dropped when it has
-/// ended, or when its client has gone away.
+/// One request from its arrival to its end: the places that it holds, and the facts for the metrics. It is dropped when
+/// the request has ended, or when its client has gone away.
 #[derive(Debug)]
 pub(super) struct Underway {
     metrics: Arc<Metrics>,
     since: Instant,
-    /// Known once the body is read; what is refused before is no operation.
+    /// The label of the method, known once the body has been read. A request that is refused before is no operation.
     method: Option<&'static str>,
     note: CallNote,
     status: Option<StatusCode>,
@@ -37,24 +37,24 @@ impl Underway {
         }
     }
 
-    /// Keeps a place until the end.
+    /// Keeps a place until the request ends.
     pub(super) fn hold(&mut self, place: impl Into<Option<OwnedSemaphorePermit>>) {
         self.places.extend(place.into());
     }
 
-    /// The request is this operation; what is given is for whoever handles it.
+    /// Notes the method of the request. Returns the note for the handler of the request.
     pub(super) fn is(&mut self, method: &'static str) -> CallNote {
         self.method = Some(method);
         self.note.clone()
     }
 
-    /// This server refused it.
+    /// Notes the code with which the request was refused.
     pub(super) fn refused(&mut self, code: &'static str) {
         self.code = Some(code);
     }
 
-    /// The answer begins. One that is a stream, in which the operation goes on, takes the request's places along to its
-    /// end.
+    /// Notes that the answer begins. If the answer is a stream, the operation goes on in it, so the stream holds the
+    /// places of the request until it ends.
     pub(super) fn answer(mut self, response: Response) -> Response {
         self.status = Some(response.status());
         self.metrics.answered(response.status(), self.code);
@@ -73,7 +73,7 @@ impl Underway {
     fn tool_and_error(&self, method: &str) -> (&'static str, &'static str) {
         match (self.note.read(), self.status) {
             (Some((tool, outcome)), _) => (tool, if outcome == OK { "" } else { outcome }),
-            // Its client has gone away.
+            // The client has gone away before the answer.
             (None, None) => (tool_of(method), INTERRUPTED),
             (None, Some(status)) if status.is_success() && method == TOOLS_CALL => (OTHER, INTERRUPTED),
             (None, Some(status)) if status.is_success() => ("", ""),
@@ -100,5 +100,5 @@ const OK: &str = "ok";
 /// The code of a call whose client did not wait for its end.
 const INTERRUPTED: &str = "interrupted";
 
-/// Of the server, of the client, and of the body.
+/// The most places of one request: one of the server, one of the client, and one of the bodies.
 const PLACES: usize = 3;

@@ -8,26 +8,26 @@ pub(crate) struct ToolAnswer {
     pub(crate) outcome: &'static str,
     /// Whether the model should take it for a failure.
     pub(crate) is_error: bool,
-    /// The answer as JSON; payloads and results stand in it as they were given, to the last byte.
+    /// The answer as JSON text. Payloads and results in it keep every byte that was given.
     pub(crate) text: String,
 }
 
 impl ToolAnswer {
-    /// The answer `{"ok":true,…}`.
+    /// Makes the answer `{"ok":true,…}`.
     ///
     /// # Errors
     ///
-    /// As [`write_answer`]'s.
+    /// As [`write_answer`].
     pub(super) fn done<A: Serialize>(answer: &A) -> Result<Self, QueueError> {
         Ok(Self { outcome: OK, is_error: false, text: write_answer(answer)? })
     }
 
-    /// The answer `{"ok":false,"error":…}`.
+    /// Makes the answer `{"ok":false,"error":…}`.
     pub(crate) fn refused(error: &QueueError) -> Self {
         Self { outcome: error.code.as_str(), is_error: true, text: write_refusal(error) }
     }
 
-    /// The same answer, about a task that came to nothing.
+    /// Marks the answer as a failure, because its task failed or was cancelled.
     pub(super) fn into_failure(self) -> Self {
         Self { is_error: true, ..self }
     }

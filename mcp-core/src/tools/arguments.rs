@@ -13,13 +13,14 @@ use super::{
     schema::{Form, Inputs},
 };
 
-/// The arguments of one call by name, each still the text that the client sent, so that a payload is passed on as given.
+/// The arguments of one call by name. Each value is still the text that the client sent, so that a payload is passed on
+/// as given.
 #[derive(Debug)]
 pub(crate) struct Arguments<'a> {
     values: BTreeMap<String, Cow<'a, RawValue>>,
-    /// What the tool takes, once the arguments have been compared with it.
+    /// The inputs of the tool, once the arguments have been compared with them.
     inputs: Option<&'a Inputs>,
-    /// Arguments that were given by another name, and that name.
+    /// The arguments that were given under an alias, each with the alias.
     aliased: Vec<(&'static str, String)>,
 }
 
@@ -36,11 +37,13 @@ impl<'a> Arguments<'a> {
         Ok(Self { values, inputs: None, aliased: Vec::new() })
     }
 
-    /// Compares the arguments with those that the tool takes and brings what agents write instead into their form.
+    /// Compares the arguments with the inputs of the tool. Forms that agents write instead are brought into the form
+    /// that the tool takes.
     ///
     /// # Errors
     ///
-    /// `invalid_argument`, naming the argument that is unknown, missing or given twice.
+    /// `invalid_argument`, naming the argument that is unknown, missing, malformed, or given twice with different
+    /// values.
     pub(crate) fn normalize(self, inputs: &'a Inputs) -> Result<Self, QueueError> {
         let mut normal: BTreeMap<String, Cow<'a, RawValue>> = BTreeMap::new();
         let mut aliased = Vec::new();
@@ -66,18 +69,18 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// What the caller calls what the operation knows by other names: by an alias, or because its argument is made of
-    /// others. Of several it is the largest.
+    /// Returns the caller's names for arguments that the operation knows by other names. These are aliases, and
+    /// arguments that the tool makes of others; of several others the largest is named.
     pub(super) fn names(&self, made_of: impl Iterator<Item = MadeOf>) -> Names {
         let len = |name: &&&str| self.values.get(**name).map_or(0, |value| value.get().len());
         let made = made_of.filter_map(|(whole, parts)| {
-            // Of equals the first one.
+            // Of equally large ones it is the first.
             parts.iter().rev().max_by_key(len).map(|part| (whole, Cow::Borrowed(*part)))
         });
         Names::new(made.chain(self.aliased.iter().map(|(own, given)| (*own, Cow::Owned(given.clone())))))
     }
 
-    /// Takes out the arguments that say which peer is meant.
+    /// Takes out the arguments that name the target.
     ///
     /// # Errors
     ///
@@ -102,7 +105,7 @@ impl<'a> Arguments<'a> {
         Ok(read.remove(name))
     }
 
-    /// Reads what is left into a type.
+    /// Reads the remaining arguments into a type.
     ///
     /// # Errors
     ///
@@ -122,9 +125,11 @@ impl<'a> Arguments<'a> {
         read(fields.map(|(name, value)| (name.as_str(), &**value)))
     }
 
-    /// The argument to blame for an error that says no place, as those in a flattened part do: the one without which the
-    /// error is another one, or none. That a required one is missing then is another error, too, which says nothing: only
-    /// if it is no other argument, it is a required one.
+    /// Returns the argument to blame for an error that names no place, as errors in a flattened part do.
+    ///
+    /// Each argument is left out in turn. If the error then changes or goes away, that argument is to blame. Leaving
+    /// out a required argument always changes the error, because the argument is then missing. So the required ones are
+    /// tried last.
     fn blame<T: DeserializeOwned>(&self, error: &str) -> Option<&str> {
         let changes = |name: &&str| match self.read_without::<T>(Some(name)) {
             Err(other) => other.inner().to_string() != error,
@@ -137,7 +142,8 @@ impl<'a> Arguments<'a> {
         optional.into_iter().chain(required).find(changes)
     }
 
-    /// An argument of a wrong type. The parser's own place in the argument's text would mislead.
+    /// Makes the error for an argument of a wrong type. The parser's own place in the text of the argument would
+    /// mislead, so it is left out.
     fn blamed(&self, path: &Path, error: &serde_json::Error) -> QueueError {
         let (argument, message) = (argument_at(self.inputs, path), without_place(error));
         let whole = argument.split(['.', '[']).next().and_then(|name| self.values.get(name));
@@ -166,8 +172,9 @@ impl<'a> Arguments<'a> {
 }
 
 impl Form {
-    /// Drops an optional argument that is an empty text or a null, unless it may be any value. Makes a list of a text where a
-    /// list of texts is meant. Objects within are read as strictly as the arguments themselves.
+    /// Brings a value into the form that the tool takes. An optional argument that is an empty text or null is dropped,
+    /// unless it may be any value. A text becomes a list where an optional list of texts is meant. Objects within are
+    /// read as strictly as the arguments themselves.
     fn normalize<'a>(
         &self,
         name: &str,
@@ -191,7 +198,8 @@ impl Form {
     }
 }
 
-/// What is no object is refused here: the type that reads it would take a list for the values of its fields in order.
+/// Compares an object within the arguments with its inputs. Anything else is refused here, because the type that reads
+/// it would accept a list as the values of its fields in order.
 fn normalize_object(name: &str, inputs: &Inputs, value: &RawValue) -> Result<Box<RawValue>, QueueError> {
     if !value.get().starts_with('{') {
         return Err(QueueError::invalid(name, "must be an object"));
@@ -211,7 +219,7 @@ fn normalize_objects(name: &str, inputs: &Inputs, value: &RawValue) -> Result<Bo
     serde_json::value::to_raw_value(&normal).map_err(|error| QueueError::invalid(name, error))
 }
 
-/// `"a, b"` as `["a","b"]`: nothing when the value is no text.
+/// Turns the text `"a, b"` into `["a","b"]`. Returns `None` when the value is not a text.
 fn split(value: &RawValue) -> Option<Box<RawValue>> {
     let text = String::deserialize(value).ok()?;
     let texts: Vec<_> = text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
@@ -230,7 +238,7 @@ fn unknown(name: &str, inputs: &Inputs) -> String {
     }
 }
 
-/// The refusal of an argument that is nested so deep that no type reads it.
+/// Returns the refusal of an argument that is nested so deep that no type reads it, or `None` for another one.
 fn too_deep(argument: &str, value: &RawValue) -> Option<QueueError> {
     match Json::parse(value.get().to_owned()) {
         Err(error @ JsonError::TooDeep { .. }) => Some(QueueError::not_json(argument, &error)),
@@ -244,7 +252,8 @@ fn read<'a, T: DeserializeOwned>(fields: impl Iterator<Item = (&'a str, &'a RawV
 
 type ReadError = serde_path_to_error::Error<serde_json::Error>;
 
-/// The argument at a path, as deep as there are arguments: what is within a list of texts or a free object is a part of it.
+/// Returns the argument at a path, as deep as the schema names arguments. The contents of a list of texts or of a free
+/// object are part of their argument.
 fn argument_at(inputs: Option<&Inputs>, path: &Path) -> String {
     let mut argument = String::new();
     let mut form: Option<&Form> = None;
@@ -272,8 +281,8 @@ fn without_place(error: &serde_json::Error) -> String {
     message.rsplit_once(" at line ").map(|(message, _)| message.to_owned()).unwrap_or(message)
 }
 
-/// The names that the target's arguments go by.
+/// The names of the arguments for the target.
 pub(super) const MULTIADDR: &str = "remote_multiaddr";
 pub(super) const PEER: &str = "remote_peer_id";
-/// What some callers call [`PEER`] in `submit` and `status`.
+/// Another name that some callers use for [`PEER`].
 pub(super) const PEER_ALIAS: &str = "peer_id";

@@ -147,7 +147,8 @@ impl Verb for DockerGithub {
     }
 }
 
-/// The task: what was named goes over what `extra` says, which goes along as given.
+/// Makes the task. Its payload has the members of `extra` as given. A named argument replaces a member of the same
+/// name.
 fn submit(task_type: &str, extra: BTreeMap<String, Json>, named: &impl Serialize) -> Result<Submit, QueueError> {
     let invalid = |error: &dyn std::fmt::Display| QueueError::invalid("payload", error);
     let named = Json::from_value(named).map_err(|error| invalid(&error))?;

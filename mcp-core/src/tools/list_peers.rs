@@ -75,7 +75,8 @@ impl Verb for ListPeers {
 
     async fn run(self, asker: Asker<'_>, target: Target) -> Result<PeersFound, QueueError> {
         if self.discover && target.is_local() {
-            // What it finds is connected then, and listed. A node that cannot look now still knows what it knows.
+            // The peers that the search finds are connected afterwards, so they are listed. If it fails, the node still
+            // lists the peers that it knows.
             let _looked = asker.ask(Target::default(), self.search()).await;
         }
         let listed = asker.ask(target, Peers { connected_only: self.connected_only }).await?;
@@ -113,7 +114,7 @@ const fn default_discover() -> bool {
     true
 }
 
-/// Enough for the local network to answer.
+/// Returns a time that is enough for the local network to answer, in seconds.
 const fn default_discovery_timeout_s() -> f64 {
     1.5
 }
@@ -122,6 +123,6 @@ const fn default_limit() -> u32 {
     50
 }
 
-/// Peers asked at the same time for what they can do: a few slow ones hold up the list by their timeout only once, and
-/// one call does not fill the node's bounds.
+/// The most peers that are asked for their capabilities at once. Several slow peers delay the list by one timeout only,
+/// and one call does not use up the bounds of the node.
 const ASKED_AT_ONCE: usize = 16;

@@ -1,4 +1,4 @@
-//! The tools: one row of the table for each, everything else follows from the operation's types.
+//! The tools. Each one is a row of the table; everything else follows from the types of its operation.
 
 mod answer;
 mod arguments;

@@ -2,11 +2,11 @@ use std::borrow::Cow;
 
 use taskqueue_api::QueueError;
 
-/// An argument of an operation that a tool makes of its own arguments, and those.
+/// An argument of an operation, and the arguments of the tool that it is made of.
 pub(super) type MadeOf = (&'static str, &'static [&'static str]);
 
-/// What a caller calls the arguments that the operation of its tool knows by other names, so that an error of the operation
-/// names what the caller wrote.
+/// The caller's names for arguments that the operation of the tool knows by other names. With them an error of the
+/// operation names what the caller wrote.
 #[derive(Debug, Default)]
 pub(crate) struct Names(Vec<(&'static str, Cow<'static, str>)>);
 
@@ -15,7 +15,7 @@ impl Names {
         Self(names.collect())
     }
 
-    /// The same error, naming the argument as the caller did.
+    /// Returns the error with the caller's name of the argument.
     pub(crate) fn restore(&self, error: QueueError) -> QueueError {
         self.0.iter().fold(error, |error, (own, given)| rename(error, own, given))
     }
@@ -23,7 +23,7 @@ impl Names {
 
 fn rename(mut error: QueueError, own: &str, given: &str) -> QueueError {
     let Some(rest) = error.field.as_deref().and_then(|field| field.strip_prefix(own)) else { return error };
-    // Of a longer name it is no part.
+    // The field may be a longer name that only begins like `own`.
     if !(rest.is_empty() || rest.starts_with(['.', '['])) {
         return error;
     }

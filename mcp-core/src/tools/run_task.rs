@@ -35,7 +35,7 @@ struct Ran {
 impl WorkVerb for RunTask {
     fn read(mut arguments: Arguments<'_>) -> Result<Self, QueueError> {
         let timeout_s = arguments.take("timeout_s")?.unwrap_or_else(default_timeout_s);
-        // Before anything is submitted: the queue itself sees the wait only after the submit.
+        // This is checked before anything is submitted: the queue itself sees the wait only after the submit.
         if !(0.0..=WAIT_S_MAX).contains(&timeout_s) {
             return Err(QueueError::invalid("timeout_s", format_args!("must be from 0 to {WAIT_S_MAX}")));
         }
@@ -47,8 +47,8 @@ impl WorkVerb for RunTask {
     }
 }
 
-/// What is answered of a task that was run. That the call was done is `ok`; a task that came to nothing is an error
-/// nevertheless, for that is what the model asked for.
+/// Makes the answer for a task that was run. `ok` says that the call itself was done. A task that failed or was
+/// cancelled is a failure nevertheless, because the model asked for its result.
 pub(crate) fn ran(task: Task, done: bool) -> ToolAnswer {
     let failed = matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
     match ToolAnswer::done(&Ran { task, done }) {
@@ -58,12 +58,12 @@ pub(crate) fn ran(task: Task, done: bool) -> ToolAnswer {
     }
 }
 
-/// As long as a wait's.
+/// Returns the default timeout in seconds, the same as that of a wait.
 pub(crate) const fn default_timeout_s() -> f64 {
     60.0
 }
 
-/// The schema of what is answered of a task that was run.
+/// Returns the schema of the answer for a task that was run.
 pub(crate) fn run_task_output() -> Arc<Object> {
     static OUTPUT: LazyLock<Arc<Object>> = LazyLock::new(schema::output::<Ran>);
     Arc::clone(&OUTPUT)

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transfor
 use serde_json::{Map, Value, json};
 use taskqueue_api::QueueError;
 
-/// The object that a JSON Schema is.
+/// A JSON Schema, as a JSON object.
 pub(crate) type Object = Map<String, Value>;
 
 /// One argument of a tool.
@@ -15,7 +15,7 @@ pub(crate) struct Input {
     pub(super) required: bool,
 }
 
-/// What an argument looks like, as far as leniency goes.
+/// The form of an argument, as far as it decides which other forms are accepted for it.
 #[derive(Debug)]
 pub(crate) enum Form {
     /// A text.
@@ -24,17 +24,17 @@ pub(crate) enum Form {
     Texts,
     /// Any JSON value, also an empty text and null.
     Anything,
-    /// An object of a type, such as a claim.
+    /// An object with known members, such as a claim.
     Object(Inputs),
-    /// A list of objects of a type, such as tasks.
+    /// A list of objects with known members, such as tasks.
     Objects(Inputs),
     /// A number, a truth value, a list of something else.
     Other,
-    /// Taken for the sake of callers who send it, and dropped.
+    /// Accepted for callers who send it, and dropped.
     Ignored,
 }
 
-/// The arguments of a tool: what its input schema says, made for checking calls.
+/// The arguments of a tool, read from its input schema for checking calls.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     inputs: Vec<Input>,
@@ -73,7 +73,7 @@ impl Inputs {
         self.inputs.iter().filter(|input| input.required).map(|input| input.name.as_str())
     }
 
-    /// The argument's own name, when this is another name of it.
+    /// Returns the argument's own name, when `alias` is another name of it.
     pub(super) fn meant_by(&self, alias: &str) -> Option<&'static str> {
         self.aliases.iter().find(|(other, _)| *other == alias).map(|(_, name)| *name)
     }
@@ -99,7 +99,7 @@ impl Form {
 /// An argument's name and what it is for.
 pub(crate) type Named = (&'static str, &'static str);
 
-/// The schema of a tool's arguments: an object with nothing but what is named.
+/// Makes the schema of a tool's arguments: an object with no other members than the named ones.
 pub(super) fn input<T: JsonSchema>() -> Object {
     let mut schema =
         plain(SchemaSettings::draft2020_12(), |settings| settings.into_generator().into_root_schema_for::<T>());
@@ -108,7 +108,7 @@ pub(super) fn input<T: JsonSchema>() -> Object {
     schema
 }
 
-/// Objects with nothing but what is named, at every level.
+/// Forbids other members than the named ones in objects at every level.
 fn strict(schema: &mut Object) {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         // Clients and models do better with an argument that may be left out than with one that may also be null.
@@ -121,10 +121,10 @@ fn strict(schema: &mut Object) {
     }
 }
 
-/// The schema of a tool's answer: `{"ok":true,…}` or `{"ok":false,"error":…}`.
+/// Makes the schema of a tool's answer: `{"ok":true,…}` or `{"ok":false,"error":…}`.
 ///
-/// Clients compare refusals with it too, so that it must allow both; and some take it only when its top level is an
-/// object with properties, so that the alternatives stand beside these.
+/// Clients compare refusals with it too, so it must allow both forms. Some clients accept it only when its top level is
+/// an object with properties, so the alternatives stand beside the properties.
 pub(super) fn output<A: JsonSchema>() -> Arc<Object> {
     let serialize = || SchemaSettings::draft2020_12().for_serialize();
     let answer = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<A>());
@@ -159,10 +159,11 @@ pub(super) fn properties(schema: &Object) -> impl Iterator<Item = (&String, &Val
     schema.get("properties").and_then(Value::as_object).into_iter().flatten()
 }
 
-/// Generates with everything inline and in words that each client's validator knows.
+/// Generates a schema with everything inline, and with keywords that the validator of every client knows.
 fn plain(mut settings: SchemaSettings, generate: impl FnOnce(SchemaSettings) -> Schema) -> Object {
     settings.inline_subschemas = true;
-    // Without a dialect a schema is of the one that MCP names; validators that know only others refuse the name.
+    // A schema without a dialect is in the one that MCP names. Validators that do not know this dialect refuse its
+    // name.
     settings.meta_schema = None;
     let mut schema = generate(settings.with_transform(simplify));
     // The tool has a title and a description of its own.
@@ -173,19 +174,19 @@ fn plain(mut settings: SchemaSettings, generate: impl FnOnce(SchemaSettings) -> 
 
 fn simplify(schema: &mut Schema) {
     transform_subschemas(&mut simplify, schema);
-    // Widths of numbers are no formats that validators know; the bounds say the same.
+    // Validators do not know the widths of numbers as formats. The bounds say the same.
     schema.remove("format");
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }
-    // What an entry is, its list says; the words of the shared type are for readers of the code.
+    // The list already describes its entries. The description of the shared type is for readers of the code.
     if let Some(Value::Object(items)) = schema.get_mut("items") {
         items.remove("description");
     }
     merge_constants(schema);
 }
 
-/// A choice of constants as one list of texts, which models and validators read alike.
+/// Turns a choice of constants into one list of texts, which both models and validators understand.
 fn merge_constants(schema: &mut Schema) {
     let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
     let mut texts = Vec::new();

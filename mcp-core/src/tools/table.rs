@@ -12,7 +12,7 @@ use super::{
     schema::{Alias, Named},
 };
 
-/// All tools, in the order in which clients see them: the usual ones first.
+/// Returns all tools in the order in which clients see them, the usual ones first.
 ///
 /// A tool for another operation is one more row.
 pub(crate) fn table() -> Vec<Tool> {
@@ -24,7 +24,7 @@ pub(crate) fn table() -> Vec<Tool> {
     tools
 }
 
-/// To have work done, and to see how it stands.
+/// Returns the tools for submitting tasks and following them.
 fn for_submitters() -> Vec<Tool> {
     vec![
         Tool::of_work::<RunTask>("run_task", "Run a task and wait for it", Hints::STARTS_WORK)
@@ -82,7 +82,7 @@ fn for_submitters() -> Vec<Tool> {
     ]
 }
 
-/// To see which machines there are.
+/// Returns the tools for finding nodes and asking them.
 fn for_nodes() -> Vec<Tool> {
     vec![
         Tool::of::<StatusQuery>("p2p_taskqueue_status", "Status of a node", Hints::READS).with_peer_alias().described(
@@ -133,7 +133,7 @@ fn for_nodes() -> Vec<Tool> {
     ]
 }
 
-/// To do the work.
+/// Returns the tools for workers.
 fn for_workers() -> Vec<Tool> {
     vec![
         Tool::of::<Claim>("p2p_taskqueue_claim_next", "Claim a task to work on", Hints::ACTS)
@@ -179,7 +179,7 @@ fn for_workers() -> Vec<Tool> {
     ]
 }
 
-/// To look after a queue.
+/// Returns the tools for looking after a queue.
 fn for_operators() -> Vec<Tool> {
     vec![
         Tool::of::<StatsQuery>("p2p_taskqueue_stats", "Count tasks", Hints::READS).described(
@@ -218,7 +218,7 @@ fn for_operators() -> Vec<Tool> {
     ]
 }
 
-/// What machines share beside tasks.
+/// Returns the tools for the cache, which nodes share beside tasks.
 fn for_the_cache() -> Vec<Tool> {
     let ignored = CACHE_IGNORED;
     vec![
@@ -266,10 +266,10 @@ mod tests {
 
     use super::*;
 
-    /// Operations without a tool: who belongs to the mesh is for its people to say, not for an agent.
+    /// The operations without a tool. People decide who belongs to a mesh, not agents.
     const WITHOUT_TOOL: [&str; 2] = ["invite", "join"];
 
-    /// What tools call otherwise.
+    /// The operations whose tool has another name than usual.
     const OTHERWISE: [(&str, &str); 2] = [("peers", "list_peers"), ("get_many", "p2p_taskqueue_get_tasks")];
 
     #[test]

@@ -27,13 +27,14 @@ pub(crate) struct Tool {
     run: Run,
 }
 
-/// Reads the arguments as the verb's own and does it, or says what is to be done.
+/// The function that reads the arguments into a verb. It then runs the verb, or returns the work that is to be
+/// submitted.
 type Run = for<'a> fn(Asker<'a>, Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>>;
 
-/// What a call of a tool has come to.
+/// What a tool call came to.
 #[derive(Debug)]
 pub(crate) enum Called {
-    /// It is done.
+    /// The call is done, and this is its answer.
     Answered(ToolAnswer),
     /// A task is to be submitted, and its end is the answer.
     Work(Box<Work>),
@@ -52,18 +53,18 @@ pub(crate) struct Hints {
 impl Hints {
     /// Changes nothing.
     pub(super) const READS: Self = Self { read_only: true, destructive: false, idempotent: true, open_world: false };
-    /// Each call does something more.
+    /// Changes something more with each call.
     pub(super) const ACTS: Self = Self { read_only: false, destructive: false, idempotent: false, open_world: false };
-    /// Does something; the same call again does no more.
+    /// Changes something. The same call again changes nothing more.
     pub(super) const SETTLES: Self = Self { idempotent: true, ..Self::ACTS };
     /// Undoes somebody's work.
     pub(super) const UNDOES: Self = Self { destructive: true, ..Self::SETTLES };
-    /// Makes a worker do whatever it does, somewhere.
+    /// Makes a worker do its work, whose effects may be anywhere.
     pub(super) const STARTS_WORK: Self = Self { open_world: true, ..Self::ACTS };
 }
 
 impl Tool {
-    /// A row of the table, of which the rest follows from the verb's types.
+    /// Makes a row of the table. The rest follows from the types of the verb.
     pub(super) const fn of<V: Verb>(name: &'static str, title: &'static str, hints: Hints) -> Row {
         Row {
             name,
@@ -79,7 +80,7 @@ impl Tool {
         }
     }
 
-    /// A row for a tool that submits one task, whose end is the answer.
+    /// Makes a row for a tool that submits one task and answers with its end.
     pub(super) const fn of_work<J: WorkVerb>(name: &'static str, title: &'static str, hints: Hints) -> Row {
         Row {
             name,
@@ -99,7 +100,7 @@ impl Tool {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the queue's call: its answer is given up, not what it may have done.
+    /// Dropping the future drops the call of the queue. The answer is lost, but the operation may have been applied.
     pub(crate) async fn call(&self, asker: Asker<'_>, arguments: &[u8]) -> Called {
         let arguments = Arguments::parse(arguments).and_then(|arguments| arguments.normalize(&self.inputs));
         let called = match arguments {
@@ -136,7 +137,7 @@ fn read_work<'a, J: WorkVerb>(_: Asker<'a>, mut arguments: Arguments<'a>) -> Box
     Box::pin(future::ready(work.map(|work| Called::Work(Box::new(work)))))
 }
 
-/// A tool as the table writes it down.
+/// A row of the table, from which a tool is made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     name: &'static str,
@@ -152,22 +153,22 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Also takes `peer_id` for `remote_peer_id`.
+    /// Lets the tool also take `peer_id` for `remote_peer_id`.
     pub(super) const fn with_peer_alias(self) -> Self {
         Self { peer_alias: true, ..self }
     }
 
-    /// Other names of arguments.
+    /// Sets other names of arguments.
     pub(super) const fn with_aliases(self, aliases: &'static [Alias]) -> Self {
         Self { aliases, ..self }
     }
 
-    /// Arguments that some callers send and that mean nothing here.
+    /// Sets arguments that some callers send and that have no effect.
     pub(super) const fn with_ignored(self, ignored: &'static [Named]) -> Self {
         Self { ignored, ..self }
     }
 
-    /// Ends the row with what the tool's user should know, and makes the tool.
+    /// Adds the description and makes the tool.
     pub(super) fn described(self, description: &'static str) -> Tool {
         let mut input = (self.input)();
         for (name, what) in TARGET {
@@ -202,5 +203,5 @@ const TARGET: [Named; 2] = [
     (PEER, "The id of the peer to ask, as list_peers shows it. None: the local node."),
 ];
 
-/// What carriers call the peer that is meant.
+/// The name by which errors of carriers call the target.
 const TARGET_MADE_OF: MadeOf = ("target", &[MULTIADDR, PEER]);

@@ -9,33 +9,33 @@ use crate::{call::Asker, tasks::Work};
 
 /// What a tool does: an operation of the queue, or a few of them together.
 pub(super) trait Verb: JsonSchema + Send + Sized {
-    /// What is answered, beside `ok`.
+    /// The members of the answer beside `ok`.
     type Answer: Serialize + JsonSchema + Send;
 
-    /// The arguments of the operation that are called otherwise here, or are made of several.
+    /// The arguments of the operation that have another name in the tool, or are made of several arguments of the tool.
     const MADE_OF: &'static [MadeOf] = &[];
 
-    /// Reads the arguments that are left when those of the target are gone.
+    /// Reads the arguments that are left when those of the target have been taken out.
     ///
     /// # Errors
     ///
     /// `invalid_argument`, naming the argument.
     fn read(arguments: Arguments<'_>) -> Result<Self, QueueError>;
 
-    /// Does it at the target.
+    /// Runs the verb at the target.
     fn run(self, asker: Asker<'_>, target: Target) -> impl Future<Output = Result<Self::Answer, QueueError>> + Send;
 }
 
-/// What a tool does that submits one task, whose end is the answer.
+/// What a tool does that submits one task and answers with its end.
 pub(super) trait WorkVerb: JsonSchema + Sized {
-    /// Reads the arguments that are left when those of the target are gone.
+    /// Reads the arguments that are left when those of the target have been taken out.
     ///
     /// # Errors
     ///
     /// `invalid_argument`, naming the argument.
     fn read(arguments: Arguments<'_>) -> Result<Self, QueueError>;
 
-    /// The work that it comes to at the target.
+    /// Returns the task to submit at the target.
     fn at(self, target: Target) -> Work;
 }
 

@@ -108,7 +108,8 @@ async fn an_empty_text_stands_for_any_optional_argument_that_is_not_given() {
                 continue;
             }
             let reply = client.legacy(&call(name, json!({ argument: "" }))).await.result();
-            // Nothing else is given: it may be missed, or the call be done; the empty text is never to blame.
+            // No other argument is given, so one may be missing, or the call may succeed. But the empty text is never
+            // to blame.
             let error = &reply["structuredContent"]["error"];
             let said = error["message"].as_str().unwrap_or_default();
             let is_missed = said.ends_with("is required") || said.contains("give ");
@@ -222,7 +223,7 @@ async fn the_reference_names_are_taken() {
         arguments["remote_peer_id"] = json!(PeerId::random().to_string());
         assert_eq!(invalid(&client, tool, arguments).await.0, "peer_id");
     }
-    // A claim is made where it says, or nowhere.
+    // A claim is made at the named peer or nowhere.
     let elsewhere = json!({ "worker_id": "w", "peer_id": "anyone" });
     let (field, _) = invalid(&client, "p2p_taskqueue_claim_next", elsewhere.clone()).await;
     assert!(["peer_id", "remote_peer_id"].contains(&field.as_str()), "{field}");
@@ -247,7 +248,7 @@ async fn two_addresses_that_contradict_are_refused() {
     assert_eq!(invalid(&client, "list_peers", arguments).await.0, "remote_peer_id");
 }
 
-/// What a schema offers is taken, and what it does not offer is refused by the name of the argument.
+/// A state that the schema offers is accepted. Any other is refused by the name of the argument.
 #[tokio::test]
 async fn the_states_that_a_retry_and_a_purge_offer_are_those_that_they_take() {
     let client = Client::new(TestQueue::new());

@@ -15,7 +15,7 @@ use crate::queue::TestQueue;
 /// A client of one server, in this process.
 pub(crate) struct Client {
     pub(crate) router: Router,
-    /// What connections beyond the bound lead to.
+    /// The router for connections beyond the bound.
     pub(crate) full: Router,
     pub(crate) queue: Arc<TestQueue>,
 }
@@ -26,12 +26,12 @@ pub(crate) async fn answered_by(router: &Router, request: Request<Body>) -> Repl
     Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
 }
 
-/// The future's value; a test fails when it does not come.
+/// Returns the value of the future. The test fails when it does not come in time.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("it comes before the deadline")
 }
 
-/// What came back.
+/// The response to a request.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -48,7 +48,7 @@ impl Client {
         Self::over(&Arc::new(queue), config)
     }
 
-    /// A client of another server over the same queue.
+    /// Makes a client of another server over the same queue.
     pub(crate) fn over(queue: &Arc<TestQueue>, config: McpConfig) -> Self {
         let queue = Arc::clone(queue);
         let server = McpServer::new(queue.clone(), config);
@@ -59,19 +59,19 @@ impl Client {
         answered_by(&self.router, request).await
     }
 
-    /// A message of a client of 2025-11-25.
+    /// Sends a message as a client of 2025-11-25.
     pub(crate) async fn legacy(&self, message: &Value) -> Reply {
         self.send(legacy().body(Body::from(message.to_string())).unwrap()).await
     }
 
-    /// A tool call, and its result.
+    /// Calls a tool and returns its result.
     pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Value {
         let reply = self.legacy(&call(tool, arguments)).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
         reply.result()
     }
 
-    /// A tool call whose answer is `ok:true`.
+    /// Calls a tool whose answer must be `ok:true`, and returns the answer.
     pub(crate) async fn done(&self, tool: &str, arguments: Value) -> Value {
         let result = self.call(tool, arguments).await;
         assert_eq!(result["isError"], false, "{tool}: {result}");
@@ -79,7 +79,7 @@ impl Client {
         result["structuredContent"].clone()
     }
 
-    /// A tool call whose answer is `ok:false`, and the error.
+    /// Calls a tool whose answer must be `ok:false`, and returns the error.
     pub(crate) async fn refused(&self, tool: &str, arguments: Value) -> Value {
         let result = self.call(tool, arguments).await;
         assert_eq!(result["isError"], true, "{tool}: {result}");
@@ -95,7 +95,7 @@ impl Client {
         }
     }
 
-    /// What is answered while a worker takes one task and ends it with this result.
+    /// Returns the answer, while a worker takes one task and completes it with this result.
     pub(crate) async fn worked<T>(&self, answer: impl Future<Output = T>, result: Value) -> T {
         let work = async { self.queue.claim().await.complete(Json::from_value(&result).unwrap()).await };
         tokio::join!(answer, work).0
@@ -125,7 +125,7 @@ pub(crate) fn post() -> Builder {
         .header(header::ACCEPT, "application/json, text/event-stream")
 }
 
-/// A request of a client of 2026-07-28, which brings all that the server must know of it.
+/// Makes a request of a client of 2026-07-28. It has all that the server must know of the client.
 pub(crate) fn modern(method: &str, name: Option<&str>, mut params: Value, capabilities: &Value) -> Request<Body> {
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -151,24 +151,24 @@ pub(crate) fn call(tool: &str, arguments: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
 }
 
-/// The arguments, and more of them.
+/// Adds more arguments.
 #[expect(clippy::needless_pass_by_value, reason = "every call site makes the value in place")]
 pub(crate) fn and(mut arguments: Value, more: Value) -> Value {
     arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     arguments
 }
 
-/// A tool call by a client of 2025-11-25 in whose arguments the word `PAYLOAD` stands for this text.
+/// Makes a tool call of a client of 2025-11-25. In its arguments this text stands in place of the word `PAYLOAD`.
 pub(crate) fn call_with(tool: &str, arguments: Value, payload: &str) -> Request<Body> {
     legacy().body(Body::from(call(tool, arguments).to_string().replace("\"PAYLOAD\"", payload))).unwrap()
 }
 
-/// Nothing that a test waits for takes longer, however busy the machine is.
+/// How long a test waits for anything, however busy the machine is.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) const MODERN: &str = "2026-07-28";
 
-/// A request of a client of 2026-07-28 that can do nothing beyond.
+/// Makes a request of a client of 2026-07-28 that declares no capabilities.
 pub(crate) fn modern_plain(method: &str, name: Option<&str>, params: Value) -> Request<Body> {
     modern(method, name, params, &json!({}))
 }

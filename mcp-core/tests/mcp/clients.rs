@@ -29,7 +29,7 @@ async fn by(client: &Client, token: &str, tool: &str, arguments: Value) -> Reply
     client.send(legacy().header(header::AUTHORIZATION, token).body(body).unwrap()).await
 }
 
-/// A wait for a task that nobody works on.
+/// Makes the arguments of a wait for a task that nobody works on.
 async fn wait(client: &Client) -> Value {
     json!({ "task_id": client.queue.put(Json::null()).await, "timeout_s": 60 })
 }

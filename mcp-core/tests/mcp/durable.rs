@@ -15,7 +15,7 @@ use crate::{
     task_states::form,
 };
 
-/// A client of a server over the queue in this file.
+/// Makes a client of a server over the queue in this file.
 fn open(file: &Path) -> Client {
     let owner = PeerId::random();
     let store = SqliteStore::open(file, StoreOptions::new(owner)).unwrap();
@@ -36,7 +36,7 @@ async fn claim(client: &Client) -> Value {
     client.done("p2p_taskqueue_claim_next", arguments).await["task"].clone()
 }
 
-/// As the worker of the task, which the claim gave.
+/// Calls a tool as the worker of the task, which the claim returned.
 async fn as_worker(client: &Client, tool: &str, task: &Value, more: Value) -> Value {
     client.done(tool, and(json!({ "task_id": task["task_id"], "fence": task["fence"] }), more)).await
 }

@@ -19,7 +19,7 @@ fn ask() -> Body {
     Body::from(call("list_peers", json!({ "discover": false })).to_string())
 }
 
-/// A refusal names the code as tools do.
+/// Checks the status and the code of a refusal. The code is where tools have it, in the error record.
 fn refused(reply: &Reply, status: StatusCode, code: &str) {
     assert_eq!(reply.status, status, "{reply:?}");
     assert_eq!(reply.json()["error"]["data"]["code"], code, "{reply:?}");
@@ -221,7 +221,7 @@ async fn a_full_house_is_ready_while_its_queue_answers() {
     for (status, said) in join_all(probes).await {
         assert_eq!((status, said), (StatusCode::OK, json!({ "ok": true })));
     }
-    // Beyond all connections there is an answer to a probe, and to everybody else when to come back.
+    // On a connection beyond the bound, a probe is answered. Any other request is told when to come back.
     let probe = Request::get("/readyz").body(Body::empty()).unwrap();
     assert_eq!(answered_by(&client.full, probe).await.status, StatusCode::OK);
     let reply = answered_by(&client.full, legacy().body(ask()).unwrap()).await;

@@ -19,7 +19,7 @@ use crate::{
     work::Lease,
 };
 
-/// A wait for a task that nobody works on.
+/// Makes a call that waits for a task that nobody works on.
 async fn wait(client: &Client) -> Value {
     call("p2p_taskqueue_wait_task", json!({ "task_id": client.queue.put(Json::null()).await, "timeout_s": 60 }))
 }
@@ -142,7 +142,7 @@ async fn a_client_that_goes_away_cancels_its_call() {
         soon(client.queue.dropped.notified()).await;
         assert_eq!(client.queue.holding.load(Ordering::SeqCst), 0);
     }
-    // The claim that is gone does not take it.
+    // The claim that was given up does not take the task.
     let wanted = client.queue.submit(Submit::new("wanted", Json::null())).await;
     assert_eq!(soon(Lease::claim(&client.queue.queue, vec!["wanted".to_owned()])).await.task_id, wanted);
 }

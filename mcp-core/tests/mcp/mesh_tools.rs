@@ -27,7 +27,7 @@ async fn what_the_workers_of_the_mesh_offer_is_listed_behind_the_own_tools() {
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(names[names.len() - 2..], ["scan", "wordcount"]);
     assert_eq!(names.iter().filter(|name| **name == "list_peers").count(), 1);
-    // What was seen is good for a while, in which a busy machine may list only a few times.
+    // The seen tools count as current for some time. In this time a busy machine may list only a few times.
     for _ in 0..20 {
         assert_eq!(client.tools().await.len(), tools.len());
     }

@@ -1,4 +1,4 @@
-//! What `/metrics` tells, and whom.
+//! What `/metrics` tells, and who may read it.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ async fn text(client: &Client) -> String {
     reply.text
 }
 
-/// There is one line of this name and these labels, with this value.
+/// Checks that there is exactly one line of this name with these labels, and that it has this value.
 fn assert_line(text: &str, start: &str, labels: &[&str], value: &str) {
     let is_it = |line: &&str| line.starts_with(start) && labels.iter().all(|label| line.contains(label));
     let lines: Vec<_> = text.lines().filter(is_it).collect();
@@ -119,10 +119,10 @@ async fn a_client_that_goes_away_is_counted_and_what_is_underway_is_shown() {
     assert_line(&text, DURATION, &["mcp_method_name=\"tools/call\"", "error_type=\"interrupted\""], "1");
 }
 
-/// Its second to tell that passes on a clock that stands while it is asked.
+/// The clock stands while the queue is asked, so the second that it has for its answer does not pass.
 #[tokio::test(start_paused = true)]
 async fn the_queue_tells_how_it_is() {
-    // As the program has it: asked over a bridge.
+    // As in the program, the queue is asked over a bridge.
     let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
     let behind = TestQueue::new();
     let bridged = Steady::new(BridgedQueue::new(thread.bridge(), Arc::clone(&behind.queue)));

@@ -1,4 +1,4 @@
-//! Arguments within arguments, and those of a part that several operations share.
+//! Arguments within arguments, and arguments of a part that several operations share.
 
 use p2p_taskqueue::{
     Json, Request, TaskStatus,
@@ -19,7 +19,7 @@ const ODD: &str = r#"{"b":1.0,"a":[18446744073709551616,1e3]}"#;
 const SUBMIT_MANY: &str = "p2p_taskqueue_submit_many";
 const COMPLETE: &str = "p2p_taskqueue_complete_task";
 
-/// The field and the message of a refusal as `invalid_argument`.
+/// Calls a tool that must refuse with `invalid_argument`, and returns the field and the message of the error.
 async fn invalid(client: &Client, tool: &str, arguments: Value) -> (String, String) {
     let error = client.refused(tool, arguments).await;
     assert_eq!(error["code"], "invalid_argument", "{error}");
@@ -27,12 +27,12 @@ async fn invalid(client: &Client, tool: &str, arguments: Value) -> (String, Stri
     (text("field"), text("message"))
 }
 
-/// A completion of a task that there is not.
+/// Makes the arguments of a completion of a task that does not exist.
 fn complete(more: Value) -> Value {
     and(json!({ "task_id": "0".repeat(32), "fence": "3.14" }), more)
 }
 
-/// A completion of a task that runs.
+/// Makes the arguments of a completion of a running task.
 fn complete_held(lease: &Lease, more: Value) -> Value {
     and(json!({ "task_id": lease.task_id, "fence": lease.fence.to_string() }), more)
 }

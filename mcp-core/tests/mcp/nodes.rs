@@ -15,13 +15,13 @@ use tokio::runtime::Handle;
 
 use crate::{client::Client, queue::TestQueue};
 
-/// A client of one node, and another node beside it.
+/// A client of one node, and another node of the same mesh.
 pub(crate) struct Nodes {
     pub(crate) client: Client,
     pub(crate) here: NodeHandle,
     pub(crate) there: TestQueue,
     pub(crate) address: Multiaddr,
-    /// They end with the test.
+    /// The workers end with the test.
     _workers: Vec<Worker>,
 }
 
@@ -37,7 +37,7 @@ impl Handler for Echo {
 }
 
 impl Nodes {
-    /// Both nodes have workers of these types, and the other one says that it has.
+    /// Starts two nodes with workers of these types. The other node also offers them as tools.
     pub(crate) async fn start(offers: Vec<ToolOffer>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
         let secret = MeshSecret::generate().unwrap();
@@ -65,7 +65,7 @@ async fn node(secret: &MeshSecret, runtime: &Arc<dyn Runtime>) -> NodeHandle {
     Node::start(config, local, store, Arc::new(NoFiles), Arc::clone(runtime)).await.unwrap()
 }
 
-/// A tool of this name that takes whatever it is given, or what the schema says.
+/// Makes the offer of a tool of this name with this schema; null stands for any input.
 pub(crate) fn offer(name: &str, input_schema: Json) -> ToolOffer {
     ToolOffer { name: name.to_owned(), description: format!("Does {name}."), input_schema }
 }

@@ -1,4 +1,5 @@
-//! Values that programs alter or stop at, over a real queue: answered to the last byte, or refused by name.
+//! Values that many programs alter or fail on, over a real queue. They are answered to the last byte, or refused by
+//! name.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,7 +25,7 @@ use crate::{
     work::Lease,
 };
 
-/// A client of a server over a queue of its own, and the store behind it, which takes anything.
+/// A client of a server over a queue of its own, and the store behind it. The store itself accepts every value.
 struct Server {
     store: Arc<dyn TaskQueue>,
     client: Client,
@@ -66,7 +67,7 @@ impl Server {
         body
     }
 
-    /// The structured content of a tool's answer, which its text block repeats.
+    /// Calls a tool and returns its structured content, which the text block repeats.
     async fn call(&self, era: Era, tool: &str, arguments: Value, odd: &str) -> String {
         let body = self.say(era, "tools/call", json!({ "name": tool, "arguments": arguments }), odd).await;
         let structured = raw(&body, &["result", "structuredContent"]).to_owned();
@@ -75,10 +76,10 @@ impl Server {
         structured
     }
 
-    /// An answer whose body a common reader reads as a whole, and that is ok.
+    /// Calls a tool and returns its answer, which must be ok. A common JSON reader must be able to read it.
     async fn done(&self, era: Era, tool: &str, arguments: Value, odd: &str) -> String {
         let structured = self.call(era, tool, arguments, odd).await;
-        // The reader of an answer meets it within the message.
+        // A client reads the answer within the message, so it is nested as deeply here.
         let message = format!(r#"{{"result":{{"structuredContent":{structured}}}}}"#);
         let read: Value = serde_json::from_str(&message).unwrap_or_else(|error| panic!("{tool}: {error}: {message}"));
         assert_eq!(read["result"]["structuredContent"]["ok"], true, "{tool}: {read}");
@@ -92,7 +93,7 @@ impl Server {
     }
 }
 
-/// The same request with a text in place of each [`ODD`].
+/// Returns the request with a text in place of each [`ODD`].
 async fn with(request: Request<Body>, odd: &str) -> Request<Body> {
     let (parts, body) = request.into_parts();
     Request::from_parts(parts, Body::from(body_of(body).await.replace(&format!("\"{ODD}\""), odd)))
@@ -102,7 +103,7 @@ async fn body_of(body: Body) -> String {
     String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap()
 }
 
-/// The part of a JSON text at this path.
+/// Returns the part of a JSON text at this path.
 fn raw<'a>(text: &'a str, path: &[&str]) -> &'a str {
     path.iter().fold(text, |text, step| {
         let found: Option<&RawValue> = match step.parse::<usize>() {
@@ -117,7 +118,7 @@ fn text_at(text: &str, path: &[&str]) -> String {
     serde_json::from_str(raw(text, path)).unwrap()
 }
 
-/// A whole life of a task, whose every value is this text.
+/// Takes a task through its whole life. Every value of it is this text.
 async fn live(server: &Server, era: Era, odd: &str) {
     let done = async |tool: &str, arguments: Value| server.done(era, tool, arguments, odd).await;
     let submitted = done("p2p_taskqueue_submit", json!({ "task_type": "t", "payload": ODD })).await;
@@ -185,7 +186,7 @@ async fn what_is_taken_is_answered_to_the_last_byte() {
     }
 }
 
-/// Each way in, with the name that its refusal has.
+/// Returns each way by which a value comes in, with the name that a refusal gives it.
 fn ways_in() -> Vec<(&'static str, Value, &'static str)> {
     let task = json!({ "task_type": "t", "payload": ODD });
     let fine = json!({ "task_type": "t", "payload": 1 });
@@ -229,7 +230,7 @@ async fn what_readers_stop_at_is_refused_by_name_and_not_stored() {
                     (&json!(code), &json!("not_applied")),
                     "{tool} {short}"
                 );
-                // Of a value that is too deep to be read, the list or object around it is named.
+                // If the value is too deep to be read, the refusal names the list or object around it.
                 let named = error["field"].as_str().unwrap();
                 assert!(field == named || depth >= 200 && field.starts_with(named), "{tool} {short}: {error}");
                 if code == "limit_exceeded" {
@@ -245,7 +246,7 @@ async fn what_readers_stop_at_is_refused_by_name_and_not_stored() {
     }
 }
 
-/// The value of each task of a list, by its id.
+/// Returns the payload of each task of a list, by its id.
 fn payloads(tasks: &str) -> BTreeMap<String, String> {
     let tasks: Vec<&RawValue> = serde_json::from_str(tasks).unwrap();
     let of = |task: &&RawValue| (text_at(task.get(), &["task_id"]), raw(task.get(), &["payload"]).to_owned());
@@ -257,7 +258,7 @@ async fn an_odd_task_harms_no_other_in_a_list_or_a_batch() {
     for era in BOTH {
         let server = Server::new();
         let mut put = BTreeMap::new();
-        // What is not taken now may be there from earlier.
+        // Values that are refused now may have been accepted by an earlier version.
         let texts: Vec<_> = odd_json::kept().into_iter().chain(odd_json::refused()).chain(odd_json::some(20)).collect();
         for odd in &texts {
             for text in [odd.as_str(), "1"] {
@@ -324,10 +325,11 @@ async fn what_an_earlier_version_let_in_is_answered_wherever_it_stands() {
     }
 }
 
-/// An answer after word of the progress is an event, which a line holds.
+/// An answer that follows a progress notification is an event, and an event is one line.
 #[tokio::test(start_paused = true)]
 async fn an_event_holds_the_answer_on_one_line() {
-    // A wait on a clock that stands is costly: those with line ends, and some that an earlier version may have let in.
+    // A wait on a stopped clock is costly. So only texts with line ends are used, and some that an earlier version may
+    // have accepted.
     let kept = odd_json::kept().into_iter().filter(|text| text.contains(['\n', '\r']));
     let texts: Vec<_> = kept.chain(odd_json::refused().into_iter().take(3)).collect();
     assert!(texts.len() > 3, "{texts:?}");
@@ -345,7 +347,7 @@ async fn an_event_holds_the_answer_on_one_line() {
                 }
             };
             let work = async {
-                // The store itself takes what is refused now.
+                // The store itself accepts values that are refused now.
                 let lease = Lease::claim(&store, Vec::new()).await;
                 lease.say(Some(0.5), None).await;
                 pass(std::time::Duration::from_millis(1_500)).await;

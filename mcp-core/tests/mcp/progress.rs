@@ -19,7 +19,7 @@ use crate::{
     work::Lease,
 };
 
-/// A call of `run_task` by a client of either era.
+/// Makes a call of `run_task` of a client of either era.
 fn run(modern_era: bool, token: &Value) -> Request<Body> {
     let arguments = json!({ "task_type": "wordcount", "timeout_s": 60 });
     let mut params = json!({ "name": "run_task", "arguments": arguments });
@@ -33,7 +33,7 @@ fn run(modern_era: bool, token: &Value) -> Request<Body> {
     legacy().body(Body::from(message.to_string())).unwrap()
 }
 
-/// The answer to a run whose worker has said something, as soon as it begins to come.
+/// Returns the answer to a run as soon as it begins, and the lease of the worker, which has reported progress.
 async fn begun(client: &Client, run: Request<Body>) -> (Response, Lease) {
     let work = async {
         let lease = client.queue.claim().await;
@@ -44,12 +44,12 @@ async fn begun(client: &Client, run: Request<Body>) -> (Response, Lease) {
     (response.unwrap(), lease)
 }
 
-/// Lets the clock, which the tests have stopped, go on.
+/// Lets this time pass on the stopped clock.
 pub(crate) async fn pass(span: Duration) {
     timeout(span, pending::<()>()).await.unwrap_err();
 }
 
-/// The messages of an event stream.
+/// Reads the messages of an event stream.
 fn events(text: &str) -> Vec<Value> {
     let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
     data.map(|data| serde_json::from_str(data.trim()).unwrap()).collect()

@@ -1,4 +1,5 @@
-//! The real queue in memory, behind a door that notes what it is asked, and can refuse or keep silent.
+//! The real queue in memory, behind a door that notes every request, and that can refuse requests or leave them
+//! unanswered.
 
 use std::{
     future::pending,
@@ -20,47 +21,47 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{steady::Steady, work::Lease};
 
-/// Tells the requests that something is done with from the others.
+/// Selects requests.
 type Which = fn(&Request) -> bool;
 
-/// What the clients of a server ask: a real queue, and notes of every request.
+/// The queue of a server: a real one, with notes of every request.
 #[derive(Debug)]
 pub(crate) struct TestQueue {
     pub(crate) peer: PeerId,
-    /// The queue itself: what it is asked here is not noted.
+    /// The queue itself. Requests that are made here are not noted.
     pub(crate) queue: Arc<dyn TaskQueue>,
     requests: Mutex<Vec<Request>>,
     refuses: Option<(Which, QueueError)>,
-    /// How the records of another version's node look.
+    /// Alters the records that are shown, as a node of another version may have them.
     shows: Option<fn(&mut Task)>,
     silent: Option<Which>,
-    /// Told each time when a call that may wait begins, and when it is over.
+    /// Notified when a call that may wait begins; `dropped` is notified when it is over.
     pub(crate) held: Notify,
     pub(crate) dropped: Notify,
     pub(crate) holding: AtomicUsize,
 }
 
 impl TestQueue {
-    /// A queue whose clock stands at [`BEGAN_S`], so that nothing in it ends by itself.
+    /// Makes a queue whose clock stands at [`BEGAN_S`], so that nothing in it ends by itself.
     pub(crate) fn new() -> Self {
         Self::at(&clock(BEGAN_S))
     }
 
-    /// A queue on this clock.
+    /// Makes a queue on this clock.
     pub(crate) fn at(clock: &Arc<ManualClock>) -> Self {
         let owner = PeerId::random();
         let options = StoreOptions::new(owner).with_clock(Arc::<ManualClock>::clone(clock));
         Self::over(Arc::new(Steady::new(MemoryStore::new(options).unwrap())), owner)
     }
 
-    /// A queue over this store.
+    /// Makes a queue over this store.
     pub(crate) fn over(store: Arc<dyn TaskStore>, owner: PeerId) -> Self {
         let runtime = Arc::new(TokioRuntime::new(Handle::current()));
         let local = LocalQueue::new(store, owner, runtime);
         Self::before(Arc::new(Alone { local, peer: owner }), owner)
     }
 
-    /// The door before this queue.
+    /// Puts the door before this queue.
     pub(crate) fn before(queue: Arc<dyn TaskQueue>, peer: PeerId) -> Self {
         Self {
             peer,
@@ -75,7 +76,7 @@ impl TestQueue {
         }
     }
 
-    /// Refuses everything.
+    /// Makes a queue that refuses everything.
     pub(crate) fn refusing(error: QueueError) -> Self {
         Self::new().refusing_if(|_| true, error)
     }
@@ -85,22 +86,22 @@ impl TestQueue {
         Self { refuses: Some((which, error)), ..self }
     }
 
-    /// Shows its records altered, as a peer of another version may have them.
+    /// Shows altered records, as a peer of another version may have them.
     pub(crate) fn showing(self, alter: fn(&mut Task)) -> Self {
         Self { shows: Some(alter), ..self }
     }
 
-    /// Answers nothing.
+    /// Makes a queue that never answers.
     pub(crate) fn silent() -> Self {
         Self::new().silent_if(|_| true)
     }
 
-    /// Answers these requests never.
+    /// Never answers these requests.
     pub(crate) fn silent_if(self, which: Which) -> Self {
         Self { silent: Some(which), ..self }
     }
 
-    /// What was asked last.
+    /// Returns the last request.
     pub(crate) fn last(&self) -> Request {
         self.requests.lock().unwrap().last().cloned().expect("nothing was asked")
     }
@@ -109,7 +110,7 @@ impl TestQueue {
         self.requests.lock().unwrap().len()
     }
 
-    /// How many of these were asked.
+    /// Returns how many of these requests were made.
     pub(crate) fn asked_of(&self, which: Which) -> usize {
         self.requests.lock().unwrap().iter().filter(|request| which(request)).count()
     }
@@ -118,17 +119,17 @@ impl TestQueue {
         self.queue.submit(&Caller::Local, submit).await.unwrap().task_id
     }
 
-    /// A task that waits for a worker.
+    /// Submits a task that waits for a worker.
     pub(crate) async fn put(&self, payload: Json) -> TaskId {
         self.submit(Submit::new("wordcount", payload)).await
     }
 
-    /// The next task, for a worker that waits for it.
+    /// Claims the next task, and waits until there is one.
     pub(crate) async fn claim(&self) -> Lease {
         Lease::claim(&self.queue, Vec::new()).await
     }
 
-    /// A task that a worker has.
+    /// Submits a task and claims it.
     pub(crate) async fn start(&self) -> Lease {
         let id = self.put(Json::null()).await;
         let lease = self.claim().await;
@@ -140,7 +141,7 @@ impl TestQueue {
         self.queue.get(&Caller::Local, Get { task_id }).await.unwrap().task
     }
 
-    /// The only task.
+    /// Returns the only task.
     pub(crate) async fn only(&self) -> TaskId {
         let tasks = self.queue.list(&Caller::Local, List::default()).await.unwrap().tasks;
         assert_eq!(tasks.len(), 1);
@@ -172,7 +173,7 @@ impl TaskQueue for TestQueue {
     }
 }
 
-/// A call that may wait; tells when it is dropped.
+/// A call that may wait. It notifies when it is dropped.
 struct Held<'a>(&'a TestQueue);
 
 impl<'a> Held<'a> {
@@ -190,7 +191,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// A queue without a mesh, which stands for every peer that is named.
+/// A queue without a mesh. It answers for every peer that is named.
 #[derive(Debug)]
 struct Alone {
     local: LocalQueue,
@@ -211,10 +212,10 @@ impl TaskQueue for Alone {
     }
 }
 
-/// Clocks that stand at this time, in Unix seconds.
+/// Makes clocks that stand at this time, in Unix seconds.
 pub(crate) fn clock(at_s: f64) -> Arc<ManualClock> {
     Arc::new(ManualClock::new(Wall::from_secs(at_s)))
 }
 
-/// When the queues of the tests begin, in Unix seconds.
+/// The time at which the queues of the tests begin, in Unix seconds.
 pub(crate) const BEGAN_S: f64 = 1.5;

@@ -1,4 +1,4 @@
-//! Every refusal of the HTTP side is JSON-RPC with the record of errors, under the id of its request where there is one.
+//! Every refusal of the HTTP side is JSON-RPC with the error record. It has the id of its request if there is one.
 
 use axum::{
     body::Body,
@@ -11,7 +11,7 @@ use crate::{
     queue::TestQueue,
 };
 
-/// Compares a refusal with what it should say: the status, the JSON-RPC code, the record's code and its field.
+/// Compares a refusal with the expected one: the status, the JSON-RPC code, the code of the record and its field.
 fn refused(reply: &Reply, id: &Value, wanted: (u16, i64, &str, Option<&str>)) {
     let message = reply.json();
     let data = &message["error"]["data"];
@@ -124,7 +124,7 @@ async fn what_is_no_message_is_refused_as_one() {
     }
 }
 
-/// Parameters that are wrong, of every method that there is, and what each has to be told. Those that no era has are unknown.
+/// Wrong parameters for every method, and the refusal of each. A method that no era has is refused as unknown.
 #[tokio::test]
 async fn parameters_of_a_wrong_type_are_named_in_both_eras() {
     let client = Client::new(TestQueue::new());

@@ -2,7 +2,8 @@ use serde_json::{Value, json};
 
 use crate::{client::Client, queue::TestQueue};
 
-/// Compares a value with a schema: the keywords that the tools use, and no others, so that none is passed over.
+/// Compares a value with a schema. It knows only the keywords that the tools use and fails on any other, so that none
+/// is skipped.
 pub(crate) fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("{at}: {what}: {value} against {schema}"));
     for (keyword, rule) in schema.as_object().ok_or_else(|| format!("{at}: no schema: {schema}"))? {

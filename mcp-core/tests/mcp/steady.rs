@@ -9,15 +9,16 @@ use p2p_taskqueue::{
     store::{TaskStore, Watch},
 };
 
-/// Keeps tokio's stopped clock from going on while other threads work on an answer: the runtime has nothing to do meanwhile,
-/// and would move the clock to the next timer.
+/// Keeps tokio's stopped clock from going on while other threads work on an answer. The runtime has nothing to do in
+/// that time, and would move the clock to the next timer.
 #[derive(Debug)]
 pub(crate) struct Steady<Q> {
     inner: Q,
     stops: Mutex<Stops>,
 }
 
-/// How many answers are worked on, and what ends the blocking job beside them: the clock stands while one runs.
+/// How many answers are being worked on, and what ends the blocking job beside them. The clock stands while such a job
+/// runs.
 #[derive(Debug, Default)]
 struct Stops {
     calls: usize,
@@ -41,7 +42,7 @@ impl<Q> Steady<Q> {
     }
 }
 
-/// One answer that is worked on.
+/// One answer that is being worked on.
 struct Stopped<'a, Q>(&'a Steady<Q>);
 
 impl<Q> Drop for Stopped<'_, Q> {
@@ -57,7 +58,7 @@ impl<Q> Drop for Stopped<'_, Q> {
 #[async_trait]
 impl<Q: TaskQueue> TaskQueue for Steady<Q> {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
-        // What waits for a task waits for others.
+        // A request that waits for a task depends on others, so the clock goes on for it.
         let _stopped = (request.wait_s() <= 0.0).then(|| self.stop_clock());
         self.inner.call(caller, request).await
     }

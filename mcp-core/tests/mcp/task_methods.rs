@@ -1,4 +1,4 @@
-//! Who gets a handle, and who may use it.
+//! Which clients get a handle, and which may use it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,18 +17,18 @@ use crate::{
     work::Lease,
 };
 
-/// What a client declares that follows tasks and can show forms.
+/// Returns the capabilities of a client that follows tasks and can show forms.
 pub(crate) fn follower() -> Value {
     json!({ "elicitation": {}, "extensions": { "io.modelcontextprotocol/tasks": {} } })
 }
 
-/// A call of `run_task` by a client of 2026-07-28.
+/// Calls `run_task` as a client of 2026-07-28.
 pub(crate) async fn run(client: &Client, capabilities: &Value) -> Reply {
     let params = json!({ "name": "run_task", "arguments": { "task_type": "wordcount", "payload": "a b" } });
     client.send(modern("tools/call", Some("run_task"), params, capabilities)).await
 }
 
-/// One of the extension's methods about a task.
+/// Calls one of the extension's methods about a task.
 pub(crate) async fn about(client: &Client, method: &str, id: &str, mut params: Value) -> Reply {
     params["taskId"] = json!(id);
     client.send(modern(method, Some(id), params, &follower())).await
@@ -46,7 +46,7 @@ async fn cancel(client: &Client, id: TaskId) -> Reply {
     about(client, "tasks/cancel", &id.to_string(), json!({})).await
 }
 
-/// As a server that asks for a token knows who shows it.
+/// Makes the configuration of a server that asks for a token, and so knows its client.
 fn with_token() -> McpConfig {
     McpConfig::default().with_client("client", BearerToken::new(TOKEN))
 }
@@ -261,19 +261,19 @@ fn run_params() -> Value {
     json!({ "name": "run_task", "arguments": { "task_type": "wordcount" } })
 }
 
-/// A running task whose worker asks something.
+/// Starts a task whose worker asks something.
 async fn asking(client: &Client) -> Lease {
     let lease = client.queue.start().await;
     lease.ask([("go-on", form("Go on?"))]).await;
     lease
 }
 
-/// A queue that refuses to cancel and to take answers only.
+/// Makes a queue that refuses only to cancel and to take answers.
 fn refusing_changes(error: QueueError) -> TestQueue {
     TestQueue::new().refusing_if(|request| matches!(request, Request::Cancel(_) | Request::Answer(_)), error)
 }
 
-/// The empty acknowledgement, without what any result may say of the server.
+/// Returns the empty acknowledgement, without the members that any result may have about the server.
 fn acknowledged(reply: &Reply) -> Value {
     let mut result = reply.result();
     result.as_object_mut().unwrap().remove("_meta");

@@ -14,14 +14,14 @@ use crate::{
     task_methods::get,
 };
 
-/// A question that the protocol has a form for.
+/// Makes a question that the protocol has a form for.
 pub(crate) fn form(message: &str) -> Json {
     let schema = json!({ "type": "object", "properties": { "sure": { "type": "boolean" } } });
     let params = json!({ "message": message, "requestedSchema": schema });
     Json::from_value(&json!({ "method": "elicitation/create", "params": params })).unwrap()
 }
 
-/// Checks what the protocol demands of every state, and what only one that has ended has.
+/// Checks what the protocol demands of every state, and the members that only the state of an ended task has.
 fn check_shape(state: &Value) {
     let ended = ["completed", "failed", "cancelled"].contains(&state["status"].as_str().unwrap());
     assert_eq!(state["resultType"], "complete", "{state}");
@@ -65,7 +65,7 @@ async fn a_running_task_says_what_its_worker_says() {
     }
 }
 
-/// What is answered of a task whose worker asks these.
+/// Returns the state of a task whose worker asks these questions.
 async fn asked(questions: impl IntoIterator<Item = (String, Json)>) -> Value {
     let client = Client::new(TestQueue::new());
     let lease = client.queue.start().await;
@@ -143,12 +143,12 @@ async fn a_completed_task_has_the_result_of_the_plain_call() {
     assert_eq!((&answer["ok"], &answer["done"]), (&json!(true), &json!(true)));
     assert_eq!(answer["task"]["result"], json!({ "words": 3 }));
     assert_eq!(result["content"][0]["text"], answer.to_string());
-    // 1 s of work and a day of keeping.
+    // The work took 1 s, and the record is kept for a day.
     assert_eq!(completed["ttlMs"], 86_401_000);
     assert_eq!(completed.get("statusMessage"), None);
 }
 
-/// What is answered of a task that ends as given: as its state, and to the plain call.
+/// Ends a task as given, and returns its state and the answer to the plain call.
 async fn both(queue: TestQueue, end: impl AsyncFn(&TestQueue) -> TaskId) -> (Value, Value) {
     let client = Client::new(queue);
     let message = call("run_task", json!({ "task_type": "wordcount", "deadline_s": DEADLINE_S }));
@@ -209,7 +209,8 @@ async fn a_task_that_was_called_off_is_cancelled() {
 
 #[tokio::test]
 async fn an_old_task_is_asked_for_less_often_than_a_young_one() {
-    /// How often a task is to be looked at that began so long ago, and a tenth of its age at the latest.
+    /// Returns the polling interval of a task that began so long ago, and a tenth of its age afterwards, in
+    /// milliseconds.
     async fn poll(age_s: f64) -> (u64, f64) {
         let began_s = now_s() - age_s;
         let client = Client::new(TestQueue::at(&clock(began_s)));
@@ -238,7 +239,7 @@ async fn the_time_to_live_ends_a_minute_after_the_end_at_the_earliest() {
         clock.advance(Duration::from_secs(1));
         let ended = client.queue.claim().await.complete(Json::null()).await;
         assert_eq!(get(&client, ended).await["ttlMs"], ttl_ms, "{result_ttl_s}");
-        // It is true: the result is there until then, and not for long after.
+        // The time to live is true: the result is still there shortly before the end of it.
         clock.advance(Duration::from_millis(ttl_ms - 1_001));
         assert_eq!(get(&client, ended).await["status"], "completed", "{result_ttl_s}");
     }
@@ -256,5 +257,5 @@ async fn a_peers_record_with_impossible_times_is_shown_all_the_same() {
     assert_eq!((&odd["createdAt"], &odd["ttlMs"]), (&json!("1970-01-01T00:00:00.000Z"), &json!(1)));
 }
 
-/// When a task that is run is given up, in seconds.
+/// The deadline of a task that is run, in seconds.
 const DEADLINE_S: u64 = 10;

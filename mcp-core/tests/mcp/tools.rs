@@ -13,7 +13,7 @@ use crate::{
     work::Lease,
 };
 
-/// The tasks that the calls of every tool are about.
+/// The tasks that the calls of the tools are about.
 struct About {
     ended: TaskId,
     queued: TaskId,
@@ -25,7 +25,7 @@ struct About {
 }
 
 impl About {
-    /// Tasks of this queue, each in the state that its tool needs.
+    /// Makes tasks in this queue, each in the state that its tool needs.
     async fn at(queue: &TestQueue) -> Self {
         let lease = async |task_type: &str| {
             queue.submit(Submit::new(task_type, Json::null())).await;
@@ -54,7 +54,7 @@ impl About {
     }
 }
 
-/// Every tool with arguments that its queue accepts.
+/// Returns every tool with arguments that its queue accepts.
 fn calls(about: &About) -> Vec<(&'static str, Value)> {
     let held = |lease: &Lease, more| and(json!({ "task_id": lease.task_id, "fence": lease.fence.to_string() }), more);
     let id = about.ended;
@@ -119,7 +119,7 @@ fn calls(about: &About) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Two nodes, both of which have a worker for a tool.
+/// Starts two nodes, both with a worker for a tool.
 async fn nodes() -> Nodes {
     let offers = vec![offer("wordcount", Json::null())];
     let nodes = Nodes::start(offers.clone()).await;
@@ -127,7 +127,7 @@ async fn nodes() -> Nodes {
     nodes
 }
 
-/// The operation that a tool came to, wherever it was sent.
+/// Returns the operation of a tool call, and its target.
 fn asked(request: Request) -> (Target, Request) {
     match request {
         Request::At(At { target, request }) => (target, *request),
@@ -217,7 +217,7 @@ async fn every_tool_goes_to_the_peer_that_is_named() {
                 arguments["include_capabilities"] = json!(false);
             }
             let arguments = and(arguments, place.clone());
-            // What makes a node dial is for its own clients.
+            // Only a node's own clients may make it dial.
             if name == "p2p_taskqueue_discover" {
                 assert_eq!(client.refused(name, arguments).await["code"], "forbidden");
             } else {

@@ -16,20 +16,20 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Waits for a task of one of these types; of any without one.
+    /// Waits for a task of one of these types, or of any type when there are none, and claims it.
     pub(crate) async fn claim(queue: &Arc<dyn TaskQueue>, supported_task_types: Vec<String>) -> Self {
         let claim = Claim { supported_task_types, wait_s: 60.0, ..Claim::new("w") };
         let task = queue.claim(&Caller::Local, claim).await.unwrap().task.expect("no task came");
         Self { queue: Arc::clone(queue), task_id: task.task_id, fence: task.fence.unwrap() }
     }
 
-    /// Says how far it is.
+    /// Reports the progress.
     pub(crate) async fn say(&self, progress: Option<f64>, message: Option<&str>) {
         let status_message = message.map(str::to_owned);
         self.renew(Renew { progress, status_message, ..self.renewal() }).await;
     }
 
-    /// Asks whoever follows the task; what has been answered of it.
+    /// Asks the client that follows the task, and returns the answers so far.
     pub(crate) async fn ask(
         &self,
         questions: impl IntoIterator<Item = (impl Into<String>, Json)>,
@@ -52,7 +52,7 @@ impl Lease {
         self.task_id
     }
 
-    /// Gives up for good, or for now.
+    /// Fails the task, for good unless it is `retryable`.
     pub(crate) async fn fail(self, error: &str, retryable: bool) -> TaskId {
         let Self { task_id, fence, .. } = self;
         let fail = Fail { task_id, fence, error: error.to_owned(), retryable, delay_s: None };

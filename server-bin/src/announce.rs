@@ -1,4 +1,4 @@
-//! Announce files: where this node says where it is, and where others of this machine do.
+//! Announce files: this node writes its peer id and addresses there, and reads those of other nodes of this machine.
 
 use std::{
     fs::{self, File},
@@ -11,21 +11,23 @@ use etcetera::BaseStrategy as _;
 
 use crate::{config::AnnounceSetting, data_dir::DataDir, failure::Failure};
 
-/// An announcement is a peer id and an address; a file that is larger is something else.
+/// The largest announce file that is read. An announcement is a peer id and an address, so a larger file is something
+/// else.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The files that are read for one search.
+/// The most files that are read for one search.
 const FILES_MAX: usize = 16;
 
-/// This project's place in the user's cache folder, so that two nodes of one user find each other.
+/// The place of this node's announce file in the user's cache folder. It is the same for all nodes of one user, so that
+/// they find each other.
 const OWN_PLACE: &str = "taskmesh/announce.json";
 
-/// Where services of ipfs_accelerate_py announce themselves in the user's cache folder, and for the whole machine.
+/// The places where services of ipfs_accelerate_py announce themselves in the user's cache folder.
 const OTHER_PLACES: [&str; 2] =
     ["ipfs_accelerate_py/task_p2p_announce.json", "ipfs_datasets_py/task_p2p_announce.json"];
 const OTHER_MACHINE_PLACE: &str = "/var/cache/ipfs-accelerate/task_p2p_announce.json";
 
-/// The announce files that this node writes and reads; none when it was not told to.
+/// The announce files that this node writes and reads; none when announcing is off.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AnnounceFiles {
     written: Vec<PathBuf>,
@@ -33,7 +35,8 @@ pub(crate) struct AnnounceFiles {
 }
 
 impl AnnounceFiles {
-    /// Writes the usual file, or the one that was named, beside the one in the data folder.
+    /// Returns the files for `setting`: the node writes the usual file, or the named one, and also one in the data
+    /// folder.
     pub(crate) fn of(setting: &AnnounceSetting, data_dir: &DataDir) -> Result<Self, Failure> {
         let cache = etcetera::choose_base_strategy().map(|folders| folders.cache_dir()).ok();
         let usual = cache.as_ref().map(|cache| cache.join(OWN_PLACE));
@@ -52,12 +55,13 @@ impl AnnounceFiles {
         Ok(Self { written: vec![data_dir.path().join("announce.json"), chosen], read })
     }
 
-    /// Replaces every file as a whole; all are tried, and the first failure is told.
+    /// Replaces every file as a whole. All files are tried, and the first failure is returned.
     pub(crate) fn write(&self, announcement: &str) -> io::Result<()> {
         self.written.iter().map(|path| replace(path, announcement)).fold(Ok(()), Result::and)
     }
 
-    /// The files that are there, the newest first. One that cannot be read is left out.
+    /// Reads the files that exist, and returns their paths and texts, the newest first. A file that cannot be read is
+    /// left out.
     pub(crate) fn read(&self) -> Vec<(String, String)> {
         let mut found: Vec<_> = self.read.iter().take(FILES_MAX).filter_map(|path| read(path)).collect();
         found.sort_by_key(|(written_at, ..)| std::cmp::Reverse(*written_at));
@@ -69,7 +73,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(folder).map_err(named)?;
-    // In the same folder, so that it can take the old one's place; readers are other users' programs, too.
+    // The new file is made in the same folder, so that it can replace the old one by a rename. It is readable for all,
+    // because programs of other users read it, too.
     let mut new = tempfile::Builder::new().prefix(".announce").tempfile_in(folder).map_err(named)?;
     new.write_all(text.as_bytes()).map_err(named)?;
     new.as_file().set_permissions(readable()).map_err(named)?;
@@ -82,11 +87,11 @@ fn readable() -> fs::Permissions {
     fs::Permissions::from_mode(0o644)
 }
 
-/// When the file was written, where it is, and what it says.
+/// Returns the time at which the file was written, its path, and its text; `None` when it is missing or cannot be read.
 fn read(path: &Path) -> Option<(SystemTime, String, String)> {
     let place = path.display().to_string();
     let read = || -> io::Result<(SystemTime, String)> {
-        // Not what would hold the node up, such as a named pipe.
+        // Reading something else, such as a named pipe, could block the node.
         let described = fs::metadata(path)?;
         if !described.is_file() || described.len() > FILE_BYTES_MAX {
             return Err(io::Error::other("not a file of at most 64 KiB"));

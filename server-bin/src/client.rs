@@ -1,4 +1,4 @@
-//! How client commands ask: the local node over its socket, or a peer straight over libp2p.
+//! The connection of client commands: to the local node over its socket, or to a peer over libp2p.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -16,30 +16,30 @@ use crate::{
     rpc::UnixConnector,
 };
 
-/// Whom a client command asks.
+/// The node that a client command asks.
 #[derive(Debug)]
 pub(crate) struct Client {
     queue: Arc<dyn TaskQueue>,
     runtime: Arc<dyn Runtime>,
-    /// The node that dialled the peer; none with the local node.
+    /// The libp2p client that dialled the peer; `None` when the local node is asked.
     _node: Option<NodeHandle>,
 }
 
 impl Client {
-    /// A client of this queue.
+    /// Returns a client of this queue.
     #[cfg(test)]
     pub(crate) fn over(queue: Arc<dyn TaskQueue>) -> Self {
         let runtime = Arc::new(runtime_bridge::TokioRuntime::new(tokio::runtime::Handle::current()));
         Self { queue, runtime, _node: None }
     }
 
-    /// The same client, asking a peer through whom it asks now.
+    /// Returns a client that asks the peer `target` through the node that `self` asks.
     pub(crate) fn through_to(self, target: Target) -> Self {
         let queue = TargetedQueue::new(self.queue, target);
         Self { queue: Arc::new(queue), ..self }
     }
 
-    /// Lets some time pass.
+    /// Waits for `length`.
     pub(crate) async fn pause(&self, length: Duration) {
         self.runtime.sleep_until(self.runtime.now() + length).await;
     }
@@ -53,7 +53,8 @@ impl Client {
     }
 }
 
-/// Connects, and runs `work` on an executor thread of its own.
+/// Connects to the local node, or to `peer` if it is given, and runs `work` with this client on an executor thread of
+/// its own.
 pub(crate) fn with_client<T, W, F>(data_dir: DataDir, peer: Option<String>, work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -73,7 +74,7 @@ where
     answered.context("the command was cut off")?
 }
 
-/// Notes what a ticket says for the next start of this folder's node.
+/// Stores the peer and the mesh secret of a ticket for the next start of the node on this folder.
 pub(crate) fn join_offline(locked: &LockedDir, ticket: &Ticket) -> Result<Joined, Failure> {
     locked.identity_or_new()?;
     let dir = locked.dir();
@@ -103,7 +104,8 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
     if let (true, Ok(peer_id)) = (targets.is_empty(), peer.parse())
         && let Ok(Client { queue, .. }) = connect(data_dir, Arc::clone(&runtime)).await
     {
-        // The node may hold a connection that the peer made, or know a way to find it.
+        // No address is known here. The local node may have a connection that the peer made, or may know a way to find
+        // it.
         let queue = TargetedQueue::new(queue, Target::peer(peer_id));
         return Ok(Client { queue: Arc::new(queue), runtime, _node: None });
     }
@@ -132,7 +134,7 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
     Err(failure.into())
 }
 
-/// Reads a peer as a person names it: an address, or the id of a peer whose addresses the node has noted.
+/// Reads a peer as a person names it: an address, or the id of a peer whose addresses the node has stored.
 fn targets(data_dir: &DataDir, peer: &str) -> Result<Vec<Target>, Failure> {
     let at = |address| Target { remote_multiaddr: Some(address), remote_peer_id: None };
     if let Ok(peer_id) = peer.parse::<PeerId>() {

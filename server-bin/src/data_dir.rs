@@ -1,4 +1,4 @@
-//! The data folder: where it is, what this program adds to that of a node, and who may use it.
+//! The data folder: its place, its lock, and the files that this program adds to those of a node.
 
 use std::{
     io,
@@ -18,14 +18,14 @@ use crate::{
     rpc::{RpcAddress, Token},
 };
 
-/// A data folder that this process may read, while a node runs on it or not.
+/// A data folder that this process may read, whether or not a node runs on it.
 #[derive(Debug, Clone)]
 pub(crate) struct DataDir {
     folder: DataFolder,
 }
 
 impl DataDir {
-    /// The folder of this path, or the platform's; made when it is missing, for this user only.
+    /// Returns the folder at `path`, or the platform's data folder. A missing folder is made, for this user only.
     pub(crate) fn locate(path: Option<&Path>) -> Result<Self, Failure> {
         let path = match path {
             Some(path) => path.to_owned(),
@@ -42,17 +42,17 @@ impl DataDir {
         self.folder.socket()
     }
 
-    /// Where this machine's commands ask the node.
+    /// Returns the address at which commands of this machine ask the node.
     pub(crate) fn rpc(&self) -> RpcAddress {
         RpcAddress::Unix(self.socket())
     }
 
-    /// What clients of the RPC over HTTP show.
+    /// Returns the path of the file with the token that clients of the RPC over HTTP have to show.
     pub(crate) fn rpc_token(&self) -> PathBuf {
         self.path().join(RPC_TOKEN)
     }
 
-    /// Where the configuration is looked for when none is named.
+    /// Returns the path at which the configuration is looked for when no file is named.
     pub(crate) fn config(&self) -> PathBuf {
         self.path().join("config.toml")
     }
@@ -61,17 +61,17 @@ impl DataDir {
         self.folder.store()
     }
 
-    /// Takes the folder for this process alone, until the answer is dropped or the process ends in any way.
+    /// Locks the folder for this process alone, until the returned value is dropped or the process ends in any way.
     pub(crate) fn lock(&self) -> Result<LockedDir, Failure> {
         Ok(LockedDir { dir: self.clone(), locked: self.folder.lock()? })
     }
 
-    /// This machine's identity; none before the first start.
+    /// Reads this machine's identity; `None` before the first start.
     pub(crate) fn identity(&self) -> Result<Option<Identity>, Failure> {
         Ok(self.folder.identity()?)
     }
 
-    /// The secret of this machine's mesh; none before the first start or join.
+    /// Reads the secret of this machine's mesh; `None` before the first start or join.
     pub(crate) fn mesh_secret(&self) -> Result<Option<MeshSecret>, Failure> {
         Ok(self.folder.mesh_secret()?)
     }
@@ -93,7 +93,7 @@ impl From<DataFolderError> for Failure {
     }
 }
 
-/// A data folder that is this process's alone.
+/// A data folder that this process has locked.
 #[derive(Debug)]
 pub(crate) struct LockedDir {
     dir: DataDir,
@@ -105,17 +105,17 @@ impl LockedDir {
         &self.dir
     }
 
-    /// This machine's identity, made at the first start.
+    /// Reads this machine's identity, which is made at the first start.
     pub(crate) fn identity_or_new(&self) -> Result<Identity, Failure> {
         Ok(self.locked.identity_or_new()?)
     }
 
-    /// The secret of this machine's mesh, made at the first start.
+    /// Reads the secret of this machine's mesh, which is made at the first start.
     pub(crate) fn mesh_secret_or_new(&self) -> Result<MeshSecret, Failure> {
         Ok(self.locked.mesh_secret_or_new()?)
     }
 
-    /// What clients of the RPC over HTTP show, made at the first start that needs it.
+    /// Reads the token that clients of the RPC over HTTP have to show. It is made at the first start that needs it.
     pub(crate) fn rpc_token_or_new(&self) -> Result<Token, Failure> {
         if let Some(token) = Token::read(&self.dir.rpc_token())? {
             return Ok(token);
@@ -141,7 +141,7 @@ impl NodeFiles for DataDir {
     }
 }
 
-/// What a node keeps: the data folder, and the files in which it and others of this machine say where they are.
+/// The files of a node: the data folder, and the announce files of this node and of others on this machine.
 #[derive(Debug)]
 pub(crate) struct NodeFolder {
     pub(crate) dir: DataDir,

@@ -2,8 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Lets this process open as many as the administrator allows and it may need: what a login usually allows is less than
-/// the connections that it serves.
+/// Raises this process's limit of open files to [`WANTED`], or as far as the administrator allows. A login usually
+/// allows fewer files than the connections that this process serves.
 pub(crate) fn allow_more() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(WANTED, |maximum| maximum.min(WANTED));
@@ -16,5 +16,5 @@ pub(crate) fn allow_more() {
     }
 }
 
-/// The connections of HTTP and those of peers, twice.
+/// More than twice the connections that HTTP clients and peers may have together.
 const WANTED: u64 = 16_384;

@@ -1,27 +1,28 @@
-//! What a command ends with when it does not succeed, and the exit code that says so.
+//! The failure of a command, and its exit code.
 
 use std::process::ExitCode;
 
 use p2p_taskqueue::{ErrorCode, QueueError, store::StoreError};
 
-/// Why a command did not do what it was asked.
+/// The reason why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The arguments, the data folder or this machine's configuration do not allow it.
+    /// The arguments, the data folder or this machine's configuration are wrong.
     #[error("{0:#}")]
     Configuration(anyhow::Error),
-    /// The node answered, or could not be asked.
+    /// The node answered with an error, or could not be asked.
     #[error("{0}")]
     Answer(#[from] QueueError),
 }
 
 impl Failure {
-    /// A mistake in the argument of this name.
+    /// Returns the failure for a mistake in the argument `name`.
     pub(crate) fn argument(name: &str, problem: impl std::fmt::Display) -> Self {
         Self::Configuration(anyhow::anyhow!("{name}: {problem}"))
     }
 
-    /// 1: the answer was an error; 2: usage or configuration; 3: not reachable, or turned away at the door.
+    /// Returns the exit code: 1 when the answer was an error, 2 for usage or configuration, 3 when the node could not
+    /// be reached or did not let this client in.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Configuration(_) => 2,
@@ -32,7 +33,7 @@ impl Failure {
         })
     }
 
-    /// The error record that `--json` prints.
+    /// Returns the error record that `--json` prints.
     pub(crate) fn record(&self) -> QueueError {
         match self {
             Self::Configuration(error) => QueueError::new(ErrorCode::InvalidArgument, format!("{error:#}")),

@@ -1,16 +1,17 @@
-//! Text that others wrote - results, errors, names, descriptions - made harmless for whoever reads it.
+//! Text that others wrote (results, errors, names, descriptions), made harmless for its reader.
 //!
-//! A terminal obeys control characters: they move the cursor, clear what stands there, set the title, and controls of
-//! direction show letters in another order than they have. So whatever is printed for a person shows them as `\x1b` or
-//! `\u{202e}`. [`Output`](crate::output::Output) does so with everything that it prints; what has to stay in one line is
-//! shown by [`Foreign`] as well, so that it cannot look like a line of the program's own.
+//! A terminal obeys control characters: they move the cursor, clear the screen and set the title. Characters that
+//! control the direction of writing show letters in another order than they have. So everything that is printed for a
+//! person shows such characters as `\x1b` or `\u{202e}`. [`Output`](crate::output::Output) does so with everything that
+//! it prints. [`Foreign`] also shows a text that has to stay in one line, so that it cannot look like a line of this
+//! program.
 
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
 };
 
-/// Text that stands within a line: line breaks are shown as `\n`, tabs as `\t`.
+/// A text that is shown within a line: line breaks are shown as `\n`, tabs as `\t`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Foreign<T>(pub(crate) T);
 
@@ -20,27 +21,28 @@ impl<T: fmt::Display> fmt::Display for Foreign<T> {
     }
 }
 
-/// Whether nothing in these lines is shown otherwise than it is.
+/// Whether [`lines`] would show the text unchanged.
 pub(crate) fn is_plain(text: &str) -> bool {
     matches!(lines(text), Cow::Borrowed(_))
 }
 
-/// Lines for a person.
+/// Escapes a text of several lines for a person. Line breaks stay.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |char| char == '\n')
 }
 
-/// A result that stands alone on a terminal.
+/// Escapes a result that is shown alone on a terminal. Line breaks and tabs stay.
 pub(crate) fn alone(text: &str) -> Cow<'_, str> {
     escaped(text, |char| matches!(char, '\n' | '\t'))
 }
 
-/// Text of several lines under a heading of this width: no line of it begins where the program's own do.
+/// Escapes a text of several lines and indents all but the first by `width`, so that none of them begins where lines of
+/// this program begin.
 pub(crate) fn indented(text: &str, width: usize) -> String {
     alone(text).replace('\n', &format!("\n{:width$}", ""))
 }
 
-/// A JSON text, the same value without what a terminal obeys.
+/// Escapes a JSON text for a terminal. The text still has the same value.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
@@ -48,11 +50,11 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
-            // Between two parts a value may have white space; within its texts there is none of these.
+            // These are white space between two parts of a value: inside a JSON string they are always escaped.
             '\n' | '\t' => shown.push(char),
-            // Else what follows could be written over what stands before.
+            // A carriage return would let the following text overwrite the text before it.
             '\r' => shown.push(' '),
-            // All of them have four digits.
+            // All these characters have four hexadecimal digits.
             _ if is_obeyed(char) => shown += &format!("\\u{:04x}", u32::from(char)),
             _ => shown.push(char),
         }
@@ -70,7 +72,7 @@ fn escaped(text: &str, keeps: fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Passes on what is written, with the characters that a terminal obeys in their written form.
+/// A writer that passes text on, with the characters that a terminal obeys escaped, unless `keeps` accepts them.
 struct Escaping<'a, W: ?Sized> {
     inner: &'a mut W,
     keeps: fn(char) -> bool,
@@ -92,7 +94,8 @@ impl<W: fmt::Write + ?Sized> fmt::Write for Escaping<'_, W> {
     }
 }
 
-/// Control characters (C0, DEL, C1), those of Unicode's property `Bidi_Control`, and its two line breaks.
+/// Whether a terminal obeys the character: the control characters (C0, DEL, C1), those with Unicode's property
+/// `Bidi_Control`, and Unicode's two line breaks.
 const fn is_obeyed(char: char) -> bool {
     matches!(
         char,
@@ -105,7 +108,7 @@ const fn is_obeyed(char: char) -> bool {
 pub(crate) mod tests {
     use super::*;
 
-    /// What is sent to a terminal to mislead its reader, and how it is shown.
+    /// Texts that mislead the reader of a terminal, and the form in which they are shown.
     pub(crate) const HOSTILE: [(&str, &str); 12] = [
         ("\u{1b}]0;owned\u{7}", "\\x1b]0;owned\\x07"),
         ("\u{1b}[2J", "\\x1b[2J"),

@@ -1,4 +1,4 @@
-//! The HTTP listener: binds, serves the MCP server's router, drains.
+//! The HTTP listener: it binds the port, serves the MCP server's router, and drains its connections at the end.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::{
     patient::Patient,
 };
 
-/// A listener that has its port.
+/// A listener that is bound to its port.
 #[derive(Debug)]
 pub(crate) struct HttpListener {
     listener: TcpListener,
@@ -37,18 +37,18 @@ pub(crate) struct HttpListener {
     bounds: Bounds,
 }
 
-/// What connections are held to.
+/// The bounds of a connection, and of the number of connections.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     header_timeout: Duration,
     write_timeout: Duration,
     connections_max: usize,
-    /// Whether a connection may ask again.
+    /// Whether a connection may carry more than one request.
     keeps_alive: bool,
 }
 
 impl HttpListener {
-    /// Takes the `HOST:PORT` of the configuration; port 0 takes a free one.
+    /// Binds the `HOST:PORT` of the configuration; with port 0 the system chooses a free one.
     pub(crate) async fn bind(config: &HttpConfig) -> Result<Self, Failure> {
         let invalid = |problem: String| Failure::argument("--http", problem);
         let listen = &config.listen;
@@ -83,7 +83,7 @@ impl HttpListener {
         Ok(Self { listener, address, mcp: config.mcp.clone(), bounds })
     }
 
-    /// How the MCP server behind it is to be.
+    /// Returns the configuration for the MCP server that is served here.
     pub(crate) fn mcp(&self) -> McpConfig {
         self.mcp.clone()
     }
@@ -92,12 +92,13 @@ impl HttpListener {
         format!("http://{}/mcp", self.address)
     }
 
-    /// The same listener on the tokio runtime that the caller is in, which may be another than that of the bind.
+    /// Moves the listener to the tokio runtime that the caller is in, which may be another one than the runtime of
+    /// `bind`.
     pub(crate) fn moved_here(self) -> io::Result<Self> {
         Ok(Self { listener: TcpListener::from_std(self.listener.into_std()?)?, ..self })
     }
 
-    /// Serves until it is told to stop.
+    /// Serves until [`HttpServer::shutdown`].
     pub(crate) fn serve(self, mcp: &McpServer) -> HttpServer {
         let (stop, stopping) = watch::channel(false);
         let mut driver = JoinSet::new();
@@ -107,17 +108,17 @@ impl HttpListener {
     }
 }
 
-/// A server that runs.
+/// A running HTTP server.
 #[derive(Debug)]
 pub(crate) struct HttpServer {
-    /// The accept loop holds the receiver; true ends it.
+    /// The accept loop holds the receiver; `true` ends the loop.
     stop: watch::Sender<bool>,
-    /// The accept loop alone; dropping the set closes every connection.
+    /// The accept loop alone, which owns the connections: dropping the set closes every connection.
     driver: JoinSet<()>,
 }
 
 impl HttpServer {
-    /// Takes no more connections, lets the requests under way end, and closes what is left at the deadline.
+    /// Accepts no more connections, lets requests under way end, and closes the remaining connections at the deadline.
     pub(crate) async fn shutdown(mut self, deadline: Duration) {
         self.stop.send_replace(true);
         if tokio::time::timeout(deadline, self.driver.join_next()).await.is_err() {
@@ -126,11 +127,11 @@ impl HttpServer {
     }
 }
 
-/// What connections lead to.
+/// The routers that connections are served by.
 #[derive(Debug)]
 struct Routers {
     all: Router,
-    /// Beyond the bound: a probe finds out that the server is full, and not dead.
+    /// For connections beyond the bound: it tells a probe that the server is full, and not dead.
     full: Router,
 }
 
@@ -154,7 +155,7 @@ async fn accept(listener: TcpListener, routers: Routers, bounds: Bounds, mut sto
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
-                    // Out of file descriptors: give the connections that stand a moment to end.
+                    // The process may be out of file descriptors: give an open connection a moment to end.
                     drop(tokio::time::timeout(ACCEPT_PAUSE, connections.join_next()).await);
                 }
             },
@@ -165,7 +166,7 @@ async fn accept(listener: TcpListener, routers: Routers, bounds: Bounds, mut sto
 }
 
 async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: hyper_util::server::graceful::Watcher) {
-    // Without it a streamed answer waits 40 ms for the client's delayed acknowledgement.
+    // Otherwise a streamed answer waits 40 ms for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -183,14 +184,15 @@ async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: 
     }
 }
 
-/// Above the requests that may run at once, so that a refusal can still be answered; each costs a few kilobytes when idle.
+/// The number of connections above `requests_max`. They let a server with all requests taken still answer with a
+/// refusal. Each costs a few kilobytes while it is idle.
 const CONNECTIONS_SPARE: usize = 1_024;
 
-/// Connections beyond all others, which are served probes alone: a supervisor and a load balancer or two, among clients that hear
-/// that there is no room.
+/// The most connections beyond `connections_max`. They are served for the sake of probes: a supervisor and a load
+/// balancer or two, among clients that are told that there is no room.
 const BEYOND_MAX: usize = 64;
 
-/// Above the time that a probe is given to ask the queue.
+/// The longest time of a connection beyond the bound: longer than a probe may take to ask the queue.
 const BEYOND_TIMEOUT: Duration = Duration::from_secs(6);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -205,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers, if only with a refusal, and refuses nothing to those who ask for its status.
+    /// A queue that answers the status, and refuses everything else.
     #[derive(Debug)]
     struct Up;
 
@@ -227,7 +229,7 @@ mod tests {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let (mut text, soon) = (String::new(), Duration::from_secs(30));
-        // A connection of the reserve is closed after its answer.
+        // A connection beyond the bound is closed after its answer.
         tokio::time::timeout(soon, stream.read_to_string(&mut text)).await.expect("an answer in time").unwrap();
         text
     }

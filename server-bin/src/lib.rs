@@ -1,6 +1,6 @@
 //! The `taskmesh` binary: arguments, configuration, wiring, signals, output.
 //!
-//! Only this crate reads files, the environment and signals; what it starts is in the other crates.
+//! Only this crate reads files, the environment and signals. The parts that it starts are in the other crates.
 
 mod announce;
 mod cli;
@@ -25,6 +25,6 @@ mod token_file;
 
 pub use program::run;
 
-/// Of every program made of this crate.
+/// The allocator of every program that links this crate.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,4 +1,4 @@
-//! The end of a connection whose client still sends.
+//! Closing a connection whose client still sends.
 
 use std::{
     io::{self, IoSlice},
@@ -17,19 +17,19 @@ use tokio::{
     time::{Instant, Interval, interval_at},
 };
 
-/// Whether the last request of a connection has a body that was not read to its end.
+/// A flag: the last request of a connection has a body that was not read to its end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Unread(Arc<AtomicBool>);
 
 impl Unread {
-    /// The same body, which notes when its end is read.
+    /// Wraps a body so that the flag is cleared when the end of the body is read.
     pub(crate) fn watch(&self, body: Incoming) -> Watched {
         self.0.store(!body.is_end_stream(), Ordering::Relaxed);
         Watched { body, unread: self.clone() }
     }
 }
 
-/// The body of a request.
+/// The body of a request, which clears the flag at its end.
 #[derive(Debug)]
 pub(crate) struct Watched {
     body: Incoming,
@@ -60,11 +60,11 @@ impl Body for Watched {
     }
 }
 
-/// A stream whose end is put off while the client still sends the body of a request that was answered without it.
+/// A stream that delays its close while the client still sends the body of a request that was answered without it.
 ///
-/// A connection that is closed with bytes that nobody has read is reset, and the client, which sends before it reads, never
-/// sees the answer. So the answer goes out at once with the end of what is written, and what comes is read and dropped until
-/// the client is done, or up to a bound.
+/// When a connection is closed with unread bytes, the system resets it. A client that sends its whole request before it
+/// reads then never sees the answer. So the answer and the end of the writing side are sent at once, and after that
+/// everything that arrives is read and dropped, until the client is done or a bound is reached.
 #[derive(Debug)]
 pub(crate) struct Lingering<S> {
     stream: S,
@@ -72,11 +72,11 @@ pub(crate) struct Lingering<S> {
     end: Option<End>,
 }
 
-/// What is left of the bounds.
+/// The rest of the bounds while a connection is closed.
 #[derive(Debug)]
 struct End {
     bytes_left: usize,
-    /// Its first tick is the end of the time.
+    /// The first tick is the end of the time.
     until: Interval,
 }
 
@@ -87,7 +87,7 @@ impl<S> Lingering<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lingering<S> {
-    /// Reads and drops what the client sends.
+    /// Reads and drops the bytes that the client sends.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = self.end.get_or_insert_with(|| End {
             bytes_left: BYTES_MAX,
@@ -100,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lingering<S> {
                 Ok(()) if !piece.filled().is_empty() => {
                     end.bytes_left = end.bytes_left.saturating_sub(piece.filled().len());
                 }
-                // The client is done, or gone.
+                // The client is done, or the connection is gone.
                 _ => return Poll::Ready(()),
             }
         }
@@ -146,13 +146,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 }
 
-/// What a client may send that is not read: a file that somebody took for a payload. One that sends more, or for ever, is cut.
+/// The most bytes that are read and dropped: as much as a file that somebody mistook for a payload. A client that sends
+/// more is cut off.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// As long as the same takes over a line of 100 Mbit/s. The connection counts among those that may be open meanwhile.
+/// The longest time for reading and dropping: about as long as [`BYTES_MAX`] take over a line of 100 Mbit/s. Meanwhile
+/// the connection counts as open.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Read at once, on the stack.
+/// The bytes that are read at once, into a buffer on the stack.
 const PIECE_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]

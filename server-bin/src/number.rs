@@ -2,17 +2,17 @@
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
-/// A parser for seconds of this range.
+/// Returns a parser for seconds in this range.
 pub(crate) fn seconds(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     move |text| parse(text, &range, SECONDS).map(unsigned_zero)
 }
 
-/// A parser for a part of the whole.
+/// Returns a parser for a fraction, from 0 to 1.
 pub(crate) fn fraction() -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     |text: &str| parse(text, &(0.0..=1.0), ("a number", "0.5")).map(unsigned_zero)
 }
 
-/// A parser for a count of this range.
+/// Returns a parser for a whole number in this range.
 pub(crate) fn count<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync
 where
     T: FromStr + PartialOrd + Display + Clone + Send + Sync,
@@ -20,13 +20,13 @@ where
     move |text| parse(text, &range, ("a whole number", &range.start().to_string()))
 }
 
-/// Seconds that something else has read.
+/// Checks seconds that were parsed elsewhere, such as in a TOML file.
 pub(crate) fn check_seconds(seconds: f64, range: &RangeInclusive<f64>) -> Result<f64, String> {
-    // NaN is in no range.
+    // No range contains NaN.
     if range.contains(&seconds) { Ok(unsigned_zero(seconds)) } else { Err(refusal(range, SECONDS)) }
 }
 
-/// What is to be written, and an example.
+/// The form of a value in words, and an example.
 type Form<'a> = (&'a str, &'a str);
 
 const SECONDS: Form<'static> = ("seconds", "30 or 1.5");
@@ -36,7 +36,7 @@ fn parse<T: FromStr + PartialOrd + Display>(
     range: &RangeInclusive<T>,
     form: Form<'_>,
 ) -> Result<T, String> {
-    // A number that is too large for its type is read as infinite, which is in no range either.
+    // A number too large for its type is read as infinity, which is in no range either.
     text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| refusal(range, form))
 }
 
@@ -44,7 +44,7 @@ fn refusal<T: Display>(range: &RangeInclusive<T>, (what, example): Form<'_>) -> 
     format!("write {what} from {} to {}, such as {example}", range.start(), range.end())
 }
 
-/// There is one zero for whoever counts time.
+/// Turns a negative zero into zero.
 fn unsigned_zero(number: f64) -> f64 {
     number + 0.0
 }

@@ -1,4 +1,5 @@
-//! What commands print: one JSON document with `--json`, else text for a person, without what a terminal obeys.
+//! The output of commands: one JSON document with `--json`, otherwise text for a person, with control characters
+//! escaped.
 
 use std::{
     borrow::Cow,
@@ -18,7 +19,7 @@ use crate::{
     foreign::{self, Foreign},
 };
 
-/// Where and in which form a command answers.
+/// The form in which a command answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
@@ -29,12 +30,13 @@ impl Output {
         Self { json }
     }
 
-    /// Prints an answer: as `{"ok":true, …}`, or as the text that `human` makes of it.
+    /// Prints an answer: with `--json` as `{"ok":true, …}`, otherwise as the text that `human` returns.
     pub(crate) fn answer<T: Serialize>(self, answer: &T, human: impl FnOnce() -> String) {
         if self.json { line(&ok(answer)) } else { person(&human()) }
     }
 
-    /// Prints an answer, without `--json` as a result alone: to a terminal it is shown, to anything else given as it is.
+    /// Prints an answer: with `--json` as a document, otherwise the result alone. On a terminal the result is escaped;
+    /// anywhere else it is printed unchanged.
     pub(crate) fn result<T: Serialize>(self, answer: &T, result: impl FnOnce() -> String) {
         if self.json {
             line(&ok(answer));
@@ -44,15 +46,15 @@ impl Output {
         }
     }
 
-    /// Prints an answer with `--json`, else nothing.
+    /// Prints an answer with `--json`, otherwise nothing.
     pub(crate) fn quiet<T: Serialize>(self, answer: &T) {
         if self.json {
             line(&ok(answer));
         }
     }
 
-    /// Says that what was asked for is not there: with `--json` by the answer, else beside standard output, where nothing
-    /// stands then.
+    /// Says that the thing that was asked for does not exist: with `--json` by the answer, otherwise on standard error,
+    /// and standard output stays empty.
     pub(crate) fn absent<T: Serialize>(self, answer: &T, human: &str) {
         if self.json {
             line(&ok(answer));
@@ -61,12 +63,12 @@ impl Output {
         }
     }
 
-    /// Prints a document as it is with `--json`, else the text.
+    /// Prints a document unchanged with `--json`, otherwise the text.
     pub(crate) fn document(self, document: &Value, human: impl FnOnce() -> String) {
         if self.json { line(&document.to_string()) } else { person(&human()) }
     }
 
-    /// Prints a step of something longer, for a person only.
+    /// Prints a step of a longer command, for a person only.
     pub(crate) fn step(self, text: &str) {
         if !self.json {
             person(text);
@@ -81,45 +83,45 @@ impl Output {
     }
 }
 
-/// The answer as MCP's tools write it.
+/// Returns the answer in the form that the MCP tools give it.
 fn ok<T: Serialize>(answer: &T) -> String {
     write_answer(answer).unwrap_or_else(|error| write_refusal(&error))
 }
 
-/// A line of JSON; on a terminal without what a terminal obeys.
+/// Prints a line of JSON, escaped on a terminal.
 fn line(text: &str) {
     print(&if io::stdout().is_terminal() { foreign::json(text) } else { Cow::Borrowed(text) });
 }
 
-/// Text for a person.
+/// Prints a text for a person.
 fn person(text: &str) {
     print(&foreign::lines(text));
 }
 
-/// A reader that has gone away, such as `head`, is no failure.
+/// Prints a line. It is no failure when the reader, such as `head`, has gone away.
 fn print(text: &str) {
     drop(writeln!(io::stdout(), "{text}"));
 }
 
-/// Says what is wrong, beside standard output.
+/// Prints a problem on standard error.
 fn complain(problem: &str) {
-    // Nothing is left to be done about a standard error that is gone.
+    // Nothing can be done when standard error is gone.
     drop(writeln!(io::stderr(), "taskmesh: {}", foreign::indented(problem, COMPLAINT_INDENT)));
 }
 
-/// A result as a script wants it: a string as its text, anything else as JSON.
+/// Returns a result in the form for scripts: a string as its text, anything else as JSON.
 pub(crate) fn result_text(result: Option<&Json>) -> String {
     result.map_or_else(String::new, |json| json.to::<String>().unwrap_or_else(|_| json.get().to_owned()))
 }
 
-/// Named values for a person, which may have several lines each.
+/// Returns named values for a person. A value may have several lines.
 pub(crate) fn record<'a>(width: usize, rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let indented = |value: String| foreign::indented(&value, width + 1);
     let text: Vec<_> = rows.into_iter().map(|(name, value)| format!("{name:<width$} {}", indented(value))).collect();
     text.join("\n")
 }
 
-/// A record for a person.
+/// Returns the text of a record for a person.
 pub(crate) fn task_text(task: &Task) -> String {
     let mut rows = vec![
         ("task", task.task_id.to_string()),
@@ -142,7 +144,7 @@ pub(crate) fn task_text(task: &Task) -> String {
     record(8, rows)
 }
 
-/// Records as a table for a person.
+/// Returns the records as a table for a person.
 pub(crate) fn tasks_table(tasks: &[Task]) -> String {
     if tasks.is_empty() {
         return "no tasks".to_owned();
@@ -161,7 +163,7 @@ pub(crate) fn tasks_table(tasks: &[Task]) -> String {
     table(["TASK", "TYPE", "STATUS", "ATTEMPT", "CREATED", "RESULT OR ERROR"], rows)
 }
 
-/// A table without rules; a cell is one line, whatever is in it.
+/// Returns a table without rules. A cell is one line, whatever it contains.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     let rows = rows.map(|row| row.map(|cell| Foreign(cell).to_string()));
@@ -171,13 +173,13 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item 
     lines.join("\n")
 }
 
-/// How long ago a point in time was.
+/// Returns how long ago a moment was, given in Unix seconds.
 pub(crate) fn ago(unix_s: f64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
     format!("{} ago", span((now - unix_s).max(0.0)))
 }
 
-/// A span of time in its largest unit.
+/// Returns a span of time in a suitable unit.
 pub(crate) fn span(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.0} s"),
@@ -197,8 +199,8 @@ fn first_line(text: &str) -> String {
     if short.len() < text.len() { format!("{short}…") } else { short }
 }
 
-/// Behind the program's name: no further line begins where it does.
+/// The indent of the further lines of a problem, so that none of them begins where the program's name does.
 const COMPLAINT_INDENT: usize = 2;
 
-/// What a table shows of a result: a line stays a line on a common terminal.
+/// The most characters of a result or an error in a table, so that a row fits on a line of a common terminal.
 const NOTE_CHARS: usize = 48;

@@ -1,4 +1,4 @@
-//! A connection whose other end has to read what it asked for.
+//! A connection that is ended when its client does not read.
 
 use std::{
     io::{self, IoSlice},
@@ -13,13 +13,13 @@ use tokio::{
     time::{Instant, Interval, interval_at},
 };
 
-/// A stream that fails when nothing could be written for too long: who asks and does not read would otherwise have its
-/// answers kept for ever.
+/// A stream that fails when nothing could be written for too long. Otherwise the answers for a client that asks and
+/// does not read would be kept for ever.
 #[derive(Debug)]
 pub(crate) struct Patient {
     stream: TcpStream,
     patience: Duration,
-    /// Since the first write that found no room. Its first tick is the end of the patience.
+    /// Set since the first write that found no room. The first tick is the end of the patience.
     stalled: Option<Pin<Box<Interval>>>,
 }
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_has_all_the_time_it_needs() {
-        // Each piece is read well within the patience, all together are not written within it.
+        // Each piece is read well within the patience. All pieces together may take longer.
         let (mut served, mut client) = pair(Duration::from_secs(5)).await;
         let reading = async {
             let mut read = 0;

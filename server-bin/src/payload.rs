@@ -75,7 +75,7 @@ impl QuestionArgs {
     }
 }
 
-/// A request for a form, as MCP has it.
+/// A request for a form, as MCP defines it.
 #[derive(Serialize)]
 struct Elicitation<'a> {
     method: &'static str,
@@ -90,7 +90,7 @@ struct Form<'a> {
     requested_schema: &'a Json,
 }
 
-/// A form that is only accepted or declined.
+/// The schema of a form without fields, which can only be accepted or declined.
 const NO_FIELDS: &str = r#"{"type":"object","properties":{}}"#;
 
 /// The answer to a question.
@@ -119,7 +119,7 @@ impl ResponseArgs {
     }
 }
 
-/// An answer to a form, as MCP has it.
+/// An answer to a form, as MCP defines it.
 #[derive(Serialize)]
 struct Filled {
     action: &'static str,
@@ -147,7 +147,12 @@ fn read_json(option: &str, source: &str) -> Result<Json, Failure> {
     parse(option, read_source(option, source)?, hint)
 }
 
-/// What is nested too deep is refused as the queue refuses it, which takes it for JSON, too.
+/// Parses the JSON of an option.
+///
+/// # Errors
+///
+/// JSON that is nested too deeply is refused with the error that the queue has for it, everything else as a mistake in
+/// the argument.
 fn parse(option: &str, text: String, hint: &str) -> Result<Json, Failure> {
     Json::parse(text).map_err(|error| match &error {
         JsonError::TooDeep { .. } => QueueError::not_json(option.trim_start_matches('-'), &error).into(),
@@ -155,7 +160,7 @@ fn parse(option: &str, text: String, hint: &str) -> Result<Json, Failure> {
     })
 }
 
-/// Reads the JSON of `option` or the text of `--text`; null when neither is given.
+/// Reads the JSON of `option`, or the text of `--text`; null when neither is given.
 fn read_either(option: &str, json: Option<&str>, text: Option<&str>) -> Result<Json, Failure> {
     if let Some(source) = json {
         let text = read_source(option, source)?;
@@ -171,7 +176,7 @@ fn read_either(option: &str, json: Option<&str>, text: Option<&str>) -> Result<J
 fn read_source(option: &str, source: &str) -> Result<String, Failure> {
     let read = |reader: &mut dyn std::io::Read, name: &str| -> anyhow::Result<String> {
         let mut text = Vec::new();
-        // One byte more than may be, so that the queue can name the limit.
+        // One byte above the limit is read, so that a text over the limit is noticed.
         reader.take(JSON_BYTES_MAX as u64 + 1).read_to_end(&mut text).with_context(|| format!("cannot read {name}"))?;
         if text.len() > JSON_BYTES_MAX {
             return Err(anyhow!("{name} is over the limit of {JSON_BYTES_MAX} bytes"));

@@ -5,11 +5,12 @@ use p2p_taskqueue::worker::SUPERVISE;
 
 use crate::{cli::Cli, failure::Failure, foreign, output::Output, supervisor, telemetry};
 
-/// Runs the program with this process's arguments; the answer is the process's exit code.
+/// Runs the program with this process's arguments, and returns its exit code.
 #[must_use]
 pub fn run() -> ExitCode {
     let mut arguments = env::args_os().skip(1);
-    // Not a command for people, and nothing else must be in its way: every task waits for it.
+    // This is not a command for people. It is checked before everything else, because the start of every task waits for
+    // it.
     if arguments.next().is_some_and(|first| first == SUPERVISE) {
         return supervisor::run(arguments);
     }
@@ -25,7 +26,7 @@ pub fn run() -> ExitCode {
     })
 }
 
-/// Answers a command line that is none, or that asks for help.
+/// Prints the answer to a command line that is wrong, or that asks for help, and returns the exit code.
 fn refused(error: &clap::Error) -> ExitCode {
     let asks_for_json = env::args_os().any(|argument| argument == "--json");
     let text = error.render().to_string();
@@ -34,7 +35,7 @@ fn refused(error: &clap::Error) -> ExitCode {
         let problem = problem.split("\n\nFor more information").next().unwrap_or(problem).trim_end();
         Output::new(asks_for_json).failure(&Failure::Configuration(anyhow::anyhow!("{problem}")));
     } else {
-        // Nothing is left to be done about a stream that is gone.
+        // Nothing can be done when the stream is gone.
         drop(error.print());
     }
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)

@@ -1,4 +1,5 @@
-//! The process between a worker and its command: this program again, which ends the command when the node is gone.
+//! The supervisor: this program, run as a process between a worker and its command. It ends the command when the node
+//! is gone.
 
 use std::{
     env,
@@ -16,9 +17,10 @@ use tokio::{
 
 use crate::foreign::Foreign;
 
-/// The program that supervises commands; none when the system does not say where this program is.
+/// Returns the path of the program that supervises commands; `None` when the system does not tell where this program
+/// is.
 pub(crate) fn program() -> Option<PathBuf> {
-    // This very file, also when another version has taken its place meanwhile.
+    // This leads to the running file, even when another version has replaced it meanwhile.
     let this = Path::new("/proc/self/exe");
     let found = if this.exists() { Ok(this.to_owned()) } else { env::current_exe() };
     found
@@ -31,17 +33,17 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     match stay().and_then(|_stays| supervise(words)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Seen only by a person who has started it by hand.
+            // Only a person who started it by hand sees this.
             writeln!(io::stderr(), "error: this is for the workers of a node: {}", Foreign(&error)).ok();
             ExitCode::FAILURE
         }
     }
 }
 
-/// Takes no notice of what a service manager sends to all processes of a node when it stops: the node ends its commands, and
-/// hears from here how that went.
+/// Ignores the signals that a service manager sends to all processes of a node when it stops. The node ends its
+/// commands itself, and learns from this process how they ended.
 fn stay() -> io::Result<Runtime> {
-    // The handlers stay when the listeners are gone, and a command does not inherit them.
+    // The handlers stay installed when the listeners are dropped, and a command does not inherit them.
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let within = runtime.enter();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()] {

@@ -1,4 +1,4 @@
-//! Logs: to standard error, so that standard output stays the answer's.
+//! Logging. Logs go to standard error, so that standard output holds only the answer.
 
 use std::{
     fmt::{self, Debug},
@@ -17,13 +17,13 @@ use tracing_subscriber::{
 
 use crate::foreign::Foreign;
 
-/// Starts logging. A node says what it does, a client command only what is wrong. `-v` shows more, `-vv` everything of this
-/// project; `RUST_LOG` decides alone when it is set.
+/// Starts logging. A node logs what it does, a client command only problems. `-v` shows more, `-vv` everything of this
+/// project. When `RUST_LOG` is set, it alone decides.
 pub(crate) fn start(is_node: bool, verbose: u8) {
     let level = match verbose {
         0 if !is_node => "warn",
         0 => "warn,server_bin=info,p2p_taskqueue=info,mcp_core=info,runtime_bridge=info",
-        // rmcp says something of every request.
+        // rmcp logs something for every request.
         1 => "info,rmcp=warn,server_bin=debug,p2p_taskqueue=debug,mcp_core=debug,runtime_bridge=debug",
         _ => "debug,server_bin=trace,p2p_taskqueue=trace,mcp_core=trace,runtime_bridge=trace",
     };
@@ -33,7 +33,7 @@ pub(crate) fn start(is_node: bool, verbose: u8) {
     logs.with_ansi(is_terminal).fmt_fields(fields()).init();
 }
 
-/// One line for each event, whatever is in its values: some are texts of others.
+/// Formats each event as one line, whatever its values contain: some are texts that others wrote.
 fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn Debug| -> fmt::Result {
         let shown = Foreign(format_args!("{value:?}"));
@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
 
-    /// What is logged.
+    /// A writer that keeps what is logged.
     #[derive(Debug, Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! A file with one secret in it.
+//! A file that holds one secret.
 
 use std::{fs::File, io::Read as _, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -6,11 +6,11 @@ use anyhow::{Context as _, anyhow};
 
 use crate::failure::Failure;
 
-/// Reads a token: one line that nobody else can read.
+/// Reads a token: one line, in a file that only its owner can read.
 ///
 /// # Errors
 ///
-/// What is wrong with the file, and what to do about it; never its content.
+/// Says what is wrong with the file and how to correct it; never shows its content.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let shown = path.display();
     let refused = |problem: String| Failure::Configuration(anyhow!("the token file {shown} {problem}"));
@@ -20,7 +20,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     if !metadata.is_file() {
         return Err(refused("is no file".to_owned()));
     }
-    // Of the file that was opened, not of whatever has its name by now.
+    // The metadata is that of the opened file, so a file that has taken its name meanwhile cannot be confused with it.
     if metadata.permissions().mode() & OTHERS != 0 {
         return Err(refused(format!("can be used by others on this machine: chmod 600 {shown}")));
     }
@@ -42,13 +42,13 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-/// What the group and everybody else may do.
+/// The permission bits of the group and of everybody else.
 const OTHERS: u32 = 0o077;
 
-/// A token is a line; more is some other file.
+/// The largest token file. A token is one line, so a larger file is something else.
 const FILE_BYTES_MAX: u64 = 4 * 1024;
 
-/// 64 bits of hexadecimal digits: what cannot be tried out over a network.
+/// The shortest token: 64 bits in hexadecimal digits, too many to try out over a network.
 const TOKEN_BYTES_MIN: usize = 16;
 
 #[cfg(test)]

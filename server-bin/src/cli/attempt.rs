@@ -1,4 +1,4 @@
-//! `progress` and `ask`, for a command that a worker runs; `answer`, for whoever waits.
+//! `progress` and `ask`, for a command that a worker runs, and `answer`, for the one who waits for the task.
 
 use std::{
     collections::BTreeMap,
@@ -75,13 +75,13 @@ pub(super) struct AnswerArgs {
     peer: PeerArg,
 }
 
-/// What was answered to a question.
+/// The answer to a question, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct Answered {
     response: Json,
 }
 
-/// The form of an answer to a form.
+/// The answer to a form.
 #[derive(Debug, Deserialize)]
 struct Filled {
     action: String,
@@ -89,7 +89,7 @@ struct Filled {
     content: Json,
 }
 
-/// Prints nothing but with `--json`: the standard output of a worker's command is its result.
+/// Reports progress. Prints nothing without `--json`, because the standard output of a worker's command is its result.
 pub(super) fn progress(args: ProgressArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
     let renew = Renew { progress: Some(args.fraction), status_message: args.message, ..args.attempt.renewal() };
     let renewed = with_client(data_dir, None, async move |client| args.attempt.owner_of(client).ask(renew).await)?;
@@ -107,7 +107,7 @@ pub(super) fn ask(args: AskArgs, data_dir: DataDir, output: Output) -> Result<Ex
         let renew = Renew { input_requests: BTreeMap::from([(key.clone(), question)]), ..attempt.renewal() };
         wait_for_answer(&attempt.owner_of(client), renew, &key).await
     })?;
-    // What is no answer to a form is printed as it is.
+    // A response that is not the answer to a form is printed unchanged.
     let (action, content) = match response.to::<Filled>() {
         Ok(filled) => (filled.action, filled.content),
         Err(_) => (ACCEPT.to_owned(), response.clone()),
@@ -133,7 +133,8 @@ pub(super) fn answer(args: AnswerArgs, data_dir: DataDir, output: Output) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Renews the lease until there is an answer. An owner that cannot be asked is tried again as long as the lease can last.
+/// Renews the lease until there is an answer. When the owner cannot be asked, it is tried again as long as the lease
+/// can last.
 async fn wait_for_answer(owner: &Client, renew: Renew, key: &str) -> Result<Json, QueueError> {
     let lease = Duration::try_from_secs_f64(renew.lease_s).unwrap_or_default();
     let wait = lease / WAITS_PER_LEASE;
@@ -150,7 +151,7 @@ async fn wait_for_answer(owner: &Client, renew: Renew, key: &str) -> Result<Json
                     return Err(QueueError::new(ErrorCode::WrongState, CALLED_OFF));
                 }
                 renewed_at = started;
-                // One of an earlier version does not wait.
+                // An owner of an earlier version answers without waiting.
                 wait.saturating_sub(started.elapsed())
             }
             Err(error) if error.retryable && renewed_at.elapsed() < lease => RETRY_PAUSE,
@@ -165,7 +166,7 @@ impl AttemptArgs {
         Renew::new(self.task_id, self.fence, self.lease)
     }
 
-    /// A client of the task's owner. Through the local node: it has the connection.
+    /// Returns a client of the task's owner. It asks through the local node, which has the connection.
     fn owner_of(&self, client: Client) -> Client {
         match self.owner {
             Some(owner) => client.through_to(Target::peer(owner)),
@@ -176,11 +177,11 @@ impl AttemptArgs {
 
 const CALLED_OFF: &str = "the task was called off: stop working on it";
 
-/// What an answer to a form begins with when the form is filled in.
+/// The action of an answer whose form was filled in.
 const ACCEPT: &str = "accept";
 
-/// Two renewals may be lost before the lease is.
+/// The waits in one lease: two renewals may fail before the lease is lost.
 const WAITS_PER_LEASE: u32 = 3;
 
-/// A node or peer that is being restarted is back within seconds.
+/// The pause before another try. A node or peer that restarts is back within seconds.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);

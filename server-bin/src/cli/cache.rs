@@ -69,7 +69,7 @@ fn get(args: KeyArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Fai
     if got.hit {
         output.result(&got, || result_text(Some(&got.value)));
     } else {
-        // Standard output is the value's alone.
+        // Standard output is only for the value.
         output.absent(&got, "the cache has no such value");
     }
     Ok(code(got.hit))

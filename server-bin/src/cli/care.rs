@@ -189,7 +189,7 @@ pub(super) fn purge(args: PurgeArgs, data_dir: DataDir, output: Output) -> Resul
 }
 
 impl FilterArgs {
-    /// The named tasks, or those of the state.
+    /// Returns the named tasks if there are any, otherwise the tasks in the state that pass the filter.
     fn of(self, task_ids: Vec<TaskId>, status: TaskStatus) -> What {
         if !task_ids.is_empty() {
             return What::Named(task_ids);

@@ -43,7 +43,7 @@ pub(super) fn run(
     running::run(Threads::One, Server::daemon(settings), |ready| welcome(ready, &folder), output)
 }
 
-/// What a person needs next.
+/// Returns the text of the ready line for a person, with the commands that come next.
 fn welcome(ready: &Ready, folder: &str) -> String {
     let Ready { peer_id, rpc, .. } = ready;
     let indent = "\n               ";

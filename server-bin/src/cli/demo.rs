@@ -1,4 +1,4 @@
-//! `demo`: the whole story on loopback, with real parts.
+//! `demo`: the whole story on loopback, with real nodes, a real worker and a real MCP client.
 
 use std::{
     collections::BTreeSet,
@@ -31,7 +31,7 @@ use crate::{
     output::Output,
 };
 
-/// What the demo tells, step by step.
+/// The steps of the demo, printed and kept as they happen.
 struct Story {
     output: Output,
     started: Instant,
@@ -46,7 +46,7 @@ impl Story {
     }
 }
 
-/// One node of the demo and the folder that is its whole state.
+/// One node of the demo, and the folder that holds all its state.
 struct Machine {
     server: Server,
     folder: TempDir,
@@ -119,7 +119,7 @@ fn describe(machine: &Machine) -> String {
     format!("{}, MCP on {}", machine.peer_id(), machine.http())
 }
 
-/// Brings the second node into the first one's mesh, as two people with a terminal each would.
+/// Brings the second node into the mesh of the first one, as two people would with a terminal each.
 fn join(inviting: &Machine, joining: &Machine, story: &mut Story) -> Result<(), Failure> {
     let since = Instant::now();
     let ticket = with_client(inviting.data_dir()?, None, async |client| client.ask(Invite {}).await)?.ticket;
@@ -136,7 +136,7 @@ fn join(inviting: &Machine, joining: &Machine, story: &mut Story) -> Result<(), 
     Ok(())
 }
 
-/// Lets an MCP client of the first node have a text's words counted by the second one.
+/// Uses an MCP client of the first node to have the words of a text counted by the second node.
 async fn count_words(laptop: &Machine, server: PeerId, story: &mut Story) -> anyhow::Result<u64> {
     let since = Instant::now();
     let transport = StreamableHttpClientTransport::from_uri(laptop.http());
@@ -185,7 +185,7 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// The demo's own patience; it takes milliseconds.
+/// The longest wait for the task, which takes milliseconds.
 const WAIT: Duration = Duration::from_secs(8);
 
 const TEXT: &str = "A task is on disk before it is acknowledged. A worker takes it under a lease, and as long as the worker \

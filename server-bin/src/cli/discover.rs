@@ -37,7 +37,7 @@ pub(super) struct DiscoverArgs {
     limit: u32,
 }
 
-/// 3 when a peer was named and not reached.
+/// The exit code when a peer was named and not reached.
 const NOT_REACHED: u8 = 3;
 
 pub(super) fn run(args: DiscoverArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
@@ -52,7 +52,7 @@ pub(super) fn run(args: DiscoverArgs, data_dir: DataDir, output: Output) -> Resu
     Ok(if is_missed { ExitCode::from(NOT_REACHED) } else { ExitCode::SUCCESS })
 }
 
-/// Whom, and where to try first.
+/// Reads a peer as a person names it: its id, and the address to try first if one is given.
 fn sought(peer: &str) -> Result<(Option<PeerId>, Option<Multiaddr>), Failure> {
     if let Ok(peer_id) = peer.parse() {
         return Ok((Some(peer_id), None));

@@ -1,4 +1,4 @@
-//! Every text of others, in every place that prints it.
+//! Checks that a text that others wrote is harmless in every place that prints it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{
     output::{task_text, tasks_table},
 };
 
-/// What looks like lines of the program's own, if it comes to stand at the margin.
+/// A text that would look like lines of this program if its lines began at the margin.
 const FORGED: &str = "x\nstatus   completed\nforged\r\n\u{2028}forged";
 
 fn task(hostile: &str) -> Task {
@@ -59,7 +59,7 @@ fn status(hostile: &str) -> Status {
     }
 }
 
-/// Everything that is printed for a person, as it is handed over to be printed.
+/// Returns everything that is printed for a person, as it is handed over for printing.
 fn places(hostile: &str) -> Vec<(&'static str, String)> {
     let attempt = Attempt {
         method: Method::Explicit,

@@ -1,4 +1,4 @@
-//! What the MCP server is told on the command line.
+//! The options of the MCP server on the command line.
 
 use std::path::PathBuf;
 

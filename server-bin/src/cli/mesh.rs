@@ -61,7 +61,7 @@ pub(super) fn invite(data_dir: DataDir, output: Output) -> Result<ExitCode, Fail
 pub(super) fn join(args: JoinArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
     let ticket: Ticket = args.ticket.parse().map_err(|error| Failure::argument("TICKET", error))?;
     let joined = match data_dir.lock() {
-        // Nobody runs on the folder: what a node would do at once is noted for its next start.
+        // No node runs on the folder. A running node would join at once; here it is noted for the next start.
         Ok(locked) => join_offline(&locked, &ticket)?,
         Err(_) => with_client(data_dir, None, async move |client| client.ask(Join { ticket: args.ticket }).await)?,
     };

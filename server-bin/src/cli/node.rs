@@ -1,4 +1,4 @@
-//! What a node is told on the command line, by whichever command runs it.
+//! The options of a node on the command line, shared by the commands that run one.
 
 use std::collections::BTreeSet;
 
@@ -75,7 +75,7 @@ fn runtime_parser() -> impl TypedValueParser<Value = Backend> {
     PossibleValuesParser::new(Backend::ALL.iter().map(|backend| backend.name())).try_map(|name| name.parse::<Backend>())
 }
 
-/// What the command line says, else what the file says, else what is usual.
+/// Combines the command line, the file and the defaults, in this order of precedence.
 pub(super) fn settings(args: NodeArgs, file: ConfigFile, data_dir: DataDir) -> Result<NodeSettings, Failure> {
     let is_lan = args.lan || file.p2p.lan.unwrap_or(false);
     let claim = Claim {
@@ -83,7 +83,7 @@ pub(super) fn settings(args: NodeArgs, file: ConfigFile, data_dir: DataDir) -> R
         session: args.session.or(file.worker.session),
         ..Claim::new("worker")
     };
-    // Now, and not at each claim of a worker that then takes nothing.
+    // A mistake is reported now. Otherwise every claim would be refused, and the workers would take nothing.
     claim.check().map_err(|error| Failure::argument("--label, --session", error))?;
     let listen = file.p2p.listen.unwrap_or_default().into_iter().map(|address| address.0);
     let run = file.worker.run.unwrap_or_default().into_iter().map(|worker| worker.0);
@@ -115,7 +115,7 @@ pub(super) fn settings(args: NodeArgs, file: ConfigFile, data_dir: DataDir) -> R
     })
 }
 
-/// How peers are found. A key for a further way is a line here.
+/// Returns how peers are found. A key for a further method is one more line here.
 fn discovery(bootstrap: &[String], file: DiscoverySection, is_lan: bool) -> Result<DiscoveryConfig, Failure> {
     let announces = file.announce_file.is_some_and(|setting| setting != AnnounceSetting::Off);
     let known = file.bootstrap.unwrap_or_default().into_iter().map(|address| address.0);
@@ -137,7 +137,7 @@ fn discovery(bootstrap: &[String], file: DiscoverySection, is_lan: bool) -> Resu
     }
 }
 
-/// How the node is reached from networks that cannot dial it.
+/// Returns how the node is reached from networks that cannot dial it.
 fn reach(file: ReachSection) -> Result<ReachConfig, Failure> {
     ReachConfig::default()
         .with_relay_server(file.relay_server.unwrap_or(false))
@@ -152,7 +152,7 @@ fn peers(named: Vec<Parsed<PeerId>>) -> BTreeSet<PeerId> {
     named.into_iter().map(|peer| peer.0).collect()
 }
 
-/// The addresses of an option; without any, those of the file.
+/// Returns the addresses of an option, or those of the file when the option is not given.
 fn addresses(option: &str, given: &[String], file: impl Iterator<Item = Multiaddr>) -> Result<Vec<Multiaddr>, Failure> {
     if given.is_empty() {
         return Ok(file.collect());

@@ -1,4 +1,4 @@
-//! Every option that takes a number, of every command, with what is no number of its range.
+//! Checks that every option with a number, of every command, refuses a value outside its range.
 
 use std::{any::TypeId, collections::BTreeSet};
 
@@ -6,8 +6,8 @@ use clap::{Arg, Command, CommandFactory as _, Parser as _, error::ErrorKind};
 
 use super::Cli;
 
-/// A command line without the option, the option (empty: the last word stands by itself), the range as it is documented, what
-/// is taken, and what is just outside.
+/// A command line without the option, the option (empty: the value is a positional argument), the range as it is
+/// documented, two values that are accepted, and two that are just outside.
 type Row = (&'static str, &'static str, &'static str, [&'static str; 2], [&'static str; 2]);
 
 const ID: &str = "00112233445566778899aabbccddeeff";
@@ -37,14 +37,14 @@ const ROWS: [Row; 15] = [
     ("discover", "--limit", "from 1 to 1000", ["1", "1000"], ["0", "1001"]),
 ];
 
-/// Those that are alike.
+/// More rows, for options that repeat those above.
 const MORE: [Row; 3] = [
     ("purge --failed", "--older-than", "from 0 to 316224000", ["0", "316224000"], ["-1e-9", "316224000.1"]),
     ("purge --failed", "--limit", "from 1 to 18446744073709551615", ["1", "5"], ["0", "18446744073709551616"]),
     ("call tool", "--timeout", "from 0 to 600", ["0", "600"], ["-1e-9", "600.1"]),
 ];
 
-/// What is a number of no range.
+/// Values that no range accepts.
 const NEVER: [&str; 14] =
     ["NaN", "nan", "-NaN", "inf", "-inf", "infinity", "1e400", "-1e400", "-1", "", " ", "soon", "1,5", "0x10"];
 
@@ -53,7 +53,7 @@ fn words(line: &str) -> Vec<String> {
     ["taskmesh"].into_iter().chain(line.split_whitespace()).map(str::to_owned).collect()
 }
 
-/// The line with the value, in each way of writing it.
+/// Returns the line with the value, in each way of writing it.
 fn lines(row: &Row, value: &str) -> Vec<Vec<String>> {
     let (line, option, ..) = row;
     let apart = if option.is_empty() { vec![value.to_owned()] } else { vec![(*option).to_owned(), value.to_owned()] };
@@ -86,7 +86,7 @@ fn what_is_no_number_of_the_range_is_refused_with_the_range_and_an_example() {
     }
 }
 
-/// A new option with a number, of whatever type, belongs into the table above.
+/// An option with a number that is added later, of whatever type, has to be added to the table above.
 #[test]
 fn the_table_has_every_option_that_takes_a_number() {
     let mut found = BTreeSet::new();

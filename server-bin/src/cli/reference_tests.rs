@@ -1,4 +1,4 @@
-//! Keeps the command line and `docs/reference.md` together.
+//! Checks that the command line and `docs/reference.md` agree.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use super::Cli;
 
 const REFERENCE: &str = include_str!("../../../docs/reference.md");
 
-/// Options of other programs that the reference names.
+/// Options of other programs that the reference mentions.
 const OF_OTHERS: [&str; 3] = ["--no-default-features", "--features", "--stdin"];
 
-/// Every command with the names that lead to it: `cache get`.
+/// Returns every command below `command` with its full name, such as `cache get`.
 fn commands(command: &Command, above: &str) -> Vec<(String, Command)> {
     let mut all = Vec::new();
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
@@ -27,13 +27,13 @@ fn options(command: &Command) -> impl Iterator<Item = String> {
     shown.filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
 }
 
-/// The text about the command line.
+/// Returns the reference's section about the command line.
 fn section() -> &'static str {
     let (_, text) = REFERENCE.split_once("\n## Command line\n").unwrap();
     text.split("\n## ").next().unwrap()
 }
 
-/// The options that a text names.
+/// Returns the options that a text mentions.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     words.filter(|word| word.starts_with("--") && word.len() > 4).map(str::to_owned).collect()

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{data_dir::DataDir, failure::Failure, foreign::Foreign, output::Output};
 
 pub(super) fn run(data_dir: &DataDir, output: Output) -> Result<ExitCode, Failure> {
-    // Held to the end: no node may open the store meanwhile.
+    // Held to the end, so that no node opens the store meanwhile.
     let _locked = data_dir.lock()?;
     let path = data_dir.store();
     if !path.exists() {

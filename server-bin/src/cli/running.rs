@@ -1,4 +1,5 @@
-//! What `serve` and `daemon` do alike: start, say so, run until a signal, end in order.
+//! The life of a node process, shared by `serve` and `daemon`: start, report that it is ready, run until a signal, end
+//! in order.
 
 use std::process::ExitCode;
 
@@ -16,16 +17,16 @@ use crate::{
     output::Output,
 };
 
-/// Which tokio runtime the main thread drives.
+/// The kind of tokio runtime that the main thread drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Threads {
-    /// As many as there are cores: MCP is served on them.
+    /// One thread for each core: MCP is served on them.
     Many,
-    /// This one: it only waits for signals.
+    /// The main thread alone, which only waits for signals.
     One,
 }
 
-/// Runs what `start` starts until it is told to stop.
+/// Runs the server that `start` returns, until a signal ends it.
 pub(super) fn run(
     threads: Threads,
     start: impl Future<Output = Result<Server, Failure>>,
@@ -46,11 +47,11 @@ async fn until_stopped(
     welcome: impl FnOnce(&Ready) -> String,
     output: Output,
 ) -> Result<(), Failure> {
-    // Before the ready line: whoever reads it may send the signal at once.
+    // This comes before the ready line, because its reader may send the signal at once.
     let mut stop = Stop::listen()?;
     let server = tokio::select! {
         server = Box::pin(start) => server?,
-        // What has begun is given up where it is: a daemon may be waited for.
+        // The start is given up at any point, because it may be waiting for a daemon.
         () = stop.asked() => return Ok(()),
     };
     let ready = server.ready();
@@ -66,7 +67,7 @@ async fn until_stopped(
     Ok(())
 }
 
-/// Tells the service manager, if one has asked for it.
+/// Tells the service manager, if this process was started by one that wants to know.
 fn tell_systemd(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "cannot tell the service manager");

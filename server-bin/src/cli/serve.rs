@@ -49,7 +49,7 @@ pub(super) fn run(
     output: Output,
 ) -> Result<ExitCode, Failure> {
     let Some(daemon) = args.daemon else { return run_with_node(args, data_dir()?, config, output) };
-    // Without a data folder there is no usual place for a file.
+    // Without a data folder there is no usual place for a configuration file.
     let file = config.map_or_else(|| Ok(ConfigFile::default()), |named| ConfigFile::load(Some(named), named))?;
     let http = HttpConfig::new(args.http.into(), file.http)?;
     let shown = http.has_token().then_some(TOKEN);
@@ -81,7 +81,7 @@ fn run_with_node(
     }
 }
 
-/// What a person needs next.
+/// Returns the text of the ready line for a person, with the commands that come next.
 fn welcome(ready: &Ready, folder: &str, is_seen: bool, shown: Option<&str>) -> String {
     let Ready { http, peer_id, .. } = ready;
     let http = http.as_deref().unwrap_or_default();
@@ -117,15 +117,15 @@ Add a second machine:
     )
 }
 
-/// What a client shows where a token is asked for; the token itself is not printed.
+/// The header that a client needs when a token is asked for. The token itself is not printed.
 const TOKEN: &str = "Bearer TOKEN";
 
-/// What a node that others can see opens.
+/// The notice for a node that shows itself on the local network.
 const SEEN: &str = "
 This node shows itself on the local network (mDNS). Strangers there can see it and connect to it;
 they cannot come in, or ask anything, without the mesh secret.
 ";
 
-/// A call that any HTTP client can make.
+/// The body of a call that any HTTP client can make.
 const CALL: &str =
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"p2p_taskqueue_status","arguments":{}}}"#;

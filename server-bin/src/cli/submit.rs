@@ -76,7 +76,7 @@ pub(super) struct SubmitArgs {
     peer: PeerArg,
 }
 
-/// What is printed when the end was waited for.
+/// The answer that is printed after the end of the task was waited for.
 #[derive(Debug, Serialize)]
 struct Ended {
     #[serde(flatten)]
@@ -127,7 +127,7 @@ pub(super) fn run(args: SubmitArgs, data_dir: DataDir, output: Output) -> Result
 async fn wait_for_end(client: &Client, submitted: &Submitted) -> Result<Task, QueueError> {
     loop {
         let waited = client.ask(Wait::one(submitted.task_id, WAIT_S_MAX)).await.map_err(|mut error| {
-            // The task is safe whatever became of the wait.
+            // The task is safe, whatever happened to the wait.
             error.message += &format!("; the task was submitted: `taskmesh wait {}` goes on", submitted.task_id);
             error
         })?;

@@ -1,4 +1,4 @@
-//! An operation on many ended tasks, asked for in parts that leave the node room for other work.
+//! Operations on many ended tasks, asked for in parts so that the node has time for other work between them.
 
 use std::time::Instant;
 
@@ -15,18 +15,19 @@ use crate::client::Client;
 
 /// An operation that takes a selection of tasks.
 pub(super) trait Sweep: Operation<Answer: Send> + Send + 'static {
-    /// The answer to all parts together.
+    /// The answer for all parts together.
     type Total: Serialize;
-    /// What has become of the tasks.
+    /// A word for what was done with the tasks.
     const DONE: &'static str;
-    /// The operation on these tasks.
+    /// Returns the operation on these tasks.
     fn of(selection: Selection) -> Self;
-    /// The answer to one part.
+    /// Reads the answer to one part.
     fn swept(answer: Self::Answer) -> Swept;
     fn total(swept: Swept) -> Self::Total;
 }
 
-/// How many tasks were changed, how many named ones were not, and whether some that pass the filter are left.
+/// The number of tasks that were changed, the number of named tasks that were not, and whether tasks that pass the
+/// filter are left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Swept {
     changed: u64,
@@ -34,14 +35,14 @@ pub(super) struct Swept {
     more: bool,
 }
 
-/// Which tasks.
+/// The tasks that a sweep is for.
 #[derive(Debug)]
 pub(super) enum What {
     Named(Vec<TaskId>),
     Ended(Filter),
 }
 
-/// Tasks that ended like this and pass the rest.
+/// Tasks that ended in this state and pass all other conditions.
 #[derive(Debug)]
 pub(super) struct Filter {
     pub(super) status: TaskStatus,
@@ -49,7 +50,7 @@ pub(super) struct Filter {
     pub(super) label: Option<String>,
     pub(super) session: Option<String>,
     pub(super) older_than_s: f64,
-    /// None is all.
+    /// The most tasks to change; `None` is all.
     pub(super) limit: Option<u64>,
 }
 
@@ -88,7 +89,7 @@ impl Sweep for Purge {
 }
 
 impl Swept {
-    /// For a person; `done` says what has become of the tasks.
+    /// Returns a text for a person. `done` is the word for what was done with the tasks.
     pub(super) fn text(self, done: &str) -> String {
         let mut text = format!("{} {done}", self.changed);
         if self.skipped > 0 {
@@ -105,7 +106,7 @@ impl Swept {
     }
 }
 
-/// Does it part by part, until there are no more or the limit is reached.
+/// Asks for the operation part by part, until no tasks are left or the limit is reached.
 pub(super) async fn sweep<S: Sweep>(client: &Client, what: What) -> Result<Swept, QueueError> {
     match what {
         What::Named(task_ids) => sweep_named::<S>(client, &task_ids).await,
@@ -130,7 +131,7 @@ async fn sweep_ended<S: Sweep>(client: &Client, filter: &Filter) -> Result<Swept
             task_types: filter.task_types.clone(),
             label: filter.label.clone(),
             session: filter.session.clone(),
-            // What ends from now on is not meant: else tasks that fail at once would be tried again without end.
+            // Tasks that end after the start are left out. Otherwise tasks that fail at once would be retried for ever.
             older_than_s: (filter.older_than_s + started.elapsed().as_secs_f64()).min(SPAN_S_MAX),
             limit: u32::try_from(left).unwrap_or(PART).min(PART),
             ..Selection::ended(filter.status)
@@ -143,7 +144,7 @@ async fn sweep_ended<S: Sweep>(client: &Client, filter: &Filter) -> Result<Swept
     }
 }
 
-/// An error says what the parts before have done.
+/// Asks for one part. The message of an error also says what the parts before have done.
 async fn ask<S: Sweep>(client: &Client, selection: Selection, before: Swept) -> Result<Swept, QueueError> {
     client.ask(S::of(selection)).await.map(S::swept).map_err(|mut error| {
         if before.changed > 0 {
@@ -153,7 +154,7 @@ async fn ask<S: Sweep>(client: &Client, selection: Selection, before: Swept) -> 
     })
 }
 
-/// Tasks of one request: some hundredths of a second in which the node's writer does nothing else.
+/// The most tasks of one request: some hundredths of a second, in which the node's writer does nothing else.
 const PART: u32 = 1_000;
 
 #[cfg(test)]
@@ -164,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// A queue with so many failed tasks, which notes what it was asked.
+    /// A queue with `left` failed tasks, which notes what it was asked and refuses the request number `fails_at`.
     #[derive(Debug)]
     struct Failed {
         left: Mutex<u64>,
@@ -207,7 +208,7 @@ mod tests {
         let asked = queue.asked.lock().unwrap();
         assert_eq!(asked.len(), 3);
         assert!(asked.iter().all(|one| one.label.as_deref() == Some("l") && one.task_types == ["t"]));
-        // Only what had ended when it began.
+        // Only tasks that had ended when the sweep began are asked for.
         assert!(asked.windows(2).all(|two| two[0].older_than_s < two[1].older_than_s) && asked[0].older_than_s >= 60.0);
     }
 

@@ -1,4 +1,4 @@
-//! The MCP server's part of the configuration.
+//! The configuration of the MCP server.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{failure::Failure, number::check_seconds, token_file};
 
-/// The MCP server.
+/// The section `[http]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct HttpSection {
@@ -34,15 +34,15 @@ pub(crate) struct HttpSection {
     pub(crate) waits_per_client_max: Option<NonZeroUsize>,
 }
 
-/// A node is started from anywhere: a relative path would be another file each time.
+/// An absolute path. A node may be started in any folder, so a relative path would name another file each time.
 #[derive(Debug, Clone)]
 pub(crate) struct FullPath(PathBuf);
 
-/// A span of time that something may take.
+/// A timeout within [`SECONDS_RANGE`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seconds(Duration);
 
-/// What the command line says of it.
+/// The part of the configuration that the command line gives.
 #[derive(Debug, Default)]
 pub(crate) struct HttpGiven {
     pub(crate) listen: Option<String>,
@@ -51,7 +51,7 @@ pub(crate) struct HttpGiven {
     pub(crate) allowed_origins: Vec<String>,
 }
 
-/// Where and how the MCP server is served.
+/// The configuration of the MCP server, complete and checked.
 #[derive(Debug)]
 pub(crate) struct HttpConfig {
     /// `HOST:PORT`.
@@ -66,7 +66,7 @@ pub(crate) struct HttpConfig {
 }
 
 impl HttpConfig {
-    /// What the command line says, else what the file says, else what is usual. Token files are read here.
+    /// Combines the command line, the file and the defaults, in this order of precedence. Reads the token files.
     pub(crate) fn new(given: HttpGiven, file: HttpSection) -> Result<Self, Failure> {
         let hosts = Some(given.allowed_hosts).filter(|hosts| !hosts.is_empty()).or(file.allowed_hosts);
         let origins = Some(given.allowed_origins).filter(|origins| !origins.is_empty()).or(file.allowed_origins);
@@ -115,11 +115,11 @@ impl HttpConfig {
         self.has_token
     }
 
-    /// What is missing for an address that other machines can reach.
+    /// Checks that everything is configured that an address needs which other machines can reach.
     ///
     /// # Errors
     ///
-    /// Names everything that is not configured, and how to.
+    /// Names everything that is missing, and how to configure it.
     pub(crate) fn check_open_to(&self, address: SocketAddr) -> Result<(), Failure> {
         let needed = [
             (
@@ -147,7 +147,7 @@ impl HttpConfig {
 }
 
 impl HttpConfig {
-    /// The usual one, listening there.
+    /// Returns the default configuration, listening at `listen`.
     pub(crate) fn at(listen: &str) -> Self {
         Self {
             listen: listen.to_owned(),
@@ -162,7 +162,7 @@ impl HttpConfig {
     }
 }
 
-/// The clients and their tokens.
+/// Reads the tokens of all clients, by client name.
 fn tokens(one: Option<&Path>, clients: BTreeMap<String, FullPath>) -> Result<BTreeMap<String, String>, Failure> {
     let refused = |problem: String| Err(Failure::argument("[http.clients]", problem));
     let mut tokens = BTreeMap::new();
@@ -208,24 +208,24 @@ impl<'de> Deserialize<'de> for Seconds {
 
 const USUAL_HTTP: &str = "127.0.0.1:8765";
 
-/// Who shows the token of `token_file`.
+/// The name of the client that shows the token of `token_file`.
 const THE_CLIENT: &str = "client";
 
-/// In the place of an origin: there is none.
+/// The word that stands for an origin and means that no browser is served.
 const NO_BROWSER: &str = "none";
 
-/// A client that sends no header in this time is gone or hostile.
+/// The default time for the header of a request. A client that takes longer is gone or hostile.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As long as a client may take to send its body; here for each piece of the answer.
+/// The default time without any progress in writing an answer: as long as a client may take to send its body.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// As many as the MCP server answers at once.
+/// The default of `requests_max`, the same as the MCP server's own default.
 const REQUESTS_MAX: usize = 4_096;
 
-/// The machines and agents of one small team; each has a line in the metrics.
+/// The most clients: the machines and agents of a small team. Each has a line in the metrics.
 const CLIENTS_MAX: usize = 64;
 
-/// In less than a millisecond nobody sends anything; who gives a client more than an hour for a request means no bound at
-/// all.
+/// The range of a timeout, in seconds. Nobody sends anything within less than a millisecond, and a timeout of more than
+/// an hour means no bound at all.
 const SECONDS_RANGE: RangeInclusive<f64> = 0.001..=3_600.0;

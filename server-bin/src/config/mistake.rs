@@ -1,8 +1,8 @@
-//! What is wrong in a configuration file, for the person who wrote it.
+//! A mistake in a configuration file, for the person who wrote it.
 
 use std::fmt;
 
-/// `LINE: KEY: PROBLEM`, to stand behind the file's name.
+/// A mistake, shown as `LINE: KEY: PROBLEM` after the file's name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     line: Option<usize>,
@@ -14,7 +14,7 @@ impl Mistake {
     pub(super) fn of(text: &str, key: &str, error: &toml::de::Error) -> Self {
         let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
         let problem = error.message().trim();
-        // The path of a mistake that is in no key is a dot.
+        // A mistake outside all keys has a dot as its path.
         let key = if key == "." { String::new() } else { key.to_owned() };
         Self { line, key, problem: near_key(problem).unwrap_or_else(|| problem.replace('\n', "; ")) }
     }
@@ -32,10 +32,11 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Of an unknown key: the nearest one of those that the parser says are known.
+/// Rewrites the problem of an unknown key: names the most similar one of the keys that the parser lists as known, or
+/// all of them.
 fn near_key(problem: &str) -> Option<String> {
     let rest = problem.strip_prefix("unknown field ")?;
-    // Texts between backticks: every second part.
+    // The names are between backticks, so they are every second part.
     let mut named = rest.split('`').skip(1).step_by(2);
     let unknown = named.next()?;
     let known: Vec<_> = named.collect();

@@ -1,4 +1,4 @@
-//! The configuration file: what it may say, and where it says something wrong.
+//! The configuration file: its sections and keys, and where it has a mistake.
 
 use std::{
     fmt,
@@ -26,10 +26,10 @@ mod tests;
 
 pub(crate) use http::{HttpConfig, HttpGiven, HttpSection};
 
-/// What a person writes by hand is far below; more is some other file.
+/// The largest configuration file. What a person writes by hand is far below this, so a larger file is something else.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
-/// A configuration file. What it does not say is none; the command line wins over what it says.
+/// A configuration file. Keys that it does not set are `None`, and the command line takes precedence over it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ConfigFile {
@@ -42,14 +42,14 @@ pub(crate) struct ConfigFile {
     pub(crate) worker: WorkerSection,
 }
 
-/// The process.
+/// The section `[server]`: the process.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ServerSection {
     pub(crate) mode: Option<Mode>,
 }
 
-/// The node.
+/// The section `[p2p]`: the node.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct P2pSection {
@@ -60,7 +60,7 @@ pub(crate) struct P2pSection {
     pub(crate) deny: Option<Vec<Parsed<PeerId>>>,
 }
 
-/// How peers are found.
+/// The section `[discovery]`: how peers are found.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DiscoverySection {
@@ -73,7 +73,7 @@ pub(crate) struct DiscoverySection {
     pub(crate) namespace: Option<String>,
 }
 
-/// How the node is reached from networks that cannot dial it.
+/// The section `[reach]`: how the node is reached from networks that cannot dial it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ReachSection {
@@ -84,25 +84,25 @@ pub(crate) struct ReachSection {
     pub(crate) upnp: Option<bool>,
 }
 
-/// The tasks of this node.
+/// The section `[store]`: how the tasks of this node are stored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreSection {
     pub(crate) durability: Option<DurabilityArg>,
 }
 
-/// The workers of this machine.
+/// The section `[worker]`: the workers of this machine.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct WorkerSection {
     pub(crate) run: Option<Vec<Parsed<WorkerSpec>>>,
-    /// Those that say more of themselves, as agents see it.
+    /// The workers that describe themselves to agents.
     pub(crate) tool: Option<Vec<WorkerTool>>,
     pub(crate) labels: Option<Vec<String>>,
     pub(crate) session: Option<String>,
 }
 
-/// A worker, and how agents are told to use it.
+/// A worker, with its description for agents.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WorkerTool {
@@ -121,22 +121,22 @@ pub(crate) struct Address(pub(crate) Multiaddr);
 #[derive(Debug, Clone)]
 pub(crate) struct PeerAddress(pub(crate) Multiaddr);
 
-/// What is written as a text, and refused where it stands when it makes no sense.
+/// A value that is written as a text and parsed at once, so that a mistake is reported with its line.
 #[derive(Debug, Clone)]
 pub(crate) struct Parsed<T>(pub(crate) T);
 
-/// Whether, and where, the node says where it is.
+/// Whether the node writes an announce file, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AnnounceSetting {
     Off,
-    /// At the usual place.
+    /// A file at the usual place.
     On,
-    /// At this place.
+    /// A file at this path.
     At(PathBuf),
 }
 
 impl ConfigFile {
-    /// Reads the file that was named, or the usual one in the data folder if it is there.
+    /// Reads the named file, or else the usual one in the data folder if it exists.
     pub(crate) fn load(named: Option<&Path>, usual: &Path) -> Result<Self, Failure> {
         let path = named.unwrap_or(usual);
         let text = match read(path) {
@@ -207,7 +207,7 @@ impl<'de> Deserialize<'de> for AnnounceSetting {
             }
 
             fn visit_str<E: de::Error>(self, path: &str) -> Result<AnnounceSetting, E> {
-                // A node is started from anywhere: a relative path would be another file each time.
+                // A node may be started in any folder, so a relative path would name another file each time.
                 if Path::new(path).is_absolute() {
                     Ok(AnnounceSetting::At(path.into()))
                 } else {

@@ -35,13 +35,13 @@ fn every_key_of_the_reference_is_read() {
     assert!(tool.description.is_some() && tool.input_schema.is_some());
 }
 
-/// The example of the reference.
+/// Returns the example in the reference.
 fn example() -> &'static str {
     let reference = include_str!("../../../docs/reference.md");
     reference.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap()
 }
 
-/// The keys that a table of this form may have, as the refusal of a key that nobody knows names them.
+/// Returns the keys that a table of this form may have, as the refusal of an unknown key lists them.
 fn known_keys(text: &str) -> BTreeSet<String> {
     let mistake = mistake(text);
     let (_, known) = mistake.split_once("unknown key; known are ").unwrap_or_else(|| panic!("{mistake}"));
@@ -61,7 +61,7 @@ fn every_key_there_is_stands_in_the_reference() {
     assert_eq!(known_keys(tool), keys(example["worker"]["tool"][0].as_table().unwrap()));
 }
 
-/// What the example sets, the program does without it.
+/// The example sets every number of `[http]` to its default.
 #[test]
 fn the_times_and_bounds_of_the_reference_are_the_defaults() {
     let config = |text: &str| HttpConfig::new(HttpGiven::default(), ConfigFile::parse(text).unwrap().http).unwrap();
@@ -104,7 +104,7 @@ fn a_value_that_makes_no_sense_is_named_with_its_line() {
         for odd in ["nan", "-nan", "inf", "-inf", "1e400", "-1", "0", "-0.0", "0.0009", "3600.1"] {
             let text = format!("[http]\n{key} = {odd}");
             let mistake = mistake(&text);
-            // What is no number of TOML either has no key.
+            // A text that TOML does not read as a number is reported without a key.
             let is_named = mistake.contains(&format!("{key}: write seconds from 0.001 to 3600, such as 30 or 1.5"));
             assert!(mistake.starts_with("2:") && (is_named || odd == "1e400"), "{text}: {mistake}");
         }

@@ -1,4 +1,5 @@
-//! `bridge`: HTTP on tokio's own threads, the node on its executor thread, every call across by `run_in_p2p`.
+//! The mode `bridge`: HTTP runs on tokio's own threads, the node on its executor thread, and every call crosses by
+//! `run_in_p2p`.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::{failure::Failure, http::HttpListener};
 const MODE: &str = "bridge";
 
 impl Server {
-    /// Starts everything, or nothing: what was started is ended when a later part fails.
+    /// Starts everything, or nothing: when a later part fails, the parts before it are ended.
     pub(crate) async fn bridge(config: ServerConfig) -> Result<Self, Failure> {
         let locked = config.node.data_dir.lock()?;
         let listener = HttpListener::bind(&config.http).await?;

@@ -1,4 +1,5 @@
-//! `daemon`: the node is a process of its own, and so is the MCP server, which asks it over its RPC.
+//! The mode `daemon`: the node and the MCP server are separate processes, and the MCP server asks the node over its
+//! RPC.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,12 +21,12 @@ use crate::{
 
 const MODE: &str = "daemon";
 
-/// What an MCP server without a node is started with.
+/// The settings of an MCP server without a node.
 #[derive(Debug)]
 pub(crate) struct FrontSettings {
     pub(crate) http: HttpConfig,
     pub(crate) daemon: RpcAddress,
-    /// What the node wants to be shown over HTTP.
+    /// The file with the token that the node asks for over HTTP.
     pub(crate) token_file: Option<PathBuf>,
 }
 
@@ -37,14 +38,15 @@ impl Server {
         Ok(Self::new(node.ready(None), None, Some(node)))
     }
 
-    /// Starts an MCP server over the node of another process, which may be about to start, too.
+    /// Starts an MCP server for the node of another process, which may be starting at the same time.
     pub(crate) async fn front(settings: FrontSettings) -> Result<Self, Failure> {
         let listener = HttpListener::bind(&settings.http).await?;
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
         let connector = connector(&settings)?;
         let queue = DaemonQueue::new(Arc::clone(&connector), Arc::clone(&runtime));
         queue.connect(START_PATIENCE).await?;
-        // A connection that clients' requests cannot fill, and which is there before they can have taken all.
+        // Probes have a connection of their own, which requests of clients cannot fill. It is opened now, before
+        // clients can have taken all connections of the daemon.
         let probed = DaemonQueue::new(connector, runtime);
         probed.connect(Duration::ZERO).await?;
         let status = queue.status(&Caller::Local, StatusQuery::default()).await?;
@@ -82,5 +84,6 @@ fn connector(settings: &FrontSettings) -> Result<Arc<dyn Connector>, Failure> {
     }
 }
 
-/// A service manager starts both at once, and a node with a large store takes a while.
+/// The longest wait for the node. A service manager starts both processes at once, and a node with a large store takes
+/// a while.
 const START_PATIENCE: Duration = Duration::from_secs(5);

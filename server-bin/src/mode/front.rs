@@ -1,4 +1,4 @@
-//! The HTTP side: an MCP server over a queue.
+//! The HTTP side: an MCP server that answers from a queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{HttpListener, HttpServer};
 
-/// An MCP server that runs. Dropping it cuts its clients off.
+/// A running MCP server. Dropping it cuts off its clients.
 #[derive(Debug)]
 pub(super) struct Front {
     url: String,
     http: HttpServer,
-    /// The MCP server holds the other end: cancelled, it answers the calls that wait.
+    /// The MCP server holds the other end: when this is cancelled, it answers the calls that wait.
     stopping: CancellationToken,
 }
 
@@ -23,7 +23,7 @@ impl Front {
         Self::serve_probing(listener, Arc::clone(&queue), queue)
     }
 
-    /// The same, with a way of its own by which probes ask whether the queue answers.
+    /// Serves as [`serve`](Self::serve) does. Probes ask `probed` whether the queue answers.
     pub(super) fn serve_probing(listener: HttpListener, queue: Arc<dyn TaskQueue>, probed: Arc<dyn TaskQueue>) -> Self {
         let (url, stopping) = (listener.url(), CancellationToken::new());
         let mcp = McpServer::new(queue, listener.mcp().with_shutdown(stopping.clone())).with_probed(probed);
@@ -34,12 +34,13 @@ impl Front {
         &self.url
     }
 
-    /// Takes no more calls, answers those that wait, and lets the others end. May be awaited on any tokio runtime.
+    /// Takes no more calls, answers those that wait, and lets the others end for a bounded time. May be awaited on any
+    /// tokio runtime.
     pub(super) async fn shutdown(self) {
         self.stopping.cancel();
         self.http.shutdown(DRAIN).await;
     }
 }
 
-/// Runs beside the end of the workers, and is over before it.
+/// The longest time for requests to end. They end while the workers do, and have less time than those.
 const DRAIN: Duration = Duration::from_millis(500);

@@ -1,5 +1,5 @@
-//! How the HTTP side and the p2p side are joined: one file per mode, which says what runs where. The sides themselves are
-//! the same in all of them.
+//! The ways to join the HTTP side and the p2p side. Each mode has a file that says what runs where; the sides
+//! themselves are the same in all modes.
 
 mod bridge;
 mod daemon;

@@ -1,4 +1,4 @@
-//! `native`: HTTP and the node on the same executor thread; the tools call the node where they run.
+//! The mode `native`: HTTP and the node run on the same executor thread, and tools call the node directly on it.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{failure::Failure, http::HttpListener};
 const MODE: &str = "native";
 
 impl Server {
-    /// Starts everything, or nothing: what was started is ended when a later part fails.
+    /// Starts everything, or nothing: when a later part fails, the parts before it are ended.
     pub(crate) async fn native(config: ServerConfig) -> Result<Self, Failure> {
         let locked = config.node.data_dir.lock()?;
         let listener = HttpListener::bind(&config.http).await?;
@@ -23,7 +23,7 @@ impl Server {
     }
 }
 
-/// Serves on the executor thread, with the queue that `queue` makes there.
+/// Serves on the executor thread, from the queue that the future `queue` returns there.
 async fn serve_there<F>(bridge: &Bridge, listener: HttpListener, queue: F) -> Result<Front, Failure>
 where
     F: Future<Output = Arc<dyn TaskQueue>> + Send + 'static,
@@ -35,8 +35,8 @@ where
     bridge.run_in_p2p(front).await.context("the executor thread failed")?
 }
 
-/// The node for handlers that are spawned on tokio from the executor thread. Where that thread is not the one that drives
-/// tokio, as with async-std, they find themselves on another, and their calls cross after all.
+/// Returns the queue for handlers that rmcp spawns on tokio from the executor thread. With async-std the executor
+/// thread does not drive tokio: the handlers then run on another thread, and their calls have to cross the bridge.
 async fn joined(bridge: Bridge, queue: Arc<dyn TaskQueue>) -> Arc<dyn TaskQueue> {
     let here = bridge.clone();
     #[expect(clippy::disallowed_methods, reason = "the question is where rmcp's own spawning leads to")]

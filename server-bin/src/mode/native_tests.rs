@@ -14,7 +14,7 @@ use tokio::{
 
 use super::*;
 
-/// Notes where it is asked, and knows nothing.
+/// A queue that notes on which thread it is asked, and refuses everything.
 #[derive(Debug, Default)]
 struct Where(Mutex<Vec<ThreadId>>);
 
@@ -26,7 +26,7 @@ impl TaskQueue for Where {
     }
 }
 
-/// Calls a tool over HTTP, for the raw answer.
+/// Calls a tool over HTTP and returns the raw answer.
 async fn call_a_tool(url: &str) -> String {
     let body =
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"p2p_taskqueue_stats","arguments":{}}}"#;

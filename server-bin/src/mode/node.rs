@@ -1,4 +1,4 @@
-//! The node's side: store, node, RPC and workers, on an executor thread.
+//! The p2p side: store, node, RPC and workers, on an executor thread.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -30,11 +30,11 @@ pub(super) struct NodeSide {
     token_file: Option<PathBuf>,
     thread: ExecutorThread,
     store: Arc<SqliteStore>,
-    /// Held to the end: nobody else may open the store before.
+    /// Held to the end, so that no other process opens the store before.
     _locked: LockedDir,
 }
 
-/// What lives on the executor thread.
+/// The parts that live on the executor thread.
 #[derive(Debug)]
 struct P2pSide {
     node: NodeHandle,
@@ -43,7 +43,7 @@ struct P2pSide {
 }
 
 impl NodeSide {
-    /// Starts everything, or nothing: what was started is ended when a later part fails.
+    /// Starts everything, or nothing: when a later part fails, the parts before it are ended.
     pub(super) async fn start(settings: NodeSettings, locked: LockedDir, mode: &'static str) -> Result<Self, Failure> {
         let identity = locked.identity_or_new()?;
         let options = StoreOptions::new(identity.peer_id()).with_durability(settings.durability);
@@ -67,23 +67,23 @@ impl NodeSide {
         let needs_token = settings.rpc.iter().any(|address| address.is_http());
         let token = if needs_token { Some(locked.rpc_token_or_new()?) } else { None };
         let token_file = token.is_some().then(|| locked.dir().rpc_token());
-        // Boxed: it holds whatever the start of a node holds.
+        // Boxed, because the future is large: it holds everything that the start of a node holds.
         let start = Box::pin(P2pSide::start(settings, node, queues, token, thread.runtime()));
         let p2p = thread.bridge().run_in_p2p(start).await.context("the executor thread failed")??;
         Ok(Self { mode, p2p_runtime: backend.name(), p2p, token_file, thread, store, _locked: locked })
     }
 
-    /// The way onto the executor thread.
+    /// Returns the bridge to the executor thread.
     pub(super) fn bridge(&self) -> Bridge {
         self.thread.bridge()
     }
 
-    /// The node as seen from the executor thread.
+    /// Returns the node's queue, for use on the executor thread.
     pub(super) fn queue(&self) -> Arc<dyn TaskQueue> {
         self.p2p.node.queue()
     }
 
-    /// What there is to say of it, with the address of the MCP server if there is one.
+    /// Returns the content of the ready line, with the address of the MCP server if there is one.
     pub(super) fn ready(&self, http: Option<&str>) -> Ready {
         Ready {
             event: Ready::EVENT,
@@ -97,9 +97,9 @@ impl NodeSide {
         }
     }
 
-    /// Ends everything in order; `front` is what takes calls besides, and ends while the workers do.
+    /// Ends everything in order. `front` ends the MCP server, if there is one, while the workers end.
     pub(super) async fn shutdown(self, front: impl Future<Output = ()>) {
-        // The lock goes last, when nobody uses the folder any more.
+        // The lock is dropped last, when no part of this process uses the folder any more.
         let Self { p2p: P2pSide { node, rpc, workers }, thread, store, _locked, .. } = self;
         let bridge = thread.bridge();
         let quiesce = bridge.run_in_p2p(async move {
@@ -119,7 +119,7 @@ impl NodeSide {
     }
 }
 
-/// What the node keeps and knows of tasks.
+/// The queue of the node's own tasks, and its record of which tasks are at which peers.
 struct Queues {
     local: Arc<dyn TaskQueue>,
     routes: Arc<dyn RouteBook>,
@@ -142,7 +142,7 @@ impl P2pSide {
             Node::start(node.clone().with_listen(listen), local, routes, files, Arc::clone(&runtime))
         };
         let started = match (start(settings.listen.addresses()?).await, settings.listen.free_addresses()?) {
-            // A second node on this machine, which is not an error of its user.
+            // Another node of this machine has the usual port. That is no mistake of the user.
             (Err(NodeError::AddressInUse { .. }), Some(free)) => start(free).await,
             (started, _) => started,
         };
@@ -155,8 +155,9 @@ impl P2pSide {
     }
 }
 
-/// A shutdown has two seconds in all. Workers need the most of them: half a second for a command that does not want to
-/// end, and what its report takes. HTTP and the RPC drain meanwhile.
+/// The longest time for the workers to end. A shutdown has two seconds in all, and workers need most of them: half a
+/// second for a command that does not end when it is told to, and the time for its report. HTTP and the RPC drain
+/// meanwhile.
 const WORKERS_STOP: Duration = Duration::from_millis(1_000);
 const RPC_DRAIN: Duration = Duration::from_millis(500);
 const NODE_STOP: Duration = Duration::from_millis(400);

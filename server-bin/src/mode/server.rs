@@ -1,4 +1,4 @@
-//! What runs in this process, whichever mode put it together: it is announced and ended alike.
+//! The running parts of this process. Whatever the mode, they are announced and ended in the same way.
 
 use std::path::PathBuf;
 
@@ -7,17 +7,18 @@ use serde::Serialize;
 
 use super::{front::Front, node::NodeSide};
 
-/// The line that says that everything runs.
+/// The line that says that everything is running.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Ready {
     pub(super) event: &'static str,
-    /// None without an MCP server.
+    /// `None` without an MCP server.
     pub(crate) http: Option<String>,
     pub(crate) peer_id: PeerId,
     pub(crate) addresses: Vec<Multiaddr>,
-    /// Where the node can be asked, or is.
+    /// The addresses at which other processes can ask the node. In an MCP server without a node it is the address of
+    /// the node that this process asks.
     pub(crate) rpc: Vec<String>,
-    /// What a client over HTTP has to show.
+    /// The file with the token that clients of the RPC over HTTP have to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rpc_token_file: Option<PathBuf>,
     pub(crate) mode: &'static str,
@@ -45,8 +46,8 @@ impl Server {
         &self.ready
     }
 
-    /// Ends everything in order within two seconds: what takes calls first, what they need last. A task that a worker
-    /// holds goes back to its owner; a request that is still under way is cut off.
+    /// Ends everything in order, within two seconds: first the parts that take calls, last the parts that those need. A
+    /// task that a worker holds goes back to its owner. A request that is still under way is cut off.
     pub(crate) async fn shutdown(self) {
         let front = async {
             if let Some(front) = self.front {

@@ -1,4 +1,4 @@
-//! What a node and its MCP server are started with.
+//! The settings that a node and its MCP server are started with.
 
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
@@ -19,54 +19,54 @@ use crate::{
     supervisor,
 };
 
-/// The usual port, on loopback: nothing is open to others unless asked for.
+/// The usual address: a fixed port on loopback, because nothing is open to others unless asked for.
 const USUAL: [&str; 1] = ["/ip4/127.0.0.1/tcp/9710"];
 const USUAL_FREE: [&str; 1] = ["/ip4/127.0.0.1/tcp/0"];
 
-/// Every interface.
+/// The addresses with `--lan`: the same port on every interface.
 const LAN: [&str; 2] = ["/ip4/0.0.0.0/tcp/9710", "/ip4/0.0.0.0/udp/9710/quic-v1"];
 const LAN_FREE: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
 
-/// As much as servers of the mesh list to agents.
+/// The largest input schema of a worker: as large as the MCP servers of the mesh list to agents.
 const SCHEMA_BYTES_MAX: usize = 32 * 1024;
 
-/// What a node and its MCP server are started with.
+/// The settings of a node and its MCP server.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
     pub(crate) http: HttpConfig,
     pub(crate) node: NodeSettings,
 }
 
-/// What a node is started with.
+/// The settings of a node.
 #[derive(Debug)]
 pub(crate) struct NodeSettings {
     pub(crate) data_dir: DataDir,
-    /// Where other processes of this machine ask the node.
+    /// The addresses at which other processes of this machine ask the node.
     pub(crate) rpc: Vec<RpcAddress>,
     pub(crate) listen: Listen,
-    /// What the node runs on.
+    /// The async runtime of the node.
     pub(crate) runtime: Backend,
     pub(crate) discovery: DiscoveryConfig,
     pub(crate) reach: ReachConfig,
-    /// The only peers that may come in; all when there is no list.
+    /// The only peers that are admitted; `None` admits all.
     pub(crate) admitted: Option<BTreeSet<PeerId>>,
     pub(crate) denied: BTreeSet<PeerId>,
     pub(crate) announce: AnnounceFiles,
     pub(crate) workers: Vec<WorkerSpec>,
-    /// What the workers of this machine have.
+    /// The labels that the workers of this machine have.
     pub(crate) labels: Vec<String>,
-    /// The session whose tasks they take beside those of none.
+    /// The session whose tasks the workers also take, besides tasks without a session.
     pub(crate) session: Option<String>,
-    /// What is known of a change when it is answered.
+    /// Whether a change is on stable storage when it is answered.
     pub(crate) durability: Durability,
 }
 
-/// Where peers can reach the node.
+/// The addresses on which the node listens for peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listen {
-    /// The usual port of this machine only, or a free one.
+    /// The usual port on loopback, or a free one.
     Loopback,
-    /// The usual port of every interface, or free ones.
+    /// The usual port on every interface, or free ones.
     Lan,
     /// These addresses.
     At(Vec<Multiaddr>),
@@ -81,7 +81,7 @@ impl Listen {
         }
     }
 
-    /// Where else to listen when an address is taken; none when its user has named it.
+    /// Returns the addresses to use when an address is taken; `None` when the user named the addresses.
     pub(super) fn free_addresses(&self) -> Result<Option<Vec<Multiaddr>>, Failure> {
         Ok(match self {
             Self::Loopback => Some(parse_all(&USUAL_FREE)?),
@@ -99,7 +99,7 @@ fn parse_all(texts: &[&str]) -> Result<Vec<Multiaddr>, Failure> {
 impl NodeSettings {
     pub(super) fn worker_configs(&self, runtime: &Arc<dyn Runtime>) -> Result<Vec<WorkerConfig>, Failure> {
         let process = std::process::id();
-        // A command may change its folder.
+        // The path is made absolute, because a command may change its working folder.
         let data_dir = std::path::absolute(self.data_dir.path()).context("the data folder has no path")?;
         let supervisor = supervisor::program();
         let configure = |(index, worker): (usize, &WorkerSpec)| {
@@ -117,18 +117,19 @@ impl NodeSettings {
     }
 }
 
-/// `TYPE=COMMAND`.
+/// A worker, written as `TYPE=COMMAND`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WorkerSpec {
     task_type: String,
     command: String,
-    /// What agents are told; a general sentence when its user says nothing.
+    /// The description for agents. `None` when the user gives none: agents then see a general sentence.
     description: Option<String>,
     input_schema: Json,
 }
 
 impl WorkerSpec {
-    /// What peers and agents are told of it. Not the command: it may show more of this machine than its user wants.
+    /// Returns the tool as peers and agents see it. The command is not part of it, because it may show more of this
+    /// machine than the user wants.
     pub(super) fn offer(&self) -> ToolOffer {
         let usual = || format!("Does tasks of type {} on this machine. Takes any JSON value.", self.task_type);
         let description = self.description.clone().unwrap_or_else(usual);

@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::{anyhow, bail};
 
-/// Where a node can be asked, as a person writes it.
+/// The address at which a node can be asked, as a person writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RpcAddress {
     /// `unix:PATH`.
     Unix(PathBuf),
-    /// `http://HOST:PORT`, of this machine: what is said there, the token first of all, travels as it is.
+    /// `http://HOST:PORT`, on this machine only, because everything is sent unencrypted, the token included.
     Http(SocketAddr),
 }
 

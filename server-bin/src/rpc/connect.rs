@@ -1,4 +1,4 @@
-//! The clients' side: ways to a node of this machine.
+//! The client's side of the RPC: connections to a node of this machine.
 
 use std::{fmt, future::pending, io, net::SocketAddr, path::PathBuf};
 
@@ -29,7 +29,7 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct UnixConnector {
     pub(crate) path: PathBuf,
-    /// What to do when nobody listens there.
+    /// What the user can do when nobody listens there.
     pub(crate) hint: String,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for UnixConnector {
 #[derive(Debug)]
 pub(crate) struct HttpConnector {
     pub(crate) address: SocketAddr,
-    /// Read at each connection: a node that starts for the first time has yet to make it.
+    /// The file is read for each connection, because a node makes it only when it starts for the first time.
     pub(crate) token_file: PathBuf,
 }
 
@@ -88,7 +88,7 @@ impl Connector for HttpConnector {
             let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
             self.upgraded(response).await
         });
-        // The connection moves only while somebody polls it.
+        // The connection makes progress only while it is polled.
         let moving = Box::pin(async {
             drop(connection.with_upgrades().await);
             pending::<()>().await;

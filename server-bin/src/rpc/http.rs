@@ -1,4 +1,5 @@
-//! Over HTTP: a request that upgrades its connection (RFC 9110, 7.8) to the session that the Unix socket speaks.
+//! The RPC over HTTP: a request upgrades its connection (RFC 9110, 7.8) to the same session that the Unix socket
+//! carries.
 //!
 //! ```text
 //! GET /rpc HTTP/1.1            HTTP/1.1 101 Switching Protocols
@@ -31,12 +32,12 @@ use super::Token;
 
 pub(super) const PATH: &str = "/rpc";
 
-/// The protocol that a connection is upgraded to, with its version; what is said in it has versions of its own.
+/// The protocol that a connection is upgraded to, with its version. The session inside it has versions of its own.
 pub(super) const PROTOCOL: &str = "taskmesh-rpc/1";
 
-/// Takes a request, for the connection that it upgrades; none when it was refused.
+/// Answers one request, and returns the connection that it upgrades; `None` when the request was refused.
 pub(super) async fn admit(stream: TcpStream, token: &Token) -> Option<TokioIo<Upgraded>> {
-    // Frames are small, and answered one by one.
+    // Frames are small and answered one by one, so they must not be held back to be sent together.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -64,7 +65,7 @@ pub(super) async fn admit(stream: TcpStream, token: &Token) -> Option<TokioIo<Up
     upgrading?.await.ok().map(TokioIo::new)
 }
 
-/// Why a request is not let in.
+/// The reason why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
     Host,
@@ -76,7 +77,7 @@ enum Refusal {
 
 fn check(method: &Method, path: &str, headers: &HeaderMap, token: &Token) -> Result<(), Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    // A page in a browser that was told to take its own server's name for this machine still says that name.
+    // This stops DNS rebinding: a web page whose host name was made to resolve to this machine still sends that name.
     text(HOST).filter(|host| is_loopback(host)).ok_or(Refusal::Host)?;
     if path != PATH {
         return Err(Refusal::Path);
@@ -147,8 +148,9 @@ impl Refusal {
     }
 }
 
-/// As for MCP: a client that sends no head in this time is gone or hostile.
+/// The longest time for the head of a request, as for MCP: a client that takes longer is gone or hostile.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The least that hyper takes; the head of a client is a few hundred bytes.
+/// The largest head of a request: the smallest limit that hyper accepts. The head that a client sends is a few hundred
+/// bytes.
 const HEAD_BYTES_MAX: usize = 8 * 1024;

@@ -1,5 +1,5 @@
-//! How other processes of this machine ask the node: the same session over a Unix socket and over an upgraded HTTP
-//! connection.
+//! The RPC by which other processes of this machine ask the node: the same session over a Unix socket and over an
+//! upgraded HTTP connection.
 
 mod address;
 mod connect;

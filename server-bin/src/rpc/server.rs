@@ -1,4 +1,4 @@
-//! The node's side: listeners, and the sessions of those who come.
+//! The node's side of the RPC: the listeners, and the sessions of their clients.
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,19 +16,19 @@ use tokio_util::{compat::TokioAsyncReadCompatExt as _, sync::CancellationToken};
 use super::{RpcAddress, Token, http, unix};
 use crate::failure::Failure;
 
-/// The places where the node can be asked. Dropping it closes them and every connection on them.
+/// The listeners at which the node can be asked. Dropping it closes them and all their connections.
 #[derive(Debug, Default)]
 pub(crate) struct RpcServer {
     addresses: Vec<RpcAddress>,
-    /// Dropping a handle ends an accept loop, and that its connections.
+    /// One accept loop for each address. Dropping a handle ends its loop, and with it the loop's connections.
     accepting: Vec<Spawned<()>>,
     sockets: Vec<Socket>,
-    /// The accept loops and sessions have the other end.
+    /// The accept loops and the sessions hold the other end; when this is cancelled, they end.
     stopping: CancellationToken,
 }
 
 impl RpcServer {
-    /// Listens on the executor thread, which calls this. The token is for the addresses over HTTP.
+    /// Listens on all addresses. It is called on the executor thread. The token is for the addresses over HTTP.
     pub(crate) async fn bind(
         addresses: &[RpcAddress],
         token: Option<&Token>,
@@ -54,7 +54,8 @@ impl RpcServer {
         self.addresses.iter().map(ToString::to_string).collect()
     }
 
-    /// Takes no more clients and no more requests, lets those under way end, and closes what is left at the deadline.
+    /// Accepts no more clients and no more requests, lets requests under way end, and closes the remaining connections
+    /// at the deadline.
     pub(crate) async fn shutdown(self, deadline: Duration) {
         self.stopping.cancel();
         if timeout(deadline, join_all(self.accepting)).await.is_err() {
@@ -63,7 +64,7 @@ impl RpcServer {
     }
 }
 
-/// The file of a Unix socket, which goes with its listener.
+/// The file of a Unix socket, which is removed together with its listener.
 #[derive(Debug)]
 struct Socket(PathBuf);
 
@@ -98,7 +99,7 @@ impl Listener {
         }
     }
 
-    /// The address with the port that it has really got.
+    /// Returns the address with the port that it really has.
     fn address(&self, asked: &RpcAddress) -> io::Result<RpcAddress> {
         Ok(match self {
             Self::Unix(_) => asked.clone(),
@@ -114,7 +115,7 @@ impl Listener {
     }
 }
 
-/// What every client of an address comes to.
+/// The service at one address: what every session of a client there needs.
 #[derive(Debug, Clone)]
 struct Door {
     queue: Arc<dyn TaskQueue>,
@@ -155,7 +156,7 @@ impl Door {
         join_all(sessions).await;
     }
 
-    /// The same for clients whose waits there is no room for.
+    /// Returns a door for clients without room for waits: it refuses requests that would wait.
     fn without_waits(self) -> Self {
         let queue = AtOnceQueue::new(self.queue, CONNECTIONS_MAX, "connections of this machine's programs");
         Self { queue: Arc::new(queue), ..self }
@@ -167,7 +168,7 @@ impl Door {
         match client {
             Client::Unix(stream) => serve_local_until(stream.compat(), queue, runtime, stop).await,
             Client::Http(stream, token) => {
-                // Who has not come in yet has asked nothing.
+                // A client that was not admitted yet has no request under way, so nothing is lost.
                 let admitted = tokio::select! {
                     admitted = http::admit(stream, &token) => admitted,
                     () = stopping.cancelled() => None,
@@ -180,8 +181,8 @@ impl Door {
     }
 }
 
-/// Room for connections. Those that wait for hours must not keep out one that asks something and goes, so some places are
-/// for such only.
+/// The places for connections. Clients that wait for hours must not keep out one that asks something and leaves. So
+/// some places are only for requests that are answered at once.
 #[derive(Debug)]
 struct Places {
     any: Arc<Semaphore>,
@@ -199,12 +200,12 @@ impl Default for Places {
 #[derive(Debug)]
 struct Place {
     may_wait: bool,
-    /// None when the server ends.
+    /// `None` would mean that the semaphore is closed, which it never is.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Places {
-    /// Takes a place where a client may wait, if there is one left.
+    /// Waits for a free place. A place where a client may wait is preferred.
     async fn take(&self) -> Place {
         tokio::select! {
             biased;
@@ -214,13 +215,14 @@ impl Places {
     }
 }
 
-/// This machine's own commands and programs; each holds two file descriptors.
+/// The most connections that may wait: commands and programs of this machine. Each connection holds two file
+/// descriptors.
 const CONNECTIONS_MAX: usize = 256;
 
-/// Commands that are answered at once take milliseconds each, so a few places serve many.
+/// The further connections whose requests must not wait. Each takes milliseconds, so a few places serve many.
 const CONNECTIONS_AT_ONCE: usize = 32;
 
-/// Out of file descriptors: some will be free in a moment.
+/// The pause after a failed accept. The process may be out of file descriptors, and some will soon be free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -237,7 +239,7 @@ mod tests {
     use super::*;
     use crate::rpc::UnixConnector;
 
-    /// Tells of each wait, which has no end; answers the rest.
+    /// A queue that reports each wait, never ends one, and answers everything else.
     #[derive(Debug)]
     struct Endless(Sender<()>);
 
@@ -280,7 +282,7 @@ mod tests {
         }
         let refused = timeout(soon, client().wait(&Caller::Local, wait())).await.expect("an answer in time");
         assert_eq!(refused.unwrap_err().code, ErrorCode::Overloaded);
-        // A client that goes leaves its place to one that waits.
+        // When a client leaves, another one can wait in its place.
         drop(waiting.pop());
         let mut again = None;
         while again.is_none() {

@@ -4,20 +4,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A socket's path in a form that the system takes: an address of a socket holds some hundred bytes, a path four thousand.
+/// A socket's path in a form that the system accepts. The address of a socket holds about a hundred bytes, but a path
+/// may have four thousand.
 #[derive(Debug)]
 pub(super) struct SocketPath {
     path: PathBuf,
-    /// What a short form leads through, as long as it is used.
+    /// The open folder that a short form leads through. It stays open as long as the form is used.
     _folder: Option<OwnedFd>,
 }
 
 impl SocketPath {
-    /// The path itself where it is short enough, else, on Linux, a short one that leads to the same file.
+    /// Returns the path itself if it is short enough, otherwise, on Linux, a short path to the same file.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when there is no such form; what opening the folder comes to.
+    /// `InvalidInput` when there is no short form, or the error of opening the folder.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         if SocketAddr::from_pathname(path).is_ok() {
             return Ok(Self { path: path.to_owned(), _folder: None });
@@ -30,7 +31,8 @@ impl SocketPath {
     }
 }
 
-/// The process's own view of its open folder: nobody else can put something in its place, and nothing is left behind.
+/// Returns a path through this process's open folder. No other process can put something in its place, and nothing is
+/// left behind.
 #[cfg(target_os = "linux")]
 fn through_folder(path: &Path) -> io::Result<SocketPath> {
     use std::os::fd::AsRawFd as _;

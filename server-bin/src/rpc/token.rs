@@ -6,19 +6,19 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{failure::Failure, token_file};
 
-/// What clients over HTTP show; not printed, and compared in constant time.
+/// The token that clients over HTTP show. It is never printed, and is compared in constant time.
 #[derive(Clone)]
 pub(crate) struct Token(Box<str>);
 
 impl Token {
-    /// A new one, of random bytes.
+    /// Returns a new token, made of random bytes.
     pub(crate) fn generate() -> Result<Self, Failure> {
         let mut bytes = [0; BYTES];
         getrandom::fill(&mut bytes).map_err(|error| anyhow!("no randomness for a token: {error}"))?;
         Ok(Self(HEXLOWER.encode(&bytes).into()))
     }
 
-    /// Reads one that only its user can read; none when there is no such file.
+    /// Reads a token from a file that only its owner can read; `None` when there is no such file.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, Failure> {
         if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             return Ok(None);
@@ -30,7 +30,7 @@ impl Token {
         &self.0
     }
 
-    /// Whether the text is the token. Its length may show in the time that this takes, its content does not.
+    /// Whether `shown` is the token. The time that this takes may reveal the token's length, but not its content.
     pub(super) fn matches(&self, shown: &[u8]) -> bool {
         bool::from(self.0.as_bytes().ct_eq(shown))
     }
@@ -42,7 +42,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// As many as a mesh secret has: nobody guesses it.
+/// The random bytes of a token: as many as a mesh secret has, so nobody can guess it.
 const BYTES: usize = 32;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The Unix socket: whoever may open the file may ask.
+//! The Unix socket: every user who may open its file may ask the node.
 
 use std::{
     fs, io,
@@ -13,12 +13,13 @@ use tokio::net::UnixListener;
 use super::socket_path::SocketPath;
 use crate::failure::Failure;
 
-/// Listens on the socket. One that is there is taken over if nobody listens on it: its node was killed.
+/// Listens on the socket at `path`. An existing socket is replaced if nobody listens on it, because its node was
+/// killed.
 pub(super) fn listen(path: &Path) -> Result<UnixListener, Failure> {
     let shown = path.display();
     let reached = SocketPath::of(path).with_context(|| format!("cannot listen on {shown}"))?;
     clear(path, reached.path())?;
-    // The folder may be open to others: the socket must not be, from its first moment.
+    // The folder may be open to other users. The socket must not be, from the moment at which it is made.
     let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
     let listener = UnixListener::bind(reached.path());
     umask(before);

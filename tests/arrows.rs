@@ -1,11 +1,11 @@
-//! Which crate may use which: the arrows that ARCHITECTURE.md draws, and no others.
+//! Checks the dependencies between crates: those that ARCHITECTURE.md draws, and no others.
 
 use std::{collections::BTreeSet, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// What each crate of the product may use of the others.
+/// The crates of the product, each with the others that it may use.
 const ARROWS: &[(&str, &[&str])] = &[
     ("runtime-bridge", &[]),
     ("taskqueue-api", &[]),
@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("server-bin", &["mcp-core", "p2p-taskqueue", "runtime-bridge"]),
 ];
 
-/// Members that nobody uses: tests and benchmarks.
+/// Members that no other crate uses: tests and benchmarks.
 const ON_TOP: &[&str] = &["benches", "integration-tests"];
 
 fn cargo(arguments: &[&str]) -> Result<String> {
@@ -47,7 +47,7 @@ fn arrows_between_crates_run_as_drawn() -> Result<()> {
         let name = text(package, "name")?;
         let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == name) else { continue };
         for dependency in list(package, "dependencies")? {
-            // A test may use more than the crate.
+            // Only dependencies of the crate itself count: its tests may use more.
             let is_built_in = dependency.get("kind").is_none_or(Value::is_null);
             let other = text(dependency, "name")?;
             ensure!(

@@ -1,4 +1,4 @@
-//! A command that a worker runs says how far it is, and asks.
+//! A worker's command reports its progress and asks questions.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ fn worker(script: &str) -> String {
     format!("asks=sh -c '{script}' {PROGRAM}")
 }
 
-/// Does half, then asks how to go on; a second attempt asks the same.
+/// Reports half of the work, then asks how to go on. Every attempt asks the same question.
 const SCRIPT: &str = r#""$0" progress 0.5 half && "$0" ask go-on --message "Go on?" --schema "{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}}}""#;
 
 fn submit(node: &Node) -> Result<String> {
@@ -20,7 +20,7 @@ fn submit(node: &Node) -> Result<String> {
     Ok(submitted.get("task_id").and_then(Value::as_str).context("no task id")?.to_owned())
 }
 
-/// The record, once it is like this.
+/// Waits until the task's record fulfils the condition, and returns the record.
 fn until(node: &Node, task: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
     crate::harness::until(format_args!("the record of {task}"), || {
         let record = node.ask(&["get", task])?.get("task").cloned().context("no task")?;
@@ -63,7 +63,7 @@ fn a_question_that_is_declined_or_called_off_fails_its_command() -> Result<()> {
     let task = submit(&node)?;
     until(&node, &task, asks)?;
     node.ask(&["answer", &task, "go-on", "--decline"])?;
-    // The answer is for the whole life of the task: each attempt is declined.
+    // The answer counts for the whole life of the task, so each attempt is declined.
     let failed = ended(&node, &task)?;
     assert_eq!(
         (&failed["status"], &failed["failed_by"], &failed["attempt"]),

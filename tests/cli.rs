@@ -1,4 +1,4 @@
-//! Client commands: what they refuse, and with which exit code.
+//! Client commands: the input that they refuse, and their exit codes.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ fn a_number_that_is_none_queues_and_asks_nothing() -> Result<()> {
         }
     }
     assert_eq!(node.ask(&["list"])?["tasks"], json!([]));
-    // There is one zero.
+    // A negative zero is accepted as zero.
     let id = node.ask(&["submit", "t", "--delay", "-0", "--backoff=-0"])?["task_id"].clone();
     assert_eq!(node.ask(&["list"])?["tasks"][0]["task_id"], id);
     let mut command = crate::harness::taskmesh_command(node.folder());

@@ -55,7 +55,7 @@ struct Held {
 }
 
 impl Held {
-    /// Arguments of a call about it.
+    /// Adds the task's id and fence to the arguments of a call.
     fn with(&self, mut arguments: Value) -> Value {
         if let Some(arguments) = arguments.as_object_mut() {
             arguments.insert("task_id".to_owned(), self.id.clone());
@@ -81,7 +81,7 @@ async fn follower(node: &Node) -> Result<McpClient> {
     McpClient::connect_as(node.http()?, Era::Modern, follows_tasks()).await
 }
 
-/// What a task is doing, as its client is told.
+/// Returns the status message of a task at work, as its client sees it.
 async fn doing(follower: &McpClient, task: &Task) -> Result<String> {
     let state = follower.state(task).await?;
     match state.payload {
@@ -127,7 +127,7 @@ async fn a_handle_is_followed_through_questions_and_restarts_to_its_end() -> Res
     let yes = json!({ "action": "accept", "content": { "go": true } });
     client.answer(&task, [("print".to_owned(), yes.clone()), ("unasked".to_owned(), yes.clone())].into()).await?;
 
-    // The answer outlives the server that took it.
+    // The answer outlives the server that accepted it.
     node.kill()?;
     node.start_again()?;
     let (agent, client) = (McpClient::connect(node.http()?).await?, follower(&node).await?);
@@ -153,7 +153,7 @@ async fn a_handle_says_how_its_task_ended() -> Result<()> {
     let (agent, client) = (McpClient::connect(node.http()?).await?, follower(&node).await?);
     let run = async |arguments: Value| client.handle("run_task", arguments).await;
 
-    // As the plain call answers it.
+    // The record is the same as in the answer of a plain call.
     let counted = run(json!({ "task_type": "wordcount", "payload": "a b c" })).await?;
     let waited = agent.ask(WAIT, json!({ "task_id": counted.task_id })).await?;
     assert_eq!(at(&result(&client, &counted).await?, "/structuredContent/task"), &waited["task"]);
@@ -187,7 +187,8 @@ async fn a_handle_says_how_its_task_ended() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_cannot_follow_a_task_is_given_none() -> Result<()> {
     let node = Node::start(&["--worker", "wordcount=wc -w"])?;
-    // The extension is of 2026-07-28: whatever a client of before says, it would not know a handle.
+    // The Tasks extension belongs to revision 2026-07-28. Whatever an older client declares, it would not understand a
+    // task handle.
     for (era, capabilities) in [(Era::Legacy, follows_tasks()), (Era::Modern, ClientCapabilities::default())] {
         let client = McpClient::connect_as(node.http()?, era, capabilities).await?;
         let ran = client.ask("run_task", json!({ "task_type": "wordcount", "payload": "a b" })).await?;

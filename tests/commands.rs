@@ -1,4 +1,4 @@
-//! What becomes of a worker's command, and of what it has started, when its attempt or its node ends.
+//! A worker's command, and the processes that it has started, when its attempt or its node ends.
 
 use std::{
     collections::HashSet,
@@ -18,22 +18,22 @@ use serde_json::{Value, json};
 
 use crate::harness::{DEADLINE, Gate, Node, at};
 
-/// A script that says which process it is, and then stays, whoever asks it to end.
+/// A script that writes its process id and then stays, ignoring SIGTERM.
 const MEMBER: &str = "trap '' TERM; echo $$ >&9; exec sleep 1000 9>&-";
 
-/// A script that starts a member each in its group, in a session of its own, and in one with no parent left. They say to the
-/// gate which they are.
+/// Returns a script that starts three members: one in its process group, one in a session of its own, and one in a
+/// session of its own whose parent has ended. They write their process ids to the gate.
 fn children(gate: &Path) -> String {
     let start = "member=$TASKMESH_DATA_DIR/member; sh $member & setsid sh $member & (setsid sh $member &)";
     format!("exec 9>{}; {start}", gate.display())
 }
 
-/// The same, and then it is one itself.
+/// Returns such a script that becomes a member itself at the end.
 fn family(gate: &Path) -> String {
     format!("{}; exec sh $member", children(gate))
 }
 
-/// A node whose worker runs this script.
+/// Starts a node whose worker runs this script.
 fn node(script: &str) -> Result<Node> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("script");
@@ -43,7 +43,7 @@ fn node(script: &str) -> Result<Node> {
     Node::start_on(folder, None, &["--p2p-listen", "/ip4/127.0.0.1/tcp/0", "--worker", &worker])
 }
 
-/// The processes of a family, which is complete.
+/// Reads the processes of a family, and checks that it is complete.
 fn members(gate: &Gate) -> Result<Vec<Pid>> {
     let mut ids = HashSet::new();
     for line in gate.read_to_end()?.lines() {
@@ -53,11 +53,11 @@ fn members(gate: &Gate) -> Result<Vec<Pid>> {
     Ok(ids.into_iter().collect())
 }
 
-/// Waits until these processes have ended; those that do not are ended here.
+/// Waits until these processes have ended. Fails, and kills them, when they do not end in time.
 fn gone(processes: &[Pid]) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
     for process in processes {
-        // One that has been waited for is not there.
+        // A process that its parent has waited for does not exist any more.
         let Ok(end) = pidfd_open(*process, PidfdFlags::empty()) else { continue };
         let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))?;
         if poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&left))? == 0 {
@@ -74,7 +74,7 @@ fn kill(processes: &[Pid]) {
     }
 }
 
-/// Whether it has not ended: one that nobody has waited for has.
+/// Whether the process has not ended. A zombie has ended.
 fn is_running(process: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.trim_start().starts_with(['Z', 'X']))
@@ -92,7 +92,7 @@ fn a_killed_node_takes_its_commands_with_it() -> Result<()> {
     submit(&node)?;
     let family = members(&gate)?;
     node.kill()?;
-    // It is not started again: the next attempt may be another machine's.
+    // The node is not started again, because the next attempt may be made on another machine.
     gone(&family)
 }
 
@@ -144,7 +144,7 @@ fn a_command_that_cannot_be_started_says_why_each_time() -> Result<()> {
     Ok(())
 }
 
-/// The signals that a service manager sends to all processes of a service at once.
+/// A service manager sends these signals to all processes of a service at once.
 #[test]
 fn a_node_that_is_stopped_with_all_its_processes_gives_its_task_back() -> Result<()> {
     let gate = Gate::new()?;
@@ -168,7 +168,7 @@ fn a_node_that_is_stopped_with_all_its_processes_gives_its_task_back() -> Result
 #[test]
 fn a_command_whose_supervisor_is_killed_is_ended_and_tried_again() -> Result<()> {
     let gate = Gate::new()?;
-    // The input comes when the node knows of the command.
+    // The command gets its input after the node has noted it.
     let node = node(&format!("cat >/dev/null; echo $PPID $$ >{}; read x <{0}; echo done", gate.path().display()))?;
     let task = submit(&node)?;
     let ids = gate.read_to_end()?;
@@ -191,7 +191,8 @@ fn a_command_is_what_it_is_without_a_supervisor() -> Result<()> {
         let answered = node.run(&["submit", "family", "--text", text, "--max-attempts", "1", "--wait", "--json"])?;
         assert!(answered.stdout.contains(error) || answered.stderr.contains(error), "{answered:?}");
     }
-    // Open files, signals, folder and environment are those of a child of this process; and it leads its group.
+    // Open files, signals, folder and environment are the same as those of a child of this process, and the command
+    // leads its process group.
     let look = "ls /proc/self/fd; grep -E '^(Sig(Blk|Ign)|Umask)' /proc/self/status; pwd; \
                 env | grep -v -e ^TASKMESH_ -e ^XDG_CACHE_HOME= -e ^RUST_LOG= | sort; \
                 [ $(cut -d' ' -f5 /proc/$$/stat) = $$ ] && echo leads";

@@ -1,4 +1,4 @@
-//! A store whose process is killed over and over at random moments.
+//! A store whose process is killed again and again at random moments.
 
 use std::{
     env,
@@ -39,7 +39,7 @@ fn nothing_acknowledged_is_lost_or_done_twice_however_often_the_process_is_kille
     Ok(())
 }
 
-/// One life of the process, and what the one before it has left.
+/// Checks what the previous process has left, starts a new one, lets it work, and kills it.
 fn round_of(file: &Path, rng: &mut Rng, history: &mut History) -> Result<()> {
     if rng.u8(0..8) == 0 {
         let opening = QueueProcess::spawn(Command::new(QueueProcess::PROGRAM).arg("store").arg(file))?;
@@ -56,7 +56,7 @@ fn round_of(file: &Path, rng: &mut Rng, history: &mut History) -> Result<()> {
     process.kill()?.into_iter().try_for_each(|said| history.note(said))
 }
 
-/// Repeats submits with a key: those whose answer nobody has read, and some of the others.
+/// Repeats submits with an idempotency key: all those without an acknowledgement, and some of the others.
 fn repeat(process: &mut QueueProcess, history: &mut History, rng: &mut Rng) -> Result<()> {
     let (known, open): (Vec<_>, Vec<_>) = history.keyed().partition(|(_, id)| id.is_some());
     let known = rng.choose_multiple(known, REPEATS);
@@ -69,12 +69,12 @@ fn repeat(process: &mut QueueProcess, history: &mut History, rng: &mut Rng) -> R
     Ok(())
 }
 
-/// Reads the whole store and compares it with what is known; answers its records.
+/// Reads the whole store, compares it with the history, and returns its records.
 fn verify(process: &mut QueueProcess, history: &History) -> Result<Vec<Task>> {
     let (counts, records) = until("the store comes to rest", || {
         let before = process.totals()?;
         let records = process.records()?;
-        // A lease that has run out in between would make them differ.
+        // If a lease expired between the two reads, the counts would differ.
         Ok((process.totals()? == before).then_some((before, records)))
     })?;
     for status in TaskStatus::ALL {
@@ -86,7 +86,7 @@ fn verify(process: &mut QueueProcess, history: &History) -> Result<Vec<Task>> {
     Ok(records)
 }
 
-/// Completes whatever has not ended. Nothing is out of reach for longer than one lease.
+/// Completes every task that has not ended. No task is held for longer than one lease.
 fn drain(process: &mut QueueProcess, history: &mut History) -> Result<()> {
     let mut since = Instant::now();
     loop {
@@ -109,14 +109,14 @@ fn drain(process: &mut QueueProcess, history: &mut History) -> Result<()> {
     }
 }
 
-/// Enough for commits that several share.
+/// Enough clients for several of them to share a commit.
 const CLIENTS: usize = 8;
 
-/// Lines that a process may say before it is killed: some tenths of a second of work.
+/// The most lines that a process writes before it is killed: some tenths of a second of work.
 const LINES_MAX: usize = 400;
 
-/// Repeats of acknowledged submits in each round.
+/// The repeated submits among the acknowledged ones, in each round.
 const REPEATS: usize = 5;
 
-/// About as long as a start takes.
+/// The latest moment, in microseconds, at which a starting process is killed: about as long as a start takes.
 const OPENING_US: u64 = 30_000;

@@ -18,7 +18,7 @@ use crate::harness::{
 
 const HTTP: &[&str] = &["--rpc", "http://127.0.0.1:0"];
 
-/// The command has failed with this code, and what it says has all these words.
+/// Checks that the command has failed with this code, and that its standard error has all these words.
 fn assert_refused(answered: &Answered, code: i32, words: &[&str]) {
     assert_eq!(answered.code, Some(code), "{answered:?}");
     for word in words {
@@ -26,7 +26,7 @@ fn assert_refused(answered: &Answered, code: i32, words: &[&str]) {
     }
 }
 
-/// A daemon, an MCP server of it, and a task through both; each ends in time with code 0 and leaves no socket behind.
+/// Runs a task through an MCP server and its daemon. Then each process ends in time with code 0, and no socket is left.
 async fn two_processes(rpc: &[&str]) -> Result<()> {
     let mut node = Node::daemon(&[rpc, &["--worker", "wordcount=wc -w"]].concat())?;
     assert_eq!((node.ready("event")?, node.ready("mode")?), (&"ready".into(), &"daemon".into()));
@@ -83,7 +83,7 @@ fn a_daemon_listens_where_it_is_told_to_and_keeps_its_token_to_its_user() -> Res
     }
     let token = std::fs::read(&token_file)?;
     node.kill()?;
-    // Its socket is still there, and nobody listens on it.
+    // The socket of the killed node still exists, but nobody listens on it.
     node.start_again()?;
     assert_eq!(std::fs::read(&token_file)?, token, "made once");
 
@@ -93,7 +93,7 @@ fn a_daemon_listens_where_it_is_told_to_and_keeps_its_token_to_its_user() -> Res
     Ok(())
 }
 
-/// One request, for the whole answer up to its end.
+/// Sends one request and reads the answer to its end.
 fn knock(http: &str, head: &str) -> Result<String> {
     let mut stream = TcpStream::connect(http.trim_start_matches("http://"))?;
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -204,7 +204,7 @@ fn a_front_without_a_daemon_says_after_a_while_what_it_tried() -> Result<()> {
     Ok(())
 }
 
-/// Both are started at once, and the front first.
+/// Both are started at the same time, the front first.
 #[test]
 fn a_front_waits_for_a_daemon_that_starts_beside_it() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -219,14 +219,14 @@ fn a_front_waits_for_a_daemon_that_starts_beside_it() -> Result<()> {
     Ok(())
 }
 
-/// What a client is told while the daemon is away.
+/// Checks the answer that a client gets while the daemon is away.
 fn assert_retryable(answer: &Value) -> Result<()> {
     ensure!(at(answer, "/ok") == false && at(answer, "/error/retryable") == true, "{answer}");
     ensure!(["unreachable", "interrupted"].iter().any(|code| at(answer, "/error/code") == code), "{answer}");
     Ok(())
 }
 
-/// Submits until it is told to stop; gives the ids of what was acknowledged.
+/// Submits tasks until it is told to stop, and returns the ids of those that were acknowledged.
 async fn load(url: String, mut stop: tokio::sync::watch::Receiver<bool>) -> Result<Vec<String>> {
     let client = McpClient::connect(&url).await?;
     let mut acknowledged = Vec::new();
@@ -262,7 +262,7 @@ async fn a_daemon_that_is_killed_under_load_comes_back_and_has_lost_nothing() ->
             .unwrap_or(0);
     }
     tokio::task::block_in_place(|| node.kill())?;
-    // Quick, and worth another try.
+    // The answers come quickly, and say that another try is worthwhile.
     for _ in 0..10 {
         let since = Instant::now();
         let answer = client.call("p2p_taskqueue_stats", json!({})).await?;
@@ -316,7 +316,7 @@ async fn a_wait_outlives_a_restart_of_the_daemon() -> Result<()> {
     Ok(())
 }
 
-/// A request of a client that follows tasks by their handles.
+/// Sends a request of a client that follows tasks by their handles.
 fn follow(url: &str, method: &str, mut params: Value) -> Result<Value> {
     let capabilities = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
     if let Some(params) = params.as_object_mut() {
@@ -343,7 +343,7 @@ fn tasks_go_on_when_the_mcp_server_is_killed_and_another_one_answers_for_them() 
     go.write("done without it")?;
 
     let second = Front::of(&node)?;
-    // As such a client does.
+    // A client with a task handle polls like this.
     let task = until("the task does not work any more", || {
         let task = follow(second.http()?, "tasks/get", json!({ "taskId": id }))?;
         Ok((at(&task, "/status") != "working").then_some(task))

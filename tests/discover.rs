@@ -1,4 +1,4 @@
-//! Finding peers, and the configuration of how they are found.
+//! Finding peers, and configuring how they are found.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ const LOOPBACK: [&str; 2] = ["--p2p-listen", "/ip4/127.0.0.1/tcp/0"];
 
 const NOBODY: &str = "12D3KooWHHzSeKaY8xuZVzkLbKFfvNgPPeKhFBGrMbNzbm5akpqu";
 
-/// The attempts by this way.
+/// Returns the attempts by this method.
 fn attempts(found: &Value, method: &str) -> Vec<Value> {
     let all = at(found, "/attempts").as_array().cloned().unwrap_or_default();
     all.into_iter().filter(|attempt| at(attempt, "/method") == method).collect()
@@ -99,7 +99,7 @@ fn nodes_that_know_only_a_point_find_and_reach_each_other_through_it() -> Result
     point.sees(&b)?;
     let wanted = b.peer_id()?;
     for method in ["rendezvous", "kademlia"] {
-        // B may be about to leave its addresses there.
+        // B may not have registered its addresses there yet.
         let found = || Ok((a.run(&["discover", &wanted, "--method", method])?.code == Some(0)).then_some(()));
         until(format_args!("B is found by {method}"), found)?;
     }
@@ -129,7 +129,7 @@ fn a_node_is_found_by_the_file_in_which_it_announces_itself() -> Result<()> {
 
     let arguments = [&LOOPBACK[..], &["--config", path]].concat();
     let seeking = Node::start_on(announcing.guest_folder()?, None, &arguments)?;
-    // The second one has put itself in the first one's place.
+    // The second node has replaced the first one's announcement with its own.
     fs::write(&file, announcement)?;
     let found = seeking.ask(&["discover", &announcing.peer_id()?, "--method", "announce_file"])?;
     let by_file = attempts(&found, "announce_file");
@@ -227,7 +227,7 @@ fn status_counts_connections_and_refusals() -> Result<()> {
 fn a_peer_without_a_known_address_is_asked_through_the_running_node() -> Result<()> {
     let (here, there) = (Node::start(&[])?, Node::start(&[])?);
     there.join(&here)?;
-    // As of a peer that dialled this node and cannot be dialled.
+    // This is the case of a peer that dialled this node and cannot be dialled.
     fs::remove_file(here.folder().join("peers.json"))?;
     let peer = there.peer_id()?;
     assert_eq!(here.ask(&["status", "--peer", &peer])?["peer_id"], peer);

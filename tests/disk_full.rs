@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::{PROGRAM, QueueProcess, SmallDisk, at, skipped, until, while_busy};
 
-/// A disk of this size, where the system lets a test have one.
+/// Returns a disk of this size; `None` where the system does not let a test have one.
 fn disk(mib: u32) -> Result<Option<SmallDisk>> {
     Ok(SmallDisk::new(mib)?.map_err(|why| skipped(&why)).ok())
 }
@@ -25,7 +25,7 @@ fn on_a_full_disk_submits_are_refused_and_all_else_goes_on() -> Result<()> {
         kept.push(store.get(submit())?.task_id);
     }
     disk.fill()?;
-    // The one at which it is noticed may have been written whole, and says so.
+    // The submit that first meets the full disk may have been written whole. Its error then says that this is unknown.
     let mut unknown = 0;
     loop {
         match store.ask(submit())? {
@@ -61,7 +61,7 @@ fn on_a_full_disk_submits_are_refused_and_all_else_goes_on() -> Result<()> {
     Ok(())
 }
 
-/// Room that comes from rows that were removed is room as well: nothing of it goes back to the disk.
+/// Removed rows leave room in the file. It counts as room, too, although nothing goes back to the disk.
 #[test]
 fn submits_are_taken_again_when_ended_tasks_were_purged() -> Result<()> {
     let Some(disk) = disk(DISK_MIB)? else { return Ok(()) };
@@ -75,12 +75,13 @@ fn submits_are_taken_again_when_ended_tasks_were_purged() -> Result<()> {
             match store.ask(submit())? {
                 Ok(_) => filled += 1,
                 Err(error) if is_full(&error) => break,
-                // The one at which it is noticed may have been written whole, and says so.
+                // The submit that first meets the full disk may have been written whole. Its error then says that this
+                // is unknown.
                 Err(error) => ensure!(error.outcome == Outcome::Unknown, "round {round}: {error:?}"),
             }
         }
         ensure!(round == 0 || filled >= WORK, "round {round}: only {filled} submits were taken");
-        // Whoever works is not refused for the sake of the reserve.
+        // Claims and completions are not refused in order to keep the reserve.
         for _ in 0..WORK {
             work_on(&mut store, "job")?;
         }
@@ -98,7 +99,7 @@ fn submits_are_taken_again_when_ended_tasks_were_purged() -> Result<()> {
     Ok(())
 }
 
-/// On a full disk a repair says how much room it needs and leaves nothing behind; with that much it is done.
+/// On a full disk a repair says how much room it needs, and leaves nothing behind. With that much room it succeeds.
 #[test]
 fn a_repair_for_which_there_is_no_room_says_so_and_leaves_nothing() -> Result<()> {
     let Some(disk) = disk(2 * DISK_MIB)? else { return Ok(()) };
@@ -109,13 +110,14 @@ fn a_repair_for_which_there_is_no_room_says_so_and_leaves_nothing() -> Result<()
     let mut store = start(&disk)?;
     (0..WORK).try_for_each(|_| store.get(submit()).map(drop))?;
     store.kill()?;
-    // Whatever a first run leaves is there.
+    // The files that a first repair leaves exist before the listing is taken.
     let (done, answer) = repair()?;
     ensure!(done, "{answer}");
     start(&disk)?.kill()?;
     let before = disk.listing()?;
     let bytes: u64 = ["queue.sqlite3", "queue.sqlite3-wal"].iter().filter_map(|name| before.get(*name)).sum();
-    // Nothing, too little for the old file's copy, and for that but not for the new file beside it.
+    // Three cases: no room, too little for a copy of the old file, and enough for the copy but not for the new file
+    // beside it.
     for free in [0, bytes / 2, bytes + 1024 * 1024] {
         disk.fill_but(free)?;
         let before = disk.listing()?;
@@ -170,7 +172,7 @@ fn work_on(store: &mut QueueProcess, task_type: &str) -> Result<(TaskId, Json)> 
     Ok((task.task_id, result))
 }
 
-/// Submits until one is taken: there is room again.
+/// Submits until a submit is accepted, because there is room again.
 fn taken(store: &mut QueueProcess) -> Result<TaskId> {
     until("a submit is taken", || match store.ask(submit())? {
         Ok(submitted) => Ok(Some(submitted.task_id)),
@@ -179,11 +181,11 @@ fn taken(store: &mut QueueProcess) -> Result<TaskId> {
     })
 }
 
-/// Room for what a store sets aside at its start, and some more.
+/// The size of the disk: room for the reserve that a store sets aside at its start, and some more.
 const DISK_MIB: u32 = 64;
 
-/// In which submits are taken again, once there is room: a second, and some.
+/// The time within which submits are accepted again once there is room: one second, and a reserve.
 const SOON: Duration = Duration::from_secs(3);
 
-/// Tasks that are done while the disk is full.
+/// The tasks that are completed while the disk is full.
 const WORK: usize = 50;

@@ -1,4 +1,5 @@
-//! Requests that are refused before their body is read: whoever sends all of it before it reads has its answer nevertheless.
+//! Requests that are refused before their body is read. A client that sends its whole request before it reads still
+//! gets the answer.
 
 use std::{fs, io::Write as _, net::TcpStream, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -10,7 +11,7 @@ use crate::harness::{DEADLINE, Era, HttpConnection, HttpReply, Node, at, until_m
 /// More than all buffers on the way hold, and more than a body may have.
 const SENT_BYTES: usize = 24 * 1024 * 1024;
 
-/// Far more than the server reads of what it does not take.
+/// Far more than the server reads of a request that it refuses.
 const FOR_EVER_BYTES: usize = 1024 * 1024 * 1024;
 
 const PIECE: usize = 64 * 1024;
@@ -87,7 +88,7 @@ fn so_is_every_refusal_that_comes_before_the_body() -> Result<()> {
     Ok(())
 }
 
-/// Its answer comes at once, although the client has not begun to send what it announced.
+/// The answer comes at once, although the client has not begun to send the announced body.
 #[test]
 fn a_client_that_asks_first_is_told_no_at_once() -> Result<()> {
     let node = Node::start(&[])?;

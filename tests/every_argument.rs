@@ -1,5 +1,5 @@
-//! Every argument of every tool, as the tools' own schemas name them, with values that nobody should send: each has its
-//! documented effect or is refused by the name and place that the caller wrote, and the node goes on.
+//! Tries every argument of every tool, as the tools' own schemas name them, with values that nobody should send. Each
+//! value has its documented effect, or is refused with the name and place that the caller wrote, and the node goes on.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,17 @@ use serde_json::{Map, Value, json};
 
 use crate::harness::{Era, HttpConnection, Node, at};
 
-/// An argument that is tried: where it stands, and what its schema says of it.
+/// An argument that is tried: its place, and its schema.
 struct Argument {
     tool: String,
-    /// Such as `tasks[0].priority`.
+    /// The place, such as `tasks[0].priority`.
     path: String,
     schema: Value,
     is_required: bool,
 }
 
 impl Argument {
-    /// Its own name, or that of the argument that it is within.
+    /// Returns the name of the outermost argument: its own, or that of the argument that it is within.
     fn top(&self) -> &str {
         self.path.split(['.', '[']).next().unwrap_or_default()
     }
@@ -27,23 +27,23 @@ impl Argument {
         self.path.rsplit('.').next().unwrap_or_default()
     }
 
-    /// Whether the value stands for an argument that is not given.
+    /// Whether the value means that the argument is not given.
     fn is_absent(&self, value: &Value) -> bool {
         let is_empty_list = at(&self.schema, "/type") == "array" && (value == " " || value == &json!([]));
         !self.is_required && (value.is_null() || value == "" || is_empty_list)
     }
 
-    /// Whether a value that the schema does not allow has no lenient reading either: then it has to be refused.
+    /// Whether the value has to be refused: the schema does not allow it, and there is no lenient reading of it either.
     fn is_wrong(&self, value: &Value) -> bool {
         let schema = &self.schema;
         let fits = match at(schema, "/type").as_str() {
-            // Any value, or an argument that is taken and dropped.
+            // The argument takes any value, or is accepted and ignored.
             None => return false,
             Some("string") => value.is_string(),
             Some("boolean") => value.is_boolean(),
             Some("integer") => value.is_u64() || value.is_i64(),
             Some("number") => value.is_number(),
-            // A text stands for a list of texts.
+            // A text is also read as a list of texts.
             Some("array") => value.is_array() || value.is_string() && at(schema, "/items/type") == "string",
             Some("object") => value.is_object(),
             Some(_) => true,
@@ -55,7 +55,7 @@ impl Argument {
     }
 }
 
-/// What is sent as the value, as JSON text: of every type, and at both ends of what a number or a text can be.
+/// Returns the values that are sent, as JSON texts: of every type, and at both ends of the range of numbers and texts.
 fn values() -> Vec<String> {
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let mut values: Vec<String> = [
@@ -103,7 +103,7 @@ fn values() -> Vec<String> {
     values
 }
 
-/// The arguments that a schema names, and those within them.
+/// Collects the arguments that a schema names, and those within them.
 fn arguments(tool: &str, schema: &Value, within: &str, found: &mut Vec<Argument>) {
     let required = at(schema, "/required").as_array().cloned().unwrap_or_default();
     for (name, property) in at(schema, "/properties").as_object().into_iter().flatten() {
@@ -119,7 +119,7 @@ fn arguments(tool: &str, schema: &Value, within: &str, found: &mut Vec<Argument>
 struct Tools<'a> {
     node: &'a Node,
     connection: HttpConnection,
-    /// A task that a worker holds, until a call has done something to it.
+    /// A task that a worker holds; `None` after a call may have changed it.
     held: Option<Value>,
 }
 
@@ -138,7 +138,7 @@ impl Tools<'_> {
         Ok(answer)
     }
 
-    /// A task that a worker holds.
+    /// Returns a task that a worker holds.
     fn held(&mut self) -> Result<Value> {
         if let Some(held) = &self.held {
             return Ok(held.clone());
@@ -150,14 +150,14 @@ impl Tools<'_> {
         Ok(task)
     }
 
-    /// A task for which nobody waits long.
+    /// Returns the id of a task that has ended, so that a wait for it is short.
     fn ended(&mut self) -> Result<Value> {
         let task = at(&self.done("p2p_taskqueue_submit", json!({ "task_type": "t" }))?, "/task_id").clone();
         self.done("p2p_taskqueue_cancel_task", json!({ "task_id": task }))?;
         Ok(task)
     }
 
-    /// Arguments that are right but for the one that is tried.
+    /// Returns arguments that are all right except for the one that is tried.
     fn around(&mut self, argument: &Argument, schema: &Value) -> Result<Value> {
         let mut filled = Map::new();
         let required = at(schema, "/required").as_array().cloned().unwrap_or_default();
@@ -180,13 +180,13 @@ impl Tools<'_> {
     }
 
     fn is_well(&mut self) -> Result<()> {
-        // What a call has held back is let go.
+        // A call may have paused something.
         self.done("p2p_taskqueue_resume", json!({}))?;
         self.done("p2p_taskqueue_status", json!({})).map(drop)
     }
 }
 
-/// A right value for an argument that has to be given.
+/// Returns a right value for a required argument.
 fn filler(name: &str, held: &Value) -> Option<Value> {
     Some(match name {
         "task_type" => json!("t"),
@@ -205,10 +205,10 @@ fn filler(name: &str, held: &Value) -> Option<Value> {
     })
 }
 
-/// What a call needs besides, so that it means something and does not wait.
+/// Returns further arguments that give the call a meaning and keep it from waiting.
 fn beside(argument: &Argument) -> Value {
     match (argument.tool.as_str(), argument.top()) {
-        // By default it waits for a minute: for a task that somebody does.
+        // By default it waits for a minute, so its task is one that a worker does.
         ("run_task", "timeout_s") => json!({ "task_type": "echo" }),
         ("run_task" | "p2p_taskqueue_wait_task" | "p2p_taskqueue_call_tool" | "p2p_taskqueue_discover", _) => {
             json!({ "timeout_s": 0 })
@@ -224,7 +224,7 @@ fn beside(argument: &Argument) -> Value {
     }
 }
 
-/// The argument that is missed when this one is not given.
+/// Returns the argument that the refusal names as missing when this one is not given.
 fn alternative(argument: &Argument) -> Option<&'static str> {
     match (argument.tool.as_str(), argument.top()) {
         ("p2p_taskqueue_wait_task", "task_ids") => Some("task_id"),
@@ -234,7 +234,7 @@ fn alternative(argument: &Argument) -> Option<&'static str> {
     }
 }
 
-/// Puts the place of the value at a path.
+/// Puts the placeholder for the value at a path.
 fn set(arguments: &mut Value, path: &str) -> Result<()> {
     let pointer = format!("/{}", path.replace("[0]", "/0").replace('.', "/"));
     let (parent, name) = pointer.rsplit_once('/').context("no path")?;
@@ -243,7 +243,7 @@ fn set(arguments: &mut Value, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether an answer is as the reference promises for this argument.
+/// Judges whether an answer is one that the reference promises for this argument and value.
 fn judge(argument: &Argument, value: &str, answer: &Value) -> Result<(), String> {
     let given: Value = serde_json::from_str(value).unwrap_or_default();
     let wrong = argument.is_wrong(&given);
@@ -256,7 +256,7 @@ fn judge(argument: &Argument, value: &str, answer: &Value) -> Result<(), String>
     if at(error, "/outcome") != "not_applied" {
         return Err(format!("may have been applied: {error}"));
     }
-    // No worker offers a tool of that name.
+    // No worker offers a tool with that name.
     if (code, argument.path.as_str()) == ("not_found", "tool_name") && !wrong {
         return Ok(());
     }
@@ -292,7 +292,8 @@ fn every_argument_has_its_effect_or_is_refused_by_name() -> Result<()> {
                 argument.path
             );
             for value in &values {
-                // They differ in what stands around the arguments: each value is tried in one of them, in turn.
+                // The two revisions differ in what is around the arguments. Each value is tried in one of them, in
+                // turn.
                 let era = Era::BOTH[(tried + tried / values.len()) % Era::BOTH.len()];
                 let filled = tools.around(argument, schema)?;
                 let since = Instant::now();
@@ -315,22 +316,23 @@ fn every_argument_has_its_effect_or_is_refused_by_name() -> Result<()> {
     Ok(())
 }
 
-/// Where the value comes in the text of a request.
+/// The placeholder for the value in the text of a request.
 const PLACE: &str = "\"PLACE\"";
 
-/// Above the bound of everything, a payload's 1 MiB among it.
+/// Above every bound of a text, including the 1 MiB of a payload.
 const HUGE_TEXT_BYTES: usize = 1024 * 1024;
 
 /// Above the bound of every list.
 const HUGE_LIST: usize = 20_000;
 
-/// Above the 128 levels of a payload.
+/// Deeper than the 100 levels that are accepted, and than the 128 that are read from a peer or a store.
 const DEEP: usize = 200;
 
-/// No value here asks for a longer wait than a second; the rest is for a busy machine.
+/// The longest time for an answer. No value here asks for a wait of more than a second; the rest is for a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Every argument that a tool may have. One that is not here needs a thought: does it need a filler, may it make a call wait?
+/// Every argument that a tool may have. For one that is not here yet, two questions have to be answered: does it need a
+/// filler, and can it make a call wait?
 const KNOWN: &[&str] = &[
     "after",
     "args",

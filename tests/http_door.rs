@@ -1,4 +1,4 @@
-//! Who may ask the MCP server, and from where.
+//! Access to the MCP server: which clients may ask it, and from where.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
@@ -40,7 +40,7 @@ fn shows(token: &str) -> String {
     format!("Authorization: Bearer {token}")
 }
 
-/// Starts on a free port of this address, and fails with code 2; its one sentence has all these words.
+/// Checks that `serve` with these arguments fails with code 2, and that its error message has all these words.
 fn refused(arguments: &[&str], words: &[&str]) -> Result<Answered> {
     let folder = tempfile::tempdir()?;
     let usual = ["serve", "--json", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"];
@@ -95,7 +95,7 @@ fn a_token_file_that_others_can_read_or_that_is_no_token_is_refused() -> Result<
     Ok(())
 }
 
-/// A configuration with two clients.
+/// Writes a configuration with two clients and returns its path.
 fn two_clients(files: &Files) -> Result<String> {
     let (laptop, phone) = (files.private("laptop", SECRET)?, files.private("phone", OTHER)?);
     files.private("config.toml", &format!("[http.clients]\nlaptop = \"{laptop}\"\nphone = \"{phone}\"\n"))

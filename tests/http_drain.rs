@@ -24,7 +24,7 @@ fn a_waiting_call_is_answered_and_its_connection_closed() -> Result<()> {
         let closed = reply.as_ref().ok().map(|_| waiting.closed());
         drop(send.send((reply, closed)));
     });
-    // The metrics tell when the wait has come.
+    // The metrics show when the wait has arrived.
     while !idle.get("/metrics", &[])?.body.contains("taskmesh_waits_in_flight 1") {}
     let (status, _, stderr) = node.stop(Signal::TERM)?;
     assert_eq!(status.code(), Some(0), "{stderr}");

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::harness::{HttpConnection, Node};
 
-/// What the process may keep after so many have come and gone.
+/// The most memory, in KiB, that the process may keep after all the clients have gone.
 const KEPT_KIB_MAX: u64 = 20 * 1024;
 
-/// Connections that are open at once: below what a login may have open.
+/// The connections that are open at once: fewer than the files that a login may have open.
 const AT_ONCE: usize = 500;
 
-/// Resident memory, in KiB.
+/// Returns the resident memory of the node, in KiB.
 fn resident(node: &Node) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", node.pid()?))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
@@ -25,7 +25,7 @@ fn initialize() -> Value {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "memory", "version": "1" } } })
 }
 
-/// So many calls, a new connection for every hundred.
+/// Makes `count` calls, with a new connection for every hundred.
 fn initialize_many(node: &Node, count: usize) -> Result<()> {
     let message = initialize();
     for _ in 0..count / 100 {
@@ -38,8 +38,8 @@ fn initialize_many(node: &Node, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// So many connections with half a request each, every second one in its head and every other one in its body. Half of
-/// them are closed by the client; the others stay until the server gives them up.
+/// Opens `count` connections with half a request each: every second one stops in its head, the others in their body.
+/// Half of all are closed by the client; the rest stay until the server gives them up.
 fn abandon_many(node: &Node, count: usize) -> Result<()> {
     const HALVES: [&[u8]; 2] = [
         b"POST /mcp HTTP/1.1\r\nHost: localho",
@@ -59,7 +59,8 @@ fn abandon_many(node: &Node, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Answers what the process has grown by, in KiB: after the initializations, and after the abandoned connections.
+/// Returns the memory at the start, and its growth after the initializations and after the abandoned connections, all
+/// in KiB.
 fn growth(count: usize) -> Result<(u64, u64, u64)> {
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("config.toml");
@@ -70,7 +71,7 @@ fn growth(count: usize) -> Result<(u64, u64, u64)> {
     let initialized = resident(&node)?.saturating_sub(start);
     abandon_many(&node, count)?;
     let abandoned = resident(&node)?.saturating_sub(start);
-    // It serves as before.
+    // The server still works.
     initialize_many(&node, 100)?;
     Ok((start, initialized, abandoned))
 }
@@ -91,7 +92,7 @@ fn clients_that_come_and_go_leave_nothing_behind() -> Result<()> {
     assert_small(5_000)
 }
 
-/// `cargo test --workspace --test it -- --ignored a_hundred_thousand`: some minutes.
+/// Run with `cargo test --workspace --test it -- --ignored a_hundred_thousand`; it takes some minutes.
 #[test]
 #[ignore = "takes minutes; the same with 5,000 always runs"]
 fn a_hundred_thousand_clients_that_come_and_go_leave_nothing_behind() -> Result<()> {

@@ -7,10 +7,10 @@ use crate::harness::{Era, Front, Node, at};
 
 const MIB: usize = 1024 * 1024;
 
-/// The bound of a request's body.
+/// The largest body of a request.
 const BODY_BYTES_MAX: usize = 8 * MIB;
 
-/// Tasks whose payloads have so many bytes in all.
+/// Returns tasks whose payloads have `payload_bytes` bytes in all.
 fn tasks(payload_bytes: usize) -> Value {
     let task = |bytes: usize| match bytes {
         1 => json!({ "task_type": "t", "payload": 1 }),
@@ -57,7 +57,7 @@ fn a_body_of_its_largest_size_is_read_and_one_byte_more_is_refused() -> Result<(
     let call = Era::Legacy.call("p2p_taskqueue_status", json!({}));
     let message =
         json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "p2p_taskqueue_status" } });
-    // White space after a message is a part of the body.
+    // White space after a message counts as a part of the body.
     let message = message.to_string();
     let body = |bytes: usize| message.clone() + &" ".repeat(bytes - message.len());
     let taken = call.clone().with_body(&body(BODY_BYTES_MAX)).ask(node.http()?)?;

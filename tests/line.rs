@@ -10,11 +10,12 @@ use crate::harness::{Gate, Node, at};
 
 const NODES: usize = 5;
 
-/// Each node's worker takes the type `to-N`, and its runs leave marks; the one in the middle takes `held`, too.
+/// A line of nodes. The worker of node N takes the type `to-N`, and its runs leave marks. The node in the middle also
+/// takes the type `held`.
 struct Line {
     nodes: Vec<Node>,
     marks: TempDir,
-    /// The first run of a held task has begun.
+    /// Opened when the first run of a held task has begun.
     begun: Gate,
 }
 
@@ -22,7 +23,7 @@ impl Line {
     fn start() -> Result<Self> {
         let (marks, begun) = (tempfile::tempdir()?, Gate::new()?);
         let mark = format!("echo run >> {}/$TASKMESH_TASK_ID", marks.path().display());
-        // Its run ends with the node that is killed.
+        // The first run ends with its node, which is killed. The second run ends at once.
         let held = format!(
             "held=sh -c '{mark}; if [ -e {first} ]; then echo second run; \
              else touch {first}; echo > {begun}; exec sleep 60; fi'",
@@ -46,12 +47,12 @@ impl Line {
         self.nodes.get(number).context("no such node")
     }
 
-    /// Each node and the one after it, both ways.
+    /// Returns all pairs of neighbours, in both directions.
     fn neighbours() -> impl Iterator<Item = (usize, usize)> {
         (1..NODES).flat_map(|number| [(number - 1, number), (number, number - 1)])
     }
 
-    /// Gives a node a task for the worker of another one.
+    /// Submits a task at one node, for the worker of another one.
     fn submit(&self, owner: usize, task_type: &str, payload: usize) -> Result<Job> {
         let submitted = self.node(owner)?.ask(&["submit", task_type, "--payload", &payload.to_string()])?;
         Ok(Job { owner, id: at(&submitted, "/task_id").as_str().context("no id")?.to_owned(), payload })
@@ -91,7 +92,7 @@ fn neighbours_in_a_line_of_five_ask_each_other_and_do_each_others_tasks() -> Res
     Ok(())
 }
 
-/// It has tasks of its own, does one of a neighbour, and is given more while it is away.
+/// The node owns tasks, runs one of a neighbour, and more tasks are submitted for it while it is away.
 #[test]
 fn a_node_in_the_middle_that_is_killed_and_comes_back_loses_nothing() -> Result<()> {
     const MIDDLE: usize = NODES / 2;
@@ -113,10 +114,10 @@ fn a_node_in_the_middle_that_is_killed_and_comes_back_loses_nothing() -> Result<
     for job in &jobs {
         let task = line.completed(job)?;
         assert_eq!(task["result"], job.payload, "{task}");
-        // What was under way when its owner was killed is the worker's to report afterwards: no second run.
+        // A worker whose owner was killed reports its result later, so there is no second run.
         assert_eq!((line.runs(job)?, &task["attempt"]), (1, &json!(1)), "{task}");
     }
-    // The worker that held it is gone: after its lease it is done once more.
+    // The worker that held this task was killed, so it runs once more after the lease.
     let task = line.completed(&held)?;
     assert_eq!((&task["result"], line.runs(&held)?), (&json!("second run"), 2), "{task}");
     assert_eq!(line.runs(&before)?, 1, "what had completed is not done again");

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Front, HttpConnection, Node, PROGRAM};
 
-/// A folder with a path of 150 bytes and more.
+/// Makes a folder whose path has more than 150 bytes.
 fn long_folder() -> Result<TempDir> {
     let folder = tempfile::Builder::new().prefix(&"d".repeat(150)).tempdir()?;
     assert!(
@@ -27,7 +27,7 @@ fn a_node_is_asked_by_commands_and_by_its_workers() -> Result<()> {
     let done = node.ask(&["submit", "half", "--wait"])?;
     assert_eq!((&done["task"]["result"], &done["task"]["progress"]), (&"done".into(), &0.5.into()), "{done}");
     assert!(node.folder().join("taskmesh.sock").exists(), "where it always is");
-    // What a killed node leaves behind is taken over.
+    // The socket of a killed node is replaced.
     node.kill()?;
     node.start_again()?;
     assert_eq!(node.ask(&["stats"])?["totals"]["completed"], 1);

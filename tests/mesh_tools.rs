@@ -1,4 +1,4 @@
-//! What a worker of one machine offers is a tool of the agent on another one.
+//! A worker of one machine is a tool of an agent on another one.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ description = "Adds two numbers."
 input_schema = { type = "object", properties = { a = { type = "number" }, b = { type = "number" } }, required = ["a", "b"] }
 "#;
 
-/// Looks until the list is as wanted: what a worker offers is seen a moment after it came.
+/// Polls until the tool is listed, or not listed any more. A change is seen a moment after it happened.
 async fn listed(client: &McpClient, name: &str, is_there: bool) -> Result<()> {
     until_async(format_args!("{name}: {is_there}"), async || {
         let listed = client.tools().await?.iter().any(|tool| tool == name);
@@ -29,7 +29,7 @@ async fn a_worker_that_says_how_to_use_it_is_a_tool_of_every_agent_of_the_mesh()
     assert!(!client.tools().await?.contains(&"add".to_owned()));
 
     let config = tempfile::NamedTempFile::new()?;
-    // No program but a shell is needed for the sum.
+    // A shell alone computes the sum, so no other program is needed.
     let sum = r#"sh -c 'read -r line; a=${line#*:}; a=${a%%,*}; b=${line##*:}; b=${b%\}*}; echo $((a + b))'"#;
     std::fs::write(config.path(), CONFIG.replace("COMMAND", &format!("'''{sum}'''")))?;
     let path = config.path().to_str().context("no path")?;

@@ -1,4 +1,5 @@
-//! What agents do wrong, as clients of both eras, to the built program: each mistake has its answer, and the node goes on.
+//! Mistakes of agents, as clients of both revisions, with the built program. Each mistake has its answer, and the node
+//! goes on.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const TOO_MANY_BYTES: usize = 1024 * 1024 + 1;
 /// One more than docs/reference.md allows for a request's body.
 const TOO_LONG_BODY: usize = 8 * 1024 * 1024 + 1;
 
-/// A client's mistakes that a tool answers with, and what its answer says of each: the code and a word.
+/// Returns mistakes that a tool answers: the tool, its arguments, the code of the answer, and a word in it.
 fn mistakes() -> Result<Vec<(&'static str, Value, &'static str, &'static str)>> {
     let unknown = TaskId::random()?;
     Ok(vec![
@@ -67,7 +68,7 @@ fn a_wrong_argument_is_answered_with_what_is_wrong_about_it() -> Result<()> {
 fn a_machine_that_is_not_there_is_said_to_be_unknown_or_unreachable_and_soon() -> Result<()> {
     let node = Node::start(&[])?;
     for era in Era::BOTH {
-        // A node knows by its id whoever's address it was once given.
+        // A node remembers the id of a peer whose address it was given, so the two peers must differ.
         let (stranger, nowhere) = (PeerId::random(), format!("/ip4/127.0.0.1/tcp/1/p2p/{}", PeerId::random()));
         for (target, code, retryable) in [
             (json!({ "remote_peer_id": stranger.to_string() }), "not_found", false),
@@ -137,7 +138,7 @@ fn what_is_no_request_is_refused_before_it_is_read() -> Result<()> {
     is_well(&node)
 }
 
-/// However deep, a payload is either kept as given or refused; the program's stack is not the limit.
+/// A payload of any depth is either kept as given or refused; the program's stack is not the limit.
 #[test]
 fn deep_nesting_is_refused_and_kept_out_of_the_queue() -> Result<()> {
     let node = Node::start(&[])?;
@@ -156,19 +157,20 @@ fn deep_nesting_is_refused_and_kept_out_of_the_queue() -> Result<()> {
     is_well(&node)
 }
 
-/// A gauge of the node.
+/// Reads a gauge of the node.
 fn gauge(node: &Node, name: &str) -> Result<u64> {
     let metrics = HttpConnection::open(node.http()?)?.get("/metrics", &[])?;
     let line = metrics.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(line.with_context(|| format!("no {name}: {metrics:?}"))?.parse()?)
 }
 
-/// Asks until a gauge stands so.
+/// Polls until a gauge has a wanted value.
 fn until(node: &Node, name: &str, wanted: impl Fn(u64) -> bool) -> Result<()> {
     crate::harness::until(name, || Ok(wanted(gauge(node, name)?).then_some(())))
 }
 
-/// Without sessions there is nothing that ties a cancellation of 2025-11-25 to its request: it is taken in, and does nothing.
+/// Without sessions nothing ties a cancellation of revision 2025-11-25 to its request: it is accepted and has no
+/// effect.
 #[test]
 fn a_client_that_goes_away_while_it_waits_is_not_waited_for() -> Result<()> {
     let node = Node::start(&[])?;
@@ -188,7 +190,7 @@ fn a_client_that_goes_away_while_it_waits_is_not_waited_for() -> Result<()> {
         }
         drop(waiting);
         until(&node, WAITS, |waits| waits == 0)?;
-        // Those that ask for the number are calls, too.
+        // The calls that read the gauge are counted, too.
         until(&node, IN_FLIGHT, |calls| calls < WAITING)?;
     }
     is_well(&node)
@@ -208,7 +210,7 @@ fn a_page_of_another_site_is_served_nothing() -> Result<()> {
     };
     for era in Era::BOTH {
         let call = era.call(SUBMIT, json!({ "task_type": "t", "payload": 1 }));
-        // As a page can send it without asking first, and as it asks first.
+        // A page can send the first request without a preflight. The second one is a preflight.
         assert_eq!(from(call.clone().with("content-type", "text/plain"), evil)?.status, 403);
         let asks = Request::preflight("POST", "content-type,mcp-protocol-version");
         assert_eq!(from(asks.clone(), evil)?.status, 403);
@@ -216,7 +218,7 @@ fn a_page_of_another_site_is_served_nothing() -> Result<()> {
         assert_eq!(from(call.clone(), "null")?.status, 403);
         let rebound = call.clone().with("host", "evil.example").ask(node.http()?)?;
         assert_eq!(rebound.status, 403, "{rebound:?}");
-        // A page of this machine's own is served, and still no other may read it.
+        // A page of this machine itself is served, but no page may read the answer.
         assert_eq!(from(call, "http://localhost:3000")?.status, 200);
         assert_eq!(from(asks, "http://localhost:3000")?.status, 405);
     }
@@ -225,12 +227,12 @@ fn a_page_of_another_site_is_served_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Above the 10 s in which a search ends by itself, on a busy machine.
+/// The longest time for such an answer: above the 10 s after which a search ends by itself, for a busy machine.
 const UNREACHABLE_WITHIN: Duration = Duration::from_secs(30);
 
 const WAITS: &str = "taskmesh_waits_in_flight";
 
 const IN_FLIGHT: &str = "taskmesh_bridge_in_flight";
 
-/// Calls that wait at once.
+/// The number of calls that wait at the same time.
 const WAITING: u64 = 20;

@@ -1,4 +1,4 @@
-//! The ways to run: where the MCP server and the node are, and that both start and end alike.
+//! The modes: where the MCP server and the node run. They start and end in the same way.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::{McpClient, Node, STOP, at, while_busy};
 
-/// A node in native mode says where its tools run, does a task, and ends in time while a client waits.
+/// Checks that a node in native mode says where its tools run, does a task, and ends in time while a client waits.
 async fn native(runtime: &str, is_inline: bool) -> Result<()> {
     let arguments = ["--mode", "native", "--p2p-runtime", runtime, "--worker", "wordcount=wc -w"];
     let mut node = Node::start(&arguments)?;
@@ -28,7 +28,7 @@ async fn native(runtime: &str, is_inline: bool) -> Result<()> {
     let wait = json!({ "task_id": at(&later, "/task_id"), "timeout_s": 600 });
     let waiting = client.call("p2p_taskqueue_wait_task", wait);
     tokio::pin!(waiting);
-    // The request is on its way when the first poll is over; the signal may meet it anywhere.
+    // After the first poll the request is on its way. The signal may arrive at any point of it.
     let none = tokio::time::timeout(Duration::ZERO, &mut waiting).await;
     assert!(none.is_err(), "the task cannot have ended");
     let (status, took, stderr) = tokio::task::block_in_place(|| node.stop(Signal::TERM))?;

@@ -1,4 +1,4 @@
-//! Hosts with their own addresses on a network of their own: found by mDNS, parted, and together again.
+//! Hosts with their own addresses on a separate network: they find each other by mDNS, are parted, and meet again.
 
 use std::{
     fs, thread,
@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::harness::{Gate, Lan, Node, at};
 
-/// A session notices a silent end within half a minute; then come redials.
+/// The longest wait for a partition to be noticed or to end. A session notices a silent end within half a minute; then
+/// come redials.
 const PARTED: Duration = Duration::from_secs(120);
 
 fn on_host(lan: &Lan, host: u8, folder: TempDir, arguments: &[&str]) -> Result<Node> {
@@ -24,7 +25,7 @@ fn knows(node: &Node, other: &Node, connected: bool) -> Result<()> {
     until(node, is_so).with_context(|| format!("{them} should be connected: {connected}"))
 }
 
-/// Looks until it is so. Between two looks the node is asked to wait for a task that nobody takes.
+/// Polls until the condition holds. Between two looks the node is asked to wait for a task that nobody takes.
 fn until(node: &Node, is_so: impl Fn() -> Result<bool>) -> Result<()> {
     let since = Instant::now();
     let idle = id(&node.ask(&["submit", "nobody-takes-this"])?)?;
@@ -52,7 +53,7 @@ fn hosts_of_one_mesh_find_each_other_by_mdns_and_a_stranger_stays_outside() -> R
     let counted = owner.run(&["submit", "wordcount", "--text", "a b c", "--wait"])?;
     assert_eq!(counted.stdout, "3\n", "{counted:?}");
 
-    // It is seen, and it sees: but it is turned away.
+    // The stranger sees the nodes and is seen by them, but they refuse it.
     let stranger = on_host(&lan, 3, tempfile::tempdir()?, &[])?;
     let found = stranger.ask(&["discover", "--method", "mdns", "--timeout", "20", "--limit", "2"])?;
     let attempts = found["attempts"].as_array().context("no attempts")?;
@@ -88,7 +89,8 @@ fn a_host_that_starts_while_its_cable_is_out_is_found_when_it_is_in() -> Result<
     knows(&other, &owner, true)
 }
 
-/// Parted until the lease is over, in both directions and in each: the three at once, for each takes a minute.
+/// The hosts are parted until the lease has expired: in both directions, and in each direction alone. The three cases
+/// run at the same time, because each takes a minute.
 #[test]
 fn work_goes_on_after_a_partition_and_nothing_is_lost() -> Result<()> {
     let Some(lan) = Lan::new(2)? else { return Ok(()) };
@@ -107,8 +109,8 @@ fn work_goes_on_after_a_partition_and_nothing_is_lost() -> Result<()> {
     })
 }
 
-/// One task is under way when the hosts are parted, and its lease is over before they meet again; others are submitted
-/// meanwhile.
+/// Parts the hosts while one task is under way, until its lease has expired, and then lets them meet again. Other tasks
+/// are submitted meanwhile.
 fn part_and_heal(lan: &Lan, set_parted: impl Fn(bool) -> Result<()>) -> Result<()> {
     let job = Job::start(lan)?;
     let Job { owner, worker, end, .. } = &job;
@@ -128,14 +130,14 @@ fn part_and_heal(lan: &Lan, set_parted: impl Fn(bool) -> Result<()>) -> Result<(
         assert_eq!((at(&task, "/result"), at(&task, "/attempt")), (&json!(number), &json!(1)), "{task}");
         assert_eq!(job.runs(id)?, 1, "{task}");
     }
-    // The first attempt had lost its lease: whatever it came to does not count, and there is no third.
+    // The first attempt had lost its lease, so its result does not count; and there is no third attempt.
     let task = job.completed(&held)?;
     assert_eq!((at(&task, "/result"), at(&task, "/attempt")), (&json!("second run"), &json!(2)), "{task}");
     assert_eq!(job.runs(&held)?, 2);
     Ok(())
 }
 
-/// The task ends while the cable is out, which it is for less than a lease.
+/// The task ends while the cable is unplugged, for less time than a lease lasts.
 #[test]
 fn a_result_that_is_ready_during_a_short_break_arrives_after_it_and_nothing_runs_twice() -> Result<()> {
     let Some(lan) = Lan::new(2)? else { return Ok(()) };
@@ -158,7 +160,8 @@ fn a_result_that_is_ready_during_a_short_break_arrives_after_it_and_nothing_runs
 struct Job {
     owner: Node,
     worker: Node,
-    /// The first run of a held task has begun, and is to end.
+    /// The gates of the first run of a held task: it opens `begun` when it has begun, and ends with the text written to
+    /// `end`.
     begun: Gate,
     end: Gate,
     marks: TempDir,

@@ -1,5 +1,5 @@
-//! Values that programs alter or stop at, through the built program: by the command line, over its socket, to peers, and
-//! through the commands of workers.
+//! JSON values that programs often alter or cannot handle, sent through the built program: by the command line, over
+//! its socket, to peers, and through the commands of workers.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Answered, Era, Node, taskmesh, taskmesh_with_input};
 
-/// The part of a JSON text at this path.
+/// Returns the part of a JSON text at this path, unchanged.
 fn raw<'a>(text: &'a str, path: &[&str]) -> Result<&'a str> {
     path.iter().try_fold(text, |text, step| {
         let found: Option<&RawValue> = match step.parse::<usize>() {
@@ -31,14 +31,14 @@ fn ok(answered: Answered) -> Result<String> {
     Ok(answered.stdout)
 }
 
-/// What `--json` prints; a person and a script may read it as a whole.
+/// Returns the output of a command with `--json`, and checks that the whole of it can be parsed.
 fn printed(answered: Answered) -> Result<String> {
     let printed = ok(answered)?;
     serde_json::from_str::<Value>(&printed).with_context(|| printed.clone())?;
     Ok(printed)
 }
 
-/// What a script reads of a result: a string as its text.
+/// Returns the form of a result for scripts: a string as its text.
 fn plain(odd: &str) -> String {
     serde_json::from_str::<String>(odd).unwrap_or_else(|_| odd.to_owned())
 }
@@ -49,7 +49,8 @@ fn submit(folder: &Path, task_type: &str, odd: &str, more: &[&str]) -> Result<St
     Ok(serde_json::from_str(raw(&submitted, &["task_id"])?)?)
 }
 
-/// What a worker's `cat` makes of a payload: compact, or the text of a string, which may be JSON itself.
+/// Returns the result of a worker's `cat` for a payload: the compact JSON, or for a string its text, which may itself
+/// be JSON.
 fn through_cat(odd: &str) -> Result<String> {
     let payload = Json::parse(odd.to_owned())?;
     Ok(match payload.to::<String>() {
@@ -122,7 +123,7 @@ fn a_peer_keeps_and_answers_values_as_they_are() -> Result<()> {
         let got = printed(other.run(&["get", &id, "--json", "--peer", &peer])?)?;
         assert_eq!(raw(&got, &["task", "payload"])?, odd);
         for era in Era::BOTH {
-            // Through the other node, which finds the owner again by itself.
+            // The other node passes this on, and later finds the owner by itself.
             let submit = json!({ "task_type": "t", "payload": "ODD", "peer_id": peer });
             let submitted = era.call("p2p_taskqueue_submit", submit).replacing("\"ODD\"", &odd).ask(other.http()?)?;
             let id = submitted.structured()?["task_id"].clone();
@@ -138,7 +139,8 @@ fn a_peer_keeps_and_answers_values_as_they_are() -> Result<()> {
     Ok(())
 }
 
-/// A command whose output looks like JSON, and which no reader would read among others.
+/// The command's output looks like JSON, but a result may not be such a value: many readers could not parse it, nor the
+/// answer around it.
 #[test]
 fn output_that_a_result_may_not_be_is_kept_as_a_text() -> Result<()> {
     let files = tempfile::tempdir()?;
@@ -154,7 +156,7 @@ fn output_that_a_result_may_not_be_is_kept_as_a_text() -> Result<()> {
     Ok(())
 }
 
-/// A folder whose store has values that an earlier version took, each beside an ordinary one.
+/// Makes a folder whose store has values that an earlier version accepted, each beside an ordinary one.
 fn folder_of_an_earlier_version() -> Result<(TempDir, BTreeMap<String, String>)> {
     let folder = tempfile::tempdir()?;
     let store = SqliteStore::open(&folder.path().join(STORE), StoreOptions::new(PeerId::random()))?;
@@ -207,5 +209,5 @@ fn what_an_earlier_version_took_is_listed_claimed_and_completed_among_others() -
     Ok(())
 }
 
-/// The queue's file in a data folder.
+/// The name of the store's file in a data folder.
 const STORE: &str = "queue.sqlite3";

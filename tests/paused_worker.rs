@@ -1,4 +1,4 @@
-//! Workers that stand still for longer than their lease, as a process does when its machine sleeps.
+//! Workers that are stopped for longer than their lease, as processes are when their machine sleeps.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use p2p_taskqueue::{
@@ -11,8 +11,8 @@ use crate::{
     talk::Order,
 };
 
-/// A node, a worker that stands still with a lease that has run out and a completion on its lips, and the worker that
-/// has the task now.
+/// A node with two workers. The first one is stopped: its lease has expired, and it is about to complete the task. The
+/// second one has the task now.
 struct Overtaken {
     _node: Node,
     paused: QueueProcess,
@@ -46,7 +46,7 @@ impl Overtaken {
         Ok(())
     }
 
-    /// Lets the paused worker go on; answers how its completion was refused.
+    /// Lets the paused worker go on, and returns the code with which its completion is refused.
     fn refusal(&mut self) -> Result<ErrorCode> {
         self.paused.thaw()?;
         match self.paused.answer::<Complete>()? {
@@ -62,7 +62,7 @@ impl Overtaken {
 
 #[test]
 fn a_worker_that_comes_back_after_its_lease_cannot_complete_its_successors_task() -> Result<()> {
-    // A reused name proves nothing.
+    // A worker with the same name as the successor is refused, too.
     for (worker, successor) in [("first", "second"), ("same", "same")] {
         let mut overtaken = Overtaken::new(worker, successor)?;
         assert_eq!(overtaken.refusal()?, ErrorCode::StaleFence);
@@ -81,7 +81,7 @@ fn a_worker_that_comes_back_after_its_successor_has_finished_changes_nothing() -
         let mut overtaken = Overtaken::new(worker, successor)?;
         overtaken.succeed()?;
         let before = overtaken.record()?;
-        // Terminal states have a refusal of their own.
+        // A task that has ended is refused with a code of its own.
         assert_eq!(overtaken.refusal()?, ErrorCode::AlreadyFinished);
         assert_eq!(overtaken.record()?, before);
         assert_eq!((before.status, before.result), (TaskStatus::Completed, Some(Json::from_text("in time"))));

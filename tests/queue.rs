@@ -1,4 +1,4 @@
-//! Looking after a queue and what tasks have to do with each other: by the command line and by tools, on real nodes.
+//! Operations on a whole queue, and relations between tasks: by the command line and by tools, on real nodes.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::harness::{McpClient, Node, taskmesh};
 
-/// Submits a task that no worker takes, unless its type has one.
+/// Submits a task and returns its id.
 fn submit(node: &Node, arguments: &[&str]) -> Result<String> {
     let answer = node.ask(&[&["submit"], arguments].concat())?;
     let id = answer.get("task_id").and_then(Value::as_str);
     Ok(id.with_context(|| format!("no id in {answer}"))?.to_owned())
 }
 
-/// Waits for a task's end, for its record.
+/// Waits for a task's end and returns its record.
 fn ended(node: &Node, id: &str) -> Result<Value> {
     let waited = node.run(&["wait", id, "--timeout", "60", "--json"])?.json()?;
     ensure!(waited.get("done") == Some(&Value::Bool(true)), "not ended: {waited}");
@@ -97,7 +97,7 @@ fn a_worker_takes_what_it_has_the_labels_and_the_session_for() -> Result<()> {
     let plain = Node::start(&["--worker", "wordcount=wc -w"])?;
     let gpu = submit(&plain, &["wordcount", "--text", "a", "--require", "gpu"])?;
     let session = submit(&plain, &["wordcount", "--text", "a", "--session", "s"])?;
-    // The worker has had its turn, and left both where they are.
+    // This task has a lower priority, so the worker has passed over the other two when it ends.
     ended(&plain, &submit(&plain, &["wordcount", "--text", "a", "--priority", "1"])?)?;
     for id in [&gpu, &session] {
         assert_eq!(plain.ask(&["get", id])?["task"]["status"], "queued");
@@ -174,7 +174,7 @@ async fn an_agent_works_in_batches_on_tasks_of_another_node() -> Result<()> {
     let submitted = client.ask("p2p_taskqueue_submit_many", submit).await?;
     let ids = [0, 1].map(|at| submitted["results"][at]["task_id"].clone());
     let nowhere = "0".repeat(32);
-    // No target: the node remembers where it sent the tasks.
+    // There is no target: the node remembers where it sent the tasks.
     let got = client.ask("p2p_taskqueue_get_tasks", json!({ "task_ids": [ids[0], nowhere, ids[1]] })).await?;
     assert_eq!((&got["tasks"][1]["payload"], &got["missing"]), (&json!(2), &json!([nowhere])), "{got}");
 
@@ -226,7 +226,7 @@ async fn what_goes_with_its_record_and_what_does_not() -> Result<()> {
         let ran = client.ask("run_task", run).await?;
         assert_eq!((&ran["done"], &ran["task"]["result"]), (&json!(true), &json!(number)), "{ran}");
     }
-    // A key leads to a record or to nothing.
+    // An idempotency key counts as long as its task's record exists.
     let keyed = json!({ "task_type": "none", "idempotency_key": "k" });
     let first = client.ask("p2p_taskqueue_submit", keyed.clone()).await?;
     client.ask("p2p_taskqueue_cancel_task", json!({ "task_id": first["task_id"] })).await?;
@@ -234,14 +234,14 @@ async fn what_goes_with_its_record_and_what_does_not() -> Result<()> {
     client.ask("p2p_taskqueue_purge", json!({ "task_ids": [first["task_id"]] })).await?;
     let second = client.ask("p2p_taskqueue_submit", keyed).await?;
     assert!(second["duplicate"] == false && second["task_id"] != first["task_id"], "{second}");
-    // What comes after a task that failed does not run because that one is forgotten.
+    // A child of a failed task does not become able to run when the record of its parent is removed.
     let parent = submit(&node, &["broken", "--max-attempts", "1"])?;
     let child = submit(&node, &["echo", "--after", &parent])?;
     assert_eq!(ended(&node, &child)?["status"], "failed");
     node.ask(&["purge", &parent])?;
     let retried = node.ask(&["retry", "--failed"])?;
     assert_eq!((&retried["retried"], &retried["skipped"]), (&json!(0), &json!(1)), "{retried}");
-    // Two ways to ask for the same page.
+    // A tool and a command answer the same page.
     let (by_tool, by_command) =
         (client.ask("p2p_taskqueue_list_tasks", json!({ "limit": 2 })).await?, node.ask(&["list", "--limit", "2"])?);
     assert_eq!((&by_tool["tasks"], &by_tool["tasks"][0]["task_id"]), (&by_command["tasks"], &json!(child)));

@@ -1,4 +1,4 @@
-//! Whether the server is ready is what its queue says, and not how many clients it has.
+//! The server is ready when its queue answers, however many clients it has.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::harness::{DEADLINE, Front, HttpConnection, HttpReply, Node, at, until, until_metric};
 
-/// Requests that there is room for, and of these, those that wait.
+/// The requests that there is room for, and how many of them may wait.
 const REQUESTS: usize = 6;
 const WAITS: usize = 4;
 
@@ -30,7 +30,7 @@ fn call(tool: &str, arguments: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
 }
 
-/// Asks from a thread; what comes back is told.
+/// Sends a request from a thread, which sends the answer to the receiver.
 fn ask(http: &str, message: Value) -> Result<Receiver<Result<HttpReply>>> {
     let mut connection = HttpConnection::open(http)?;
     let (send, answered) = sync_channel(1);
@@ -42,7 +42,7 @@ fn probe(http: &str) -> Result<HttpReply> {
     HttpConnection::open(http)?.get("/readyz", &[])
 }
 
-/// Takes every place, and looks whether the server calls itself ready all the while.
+/// Takes every place, and checks that the server calls itself ready all the while.
 fn fill_and_probe(node: &Node, http: &str) -> Result<()> {
     let task_id = at(&node.ask(&["submit", "later"])?, "/task_id").clone();
     let wait = call("p2p_taskqueue_wait_task", &json!({ "task_id": task_id, "timeout_s": 600 }));
@@ -51,7 +51,7 @@ fn fill_and_probe(node: &Node, http: &str) -> Result<()> {
     let refused = HttpConnection::open(http)?.post(&[], &wait)?.structured()?;
     assert_eq!(at(&refused, "/error/code"), "overloaded", "{refused}");
     assert_eq!(probe(http)?.status, 200, "all waits are taken");
-    // The rest of the requests: bodies that have yet to come.
+    // The other places are taken by requests whose body has not arrived yet.
     let mut bodies = Vec::new();
     for _ in WAITS..REQUESTS {
         let mut begun = HttpConnection::open(http)?;
@@ -90,7 +90,7 @@ fn a_full_front_is_ready_while_its_daemon_answers_and_no_longer() -> Result<()> 
     let front = Front::start(&["--daemon", &rpc, "--config", &config])?;
     let http = front.http()?.to_owned();
     fill_and_probe(&node, &http)?;
-    // One that is stopped in its tracks accepts connections, and answers nothing.
+    // A stopped daemon still accepts connections, but answers nothing.
     let process = Pid::from_raw(node.pid()?.try_into()?).context("no process")?;
     kill_process(process, Signal::STOP)?;
     let began = Instant::now();

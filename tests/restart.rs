@@ -1,4 +1,4 @@
-//! Nodes that are killed and come back.
+//! Nodes that are killed and started again.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -29,7 +29,7 @@ async fn a_task_whose_owner_is_killed_after_the_submit_is_done_after_its_restart
     Ok(())
 }
 
-/// The first server asks, the second one keeps the task; the first is killed before it can wait.
+/// The first node submits, and the second one owns the task. The first is killed before it can wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_after_handing_a_task_on_finds_the_result_after_its_restart() -> Result<()> {
     let mut asking = Node::start(&[])?;
@@ -49,7 +49,7 @@ async fn a_node_killed_after_handing_a_task_on_finds_the_result_after_its_restar
     Ok(())
 }
 
-/// Eight clients submit as fast as they can; the node is killed in the middle, five times over on the same files.
+/// Eight clients submit as fast as they can. The node is killed in the middle, five times on the same files.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_before_a_kill_is_there_after_it() -> Result<()> {
     let mut node = Node::start(&[])?;
@@ -86,7 +86,7 @@ async fn what_was_acknowledged_before_a_kill_is_there_after_it() -> Result<()> {
     Ok(())
 }
 
-/// Whoever waits on the command line is told how to go on.
+/// A user who waits on the command line is told how to go on.
 #[test]
 fn a_wait_that_is_cut_off_names_the_task() -> Result<()> {
     let (begun, go) = (Gate::new()?, Gate::new()?);
@@ -94,20 +94,20 @@ fn a_wait_that_is_cut_off_names_the_task() -> Result<()> {
     let mut node = Node::start(&["--worker", &command])?;
     let arguments = ["submit", "gated", "--wait", "--json", "-v"];
     let mut client = taskmesh_command(node.folder()).args(arguments).spawn()?;
-    // The task may begin before its submit is answered: the client says when it waits.
+    // The task may begin before its submit is answered, so the client's log tells when it waits.
     let mut log = BufReader::new(client.stderr.take().context("no standard error")?).lines();
     while !log.next().context("the client has ended")??.contains("waiting for its end") {}
     begun.written()?;
     node.kill()?;
     let answer: Value = serde_json::from_slice(&client.wait_with_output()?.stdout)?;
-    // Cut off in the middle, or before the wait was on its way.
+    // The wait was cut off in the middle, or before it was on its way.
     let code = answer["error"]["code"].as_str();
     assert!(matches!(code, Some("interrupted" | "unreachable")), "{answer}");
     assert!(answer["error"]["message"].as_str().is_some_and(|message| message.contains("taskmesh wait ")), "{answer}");
     Ok(())
 }
 
-/// The worker is in the middle of the task when its owner is killed: the result waits for the owner to come back.
+/// The owner is killed while the worker runs its task. The result waits until the owner is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_is_ready_while_the_owner_is_away_reaches_it_later() -> Result<()> {
     let (begun, go) = (Gate::new()?, Gate::new()?);

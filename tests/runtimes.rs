@@ -1,4 +1,4 @@
-//! The main job on every runtime under the node, over every transport.
+//! Tasks and tools on two machines, with every runtime of the node and over every transport.
 
 use anyhow::Result;
 use rustix::process::Signal;
@@ -8,7 +8,8 @@ use crate::harness::{LICENCE, Node, STOP, at, licence_words, while_busy};
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
-/// A task of one node, done by another one's worker, whose tool the first one then calls; and both end in time.
+/// Runs a task of one node on another one's worker, and calls that worker's tool from the first node. Both nodes end in
+/// time.
 fn two_machines(runtime: &str, listen: &str) -> Result<()> {
     let mut owner = Node::start_at(listen, &["--p2p-runtime", runtime])?;
     let mut worker = Node::start_at(listen, &["--p2p-runtime", runtime, "--worker", "wordcount=wc -w"])?;

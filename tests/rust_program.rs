@@ -1,4 +1,4 @@
-//! Rust programs beside the built program: over its socket, and on its data folder.
+//! Rust programs together with the built program: over its socket, and on its data folder.
 
 use anyhow::{Context as _, Result};
 use p2p_taskqueue::{Context, DataFolder, Node as RustNode, Queue, Task, Worker};
@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::harness::{DEADLINE, Node};
 
-/// What `wc -w` does.
+/// A task for the node's command `wc -w`.
 #[derive(Serialize, Deserialize)]
 struct CountWords(String);
 
@@ -16,7 +16,7 @@ impl Task for CountWords {
     type Output = u64;
 }
 
-/// What a Rust worker does for the command line.
+/// A task that a Rust worker does for the command line.
 #[derive(Serialize, Deserialize)]
 struct Reverse(String);
 
@@ -30,10 +30,10 @@ async fn a_rust_program_uses_the_queue_of_a_running_node() -> Result<()> {
     let node = Node::start(&["--worker", "wordcount=wc -w"])?;
     let folder = DataFolder::make(node.folder())?;
     let queue = Queue::connect(folder.socket()).await?;
-    // A command of the node works for the program.
+    // A command of the node does a task of the program.
     let counted = queue.submit(CountWords("to be or not to be".to_owned())).await?;
     assert_eq!(timeout(DEADLINE, counted.wait()).await??, 6);
-    // The program works for the command line.
+    // The program does a task of the command line.
     let mut answered = None;
     let client = async {
         let ask = move || node.run(&["submit", "reverse", "--text", "live", "--wait"]).map(|answered| (answered, node));

@@ -1,4 +1,4 @@
-//! SIGTERM and ctrl-c.
+//! The end of a node by SIGTERM and ctrl-c.
 
 use std::time::Duration;
 
@@ -20,11 +20,12 @@ fn an_idle_node_ends_in_time_with_code_0() -> Result<()> {
     Ok(())
 }
 
-/// A queued task, a running one and a client that waits: none holds the stop up, and both tasks are done afterwards.
+/// There are a queued task, a running one and a waiting client. None of them delays the end, and both tasks are done
+/// afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_node_ends_in_time_and_loses_no_task() -> Result<()> {
     let (begun, marks) = (Gate::new()?, tempfile::tempdir()?);
-    // The first attempt never ends by itself; the second one finds the mark of the first.
+    // The first attempt never ends by itself; a later one finds its mark.
     let mark = marks.path().join("mark");
     let script = format!(
         "if [ -e {mark} ]; then echo second; else touch {mark}; echo > {begun}; sleep 1000; fi",
@@ -38,7 +39,7 @@ async fn a_busy_node_ends_in_time_and_loses_no_task() -> Result<()> {
     let client = McpClient::connect(node.http()?).await?;
     let id = running["task_id"].clone();
     let waiting = client.call("p2p_taskqueue_wait_task", json!({ "task_id": id, "timeout_s": 600 }));
-    // The request is on its way when the first poll is over; the signal may meet it anywhere.
+    // After the first poll the request is on its way. The signal may arrive at any point of it.
     tokio::pin!(waiting);
     let none = tokio::time::timeout(Duration::ZERO, &mut waiting).await;
     assert!(none.is_err(), "the task cannot have ended");
@@ -57,7 +58,7 @@ async fn a_busy_node_ends_in_time_and_loses_no_task() -> Result<()> {
     Ok(())
 }
 
-/// The task's owner is gone and cannot take it back: that must not hold the worker's node up.
+/// The task's owner is gone and cannot take the task back. That must not delay the end of the worker's node.
 #[test]
 fn a_worker_whose_owner_is_away_ends_in_time() -> Result<()> {
     let begun = Gate::new()?;

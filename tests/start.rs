@@ -1,4 +1,4 @@
-//! What can go wrong when a node starts: each a clear sentence and exit code 2.
+//! Failures at the start of a node: each gives a clear sentence and exit code 2.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -19,7 +19,7 @@ fn serve(folder: &std::path::Path, arguments: &[&str]) -> Result<Answered> {
     taskmesh(folder, &[&usual, arguments].concat())
 }
 
-/// The command has failed with this code, and its one sentence has all these words.
+/// Checks that the command has failed with this code, and that its error message has all these words.
 fn assert_refused(answered: &Answered, code: i32, words: &[&str]) {
     assert_eq!(answered.code, Some(code), "{answered:?}");
     for word in words {
@@ -125,7 +125,7 @@ fn a_store_of_a_newer_version_is_left_alone() -> Result<()> {
     node.stop(Signal::TERM)?;
     let store = node.folder().join("queue.sqlite3");
     let mut file = std::fs::read(&store)?;
-    // Where SQLite's file header keeps the number that an application gives its schema.
+    // SQLite's file header keeps the application's schema version here.
     file.get_mut(60..64).context("no file header")?.copy_from_slice(&99_u32.to_be_bytes());
     std::fs::write(&store, &file)?;
     assert_refused(&serve(node.folder(), &[])?, 2, &["queue.sqlite3", "newer", "99"]);
@@ -140,7 +140,7 @@ fn a_store_from_before_the_first_release_is_left_alone() -> Result<()> {
     node.stop(Signal::TERM)?;
     let store = node.folder().join("queue.sqlite3");
     let mut file = std::fs::read(&store)?;
-    // As such a program marked its files.
+    // A program from before the first release marked its files like this.
     file.get_mut(60..64).context("no file header")?.copy_from_slice(&4_u32.to_be_bytes());
     file.get_mut(68..72).context("no file header")?.copy_from_slice(b"tmsh");
     std::fs::write(&store, &file)?;
@@ -167,7 +167,7 @@ fn malformed_arguments_are_refused_by_name() -> Result<()> {
     Ok(())
 }
 
-/// Everything in a folder is gone with its name, and a file with its own.
+/// When the name of a folder is lost, so is everything in it; and a file is lost with its own name.
 #[test]
 fn a_new_data_folder_and_its_key_are_on_the_disk_under_their_names() -> Result<()> {
     let inviting = Node::start(&[])?;

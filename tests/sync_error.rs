@@ -1,4 +1,4 @@
-//! A disk that fails when it is asked for stable storage.
+//! A disk that fails when it is asked to sync.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ fn nothing_is_acknowledged_without_a_sync_and_nothing_acknowledged_is_lost() -> 
     }
     let (synced, spoiled) = strace.detach()?;
     ensure!(synced == 0 && spoiled > 0, "{synced} syncs were let through, {spoiled} spoiled");
-    // When the disk works again, it goes on by itself.
+    // When the disk works again, the store goes on by itself.
     let submitted =
         until("the store takes submits again", || match store.ask(Submit::new("synced", Json::null()))? {
             Ok(submitted) => Ok(Some(submitted)),
@@ -60,7 +60,7 @@ fn nothing_is_acknowledged_without_a_sync_and_nothing_acknowledged_is_lost() -> 
     Ok(())
 }
 
-/// The syncs begin to fail in the middle of the work of several clients, over and over on the same files.
+/// The syncs begin to fail while several clients work, again and again on the same files.
 #[test]
 fn what_was_acknowledged_before_the_syncs_failed_is_there_after_a_restart() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -87,8 +87,8 @@ fn what_was_acknowledged_before_the_syncs_failed_is_there_after_a_restart() -> R
     history.verify(&store.records()?)
 }
 
-/// The file's content in memory need not be on the disk after a failed sync, not even what was written long before it: all
-/// of that must be written again before a sync that succeeds is believed.
+/// After a failed sync, the file's content in memory may not be on the disk, not even what was written long before. All
+/// of it must be written again before a sync that succeeds can be trusted.
 #[test]
 fn after_a_failed_sync_of_the_file_everything_since_the_last_good_one_is_written_again() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -103,8 +103,8 @@ fn after_a_failed_sync_of_the_file_everything_since_the_last_good_one_is_written
         }
     };
     let mut seen = FileCalls::default();
-    // A reader holds on to what there is, so that what comes later is not copied from the log into the file: this copy
-    // ends without a sync.
+    // While a reader holds its snapshot, later commits cannot be copied from the log into the file. So this copy ends
+    // without a sync.
     let reader = rusqlite::Connection::open(&file)?;
     kept.push(store.get(large())?.task_id);
     reader.execute_batch("BEGIN; SELECT count(*) FROM task")?;
@@ -114,13 +114,13 @@ fn after_a_failed_sync_of_the_file_everything_since_the_last_good_one_is_written
     }
     reader.execute_batch("COMMIT")?;
     drop(reader);
-    // The next copy is of all of the log, and the sync behind it fails.
+    // The next copy takes the whole log, and the sync after it fails.
     kept.push(store.get(large())?.task_id);
     while seen.failed.is_none() {
         seen.note(&strace.next()?)?;
     }
     let failed = seen.failed.clone().context("a failed sync")?;
-    // Until one succeeds.
+    // Goes on until a sync succeeds.
     while seen.synced.is_empty() {
         if let Ok(submitted) = store.ask(large())? {
             kept.push(submitted.task_id);
@@ -138,13 +138,13 @@ fn after_a_failed_sync_of_the_file_everything_since_the_last_good_one_is_written
     Ok(())
 }
 
-/// It takes pages of its own.
+/// Returns a submit that is large enough to take pages of its own.
 fn large() -> Submit {
     Submit::new("synced", Json::from_text(&"x".repeat(20_000)))
 }
 
-/// What a process did to a file: the places written since the last sync, before a sync that failed, and before the first
-/// one that succeeded after it.
+/// The writes and syncs of a process on a file: the places written since the last sync, before a sync that failed, and
+/// before a sync that succeeded after it.
 #[derive(Debug, Default)]
 struct FileCalls {
     at: u64,
@@ -175,7 +175,7 @@ impl FileCalls {
     }
 }
 
-/// Whether it was a refusal, which must say that the storage failed.
+/// Notes what a process has said, and returns whether it was a refusal because the storage failed.
 fn note(history: &mut History, said: Said) -> Result<bool> {
     match said {
         Said::Refused(error) if error.code == ErrorCode::StorageError => Ok(true),
@@ -195,9 +195,9 @@ fn watch(store: &QueueProcess, inject: Option<&str>) -> Result<Option<Strace>> {
 
 const SUBMITS: usize = 10;
 
-/// Lives of the store, each with other clients' work under way when the disk fails.
+/// The number of processes that open the store, each with clients at work when the disk fails.
 const ROUNDS: u64 = 5;
 
-/// What is said before the disk fails, and refusals after it.
+/// The lines that are read before the disk fails, and the refusals that are awaited after it.
 const LINES: usize = 200;
 const REFUSALS: u64 = 50;

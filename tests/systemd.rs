@@ -1,4 +1,4 @@
-//! The units in `server-bin/systemd`, and what the program says to a service manager.
+//! The units in `server-bin/systemd`, and the messages of the program to a service manager.
 
 use std::{fs, os::unix::net::UnixDatagram, path::Path, process::Command};
 
@@ -15,7 +15,7 @@ fn the_units_are_understood_by_systemd() -> Result<()> {
         skipped("there is no systemd-analyze");
         return Ok(());
     }
-    // It looks for the program where the unit says; here it is where cargo has put it.
+    // systemd-analyze looks for the program at the path in the unit. Here the program is where cargo has put it.
     let folder = tempfile::tempdir()?;
     let mut units = Vec::new();
     for entry in fs::read_dir(UNITS)? {
@@ -30,7 +30,7 @@ fn the_units_are_understood_by_systemd() -> Result<()> {
     assert_eq!(units.len(), 3, "{units:?}");
     let verified = Command::new("systemd-analyze").arg("verify").args(&units).current_dir(folder.path()).output()?;
     let said = String::from_utf8_lossy(&verified.stderr);
-    // What else is installed on this machine may have remarks of its own.
+    // Other units of this machine may cause remarks of their own.
     let about_ours: Vec<_> = said.lines().filter(|line| line.contains("taskmesh")).collect();
     assert!(about_ours.is_empty(), "{about_ours:#?}");
     Ok(())

@@ -1,4 +1,4 @@
-//! What a person sees on a terminal of texts that others wrote. The terminal is a real one: that of `script`.
+//! Texts that others wrote, as a person sees them on a terminal. The terminal is a real one: that of `script`.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, process::Stdio};
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::harness::{Node, PROGRAM, skipped, taskmesh_command};
 
-/// Sets the title, clears what stands there, rings, writes over the line, in both ways of writing a control, and turns the
-/// direction of reading.
+/// A text that sets the title, clears the screen, rings the bell and overwrites its line, with both ways of writing a
+/// control, and reverses the direction of reading.
 const HOSTILE: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{8}over\rwritten \u{202e}txt.exe\u{2066}";
 
-/// Runs a command as a person does, and answers everything that comes to the terminal.
+/// Runs a command on a terminal, as a person does, and returns everything that the terminal gets.
 fn on_terminal(folder: &Path, arguments: &[&str]) -> Result<String> {
     let plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=@".contains(&byte));
     ensure!(arguments.iter().all(|word| plain(word)), "{arguments:?} would need quotation marks");
@@ -22,7 +22,7 @@ fn on_terminal(folder: &Path, arguments: &[&str]) -> Result<String> {
     command = std::process::Command::new("script");
     command.envs(environment).env("SHELL", "/bin/sh").env_remove("RUST_LOG");
     let output = command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()?;
-    // The terminal's own line ends.
+    // A terminal turns each line break into `\r\n`.
     Ok(String::from_utf8(output.stdout)?.replace("\r\n", "\n"))
 }
 
@@ -31,7 +31,7 @@ fn has_script() -> bool {
     found.is_ok_and(|status| status.success())
 }
 
-/// Without the colours that logs have on a terminal, which are the program's own.
+/// Removes the colours of the logs, which the program itself writes on a terminal.
 fn colourless(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -98,7 +98,7 @@ fn texts_of_others_reach_a_terminal_in_their_written_form() -> Result<()> {
             arguments.iter().map(|word| if *word == "@PAYLOAD" { &*payload } else { word }).collect();
         assert_harmless(&arguments.join(" "), &on_terminal(node.folder(), &arguments)?);
     }
-    // Found by a program, the same texts are what they are.
+    // A program gets the same texts unchanged.
     assert_eq!(node.run(&["cache", "get", "key"])?.stdout, format!("{HOSTILE}\n"));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The main job: a text goes in on one machine, another one counts its words.
+//! The main example: a text is submitted on one machine, and another one counts its words.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ async fn a_task_for_a_named_peer_is_kept_there_and_found_from_here() -> Result<(
     let submitted = client.ask("p2p_taskqueue_submit", submit).await?;
     assert_eq!(submitted["peer_id"], worker.peer_id()?);
 
-    // No target: the node remembers where it sent the task.
+    // There is no target: the node remembers where it sent the task.
     let wait = json!({ "task_id": submitted["task_id"], "timeout_s": 60 });
     let waited = client.ask("p2p_taskqueue_wait_task", wait).await?;
     assert_eq!(waited["task"]["result"], licence_words(), "{waited}");
@@ -61,7 +61,7 @@ fn the_command_line_submits_waits_and_prints_the_result_alone() -> Result<()> {
     let shouted = owner.run(&["submit", "shout", "--text", "good morning", "--wait"])?;
     assert_eq!(shouted.stdout, "GOOD MORNING\n", "{shouted:?}");
 
-    // Straight to the peer, with this folder's identity, while its node runs.
+    // The command asks the peer directly, with the identity of this folder, while the folder's node runs.
     let direct = owner.run(&["submit", "wordcount", "--text", "a b c", "--wait", "--peer", &worker.address()?])?;
     assert_eq!(direct.stdout, "3\n", "{direct:?}");
     Ok(())

@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::dialogue::Dialogue;
 
-/// What the suite asks of a server, as data.
+/// The tools, prompts and resources that the suite expects of a server, as data.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Book {
     pub(crate) tools: Vec<Tool>,
-    /// What tools answer without more ado.
+    /// The results of tools that answer at once.
     pub(crate) results: BTreeMap<String, Value>,
     pub(crate) prompts: Vec<Prompt>,
     pub(crate) messages: BTreeMap<String, Value>,
@@ -28,7 +28,7 @@ impl Book {
     }
 }
 
-/// A result in which each `{name}` stands for an argument, and `{arguments}` for all of them.
+/// Returns the result with each `{name}` replaced by that argument, and `{arguments}` by all of them.
 pub(crate) fn filled<T: DeserializeOwned>(result: &Value, arguments: &JsonObject) -> serde_json::Result<T> {
     let mut result = fill(result, arguments);
     if let Value::Object(fields) = &mut result {
@@ -54,7 +54,7 @@ pub(crate) fn fill_text(text: &str, arguments: &JsonObject) -> String {
     })
 }
 
-/// What the `{name}` of a template stands for in this URI.
+/// Returns the value of a template's `{name}` in this URI; `None` when the URI does not fit the template.
 pub(crate) fn expansion(template: &str, uri: &str) -> Option<JsonObject> {
     let (before, rest) = template.split_once('{')?;
     let (name, after) = rest.split_once('}')?;

@@ -8,32 +8,34 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::Sha256;
 
-/// What a tool or a prompt asks its client, round by round, before it answers.
+/// The questions that a tool or a prompt asks its client, round by round, before it answers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Dialogue {
-    /// The answer, with the `{name}` of what it was told.
+    /// The answer, in which `{name}` stands for a value that the client gave.
     pub(crate) answer: String,
-    /// Whether the round is kept in a state that the client brings back.
+    /// Whether the number of the round is kept in a state that the client sends back.
     #[serde(default)]
     sealed: bool,
     rounds: Vec<InputRequests>,
 }
 
-/// Where a dialogue stands.
+/// The next step of a dialogue.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// The client is to answer this.
+    /// The client has to answer these requests.
     Ask(InputRequiredResult),
-    /// It has answered everything; this is what it said.
+    /// The client has answered everything with these values.
     Told(JsonObject),
 }
 
 impl Dialogue {
+    /// Returns the next step for a request with these responses and this state.
+    ///
     /// # Errors
     ///
-    /// `-32602` when the state is not one that this server gave out for this dialogue; `-32021` when the client can
-    /// answer nothing of what is to be asked.
+    /// `-32602` when the state was not issued by this server for this dialogue; `-32021` when the client cannot answer
+    /// any of the requests.
     pub(crate) fn turn(
         &self,
         seal: &Seal,
@@ -65,7 +67,7 @@ impl Dialogue {
     }
 }
 
-/// The requests that the client has said it can answer.
+/// Returns the requests that the client has declared it can answer.
 fn answerable(requests: &InputRequests, client: &ClientCapabilities) -> Result<InputRequests, ErrorData> {
     let can = |request: &InputRequest| match request {
         InputRequest::Elicitation(_) => client.elicitation.is_some(),
@@ -85,7 +87,8 @@ fn answerable(requests: &InputRequests, client: &ClientCapabilities) -> Result<I
     Ok(answerable)
 }
 
-/// What the client has said, when it has answered everything in a form that an answer can have.
+/// Returns the values that the client gave; `None` unless it has answered every request in a form that an answer can
+/// have.
 fn told(asked: &InputRequests, responses: &InputResponses) -> Option<JsonObject> {
     let mut told = JsonObject::new();
     for key in asked.keys() {
@@ -98,7 +101,7 @@ fn told(asked: &InputRequests, responses: &InputResponses) -> Option<JsonObject>
     Some(told)
 }
 
-/// Marks what the client keeps for the server, so that it comes back as it was.
+/// A key that authenticates the state that a client keeps for the server, so that a changed state is noticed.
 #[derive(Debug)]
 pub(crate) struct Seal([u8; 32]);
 

@@ -28,7 +28,7 @@ use crate::{
     jobs,
 };
 
-/// The suite's server.
+/// The server that the suite tests.
 #[derive(Debug, Clone)]
 pub(crate) struct Fixture(Arc<Shared>);
 
@@ -37,7 +37,7 @@ struct Shared {
     book: Book,
     seal: Seal,
     tasks: DurableTasks,
-    /// Sent to by the tools that trigger a change, received by every open subscription.
+    /// The tools that trigger a change send to it, and every open subscription receives from it.
     changes: broadcast::Sender<Change>,
 }
 
@@ -55,7 +55,7 @@ impl Fixture {
         Ok(Self(Arc::new(Shared { book: Book::open()?, seal: Seal::new()?, tasks, changes })))
     }
 
-    /// A tool that answers from the book.
+    /// Answers a tool from the book.
     fn known(&self, name: &str, arguments: &JsonObject) -> Result<CallToolResult, ErrorData> {
         match self.0.book.results.get(name) {
             Some(result) => fixture(result, arguments),
@@ -63,7 +63,7 @@ impl Fixture {
         }
     }
 
-    /// A tool that is a task.
+    /// Submits the task of a tool, and answers with its handle or with its result.
     async fn submit(&self, submit: Submit, context: &Context) -> Result<CallToolResponse, ErrorData> {
         if jobs::needs_handle(&submit.task_type) && !DurableTasks::declared(context) {
             let required = ClientCapabilities::builder().enable_tasks().build();
@@ -209,7 +209,7 @@ impl ServerHandler for Fixture {
         Ok(CompleteResult::new(values.map_err(|error| ErrorData::internal_error(error, None))?))
     }
 
-    /// Without sessions there is nobody to remember it of.
+    /// Accepts the level and does not keep it: without sessions there is no client to keep it for.
     async fn set_level(&self, _: SetLevelRequestParams, _: Context) -> Result<(), ErrorData> {
         Ok(())
     }
@@ -234,7 +234,7 @@ impl ServerHandler for Fixture {
                 () = subscription.cancelled() => return Ok(()),
             };
             let sink = subscription.sink();
-            // What was not asked for is refused by the sink.
+            // The sink refuses notifications that the client did not ask for.
             match change {
                 Ok(Change::Tools) => sink.notify_tool_list_changed().await.ok(),
                 Ok(Change::Prompts) => sink.notify_prompt_list_changed().await.ok(),
@@ -245,7 +245,7 @@ impl ServerHandler for Fixture {
     }
 }
 
-/// Says how far it is, where the client wants to know.
+/// Reports progress if the client asked for it.
 async fn progressing(context: &Context) -> CallToolResult {
     let mut pause = interval(PAUSE);
     for progress in [0.0, 50.0, 100.0] {
@@ -258,7 +258,7 @@ async fn progressing(context: &Context) -> CallToolResult {
     text("done")
 }
 
-/// Logs three lines; from 2026-07-28 on only to a client that asked for them with this request.
+/// Logs three lines. From revision 2026-07-28 on, only a client that asked for them with this request gets them.
 async fn logging(context: &Context) -> CallToolResult {
     let modern = context.meta.protocol_version().is_some();
     let wanted = !modern || context.meta.log_level().is_some();
@@ -289,11 +289,12 @@ fn fixture<T: DeserializeOwned>(result: &Value, arguments: &JsonObject) -> Resul
     filled(result, arguments).map_err(|error| ErrorData::internal_error(error.to_string(), None))
 }
 
-/// How long a client that follows no tasks waits for one.
+/// The wait for a task, in seconds, on behalf of a client that does not follow tasks.
 const WAIT_S: f64 = 60.0;
 
-/// As the suite has it: long enough to tell the notifications apart.
+/// The pause between notifications, as the suite prescribes it: long enough to tell them apart.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Changes that an open subscription may have yet to hear of; it is told of none but the fact.
+/// The most changes that may wait for an open subscription. A change carries no data, so one that is lost matters
+/// little.
 const CHANGES_MAX: usize = 16;

@@ -13,15 +13,15 @@ use runtime_bridge::{Runtime, TokioRuntime};
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, sync::watch};
 
-/// The tools that are tasks and have a worker. `protocol_error_job` has none: the queue gives it up at its deadline.
+/// The tools that are tasks and have a worker. `protocol_error_job` has none: its task fails at its deadline.
 const WORKED_ON: [&str; 5] = ["slow_compute", "failing_job", "confirm_delete", "multi_input", "test_tool_with_task"];
 
-/// A queue on disk and those who work on it. Dropping it ends them.
+/// A queue on disk and its workers. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     pub(crate) queue: Arc<dyn TaskQueue>,
     _workers: Vec<Worker>,
-    /// What tells the workers of peers: there are none.
+    /// The sender of the list of peers to the workers; the list stays empty.
     _peers: watch::Sender<Vec<PeerId>>,
 }
 
@@ -42,7 +42,7 @@ impl Jobs {
     }
 }
 
-/// The task of a tool call; none for a tool that answers at once.
+/// Returns the task of a tool call; `None` for a tool that answers at once.
 pub(crate) fn submit(tool: &str, arguments: &JsonObject) -> Option<Submit> {
     let payload = Json::from_value(&Value::Object(arguments.clone())).ok()?;
     match tool {
@@ -52,12 +52,12 @@ pub(crate) fn submit(tool: &str, arguments: &JsonObject) -> Option<Submit> {
     }
 }
 
-/// Whether the tool can be nothing but a task.
+/// Whether the tool works only for clients that follow tasks by handles.
 pub(crate) fn needs_handle(tool: &str) -> bool {
     tool == "failing_job"
 }
 
-/// What a tool answers when its task stands so.
+/// Returns the answer of a tool for its task.
 pub(crate) fn shape(task: Task, _done: bool) -> CallToolResult {
     match (task.result, task.error) {
         (Some(result), _) => CallToolResult::success(vec![ContentBlock::text(result.get())]),
@@ -116,7 +116,7 @@ impl Job {
     }
 }
 
-/// A question with one field to fill in.
+/// Returns a question with one field to fill in.
 fn form(message: &str, field: &str, kind: &str) -> Json {
     let schema = json!({ "type": "object", "properties": { field: { "type": kind } }, "required": [field] });
     let params = json!({ "message": message, "requestedSchema": schema });
@@ -141,11 +141,11 @@ fn done(text: &str) -> Outcome {
     }
 }
 
-/// More tasks than the suite has under way at once.
+/// More tasks than the suite has under way at any time.
 const SLOTS: usize = 32;
 
-/// Soon enough for the suite, which polls for ten seconds.
+/// The deadline of the task that no worker takes: soon enough for the suite, which polls for ten seconds.
 const GIVEN_UP_AFTER_S: f64 = 0.5;
 
-/// As the suite has it.
+/// As the suite prescribes it.
 const FAILS_AFTER: Duration = Duration::from_secs(1);

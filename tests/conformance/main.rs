@@ -1,8 +1,8 @@
 //! The server that the official conformance suite is run against: the suite's tools, prompts and resources behind the
 //! product's own HTTP stack, and its tasks in a queue like the product's.
 //!
-//! `conformance-fixture FILE` keeps its tasks in the file, prints one ready line with its URL, serves on a free loopback
-//! port, and runs until it is ended.
+//! `conformance-fixture FILE` keeps its tasks in the file, prints one ready line with its URL, serves on a free
+//! loopback port, and runs until it is ended.
 
 mod book;
 mod dialogue;
@@ -37,7 +37,7 @@ async fn main() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let ready = json!({ "event": "ready", "http": format!("http://{}/mcp", listener.local_addr()?) });
     writeln!(stdout(), "{ready}")?;
-    // As the product has it: a streamed answer would wait for the client's delayed acknowledgement.
+    // As in the product: otherwise a streamed answer would wait for the client's delayed acknowledgement.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     Ok(axum::serve(listener, router).await?)
 }

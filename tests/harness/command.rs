@@ -7,7 +7,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// What a command answered.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) code: Option<i32>,
@@ -16,7 +16,7 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    /// Standard output as the one JSON document that it has to be.
+    /// Parses standard output, which has to be one JSON document.
     pub(crate) fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.stdout).with_context(|| format!("not one JSON document: {self:?}"))
     }
@@ -24,12 +24,13 @@ impl Answered {
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_taskmesh-under-test");
 
-/// A command on a data folder, not yet started.
+/// Returns a command on a data folder, not yet started.
 pub(crate) fn taskmesh_command(data_dir: &Path) -> Command {
     on_folder(Command::new(PROGRAM), data_dir)
 }
 
-/// The same in a network namespace: `ip` becomes the program, so that its process id is the program's.
+/// Returns such a command in a network namespace. `ip` replaces itself with the program, so its process id is the
+/// program's.
 pub(crate) fn taskmesh_command_in(namespace: &str, data_dir: &Path) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace, PROGRAM]);
@@ -37,7 +38,7 @@ pub(crate) fn taskmesh_command_in(namespace: &str, data_dir: &Path) -> Command {
 }
 
 fn on_folder(mut command: Command, data_dir: &Path) -> Command {
-    // What nodes announce to the whole machine stays with the test.
+    // Announce files for the whole machine stay within the test.
     command.env("XDG_CACHE_HOME", data_dir.join("cache"));
     command.env("TASKMESH_DATA_DIR", data_dir).env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -10,12 +10,12 @@ use super::{Node, Process, at, taskmesh_command};
 /// A `taskmesh serve --daemon` process: an MCP server without a node. Dropping it kills the process.
 pub(crate) struct Front {
     process: Process,
-    /// What it must not use.
+    /// Holds the path of a data folder that the process must not use.
     folder: TempDir,
 }
 
 impl Front {
-    /// Starts an MCP server of a node that is ready, over the first of its RPC addresses.
+    /// Starts an MCP server for a node that is ready, over the first of its RPC addresses.
     pub(crate) fn of(node: &Node) -> Result<Self> {
         let address = node.ready("rpc")?.get(0).and_then(Value::as_str).context("no RPC address")?;
         let token_file =
@@ -39,7 +39,7 @@ impl Front {
         at(self.ready(), "/http").as_str().context("http is no text")
     }
 
-    /// Whether it has made itself a data folder after all.
+    /// Whether the process has made a data folder, which it must not do.
     pub(crate) fn has_data_folder(&self) -> bool {
         self.folder.path().join("untouched").exists()
     }

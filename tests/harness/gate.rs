@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::DEADLINE;
 
-/// A named pipe, on which a worker's command and a test meet: opening it waits for the other end.
+/// A named pipe at which a worker's command and a test meet: opening it waits for the other end.
 #[derive(Debug)]
 pub(crate) struct Gate {
     _folder: TempDir,
@@ -36,13 +36,13 @@ impl Gate {
         within_deadline(move || fs::read(path).map(drop))
     }
 
-    /// Waits until all that had opened the pipe to write have closed it; what they have written.
+    /// Waits until all processes that opened the pipe for writing have closed it, and returns what they wrote.
     pub(crate) fn read_to_end(&self) -> Result<String> {
         let path = self.path.clone();
         within_deadline(move || fs::read_to_string(path))
     }
 
-    /// Waits until the command reads from the pipe and gives it this text.
+    /// Waits until the command reads from the pipe, and gives it this text.
     pub(crate) fn write(&self, text: &'static str) -> Result<()> {
         let path = self.path.clone();
         within_deadline(move || fs::write(path, text))

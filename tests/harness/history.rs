@@ -8,22 +8,22 @@ use p2p_taskqueue::{
 
 use crate::talk::Said;
 
-/// What is known of a store from what its processes have acknowledged, over all of their lives.
+/// What is known of a store from everything that its processes have acknowledged, over all their lives.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// Which process it is that speaks.
+    /// The number of the current process.
     life: u32,
     tasks: BTreeMap<TaskId, Known>,
-    /// Every fence that was ever given out.
+    /// Every fence that was ever issued.
     fences: HashSet<Fence>,
-    /// Every submit that was ever tried, by its payload, and the task that it was acknowledged with.
+    /// Every submit that was ever tried, by its payload, with the id of its task if it was acknowledged.
     tried: BTreeMap<String, (Submit, Option<TaskId>)>,
 }
 
 #[derive(Debug)]
 struct Known {
     payload: Json,
-    /// The last fence that it was given out with.
+    /// The fence of the task's last claim.
     fence: Option<Fence>,
     end: Option<End>,
 }
@@ -32,18 +32,18 @@ struct Known {
 struct End {
     status: TaskStatus,
     result: Option<Json>,
-    /// None when it was called off.
+    /// `None` when the task was cancelled.
     fence: Option<Fence>,
     life: u32,
 }
 
 impl History {
-    /// From now on another process speaks.
+    /// Notes that the following lines come from another process.
     pub(crate) fn next_life(&mut self) {
         self.life += 1;
     }
 
-    /// Takes in what a process has said; fails on what cannot be true together with what was said before.
+    /// Notes what a process has said. Fails when it contradicts what was said before.
     pub(crate) fn note(&mut self, said: Said) -> Result<()> {
         match said {
             Said::Refused(error) => bail!("refused: {error:?}"),
@@ -63,7 +63,7 @@ impl History {
         }
     }
 
-    /// The task of an acknowledged submit.
+    /// Notes the task of an acknowledged submit.
     pub(crate) fn submitted(&mut self, id: TaskId, submit: Submit) -> Result<()> {
         self.known(id, &submit.payload)?;
         let known = self.tried.insert(submit.payload.to()?, (submit, Some(id)));
@@ -73,14 +73,14 @@ impl History {
         Ok(())
     }
 
-    /// Submits with an idempotency key, acknowledged or not: repeating one must give the one task.
+    /// Returns all submits with an idempotency key, acknowledged or not. A repeat of one must answer the same task.
     pub(crate) fn keyed(&self) -> impl Iterator<Item = (&Submit, Option<TaskId>)> {
         let keyed = self.tried.values().filter(|(submit, _)| submit.idempotency_key.is_some());
         keyed.map(|(submit, id)| (submit, *id))
     }
 
-    /// Fails unless the store has everything that was acknowledged as it was acknowledged, and nothing that nobody asked
-    /// for. `records` are all of the store's.
+    /// Fails unless the store has every acknowledged task in its acknowledged state, and no task that nobody submitted.
+    /// `records` are all records of the store.
     pub(crate) fn verify(&self, records: &[Task]) -> Result<()> {
         let there: BTreeMap<_, _> = records.iter().map(|task| (task.task_id, task)).collect();
         ensure!(there.len() == records.len(), "a task is listed twice");
@@ -94,7 +94,7 @@ impl History {
         self.verify_payloads(records)
     }
 
-    /// No task runs before those that it comes after have ended as it asked for.
+    /// Checks that no task ran before its parents had ended in the way that its submit asked for.
     fn verify_parents(&self, task: &Task, there: &BTreeMap<TaskId, &Task>) -> Result<()> {
         let (submit, _) = self.tried.get(&task.payload.to::<String>()?).context("nobody has submitted it")?;
         let runs_anyway = submit.on_parent_failure == OnParentFailure::Run;
@@ -113,7 +113,7 @@ impl History {
             ensure!(self.tried.contains_key(&payload), "nobody has submitted {task:?}");
             ensure!(payloads.insert(payload), "submitted once, queued twice: {task:?}");
         }
-        // What a completion brought with it came with it whole, or not at all.
+        // The children that a completion submitted exist either all or not at all.
         for task in records {
             let (payload, children) = children(task)?.unwrap_or((task.payload.to()?, 0));
             let there = payloads.range(format!("{payload}/")..format!("{payload}0"));
@@ -136,7 +136,7 @@ impl History {
         let life = self.life;
         let known = self.known(id, payload)?;
         if let Some(end) = &known.end {
-            // What one process does at once, it may say in any order; fences tell.
+            // A process may report concurrent operations in any order; the fences show the real one.
             let before = end.life == life && end.fence.is_none_or(|last| fence < last);
             ensure!(before, "{id} was given out with {fence} after its end: {known:?}");
         }
@@ -175,7 +175,8 @@ fn has_run(task: &Task) -> bool {
     task.attempt > 0
 }
 
-/// Which payload a completed task had, and how many tasks came with its completion: its result says so.
+/// Returns the payload of a completed task and the number of children that its completion submitted, as its result
+/// gives them.
 fn children(task: &Task) -> Result<Option<(String, usize)>> {
     Ok(task.result.as_ref().map(Json::to).transpose()?)
 }

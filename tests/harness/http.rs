@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::{DEADLINE, until};
 
-/// One HTTP connection that stays open, without an MCP client's manners.
+/// One HTTP connection that stays open, and does nothing of what an MCP client does by itself.
 pub(crate) struct HttpConnection {
     reader: BufReader<TcpStream>,
 }
 
-/// What came back.
+/// An HTTP answer.
 #[derive(Debug)]
 pub(crate) struct HttpReply {
     pub(crate) status: u16,
@@ -31,14 +31,14 @@ impl HttpReply {
         headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The JSON-RPC message: the body, or the last event of a stream.
+    /// Parses the JSON-RPC message: the body, or the last event of a stream.
     pub(crate) fn message(&self) -> Result<Value> {
         let event = self.body.lines().filter_map(|line| line.strip_prefix("data:")).next_back();
         let text = event.filter(|_| self.header("content-type") == Some("text/event-stream")).unwrap_or(&self.body);
         serde_json::from_str(text).with_context(|| format!("no message: {self:?}"))
     }
 
-    /// The structured answer of a tool.
+    /// Returns the structured answer of a tool.
     pub(crate) fn structured(&self) -> Result<Value> {
         let message = self.message()?;
         let structured = message.pointer("/result/structuredContent").cloned();
@@ -46,7 +46,7 @@ impl HttpReply {
     }
 }
 
-/// The `HOST:PORT` of a URL.
+/// Returns the `HOST:PORT` of a URL.
 pub(crate) fn place(url: &str) -> &str {
     url.trim_start_matches("http://").trim_end_matches("/mcp")
 }
@@ -59,7 +59,7 @@ impl HttpConnection {
         Ok(Self { reader: BufReader::new(stream) })
     }
 
-    /// Writes these bytes, whole request or not.
+    /// Writes these bytes, which need not be a whole request.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.reader.get_mut().write_all(bytes)?)
     }
@@ -69,7 +69,7 @@ impl HttpConnection {
         self.reply()
     }
 
-    /// A message to the MCP endpoint, as a client of 2025-11-25 sends it.
+    /// Posts a message to the MCP endpoint, as a client of revision 2025-11-25 does.
     pub(crate) fn post(&mut self, headers: &[&str], message: &Value) -> Result<HttpReply> {
         let body = message.to_string();
         let head = format!(
@@ -124,7 +124,7 @@ impl HttpConnection {
         Ok(bytes)
     }
 
-    /// Waits until the server has closed it; answers what it still said.
+    /// Waits until the server has closed the connection, and returns what it still sent.
     pub(crate) fn closed(&mut self) -> Result<String> {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest)?;
@@ -137,7 +137,7 @@ fn lines(headers: &[&str]) -> String {
     headers.iter().fold(host.to_owned(), |lines, header| lines + header + "\r\n")
 }
 
-/// Returns when the metrics of the server have this line.
+/// Waits until the metrics of the server have this line.
 pub(crate) fn until_metric(url: &str, line: &str) -> Result<()> {
     let mut metrics = HttpConnection::open(url)?;
     until(line, || Ok(metrics.get("/metrics", &[])?.body.contains(line).then_some(())))

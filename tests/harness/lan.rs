@@ -7,19 +7,19 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::skipped;
 
-/// A local network of its own: hosts as network namespaces, joined by a bridge in one more. Dropping it removes them all,
-/// and with them every interface that was made.
+/// A separate local network: its hosts are network namespaces, joined by a bridge in one more namespace. Dropping it
+/// removes them all, and with them every interface that was made.
 pub(crate) struct Lan {
     name: String,
     hosts: u8,
 }
 
 impl Lan {
-    /// Makes a network of so many hosts; none, and says why, where this process may not.
+    /// Makes a network of `hosts` hosts. Where this process may not do so, it says why and returns `None`.
     pub(crate) fn new(hosts: u8) -> Result<Option<Self>> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("tm{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // From here on what is made is removed again.
+        // From here on, everything that is made is removed again by dropping this.
         let lan = Self { name, hosts };
         let switch = lan.switch();
         let bridge = format!("-n {switch} link add br0 type bridge mcast_snooping 0 forward_delay 0");
@@ -42,7 +42,7 @@ impl Lan {
         ip(&format!("-n {host} addr add {}/24 dev eth0", Self::address(number)))?;
         ip(&format!("-n {host} link set lo up"))?;
         ip(&format!("-n {host} link set eth0 up"))?;
-        // Rules of a test come before the one that keeps what is for this host.
+        // The rule for the host's own addresses is moved back, so that rules of a test come before it.
         ip(&format!("-n {host} rule add pref 100 lookup local"))?;
         ip(&format!("-n {host} rule del pref 0"))
     }
@@ -51,7 +51,7 @@ impl Lan {
         format!("{}-sw", self.name)
     }
 
-    /// The namespace of a host; the first has the number 1.
+    /// Returns the namespace of a host; the first host has the number 1.
     pub(crate) fn host(&self, number: u8) -> String {
         format!("{}-h{number}", self.name)
     }
@@ -60,13 +60,14 @@ impl Lan {
         format!("10.77.0.{number}")
     }
 
-    /// Pulls a host's cable out of the switch, or puts it back.
+    /// Unplugs a host's cable from the switch, or plugs it in again.
     pub(crate) fn set_cable(&self, host: u8, is_in: bool) -> Result<()> {
         let state = if is_in { "up" } else { "down" };
         ip(&format!("-n {} link set p{host} {state}", self.switch()))
     }
 
-    /// Makes a host deaf to what another one sends it, silently, or lets it hear again; the other direction stays.
+    /// Makes a host silently drop everything that the host `to` sends to it, or ends this. The other direction still
+    /// works.
     pub(crate) fn set_deaf(&self, host: u8, to: u8, is_deaf: bool) -> Result<()> {
         let change = if is_deaf { "add" } else { "del" };
         ip(&format!("-n {} rule {change} pref 10 from {} blackhole", self.host(host), Self::address(to)))
@@ -76,7 +77,7 @@ impl Lan {
 impl Drop for Lan {
     fn drop(&mut self) {
         for name in (1..=self.hosts).map(|number| self.host(number)).chain([self.switch()]) {
-            // One that was not made is not there.
+            // It fails for a namespace that was never made.
             ip(&format!("netns del {name}")).ok();
         }
     }

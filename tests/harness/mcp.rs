@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Era;
 
-/// An MCP client, as an agent has one.
+/// An MCP client like that of an agent.
 pub(crate) struct McpClient(RunningService<RoleClient, ClientConfig>);
 
 impl McpClient {
@@ -20,7 +20,7 @@ impl McpClient {
         Self::connect_as(url, Era::Legacy, ClientCapabilities::default()).await
     }
 
-    /// One of this era, which says this of itself.
+    /// Connects a client of this revision with these capabilities.
     pub(crate) async fn connect_as(url: &str, era: Era, capabilities: ClientCapabilities) -> Result<Self> {
         let client = ClientConfig::new(capabilities, Implementation::new("test", "1"));
         let lifecycle = match era {
@@ -35,14 +35,14 @@ impl McpClient {
         Ok(self.0.list_all_tools().await?.into_iter().map(|tool| tool.name.into_owned()).collect())
     }
 
-    /// What the client is told of a tool.
+    /// Returns the description of a tool, as the client sees it.
     pub(crate) async fn description(&self, tool: &str) -> Result<String> {
         let tools = self.0.list_all_tools().await?;
         let found = tools.into_iter().find(|listed| listed.name == tool).and_then(|listed| listed.description);
         Ok(found.with_context(|| format!("no description of {tool}"))?.into_owned())
     }
 
-    /// Calls a tool for its structured answer, whether `ok` or not.
+    /// Calls a tool and returns its structured answer, whether it is `ok` or not.
     pub(crate) async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value> {
         match self.respond(tool, arguments).await? {
             CallToolResponse::Complete(result) => {
@@ -72,17 +72,17 @@ impl McpClient {
         Ok(self.0.call_tool_once(CallToolRequestParams::new(tool).with_arguments(arguments)).await?)
     }
 
-    /// How the task of a handle stands.
+    /// Returns the state of the task of a handle.
     pub(crate) async fn state(&self, task: &Task) -> Result<DetailedTask, ServiceError> {
         Ok(self.0.get_task(GetTaskParams::new(&task.task_id)).await?.task)
     }
 
-    /// Answers what the worker of a task has asked.
+    /// Answers the questions of the worker of a task.
     pub(crate) async fn answer(&self, task: &Task, responses: InputResponses) -> Result<()> {
         Ok(self.0.update_task(UpdateTaskParams::new(&task.task_id, responses)).await?)
     }
 
-    /// Calls the task of a handle off.
+    /// Cancels the task of a handle.
     pub(crate) async fn cancel(&self, task: &Task) -> Result<()> {
         Ok(self.0.cancel_task(CancelTaskParams::new(&task.task_id)).await?)
     }

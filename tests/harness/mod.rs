@@ -1,4 +1,4 @@
-//! Starts nodes and runs commands. Whatever is started is ended by its own process id, also when a test fails.
+//! Starts nodes and runs commands. Everything that is started is ended by its own process id, even when a test fails.
 
 mod command;
 mod front;
@@ -35,21 +35,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long anything may take that takes milliseconds on an idle machine. Two cores of a busy one are slower.
+/// The longest time for anything that takes milliseconds on an idle machine. A busy machine with two cores is slower.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What docs/reference.md allows an idle machine, from the signal to the end of the process.
+/// The longest time from the signal to the end of the process, which docs/reference.md promises on an idle machine.
 pub(crate) const STOP: Duration = Duration::from_secs(2);
 
-/// The text of the main job: a real one, of this repository.
+/// The text that the tests count words in: a real one, of this repository.
 pub(crate) const LICENCE: &str = include_str!("../../LICENSE-APACHE");
 
-/// What `wc -w` says of it: words are what white space separates.
+/// Returns the result of `wc -w` for the licence: words are separated by white space.
 pub(crate) fn licence_words() -> u64 {
     LICENCE.split_ascii_whitespace().count() as u64
 }
 
-/// What stands at this JSON pointer; null when nothing does.
+/// Returns the value at this JSON pointer; null when there is none.
 pub(crate) fn at<'a>(document: &'a Value, pointer: &str) -> &'a Value {
     document.pointer(pointer).unwrap_or(&Value::Null)
 }

@@ -11,25 +11,25 @@ use super::{
     until,
 };
 
-/// A free port of this machine.
+/// The address of a free port on this machine.
 const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// A `taskmesh serve` or `taskmesh daemon` process and its data folder. Dropping it kills the process.
 pub(crate) struct Node {
     folder: TempDir,
     verb: &'static [&'static str],
-    /// The network namespace that it runs in; the tests' own without one.
+    /// The network namespace that the process runs in; `None` is that of the tests.
     namespace: Option<String>,
     arguments: Vec<String>,
     process: Option<Process>,
 }
 
-/// With an MCP server, and without.
+/// The commands that start a node with an MCP server, and without one.
 const SERVE: &[&str] = &["serve", "--json"];
 const DAEMON: &[&str] = &["daemon", "--json"];
 
 impl Node {
-    /// Starts a node on a folder of its own and on free ports.
+    /// Starts a node on a new folder and on free ports.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
         Self::start_at(LOOPBACK, arguments)
     }
@@ -44,12 +44,12 @@ impl Node {
         Self::start_as(DAEMON, tempfile::tempdir()?, None, &[&["--p2p-listen", LOOPBACK], arguments].concat())
     }
 
-    /// Starts a node without an MCP server on a folder that is there.
+    /// Starts a node without an MCP server on an existing folder.
     pub(crate) fn daemon_on(folder: TempDir) -> Result<Self> {
         Self::start_as(DAEMON, folder, None, &["--p2p-listen", LOOPBACK])
     }
 
-    /// Starts a node on a folder that is there, in a network namespace if one is named, with these arguments alone.
+    /// Starts a node on an existing folder with these arguments alone, in a network namespace if one is named.
     pub(crate) fn start_on(folder: TempDir, namespace: Option<String>, arguments: &[&str]) -> Result<Self> {
         Self::start_as(SERVE, folder, namespace, arguments)
     }
@@ -66,7 +66,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Starts it on the same folder, after its process has ended.
+    /// Starts the node again on the same folder, after its process has ended.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the node runs");
         let mut command = match &self.namespace {
@@ -74,7 +74,7 @@ impl Node {
             None => taskmesh_command(self.folder.path()),
         };
         command.args(self.verb).args(&self.arguments);
-        // A test that wants its own address says so.
+        // A test that needs its own address names it in the arguments.
         if self.verb == SERVE && !self.arguments.iter().any(|argument| argument == "--http") {
             command.args(["--http", "127.0.0.1:0"]);
         }
@@ -86,7 +86,7 @@ impl Node {
         self.folder.path()
     }
 
-    /// A field of the ready line.
+    /// Returns a field of the ready line.
     pub(crate) fn ready(&self, field: &str) -> Result<&Value> {
         let ready = self.process.as_ref().context("the node does not run")?.ready();
         ready.get(field).with_context(|| format!("no {field} in {ready}"))
@@ -105,7 +105,7 @@ impl Node {
         Ok(first.context("no address")?.to_owned())
     }
 
-    /// The process, for what the operating system says of it.
+    /// Returns the process id, for what the operating system knows of the process.
     pub(crate) fn pid(&self) -> Result<u32> {
         Ok(self.process.as_ref().context("the node does not run")?.pid())
     }
@@ -115,24 +115,24 @@ impl Node {
         taskmesh(self.folder.path(), arguments)
     }
 
-    /// Runs a command that has to succeed, for its JSON answer.
+    /// Runs a command that has to succeed, and returns its JSON answer.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Value> {
         let answered = self.run(&[arguments, &["--json"]].concat())?;
         ensure!(answered.code == Some(0), "{arguments:?}: {answered:?}");
         answered.json()
     }
 
-    /// Brings this node into the other one's mesh, by a ticket.
+    /// Brings this node into the other one's mesh with a ticket.
     pub(crate) fn join(&self, other: &Self) -> Result<()> {
         let invitation = other.ask(&["invite"])?;
         let ticket = invitation.get("ticket").and_then(Value::as_str).context("no ticket")?;
         let joined = self.ask(&["join", ticket])?;
         ensure!(joined.get("connected") == Some(&Value::Bool(true)), "not connected: {joined}");
-        // This end has the other one's proof; the other one may be about to read this one's.
+        // This node has the proof of the other one, which may not have read this node's proof yet.
         other.sees(self)
     }
 
-    /// A folder that belongs to this node's mesh and knows no address of anybody.
+    /// Returns a data folder that belongs to this node's mesh and knows no addresses of peers.
     pub(crate) fn guest_folder(&self) -> Result<TempDir> {
         let folder = tempfile::tempdir()?;
         let invitation = self.ask(&["invite"])?;
@@ -143,20 +143,20 @@ impl Node {
         Ok(folder)
     }
 
-    /// Looks until a connection to the other one stands, as this one sees it. What would wait for it, like a task at the other
-    /// one or a search, would make one.
+    /// Polls until this node has a connection to the other one. It does not wait by an operation, such as a search or a
+    /// task at the other node, because that would make a connection.
     pub(crate) fn sees(&self, other: &Self) -> Result<()> {
         let them = other.peer_id()?;
         let is_connected = || Ok(self.ask(&["peers", "--connected"])?.to_string().contains(&them).then_some(()));
         until(format_args!("{them} is connected"), is_connected)
     }
 
-    /// Ends the process without a chance to tidy up.
+    /// Kills the process, so that it cannot tidy up.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.process.take().context("the node does not run")?.kill()
     }
 
-    /// Sends the signal and waits for the end; says how it ended, how long it took, and what it had logged.
+    /// Sends the signal and waits for the end. Returns the exit status, the time that it took, and the log.
     pub(crate) fn stop(&mut self, signal: Signal) -> Result<(ExitStatus, Duration, String)> {
         self.process.take().context("the node does not run")?.stop(signal)
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::DEADLINE;
 
-/// A `taskmesh` process that is ready. Dropping it kills it, and shows what it said.
+/// A `taskmesh` process that is ready. Dropping it kills the process and shows its log.
 pub(crate) struct Process {
     child: Child,
     ready: Value,
@@ -31,7 +31,7 @@ impl Process {
         thread::spawn(move || {
             let mut line = String::new();
             let read = BufReader::new(stdout).read_line(&mut line);
-            // Nobody listens any more when the test has failed meanwhile.
+            // The receiver is gone when the test has failed meanwhile.
             drop(send_ready.send(read.map(|_| line)));
         });
         let (send_stderr, stderr) = sync_channel(1);
@@ -57,7 +57,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Ends it without a chance to tidy up.
+    /// Kills the process, so that it cannot tidy up.
     pub(crate) fn kill(mut self) -> Result<()> {
         self.is_over = true;
         self.child.kill()?;
@@ -65,13 +65,14 @@ impl Process {
         Ok(())
     }
 
-    /// Sends the signal and waits for the end; says how it ended, how long it took, and what it had logged.
+    /// Sends the signal and waits for the end. Returns the exit status, the time that it took, and the log.
     pub(crate) fn stop(mut self, signal: Signal) -> Result<(ExitStatus, Duration, String)> {
         self.is_over = true;
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
         let since = Instant::now();
         kill_process(pid, signal)?;
-        // Standard error is closed when the process ends, which is an event to wait for with a deadline.
+        // Standard error is closed when the process ends. Unlike the end itself, this can be waited for with a
+        // deadline.
         let Ok(stderr) = self.stderr.recv_timeout(DEADLINE) else {
             self.child.kill()?;
             bail!("the process did not end on {signal:?}");

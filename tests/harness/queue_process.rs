@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use super::DEADLINE;
 use crate::talk::{Order, Said};
 
-/// A process that holds a queue. Dropping it kills it.
+/// A process that holds a queue. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct QueueProcess {
     child: Child,
@@ -28,25 +28,25 @@ pub(crate) struct QueueProcess {
 }
 
 impl QueueProcess {
-    /// Starts one on `place`, which is a file for a `kind` of `store` and a socket for `socket`, and waits until it is
-    /// ready.
+    /// Starts a process and waits until it is ready. `place` is a file for the `kind` `store`, and a socket for
+    /// `socket`.
     pub(crate) fn start(kind: &str, place: impl AsRef<OsStr>) -> Result<Self> {
         let mut process = Self::spawn(Command::new(Self::PROGRAM).arg(kind).arg(place))?;
         process.ready()?;
         Ok(process)
     }
 
-    /// The program, for those who start it by another one.
+    /// The path of the program, for tests that start it by another program.
     pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_queue-process");
 
-    /// Starts one by this command and does not wait.
+    /// Starts a process with this command and does not wait.
     pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdin = child.stdin.take().context("no standard input")?;
         let stdout = child.stdout.take().context("no standard output")?;
         let (send, said) = sync_channel(SAID_MAX);
         thread::spawn(move || {
-            // A line that was cut off by the end of the process says nothing.
+            // The end of the process may have cut off the last line, which is then ignored.
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
             for said in lines.map_while(|line| serde_json::from_str(&line).ok()) {
                 if send.send(said).is_err() {
@@ -64,7 +64,7 @@ impl QueueProcess {
         Ok(())
     }
 
-    /// The next thing that it says.
+    /// Waits for the next line of the process.
     pub(crate) fn next(&mut self) -> Result<Said> {
         self.said.recv_timeout(DEADLINE).map_err(|error| match self.child.try_wait() {
             Ok(Some(status)) => anyhow!("the process has ended: {status}"),
@@ -79,13 +79,13 @@ impl QueueProcess {
         Ok(self.stdin.write_all(line.as_bytes())?)
     }
 
-    /// Asks one operation and waits for its answer.
+    /// Asks for one operation and waits for its answer.
     pub(crate) fn ask<O: Operation>(&mut self, operation: O) -> Result<Result<O::Answer, QueueError>> {
         self.order(&Order::Ask(Box::new(operation.into_request())))?;
         self.answer::<O>()
     }
 
-    /// Asks one operation that has to succeed.
+    /// Asks for one operation that has to succeed.
     pub(crate) fn get<O: Operation>(&mut self, operation: O) -> Result<O::Answer> {
         self.ask(operation)?.map_err(|error| anyhow!("{}: {error:?}", O::NAME))
     }
@@ -98,7 +98,7 @@ impl QueueProcess {
         }
     }
 
-    /// Every record of the queue.
+    /// Returns every record of the queue.
     pub(crate) fn records(&mut self) -> Result<Vec<Task>> {
         let (mut records, mut cursor) = (Vec::new(), None);
         loop {
@@ -111,7 +111,7 @@ impl QueueProcess {
         }
     }
 
-    /// How many tasks it counts in each state, by type as well as in all.
+    /// Returns the number of tasks in each state, and checks that the counts by type add up to it.
     pub(crate) fn totals(&mut self) -> Result<BTreeMap<String, u64>> {
         let Stats { totals, by_type, .. } = self.get(StatsQuery {})?;
         for (status, total) in &totals {
@@ -122,12 +122,12 @@ impl QueueProcess {
         Ok(totals)
     }
 
-    /// The process, for signals and for those who look into it.
+    /// Returns the process id, for signals and for programs that look into the process.
     pub(crate) fn pid(&self) -> Result<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")
     }
 
-    /// Stops all of its threads where they are; waits until they stand.
+    /// Stops all threads of the process, and waits until they have stopped.
     pub(crate) fn freeze(&self) -> Result<()> {
         let pid = self.pid()?;
         kill_process(pid, Signal::STOP)?;
@@ -136,17 +136,17 @@ impl QueueProcess {
         Ok(())
     }
 
-    /// Lets them go on.
+    /// Lets the threads go on.
     pub(crate) fn thaw(&self) -> Result<()> {
         Ok(kill_process(self.pid()?, Signal::CONT)?)
     }
 
-    /// Ends the process after so long, or when it has become ready.
+    /// Kills the process after this time, or as soon as it is ready.
     pub(crate) fn kill_after(self, time: Duration) {
         self.said.recv_timeout(time).ok();
     }
 
-    /// Ends the process without a chance to tidy up; answers what it had said by then and nobody has read.
+    /// Kills the process, so that it cannot tidy up, and returns the lines that nobody has read.
     pub(crate) fn kill(mut self) -> Result<Vec<Said>> {
         self.child.kill()?;
         self.child.wait()?;
@@ -161,5 +161,5 @@ impl Drop for QueueProcess {
     }
 }
 
-/// Lines that may wait for the test; beyond them the process waits.
+/// The most lines that may wait for the test; beyond them the process waits.
 const SAID_MAX: usize = 1_024;

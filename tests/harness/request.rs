@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::{HttpConnection, HttpReply};
 
-/// Which revision a hand-made client speaks.
+/// The protocol revision of a hand-made client.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Era {
     /// 2025-11-25.
@@ -22,7 +22,7 @@ impl Era {
         }
     }
 
-    /// A message, with all that this revision asks of a client.
+    /// Returns a message with everything that this revision requires of a client.
     pub(crate) fn request(self, method: &str, mut params: Value) -> Request {
         let name = params.get("name").or_else(|| params.get("taskId")).and_then(Value::as_str).map(str::to_owned);
         if let (Self::Modern, Some(params)) = (self, params.as_object_mut()) {
@@ -31,7 +31,7 @@ impl Era {
                 "io.modelcontextprotocol/clientCapabilities": {},
                 "io.modelcontextprotocol/clientInfo": { "name": "by hand", "version": "1" },
             });
-            // What a test says of the client itself goes before.
+            // What a test says of the client itself takes precedence.
             if let (Some(client), Some(Value::Object(said))) = (client.as_object_mut(), params.remove("_meta")) {
                 client.extend(said);
             }
@@ -46,7 +46,7 @@ impl Era {
         request
     }
 
-    /// A call of a tool.
+    /// Returns a call of a tool.
     pub(crate) fn call(self, tool: &str, arguments: Value) -> Request {
         let params = [("name".to_owned(), tool.into()), ("arguments".to_owned(), arguments)];
         self.request("tools/call", Value::Object(params.into_iter().collect()))
@@ -65,29 +65,29 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// What a client of MCP posts.
+    /// Returns a POST request like that of an MCP client.
     pub(crate) fn post(body: &str) -> Self {
         let bare = Self { method: "POST", headers: Vec::new(), body: body.to_owned() };
         bare.with("content-type", "application/json").with("accept", "application/json, text/event-stream")
     }
 
-    /// What a browser asks before it lets a page post so.
+    /// Returns the preflight request that a browser sends before it lets a page post.
     pub(crate) fn preflight(method: &str, headers: &str) -> Self {
         let bare = Self { method: "OPTIONS", headers: Vec::new(), body: String::new() };
         bare.with("access-control-request-method", method).with("access-control-request-headers", headers)
     }
 
-    /// The same with another body.
+    /// Replaces the body.
     pub(crate) fn with_body(self, body: &str) -> Self {
         Self { body: body.to_owned(), ..self }
     }
 
-    /// The same with something in the body that no value can hold.
+    /// Replaces a text in the body, for content that no JSON value can hold.
     pub(crate) fn replacing(self, what: &str, with: &str) -> Self {
         Self { body: self.body.replace(what, with), ..self }
     }
 
-    /// The same by another method.
+    /// Replaces the HTTP method.
     pub(crate) fn by(self, method: &'static str) -> Self {
         Self { method, ..self }
     }
@@ -99,7 +99,7 @@ impl Request {
         self
     }
 
-    /// Sends it, and leaves the answer to be read. Dropping the connection hangs up.
+    /// Sends the request, and leaves the answer to be read. Dropping the connection hangs up.
     pub(crate) fn send(&self, url: &str) -> Result<HttpConnection> {
         let mut connection = HttpConnection::open(url)?;
         connection.write(self.head(url)?.as_bytes())?;
@@ -118,13 +118,13 @@ impl Request {
         Ok(text)
     }
 
-    /// Sends it on a connection that stays open and reads the answer.
+    /// Sends the request on a connection that stays open, and reads the answer.
     pub(crate) fn ask_on(&self, connection: &mut HttpConnection, url: &str) -> Result<HttpReply> {
         connection.write(&[self.head(url)?.as_bytes(), self.body.as_bytes()].concat())?;
         connection.reply()
     }
 
-    /// Sends it and reads the answer.
+    /// Sends the request on a connection of its own, and reads the answer.
     pub(crate) fn ask(&self, url: &str) -> Result<HttpReply> {
         self.send(url)?.reply()
     }

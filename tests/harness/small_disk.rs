@@ -9,17 +9,17 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-/// A volume of its own, in memory, that only the processes started through it see. Dropping it takes it away.
+/// A separate volume in memory, which only the processes started through it see. Dropping it removes the volume.
 #[derive(Debug)]
 pub(crate) struct SmallDisk {
-    /// Where the volume is mounted, and what else would be there.
+    /// The folder on which the volume is mounted. Processes outside see the folder below it.
     folder: TempDir,
-    /// Keeps the mount as long as its standard input is open.
+    /// The process that keeps the mount, as long as its standard input is open.
     holder: Child,
 }
 
 impl SmallDisk {
-    /// A volume of so many MiB, or why there cannot be one: mounting needs privileges.
+    /// Makes a volume of `mib` MiB. The inner error says why there cannot be one: mounting needs privileges.
     pub(crate) fn new(mib: u32) -> Result<Result<Self, String>> {
         let folder = tempfile::tempdir()?;
         let script = format!("mount -t tmpfs -o size={mib}m tmpfs \"$1\" && echo mounted && exec cat");
@@ -40,22 +40,22 @@ impl SmallDisk {
         Ok(Err(line.trim_end().to_owned()))
     }
 
-    /// The volume, for the processes that see it.
+    /// Returns the path of the volume, for the processes that see it.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A program that sees it.
+    /// Returns a command that runs a program which sees the volume.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--mount", "--target", &self.holder.id().to_string(), program]);
         command
     }
 
-    /// Takes all the room that is left.
+    /// Fills all the room that is left with a ballast file.
     pub(crate) fn fill(&self) -> Result<()> {
         let mut ballast = File::create(self.ballast())?;
-        // In ever smaller pieces, to the last page.
+        // Large pieces first, then small ones up to the last page.
         for bytes in [1 << 20, 1 << 12] {
             loop {
                 match ballast.write_all(&vec![0; bytes]) {
@@ -68,14 +68,14 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Leaves so many bytes of the room that is left, about.
+    /// Fills the room that is left except for about `bytes` bytes.
     pub(crate) fn fill_but(&self, bytes: u64) -> Result<()> {
         self.fill()?;
         let ballast = File::options().write(true).open(self.ballast())?;
         Ok(ballast.set_len(ballast.metadata()?.len().saturating_sub(bytes))?)
     }
 
-    /// The files on the volume and how long they are.
+    /// Returns the names of the files on the volume, and their lengths in bytes.
     pub(crate) fn listing(&self) -> Result<BTreeMap<String, u64>> {
         let files = fs::read_dir(self.ballast().parent().context("no folder")?)?;
         files
@@ -86,12 +86,12 @@ impl SmallDisk {
             .collect()
     }
 
-    /// Gives that room back.
+    /// Frees the room that was filled.
     pub(crate) fn clear(&self) -> Result<()> {
         Ok(fs::remove_file(self.ballast())?)
     }
 
-    /// A file on the volume, as this process sees it.
+    /// Returns the path of the ballast file, as this process sees it.
     fn ballast(&self) -> PathBuf {
         let inside = self.folder.path().join("ballast");
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
@@ -101,7 +101,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // The end of its input ends it, and the mount goes with the last process that sees it.
+        // The end of its input ends the holder. The mount goes away with the last process that sees it.
         drop(self.holder.stdin.take());
         self.holder.wait().ok();
     }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::DEADLINE;
 
-/// Watches a process's system calls, or spoils them. Dropping it lets the process alone.
+/// A watch over a process's system calls, which can also make them fail. Dropping it detaches from the process.
 #[derive(Debug)]
 pub(crate) struct Strace {
     child: Child,
@@ -20,21 +20,23 @@ pub(crate) struct Strace {
 }
 
 impl Strace {
-    /// Sees the process's syncs from now on, or says why it cannot; with `inject`, does this to each.
+    /// Watches the process's syncs from now on; with `inject`, does this to each of them. The inner error says why it
+    /// cannot be done.
     pub(crate) fn syncs_of(process: Pid, inject: Option<&str>) -> Result<Result<Self, String>> {
         let inject = inject.map(|inject| format!("-einject={SYNCS}:{inject}"));
         Self::attach(process, std::iter::once(format!("-etrace={SYNCS}")).chain(inject))
     }
 
-    /// Sees what the process writes to this file and how it syncs it from now on; fails the first sync of each thread.
+    /// Watches how the process writes and syncs this file from now on, and makes the first sync of each thread fail.
     pub(crate) fn first_sync_fails(process: Pid, file: &Path) -> Result<Result<Self, String>> {
         let file = file.to_str().context("a name that strace takes")?.to_owned();
         let (trace, inject) = (format!("-etrace={WRITES},{SYNCS}"), format!("-einject={SYNCS}:error=EIO:when=1"));
-        // The first bytes of what is written are enough to see that it is written.
+        // The content does not matter, so one byte of it is enough.
         Self::attach(process, ["-P".to_owned(), file, trace, inject, "-s1".to_owned()])
     }
 
-    /// Runs the program to its end and answers how it made, renamed and synced files; or says why that cannot be seen.
+    /// Runs the program to its end, and returns its calls that made, renamed and synced files. The inner error says why
+    /// they cannot be seen.
     pub(crate) fn names_of(program: &str, arguments: &[&str]) -> Result<Result<Vec<String>, String>> {
         let mut command = Command::new("strace");
         command.args(["-f", "-y", &format!("-etrace={NAMES},{SYNCS}"), program]).args(arguments);
@@ -68,12 +70,12 @@ impl Strace {
         Ok(if first.contains("attached") { Ok(strace) } else { Err(first) })
     }
 
-    /// The next call that was seen.
+    /// Waits for the next call.
     pub(crate) fn next(&self) -> Result<String> {
         self.lines.recv_timeout(DEADLINE).context("strace sees nothing")
     }
 
-    /// Lets the process alone; answers how many syncs have succeeded meanwhile, and how many were spoiled.
+    /// Detaches from the process, and returns how many syncs have succeeded meanwhile, and how many were made to fail.
     pub(crate) fn detach(self) -> Result<(usize, usize)> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
         kill_process(pid, Signal::TERM)?;
@@ -85,20 +87,20 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // Killed, it still lets go of what it watches.
+        // Even when strace is killed, the system detaches it from the process.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-/// Every way to ask for stable storage.
+/// The system calls that ask for stable storage.
 const SYNCS: &str = "fsync,fdatasync,sync_file_range,msync";
 
-/// Every way to write at a place.
+/// The system calls that write at a place in a file.
 const WRITES: &str = "lseek,write,pwrite64";
 
-/// Every way to make or move a name.
+/// The system calls that make or move a name.
 const NAMES: &str = "mkdir,mkdirat,rename,renameat,renameat2";
 
-/// Lines that may wait to be read.
+/// The most lines that may wait to be read.
 const LINES_MAX: usize = 10_000;

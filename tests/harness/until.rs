@@ -1,5 +1,5 @@
-//! What a test looks for again and again, because no process tells of it: a connection that somebody else makes, a number in
-//! the metrics, a disk that works again. All else is waited for: long polls, named pipes, ends of processes.
+//! Polling for things that no process reports: a connection that another node makes, a number in the metrics, a disk
+//! that works again. For everything else the tests wait: long polls, named pipes, ends of processes.
 
 use std::{fmt::Display, future::pending, num::NonZero, thread, time::Duration, time::Instant};
 
@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::DEADLINE;
 
-/// Looks until something is found; fails with `what` when it is not there before the deadline.
+/// Calls `look` until it finds something. Fails with `what` when it finds nothing before the deadline.
 pub(crate) fn until<T>(what: impl Display, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let since = Instant::now();
     loop {
@@ -15,12 +15,12 @@ pub(crate) fn until<T>(what: impl Display, mut look: impl FnMut() -> Result<Opti
             return Ok(found);
         }
         ensure!(since.elapsed() < DEADLINE, "not in time: {what}");
-        // Nobody unparks it.
+        // Nobody unparks this thread, so this is a sleep.
         thread::park_timeout(PAUSE);
     }
 }
 
-/// The same for a look that is awaited.
+/// Does the same with an async `look`.
 pub(crate) async fn until_async<T>(what: impl Display, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let since = Instant::now();
     while since.elapsed() < DEADLINE {
@@ -32,8 +32,8 @@ pub(crate) async fn until_async<T>(what: impl Display, mut look: impl AsyncFnMut
     bail!("not in time: {what}")
 }
 
-/// How long something may take on this machine as busy as it is, that may take so long on an idle one: the work that is to be
-/// done shares the processors with whatever else runs.
+/// Returns the time that something may take on this machine as busy as it is now, given the time that it may take on an
+/// idle one. The work shares the processors with everything else that runs.
 pub(crate) fn while_busy(idle: Duration) -> Duration {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or_default();
@@ -41,5 +41,5 @@ pub(crate) fn while_busy(idle: Duration) -> Duration {
     idle.mul_f64((1.0 + load / processors as f64).min(DEADLINE.div_duration_f64(idle)))
 }
 
-/// Between two looks, for those whom the look asks.
+/// The pause between two looks, so that the processes that are asked have time for their work.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{say, talk::Said};
 
-/// Works on the queue with so many clients, each with one operation in flight, for as long as the process lives.
+/// Works on the queue with `clients` clients, each with one operation in flight, for as long as the process lives.
 pub(crate) async fn run(queue: &Arc<dyn TaskQueue>, seed: u64, clients: usize) -> Result<()> {
     let mut set = JoinSet::new();
     for client in 0..clients {
@@ -29,10 +29,10 @@ pub(crate) async fn run(queue: &Arc<dyn TaskQueue>, seed: u64, clients: usize) -
 struct Client {
     queue: Arc<dyn TaskQueue>,
     rng: Rng,
-    /// Unlike that of any other client of any load.
+    /// A name that no other client of any load has.
     name: String,
     submits: u64,
-    /// Tasks that it has submitted and not tried to call off.
+    /// The tasks that this client has submitted and not tried to cancel.
     own: Vec<TaskId>,
 }
 
@@ -64,7 +64,8 @@ impl Client {
         say(&Said::Submitted(submitted.task_id, submit))
     }
 
-    /// Claims a task and does something with it; as long as that answers the next one, with that one, too.
+    /// Claims a task and does something with it. When a completion answers with the next task, does something with that
+    /// one, too.
     async fn claim(&mut self) -> Result<()> {
         let claimed = refused(self.queue.claim(&Caller::Local, self.next_claim()).await)?;
         let mut claimed = claimed.and_then(|claimed| claimed.task);
@@ -83,7 +84,7 @@ impl Client {
                 16 => self.fail(&task, fence, true).await?,
                 17 => self.fail(&task, fence, false).await?,
                 18 => self.release(&task, fence).await?,
-                // Left to its lease.
+                // Does nothing: the lease expires.
                 _ => {}
             }
         }
@@ -102,7 +103,7 @@ impl Client {
         claim_next: Option<Claim>,
     ) -> Result<Option<Task>> {
         let payload: String = task.payload.to()?;
-        // Says how many tasks came with it: all of them or, when it is not there, none.
+        // The result says how many children the completion submits. The test checks that all of them exist, or none.
         let result = Json::from_value(&(&payload, children))?;
         let children: Vec<_> = (0..children).map(|child| submit_of(&format!("{payload}/{child}"))).collect();
         for child in &children {
@@ -149,7 +150,7 @@ impl Client {
 }
 
 fn submit_of(payload: &str) -> Submit {
-    // No attempt is the last one, and the next may be at once: what has not ended is claimable after one lease.
+    // Attempts are unlimited and have no backoff, so every task that has not ended can be claimed after one lease.
     Submit { max_attempts: 0, backoff_s: 0.0, ..Submit::new("load", Json::from_text(payload)) }
 }
 
@@ -157,7 +158,8 @@ fn let_go(task: &Task, fence: Fence, status: TaskStatus) -> Result<()> {
     say(&Said::LetGo(task.task_id, fence, status))
 }
 
-/// Clients get in each other's way, and a slow machine lets leases run out: such refusals are in order.
+/// Returns the answer, or `None` when the request was refused. Refusals are reported to the test, except for two codes
+/// that are expected: clients get in each other's way, and on a slow machine leases expire.
 fn refused<T>(answer: Result<T, QueueError>) -> Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -169,8 +171,8 @@ fn refused<T>(answer: Result<T, QueueError>) -> Result<Option<T>> {
     }
 }
 
-/// The shortest lease that the queue gives.
+/// The shortest lease that the queue accepts, in seconds.
 const LEASE_S: f64 = 1.0;
 
-/// Tasks that one completion brings with it.
+/// The number of tasks that one completion submits.
 const CHILDREN: usize = 2;

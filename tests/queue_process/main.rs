@@ -1,7 +1,7 @@
-//! A process that holds a queue, for tests that kill it, stop it, or take its disk away.
+//! A process that holds a queue, for tests that kill it, stop it, or make its disk fail.
 //!
-//! `queue-process store FILE` opens a store, `queue-process socket SOCKET` asks the node behind a socket. It then obeys
-//! the orders on its standard input, to the end of it.
+//! `queue-process store FILE` opens a store, and `queue-process socket SOCKET` asks the node behind a socket. Then it
+//! follows the orders on its standard input until the input ends.
 
 mod load;
 mod talk;
@@ -31,7 +31,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt as _;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 fn main() -> Result<()> {
-    // Silent unless RUST_LOG says otherwise: it is what explains a test that fails.
+    // It logs nothing unless RUST_LOG is set, which helps to explain a failing test.
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env()?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -82,7 +82,7 @@ impl fmt::Display for Socket {
     }
 }
 
-/// Tells the test, in one write: whatever has been said is out of reach of what happens to this process.
+/// Tells the test, in one write, so that nothing that happens to this process later can take it back.
 fn say(said: &Said) -> Result<()> {
     let mut line = serde_json::to_string(said)?;
     line.push('\n');

@@ -1,4 +1,4 @@
-//! The arguments of the tools, as their schemas say them to every client.
+//! Compares the arguments of the tools, as their schemas describe them to every client, with the reference.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +35,7 @@ fn the_reference_has_the_tools_that_there_are() -> Result<()> {
     Ok(())
 }
 
-/// The schemas of the tools' arguments.
+/// Returns the schemas of the tools' arguments, by tool.
 fn tools(node: &Node) -> Result<BTreeMap<String, Map<String, Value>>> {
     let listed = Era::Legacy.request("tools/list", json!({})).ask(node.http()?)?.message()?;
     let tools = at(&listed, "/result/tools").as_array().context("no tools")?;
@@ -46,7 +46,7 @@ fn tools(node: &Node) -> Result<BTreeMap<String, Map<String, Value>>> {
     tools.iter().map(read).collect()
 }
 
-/// A row for each argument that means the same wherever it stands.
+/// Returns the table of arguments and the number of arguments. Arguments with the same name and meaning share a row.
 fn table(tools: &BTreeMap<String, Map<String, Value>>) -> Result<(String, usize)> {
     let mut rows: BTreeMap<(String, [String; 3]), Vec<&str>> = BTreeMap::new();
     let mut count = 0;
@@ -76,7 +76,7 @@ fn properties(schema: &Map<String, Value>) -> Result<&Map<String, Value>> {
     schema.get("properties").and_then(Value::as_object).context("no properties")
 }
 
-/// What a property takes, in words.
+/// Returns the type and the bounds of a property in words.
 fn kind(property: &Value, tools: &BTreeMap<String, Map<String, Value>>) -> Result<String> {
     if let Some(choices) = property.get("enum").and_then(Value::as_array) {
         return Ok(choices.iter().map(shown).collect::<Vec<_>>().join(", "));
@@ -102,7 +102,7 @@ fn kind(property: &Value, tools: &BTreeMap<String, Map<String, Value>>) -> Resul
     })
 }
 
-/// The tool whose arguments, but for where it is asked, are these.
+/// Returns the tool that has these arguments, apart from those in [`OF_THE_CALL`].
 fn same_arguments(fields: &Map<String, Value>, tools: &BTreeMap<String, Map<String, Value>>) -> Result<String> {
     let mut nearest = None;
     for (tool, schema) in tools {
@@ -133,7 +133,7 @@ fn bounds(property: &Value) -> String {
     }
 }
 
-/// A value as a person writes it: `60`, not `60.0`.
+/// Returns a value as a person writes it: `60`, not `60.0`.
 fn shown(value: &Value) -> String {
     match value.as_f64() {
         Some(number) => number.to_string(),
@@ -145,5 +145,5 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-/// Arguments that say where a call goes, or mean nothing here.
+/// Arguments that name the target of a call, or have no meaning within another argument.
 const OF_THE_CALL: [&str; 4] = ["remote_multiaddr", "remote_peer_id", "peer_id", "clock"];

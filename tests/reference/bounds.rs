@@ -62,7 +62,7 @@ fn is_bound(path: &str) -> bool {
     name.split('_').any(|word| matches!(word, "MAX" | "MIN" | "RANGE" | "TIMEOUT" | "DEADLINE" | "WINDOW"))
 }
 
-/// The lines that name constants, and these.
+/// Returns the lines that name constants, with these names.
 fn marked(reference: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
     let lines = reference.lines().filter_map(|line| {
         let (text, rest) = line.split_once("<!-- ")?;
@@ -77,7 +77,7 @@ fn is_constant(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Whether the value stands in the text, in one of the forms in which people write it.
+/// Whether the text contains the value, in one of the forms in which people write it.
 fn shows(text: &str, value: Value) -> bool {
     let numbers: BTreeSet<&str> = text
         .split(|c: char| !(c.is_ascii_digit() || matches!(c, ',' | '.')))
@@ -99,7 +99,7 @@ fn shows(text: &str, value: Value) -> bool {
     }
 }
 
-/// A number with its thousands apart.
+/// Returns a number with commas between its thousands.
 fn grouped(number: f64) -> String {
     let text = number.to_string();
     let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, rest)| (whole, Some(rest)));

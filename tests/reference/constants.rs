@@ -1,4 +1,5 @@
-//! Reads the constants of the crates out of their sources: those of private modules, too, which no test can name.
+//! Reads the constants of the crates from their sources. This includes constants of private modules, which a test
+//! cannot name.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -7,7 +8,7 @@ use syn::{BinOp, Expr, Item, Lit};
 
 use super::workspace;
 
-/// What a constant comes to.
+/// The value of a constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value {
     Whole(i128),
@@ -17,7 +18,7 @@ pub(super) enum Value {
     Range(f64, f64),
 }
 
-/// Where the crates are, and how paths name them.
+/// The folders of the crates, and their names in paths.
 const CRATES: [(&str, &str); 8] = [
     ("mcp-core", "mcp_core"),
     ("p2p-taskqueue", "p2p_taskqueue"),
@@ -29,7 +30,7 @@ const CRATES: [(&str, &str); 8] = [
     ("server-bin", "server_bin"),
 ];
 
-/// Every constant of the crates by its path, such as `api::limits::NAME_BYTES_MAX`.
+/// Every constant of the crates, by its path, such as `api::limits::NAME_BYTES_MAX`.
 pub(super) struct Constants(BTreeMap<String, Expr>);
 
 impl Constants {
@@ -45,7 +46,7 @@ impl Constants {
         self.0.keys().map(String::as_str)
     }
 
-    /// The whole path of the one constant whose path ends so.
+    /// Returns the whole path of the only constant whose path ends with `end`.
     pub(super) fn find(&self, end: &str) -> Result<&str> {
         let ends = |path: &&str| *path == end || path.ends_with(&format!("::{end}"));
         let mut found = self.paths().filter(ends);
@@ -80,7 +81,7 @@ impl Constants {
                 };
                 Value::Range(end(&range.start)?, end(&range.end)?)
             }
-            // Smaller under test.
+            // A constant that is smaller under test: the other branch counts.
             Expr::If(choice) => {
                 let (_, otherwise) = choice.else_branch.as_ref().context("no else")?;
                 self.evaluate(otherwise, at)?
@@ -107,7 +108,7 @@ impl Constants {
         })
     }
 
-    /// A span of time, made of a number.
+    /// Evaluates a call that makes a span of time from a number.
     fn call(&self, call: &syn::ExprCall, at: &str) -> Result<Value> {
         let Expr::Path(function) = &*call.func else { bail!("no function") };
         let function = function.path.segments.last().context("no function")?.ident.to_string();
@@ -120,7 +121,7 @@ impl Constants {
         }))
     }
 
-    /// The constant that a name means where it is used: one of the same file, else the only one.
+    /// Returns the constant that a name means at the place of its use: one of the same file, otherwise the only one.
     fn near(&self, name: &str, at: &str) -> Result<String> {
         let module = at.rsplit_once("::").map_or("", |(module, _)| module);
         let here = format!("{module}::{name}");

@@ -1,4 +1,4 @@
-//! Bounds that the reference is silent about, each group with its reason.
+//! Bounds that the reference does not mention, each group with its reason.
 
 pub(super) const INTERNAL: &[(&str, &[&str])] = &[
     (

@@ -1,8 +1,8 @@
-//! Keeps `docs/reference.md` and the program together: what the one says stands in the other, and the other way round.
+//! Checks that `docs/reference.md` and the program agree, in both directions.
 //!
 //! A row of a table may name the constants whose values it shows, in a comment that a reader does not see:
-//! `| payload | 1 MiB <!-- api::limits::JSON_BYTES_MAX --> |`. The table of arguments is generated: when it has to change, run
-//! these tests with `TASKMESH_WRITE_REFERENCE=1` and read what the difference breaks for users.
+//! `| payload | 1 MiB <!-- api::limits::JSON_BYTES_MAX --> |`. The table of arguments is generated. When it has to
+//! change, run these tests with `TASKMESH_WRITE_REFERENCE=1` and check what the difference breaks for users.
 
 mod arguments;
 mod bounds;
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
 
-/// The reference, as it stands in the tree.
+/// The text of the reference.
 struct Reference(String);
 
 impl Reference {
@@ -24,13 +24,13 @@ impl Reference {
         Ok(Self(fs::read_to_string(PATH)?))
     }
 
-    /// The text below a heading, up to the next one.
+    /// Returns the text below a heading, up to the next heading.
     fn section(&self, heading: &str) -> Result<&str> {
         let (_, text) = self.0.split_once(&format!("\n{heading}\n")).with_context(|| format!("no {heading:?}"))?;
         Ok(text.split("\n#").next().unwrap_or_default())
     }
 
-    /// The rows of the tables below a heading, without their heads.
+    /// Returns the rows of the tables below a heading, without the header rows.
     fn rows(&self, heading: &str) -> Result<Vec<Vec<&str>>> {
         let mut rows = Vec::new();
         let mut is_body = false;
@@ -48,7 +48,7 @@ impl Reference {
         Ok(rows)
     }
 
-    /// Compares a marked block with what the program says, or writes it.
+    /// Compares a marked block with the generated text, or rewrites it.
     fn check_block(&self, name: &str, generated: &str) -> Result<()> {
         let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
         let (before, rest) = self.0.split_once(&begin).with_context(|| format!("no block {name}"))?;
@@ -64,12 +64,12 @@ impl Reference {
     }
 }
 
-/// The texts between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 fn workspace() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

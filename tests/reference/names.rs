@@ -1,4 +1,4 @@
-//! Codes and metrics: names that programs rely on.
+//! Error codes and metrics: names that programs rely on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ fn the_reference_has_the_metrics_that_there_are_with_their_labels() -> Result<()
     Ok(())
 }
 
-/// The labels of each metric of a scrape.
+/// Returns the labels of each metric in a scrape.
 fn series(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let histograms: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram")).collect();
@@ -58,7 +58,8 @@ fn series(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     series
 }
 
-/// The same of the reference: `taskmesh_bridge_calls_total`, `_cancelled_total` share what comes before.
+/// Returns the labels of each metric in the reference. In a row such as `taskmesh_bridge_calls_total`,
+/// `_cancelled_total`, the names share their first part.
 fn documented_series(reference: &Reference) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let mut series = BTreeMap::new();
     for row in reference.rows("## HTTP")? {

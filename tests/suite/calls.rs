@@ -1,4 +1,4 @@
-//! The calls: every tool, with arguments that are good and that are not.
+//! The calls of the suite: every tool, with right arguments and with wrong ones.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -8,10 +8,10 @@ use crate::harness::at;
 
 const UNKNOWN_TASK: &str = "0123456789abcdef0123456789abcdef";
 
-/// A peer that nobody knows.
+/// The id of a peer that nobody knows.
 const UNKNOWN_PEER: &str = "12D3KooWHHzSeKaY8xuZVzkLbKFfvNgPPeKhFBGrMbNzbm5akpqu";
 
-/// Where nobody listens.
+/// An address at which nobody listens.
 const NOWHERE: &str = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWHHzSeKaY8xuZVzkLbKFfvNgPPeKhFBGrMbNzbm5akpqu";
 
 pub(super) fn make(suite: &mut Transcript) -> Result<()> {
@@ -88,7 +88,7 @@ fn submitting(suite: &mut Transcript) -> Result<()> {
     Ok(())
 }
 
-/// What an agent gets wrong.
+/// Mistakes of an agent.
 fn mistakes(suite: &mut Transcript) -> Result<()> {
     let submit = "p2p_taskqueue_submit";
     suite.call(submit, json!({}))?;
@@ -111,7 +111,7 @@ fn mistakes(suite: &mut Transcript) -> Result<()> {
     Ok(())
 }
 
-/// A whole life, worked by the client itself.
+/// The whole life of a task, with the client as its worker.
 fn working(suite: &mut Transcript) -> Result<()> {
     let submitted = suite.done("p2p_taskqueue_submit", json!({ "task_type": "manual", "payload": { "n": 1 } }))?;
     suite.done("p2p_taskqueue_submit", json!({ "task_type": "manual", "payload": { "n": 2 }, "priority": 1 }))?;
@@ -245,7 +245,7 @@ fn nodes(suite: &mut Transcript) -> Result<()> {
     Ok(())
 }
 
-/// What workers offer, and the tasks of containers.
+/// The tools of workers, and the tasks of containers.
 fn offered(suite: &mut Transcript) -> Result<()> {
     let echoed = suite.done("echo", json!({ "payload": { "a": [1] } }))?;
     ensure!(at(&echoed, "/task/result/a/0") == 1, "{echoed}");
@@ -259,7 +259,7 @@ fn offered(suite: &mut Transcript) -> Result<()> {
     Ok(())
 }
 
-/// Tasks and nodes as resources.
+/// Tasks as resources.
 fn resources(suite: &mut Transcript) -> Result<()> {
     let submitted = suite.done("p2p_taskqueue_submit", json!({ "task_type": "read", "payload": "me" }))?;
     let task = at(&submitted, "/task_id").as_str().context("no id")?.to_owned();
@@ -271,7 +271,7 @@ fn resources(suite: &mut Transcript) -> Result<()> {
     Ok(())
 }
 
-/// Peers that are not there: an answer within its time, and never a hang.
+/// Peers that do not exist: every call is answered within its time and never hangs.
 fn away(suite: &mut Transcript) -> Result<()> {
     suite.done("p2p_taskqueue_discover", json!({ "timeout_s": 0.2, "methods": ["address_book"] }))?;
     suite.call("p2p_taskqueue_discover", json!({ "multiaddr": NOWHERE, "timeout_s": 5 }))?;

@@ -1,13 +1,14 @@
-//! What may differ between two runs: ids, times, fences, peers, addresses, and what a mode says of itself.
+//! Compares two runs, without the things that may differ between them: ids, times, fences, peers, addresses, and what a
+//! mode says of itself.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// The fields of a status that a mode has of its own.
+/// The fields of a status that depend on the mode.
 const OF_THE_MODE: &[&str] = &["mode", "p2p_runtime", "uptime_s", "bridge"];
 
-/// Fields that hold a time or a span that was measured, whatever their value.
+/// Fields that hold a time or a measured span.
 const TIMES: &[&str] = &[
     "created_at",
     "updated_at",
@@ -23,10 +24,10 @@ const TIMES: &[&str] = &[
     "at",
 ];
 
-/// What follows the type in the name of a worker.
+/// The characters that follow the type in the name of a worker.
 const NOT_OF_A_NAME: [char; 11] = ['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
 
-/// A point in time in Unix seconds is above, no count or size of the suite is.
+/// Numbers above this are times in Unix seconds; no count or size of the suite is so large.
 const TIME_MIN: f64 = 1e9;
 
 pub(super) fn without_what_differs(value: &Value) -> Value {
@@ -45,12 +46,12 @@ fn field((name, value): (&String, &Value)) -> Option<(String, Value)> {
     }
     let value = match name.as_str() {
         "fence" => "FENCE".into(),
-        // A worker of the node itself has the process in its name.
+        // The name of a node's own worker contains the process id.
         "assigned_worker" => value.as_str().map_or(Value::Null, |name| name.trim_matches(NOT_OF_A_NAME).into()),
         time if TIMES.contains(&time) && value.is_number() => "TIME".into(),
-        // Drawn at random, and of another length each time.
+        // The cursor is random, and its length differs each time.
         "next_cursor" if value.is_string() => "CURSOR".into(),
-        // The same JSON once more, as text.
+        // This field repeats the JSON of the answer as a text.
         "text" => value
             .as_str()
             .and_then(|text| serde_json::from_str::<Value>(text).ok())
@@ -61,17 +62,17 @@ fn field((name, value): (&String, &Value)) -> Option<(String, Value)> {
 }
 
 fn text_without(text: &str) -> Value {
-    // Payloads of a megabyte are the same or not; nothing in them is an id.
+    // Of a payload of a megabyte only the length is compared. It contains no ids.
     if text.len() > 64 * 1024 { text.len().into() } else { words(text).into() }
 }
 
-/// The text with every id, peer and port replaced.
+/// Replaces every id, peer and port in a text.
 fn words(text: &str) -> String {
     let mut replaced = String::new();
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         let end = word.get(bare.len()..).unwrap_or_default();
-        // A digest is over ids.
+        // A digest of 64 digits is computed over ids, so it differs, too.
         let is_id = [32, 64].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_peer = bare.len() > 40 && bare.starts_with("12D3KooW");
         let after_port = replaced.ends_with("/tcp/") || replaced.ends_with("127.0.0.1:");
@@ -91,7 +92,7 @@ fn words(text: &str) -> String {
     replaced
 }
 
-/// Where two values differ, and how.
+/// Returns the places where two values differ, and how.
 pub(super) fn differences(path: &str, left: &Value, right: &Value) -> Vec<String> {
     match (left, right) {
         (Value::Object(lefts), Value::Object(rights)) => {

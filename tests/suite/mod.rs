@@ -1,4 +1,4 @@
-//! One suite of tool calls, made in every mode: the answers are the same, but for what a mode is allowed to say of itself.
+//! One suite of tool calls, made in every mode. The answers are the same, except for what a mode may say of itself.
 
 mod calls;
 mod compare;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Era, Front, Node, at, until};
 
-/// A place where the suite is run: a node, and its MCP server if that is a process of its own.
+/// A place where the suite runs: a node, and its MCP server if that is a separate process.
 struct Place {
     name: &'static str,
     node: Node,
@@ -33,10 +33,10 @@ impl Place {
     }
 }
 
-/// One that repeats its payload, one that fails.
+/// One worker repeats its payload, the other one fails.
 const WORKERS: &[&str] = &["--worker", "echo=cat", "--worker", "broken=sh -c 'echo no >&2; exit 3'"];
 
-/// What was asked, and what was answered, without what may differ.
+/// The requests of a run and their answers, without the things that may differ.
 struct Transcript {
     era: Era,
     url: String,
@@ -57,7 +57,7 @@ impl Transcript {
         Ok(transcript.entries)
     }
 
-    /// What a worker offers is seen a moment after it came.
+    /// Waits until a tool is listed, because a worker's tool is seen a moment after the worker started.
     fn until_offered(&mut self, tool: &str) -> Result<()> {
         let name = format!("\"{tool}\"");
         until(format_args!("{tool} is offered"), || {
@@ -68,7 +68,7 @@ impl Transcript {
     }
 
     fn request(&mut self, method: &str, params: Value) -> Result<Value> {
-        // The arguments would make the huge ones unreadable; the number of the entry says which call it was.
+        // The arguments are left out because some are huge. The number of the entry identifies the call.
         let name = at(&params, "/name").as_str().unwrap_or_default();
         let label = format!("{} {method} {name}", self.entries.len());
         let reply = self.era.request(method, params).ask(&self.url).with_context(|| label.clone())?;
@@ -77,7 +77,7 @@ impl Transcript {
         Ok(answer)
     }
 
-    /// Calls a tool, for its structured answer.
+    /// Calls a tool and returns its structured answer.
     fn call(&mut self, tool: &str, arguments: Value) -> Result<Value> {
         self.tools.insert(tool.to_owned());
         let params = [("name".to_owned(), Value::from(tool)), ("arguments".to_owned(), arguments)];
@@ -85,14 +85,14 @@ impl Transcript {
         Ok(at(&answer, "/result/structuredContent").clone())
     }
 
-    /// Calls a tool that succeeds.
+    /// Calls a tool that has to succeed.
     fn done(&mut self, tool: &str, arguments: Value) -> Result<Value> {
         let answer = self.call(tool, arguments)?;
         ensure!(at(&answer, "/ok") == true, "{tool}: {answer}");
         Ok(answer)
     }
 
-    /// Calls a tool that answers this error.
+    /// Calls a tool that has to answer with this error code.
     fn fails(&mut self, code: &str, tool: &str, arguments: Value) -> Result<()> {
         let answer = self.call(tool, arguments)?;
         ensure!(at(&answer, "/ok") == false && at(&answer, "/error/code") == code, "{tool}, not {code}: {answer}");
@@ -100,7 +100,7 @@ impl Transcript {
     }
 }
 
-/// The same answers as in bridge mode on tokio.
+/// Checks that the answers are the same as in bridge mode on tokio.
 fn answers_as_bridge_does(place: &Place, era: Era) -> Result<()> {
     let bridge = Place::serve("bridge", &[])?;
     let (expected, answered) = (Transcript::of(&bridge, era)?, Transcript::of(place, era)?);

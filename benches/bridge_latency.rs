@@ -1,8 +1,8 @@
-//! How long does one call across the bridge take, and against what is that much?
+//! How long does one call across the bridge take, and how does that compare?
 //!
-//! `cargo bench -p benches --bench bridge_latency`. After criterion's own report a table of percentiles is
-//! printed, whose candidates took turns in one run: placement of threads on cores dominates the figures, so only
-//! ratios within a run mean anything.
+//! `cargo bench -p benches --bench bridge_latency`. After criterion's own report a table of percentiles is printed. Its
+//! candidates took turns in one run. The placement of threads on cores dominates the figures, so only ratios within a
+//! run are meaningful.
 
 #![expect(clippy::print_stdout, reason = "the closing table")]
 
@@ -23,7 +23,7 @@ use runtime_bridge::{Backend, Bridge};
 use support::{Candidates, Error, Plain, Spawner, callers, executor, label};
 use tokio::runtime::{Builder, Runtime};
 
-/// One candidate: makes the given number of calls, one after the other, and tells each one's time.
+/// One candidate: makes the given number of calls, one after the other, and returns the time of each.
 type Candidate = Box<dyn Fn(u64) -> Vec<Duration>>;
 
 fn main() -> Result<(), Error> {
@@ -113,7 +113,7 @@ fn handle_spawn(callers: &Arc<Runtime>, spawner: &Spawner) -> Candidate {
     })
 }
 
-/// There and back with a buffer: what it costs beyond a no-op shows whether it is copied.
+/// Sends a buffer there and back. The cost beyond that of a no-op shows whether it is copied.
 fn payload(callers: &Arc<Runtime>, bridge: Bridge, size: usize) -> Candidate {
     from_task(callers, move || {
         let bridge = bridge.clone();
@@ -124,7 +124,8 @@ fn payload(callers: &Arc<Runtime>, bridge: Bridge, size: usize) -> Candidate {
     })
 }
 
-/// Without a standing thread: every call builds a runtime on a thread of a pool, runs there and takes it down.
+/// Does without a standing thread: every call builds a runtime on a thread of a pool, runs there, and drops the
+/// runtime.
 fn fresh_runtime(callers: &Arc<Runtime>) -> Candidate {
     let handle = callers.handle().clone();
     from_task(callers, move || {
@@ -140,7 +141,7 @@ fn fresh_runtime(callers: &Arc<Runtime>) -> Candidate {
     })
 }
 
-/// Too short for a clock around each: a hundred calls share one reading.
+/// The calls that share one reading of the clock. One inline call is too short to be timed alone.
 const INLINE_BATCH: u64 = 100;
 
 fn inline(bridge: Bridge) -> Candidate {
@@ -182,7 +183,7 @@ fn spread(times: &mut Vec<Duration>, batch: Duration) {
     times.extend((0..INLINE_BATCH).map(|_| batch / 100));
 }
 
-/// Two threads that do nothing but wake each other: no call across threads can be faster.
+/// Lets two threads do nothing but wake each other. No call across threads can be faster.
 fn park_unpark(calls: u64) -> Vec<Duration> {
     let turn = Arc::new(AtomicU64::new(0));
     let here = std::thread::current();
@@ -210,11 +211,12 @@ fn park_unpark(calls: u64) -> Vec<Duration> {
     times
 }
 
-/// Rounds of the closing table, and calls per candidate and round. Short turns, so that a change in the
-/// machine's mood meets every candidate alike.
+/// The rounds of the closing table, and the calls of each candidate in a round. Turns are short, so that a change in
+/// the state of the machine affects every candidate alike.
 const ROUNDS: usize = 40;
 const CALLS_PER_ROUND: u64 = 1000;
-/// Calls of each turn that are not counted: the candidate's threads have slept through the turns of the others.
+/// The calls of each turn that are not counted, because the candidate's threads have slept through the turns of the
+/// others.
 const WARM_UP_CALLS: u64 = 500;
 
 fn table(candidates: &[(String, Candidate)]) {

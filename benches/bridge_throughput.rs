@@ -1,7 +1,7 @@
 //! How many calls per second cross the bridge when many callers share it?
 //!
-//! `cargo bench -p benches --bench bridge_throughput`. After criterion's own report a table is printed whose
-//! candidates took turns in one run.
+//! `cargo bench -p benches --bench bridge_throughput`. After criterion's own report a table is printed. Its candidates
+//! took turns in one run.
 
 #![expect(clippy::print_stdout, reason = "the closing table")]
 
@@ -18,10 +18,10 @@ use runtime_bridge::{Backend, Bridge};
 use support::{Candidates, Error, Plain, Spawner, callers, executor, label};
 use tokio::{runtime::Runtime, task::JoinSet};
 
-/// Concurrent callers, each with one call in flight at a time.
+/// The number of concurrent callers, each with one call in flight at a time.
 const CALLERS: u64 = 64;
 
-/// One candidate: makes the given number of calls, shared among the callers.
+/// One candidate: makes the given number of calls, shared among the callers, and returns the time that they took.
 type Candidate = Box<dyn Fn(u64) -> Duration>;
 
 fn main() -> Result<(), Error> {
@@ -109,7 +109,7 @@ where
     start.elapsed()
 }
 
-/// Rounds of the closing table, and calls per candidate and round.
+/// The rounds of the closing table, and the calls of each candidate in a round.
 const ROUNDS: usize = 20;
 const CALLS_PER_ROUND: u64 = 64 * 1000;
 

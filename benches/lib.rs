@@ -1,1 +1,1 @@
-//! The benchmarks are in the files beside this one, one question each.
+//! The benchmarks are in the files beside this one, one question for each.

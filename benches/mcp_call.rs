@@ -1,16 +1,17 @@
 //! What does a tool call over HTTP cost in each mode, beside a tool that does nothing on the same rmcp stack?
 //!
-//! `cargo bench --workspace --bench mcp_call` measures everything, in about two minutes; with names, as in
-//! `… -- get status sse`, only the tables that one of them is part of. Every server is a process of its own, as it is
-//! shipped, on loopback; the client is a few lines over a socket, so that it is not what is measured. Candidates take turns,
-//! and only ratios within a run mean anything. All files are in the target folder.
+//! `cargo bench --workspace --bench mcp_call` measures everything, in about two minutes. With names, as in
+//! `… -- get status sse`, it measures only the tables whose names contain one of them. Every server is a separate
+//! process on loopback, as it is shipped. The client is a few lines over a socket, so that it costs little itself.
+//! Candidates take turns, and only ratios within a run are meaningful. All files are in the target folder.
 
 #![expect(clippy::print_stdout, reason = "the tables")]
 
 mod mcp;
 mod report;
 
-// For its allocator: the tool that does nothing is served by a process of this binary, which is to differ in nothing else.
+// Linked for its allocator: the tool that does nothing is served by a process of this binary, which must differ in
+// nothing else.
 use server_bin as _;
 
 use mcp::{Error, calls, crowd, noop, stream};
@@ -18,7 +19,7 @@ use report::Lines;
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // Built and started by a test or a list of tests: there is nothing to measure.
+    // Without this argument it was started by a test run or to list tests, and there is nothing to measure.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return Ok(());
     }

@@ -1,10 +1,11 @@
-//! How fast is a peer, what does the wire cost beside the same queue in one's own process, and against what is that much?
+//! How fast is a peer, what does the wire cost beside the same queue in one's own process, and how does that compare?
 //!
-//! `cargo bench -p benches --bench p2p_rpc` measures everything, in about three minutes; with names, as in
-//! `… -- tcp/status submit/remote/16 runtimes`, only the lines that one of them is part of. Both nodes are on this
-//! machine, each on a thread of its own, and those who ask are on the thread of theirs, so that nothing but the wire lies
-//! between the two. What libp2p alone can do is measured in the same run; candidates take turns, and only ratios within a
-//! run mean anything. All files are in the target folder: it is the file system of that one that is synced.
+//! `cargo bench -p benches --bench p2p_rpc` measures everything, in about three minutes. With names, as in
+//! `… -- tcp/status submit/remote/16 runtimes`, it measures only the lines whose names contain one of them. Both nodes
+//! are on this machine, each on a thread of its own. The clients are on the thread of the node that they ask, so that
+//! only the wire is between the two. The performance of libp2p alone is measured in the same run. Candidates take
+//! turns, and only ratios within a run are meaningful. All files are in the target folder, so the file system of that
+//! folder is the one that is synced.
 
 #![expect(clippy::print_stdout, reason = "the tables")]
 
@@ -18,7 +19,7 @@ use rpc::{Error, Lines, latency, rates, runtimes};
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // Built and started by a test or a list of tests: there is nothing to measure.
+    // Without this argument it was started by a test run or to list tests, and there is nothing to measure.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -39,5 +40,5 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Enough for criterion's own report; the tables take their own.
+/// The samples of criterion's own report; the tables take their own.
 const CRITERION_SAMPLES: usize = 20;

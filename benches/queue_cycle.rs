@@ -1,9 +1,10 @@
-//! How fast is the durable queue, what does it cost to be long or much waited for, and against what is that much?
+//! How fast is the durable queue, what does its length cost and what do many waiting clients, and how does that
+//! compare?
 //!
-//! `cargo bench -p benches --bench queue_cycle` measures everything, in about two minutes; with names, as in
-//! `… -- cycle/own_type/64 deep`, only the lines that one of them is part of. All files are in the target folder, so it
-//! is the file system of that one which is measured. Candidates take turns in one run: a disk's mood changes by the
-//! minute, so only figures of the same run mean anything beside each other.
+//! `cargo bench -p benches --bench queue_cycle` measures everything, in about two minutes. With names, as in
+//! `… -- cycle/own_type/64 deep`, it measures only the lines whose names contain one of them. All files are in the
+//! target folder, so the file system of that folder is measured. Candidates take turns in one run: the speed of a disk
+//! changes by the minute, so only figures of the same run can be compared.
 
 #![expect(clippy::print_stdout, reason = "the tables")]
 
@@ -19,7 +20,7 @@ fn main() -> Result<(), Error> {
     {
         return deep::hold(file.as_ref(), count.parse()?);
     }
-    // Built and started by a test or a list of tests: there is nothing to measure.
+    // Without this argument it was started by a test run or to list tests, and there is nothing to measure.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return Ok(());
     }

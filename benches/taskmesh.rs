@@ -1,4 +1,4 @@
-//! The `taskmesh` binary, built for the tests of this package.
+//! The `taskmesh` binary, built for the benchmarks of this package.
 
 use std::process::ExitCode;
 

@@ -3,10 +3,10 @@ use tokio::runtime::Builder;
 
 use super::{Candidate, Connection, Era, Error, Goal, Mode, STALL_MS, Server, in_turns, tool_call};
 
-/// A payload's size, in bytes.
+/// The length of the text in a payload, in bytes.
 const PAYLOAD_BYTES: usize = 256;
 
-/// Measures a call that reads one task, in each mode, beside one that does nothing.
+/// Measures a call that reads one task, in each mode, beside a call that does nothing.
 #[expect(clippy::print_stdout, reason = "the table")]
 pub(crate) fn measure(goals: &mut Vec<Goal>) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -49,7 +49,7 @@ fn add_goals(candidates: &[Candidate], goals: &mut Vec<Goal>) {
         Goal::at_most("get, bridge, 2025-11-25: p50 of a no-op's", 1.5, "x", over("bridge", legacy, p50)),
         Goal::at_most("get, native, 2026-07-28: p50 of a no-op's", 1.3, "x", over("native", modern, p50)),
         Goal::at_most("get, native, 2025-11-25: p50 of a no-op's", 1.3, "x", over("native", legacy, p50)),
-        // No other figure than the median's turned around.
+        // These are the reciprocals of the two limits for the median.
         Goal::at_least("get, bridge, 32 connections: calls/s of a no-op's", 0.67, "x", over("bridge", modern, rate)),
         Goal::at_least("get, native, 32 connections: calls/s of a no-op's", 0.77, "x", over("native", modern, rate)),
     ]);

@@ -8,7 +8,7 @@ use tokio::{
 
 use super::Error;
 
-/// Which revision a client speaks.
+/// The protocol revision of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Era {
     Modern,
@@ -26,7 +26,7 @@ impl Era {
     }
 }
 
-/// A whole request that calls a tool.
+/// Returns a whole HTTP request that calls a tool.
 pub(crate) fn tool_call(era: Era, tool: &str, arguments: &Value, token: Option<&str>) -> Vec<u8> {
     let (mut meta, mut extra) = (Map::new(), String::new());
     meta.extend(token.map(|token| ("progressToken".to_owned(), json!(token))));
@@ -65,7 +65,7 @@ impl Connection {
         Ok(self.stream.write_all(request).await?)
     }
 
-    /// Sends a request and reads its answer, whose length is told; answers the body.
+    /// Sends a request, reads its answer, which has to give its length, and returns the body.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<&[u8], Error> {
         self.send(request).await?;
         let body = self.until(b"\r\n\r\n").await?;
@@ -81,7 +81,7 @@ impl Connection {
         Ok(self.read.get(body..end).unwrap_or_default())
     }
 
-    /// The answer of a tool that succeeded.
+    /// Calls a tool that has to succeed, and returns its answer.
     pub(crate) async fn tool(&mut self, tool: &str, arguments: &Value) -> Result<Value, Error> {
         let answer = self.ask(&tool_call(Era::Legacy, tool, arguments, None)).await?;
         let answer: Value = serde_json::from_slice(answer)?;
@@ -91,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// Reads until this has come; answers where it ends.
+    /// Reads until `needle` has come, and returns the place of its end.
     pub(crate) async fn until(&mut self, needle: &[u8]) -> Result<usize, Error> {
         loop {
             if let Some(place) = self.read.windows(needle.len()).position(|window| window == needle) {

@@ -4,13 +4,13 @@ use tokio::runtime::Builder;
 
 use super::{Candidate, Connection, Era, Error, Goal, Mode, Server, in_turns, tool_call};
 
-/// Waits that stay pending, each for a task of its own and over a connection of its own.
+/// The number of waits that stay pending, each for a task of its own and over a connection of its own.
 const CROWD: usize = 1_000;
 
-/// Longer than the measurement.
+/// The timeout of a wait, in seconds: longer than the measurement.
 const WAIT_S: u32 = 900;
 
-/// Measures how the node is asked while many wait.
+/// Measures how long a status takes while many clients wait.
 #[expect(clippy::print_stdout, reason = "the table")]
 pub(crate) fn measure(goals: &mut Vec<Goal>) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -36,7 +36,7 @@ pub(crate) fn measure(goals: &mut Vec<Goal>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets many wait; they do as long as what is given is there.
+/// Makes many clients wait, for as long as the returned connections exist.
 async fn crowd(server: &Server) -> Result<Vec<Connection>, Error> {
     let mut control = Connection::open(server.place).await?;
     let tasks = vec![json!({ "task_type": "crowd", "payload": 1 }); CROWD];
@@ -51,7 +51,7 @@ async fn crowd(server: &Server) -> Result<Vec<Connection>, Error> {
     });
     let waiting = try_join_all(waits).await?;
     let expected = format!("taskmesh_waits_in_flight {CROWD}\n");
-    // The metrics tell when all have come.
+    // The metrics show when all waits have arrived.
     loop {
         let told = control.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
         if std::str::from_utf8(told)?.contains(&expected) {

@@ -1,4 +1,4 @@
-//! What the lines of the benchmark of MCP calls are made of.
+//! The parts of the benchmark of MCP calls.
 
 pub(crate) mod calls;
 mod connection;
@@ -18,10 +18,10 @@ pub(crate) use crate::report::{Goal, Times};
 
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The pause that a connection makes whose ends wait for each other's acknowledgement.
+/// The pause of a connection, in milliseconds, when the sender waits for an acknowledgement that the receiver delays.
 pub(crate) const STALL_MS: f64 = 40.0;
 
-/// Lets this process hold the connections of a crowd.
+/// Raises the limit of open files, so that this process can hold the connections of a crowd.
 pub(crate) fn allow_connections() -> Result<(), Error> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)

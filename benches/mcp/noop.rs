@@ -1,4 +1,4 @@
-//! What rmcp alone costs: a tool that does nothing, served as `taskmesh` serves its own, without its checks.
+//! The cost of rmcp alone: a tool that does nothing, served as `taskmesh` serves its own tools, but without its checks.
 
 use std::{future, sync::Arc, time::Duration};
 
@@ -22,10 +22,10 @@ use tokio::{net::TcpListener, runtime::Builder};
 
 use super::Error;
 
-/// Makes a process of this benchmark that server.
+/// The argument that makes a process of this benchmark that server.
 pub(crate) const FLAG: &str = "--noop-server";
 
-/// As the program has it.
+/// The same as in the program.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ impl ServerHandler for Noop {
     }
 }
 
-/// Serves until the process is ended.
+/// Serves until the process is killed.
 #[expect(clippy::print_stdout, reason = "the line that says that it is ready")]
 pub(crate) fn serve() -> Result<(), Error> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;

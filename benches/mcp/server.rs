@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{Error, noop};
 
-/// How the MCP server and the node are joined.
+/// Where the MCP server and the node run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Bridge,
@@ -30,7 +30,7 @@ impl Mode {
     }
 }
 
-/// A server in a process of its own, which ends with this.
+/// A server in a process of its own. Dropping it ends the process.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) place: SocketAddr,
@@ -39,14 +39,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A tool that does nothing.
+    /// Starts a server whose tool does nothing.
     pub(crate) fn noop() -> Result<Self, Error> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--bench", noop::FLAG]);
         Self::started(folder()?, command, Vec::new())
     }
 
-    /// The program in this mode.
+    /// Starts the program in this mode.
     pub(crate) fn start(mode: Mode) -> Result<Self, Error> {
         let (folder, mut processes) = (folder()?, Vec::new());
         let what = if mode == Mode::Daemon { "daemon" } else { "serve" };
@@ -73,7 +73,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Who asks before who is asked.
+        // The MCP server is ended before the daemon that it asks.
         for process in self.processes.iter_mut().rev() {
             let _ended = process.kill().and_then(|()| process.wait());
         }
@@ -93,7 +93,7 @@ fn program(folder: &TempDir, what: &str) -> Command {
     command
 }
 
-/// Starts a process and reads the line that says that it is ready.
+/// Starts a process and reads its ready line.
 fn ready(command: &mut Command, processes: &mut Vec<Child>) -> Result<Value, Error> {
     let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let stdout = process.stdout.take();

@@ -6,10 +6,11 @@ use tokio::runtime::Builder;
 
 use super::{Connection, Era, Error, Goal, Mode, STALL_MS, Server, Times, tool_call};
 
-/// Calls whose answers are streams, in each mode and era.
+/// The number of calls whose answers are streams, in each mode and with each revision.
 const STREAMS: usize = 32;
 
-/// Measures how soon after a completion the answer of a call comes that has told its progress before, and so is a stream.
+/// Measures how soon after a completion the answer of a call comes. The call has reported its progress before, so its
+/// answer is a stream.
 #[expect(clippy::print_stdout, reason = "the table")]
 pub(crate) fn measure(goals: &mut Vec<Goal>) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -53,7 +54,7 @@ async fn streams(server: &Server, era: Era) -> Result<Times, Error> {
         worker.tool("p2p_taskqueue_complete_task", &completion).await?;
         let answered = Instant::now();
         caller.until(b"structuredContent").await?;
-        // The stream may come before the completion's own answer.
+        // The stream may end before the completion itself is answered.
         times.push(answered.elapsed().min(start.elapsed()));
     }
     Ok(times)

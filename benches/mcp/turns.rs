@@ -8,20 +8,20 @@ use tokio::runtime::Runtime;
 
 use super::{Connection, Error, Times};
 
-/// Turns of each candidate; the requests of a turn at one connection that count and that do not: the candidate's threads
-/// have slept through the turns of the others.
+/// The turns of each candidate, and the requests of a turn at one connection: those that are counted, and before them
+/// those that are not, because the candidate's threads have slept through the turns of the others.
 const TURNS: usize = 25;
 const TURN_REQUESTS: usize = 200;
 const WARM_UP_REQUESTS: usize = 30;
 
-/// How long a turn at many connections counts, and the start of it, which does not.
+/// The time of a turn at many connections that is counted, and its start, which is not.
 const TURN: Duration = Duration::from_millis(150);
 const WARM_UP: Duration = Duration::from_millis(30);
 
-/// Connections that ask at once, each its next request when the last one is answered.
+/// The number of connections that ask at once. Each sends its next request when the last one is answered.
 const MANY: usize = 32;
 
-/// One request to one server, and what was measured of it.
+/// One request to one server, and its measurements.
 #[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) name: String,
@@ -39,18 +39,18 @@ impl Candidate {
         Self { name, place, request, one, one_rates: Vec::new(), many, many_rates: Vec::new() }
     }
 
-    /// The median at one connection, in microseconds.
+    /// Returns the median time at one connection, in microseconds.
     pub(crate) fn p50(&self) -> f64 {
         self.one.micros_at(50)
     }
 
-    /// Calls a second at many connections.
+    /// Returns the calls per second at many connections.
     pub(crate) fn rate(&self) -> f64 {
         middle(&self.many_rates)
     }
 
-    /// What nine of ten calls at one connection do not exceed, in milliseconds: a pause of the protocol's meets nearly every
-    /// call, one of a busy machine a few.
+    /// Returns the time that nine of ten calls at one connection do not exceed, in milliseconds. A pause that the
+    /// protocol causes affects nearly every call, a pause of a busy machine only a few.
     pub(crate) fn p90_ms(&self) -> f64 {
         self.one.micros_at(90) / 1e3
     }
@@ -110,7 +110,7 @@ impl Candidate {
     }
 }
 
-/// Measures all of them, one after the other and again.
+/// Measures all candidates in turns.
 pub(crate) fn in_turns(runtime: &Runtime, candidates: &mut [Candidate]) -> Result<(), Error> {
     for _ in 0..TURNS {
         for candidate in &mut *candidates {

@@ -18,21 +18,21 @@ use super::{Bench, Error, Goal, Lines, ME, Queue, Times, claim, complete, open, 
 /// The argument that makes this program the process that holds a long queue.
 pub(crate) const HOLD: &str = "hold";
 
-/// What is compared.
+/// The lengths of the two queues that are compared.
 const SHORT: usize = 1_000;
 const LONG: usize = 1_000_000;
 
-/// What is queued: several types, and every priority.
+/// The number of task types that are queued, each with every priority.
 const TYPES: usize = 50;
 
-/// Tasks of one batch, and batches on their way at once.
+/// The tasks of one batch, and the batches that are on their way at once.
 const BATCH: usize = 1_000;
 const BATCHES: usize = 4;
 
-/// Claims on each queue, of any type and of one in turn.
+/// The number of claims on each queue, in turn of any type and of one type.
 const CLAIMS: usize = 2_000;
 
-/// Measures what it costs that a queue is long.
+/// Measures the cost of a long queue.
 pub(crate) fn measure(bench: &Bench, lines: &Lines, goals: &mut Vec<Goal>) -> Result<(), Error> {
     if !lines.want("deep") {
         return Ok(());
@@ -81,7 +81,8 @@ pub(crate) fn measure(bench: &Bench, lines: &Lines, goals: &mut Vec<Goal>) -> Re
     Ok(())
 }
 
-/// Claims from each queue in turn. Each task that is done is followed by another one, so that the queues keep their length.
+/// Claims from each queue in turn. Each task that is completed is followed by a new one, so that the queues keep their
+/// length.
 async fn claims(queues: [Queue; 2]) -> Result<[Times; 2], Error> {
     let mut times = [Times::default(), Times::default()];
     for number in 0..CLAIMS {
@@ -102,12 +103,13 @@ fn task_type(number: usize) -> String {
 }
 
 fn mixed(number: usize) -> Submit {
-    // The number of types has no part in common with 7 and the step of the priorities, so all combinations come up.
+    // When a type comes up again, its priority has gone on by 7. As 7 and 10 have no common factor, every type gets
+    // every priority.
     let priority = u8::try_from(number * 7 / TYPES % 10).unwrap_or_default() + 1;
     Submit { priority, ..submit(task_type(number)) }
 }
 
-/// What a process tells of itself when it has the store open and full.
+/// The measurements of the process that holds a queue, when its store is open and full.
 #[derive(Debug)]
 struct Held {
     open_s: f64,
@@ -134,7 +136,8 @@ impl FromStr for Held {
     }
 }
 
-/// Opens the store, adds so many tasks, says how that was, and closes it in order when its standard input ends.
+/// Opens the store, adds `count` tasks, prints the measurements, and closes the store in order when standard input
+/// ends.
 pub(crate) fn hold(file: &Path, count: usize) -> Result<(), Error> {
     let runtime = runtime()?;
     let start = Instant::now();
@@ -154,14 +157,14 @@ fn batch(first: usize) -> SubmitMany {
     SubmitMany { tasks: (first..first + BATCH).map(mixed).collect() }
 }
 
-/// What this process has in memory.
+/// Returns the resident memory of this process, in KiB.
 fn resident_kib() -> Result<f64, Error> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// That process, from outside. Dropping it kills it.
+/// The process that holds a queue, from outside. Dropping it kills the process.
 #[derive(Debug)]
 struct Holder {
     child: Child,
@@ -180,7 +183,7 @@ impl Holder {
         Ok(Self { held: line.parse()?, child, _stdout: stdout })
     }
 
-    /// Lets it close the store and waits for its end.
+    /// Lets the process close its store, and waits for its end.
     fn close(mut self) -> Result<(), Error> {
         drop(self.child.stdin.take());
         let status = self.child.wait()?;

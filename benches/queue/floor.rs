@@ -7,19 +7,20 @@ use std::{
 
 use super::Error;
 
-/// What a small commit writes, about.
+/// About as much as a small commit writes.
 const BLOCK: [u8; 512] = [7; 512];
 
-/// A log that is overwritten from its start again and again.
+/// The length of a log that is overwritten from its start again and again.
 const PREWRITTEN_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Appends and syncs: no log that grows can commit more often than this. Answers how often a second.
+/// Appends and syncs for a time, and returns how often per second. No log that grows can commit more often.
 pub(crate) fn append(path: &Path, during: Duration) -> Result<f64, Error> {
     let file = File::options().create(true).append(true).open(path)?;
     repeat(during, || (&file).write_all(&BLOCK).and_then(|()| file.sync_data()))
 }
 
-/// Overwrites what was written before and syncs: the file's length and place stay, so the file system has less to do.
+/// Overwrites an existing file and syncs it, and returns how often per second. The file's length and place stay the
+/// same, so the file system has less to do.
 pub(crate) fn overwrite(path: &Path, during: Duration) -> Result<f64, Error> {
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
     if file.metadata()?.len() < PREWRITTEN_BYTES {

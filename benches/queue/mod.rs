@@ -1,4 +1,4 @@
-//! What the lines of the benchmark of the queue are made of.
+//! The parts of the benchmark of the queue.
 
 pub(crate) mod deep;
 mod floor;
@@ -24,13 +24,14 @@ pub(crate) use crate::report::{Goal, Lines, Times};
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Queue = Arc<dyn TaskQueue>;
 
-/// Who asks everything.
+/// The caller of all requests.
 pub(crate) const ME: Caller = Caller::Local;
 
-/// A payload's size as JSON, in bytes.
+/// The size of a payload as JSON, in bytes.
 const PAYLOAD_BYTES: usize = 256;
 
-/// Where everything runs: clients on a tokio with two workers, files in a folder that goes with this.
+/// The place where everything runs: clients on a tokio runtime with two workers, and files in a folder that is removed
+/// when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) runtime: Runtime,
@@ -46,18 +47,18 @@ impl Bench {
         self.folder.path().join(name.replace('/', "-"))
     }
 
-    /// A queue over a store in this file.
+    /// Opens a queue over a store in this file.
     pub(crate) fn open(&self, file: &Path) -> Result<Queue, Error> {
         open(&self.runtime, file)
     }
 
-    /// A queue over a store that keeps nothing.
+    /// Makes a queue over a store in memory.
     pub(crate) fn memory(&self) -> Result<Queue, Error> {
         let owner = PeerId::random();
         Ok(over(&self.runtime, owner, Arc::new(MemoryStore::new(StoreOptions::new(owner))?)))
     }
 
-    /// A queue over a store in a file of its own.
+    /// Opens a queue over a store in a file of its own.
     pub(crate) fn sqlite(&self, name: &str) -> Result<Queue, Error> {
         self.open(&self.file(name))
     }
@@ -84,7 +85,7 @@ pub(crate) fn claim(task_type: &str) -> Claim {
     Claim { supported_task_types: vec![task_type.to_owned()], ..Claim::new("bench") }
 }
 
-/// The completion of a task that was claimed.
+/// Returns the completion of a claimed task.
 pub(crate) fn complete(task: Option<&Task>) -> Result<Complete, Error> {
     let (task_id, fence) = held(task)?;
     Ok(Complete::new(task_id, fence, Some(Json::null())))

@@ -12,23 +12,24 @@ use tokio::task::JoinSet;
 
 use super::{Bench, Error, Goal, Lines, ME, Queue, claim, complete, floor, submit};
 
-/// Turns of each candidate, and how long one counts. Short, so that a change in the disk's mood meets all alike.
+/// The turns of each candidate, and the time of a turn that is counted. Turns are short, so that a change in the state
+/// of the disk affects all candidates alike.
 const ROUNDS: usize = 13;
 const TURN: Duration = Duration::from_millis(130);
 
-/// The start of each turn, which does not count: the store may still tidy up after the last one.
+/// The start of each turn, which is not counted: the store may still be tidying up after the turn before.
 const WARM_UP: Duration = Duration::from_millis(30);
 
-/// Tasks of one batch.
+/// The tasks of one batch.
 const BATCH: u32 = 100;
 
-/// One candidate: works for so long and tells how much it did a second.
+/// One candidate: works for the given time, and returns how much it did per second.
 type Candidate = Box<dyn Fn(Duration) -> Result<f64, Error>>;
 
-/// What each client does for so long; answers how often.
+/// The work of each client until the given moment. It returns how often it was done.
 type Client = fn(Queue, usize, Instant) -> BoxFuture<'static, Result<u32, Error>>;
 
-/// Measures what a second holds.
+/// Measures how much is done per second.
 pub(crate) fn measure(bench: &Bench, lines: &Lines, goals: &mut Vec<Goal>) -> Result<(), Error> {
     let candidates = candidates(bench, lines)?;
     let mut rates: Vec<Vec<f64>> = candidates.iter().map(|_| Vec::new()).collect();
@@ -94,7 +95,7 @@ fn candidates(bench: &Bench, lines: &Lines) -> Result<Vec<(String, Candidate)>, 
     Ok(list)
 }
 
-/// So many clients on one queue.
+/// Returns a candidate with `clients` clients on one queue.
 fn shared(bench: &Bench, queue: Queue, clients: usize, client: Client) -> Candidate {
     let runtime = bench.runtime.handle().clone();
     Box::new(move |during| {
@@ -120,17 +121,17 @@ fn submits(queue: Queue, _: usize, end: Instant) -> BoxFuture<'static, Result<u3
     })
 }
 
-/// A type for each client: its own task is there at once.
+/// Runs cycles with a type for each client, so its own task can be claimed at once.
 fn own_type(queue: Queue, client: usize, end: Instant) -> BoxFuture<'static, Result<u32, Error>> {
     Box::pin(cycles(queue, claim(&format!("own-{client}")), end))
 }
 
-/// One type for all: another client may have taken the task, so each waits for the next.
+/// Runs cycles with one type for all clients. Another client may have taken the task, so each waits for the next one.
 fn one_type(queue: Queue, _: usize, end: Instant) -> BoxFuture<'static, Result<u32, Error>> {
     Box::pin(cycles(queue, Claim { wait_s: 10.0, ..claim("one") }, end))
 }
 
-/// Submit, claim, complete: each awaited before the next.
+/// Runs cycles of submit, claim and complete, each awaited before the next.
 async fn cycles(queue: Queue, claim: Claim, end: Instant) -> Result<u32, Error> {
     let task_type = claim.supported_task_types.concat();
     let mut count = 0;
@@ -143,12 +144,12 @@ async fn cycles(queue: Queue, claim: Claim, end: Instant) -> Result<u32, Error> 
     Ok(count)
 }
 
-/// A worker that claims with its completion: two requests a cycle, one of them the submit.
+/// Claims the next task with each completion: two requests in a cycle, one of them the submit.
 fn claim_next(queue: Queue, _: usize, end: Instant) -> BoxFuture<'static, Result<u32, Error>> {
     Box::pin(chain(queue, end, true, |complete| complete))
 }
 
-/// A task whose completion submits the next one: one request a cycle.
+/// Submits the next task with each completion: one request in a cycle.
 fn child(queue: Queue, _: usize, end: Instant) -> BoxFuture<'static, Result<u32, Error>> {
     Box::pin(chain(queue, end, false, |complete| Complete { submit: vec![submit("chain")], ..complete }))
 }
@@ -189,7 +190,7 @@ fn submit_many(queue: Queue, _: usize, end: Instant) -> BoxFuture<'static, Resul
     })
 }
 
-/// Whole cycles of batches; there is no completion of many, so they are asked together.
+/// Runs whole cycles of batches. No operation completes many tasks, so the completions are asked for together.
 fn batch_cycle(queue: Queue, _: usize, end: Instant) -> BoxFuture<'static, Result<u32, Error>> {
     Box::pin(async move {
         let mut count = 0;

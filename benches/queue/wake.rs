@@ -13,30 +13,31 @@ use tokio::task::JoinSet;
 
 use super::{Bench, Error, Goal, Lines, ME, Queue, Times, claim, complete, submit};
 
-/// Others who wait for the end of a task, one less than a store lets wait, and for a task.
+/// The other clients: those that wait for the end of a task, one less than a store lets wait, and those that wait to
+/// claim one.
 const WAITERS: usize = 9_999;
 const PARKED: usize = 10_000;
 
-/// Types that those others ask for; none of them is ever submitted.
+/// The number of types that the waiting claims ask for. No task of these types is ever submitted.
 const PARKED_TYPES: usize = 100;
 
-/// Those who begin to wait before the next ones are let in: no more than a store takes in at once.
+/// The number of clients that begin to wait before the next ones do: no more than a store accepts at once.
 const GATHERED: usize = 500;
 
-/// Tasks whose end is waited for, on each queue.
+/// The number of tasks whose end is waited for, on each queue.
 const SAMPLES: usize = 500;
 
-/// Longer than the measurement.
+/// The timeout of a wait, in seconds: longer than the measurement.
 const WAIT_S: f64 = 300.0;
 
-/// Measures how soon a waiter learns of an end, alone and among many, and what it costs that many wait.
+/// Measures how soon a waiter learns of the end of a task, alone and among many, and the cost of many waiting clients.
 pub(crate) fn measure(bench: &Bench, lines: &Lines, goals: &mut Vec<Goal>) -> Result<(), Error> {
     if !lines.want("wake") {
         return Ok(());
     }
     let (quiet, crowded) = (bench.sqlite("wake/quiet")?, bench.sqlite("wake/crowded")?);
     let mut crowd = bench.runtime.block_on(bench.runtime.spawn(gather(Arc::clone(&crowded))))??;
-    // The first second is for what is left to do.
+    // In the first second the store may still have work left.
     let _settled = idle(Duration::from_secs(1))?;
     let idle = idle(Duration::from_secs(1))?;
     let [alone, among] = bench.runtime.block_on(bench.runtime.spawn(samples([quiet, crowded])))??;
@@ -82,7 +83,7 @@ async fn sample(queue: &Queue, sampled: &mut Sampled) -> Result<(), Error> {
         let waited = there.wait(&ME, Wait::one(id, WAIT_S)).await;
         (Instant::now(), waited)
     });
-    // By the second answer the waiter waits.
+    // When the second answer has come, the waiter is waiting.
     for _ in 0..2 {
         queue.get(&ME, Get { task_id: id }).await?;
     }
@@ -96,7 +97,7 @@ async fn sample(queue: &Queue, sampled: &mut Sampled) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everybody else who waits on the queue; what they are answered.
+/// All other clients that wait on the queue, with their answers.
 type Crowd = JoinSet<Result<(), QueueError>>;
 
 async fn gather(queue: Queue) -> Result<Crowd, Error> {
@@ -108,7 +109,7 @@ async fn gather(queue: Queue) -> Result<Crowd, Error> {
         let id = ids.pop().ok_or("no task to wait for")?;
         let there = Arc::clone(&queue);
         let mut waiter = Box::pin(async move { there.wait(&ME, Wait::one(id, WAIT_S)).await.map(drop) });
-        // From its first poll on it is known to the store.
+        // The store knows the waiter from its first poll on.
         (&mut waiter).now_or_never().transpose()?;
         crowd.spawn(waiter);
     }
@@ -125,14 +126,14 @@ async fn gather(queue: Queue) -> Result<Crowd, Error> {
     Ok(crowd)
 }
 
-/// Tasks that nobody can take for a long time.
+/// Submits tasks that cannot be claimed for a long time, and returns their ids.
 async fn later(queue: &Queue) -> Result<Vec<TaskId>, Error> {
     let delayed = Submit { delay_s: Some(10.0 * WAIT_S), ..submit("later") };
     let results = queue.submit_many(&ME, SubmitMany { tasks: vec![delayed; GATHERED] }).await?.results;
     Ok(results.into_iter().filter_map(|result| result.submitted).map(|submitted| submitted.task_id).collect())
 }
 
-/// What this process computes in so long while nothing happens.
+/// Returns the CPU time that this process uses in the given time while nothing happens.
 fn idle(during: Duration) -> Result<Duration, Error> {
     let cpu = || {
         let time = clock_gettime(ClockId::ProcessCPUTime);

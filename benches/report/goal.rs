@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// One figure that the queue is to reach, and whether it did.
+/// One figure with the bound that it has to meet.
 #[derive(Debug)]
 pub(crate) struct Goal {
     what: &'static str,

@@ -1,9 +1,9 @@
-/// Which lines were asked for.
+/// The lines that were asked for.
 #[derive(Debug)]
 pub(crate) struct Lines(Vec<String>);
 
 impl Lines {
-    /// Those that one of the arguments is part of; all without such an argument.
+    /// Selects the lines whose names contain one of the arguments; all lines when there is no such argument.
     pub(crate) fn new(arguments: Vec<String>) -> Self {
         Self(arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect())
     }

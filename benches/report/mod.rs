@@ -1,4 +1,4 @@
-//! How a benchmark that prints its own tables tells what it has measured.
+//! The report of a benchmark that prints its own tables.
 
 mod goal;
 mod lines;

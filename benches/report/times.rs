@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-/// How long something took, many times over.
+/// The times of something that was done many times.
 #[derive(Debug, Default)]
 pub(crate) struct Times(Vec<Duration>);
 
@@ -9,7 +9,7 @@ impl Times {
         self.0.push(time);
     }
 
-    /// The time that so many percent did not exceed.
+    /// Returns the time that `percent` percent do not exceed.
     pub(crate) fn at(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();

@@ -1,4 +1,4 @@
-//! Those who ask.
+//! The clients.
 
 use std::{
     sync::Arc,
@@ -14,7 +14,7 @@ use runtime_bridge::{Bridge, ExecutorThread, Runtime, RuntimeExt as _};
 
 use super::{Error, Latency, ME, Queue, Rate, submit};
 
-/// The thread that those who ask are on. It is that of the node that they ask: nothing crosses to it.
+/// The thread of the clients. It is the thread of the node that they ask, so nothing crosses between them.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     bridge: Bridge,
@@ -34,7 +34,7 @@ impl Place {
     }
 }
 
-/// One who asks the same again and again.
+/// Returns a candidate in which one client repeats a request.
 pub(crate) fn one_by_one(place: Place, queue: Queue, request: Request) -> Latency {
     Box::new(move |requests| {
         let (queue, request) = (Arc::clone(&queue), request.clone());
@@ -50,10 +50,10 @@ pub(crate) fn one_by_one(place: Place, queue: Queue, request: Request) -> Latenc
     })
 }
 
-/// What each of many does until the end; answers how often.
+/// The work of each of many clients until the end. It returns how often it was done.
 pub(crate) type Client = BoxFuture<'static, Result<u32, Error>>;
 
-/// So many at once, each a job of its own.
+/// Returns a candidate with `clients` clients at once, each in a job of its own.
 pub(crate) fn many(place: Place, clients: usize, client: impl Fn(usize, Instant) -> Client + 'static) -> Rate {
     Box::new(move |during: Duration| {
         let (start, runtime) = (Instant::now(), Arc::clone(&place.runtime));
@@ -64,7 +64,7 @@ pub(crate) fn many(place: Place, clients: usize, client: impl Fn(usize, Instant)
     })
 }
 
-/// Asks how the node is.
+/// Asks for the status of the node until the end.
 pub(crate) fn status(queue: Queue, end: Instant) -> Client {
     Box::pin(async move {
         let mut count = 0;
@@ -76,7 +76,7 @@ pub(crate) fn status(queue: Queue, end: Instant) -> Client {
     })
 }
 
-/// Submits; `wrap` says where to.
+/// Submits tasks until the end; `wrap` adds the target.
 pub(crate) fn submits(queue: Queue, end: Instant, wrap: impl Fn(Request) -> Request + Send + 'static) -> Client {
     Box::pin(async move {
         let mut count = 0;
@@ -88,7 +88,8 @@ pub(crate) fn submits(queue: Queue, end: Instant, wrap: impl Fn(Request) -> Requ
     })
 }
 
-/// Submit, claim, complete: each awaited before the next. A type for each client: its own task is there at once.
+/// Runs cycles of submit, claim and complete, each awaited before the next. Each client has a type of its own, so its
+/// own task can be claimed at once.
 pub(crate) fn cycles(queue: Queue, client: usize, end: Instant) -> Client {
     Box::pin(async move {
         let task_type = format!("own-{client}");

@@ -1,4 +1,5 @@
-//! What libp2p alone can do: 256 bytes there and back, on a stream that stands or on one of its own for each request.
+//! The performance of libp2p alone: 256 bytes there and back, on a stream that stays open or on a new one for each
+//! request.
 
 use std::{
     collections::VecDeque,
@@ -23,18 +24,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
 
-/// What goes there and back: about a small record.
+/// The bytes that go there and back: about a small record.
 pub(crate) const ECHO_BYTES: usize = 256;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/echo/1");
 
-/// More than ask at once.
+/// The most requests for a stream that may wait: more than clients ask at once.
 const OPENS_MAX: usize = 1_024;
 
-/// Whoever asks for a stream holds the other end.
+/// A request for a stream. The client that asks holds the other end.
 type Opening = oneshot::Sender<Stream>;
 
-/// Opens streams to the one peer that a swarm is connected to.
+/// A handle that opens streams to the only peer of a swarm.
 #[derive(Debug, Clone)]
 pub(crate) struct Opener(mpsc::Sender<Opening>);
 
@@ -46,7 +47,7 @@ impl Opener {
     }
 }
 
-/// There and back once.
+/// Sends the bytes there and back once.
 pub(crate) async fn echo(stream: &mut Stream) -> Result<(), Error> {
     let mut bytes = [7; ECHO_BYTES];
     stream.write_all(&bytes).await?;
@@ -63,7 +64,7 @@ async fn answer(mut stream: Stream) {
     }
 }
 
-/// Starts an end that echoes; answers where it listens. To be called on the runtime's thread.
+/// Starts an end that echoes, and returns its address. It has to be called on the runtime's thread.
 pub(crate) async fn listen(at: Multiaddr, runtime: Arc<dyn Runtime>) -> Result<Multiaddr, Error> {
     let (mut swarm, _opener) = swarm(&runtime)?;
     swarm.listen_on(at)?;
@@ -77,7 +78,7 @@ pub(crate) async fn listen(at: Multiaddr, runtime: Arc<dyn Runtime>) -> Result<M
     Ok(address)
 }
 
-/// Starts an end that is connected to the one at this address. To be called on the runtime's thread.
+/// Starts an end that is connected to the one at this address. It has to be called on the runtime's thread.
 pub(crate) async fn dial(address: Multiaddr, runtime: Arc<dyn Runtime>) -> Result<Opener, Error> {
     let (mut swarm, opener) = swarm(&runtime)?;
     swarm.dial(address)?;
@@ -114,7 +115,7 @@ fn swarm(runtime: &Arc<dyn Runtime>) -> Result<(Swarm<Streams>, Opener), Error> 
     Ok((swarm, Opener(opener)))
 }
 
-/// Opens streams when asked, and echoes what comes on those of the peer.
+/// A behaviour that opens streams when it is asked, and echoes everything on the streams of the peer.
 struct Streams {
     openings: mpsc::Receiver<Opening>,
     peer: Option<PeerId>,
@@ -214,7 +215,7 @@ impl ConnectionHandler for Handler {
                 self.runtime.spawn(answer(protocol)).detach();
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
-                // Gone when the measurement has ended.
+                // The receiver is gone when the measurement has ended.
                 let _gone = info.send(protocol);
             }
             _ => {}

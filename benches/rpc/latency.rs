@@ -11,7 +11,7 @@ use super::{
     Error, Goal, Latency, Lines, ME, Pair, Place, Times, Transport, floor, one_by_one, submit, times_in_turns, wake,
 };
 
-/// Measures how long one request takes.
+/// Measures the time of one request.
 pub(crate) fn measure(criterion: &mut Criterion, lines: &Lines, goals: &mut Vec<Goal>) -> Result<(), Error> {
     let (mut list, mut kept) = (Vec::new(), Vec::new());
     for transport in Transport::ALL {
@@ -75,7 +75,7 @@ fn ask_status(pair: &Pair) -> Latency {
     one_by_one(Place::on(&pair.here.thread), Arc::clone(&pair.remote), status)
 }
 
-/// Two ends of a bare libp2p, each on a thread of its own.
+/// Two ends of a bare libp2p connection, each on a thread of its own.
 pub(crate) struct Ends {
     here: ExecutorThread,
     _there: ExecutorThread,
@@ -95,7 +95,7 @@ impl Ends {
         Place::on(&self.here)
     }
 
-    /// There and back on a stream that stands.
+    /// Returns a candidate that sends bytes there and back on a stream that stays open.
     fn echo(&self) -> Result<Latency, Error> {
         let (place, opener) = (self.place(), self.opener.clone());
         let stream = place.run(async move { opener.open().await })??;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{Error, ME, Queue};
 
-/// How two nodes reach each other.
+/// The transport between two nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
@@ -37,7 +37,7 @@ impl Transport {
     }
 }
 
-/// A thread on which something runs, and what asks it.
+/// Runs a future on a thread and waits for its value.
 pub(crate) fn run<F>(thread: &ExecutorThread, future: F) -> Result<F::Output, Error>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
@@ -95,7 +95,7 @@ impl Pair {
         Ok(Self { here, there, remote, target })
     }
 
-    /// The queue of `there`, asked in its own process on its own thread.
+    /// Returns the queue of `there`, asked in its own process on its own thread.
     pub(crate) fn in_process(&self) -> Queue {
         self.there.node.queue()
     }

@@ -1,4 +1,4 @@
-//! What the lines of the benchmark of the wire are made of.
+//! The parts of the benchmark of the wire.
 
 mod ask;
 pub(crate) mod floor;
@@ -22,13 +22,13 @@ pub(crate) use crate::report::{Goal, Lines, Times};
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Queue = Arc<dyn TaskQueue>;
 
-/// Who asks everything.
+/// The caller of all requests.
 pub(crate) const ME: Caller = Caller::Local;
 
-/// A payload's size as JSON, in bytes.
+/// The size of a payload as JSON, in bytes.
 const PAYLOAD_BYTES: usize = 256;
 
-/// How many ask at once where many do.
+/// The number of clients that ask at once, where many do.
 pub(crate) const IN_FLIGHT: usize = 64;
 
 pub(crate) fn submit(task_type: &str) -> Submit {

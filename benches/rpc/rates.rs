@@ -10,7 +10,7 @@ use super::{
 
 const CLIENTS: [usize; 3] = [1, 16, 64];
 
-/// Measures what a second holds.
+/// Measures how much is done per second.
 pub(crate) fn measure(lines: &Lines, goals: &mut Vec<Goal>) -> Result<(), Error> {
     let (pair, ends) = (Pair::start(Backend::Tokio, Transport::Tcp)?, Ends::start(Transport::Tcp)?);
     let mut list = in_flight(&pair, &ends);
@@ -40,7 +40,7 @@ pub(crate) fn measure(lines: &Lines, goals: &mut Vec<Goal>) -> Result<(), Error>
     Ok(())
 }
 
-/// Requests that find their answer ready.
+/// Returns the candidates whose requests are answered at once, without the disk.
 fn in_flight(pair: &Pair, ends: &Ends) -> Vec<(String, Rate)> {
     let (remote, opener) = (Arc::clone(&pair.remote), ends.opener.clone());
     let one_stream = many(Place::on(&pair.here.thread), IN_FLIGHT, move |_, end| status(Arc::clone(&remote), end));
@@ -58,8 +58,8 @@ fn in_flight(pair: &Pair, ends: &Ends) -> Vec<(String, Rate)> {
     vec![("in_flight/status".to_owned(), one_stream), ("in_flight/stream_each".to_owned(), stream_each)]
 }
 
-/// What is on disk before it is answered: asked over the wire, through the own node, which notes durably whom it has
-/// given each task to, and in the owner's process.
+/// Returns the candidates whose requests are on disk before they are answered. They are asked in three ways: over the
+/// wire; through the own node, which durably notes which peer it gave each task to; and in the owner's process.
 fn durable(pair: &Pair, clients: usize) -> Vec<(String, Rate)> {
     let (here, there) = (Place::on(&pair.here.thread), Place::on(&pair.there.thread));
     let remote = || Arc::clone(&pair.remote);

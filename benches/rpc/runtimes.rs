@@ -8,10 +8,11 @@ use super::{
     times_in_turns,
 };
 
-/// Clients that submit.
+/// The number of clients that submit.
 const SUBMITTERS: usize = 16;
 
-/// Measures every runtime over every transport. All nodes on async-std share one thread: there is one to a process.
+/// Measures every runtime over every transport. All nodes on async-std share one thread, because a process has only
+/// one.
 pub(crate) fn measure(lines: &Lines) -> Result<(), Error> {
     if !lines.want("runtimes") {
         return Ok(());

@@ -1,27 +1,27 @@
-//! Candidates take turns, so that a change in the machine's mood meets all alike.
+//! Turns of the candidates, so that a change in the state of the machine affects all alike.
 
 use std::time::Duration;
 
 use super::{Error, Times};
 
-/// Asks so often, one after the other, and tells how long each took.
+/// A candidate that makes the given number of requests, one after the other, and returns the time of each.
 pub(crate) type Latency = Box<dyn Fn(u64) -> Result<Vec<Duration>, Error>>;
 
-/// Works for so long and tells how much it did a second.
+/// A candidate that works for the given time, and returns how much it did per second.
 pub(crate) type Rate = Box<dyn Fn(Duration) -> Result<f64, Error>>;
 
-/// Turns of each candidate that times requests, and the requests of one turn that count and that do not: the
-/// candidate's threads have slept through the turns of the others.
+/// The turns of each candidate that times requests, and the requests of one turn: those that are counted, and before
+/// them those that are not, because the candidate's threads have slept through the turns of the others.
 const TIMED_TURNS: usize = 40;
 const TURN_REQUESTS: u64 = 250;
 const WARM_UP_REQUESTS: u64 = 50;
 
-/// Turns of each candidate that counts; how long a turn counts, and the start of each, which does not.
+/// The turns of each candidate that counts its work; the time of a turn that is counted, and its start, which is not.
 const COUNTED_TURNS: usize = 13;
 const TURN: Duration = Duration::from_millis(130);
 const WARM_UP: Duration = Duration::from_millis(30);
 
-/// The times of every candidate.
+/// Measures the times of every candidate, in turns.
 pub(crate) fn times_in_turns(candidates: &[(String, Latency)]) -> Result<Vec<Times>, Error> {
     let mut times: Vec<Times> = candidates.iter().map(|_| Times::default()).collect();
     for _ in 0..TIMED_TURNS {
@@ -33,7 +33,7 @@ pub(crate) fn times_in_turns(candidates: &[(String, Latency)]) -> Result<Vec<Tim
     Ok(times)
 }
 
-/// What a candidate did a second, in each round.
+/// The work of a candidate per second, in each round.
 #[derive(Debug, Default)]
 pub(crate) struct Rates(Vec<f64>);
 
@@ -50,7 +50,8 @@ impl Rates {
         self.0.iter().copied().fold(f64::NAN, f64::max)
     }
 
-    /// The median of what was measured against each other in one round: the machine was in the same mood.
+    /// Returns the median of the ratios between two candidates. Each ratio is taken within one round, when the machine
+    /// was in the same state.
     pub(crate) fn over(&self, other: &Self) -> f64 {
         middle(self.0.iter().zip(&other.0).map(|(this, other)| this / other).collect())
     }
@@ -61,7 +62,7 @@ fn middle(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The rates of every candidate.
+/// Measures the rates of every candidate, in turns.
 pub(crate) fn rates_in_turns(candidates: &[(String, Rate)]) -> Result<Vec<Rates>, Error> {
     let mut rates: Vec<Rates> = candidates.iter().map(|_| Rates::default()).collect();
     for _ in 0..COUNTED_TURNS {

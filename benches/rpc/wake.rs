@@ -12,13 +12,14 @@ use runtime_bridge::{Bridge, RuntimeExt as _, Spawned};
 
 use super::{Error, Latency, ME, Pair, Place, Queue, submit};
 
-/// Waits that stay pending, each for a task of its own.
+/// The number of waits that stay pending, each for a task of its own.
 const CROWD: usize = 1_000;
 
-/// Longer than the measurement.
+/// The timeout of a wait, in seconds: longer than the measurement.
 const WAIT_S: f64 = 900.0;
 
-/// From the answer to a completion, in the owner's process, to the moment when whoever waits for it at the other node knows.
+/// Returns a candidate that measures the time from the answer to a completion, in the owner's process, until the waiter
+/// at the other node knows of it.
 pub(crate) fn candidate(pair: &Pair) -> Latency {
     let (place, remote) = (Place::on(&pair.here.thread), Arc::clone(&pair.remote));
     let owner = Owner { bridge: pair.there.thread.bridge(), queue: pair.in_process() };
@@ -33,7 +34,7 @@ pub(crate) fn candidate(pair: &Pair) -> Latency {
                     let waited = waiting.wait(&ME, Wait::one(id, WAIT_S)).await;
                     (Instant::now(), waited)
                 });
-                // By the second answer the owner knows of the waiter.
+                // When the second answer has come, the owner knows of the waiter.
                 for _ in 0..2 {
                     remote.get(&ME, Get { task_id: id }).await?;
                 }
@@ -57,7 +58,7 @@ struct Owner {
 }
 
 impl Owner {
-    /// Completes the one task that there is; answers when that was acknowledged.
+    /// Completes the only task that there is, and returns the moment of the acknowledgement.
     async fn complete(&self) -> Result<Instant, Error> {
         let queue = Arc::clone(&self.queue);
         let completing = async move {
@@ -70,7 +71,7 @@ impl Owner {
     }
 }
 
-/// Lets many wait over the pair's connection; what is given ends when one of them is answered.
+/// Makes many clients wait over the pair's connection. The returned job ends when one of them is answered.
 pub(crate) fn crowd(pair: &Pair) -> Result<Spawned<()>, Error> {
     let (place, remote) = (Place::on(&pair.here.thread), Arc::clone(&pair.remote));
     let asked = Arc::clone(&remote);

@@ -1,4 +1,5 @@
-//! What both benchmarks of the bridge share: the threads at either end and what they are compared with.
+//! The parts that both benchmarks of the bridge share: the threads at either end, and those that they are compared
+//! with.
 
 use std::{
     sync::{Arc, mpsc::sync_channel},
@@ -15,57 +16,58 @@ use tokio::{
 
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The calling side: a multi-thread tokio with as many workers as the machine that the targets are stated for.
+/// Starts the calling side: a multi-thread tokio runtime with as many workers as the machine that the goals are stated
+/// for.
 pub(crate) fn callers() -> Result<Runtime, Error> {
     Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
-/// An executor thread of the given backend.
+/// Starts an executor thread of the given backend.
 pub(crate) fn executor(backend: Backend) -> Result<ExecutorThread, Error> {
     Ok(ExecutorThread::start(backend, ThreadConfig::default().with_name(format!("p2p-{backend}")))?)
 }
 
-/// The name of a backend in a benchmark's name.
+/// Returns the name of a backend for use in a benchmark's name.
 pub(crate) fn label(backend: Backend) -> String {
     backend.name().replace('-', "_")
 }
 
-/// What a benchmark measures, by name.
+/// The candidates of a benchmark, by name.
 pub(crate) struct Candidates<C> {
     pub(crate) list: Vec<(String, C)>,
-    // Kept alive for as long as the candidates use them.
+    // These are kept alive for as long as the candidates use them.
     pub(crate) _threads: Vec<ExecutorThread>,
     pub(crate) _plain: Vec<Plain>,
 }
 
 impl<C> Candidates<C> {
-    /// Those of the closing table, if this run ends with one.
+    /// Returns the candidates of the closing table, if this run ends with one.
     pub(crate) fn for_table(mut self) -> Option<Self> {
         self.list.retain(|(name, _)| in_table(name));
         wants_table().then_some(self)
     }
 }
 
-/// Whether this is a run to measure in, rather than a test, a list or a profile.
+/// Whether this run measures, rather than tests, lists or profiles.
 fn wants_table() -> bool {
     let is_given = |flag: &str| std::env::args().any(|argument| argument == flag);
     is_given("--bench") && !is_given("--list") && !is_given("--profile-time")
 }
 
-/// Whether the table has this candidate: all, or those that an argument with a slash in it is part of.
+/// Whether the table has this candidate: all, or those whose names contain an argument with a slash in it.
 fn in_table(name: &str) -> bool {
     let mut filters = std::env::args().skip(1).filter(|argument| argument.contains('/')).peekable();
     filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
 }
 
-/// A thread that drives a runtime by its plain means, with no bridge: what the bridge is compared with.
+/// A thread that drives a runtime by its own means, without a bridge. The bridge is compared with it.
 pub(crate) struct Plain {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     pub(crate) spawner: Spawner,
 }
 
-/// Spawns onto a plain thread as a program without a bridge would.
+/// A handle that spawns onto a plain thread, as a program without a bridge would.
 #[derive(Clone)]
 pub(crate) enum Spawner {
     Tokio(Handle),
@@ -74,7 +76,7 @@ pub(crate) enum Spawner {
 }
 
 impl Spawner {
-    /// Runs `future` over there and gives its value.
+    /// Runs `future` on the other thread and returns its value.
     pub(crate) async fn run<F>(&self, future: F) -> Result<F::Output, Error>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
@@ -88,7 +90,7 @@ impl Spawner {
 }
 
 impl Plain {
-    /// A thread like the executor thread of `backend`. async-std's is the process's own, confined already.
+    /// Starts a thread like the executor thread of `backend`. That of async-std is the process's own, and runs already.
     pub(crate) fn start(backend: Backend) -> Result<Self, Error> {
         if backend.name() == "async-std" {
             return Ok(Self { stop: None, thread: None, spawner: Spawner::AsyncStd });

@@ -2,11 +2,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::backend::{Due, Seq, Timer};
 
-/// Timers that are due and stay in the rows all the same. Chores pass over them, so that the writer does not look at
-/// them again and again.
+/// Timers that are due but have to stay in the rows. Chores pass over them, so that the writer does not look at them
+/// again and again.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// Removals of tasks whose dependants have not been told, and when they were due.
+    /// Removals of tasks whose children have not been told, with the times at which they were due.
     removals: HashMap<Seq, Due>,
     /// Timers that could not be cleared.
     stuck: BTreeSet<(Due, Seq)>,
@@ -18,23 +18,24 @@ impl Aside {
         self.stuck.contains(&(due, seq)) || self.removals.get(&seq) == Some(&due)
     }
 
-    /// How many timers of a kind chores pass over.
+    /// Returns how many timers of a kind chores pass over.
     pub(super) fn count(&self, timer: Timer) -> usize {
         let removals = if timer == Timer::Removal { self.removals.len() } else { 0 };
         removals + self.stuck.iter().filter(|(due, _)| due.timer() == timer).count()
     }
 
-    /// Sets the removal of a task aside until its dependants have been told.
+    /// Sets the removal of a task aside until the task's children have been told.
     pub(super) fn put_off(&mut self, seq: Seq, removal: Due) {
         self.removals.insert(seq, removal);
     }
 
-    /// The dependants of a task have been told, or it lives again: since when its removal is due, if it was put off.
+    /// Takes back the removal of a task whose children have been told, or that lives again. Returns since when it is
+    /// due, if it was put off.
     pub(super) fn take_up(&mut self, seq: Seq) -> Option<Due> {
         self.removals.remove(&seq)
     }
 
-    /// Sets aside a timer that was looked at and did not go; whether there was room for it.
+    /// Sets aside a timer that could not be cleared. Returns whether there was room for it.
     pub(super) fn put_stuck(&mut self, due: Due, seq: Seq) -> bool {
         let has_room = self.stuck.len() < STUCK_MAX;
         if has_room {
@@ -44,6 +45,6 @@ impl Aside {
     }
 }
 
-/// Timers that cannot be cleared: a few are damage of single rows, more than this is a damaged file. Chores read so many
-/// rows more each time.
+/// The most timers that are set aside because they cannot be cleared. A few come from damage of single rows; more than
+/// this means that the whole file is damaged. Chores read this many more rows each time.
 const STUCK_MAX: usize = 1_024;

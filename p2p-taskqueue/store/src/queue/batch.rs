@@ -21,7 +21,8 @@ pub(super) struct Run<'a, 'b> {
 }
 
 impl Run<'_, '_> {
-    /// Does all of it; one answer for each command. What waiting claims were given is in `served`.
+    /// Does everything in the transaction, and returns one answer for each command. The answers of waiting claims that
+    /// were served go to `served`.
     pub(super) fn all(
         &mut self,
         commands: &mut [Command],
@@ -36,7 +37,7 @@ impl Run<'_, '_> {
             answers.push(answered(self.apply(&mut command.work))?);
         }
         self.serve(served)?;
-        // A claim of this very transaction may have come before what it is to wait for.
+        // A claim of this transaction may have come before the command that made its task claimable.
         for (command, answer) in commands.iter().zip(&mut answers) {
             self.claim_again(&command.work, answer)?;
         }
@@ -75,7 +76,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Makes a change that needs nothing but what was asked.
+    /// Makes a change that needs nothing but its request.
     fn plain(&mut self, request: &Request) -> Result<Done, Halt> {
         let turn = &mut *self.turn;
         let response = match request {
@@ -89,7 +90,7 @@ impl Run<'_, '_> {
             Request::Limit(limit) => manage::limit(turn, limit)?,
             Request::CacheSet(set) => cache::set(turn, set, self.opened.cache_bytes_max)?,
             Request::CacheDelete(delete) => cache::delete(turn, &delete.key)?,
-            // A test asks for every operation of the table.
+            // Reached only by a test that asks for every operation of the table.
             other => return Err(Halt::Refused(not_of_store(other))),
         };
         Ok(response.into())
@@ -103,7 +104,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Gives what has become claimable to the claims that wait for it.
+    /// Gives tasks that have become claimable to the claims that wait for them.
     fn serve(&mut self, served: &mut Vec<(Unparked, Reply)>) -> Result<(), Fault> {
         let eased = self.turn.memory.gates.take_eased();
         if !self.parked.is_empty() {
@@ -146,8 +147,8 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// The waiting claim whose turn it is, if a line has something to give: no other one that waits longer may take what
-    /// it will be given.
+    /// Returns the waiting claim whose turn it is, if a line has a task to give. No claim that has waited longer may
+    /// take the task that this claim will get.
     fn next_for(&mut self, text: &str) -> Option<Unparked> {
         let mut unparked = self.first_for(text)?;
         loop {
@@ -167,7 +168,7 @@ impl Run<'_, '_> {
         Some(unparked)
     }
 
-    /// The claim that waits longest for a line that has something to give.
+    /// Returns the claim that has waited longest for a line, if nothing holds the line back.
     fn first_for(&mut self, text: &str) -> Option<Unparked> {
         let memory = &*self.turn.memory;
         let lane = Arc::clone(memory.lanes.get(text)?.1);
@@ -190,7 +191,7 @@ impl Run<'_, '_> {
         let claim = ClaimWork { form: given.form.clone(), ..claim.clone() };
         match claim::claim(self.turn, &claim, self.returns) {
             Ok(given) => *answer = Ok(Done::Claimed(given)),
-            // A completion beside it stands.
+            // The completion that this claim came with stands.
             Err(Halt::Refused(error)) if matches!(claim.form, Form::Next(_)) => tracing::error!(%error, "no next task"),
             Err(Halt::Refused(error)) => *answer = Err(error),
             Err(Halt::Failed(fault)) => return Err(fault),
@@ -199,7 +200,7 @@ impl Run<'_, '_> {
     }
 }
 
-/// A refusal is an answer; only failed rows end the transaction.
+/// Turns a refusal into an answer. Only failed rows end the transaction.
 fn answered(result: Result<Done, Halt>) -> Result<Reply, Fault> {
     match result {
         Ok(done) => Ok(Ok(done)),
@@ -208,7 +209,8 @@ fn answered(result: Result<Done, Halt>) -> Result<Reply, Fault> {
     }
 }
 
-/// A chore that is refused has met damage: like a failed statement, it is tried again after a while.
+/// Turns the refusal of a chore into a fault. Such a chore has met damage, and is tried again after a while, like a
+/// failed statement.
 fn unrefused(result: Result<(), Halt>) -> Result<(), Fault> {
     result.map_err(|halt| match halt {
         Halt::Refused(error) => Fault::Failed(error.message),
@@ -216,9 +218,10 @@ fn unrefused(result: Result<(), Halt>) -> Result<(), Fault> {
     })
 }
 
-/// Tasks given to waiting claims in one transaction, so far as one claim asks for no more: some milliseconds of work, then
-/// commands have their turn. Few in tests, whose histories have few claims.
+/// About how many tasks one transaction gives to waiting claims; the last claim may exceed it. This takes some
+/// milliseconds, then commands have their turn. The number is small in tests, because their histories have few claims.
 const SERVED_MAX: usize = if cfg!(test) { 4 } else { 512 };
 
-/// Tasks of other peers whose owner is remembered, at about 150 bytes each; those submitted last are asked for.
+/// The most owners of other peers' tasks that are remembered, at about 150 bytes each. The oldest are dropped, because
+/// people ask about recent tasks.
 const ROUTES_MAX: i64 = 100_000;

@@ -1,4 +1,4 @@
-//! What a small read waits for while others look through everything.
+//! Tests how long a small read waits while other reads look through everything.
 
 use std::{
     error::Error,
@@ -24,7 +24,7 @@ use crate::{
 
 const ME: Caller = Caller::Local;
 
-/// What reader threads began to do, in order.
+/// What the reader threads began to do, in order.
 #[derive(Debug, Default)]
 struct Began(Mutex<Vec<(ThreadId, What)>>);
 
@@ -43,7 +43,8 @@ impl Began {
         self.lock().len()
     }
 
-    /// How many pieces of purges the thread that then served a small read began behind this point, before that.
+    /// Returns how many pieces of purges a thread began after `point`, before it served the first small read after
+    /// `point`.
     fn pieces_before_small_read(&self, point: usize) -> usize {
         let began = self.lock();
         let since = &began[point..];
@@ -111,7 +112,7 @@ impl Reads for WatchedReads {
     }
 }
 
-/// A store with so many failed tasks.
+/// Opens a store with [`FAILED`] failed tasks.
 fn open(directory: &tempfile::TempDir) -> Result<(Core, Arc<Began>), Box<dyn Error>> {
     let Opened { backend, mut rows, .. } = SqliteBackend::open(&directory.path().join("queue.sqlite3"))?;
     let began = Arc::new(Began::default());
@@ -130,7 +131,7 @@ fn furnish(rows: &mut dyn Rows) -> Result<(), Box<dyn Error>> {
         row.spec.id = id(seq);
         rows.insert_task(&row)?;
         let ended = Ended { at: Wall::from_micros(seq), ..ended(TaskStatus::Failed, 1.0) };
-        // It is kept for longer than the test takes.
+        // The record is kept for longer than the test takes.
         let ended = Ended { expires_at: Elapsed::from_micros(0).after(1e10), ..ended };
         rows.insert_ended(seq, id(seq), &ended, None)?;
     }
@@ -212,7 +213,7 @@ async fn purges_go_on_while_small_reads_never_end() -> Result<(), Box<dyn Error>
     let (core, _) = open(&directory)?;
     let mut purge = Box::pin(core.purge(&ME, purge_of_nothing()));
     assert!((&mut purge).now_or_never().is_none());
-    // More of them wait at any time than there are readers.
+    // At any time, more reads wait than there are readers.
     for _ in 0..FAILED {
         let reads = (0..8).map(|_| core.get_many(&ME, GetMany { task_ids: vec![id(1), id(2)] }));
         for got in soon(join_all(reads)).await {

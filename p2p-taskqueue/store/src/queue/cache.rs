@@ -6,7 +6,7 @@ use super::{
 };
 use crate::backend::{CacheRow, CacheTable as _};
 
-/// Puts a value into the cache, and lets those go that were not used for longest until it fits.
+/// Writes a value into the cache, and removes the least recently used values until it fits.
 pub(super) fn set(turn: &mut Turn<'_>, set: &CacheSet, bytes_max: u64) -> Result<Response, Halt> {
     let ttl_s = set.ttl_s.filter(|ttl_s| *ttl_s > 0.0);
     let expires_at = ttl_s.map(|ttl_s| turn.now.elapsed.after(ttl_s));
@@ -35,7 +35,7 @@ pub(super) fn used(turn: &mut Turn<'_>, key: &str) -> Result<(), Halt> {
     Ok(turn.rows.touch_cached(key, turn.now.elapsed)?)
 }
 
-/// Removes values whose time is over.
+/// Removes values that have expired.
 pub(super) fn sweep(turn: &mut Turn<'_>) -> Result<(), Halt> {
     if turn.memory.cache_at.is_none_or(|at| at > turn.now.elapsed) {
         return Ok(());
@@ -53,7 +53,7 @@ pub(super) fn sweep(turn: &mut Turn<'_>) -> Result<(), Halt> {
     Ok(())
 }
 
-/// Values whose time is over; none when they cannot be read.
+/// Returns values that have expired, or none when they cannot be read.
 fn expired(turn: &mut Turn<'_>, count_max: usize) -> Result<Vec<(String, u64)>, Halt> {
     Ok(usable(turn.rows.cache_expired(turn.now.elapsed, count_max))?.unwrap_or_default())
 }
@@ -83,8 +83,8 @@ fn forget(turn: &mut Turn<'_>, key: &str, size: u64) -> Result<(), Halt> {
     Ok(())
 }
 
-/// Values looked at together when room is made.
+/// The number of values that are looked at together to make room.
 const EVICTED_AT_ONCE: usize = 16;
 
-/// Values removed in one transaction.
+/// The most values that are removed in one transaction.
 const SWEEP_MAX: usize = 64;

@@ -22,14 +22,14 @@ pub(super) fn before(turn: &mut Turn<'_>, given_out: &[(TaskId, Fence)]) -> Resu
     Ok(depend::settle(turn)?)
 }
 
-/// Makes room, once the rest is done.
+/// Removes what has expired, once everything else is done.
 pub(super) fn after(turn: &mut Turn<'_>) -> Result<(), Halt> {
     remove_ended(turn)?;
     remove_keys(turn)?;
     cache::sweep(turn)
 }
 
-/// Takes back what was given out to callers that had gone away.
+/// Takes back tasks that were given out to callers that had gone away.
 fn take_back(turn: &mut Turn<'_>, given_out: &[(TaskId, Fence)]) -> Result<(), Halt> {
     for (id, fence) in given_out {
         let item = match turn.find_if_any(*id) {
@@ -55,7 +55,7 @@ fn expire_leases(turn: &mut Turn<'_>) -> Result<(), Halt> {
     Ok(())
 }
 
-/// Gives up the tasks whose deadline has passed.
+/// Ends the tasks whose deadline has passed.
 fn pass_deadlines(turn: &mut Turn<'_>) -> Result<(), Halt> {
     each_due(turn, Timer::Deadline, |turn, due, seq| {
         let item = usable(turn.item(seq))?.flatten();
@@ -69,7 +69,7 @@ fn pass_deadlines(turn: &mut Turn<'_>) -> Result<(), Halt> {
     })
 }
 
-/// Makes delayed and scheduled tasks claimable whose time has come.
+/// Makes delayed and scheduled tasks claimable when their time has come.
 fn make_ready(turn: &mut Turn<'_>, timer: Timer) -> Result<(), Halt> {
     each_due(turn, timer, |turn, due, seq| {
         let item = usable(turn.item(seq))?.flatten();
@@ -99,7 +99,7 @@ fn each_due(
     Ok(note_next(turn, timer, &due)?)
 }
 
-/// The first timers that end at `by` or before, but for those that were set aside.
+/// Returns the first timers that end at `by` or before, without those that were set aside.
 fn due(turn: &mut Turn<'_>, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>, Fault> {
     let aside = &turn.memory.aside;
     let mut due = turn.rows.due(by, count_max + aside.count(by.timer()))?;
@@ -108,8 +108,8 @@ fn due(turn: &mut Turn<'_>, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>
     Ok(due)
 }
 
-/// Notes when the next timer ends. One that was just looked at and is there all the same would be due for ever: it is set
-/// aside.
+/// Notes when the next timer ends. A timer that was just looked at but is still there would stay due for ever, so it is
+/// set aside.
 fn note_next(turn: &mut Turn<'_>, timer: Timer, looked_at: &[(Due, Seq)]) -> Result<(), Fault> {
     loop {
         let next = due(turn, timer.at(i64::MAX), 1)?.pop();
@@ -144,11 +144,11 @@ fn remove_ended(turn: &mut Turn<'_>) -> Result<(), Halt> {
                 bytes += result.map_or(0, |result| result.len_bytes());
                 if !manage::remove(turn, seq, id, &ended, SETTLED_MAX)? {
                     turn.memory.aside.put_off(seq, removal);
-                    // Which takes it up again.
+                    // Telling the children takes the removal up again.
                     turn.memory.unsettled.push_back(seq);
                 }
             }
-            // What cannot be read is left for a repair.
+            // A task that cannot be read is left for a repair.
             None => turn.rows.clear_timer(removal, seq)?,
         }
         if bytes > SWEEP_BYTES_MAX {
@@ -168,7 +168,8 @@ fn remove_keys(turn: &mut Turn<'_>) -> Result<(), Halt> {
     Ok(())
 }
 
-/// When to look again at what could not be removed although it was due.
+/// Returns the time of the next attempt to remove expired rows. If the first one should have been removed and could not
+/// be, that is after a pause.
 pub(super) fn put_off(turn: &Turn<'_>, due: Elapsed, what: &str) -> Elapsed {
     if due > turn.now.elapsed {
         return due;
@@ -177,15 +178,16 @@ pub(super) fn put_off(turn: &Turn<'_>, due: Elapsed, what: &str) -> Elapsed {
     turn.now.elapsed.after(PUT_OFF_S)
 }
 
-/// Leases ended and delayed tasks readied in one transaction: a few milliseconds of work, then commands have their turn.
-/// Fewer in tests, which have smaller crowds.
+/// The most leases that end, and the most delayed tasks that become ready, in one transaction. This takes a few
+/// milliseconds, then commands have their turn. The number is smaller in tests, because they have fewer tasks.
 pub(super) const CHORES_MAX: usize = if cfg!(test) { 32 } else { 256 };
 
-/// Rows removed in one transaction, well under a millisecond of work unless they are large.
+/// The most rows that are removed in one transaction: well under a millisecond of work, unless the rows are large.
 const SWEEP_MAX: usize = if cfg!(test) { 4 } else { 32 };
 
-/// Removing a large row walks all its pages: stop the chunk after this many bytes.
+/// The bytes of results after which one transaction removes no more rows. To remove a large row, all its pages are
+/// read.
 const SWEEP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What cannot be removed costs room and nothing else: an hour between two tries, in seconds.
+/// The pause before another attempt to remove rows, in seconds: an hour. Such rows only cost room.
 const PUT_OFF_S: f64 = 3_600.0;

@@ -1,4 +1,4 @@
-//! Whatever is due and cannot be done: the writer comes to rest all the same, and the others have their turn.
+//! Tests of due work that cannot be done: the writer comes to rest all the same, and other work has its turn.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ impl Rig {
         Ok(task.task_id)
     }
 
-    /// The writer has nothing to do before long.
+    /// Whether the writer comes to rest, with nothing to do right now.
     fn rests(&self) -> bool {
         (0..TURNS_MAX).any(|_| {
             let vitals = self.core.vitals(false);
@@ -64,7 +64,7 @@ impl Rig {
     }
 }
 
-/// Many more than a few tasks need.
+/// The most turns until then: many more than a few tasks need.
 const TURNS_MAX: usize = 200;
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_timer_that_cannot_be_cleared_is_set_aside_and_others_go_on() -> TestR
         rig.plan.break_for_good("clear_timer");
         rig.clock.advance(Duration::from_secs(11));
         assert!(rig.rests(), "{timer}: the writer looks at it again and again");
-        // One that comes later is not held up by it.
+        // A task that comes later is not held up by it.
         rig.submit(|submit| submit.delay_s = Some(5.0)).await?;
         rig.clock.advance(Duration::from_secs(6));
         assert!(rig.rests(), "{timer}");
@@ -107,7 +107,7 @@ async fn keys_and_cached_values_that_cannot_be_removed_are_left_for_later() -> T
         rig.plan.break_for_good(broken);
         rig.clock.advance(Duration::from_secs(11));
         assert!(rig.rests(), "{broken}: the writer looks at it again and again");
-        // Leases, and all the rest that time calls for, go on.
+        // Leases and everything else that depends on time go on.
         let task = soon(rig.core.claim(&ME, Claim { lease_s: 5.0, ..Claim::new("w") })).await?.task;
         assert!(task.is_some(), "{broken}");
         rig.clock.advance(Duration::from_secs(6));
@@ -166,8 +166,8 @@ async fn a_removal_that_is_due_before_all_are_told_follows_when_they_are() -> Te
     Ok(())
 }
 
-/// Leases, deadlines, delays and results that end all at once are done in turns of bounded length, and a claim has its
-/// turn in between.
+/// Leases, deadlines, delays and results that all end at once are handled in turns of bounded length, and a claim has
+/// its turn in between.
 #[tokio::test]
 async fn a_burst_of_ends_is_bounded_work_in_each_turn() -> TestResult {
     const COUNT: usize = 400;
@@ -181,7 +181,7 @@ async fn a_burst_of_ends_is_bounded_work_in_each_turn() -> TestResult {
     for _ in 0..COUNT {
         soon(rig.core.claim(&ME, Claim { lease_s: 10.0, ..Claim::new("w") })).await?.task.ok_or("a task")?;
     }
-    // An end is told to many others.
+    // Some ends have to be told to many children.
     for parent in parents.iter().filter_map(|result| result.submitted.as_ref()).take(50) {
         let child = Submit { after: vec![parent.task_id], ..Submit::new("child", Json::null()) };
         soon(rig.core.submit_many(&ME, SubmitMany { tasks: vec![child; 40] })).await?;

@@ -11,7 +11,7 @@ use crate::{
     engine::{self, Grant},
 };
 
-/// Gives out what there is, up to the claim's number and the bytes of one answer.
+/// Gives out tasks, up to the claim's number and the bytes of one answer.
 pub(super) fn claim(turn: &mut Turn<'_>, claim: &ClaimWork, returns: &Arc<Returns>) -> Result<GivenOut, Halt> {
     let mut tasks: Vec<Given> = Vec::new();
     let mut bytes = 0;
@@ -22,7 +22,7 @@ pub(super) fn claim(turn: &mut Turn<'_>, claim: &ClaimWork, returns: &Arc<Return
                 tasks.push(given);
             }
             Ok(None) => break,
-            // What was given out before it must reach the worker.
+            // The tasks that were given out before must reach the worker.
             Err(Halt::Refused(_)) if !tasks.is_empty() => break,
             Err(halt) => return Err(halt),
         }
@@ -48,7 +48,7 @@ fn claim_one(turn: &mut Turn<'_>, claim: &ClaimWork) -> Result<Option<Given>, Ha
     Err(QueueError::new(ErrorCode::StorageError, "too many damaged records in a row; run `taskmesh repair`").into())
 }
 
-/// A task that cannot be used must not hold up those behind it.
+/// Takes a task that cannot be used out of its line, so that it does not hold up those behind it.
 fn set_aside(turn: &mut Turn<'_>, lane: &Arc<str>, place: Place) -> Result<(), Fault> {
     tracing::error!(task = %place.id, seq = place.seq, "a task's stored record is damaged; it is set aside");
     let task_type = turn.memory.lanes.get(lane).map(|(_, lane)| Arc::from(lane.task_type.as_str()));
@@ -58,5 +58,5 @@ fn set_aside(turn: &mut Turn<'_>, lane: &Arc<str>, place: Place) -> Result<(), F
     turn.leave_line(lane, place)
 }
 
-/// Damaged rows that one claim passes over.
+/// The most damaged rows that one claim passes over.
 const SET_ASIDE_MAX: usize = 16;

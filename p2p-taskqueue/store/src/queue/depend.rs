@@ -6,21 +6,21 @@ use crate::{
     engine::{self, Ended, Phase, Spec, Step},
 };
 
-/// How the tasks stand that a task comes after.
+/// The state of the tasks that a task comes after.
 #[derive(Debug, Default)]
 pub(super) struct Parents {
-    /// Those that have not ended.
+    /// The parents that have not ended.
     pub(super) waiting: Vec<Seq>,
-    /// One that failed or was called off, where that decides.
+    /// A parent that failed or was cancelled, if that makes the task fail.
     pub(super) failed: Option<(TaskId, Ended)>,
-    /// The places of all that did.
+    /// All parents that did.
     all_failed: Vec<Seq>,
-    /// One that is not there.
+    /// A parent that does not exist.
     pub(super) missing: Option<TaskId>,
 }
 
 impl Parents {
-    /// Looks at them.
+    /// Looks at all parents of a task.
     pub(super) fn of(turn: &mut Turn<'_>, spec: &Spec) -> Result<Self, Halt> {
         let mut parents = Self::default();
         for id in &spec.after {
@@ -41,8 +41,8 @@ impl Parents {
         Ok(parents)
     }
 
-    /// Refuses a new task that comes after one which is not there. Ids are made here and only of tasks that are kept, so
-    /// whatever a new task comes after is older than it: there are no cycles (clause T10).
+    /// Refuses a new task with a parent that does not exist. So all parents of a task are older than it, and there are
+    /// no cycles (clause T10).
     pub(super) fn known(self) -> Result<Self, QueueError> {
         match self.missing {
             Some(id) => {
@@ -54,7 +54,8 @@ impl Parents {
         }
     }
 
-    /// Notes all parents of a new task that has failed because of one of them: a retry has to look at each.
+    /// Notes all parents of a new task that has failed because of one of them, because a retry has to look at each of
+    /// them.
     pub(super) fn note(&self, turn: &mut Turn<'_>, child: Seq) -> Result<(), Fault> {
         self.waiting.iter().try_for_each(|parent| turn.rows.add_edge(*parent, child))?;
         self.all_failed.iter().try_for_each(|parent| turn.rows.add_edge(failed_parent(*parent), child))
@@ -65,8 +66,8 @@ impl Parents {
     }
 }
 
-/// Tells tasks of the ends of those that they come after (clause T10); what one transaction does not come to, the next
-/// does. Parents take turns, so that a crowd behind one of them does not hold up the others.
+/// Tells children that their parents have ended (clause T10). The next transaction goes on with those that this one
+/// does not reach. Parents take turns, so that a crowd behind one of them does not hold up the others.
 pub(super) fn settle(turn: &mut Turn<'_>) -> Result<(), Fault> {
     while turn.settle_left > 0
         && let Some(parent) = turn.memory.unsettled.pop_front()
@@ -77,7 +78,7 @@ pub(super) fn settle(turn: &mut Turn<'_>) -> Result<(), Fault> {
         let told = if children.is_empty() { Told::All } else { tell(turn, parent, &children)? };
         match told {
             Told::All if children.len() == share => turn.memory.unsettled.push_back(parent),
-            // Its next end tells them.
+            // If the parent lives again, its next end tells the children.
             Told::All | Told::LivesAgain => take_up_removal(turn, parent),
             Told::Damaged => {
                 tracing::error!(seq = parent, "an ended task is damaged: those that come after it wait for a repair");
@@ -87,13 +88,13 @@ pub(super) fn settle(turn: &mut Turn<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What came of telling the dependants of a task.
+/// The outcome of telling the children of a task.
 enum Told {
-    /// All of those at hand were told.
+    /// All children that were given were told.
     All,
-    /// None: the task was queued again meanwhile.
+    /// None was told, because the task was queued again in the meantime.
     LivesAgain,
-    /// None: how the task ended cannot be read, or they cannot be taken off the list.
+    /// The task's end cannot be read, so that none was told, or the children's edges cannot be removed.
     Damaged,
 }
 
@@ -125,14 +126,14 @@ fn tell(turn: &mut Turn<'_>, parent: Seq, children: &[Seq]) -> Result<Told, Faul
     Ok(if is_left { Told::Damaged } else { Told::All })
 }
 
-/// Whether a task comes after one that was removed without having completed.
+/// Returns whether a parent of the task was removed without having completed.
 pub(super) fn has_lost_one(turn: &mut Turn<'_>, child: Seq) -> Result<bool, Fault> {
     Ok(usable(turn.rows.has_edge(LOST_PARENT, child))?.unwrap_or_default())
 }
 
-/// Forgets the edges of a task that is being removed, those to its parents and those to its children. If it has not
-/// completed, its children are noted as having lost a parent for good. Deals with at most `count_max` children; answers
-/// whether these were all.
+/// Removes the edges of a task that is being removed, to its parents and to its children. If the task has not
+/// completed, its children are noted as having lost a parent for good. Handles at most `count_max` children, and
+/// returns whether these were all.
 pub(super) fn forget(
     turn: &mut Turn<'_>,
     seq: Seq,
@@ -165,16 +166,17 @@ pub(super) fn forget(
     Ok(true)
 }
 
-/// A task that waited for this with its removal can be removed.
+/// Makes the removal of a task due again that had waited until the children were told.
 fn take_up_removal(turn: &mut Turn<'_>, parent: Seq) {
     if let Some(removal) = turn.memory.aside.take_up(parent) {
         turn.note_first(removal);
     }
 }
 
-/// Tasks told, or parents without any looked at, in one transaction: some milliseconds of work, then commands have their
-/// turn. Few in tests, whose histories have few dependants.
+/// The most tasks that one transaction tells of an end; a parent without children to tell counts as one. This takes
+/// some milliseconds, then commands have their turn. The number is small in tests, because their histories have few
+/// children.
 pub(super) const SETTLED_MAX: usize = if cfg!(test) { 4 } else { 512 };
 
-/// Dependants of one parent that are told before the next parent has its turn.
+/// The most children of one parent that are told before the next parent has its turn.
 const SHARE_MAX: usize = SETTLED_MAX.div_ceil(4);

@@ -1,4 +1,4 @@
-//! Whatever fails, at whatever point: nothing acknowledged is lost, nothing refused is there, and the store goes on.
+//! Tests with a failure at every point: nothing acknowledged is lost, nothing refused is there, and the store goes on.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,21 +24,21 @@ use crate::{
 
 const ME: Caller = Caller::Local;
 
-/// What the client knows of a task.
+/// What the client knows of a task's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// Acknowledged.
+    /// It was acknowledged.
     Is(TaskStatus),
-    /// An answer said that it may have been applied.
+    /// An error said that it may have been applied.
     MayBe(TaskStatus),
 }
 
-/// A client with its own log of what was answered.
+/// A client with its own log of the answers.
 struct Client {
     core: Core,
     clock: Arc<ManualClock>,
     known: HashMap<TaskId, Known>,
-    /// Running tasks whose question was answered, and that was acknowledged.
+    /// Running tasks for which an answer to a question was acknowledged.
     answered: Vec<(TaskId, Fence)>,
     payload: u32,
 }
@@ -74,12 +74,12 @@ impl Client {
         match answer {
             Ok(_) => _ = self.known.insert(task, Known::Is(status)),
             Err(error) if error.outcome == Outcome::Unknown => _ = self.known.insert(task, Known::MayBe(status)),
-            // The claim before it may have come to nothing.
+            // The claim before it may have failed.
             Err(error) => assert!(error.retryable || error.code == ErrorCode::StaleFence, "{error:?}"),
         }
     }
 
-    /// A bit of everything that writes.
+    /// Does some of every kind of write.
     async fn work(&mut self) {
         let first = {
             let key = format!("k{}", self.payload);
@@ -149,7 +149,7 @@ fn assert_retryable(error: &QueueError) {
     assert!(error.retryable, "{error:?}");
 }
 
-/// Compares what is there with what was answered.
+/// Compares the store with the answers that the client got.
 async fn check(store: &SqliteStore, client: &HashMap<TaskId, Known>) -> Result<(), Box<dyn Error>> {
     for (id, known) in client {
         let got = soon(store.get(&ME, Get { task_id: *id })).await;
@@ -166,7 +166,7 @@ async fn check(store: &SqliteStore, client: &HashMap<TaskId, Known>) -> Result<(
     Ok(())
 }
 
-/// A store in this file that fails by the plan.
+/// Opens a store in this file that fails as planned.
 fn open(path: &Path, options: StoreOptions) -> Result<(Core, Arc<Plan>), StoreError> {
     let Opened { backend, rows, .. } = SqliteBackend::open(path)?;
     let plan = Arc::new(Plan::default());
@@ -176,7 +176,7 @@ fn open(path: &Path, options: StoreOptions) -> Result<(Core, Arc<Plan>), StoreEr
     Ok((Core::start(Box::new(backend), rows, options, durability)?, plan))
 }
 
-/// One run with a failure at a point; whether the point was reached.
+/// Does one run with a failure at a point. Returns whether the point was reached.
 async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("queue.sqlite3");
@@ -187,7 +187,7 @@ async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     let mut client = Client { core, clock, known: HashMap::new(), answered: Vec::new(), payload: 0 };
     plan.fail_after(point, fault);
     client.work().await;
-    // Past every pause that follows a failure.
+    // This is past every pause that follows a failure.
     client.clock.advance(Duration::from_secs(2));
     let reached = !plan.is_pending();
     client.work().await;
@@ -224,8 +224,8 @@ async fn a_full_disk_at_any_write_commit_or_sync_loses_nothing() -> Result<(), B
     at_every_point(|| Fault::Full("a test says so".to_owned())).await
 }
 
-/// A disk that fills up refuses new tasks, and nothing else for their sake: what is not applied is tried again with the
-/// room that was set aside.
+/// When the disk fills up, only operations that add rows are refused. The others are tried again with the room that was
+/// set aside.
 #[tokio::test]
 async fn whatever_finds_the_disk_full_is_done_unless_it_adds() -> Result<(), Box<dyn Error>> {
     let mut failed = 0;
@@ -236,14 +236,14 @@ async fn whatever_finds_the_disk_full_is_done_unless_it_adds() -> Result<(), Box
         soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
         let task = soon(core.claim(&ME, Claim::new("w"))).await?.task.ok_or("a task")?;
         plan.fail_after(point, Fault::Full("a test says so".to_owned()));
-        // In one transaction, if both are there in time.
+        // Both run in one transaction, if both are there in time.
         let done = Complete::new(task.task_id, task.fence.ok_or("a fence")?, Some(Json::null()));
         let (added, done) =
             soon(futures::future::join(core.submit(&ME, Submit::new("b", Json::null())), core.complete(&ME, done)))
                 .await;
         match done {
             Ok(_) => {}
-            // A sync that failed, or a commit that was done all the same.
+            // The sync failed, or the commit took effect all the same.
             Err(error) => assert_eq!(error.outcome, Outcome::Unknown, "point {point}: {error:?}"),
         }
         failed += usize::from(added.is_err_and(|error| error.code == ErrorCode::StorageFull));
@@ -252,14 +252,14 @@ async fn whatever_finds_the_disk_full_is_done_unless_it_adds() -> Result<(), Box
     Ok(())
 }
 
-/// Until the store has synced so often; a test fails when it does not.
+/// Waits until the store has synced this many times, and fails the test when it does not.
 async fn synced(core: &Core, plan: &Plan, times: usize) {
     let unknown = Renew::new(TaskId::from_bytes([0; 16]), Fence { epoch: 0, counter: 0 }, 1.0);
     for _ in 0..1_000 {
         if plan.syncs() >= times {
             return;
         }
-        // Behind it, whatever the writer was at is done.
+        // When this is answered, the writer has done what it was doing.
         drop(soon(core.renew(&ME, unknown.clone())).await);
     }
     panic!("{} syncs instead of {times}", plan.syncs());
@@ -278,7 +278,7 @@ async fn t1_a_submit_is_acknowledged_after_its_sync_or_says_that_it_was_not() ->
         let submitted = soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
         assert_eq!(submitted.durability, durability);
         let task = soon(core.claim(&ME, Claim::new("w"))).await?.task.ok_or("a task")?;
-        // A claim needs no sync of its own (clause T2).
+        // A claim needs no sync of its own (clause T1).
         assert_eq!(plan.syncs() - before, usize::from(durability == Durability::Synced));
         if durability == Durability::Relaxed {
             clock.advance(Duration::from_millis(49));
@@ -312,7 +312,7 @@ async fn a_question_and_its_answer_are_acknowledged_after_their_sync() -> Result
 
 #[tokio::test]
 async fn a_lease_that_ended_in_a_transaction_that_failed_stays_ended() -> Result<(), Box<dyn Error>> {
-    // Every point of the transaction that ends the lease and tells of the refused renewal.
+    // Tries every point of the transaction that ends the lease and refuses the renewal.
     for point in 0..40 {
         let directory = tempfile::tempdir()?;
         let clock = Arc::new(ManualClock::new(START));
@@ -332,7 +332,7 @@ async fn a_lease_that_ended_in_a_transaction_that_failed_stays_ended() -> Result
     Ok(())
 }
 
-/// Whatever of it failed may be a sync, and after a failed one the rows must be opened anew before anything else is done.
+/// The failure may be one of a sync, and after a failed sync the rows must be opened anew before anything else is done.
 #[tokio::test]
 async fn a_failed_tidying_up_is_not_tried_again_on_the_same_rows() -> Result<(), Box<dyn Error>> {
     for after in [false, true] {
@@ -343,7 +343,7 @@ async fn a_failed_tidying_up_is_not_tried_again_on_the_same_rows() -> Result<(),
         let (core, plan) = open(&directory.path().join("queue.sqlite3"), options)?;
         soon(core.submit(&ME, Submit::new("a", Json::null()))).await?;
         plan.fail_next("tidy", after);
-        // The writer is idle for long enough.
+        // The writer has been idle for long enough to tidy up.
         clock.advance(Duration::from_secs(1));
         for _ in 0..1_000 {
             if !plan.is_pending() {

@@ -24,7 +24,7 @@ pub(super) fn complete(turn: &mut Turn<'_>, work: &mut CompleteWork, returns: &A
         }
         Completion::End(ended) => {
             let item = living(item, id)?;
-            // Planned first: a refusal leaves nothing behind.
+            // The submits are planned before anything is written, so that a refusal changes nothing.
             let submitted = Plans::of(turn, children, "submit")?.carry_out(turn, children)?;
             let status = ended.status;
             turn.end(&item, &ended, request.result.as_ref())?;
@@ -37,7 +37,7 @@ pub(super) fn complete(turn: &mut Turn<'_>, work: &mut CompleteWork, returns: &A
     }
 }
 
-/// Claims the next task beside a completion, which stands whatever becomes of the claim.
+/// Claims the next task after a completion. The completion stands whatever becomes of the claim.
 fn next(
     turn: &mut Turn<'_>,
     claim: &ClaimWork,
@@ -90,7 +90,7 @@ pub(super) fn cancel(turn: &mut Turn<'_>, request: &Cancel) -> Result<Response, 
     };
     let status = status_of(&step);
     match (step, living(item, request.task_id)?) {
-        // Only a note for the worker: the lease stays as it is.
+        // This is only a note for the worker: the lease stays as it is.
         (Step::Stay(live), item) => turn.note(item, live, None)?,
         (step, item) => turn.take_step(item, step)?,
     }
@@ -102,7 +102,7 @@ pub(super) fn answer(turn: &mut Turn<'_>, request: &Answer) -> Result<Response, 
     let (standing, _, item) = turn.find(request.task_id)?.split();
     let (live, answered) = engine::answer(standing, request, turn.now)?;
     if let Some(live) = live {
-        // Only running tasks have open questions: the lease stays as it is.
+        // Only running tasks have open questions, and the lease stays as it is.
         turn.note(living(item, request.task_id)?, live, None)?;
     }
     Ok(Response::Answered(answered))
@@ -119,7 +119,8 @@ const fn status_of(step: &Step) -> TaskStatus {
     }
 }
 
-/// For the jitter of a backoff, 0 up to 1; the middle when the system has no randomness to give.
+/// Returns a random number from 0 up to 1 for the jitter of a backoff, or 0.5 when the system has no randomness to
+/// give.
 pub(super) fn chance() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / (f64::from(u32::MAX) + 1.0))
 }

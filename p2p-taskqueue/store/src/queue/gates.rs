@@ -7,20 +7,20 @@ use taskqueue_api::{ErrorCode, QueueError, TaskStatus};
 
 use crate::backend::{Fault, TypeRow, TypeTable};
 
-/// The numbers of every task type, and what holds tasks back whatever the worker: pauses and limits of running tasks.
+/// The counts of every task type, and what holds tasks back from every worker: pauses, and limits of running tasks.
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     types: HashMap<Arc<str>, TypeRow>,
-    /// The whole queue's pause and drain.
+    /// The pause and the drain of the whole queue.
     whole: TypeRow,
-    /// Types whose row is to be written.
+    /// The types whose rows have to be written.
     changed: BTreeSet<Arc<str>>,
     keys: HashMap<Arc<str>, Key>,
-    /// Types that hold less back than before, since this was last asked; keys say so at once.
+    /// The types that hold less back since this was last taken. For keys, `stopped` says so at once.
     eased: Eased,
 }
 
-/// What may have become claimable.
+/// The types of which more tasks may have become claimable.
 #[derive(Debug, Default)]
 pub(super) struct Eased {
     pub(super) types: HashSet<Arc<str>>,
@@ -30,7 +30,7 @@ pub(super) struct Eased {
 #[derive(Debug, Default)]
 struct Key {
     running: u32,
-    /// `None` is the limit of a key for which none was set: 1.
+    /// The limit; `None` when none was set. Then the limit is 1.
     running_max: Option<u32>,
 }
 
@@ -44,7 +44,7 @@ impl Key {
 }
 
 impl Gates {
-    /// Reads the numbers and settings; running tasks are told with [`started`](Self::started).
+    /// Reads the counts and settings. Running tasks have to be added with [`started`](Self::started).
     pub(super) fn load(rows: &mut dyn TypeTable) -> Result<Self, Fault> {
         let mut gates = Self::default();
         for (name, row) in rows.types()? {
@@ -60,7 +60,7 @@ impl Gates {
         Ok(gates)
     }
 
-    /// Writes what changed.
+    /// Writes the rows that changed.
     pub(super) fn save(&mut self, rows: &mut dyn TypeTable) -> Result<(), Fault> {
         for name in std::mem::take(&mut self.changed) {
             let row = self.of(&name).cloned().unwrap_or_default();
@@ -72,7 +72,8 @@ impl Gates {
         Ok(())
     }
 
-    /// Refuses a task of a type that takes none. Whether its type is a new one; so many new ones are admitted beside it.
+    /// Refuses a task whose type takes no new tasks, and a new type when there are too many. Returns whether the type
+    /// is new. `beside` is the number of new types that the same request has brought already.
     pub(super) fn admit(&self, task_type: &str, beside: usize) -> Result<bool, QueueError> {
         let row = self.types.get(task_type);
         if self.whole.draining || row.is_some_and(|row| row.draining) {
@@ -97,12 +98,12 @@ impl Gates {
         self.keys.get(key).is_some_and(Key::is_full)
     }
 
-    /// One more task of this type with this status.
+    /// Counts one more task of this type in this state.
     pub(super) fn enter(&mut self, task_type: &Arc<str>, status: TaskStatus) {
         self.count(task_type, status, |count| count.saturating_add(1));
     }
 
-    /// One task of this type less with this status.
+    /// Counts one task less of this type in this state.
     pub(super) fn leave(&mut self, task_type: &Arc<str>, status: TaskStatus) {
         let was_closed = status == TaskStatus::Running && self.closes_type(task_type);
         self.count(task_type, status, |count| count.saturating_sub(1));
@@ -111,14 +112,14 @@ impl Gates {
         }
     }
 
-    /// A task with this key started to run; whether the key now holds others back.
+    /// Notes that a task with this key has started. Returns whether the key now holds others back.
     pub(super) fn started(&mut self, key: &Arc<str>) -> bool {
         let key = self.keys.entry(Arc::clone(key)).or_default();
         key.running = key.running.saturating_add(1);
         key.is_full()
     }
 
-    /// A task with this key runs no more; whether the key holds others back no longer.
+    /// Notes that a task with this key has stopped. Returns whether the key held others back and no longer does.
     pub(super) fn stopped(&mut self, key: &Arc<str>) -> bool {
         let Some(state) = self.keys.get_mut(key) else { return false };
         let was_full = state.is_full();
@@ -130,7 +131,8 @@ impl Gates {
         opens
     }
 
-    /// Changes the settings of some types, or of the whole queue; answers how many tasks of them are queued and run.
+    /// Changes the settings of some types, or of the whole queue if none is named. Returns how many of their tasks are
+    /// queued and how many are running.
     pub(super) fn set(&mut self, task_types: &[String], change: impl Fn(&mut TypeRow)) -> (u64, u64) {
         self.eased.all = true;
         if task_types.is_empty() {
@@ -153,7 +155,7 @@ impl Gates {
         self.set(&[], change)
     }
 
-    /// Limits a key; answers how many tasks run with it.
+    /// Sets or removes the limit of a key. Returns how many tasks with the key are running.
     pub(super) fn limit_key(&mut self, key: &str, running_max: Option<u32>) -> u64 {
         let state = self.keys.entry(key.into()).or_default();
         state.running_max = running_max;
@@ -164,13 +166,13 @@ impl Gates {
         u64::from(running)
     }
 
-    /// Refuses settings for more types than there may be. Types that are known already may always be set otherwise.
+    /// Refuses settings for more types than there may be. Types that are known already may always be changed.
     pub(super) fn admit_settings(&self, task_types: &[String]) -> Result<(), QueueError> {
         let new = task_types.iter().filter(|name| !self.types.contains_key(name.as_str())).count();
         if new > 0 && self.types.len() + new > TYPES_MAX { Err(too_many_types()) } else { Ok(()) }
     }
 
-    /// Refuses one more limit of a key than there may be. One that is set already may always be set otherwise.
+    /// Refuses a limit for a key if there are too many. A limit that is set already may always be changed.
     pub(super) fn admit_key_limit(&self, key: &str) -> Result<(), QueueError> {
         let is_known = self.keys.get(key).is_some_and(|key| key.running_max.is_some());
         let count = self.keys.values().filter(|key| key.running_max.is_some()).count();
@@ -181,7 +183,7 @@ impl Gates {
         Err(QueueError::overloaded(KEY_LIMITS_MAX, what, KEY_LIMITS_RETRY_AFTER_S))
     }
 
-    /// Takes what was eased since this was asked before: more may be claimable there.
+    /// Takes the types that were eased since the last call.
     pub(super) fn take_eased(&mut self) -> Eased {
         std::mem::take(&mut self.eased)
     }
@@ -194,7 +196,7 @@ impl Gates {
         let before = self.types.get(name).cloned().unwrap_or_default();
         let mut row = before.clone();
         change(&mut row);
-        // A type that nobody has set anything for is not remembered.
+        // A type for which nobody has set anything is not remembered.
         if row != before {
             self.types.insert(Arc::clone(name), row);
             self.changed.insert(Arc::clone(name));
@@ -215,12 +217,12 @@ fn too_many_types() -> QueueError {
     QueueError::overloaded(TYPES_MAX, "task types in the store", TYPES_RETRY_AFTER_S)
 }
 
-/// How many tasks of a type run.
+/// Returns how many tasks of a type are running.
 pub(super) fn running(row: &TypeRow) -> u64 {
     count_of(row, TaskStatus::Running)
 }
 
-/// How many tasks of a type have this status.
+/// Returns how many tasks of a type are in this state.
 pub(super) fn count_of(row: &TypeRow, status: TaskStatus) -> u64 {
     TaskStatus::ALL.into_iter().zip(row.counts).find(|(known, _)| *known == status).map_or(0, |(_, count)| count)
 }
@@ -231,17 +233,17 @@ fn total<'a>(rows: impl Iterator<Item = &'a TypeRow>) -> (u64, u64) {
     })
 }
 
-/// Types with tasks or settings, at some hundred bytes each; far above what anybody names by hand. Few in tests, which
-/// reach it.
+/// The most types with tasks or settings, at some hundred bytes each. That is far above what anybody names by hand. The
+/// number is small in tests, which reach it.
 const TYPES_MAX: usize = if cfg!(test) { 2_000 } else { 100_000 };
 
-/// Types go away as their last results are removed.
+/// Types go away when their last results are removed.
 const TYPES_RETRY_AFTER_S: f64 = 60.0;
 
-/// Limits of concurrency keys that are set, at about 200 bytes each. Few in tests, which reach it.
+/// The most limits of concurrency keys, at about 200 bytes each. The number is small in tests, which reach it.
 const KEY_LIMITS_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
 
-/// Somebody has to take limits away.
+/// Somebody has to remove limits first.
 const KEY_LIMITS_RETRY_AFTER_S: f64 = 60.0;
 
 #[cfg(test)]

@@ -11,17 +11,18 @@ use crate::{
 
 /// The first tasks of every line of ready tasks.
 ///
-/// A claim looks at the heads of the lines of its session and of none, type by type: it does not cost more with more tasks,
-/// only with more distinct demands that the worker cannot meet. Lines whose concurrency key is used up stand aside.
+/// A claim looks at the heads of the lines of its own session and of those without a session, type by type. More tasks
+/// do not make it cost more; only more distinct demands that the worker cannot meet do. Lines whose concurrency key is
+/// used up stand aside.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    /// By the text of the lane.
+    /// The lines by the texts of their lanes.
     lines: HashMap<Arc<str>, Line>,
     /// The heads of the lines that do not stand aside, by the session that they ask for.
     sessions: HashMap<Option<String>, Session>,
     /// The lines of each concurrency key.
     keys: HashMap<String, HashSet<Arc<str>>>,
-    /// Lines that may have something for a claim that waits, since this was last asked.
+    /// The lines that may hold a task for a waiting claim, since this was last taken.
     readied: HashSet<Arc<str>>,
 }
 
@@ -30,13 +31,13 @@ struct Line {
     lane: Arc<Lane>,
     /// The first places, in order; never empty.
     window: VecDeque<Place>,
-    /// Whether there are no places but these.
+    /// Whether the line has no other places than these.
     is_whole: bool,
-    /// Its concurrency key is used up.
+    /// Whether the line's concurrency key is used up.
     aside: bool,
 }
 
-/// The lines of one session: the heads of each type's lines, and the first of these of each type.
+/// The lines of one session: the heads of the lines of each type, and the first head of each type.
 #[derive(Debug, Default)]
 struct Session {
     types: HashMap<String, BTreeMap<Place, Named>>,
@@ -47,7 +48,7 @@ struct Session {
 type Named = (Arc<str>, Arc<Lane>);
 
 impl Lanes {
-    /// Reads the heads: one look-up for each line. The gates know what runs.
+    /// Reads the heads, with one look-up for each line. The gates must know what is running.
     pub(super) fn load(rows: &mut dyn LineTable, gates: &Gates) -> Result<Self, Fault> {
         let mut lanes = Self::default();
         let mut behind: Option<String> = None;
@@ -59,7 +60,7 @@ impl Lanes {
         Ok(lanes)
     }
 
-    /// How many lines there are.
+    /// Returns the number of lines.
     pub(super) fn len(&self) -> usize {
         self.lines.len()
     }
@@ -68,12 +69,12 @@ impl Lanes {
         self.lines.contains_key(lane)
     }
 
-    /// The lane of this text, if a task stands in it.
+    /// Returns the lane with this text, if a task stands in it.
     pub(super) fn get(&self, lane: &str) -> Option<(&Arc<str>, &Arc<Lane>)> {
         self.lines.get_key_value(lane).map(|(text, line)| (text, &line.lane))
     }
 
-    /// The first task that the worker may take and that nothing holds back.
+    /// Returns the place of the first task that the worker may take and that nothing holds back, with its line.
     pub(super) fn first_for(&self, claimant: &Claimant, gates: &Gates) -> Option<(Place, Arc<str>)> {
         let own = claimant.session.as_ref().and_then(|_| self.sessions.get(&claimant.session));
         let sessions = [self.sessions.get(&None), own].into_iter().flatten();
@@ -98,7 +99,7 @@ impl Lanes {
         best.map(|(place, text)| (place, Arc::clone(text)))
     }
 
-    /// A task joined its line; the rows have it already.
+    /// Notes that a task joined its line. The rows have it already.
     pub(super) fn joined(&mut self, text: &str, place: Place, gates: &Gates) {
         let Some((text, line)) = self.lines.get_key_value(text) else {
             return self.open(text, vec![place], true, gates);
@@ -118,7 +119,7 @@ impl Lanes {
         self.readied.insert(text);
     }
 
-    /// A task left its line; the rows are already without it.
+    /// Notes that a task left its line. The rows no longer have it.
     pub(super) fn left(&mut self, rows: &mut dyn LineTable, text: &str, place: Place) -> Result<(), Fault> {
         let Some((text, line)) = self.lines.get_key_value(text) else { return Ok(()) };
         let Ok(at) = line.window.binary_search(&place) else { return Ok(()) };
@@ -135,7 +136,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// A concurrency key is used up, or not any more.
+    /// Notes that a concurrency key may have been used up, or may have become free again.
     pub(super) fn key_changed(&mut self, key: &str, gates: &Gates) {
         let aside = gates.closes_key(key);
         for text in self.keys.get(key).cloned().unwrap_or_default() {
@@ -146,35 +147,35 @@ impl Lanes {
         }
     }
 
-    /// Counts every line of these types as readied.
+    /// Marks every line of these types as readied.
     pub(super) fn ready_types(&mut self, task_types: &HashSet<Arc<str>>) {
         let of_types = self.lines.iter().filter(|(_, line)| task_types.contains(line.lane.task_type.as_str()));
         self.readied.extend(of_types.map(|(text, _)| Arc::clone(text)));
     }
 
-    /// Counts every line as readied.
+    /// Marks every line as readied.
     pub(super) fn ready_all(&mut self) {
         self.readied = self.lines.keys().cloned().collect();
     }
 
-    /// Whether lines may have something for a claim that waits.
+    /// Whether there are lines that may hold a task for a waiting claim.
     pub(super) fn has_readied(&self) -> bool {
         !self.readied.is_empty()
     }
 
-    /// Counts these lines as readied.
+    /// Marks these lines as readied.
     pub(super) fn ready(&mut self, lines: impl IntoIterator<Item = Arc<str>>) {
         self.readied.extend(lines);
     }
 
-    /// Lines that may have something for a claim that waits, since this was asked before.
+    /// Takes the lines that may hold a task for a waiting claim, since the last call.
     pub(super) fn take_readied(&mut self) -> HashSet<Arc<str>> {
         std::mem::take(&mut self.readied)
     }
 
     fn open(&mut self, text: &str, window: Vec<Place>, is_whole: bool, gates: &Gates) {
         let Some(lane) = Lane::parse(text).map(Arc::new) else {
-            // Its tasks cannot be given out by demands that cannot be read; `get` names them as damaged.
+            // Tasks whose demands cannot be read cannot be given out. A `get` reports them as damaged.
             return tracing::error!(lane = text, "a line of ready tasks has unreadable demands");
         };
         let text: Arc<str> = text.into();
@@ -188,7 +189,7 @@ impl Lanes {
         self.readied.insert(text);
     }
 
-    /// Changes a line and what follows from its head.
+    /// Changes a line, and brings the heads up to date.
     fn change(&mut self, text: &Arc<str>, change: impl FnOnce(&mut Line)) {
         let Some(line) = self.lines.get_mut(text) else { return };
         let head = |line: &Line| if line.aside { None } else { line.window.front().copied() };
@@ -245,5 +246,6 @@ impl Session {
     }
 }
 
-/// Places of one line in memory, at 40 bytes each, read at once: a look at the rows for each so many claims.
+/// The number of places of one line that are read at once, at 40 bytes each. The rows are read once for that many
+/// claims.
 const WINDOW: usize = 32;

@@ -35,12 +35,14 @@ pub(super) fn retry(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
 
 /// Removes ended tasks.
 pub(super) fn purge(turn: &mut Turn<'_>, ids: &[TaskId]) -> Result<Done, Halt> {
-    // Somebody waits for the answer: it is done in one go, however many tasks it has failed.
+    // Somebody waits for the answer, so each removal is completed at once, however many tasks have failed because of
+    // it.
     change(turn, ids, |turn, id, seq, ended| Ok(remove(turn, seq, id, ended, usize::MAX)?))
 }
 
-/// Removes an ended task; answers whether it is gone. It stays while others still have to be told of its end. If more than
-/// `failed_max` others have failed because of it, so many of them are dealt with, and the next call goes on.
+/// Removes an ended task, and returns whether it is gone. A task stays while its children still have to be told of its
+/// end. If more than `failed_max` tasks have failed because of it, only that many are handled, and the next call goes
+/// on.
 pub(super) fn remove(
     turn: &mut Turn<'_>,
     seq: Seq,
@@ -62,14 +64,15 @@ pub(super) fn remove(
             }
             forget_end(turn, seq, id, ended, &task_type)?;
         }
-        // What it was counted as is not known any more; a repair counts anew.
+        // The counts that included the task are not known any more; a repair counts anew.
         None => drop_end(turn, seq, id, ended)?,
     }
     turn.rows.remove_task(seq, id)?;
     Ok(true)
 }
 
-/// Gives a record that is about to be removed to those who wait for it: they are answered although it goes.
+/// Gives a record that is about to be removed to the callers that wait for the task, so that they are answered all the
+/// same.
 fn hand_over(turn: &mut Turn<'_>, task: TaskRow) -> Result<(), Fault> {
     let ended = usable(turn.rows.ended(task.seq))?.flatten();
     if let (Some((_, ended, result)), Ok(payload)) = (ended, Json::parse(task.payload)) {
@@ -100,7 +103,7 @@ pub(super) fn resume(turn: &mut Turn<'_>, resume: &Resume) -> Response {
 }
 
 pub(super) fn limit(turn: &mut Turn<'_>, limit: &Limit) -> Result<Response, Halt> {
-    // To take a limit away asks for no room.
+    // To remove a limit needs no room.
     let adds = limit.running_max.is_some();
     let running = if let Some(task_type) = &limit.task_type {
         let names = std::slice::from_ref(task_type);
@@ -121,7 +124,8 @@ pub(super) fn limit(turn: &mut Turn<'_>, limit: &Limit) -> Result<Response, Halt
     Ok(Response::Limited(Limited { running }))
 }
 
-/// Does something to each of these that has ended, and counts.
+/// Applies a change to each of these tasks that has ended, and counts the tasks that were changed and those that were
+/// skipped.
 fn change(
     turn: &mut Turn<'_>,
     ids: &[TaskId],
@@ -143,7 +147,7 @@ fn change(
     Ok(Done::Changed { changed, skipped })
 }
 
-/// Takes a task's end back out of the rows and the numbers.
+/// Removes a task's end from the rows and the counts.
 fn forget_end(turn: &mut Turn<'_>, seq: Seq, id: TaskId, ended: &Ended, task_type: &Arc<str>) -> Result<(), Fault> {
     turn.memory.gates.leave(task_type, ended.status);
     drop_end(turn, seq, id, ended)

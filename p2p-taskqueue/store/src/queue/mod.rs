@@ -1,28 +1,29 @@
-//! What every store does alike: a writer thread that makes every decision and change, readers beside it.
+//! The logic that all stores share: a writer thread makes every decision and every change; reader threads work beside
+//! it.
 //!
 //! ```text
-//! callers ──bounded──▶ writer: all commands that wait, one transaction, one commit ──▶ sync ──▶ answers
+//! callers ──bounded──▶ writer: all waiting commands, one transaction, one commit ──▶ sync ──▶ answers
 //!         ──bounded──▶ readers: a snapshot each; what they saw is synced before they answer
 //! ```
 //!
-//! With more to do, the sync is left to a thread of its own, and the writer goes on with the next transaction.
+//! When other commands wait, the sync is left to a thread of its own, and the writer goes on with the next transaction.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
 //! | `store`, `stats` | the handle that callers hold; starting and closing; the numbers of a queue |
-//! | `opening` | what is done once, before anything else |
-//! | `work` | what callers send to the writer, and what it answers |
-//! | `writer`, `syncer`, `recovery` | the writer thread: batches, commits, the timer; syncs; what follows when one of these fails |
-//! | `room` | what is refused when the disk is full, and when it is taken again |
-//! | `batch` | what is done in one transaction, in which order |
+//! | `opening` | the transaction that every opening of a store begins with |
+//! | `work` | what callers send to the writer, and its replies |
+//! | `writer`, `syncer`, `recovery` | the writer thread: batches, commits, the timer; syncs; recovery from failures |
+//! | `room` | what is refused while the disk is full, and when it is accepted again |
+//! | `batch` | the content of one transaction, in order |
 //! | `timeline` | elapsed time, which goes on over restarts |
 //! | `turn` | one transaction: finding tasks, moving them from state to state |
-//! | `recorder` | the rows as a transaction has them, and what it has written: every write goes through here |
-//! | `submit`, `claim`, `finish`, `manage`, `cache` | the operations, against one transaction |
-//! | `depend`, `chores`, `aside` | what follows from the end of a task; what nobody asked for; what is due and cannot be done |
-//! | `lanes`, `gates`, `running` | what the writer has in memory: heads of the lines of ready tasks, numbers and limits, leases |
+//! | `recorder` | the rows as a transaction sees them, and a record of its writes: every write goes through here |
+//! | `submit`, `claim`, `finish`, `manage`, `cache` | the operations, within one transaction |
+//! | `depend`, `chores`, `aside` | effects of the end of a task; work that nobody asked for; due timers that stay |
+//! | `lanes`, `gates`, `running` | the writer's memory: heads of the lines of ready tasks; counts and limits; leases |
 //! | `parked` | claims that wait for a task |
-//! | `readers`, `recent` | the reader threads; records that need none, for they were read and have not changed |
+//! | `readers`, `recent` | the reader threads; a cache of records that were read and have not changed |
 
 mod aside;
 mod batch;

@@ -5,8 +5,8 @@ use crate::{
     engine::{EPOCH_RANDOM_BITS, Live, Now},
 };
 
-/// Does what belongs to the opening of a store, durably: the epoch is raised, the clocks are noted, and the leases of running
-/// tasks are kept once.
+/// Does the work of opening a store, durably: raises the epoch, notes the clocks, and keeps the leases of running tasks
+/// once.
 pub(super) fn begin(
     rows: &mut dyn Rows,
     log: &mut Option<Box<dyn Log>>,
@@ -28,14 +28,14 @@ pub(super) fn begin(
     Ok(())
 }
 
-/// The openings of the store are counted above the random bits: so no fence is issued twice in the life of a store, nor by
-/// a copy of its folder (clause T2).
+/// Returns the next epoch: the number of openings above the random bits. So no fence is issued twice in the life of a
+/// store, nor by a copy of its folder (clause T2).
 const fn next_epoch(epoch: u64, random: u32) -> u64 {
     (((epoch >> EPOCH_RANDOM_BITS) + 1) << EPOCH_RANDOM_BITS) | random as u64
 }
 
-/// A running task keeps its lease for one more length of it, so that its worker finds the store again (clause T8). That is
-/// noted, so that a store which is opened again and again keeps no lease that nobody renews.
+/// Keeps the lease of each running task for one more length of it, so that its worker finds the store again (clause
+/// T8). That is noted, so that a store which is opened again and again does not keep a lease that nobody renews.
 fn keep_leases(rows: &mut dyn Rows, now: Now) -> Result<(), Fault> {
     for (seq, id, live) in rows.running()? {
         if live.kept_until.is_none() {

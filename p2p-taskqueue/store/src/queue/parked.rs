@@ -9,21 +9,21 @@ use taskqueue_api::QueueError;
 use super::work::{Asker, ClaimWork, Done, GivenOut, Reply, Returns};
 use crate::engine::{Claimant, Lane};
 
-/// Claims that wait for a task. They are served in the transaction that makes a task claimable, so nothing is polled and
-/// nothing is woken in vain.
+/// The claims that wait for a task. They are served in the transaction that makes a task claimable, so nothing polls
+/// and nobody is woken in vain.
 ///
-/// Claims of the same demands stand in one class, in the order in which they came: who a task is for is found by a look at
-/// the classes that name its type, however many claims wait in them.
+/// Claims with the same demands form one class, in the order in which they came. To find the claim for a task, only the
+/// classes that name its type are looked at, however many claims wait in each.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
     classes: HashMap<Arc<Claimant>, Class>,
-    /// The classes that name a type; the empty name stands for any.
+    /// The classes that name a type. The empty name stands for any type.
     by_type: HashMap<String, HashSet<Arc<Claimant>>>,
     deadlines: BTreeMap<(Duration, Number), Arc<Claimant>>,
     last_number: Number,
 }
 
-/// The place of a waiting claim among all.
+/// The place of a claim in the order of waiting.
 pub(super) type Number = u64;
 
 #[derive(Debug, Default)]
@@ -43,13 +43,13 @@ struct Waiting {
 pub(super) struct Unparked {
     pub(super) asker: Asker,
     pub(super) claim: ClaimWork,
-    /// Its place among all that wait.
+    /// Its place in the order of waiting.
     pub(super) number: Number,
     deadline: Duration,
 }
 
 impl Parked {
-    /// Lets a claim wait, if it wants to and there is room; else answers it.
+    /// Lets a claim wait, if it asked to and there is room. Otherwise returns its answer.
     pub(super) fn park(&mut self, asker: Asker, claim: ClaimWork, returns: &Arc<Returns>) -> Option<(Asker, Reply)> {
         let Some(deadline) = claim.deadline else { return Some((asker, nothing(&claim, returns))) };
         if self.deadlines.len() >= PARKED_MAX {
@@ -57,7 +57,7 @@ impl Parked {
         }
         if self.deadlines.len() >= PARKED_MAX {
             let error = QueueError::overloaded(PARKED_MAX, "claims that wait", PARKED_RETRY_AFTER_S);
-            // A completion stands: only its next task does not come.
+            // The completion stands; only its next task does not come.
             let answer = if claim.form.is_beside_completion() { nothing(&claim, returns) } else { Err(error) };
             return Some((asker, answer));
         }
@@ -66,7 +66,8 @@ impl Parked {
         None
     }
 
-    /// Takes out the claim that waits longest among those that may take from this lane, and whose callers are there.
+    /// Takes out the claim that has waited longest among those that may take from this lane and whose callers are still
+    /// there.
     pub(super) fn first_for(&mut self, lane: &Lane) -> Option<Unparked> {
         loop {
             let named = self.by_type.get(&lane.task_type).into_iter().flatten();
@@ -86,7 +87,7 @@ impl Parked {
         }
     }
 
-    /// Puts a claim back where it stood.
+    /// Puts a claim back into its place.
     pub(super) fn put(&mut self, unparked: Unparked) {
         let Unparked { asker, claim, number, deadline } = unparked;
         let class = match self.classes.get_key_value(&claim.claimant) {
@@ -103,7 +104,7 @@ impl Parked {
         self.classes.entry(class).or_default().claims.insert(number, Waiting { asker, claim, deadline });
     }
 
-    /// Takes out those whose wait is over.
+    /// Takes out the claims whose wait is over, with their answers.
     pub(super) fn end_waits(&mut self, now: Duration, returns: &Arc<Returns>) -> Vec<(Asker, Reply)> {
         let mut ended = Vec::new();
         while self.first_deadline().is_some_and(|deadline| deadline <= now)
@@ -117,7 +118,7 @@ impl Parked {
         ended
     }
 
-    /// When the first wait ends.
+    /// Returns the time at which the first wait ends.
     pub(super) fn first_deadline(&self) -> Option<Duration> {
         self.deadlines.first_key_value().map(|((deadline, _), _)| *deadline)
     }
@@ -126,13 +127,13 @@ impl Parked {
         self.deadlines.is_empty()
     }
 
-    /// Takes all of them out.
+    /// Takes out all claims.
     pub(super) fn take_all(&mut self) -> Vec<(Asker, ClaimWork)> {
         let waiting = std::mem::take(self).classes.into_values().flat_map(|class| class.claims.into_values());
         waiting.map(|waiting| (waiting.asker, waiting.claim)).collect()
     }
 
-    /// How many wait.
+    /// Returns the number of waiting claims.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.deadlines.len()
@@ -156,7 +157,7 @@ impl Parked {
         Some(Unparked { asker, claim, number, deadline })
     }
 
-    /// Forgets those whose callers have gone.
+    /// Drops the claims whose callers have gone away.
     fn forget_gone(&mut self) {
         let waiting = self.classes.iter().flat_map(|(class, entry)| {
             let gone = entry.claims.iter().filter(|(_, waiting)| waiting.asker.is_gone());
@@ -168,20 +169,20 @@ impl Parked {
     }
 }
 
-/// The answer of a claim for which there is nothing.
+/// Returns the answer of a claim that gets no task.
 pub(super) fn nothing(claim: &ClaimWork, returns: &Arc<Returns>) -> Reply {
     Ok(Done::Claimed(GivenOut::new(Vec::new(), claim.form.clone(), returns)))
 }
 
-/// What a class is listed under. A claimant names each type once.
+/// Returns the type names under which a class is listed. A claimant names each type once.
 fn names(claimant: &Claimant) -> Vec<String> {
     if claimant.types.is_empty() { vec![String::new()] } else { claimant.types.clone() }
 }
 
-/// Claims that wait at once: every worker of a very large mesh, at about 600 bytes each.
+/// The most claims that wait at once: all workers of a very large mesh, at about 600 bytes each.
 const PARKED_MAX: usize = 16_384;
 
-/// A waiting claim ends within this order of time.
+/// A waiting claim ends within about this time.
 const PARKED_RETRY_AFTER_S: f64 = 5.0;
 
 #[cfg(test)]

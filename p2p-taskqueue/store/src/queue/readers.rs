@@ -14,14 +14,14 @@ use crate::{
     backend::{Backend, Reads},
 };
 
-/// The threads that read, each with rows of its own to read from.
+/// The reader threads, each with a [`Reads`] of its own.
 #[derive(Debug)]
 pub(super) struct Readers {
     /// The threads hold clones.
     desk: Arc<Desk>,
 }
 
-/// Where queries wait for a thread. One that comes wakes one thread and no more.
+/// The place where queries wait for a thread. A query that arrives wakes one thread and no more.
 struct Desk {
     jobs: Mutex<Jobs>,
     comes: Condvar,
@@ -29,22 +29,23 @@ struct Desk {
 
 #[derive(Default)]
 struct Jobs {
-    /// Queries of one piece, and the first pieces of those that mostly need no other.
+    /// Queries of one piece, and the first pieces of queries that mostly have only one.
     single: VecDeque<Query>,
-    /// Queries with many pieces, the one that has waited longest first.
+    /// Queries with many pieces, in the order in which they have waited.
     long: VecDeque<Query>,
     is_closed: bool,
-    /// Those that have not panicked.
+    /// The number of threads that have not ended.
     threads: usize,
 }
 
-/// A query, with where its answer goes. Called for each of its pieces; whether that was the last one.
+/// A query with the channel for its answer. It is called for each of its pieces, and returns whether that was the last
+/// one.
 type Query = Box<dyn FnMut(&mut dyn Reads) -> bool + Send>;
 
-/// How long a query may be.
+/// The usual length of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Length {
-    /// One piece is mostly all.
+    /// One piece is mostly enough.
     Short,
     /// Many pieces are usual.
     Long,
@@ -62,7 +63,7 @@ impl Readers {
             thread.spawn(move || desk.work(reads)).map_err(StoreError::Threads)
         };
         let threads = (0..READERS).map(start).collect::<Result<_, _>>();
-        // Those that have started end when another one could not.
+        // If a thread could not be started, those that have started end.
         threads.inspect_err(|_| readers.close()).map(|threads| (readers, threads))
     }
 
@@ -70,7 +71,7 @@ impl Readers {
     ///
     /// # Errors
     ///
-    /// The query's; `overloaded` when too many wait, `shutting_down` once closed.
+    /// The query's errors; `overloaded` when too many queries wait, `shutting_down` after the close.
     ///
     /// # Cancel safety
     ///
@@ -82,7 +83,7 @@ impl Readers {
         let (reply, answered) = oneshot::channel();
         let mut once = Some((reply, query));
         let job: Query = Box::new(move |reads| {
-            // Nobody waits for it any more: not worth reading.
+            // If nobody waits for the answer any more, nothing is read.
             if let Some((reply, query)) = once.take().filter(|(reply, _)| !reply.is_closed()) {
                 drop(reply.send(query(reads)));
             }
@@ -92,14 +93,15 @@ impl Readers {
         answered.await.map_err(|_| self.desk.unanswered())?
     }
 
-    /// How many queries wait.
+    /// Returns the number of waiting queries.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         let jobs = self.desk.lock();
         jobs.single.len() + jobs.long.len()
     }
 
-    /// Runs a query piece by piece, which tells whether it was the last one: other queries have their turn in between.
+    /// Runs a query piece by piece. `piece` returns whether it was the last one. Other queries have their turn in
+    /// between.
     ///
     /// # Errors
     ///
@@ -133,7 +135,7 @@ impl Readers {
         answered.await.map_err(|_| self.desk.unanswered())?
     }
 
-    /// Ends the threads when they have done what is there. What needs many pieces is given up.
+    /// Ends the threads when they have done the waiting queries. Long queries are given up.
     pub(super) fn close(&self) {
         let given_up = {
             let mut jobs = self.desk.lock();
@@ -147,7 +149,7 @@ impl Readers {
 
 impl Desk {
     fn lock(&self) -> MutexGuard<'_, Jobs> {
-        // Nothing that can panic runs under the lock.
+        // Nothing that can panic runs while the lock is held.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,12 +173,12 @@ impl Desk {
         Ok(())
     }
 
-    /// Puts a query back that has more pieces.
+    /// Puts back a query that has more pieces.
     fn put_back(&self, job: Query) {
         let mut jobs = self.lock();
         if jobs.is_closed {
             drop(jobs);
-            // Its caller hears of it outside the lock.
+            // The lock is released first, because dropping the query wakes its caller.
             return drop(job);
         }
         jobs.long.push_back(job);
@@ -184,8 +186,9 @@ impl Desk {
         self.comes.notify_one();
     }
 
-    /// A single query and a piece of a long one in turn: so the former waits for one piece at the most, however many
-    /// long ones there are, and the latter go on however many single ones come.
+    /// Works on queries until the desk is closed. Short queries and pieces of long ones take turns. So a short query
+    /// waits for one piece at most, however many long ones there are, and the long ones go on, however many short ones
+    /// come.
     fn work(&self, mut reads: Box<dyn Reads>) {
         let _leaves = Leaves(self);
         let mut turn = Length::Short;
@@ -197,8 +200,8 @@ impl Desk {
         }
     }
 
-    /// Waits for the next query: one of the kind whose turn it is, else one of the other kind. `None` once the desk is closed and
-    /// empty.
+    /// Waits for the next query: one of the kind whose turn it is, or else one of the other kind. Returns `None` once
+    /// the desk is closed and empty.
     fn next(&self, turn: Length) -> Option<(Length, Query)> {
         let idle = |jobs: &mut Jobs| jobs.single.is_empty() && jobs.long.is_empty() && !jobs.is_closed;
         let mut jobs = self.comes.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
@@ -222,7 +225,7 @@ impl fmt::Debug for Desk {
     }
 }
 
-/// A thread that ends, in order or by a panic: with the last one, what waits is given up.
+/// Counts a thread as ended when dropped, also by a panic. When the last thread ends, all waiting queries are given up.
 struct Leaves<'a>(&'a Desk);
 
 impl Drop for Leaves<'_> {
@@ -231,18 +234,18 @@ impl Drop for Leaves<'_> {
         jobs.threads -= 1;
         if jobs.threads == 0 {
             let given_up = (std::mem::take(&mut jobs.single), std::mem::take(&mut jobs.long));
-            // Their callers hear of it outside the lock.
+            // The lock is released first, because dropping the queries wakes their callers.
             drop(jobs);
             drop(given_up);
         }
     }
 }
 
-/// Two, so that a slow read does not hold up a `get`; more would only wait for the two cores of a small machine.
+/// Two, so that a slow read does not hold up a `get`. More would only compete for the two cores of a small machine.
 const READERS: usize = 2;
 
-/// Reads that wait: all waits for one task may be woken at once, and each reads its record.
+/// The most queries that wait. All waits for one task may be woken at once, and each reads its record.
 const READS_MAX: usize = 32_768;
 
-/// Reads, and the pieces of long ones, take well under a millisecond each.
+/// Reads and the pieces of long reads take well under a millisecond each.
 const READS_RETRY_AFTER_S: f64 = 0.5;

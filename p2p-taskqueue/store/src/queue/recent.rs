@@ -10,12 +10,12 @@ use taskqueue_api::TaskId;
 
 use crate::{engine::Record, paging::record_bytes};
 
-/// Records that were read lately and have not changed since. Whoever asks for one of them again is answered on their own
-/// thread, without the way to a reader thread and back.
+/// A cache of records that were read lately and have not changed since. A caller that asks for one of them again is
+/// answered on its own thread, without a reader thread.
 ///
-/// The writer takes a record out before the commit that changes it, and lets nobody begin to read one for keeping until that
-/// commit is done. What is kept was on stable storage when it was read. So an answer from here is one that a reader could
-/// have given at the same moment.
+/// The writer removes a record before the commit that changes it, and until that commit is done, no read that begins
+/// may keep its record. A record that is kept was on stable storage when it was read. So an answer from here is one
+/// that a reader could have given at the same moment.
 #[derive(Default)]
 pub(super) struct Recent {
     kept: Mutex<Kept>,
@@ -24,32 +24,32 @@ pub(super) struct Recent {
 #[derive(Debug)]
 struct Kept {
     slots: LruCache<TaskId, Slot>,
-    /// Of the records in the slots.
+    /// The bytes of the records in the slots.
     bytes: usize,
-    /// A commit is under way, or the rows have to be opened again after a failure: nothing is looked up.
+    /// Whether a commit is under way, or the rows have to be opened again after a failure. Then nothing is looked up.
     is_held: bool,
-    /// The last ticket that was given.
+    /// The last ticket that was given out.
     ticket: u64,
-    /// Records that were known, since somebody was last made to wait.
+    /// The number of known records that were answered since a caller last had to yield.
     in_a_row: u32,
 }
 
 #[derive(Debug)]
 enum Slot {
-    /// Whoever began to read after this ticket was given may fill it.
+    /// A record that is being read. It may be kept by those who have this ticket.
     Reading(u64),
     Full(Arc<Record>),
 }
 
-/// What is known of a record.
+/// The outcome of a look-up.
 #[derive(Debug)]
 pub(super) enum Look {
     Known(Arc<Record>),
-    /// It has to be read; with the ticket it can be kept.
+    /// The record has to be read. With the ticket, it can be kept.
     Read(Option<Ticket>),
 }
 
-/// Lets what is read now be kept, unless it is changed before it is there.
+/// Allows a record that is read now to be kept, unless the record changes before it is kept.
 #[derive(Debug)]
 pub(super) struct Ticket {
     id: TaskId,
@@ -57,8 +57,8 @@ pub(super) struct Ticket {
 }
 
 impl Recent {
-    /// Looks a record up. A known record is answered at once. Whoever asks again and again without a pause yields now and
-    /// then, so that other tasks on the same thread run.
+    /// Looks a record up. A known record is answered at once. A caller that asks again and again without a pause yields
+    /// now and then, so that other tasks on the same thread run.
     ///
     /// # Cancel safety
     ///
@@ -98,7 +98,7 @@ impl Recent {
         kept.in_a_row == 0
     }
 
-    /// Keeps what was read with a ticket, and was found to be on stable storage.
+    /// Keeps a record that was read with a ticket, and that is on stable storage.
     pub(super) fn keep(&self, ticket: &Ticket, record: Option<&Record>) {
         // The copy is made before the lock is taken.
         let record = record.cloned().map(Arc::new);
@@ -111,14 +111,14 @@ impl Recent {
         }
     }
 
-    /// A commit is about to change these.
+    /// Removes the records that a commit is about to change, and stops look-ups until [`release`](Self::release).
     pub(super) fn hold(&self, changed: &[TaskId]) {
         let mut kept = self.lock();
         kept.is_held = true;
         changed.iter().for_each(|id| kept.remove(*id));
     }
 
-    /// Anything may be about to change.
+    /// Removes all records, because any of them may change, and stops look-ups until [`release`](Self::release).
     pub(super) fn hold_all(&self) {
         let mut kept = self.lock();
         kept.is_held = true;
@@ -126,13 +126,13 @@ impl Recent {
         kept.bytes = 0;
     }
 
-    /// What readers see from here on stands until the next commit.
+    /// Allows look-ups again: the records that readers see from here on stand until the next commit.
     pub(super) fn release(&self) {
         self.lock().is_held = false;
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        // Nothing that can panic runs under the lock.
+        // Nothing that can panic runs while the lock is held.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,7 +157,7 @@ impl Kept {
         }
     }
 
-    /// Lets those go that were not asked for for longest.
+    /// Removes the records that nobody has asked for for the longest time, until the bounds are met.
     fn shrink(&mut self) {
         while self.slots.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
             let Some((_, slot)) = self.slots.remove_lru() else { break };
@@ -187,13 +187,14 @@ impl fmt::Debug for Recent {
     }
 }
 
-/// Tasks that somebody asks for again and again; names, marks and messages beside payload and result are at most 35 KB each.
+/// The most tasks that are kept: those that callers ask for again and again. Names, labels and messages beside payload
+/// and result are at most 35 KB each.
 const RECENT_MAX: usize = 1_024;
 
-/// Payloads and results of all of them.
+/// The most bytes of payloads and results of all records together.
 const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Some ten microseconds of answers.
+/// The number of known records after which a caller yields: some ten microseconds of answers.
 const IN_A_ROW_MAX: u32 = 16;
 
 #[cfg(test)]

@@ -8,25 +8,26 @@ use crate::{
     engine::{Elapsed, Ended, Live},
 };
 
-/// The rows as a turn has them: every write goes through here and is recorded. A turn has no other way to the rows, so it
-/// can neither write without a record nor record what it did not write.
+/// The rows as a turn sees them. Every write goes through here and is recorded. A turn has no other way to the rows, so
+/// it can neither write without a record, nor record a write that it did not make.
 ///
-/// It is no [`Rows`]: a turn neither begins nor ends the transaction, and the running numbers are not its to write.
+/// This type does not implement [`Rows`]: a turn neither begins nor ends the transaction, and may not write the running
+/// numbers.
 #[derive(Debug)]
 pub(super) struct Recorder<'a> {
     rows: &'a mut dyn Rows,
     written: Written,
 }
 
-/// What a transaction has written, as far as something follows from it.
+/// The writes of a transaction, as far as something follows from them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
-    /// Whether it has written anything.
+    /// Whether anything was written.
     pub(super) anything: bool,
-    /// Tasks whose record is another one after this, or gone. A record that was read before must not be answered after the
-    /// commit. A task that was just accepted is not among them, for nobody has read its record.
+    /// Tasks whose records were changed or removed. A record that was read before must not be answered after the
+    /// commit. A task that was just accepted is not among them, because nobody has read its record.
     pub(super) changed: Vec<TaskId>,
-    /// Tasks that have ended: whoever waits for them is to be told.
+    /// Tasks that have ended. Those who wait for them have to be told.
     pub(super) ended: Vec<TaskId>,
 }
 
@@ -35,27 +36,28 @@ impl<'a> Recorder<'a> {
         Self { rows, written: Written::default() }
     }
 
-    /// What was written until now.
+    /// Returns what was written so far.
     #[cfg(test)]
     pub(super) const fn written(&self) -> &Written {
         &self.written
     }
 
-    /// What was written in all.
+    /// Returns everything that was written.
     pub(super) fn into_written(self) -> Written {
         self.written
     }
 
-    /// The rows for a write that no record shows: a place in line, a timer, an edge, a key, a number, a value of the cache.
+    /// Returns the rows for a write that does not change a record: a place in line, a timer, an edge, a key, a count,
+    /// or a value of the cache.
     fn write(&mut self) -> &mut dyn Rows {
         self.written.anything = true;
         self.rows
     }
 
-    /// The rows for a write that changes the record of this task.
+    /// Returns the rows for a write that changes the record of this task.
     fn write_record(&mut self, id: TaskId) -> &mut dyn Rows {
         let changed = &mut self.written.changed;
-        // The end or the removal of a task is two writes.
+        // The end and the removal of a task take two writes each.
         if changed.last() != Some(&id) {
             changed.push(id);
         }
@@ -63,7 +65,7 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// Passes reads on.
+/// Methods that pass reads on to the rows.
 macro_rules! reads {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         $(fn $name(&mut self, $($argument: $type),*) -> Result<$answer, Fault> {

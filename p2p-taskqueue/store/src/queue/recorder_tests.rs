@@ -13,14 +13,14 @@ use crate::{
 
 type TestResult = Result<(), Box<dyn Error>>;
 
-/// What a write says of the task that it names.
+/// The effect of a write on the record of the task that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Says {
-    /// Nothing that its record shows.
+    /// The record stays the same.
     Nothing,
-    /// It has another record, or none.
+    /// The record changes, or is removed.
     Changed,
-    /// It has ended as well.
+    /// The record changes, and the task has ended.
     Ended,
 }
 
@@ -28,7 +28,7 @@ type Write = fn(&mut Recorder<'_>) -> Result<(), Fault>;
 
 const SEQ: Seq = 1;
 
-/// Every write there is, and what is to be recorded of it.
+/// Every write, with the effect that is to be recorded.
 const EACH: &[(Says, Write)] = &[
     (Says::Nothing, |rows| rows.insert_task(&task(SEQ))),
     (Says::Changed, |rows| rows.put_live(SEQ, id(), &task(SEQ).fresh())),
@@ -82,7 +82,7 @@ fn every_write_is_recorded() -> TestResult {
             Written { anything: true, changed: of_it(*says != Says::Nothing), ended: of_it(*says == Says::Ended) };
         assert_eq!(recorder.into_written(), wanted, "{name}");
     }
-    // What begins and ends a transaction is not for a turn.
+    // A turn neither begins nor ends a transaction.
     let all: BTreeSet<_> = WRITES.iter().filter(|(table, _)| *table != "Rows").map(|(_, name)| *name).collect();
     seen.remove("begin");
     assert_eq!(seen, all, "every write of the tables is to be tried here");

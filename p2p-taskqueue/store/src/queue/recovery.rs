@@ -10,21 +10,21 @@ use super::{
 };
 use crate::{backend::Fault, engine::Now};
 
-/// What becomes of a command that is not applied for want of room.
+/// What to do with a command that was not applied because there was no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
-    /// Unless it adds, it is tried once more by itself.
+    /// Try it once more, unless it adds rows.
     Try,
-    /// It was: there is no room even for it.
+    /// Refuse it: this was the second try.
     Refuse,
 }
 
 impl Writer {
-    /// One of the commands or chores cannot be done: find out which, so that it does not fail the others.
+    /// Finds out which of the commands or chores cannot be done, so that it does not fail the others.
     pub(super) fn one_by_one(&mut self, commands: Vec<Command>, first: &Fault, now: Now) {
         tracing::warn!(fault = %first, "a transaction of the store failed; trying its parts one by one");
         if matches!(first, Fault::Busy(_)) {
-            // Each further try would wait as long again.
+            // Each further try would wait just as long.
             self.pace.hold_until = Some(now.monotonic + HOLD);
             let error = storage_error(first);
             return commands.into_iter().for_each(|command| command.asker.answer(Err(error.clone())));
@@ -59,8 +59,9 @@ impl Writer {
         }
     }
 
-    /// A commit failed: the rows are opened anew, and what they then show is the truth. When it failed for want of room and
-    /// is not there, what adds is refused, and the rest has the reserve, which was given up.
+    /// Recovers from a failed commit. The rows are opened anew, and what they then show is the truth. If the commit
+    /// failed for want of room and is not in the rows, commands that add rows are refused. The other commands are tried
+    /// again with the room of the reserve, which was given up.
     pub(super) fn commit_failed(&mut self, commands: Vec<Command>, fault: &Fault, again: Again, now: Now) {
         tracing::error!(%fault, "a commit of the store failed; opening it again");
         self.note_full(fault, adds(&commands), now);
@@ -76,19 +77,19 @@ impl Writer {
                 Fault::Full(_) if !applied => storage_full(),
                 fault => storage_error(fault).with_code(ErrorCode::StorageError),
             };
-            // No fence of a claim was told to anybody.
+            // Nobody has been told a fence of a claim, so a claim needs no unknown outcome.
             let is_unknown = applied && command.demand.needs_sync;
             command.asker.answer(Err(if is_unknown { error.with_unknown_outcome() } else { error }));
         }
     }
 
-    /// A sync failed. It is not tried again: what the system still holds in memory may not be what is on the disk. The
-    /// rows are opened anew, which writes what they show once more.
+    /// Recovers from a failed sync. It is not tried again, because the data that the system holds in memory may not be
+    /// on the disk. The rows are opened anew instead, which writes what they show once more.
     pub(super) fn sync_failed(&mut self, batches: Vec<Batch>, why: &str, now: Now) {
         tracing::error!(why, "a sync of the store failed; opening it again");
         let error = unknown(why);
         self.open_again(now);
-        // Their completions may be among what failed.
+        // The completions of these claims may be among the commits that were not synced.
         self.parked.take_all().into_iter().for_each(|(asker, _)| asker.answer(Err(error.clone())));
         batches.into_iter().for_each(|batch| refuse(batch, &error));
     }
@@ -133,5 +134,5 @@ impl Writer {
     }
 }
 
-/// After a failure, unasked work and repairs wait this long.
+/// How long chores and repairs wait after a failure.
 const HOLD: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What is refused when the disk is full, and when it is taken again.
+//! Decides what is refused while the disk is full, and when it is accepted again.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use crate::{
     engine::Now,
 };
 
-/// The disk was full, or nearly so when the store was opened: what adds is let in by the room that there is.
+/// The state while the disk is full, or after it was nearly full when the store was opened. Commands that add rows are
+/// accepted only as far as there is room.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scarcity {
-    /// Until then nothing is let in.
+    /// Until this time every command that adds rows is refused.
     refuse_until: Duration,
-    /// How long that is the next time, if room that seemed to be there is not.
+    /// The length of the next refusal, in case the room that seems to be there is not.
     pause: Duration,
 }
 
@@ -27,7 +28,7 @@ impl Scarcity {
 }
 
 impl Writer {
-    /// The disk was found to be full by a transaction; `added`: it had what adds.
+    /// Notes that a transaction found the disk full. `added` says whether it had commands that add rows.
     pub(super) fn note_full(&mut self, fault: &Fault, added: bool, now: Now) {
         if !matches!(fault, Fault::Full(_)) {
             return;
@@ -36,18 +37,19 @@ impl Writer {
         self.backend.spend_reserve();
         let Scarcity { refuse_until, pause } = self.pace.scarcity.unwrap_or(Scarcity::at_start());
         let held = if added { pause } else { RECHECK };
-        // Each failure costs everybody an opening of the rows: what fails again and again is tried more seldom.
+        // Each failure costs everybody a reopening of the rows, so room that is missing again and again is tried less
+        // often.
         let pause = if added { (2 * pause).min(RECHECK_MAX) } else { pause };
         self.pace.scarcity = Some(Scarcity { refuse_until: refuse_until.max(now.monotonic + held), pause });
     }
 
-    /// Whether what adds is refused, whatever room there is.
+    /// Whether commands that add rows are refused at present, whatever room there is.
     pub(super) fn refuses_what_adds(&self, now: Now) -> bool {
         self.pace.scarcity.is_some_and(|scarcity| scarcity.refuse_until > now.monotonic)
     }
 
-    /// While room is scarce, lets in of what adds only as much as there is room for beside the reserve, and of the rest as
-    /// much as there is room for at all. What frees room is always let in.
+    /// Refuses commands for which there is no room, while room is scarce. A command that adds rows has to fit beside
+    /// the reserve. Any other command has to fit at all. Commands that free room are always accepted.
     pub(super) fn refuse_when_full(&mut self, commands: &mut Vec<Command>, now: Now) {
         if self.pace.scarcity.is_none() || commands.iter().all(|command| command.demand.room_bytes == 0) {
             return;
@@ -72,8 +74,8 @@ impl Writer {
         }
     }
 
-    /// What room there is, which may come from the disk or from rows that were removed; `refill`: sets the reserve aside
-    /// again.
+    /// Returns the room that is left, on the disk and in the file. With `refill`, the reserve is set aside again unless
+    /// commands that add rows are refused at present.
     fn room(&mut self, refill: bool, now: Now) -> Room {
         let refuses_what_adds = self.refuses_what_adds(now);
         let file = match self.rows.as_mut().map(|rows| rows.file_room()) {
@@ -98,7 +100,7 @@ impl Writer {
         room
     }
 
-    /// What adds was committed: the room was there.
+    /// Notes that commands which add rows were committed: the room was there, so the next refusal is short again.
     pub(super) fn note_added(&mut self, commands: &[Command]) {
         if adds(commands)
             && let Some(scarcity) = &mut self.pace.scarcity
@@ -108,13 +110,13 @@ impl Writer {
     }
 }
 
-/// Whether any of them asks for room.
+/// Whether any of the commands adds rows.
 pub(super) fn adds(commands: &[Command]) -> bool {
     commands.iter().any(|command| command.demand.adds)
 }
 
-/// How long what adds is refused after the disk was found to be full.
+/// How long commands that add rows are refused after the disk was found full.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// The same when it was found so again and again, although there seemed to be room.
+/// The longest refusal, when the disk is found full again and again although there seemed to be room.
 const RECHECK_MAX: Duration = Duration::from_secs(4);

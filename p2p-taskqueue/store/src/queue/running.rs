@@ -9,12 +9,13 @@ use taskqueue_api::{Fence, TaskId};
 use super::turn::Kind;
 use crate::{backend::Seq, engine::Live};
 
-/// The running tasks, each as it stands, and when its lease ends on monotonic time (clause T5). Bounded by what was claimed.
+/// The running tasks with their state, and the ends of their leases on monotonic time (clause T5). The number of
+/// claimed tasks bounds it.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     tasks: HashMap<TaskId, RunningTask>,
     by_end: BTreeSet<(Duration, TaskId)>,
-    /// The leases that the open transaction has changed or ended, as they were before it.
+    /// The fences and lease ends that the open transaction has changed or removed, as they were before.
     before: HashMap<TaskId, (Option<Fence>, Duration)>,
 }
 
@@ -24,7 +25,7 @@ pub(super) struct RunningTask {
     pub(super) seq: Seq,
     pub(super) kind: Arc<Kind>,
     pub(super) live: Live,
-    /// When its lease ends.
+    /// The end of its lease.
     pub(super) end: Duration,
 }
 
@@ -33,7 +34,7 @@ impl Running {
         self.tasks.get(&id)
     }
 
-    /// Notes how a task runs, in place of what was known.
+    /// Notes the state of a running task, in place of an older one.
     pub(super) fn set(&mut self, id: TaskId, run: RunningTask) {
         self.remember(id);
         self.by_end.insert((run.end, id));
@@ -57,12 +58,12 @@ impl Running {
         }
     }
 
-    /// The open transaction was committed.
+    /// Notes that the open transaction was committed.
     pub(super) fn committed(&mut self) {
         self.before.clear();
     }
 
-    /// Takes over the ends of leases as they were known before a transaction that came to nothing.
+    /// Takes over the ends of leases from the memory before a transaction that failed.
     pub(super) fn keep_ends(&mut self, known: &Self) {
         let unchanged = known.tasks.iter().map(|(id, run)| (*id, (run.live.fence, run.end)));
         let changed = known.before.iter().map(|(id, before)| (*id, *before));
@@ -74,12 +75,12 @@ impl Running {
         self.committed();
     }
 
-    /// When the first lease ends.
+    /// Returns the time at which the first lease ends.
     pub(super) fn first_end(&self) -> Option<Duration> {
         self.by_end.first().map(|(end, _)| *end)
     }
 
-    /// Up to `count_max` tasks whose leases have ended.
+    /// Returns up to `count_max` tasks whose leases have ended.
     pub(super) fn ended_by(&self, now: Duration, count_max: usize) -> Vec<TaskId> {
         self.by_end.iter().take_while(|(end, _)| *end <= now).take(count_max).map(|(_, id)| *id).collect()
     }

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-/// Leaves each entry once, where it comes first: these lists are sets, and a repeat says nothing more.
+/// Removes repeated entries and keeps the first of each. The lists are sets, so a repeat says nothing more.
 pub(super) fn once(mut values: Vec<String>) -> Vec<String> {
     if values.len() > 1 {
         let mut known = HashSet::with_capacity(values.len());

@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Core {
-    /// The numbers of the whole queue and of each type.
+    /// Returns the numbers of the whole queue and of each type.
     pub(super) async fn stats(&self) -> Result<Stats, QueueError> {
         let now = self.opened.now().elapsed;
         let types = self.read_pieces(Length::Short, Vec::new(), types_on).await?;

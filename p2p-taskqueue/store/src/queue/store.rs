@@ -38,12 +38,12 @@ use crate::{
     paging::{Choosing, Filling},
 };
 
-/// A store over any backend: the handle that callers hold, over the threads that do the work.
+/// A store over any backend. Callers hold this handle; its threads do the work.
 pub(crate) struct Core {
     pub(super) opened: Opened,
     /// The writer thread holds the other end.
     pub(super) writer: SyncSender<Message>,
-    /// Bytes of commands that may wait for the writer.
+    /// The bytes that waiting commands may still take.
     pub(super) room: Arc<Semaphore>,
     pub(super) readers: Readers,
     recent: Arc<Recent>,
@@ -53,7 +53,7 @@ pub(crate) struct Core {
     threads: Mutex<Option<Threads>>,
 }
 
-/// What a store goes by from its opening on.
+/// The settings that hold from the opening of a store on.
 #[derive(Debug, Clone)]
 pub(crate) struct Opened {
     pub(super) timeline: Arc<Timeline>,
@@ -80,18 +80,18 @@ impl Opened {
 /// The store's threads.
 struct Threads {
     writer: JoinHandle<()>,
-    /// Closes when the writer has ended.
+    /// Closed when the writer has ended.
     writer_ended: std::sync::mpsc::Receiver<()>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Core {
-    /// Starts the threads over a backend whose rows were just opened. `durability` is what the backend makes of the one
-    /// that was asked for.
+    /// Starts the threads over a backend whose rows were just opened. `durability` is the one that the backend offers
+    /// for the one that was asked for.
     ///
     /// # Errors
     ///
-    /// Why the rows cannot be read, or the threads not be started.
+    /// The reason why the rows cannot be read, or why a thread cannot be started.
     pub(crate) fn start(
         backend: Box<dyn Backend>,
         mut rows: Box<dyn Rows>,
@@ -145,7 +145,7 @@ impl Core {
         });
         let thread = thread.map_err(StoreError::Threads)?;
         let wake = writer.clone();
-        // A full channel keeps the writer awake anyway.
+        // If the channel is full, the writer is awake anyway.
         opened.timeline.clock().on_move(Box::new(move || _ = wake.try_send(Message::Wake)));
         let threads = Threads { writer: thread, writer_ended, readers: reader_threads };
         Ok(Self {
@@ -161,25 +161,25 @@ impl Core {
         })
     }
 
-    /// As [`TaskStore::watch`](crate::TaskStore::watch).
+    /// Does what [`TaskStore::watch`](crate::TaskStore::watch) describes.
     pub(crate) fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
         self.watches.register(ids)
     }
 
-    /// As [`TaskStore::state`](crate::TaskStore::state).
+    /// Does what [`TaskStore::state`](crate::TaskStore::state) describes.
     pub(crate) fn state(&self, kind: &str, problems: Option<u64>) -> StoreStatus {
         StoreStatus { kind: kind.to_owned(), durability: self.opened.durability, problems }
     }
 
-    /// As [`TaskStore::close`](crate::TaskStore::close).
+    /// Does what [`TaskStore::close`](crate::TaskStore::close) describes.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(threads) = threads else { return };
-        // The readers first: the log can be emptied only when nobody reads it.
+        // The readers end first, because the log can be emptied only when nobody reads it.
         self.readers.close();
         let deadline = Instant::now() + CLOSE_MAX;
-        // Behind everything that was accepted; when the writer has gone, there is nobody to tell.
+        // This message comes after everything that was accepted. If the writer has gone, there is nobody to tell.
         while let Err(TrySendError::Full(_)) = self.writer.try_send(Message::Close) {
             let ended = threads.writer_ended.recv_timeout(CLOSE_RETRY);
             if ended == Err(RecvTimeoutError::Disconnected) || Instant::now() >= deadline {
@@ -188,7 +188,7 @@ impl Core {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if threads.writer_ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-            // It hangs in the file system. What it has not committed was not acknowledged.
+            // The writer hangs in the file system. What it has not committed was not acknowledged.
             tracing::error!("the store's writer did not end in time");
             return;
         }
@@ -204,12 +204,12 @@ impl Core {
         self.ask(Work::Remember(task, owner), Demand::ROW).await.map(drop)
     }
 
-    /// Which peer keeps a task, as far as that was noted.
+    /// Returns the peer that keeps a task, if that was noted.
     pub(crate) async fn owner_of(&self, task: TaskId) -> Result<Option<PeerId>, QueueError> {
         self.read(move |reads| reads.route(task)).await
     }
 
-    /// Makes a submit ready for the writer.
+    /// Prepares a submit for the writer.
     fn prepare(&self, caller: &Caller, submit: Submit) -> Result<Prepared, QueueError> {
         let submit = Submit { labels: once(submit.labels), requires: once(submit.requires), ..submit };
         let (is_named, id) = (submit.task_id.is_some(), submit.task_id.map_or_else(TaskId::random, Ok));
@@ -243,11 +243,12 @@ impl Core {
         self.change(Work::Complete(Box::new(CompleteWork { request, children, claim })), demand).await
     }
 
-    /// Sends the writer some work and awaits its answer.
+    /// Sends work to the writer and waits for its answer.
     async fn change(&self, work: Work, demand: Demand) -> Result<Response, QueueError> {
         match self.ask(work, demand).await? {
             Done::With(response) => Ok(*response),
-            // No await between the answer and the tasks' arrival: until then, dropping this gives them back.
+            // There is no `await` between the answer and the arrival of the tasks. Until they arrive, dropping the
+            // answer gives them back.
             Done::Claimed(given_out) => given_out.arrive(&self.opened),
             Done::Changed { .. } | Done::Noted => {
                 Err(QueueError::new(ErrorCode::Internal, "the store answered something else"))
@@ -259,7 +260,7 @@ impl Core {
         self.send(work, demand)?.await.map_err(|_| self.unanswered())?
     }
 
-    /// Sends the writer some work.
+    /// Sends work to the writer, and returns the receiver of its answer.
     fn send(&self, work: Work, demand: Demand) -> Result<oneshot::Receiver<Reply>, QueueError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(shutting_down());
@@ -275,7 +276,7 @@ impl Core {
         Ok(answered)
     }
 
-    /// Runs a query on a reader thread. What it saw is on stable storage when this returns.
+    /// Runs a query on a reader thread. What the query saw is on stable storage when this returns.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut dyn Reads) -> Result<T, QueueError> + Send + 'static,
@@ -285,7 +286,7 @@ impl Core {
         Ok(found)
     }
 
-    /// As [`read`](Self::read), piece by piece.
+    /// Does the same as [`read`](Self::read), piece by piece.
     pub(super) async fn read_pieces<T: Send + 'static>(
         &self,
         length: Length,
@@ -297,7 +298,7 @@ impl Core {
         Ok(found)
     }
 
-    /// Reads one record, or remembers it.
+    /// Returns one record, from the recent ones or by reading it.
     async fn record(&self, id: TaskId) -> Result<Option<Record>, QueueError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(shutting_down());
@@ -334,8 +335,8 @@ impl Core {
         Ok(Got { task: self.opened.task(record) })
     }
 
-    /// Does something to the selected tasks, some at a time: how many were changed and passed over, and whether there are
-    /// more.
+    /// Changes the selected tasks, some at a time. Answers how many were changed, how many were passed over, and
+    /// whether there are more.
     async fn each_selected(
         &self,
         mut selection: Selection,
@@ -360,20 +361,20 @@ impl Core {
         Ok((changed_all, skipped_all, more))
     }
 
-    /// A value of the cache whose time is not over. That it was used is noted now and then.
+    /// Returns a value of the cache that has not expired. That it was used is noted once a minute.
     async fn cached(&self, key: String) -> Result<Option<CacheRow>, QueueError> {
         let now = self.opened.now().elapsed;
         let asked = key.clone();
         let row = self.readers.read(move |reads| reads.cached(&asked)).await?;
         let row = row.filter(|row| row.expires_at.is_none_or(|at| at > now));
         if row.as_ref().is_some_and(|row| row.used_at.after(USED_AGAIN_S) <= now) {
-            // Only a note: whether there is room for it does not matter, and nobody waits for the answer.
+            // This is only a note: it does not matter whether there is room for it, and nobody waits for the answer.
             drop(self.send(Work::CacheUsed(key), Demand::NOTE));
         }
         Ok(row)
     }
 
-    /// A thread ended with the call in its hands.
+    /// Returns the error for a call whose thread has ended without an answer.
     fn unanswered(&self) -> QueueError {
         (if self.closed.load(Ordering::Acquire) { shutting_down() } else { gone() }).with_unknown_outcome()
     }
@@ -459,24 +460,25 @@ fn out_of_room() -> QueueError {
     QueueError::overloaded(COMMAND_BYTES_MAX, "bytes of changes that wait for the store", COMMANDS_RETRY_AFTER_S)
 }
 
-/// Commands that wait for the writer: ten thousand workers that come back after a restart find room, at some hundred bytes
-/// each.
+/// The most commands that wait for the writer. Ten thousand workers that come back after a restart fit in, at some
+/// hundred bytes each.
 const COMMANDS_MAX: usize = 16_384;
 
-/// What they may hold in memory: payloads and results of sixty commands at their largest.
+/// The most bytes of memory in waiting commands: the payloads and results of some sixty commands of the largest size.
 pub(super) const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Time for the writer to have done what waits.
+/// In this time, the writer has done what is waiting.
 const COMMANDS_RETRY_AFTER_S: f64 = 0.5;
 
-/// Tasks that one command of a `retry` or `purge` changes: others have their turn in between.
+/// The number of tasks that one command of a `retry` or `purge` changes. Other commands have their turn in between.
 const SELECTED_AT_ONCE: usize = 256;
 
-/// That a value of the cache was used is noted after so many seconds: its use is known to the minute.
+/// A use of a cached value is noted again after this time, in seconds. So the last use is known to the minute.
 const USED_AGAIN_S: f64 = 60.0;
 
-/// The writer ends after one more batch and a copy of the log; longer than this the disk does not answer.
+/// The longest time that closing waits for the writer: for one more batch and a copy of the log. If it takes longer,
+/// the disk does not answer.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// How often a full channel is tried while closing.
+/// The pause between two tries to send the last message to a full channel.
 const CLOSE_RETRY: Duration = Duration::from_millis(5);

@@ -14,14 +14,14 @@ use crate::{
     engine::{self, Admission, Idempotency, Live, Phase, Spec},
 };
 
-/// A submit, made ready for its row on the caller's thread.
+/// A submit, prepared for its row on the caller's thread.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) row: TaskRow,
     live: Live,
     kind: Arc<Kind>,
     idempotency: Option<Idempotency>,
-    /// Whether the submitter has drawn the id, and may come again with it.
+    /// Whether the submitter chose the id. Then it may repeat the submit with the same id.
     is_named: bool,
 }
 
@@ -35,11 +35,11 @@ impl Prepared {
     }
 }
 
-/// What became of a submit.
+/// The outcome of a submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Submission {
     pub(super) task_id: TaskId,
-    /// Whether an earlier submit made it.
+    /// Whether an earlier submit made the task.
     pub(super) duplicate: bool,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn submit(turn: &mut Turn<'_>, prepared: &mut Prepared) -> Result<Sub
     Ok(carry_out(turn, plan, &[], prepared)?)
 }
 
-/// The tasks of a completion that comes again, which the first one has queued. Their ids follow from the completion.
+/// Returns the tasks that the first of several equal completions has submitted. Their ids follow from the completion.
 pub(super) fn submitted_before(turn: &mut Turn<'_>, prepared: &[Prepared], field: &str) -> Result<Vec<TaskId>, Halt> {
     let mut ids = Vec::with_capacity(prepared.len());
     for (at, one) in prepared.iter().enumerate() {
@@ -62,22 +62,22 @@ pub(super) fn submitted_before(turn: &mut Turn<'_>, prepared: &[Prepared], field
     Ok(ids)
 }
 
-/// The plans of several submits that are taken together or not at all. All of them are looked at before anything is
+/// The plans of several submits that are accepted together or not at all. All of them are examined before anything is
 /// written, and none is refused after that.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     plans: Vec<Plan>,
-    /// What was planned with each idempotency key, by scope and key: its place and content.
+    /// The planned submits with idempotency keys, by scope and key: their places in the request, and their content.
     keys: HashMap<(String, String), (usize, [u8; 32])>,
-    /// The places of tasks whose submitter has drawn the id.
+    /// The places of submits whose submitter chose the id.
     ids: HashMap<TaskId, usize>,
-    /// Types and lines that the planned tasks open.
+    /// The types and lines that do not exist yet and that the planned tasks open.
     types: HashSet<Arc<str>>,
     lanes: HashSet<Arc<str>>,
 }
 
 impl Plans {
-    /// Plans all of them, or says which one is to blame.
+    /// Plans all of the submits, or says which one is refused.
     pub(super) fn of(turn: &mut Turn<'_>, prepared: &[Prepared], field: &str) -> Result<Self, Halt> {
         let mut plans = Self::default();
         for (at, one) in prepared.iter().enumerate() {
@@ -105,7 +105,7 @@ impl Plans {
         Ok(ids)
     }
 
-    /// The place of the one planned before it that it repeats.
+    /// Returns the place of an earlier submit of the same request that this one repeats.
     fn repeated(&self, prepared: &[Prepared], one: &Prepared) -> Result<Option<usize>, QueueError> {
         if let Some(idempotency) = &one.idempotency
             && let Some((first, content)) = self.keys.get(&key_of(idempotency))
@@ -151,18 +151,18 @@ impl Plans {
     }
 }
 
-/// What a submit comes to.
+/// What a submit will do.
 #[derive(Debug)]
 enum Plan {
-    /// It was made before.
+    /// It repeats the submit of this task.
     Repeat(TaskId),
-    /// It is the same as the one at this place of the same request.
+    /// It repeats the submit at this place of the same request.
     RepeatOf(usize),
-    /// It is new.
+    /// It adds a new task.
     New(Box<Parents>),
 }
 
-/// Does what was planned; `before` are the tasks of the same request up to this one.
+/// Carries out a plan. `before` has the tasks of the same request before this one.
 fn carry_out(turn: &mut Turn<'_>, plan: Plan, before: &[TaskId], prepared: &mut Prepared) -> Result<Submission, Fault> {
     let task_id = prepared.row.spec.id;
     let parents = match plan {
@@ -198,7 +198,7 @@ fn key_of(idempotency: &Idempotency) -> (String, String) {
     (idempotency.scope.clone(), idempotency.key.clone())
 }
 
-/// The task of an earlier submit with the same key or the same id (clause T7).
+/// Returns the task of an earlier submit with the same key or the same id (clause T7).
 fn first_submit(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId>, Halt> {
     match first_of_key(turn, prepared)? {
         None if prepared.is_named => first_of_id(turn, prepared),
@@ -213,8 +213,8 @@ fn first_of_id(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId
     if is_same(&prepared.row, &theirs) { Ok(Some(id)) } else { Err(other_content(id).into()) }
 }
 
-/// Whether two submits with the same id ask for the same. The time of a delay counts from each submit: it is no sign of
-/// another task.
+/// Whether two submits with the same id ask for the same. The end of a delay is not compared, because it counts from
+/// the moment of each submit.
 fn is_same(ours: &TaskRow, theirs: &TaskRow) -> bool {
     let spec = Spec { created_at: theirs.spec.created_at, ..ours.spec.clone() };
     spec == theirs.spec && ours.payload == theirs.payload
@@ -228,8 +228,8 @@ fn first_of_key(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskI
         return Err(error.not_retryable().into());
     };
     let Some(known) = known.filter(|known| known.expires_at > turn.now.elapsed) else { return Ok(None) };
-    // The key goes with the record. Its row may stay until its own time is over: nothing leads from a task to its key, and
-    // such an index would cost every submit with a key a write.
+    // A key counts only as long as the record exists. Its row may stay until it expires: a task does not lead to its
+    // key, and an index for that would cost every submit with a key another write.
     if !is_kept(turn, known.id)? {
         return Ok(None);
     }
@@ -239,7 +239,7 @@ fn first_of_key(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskI
     Err(conflict(&format!("for task {}", known.id)).into())
 }
 
-/// Whether the record of a task is there, and not only because nobody has come to its removal yet.
+/// Whether the record of a task exists, and is not merely waiting for its removal.
 fn is_kept(turn: &mut Turn<'_>, id: TaskId) -> Result<bool, Halt> {
     Ok(match turn.find_if_any(id)? {
         None => false,
@@ -270,9 +270,9 @@ fn conflict(whose: &str) -> QueueError {
     QueueError::new(ErrorCode::Conflict, format!("this idempotency key was used with other content, {whose}"))
 }
 
-/// Lines whose heads are held in memory, at about 500 bytes each. Far above what types, worker labels, peers and sessions in
-/// use come to. Fewer in tests, which reach it.
+/// The most lines whose heads are in memory, at about 500 bytes each. That is far above the number that the types,
+/// worker labels, peers and sessions in use make. The number is smaller in tests, which reach it.
 const LANES_MAX: usize = if cfg!(test) { 500 } else { 100_000 };
 
-/// Lines go away as their tasks are claimed.
+/// Lines go away when their tasks are claimed.
 const LANES_RETRY_AFTER_S: f64 = 5.0;

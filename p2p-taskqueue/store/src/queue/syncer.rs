@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::work::{Asker, Message, Reply};
 use crate::{Watches, backend::Log};
 
-/// What a committed transaction still owes.
+/// A committed transaction with the answers and notices that are still to be given.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) answers: Vec<(Asker, Reply)>,
@@ -23,13 +23,13 @@ pub(super) struct Batch {
     pub(super) number: u64,
 }
 
-/// Up to which batch commits are on stable storage. Readers that saw more wait for it, so that nobody is told what a power
-/// cut could undo.
+/// The number of the last batch on stable storage. Readers that saw a later batch wait for it, so that nobody is told
+/// what a power cut could undo.
 #[derive(Debug)]
 pub(super) struct Durable {
     /// The last batch that readers may see.
     committed: AtomicU64,
-    /// The last batch that is on stable storage; readers hold the other ends.
+    /// The last batch that is on stable storage. Readers hold the other ends.
     synced: watch::Sender<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Durable {
         Self { committed: AtomicU64::new(batch), synced: watch::Sender::new(batch) }
     }
 
-    /// A batch is about to be committed.
+    /// Notes that a batch is about to be committed, so that readers may see it.
     pub(super) fn committing(&self, batch: u64) {
         self.committed.store(batch, Ordering::Release);
     }
@@ -51,7 +51,7 @@ impl Durable {
         });
     }
 
-    /// Whatever was committed is on stable storage or gone.
+    /// Notes that every committed batch is on stable storage, or was lost, or need not be waited for.
     pub(super) fn settled(&self) {
         self.synced(self.committed.load(Ordering::Acquire));
     }
@@ -65,26 +65,27 @@ impl Durable {
         let seen = self.committed.load(Ordering::Acquire);
         if *self.synced.borrow() < seen {
             let mut synced = self.synced.subscribe();
-            // The sender is in `self`.
+            // This cannot fail, because `self` holds the sender.
             let _ = synced.wait_for(|synced| *synced >= seen).await;
         }
     }
 }
 
-/// Makes batches durable and answers them: at once, or on a thread of its own while the writer works on the next one.
+/// Makes batches durable and answers them, either at once or on a thread of its own while the writer works on the next
+/// batch.
 #[derive(Debug)]
 pub(super) struct Syncer {
-    /// The thread holds the other end; closed to end it.
+    /// The thread holds the other end. Closing this end ends the thread.
     batches: Option<SyncSender<ToSettle>>,
     shared: Arc<Shared>,
-    /// The writer's own handle, for when nothing else is to be done. `None` where there is no stable storage.
+    /// The writer's own handle, used when nothing else is to be done. `None` where there is no stable storage.
     log: Option<Box<dyn Log>>,
     thread: Option<JoinHandle<()>>,
 }
 
 enum ToSettle {
     Settle(Batch),
-    /// After a failure: go on with this.
+    /// The rows were opened anew after a failure; go on with this handle.
     Reopened(Option<Box<dyn Log>>),
 }
 
@@ -92,9 +93,9 @@ enum ToSettle {
 struct Shared {
     watches: Arc<Watches>,
     durable: Arc<Durable>,
-    /// Batches that the thread has not answered.
+    /// The number of batches that the thread has not answered.
     under_way: AtomicUsize,
-    /// Batches whose sync failed, and why.
+    /// The batches whose sync failed, and the reason.
     failed: Mutex<Option<(Vec<Batch>, String)>>,
     /// Wakes the writer.
     writer: SyncSender<Message>,
@@ -131,11 +132,11 @@ impl Syncer {
         }
     }
 
-    /// Makes a batch durable, then answers it. With `busy` other commands wait, so the sync is left to the thread.
+    /// Makes a batch durable, then answers it. `busy` says that other commands wait; then the thread does the sync.
     ///
     /// # Errors
     ///
-    /// The batch and the reason when its sync failed here.
+    /// The batch and the reason, when its sync failed on this thread.
     pub(super) fn settle_synced(&mut self, batch: Batch, busy: bool) -> Result<(), (Batch, String)> {
         if busy || self.is_busy() {
             self.hand_over(batch);
@@ -148,11 +149,11 @@ impl Syncer {
         Ok(())
     }
 
-    /// Syncs what was committed without.
+    /// Syncs everything that was committed up to batch `number`.
     ///
     /// # Errors
     ///
-    /// The reason when it failed.
+    /// The reason, when the sync failed.
     pub(super) fn sync(&mut self, number: u64) -> Result<(), String> {
         if let Some(log) = &mut self.log {
             log.sync().map_err(|error| error.to_string())?;
@@ -162,7 +163,7 @@ impl Syncer {
         Ok(())
     }
 
-    /// Batches whose sync failed on the thread, and why.
+    /// Takes the batches whose sync failed on the thread, and the reason.
     pub(super) fn take_failed(&self) -> Option<(Vec<Batch>, String)> {
         self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -174,7 +175,7 @@ impl Syncer {
         }
     }
 
-    /// Goes on with new handles after a failure.
+    /// Goes on with new handles after the rows were opened anew.
     pub(super) fn reopened(&mut self, log: Option<Box<dyn Log>>, threads_log: Option<Box<dyn Log>>) {
         self.log = log;
         self.shared.durable.settled();
@@ -189,7 +190,7 @@ impl Syncer {
             && let Err(unsent) = batches.send(ToSettle::Settle(batch))
             && let ToSettle::Settle(batch) = unsent.0
         {
-            // The thread panicked: nothing is said of what nobody can sync.
+            // The thread panicked, so nobody can sync the batch: its callers learn that the outcome is unknown.
             self.shared.under_way.fetch_sub(1, Ordering::AcqRel);
             refuse(batch, &unknown("the store's sync thread has ended"));
         }
@@ -240,7 +241,7 @@ impl Shared {
         }
     }
 
-    /// Tells who waits for the end of a task, and answers.
+    /// Wakes the waits for the tasks that ended, and gives the answers.
     fn settle(&self, batch: Batch) {
         self.watches.ended(&batch.ended);
         for (asker, answer) in batch.answers {
@@ -258,26 +259,26 @@ impl Shared {
             }
         }
         self.under_way.fetch_sub(count, Ordering::AcqRel);
-        // A full channel keeps the writer awake anyway.
+        // If the channel is full, the writer is awake anyway.
         let _ = self.writer.try_send(Message::Wake);
     }
 }
 
-/// Answers every caller of a batch with an error, as far as their operations were not answered otherwise.
+/// Answers every caller of a batch with an error, except those whose commands were refused anyway.
 pub(super) fn refuse(batch: Batch, error: &QueueError) {
     for (asker, answer) in batch.answers {
-        // What was refused by its own rules stays refused; claims were told to nobody.
+        // An operation that was refused by its own rules stays refused. Nobody has been told of a claim.
         asker.answer(answer.and_then(|_| Err(error.clone())));
     }
 }
 
-/// The answer for what may have been applied.
+/// Returns the error for an operation that may have been applied.
 pub(super) fn unknown(why: &str) -> QueueError {
     QueueError::new(ErrorCode::StorageError, format!("the store failed: {why}")).with_unknown_outcome()
 }
 
-/// One batch under way and one behind it: with more, answers would come later and batches would be smaller.
+/// One batch may be under way and one behind it. With more, answers would come later and batches would be smaller.
 const BATCHES_MAX: usize = 1;
 
-/// How often an orderly end looks whether the last sync is done.
+/// The pause between two looks at whether the thread has nothing more to do.
 const IDLE_RECHECK: std::time::Duration = std::time::Duration::from_millis(1);

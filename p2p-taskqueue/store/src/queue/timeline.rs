@@ -12,26 +12,27 @@ use crate::{
     engine::{Elapsed, Now},
 };
 
-/// Elapsed time of one opening of a store: it goes on from what the store noted last.
+/// Elapsed time during one opening of a store. It goes on from the last note in the store.
 #[derive(Debug)]
 pub(super) struct Timeline {
     clock: Arc<dyn Clock>,
     boot: Option<BootId>,
-    /// When the store was opened, on the machine's uptime and in elapsed time.
+    /// The machine's uptime and elapsed time at the opening of the store.
     opened: (Duration, Elapsed),
-    /// How far the wall clock is ahead of elapsed time, to a second. Dates of spans do not tremble with the wall clock's
-    /// small corrections.
+    /// How far the wall clock is ahead of elapsed time. It changes only when the wall clock moves by more than a
+    /// second. So the dates of spans do not move with small corrections of the wall clock.
     wall_ahead: AtomicI64,
 }
 
 impl Timeline {
-    /// Goes on from what was noted: by the machine's uptime if it has not been restarted since, else by the wall clock. So
-    /// it never goes back; and what it cannot know better goes no further than the wall clock has moved.
+    /// Goes on from the clocks that were noted. If the machine has not been restarted since, its uptime says how much
+    /// time has passed, otherwise the wall clock does. So elapsed time never goes back, and after a restart it moves no
+    /// further than the wall clock has moved.
     pub(super) fn resume(clock: Arc<dyn Clock>, noted: Option<Clocks>) -> Self {
         let (reading, boot) = (clock.read(), clock.boot());
         let elapsed = match noted {
             Some(noted) => noted.elapsed.plus(passed_since(noted, reading, boot)),
-            // A new store, or one whose numbers were lost.
+            // The store is new, or its running numbers were lost.
             None => Elapsed::from_micros(reading.wall.as_micros()),
         };
         let wall_ahead = AtomicI64::new(ahead(reading, elapsed));
@@ -55,7 +56,7 @@ impl Timeline {
         Now { wall: reading.wall, monotonic: reading.monotonic, elapsed, wall_ahead }
     }
 
-    /// What is to be noted of this moment.
+    /// Returns the clocks to be noted for this moment.
     pub(super) fn clocks(&self, now: Now) -> Clocks {
         let (uptime, elapsed) = self.opened;
         let uptime = uptime + elapsed.until(now.elapsed);
@@ -64,8 +65,8 @@ impl Timeline {
     }
 }
 
-/// Whether somebody has set the wall clock since this was noted. If the note stayed as it is and the machine were
-/// restarted, elapsed time would go on by as much.
+/// Whether the wall clock has been set since `noted`. If the note stayed as it is and the machine were restarted,
+/// elapsed time would move by the same amount.
 pub(super) fn was_set(noted: Option<Clocks>, now: Now) -> bool {
     noted.is_none_or(|noted| {
         let ahead = noted.wall.as_micros().saturating_sub(noted.elapsed.as_micros());
@@ -85,5 +86,6 @@ const fn ahead(reading: Reading, elapsed: Elapsed) -> i64 {
     reading.wall.as_micros().saturating_sub(elapsed.as_micros())
 }
 
-/// A time server's small corrections are below this; what a person or a start without a network sets is above.
+/// The largest correction of the wall clock that is ignored. A time server's small corrections are below this. A clock
+/// that is set by a person, or after a start without a network, moves by more.
 const CLOCK_SET_MICROS: u64 = 1_000_000;

@@ -20,7 +20,7 @@ use crate::{
     engine::{Elapsed, Ended, Lane, Live, Now, Phase, Spec, Standing, Step},
 };
 
-/// What the writer remembers between transactions, all of it found again in the rows.
+/// What the writer remembers between transactions. It is read from the rows when a store is opened.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) meta: Meta,
@@ -29,24 +29,24 @@ pub(super) struct Memory {
     pub(super) running: Running,
     /// Ended tasks whose children have not all been told.
     pub(super) unsettled: VecDeque<Seq>,
-    /// Timers that are due and cannot go.
+    /// Timers that are due but cannot be cleared yet.
     pub(super) aside: Aside,
-    /// The last fence that was issued; never goes back, whatever becomes of the transaction.
+    /// The last fence that was issued. It never goes back, even when the transaction fails.
     fence: Fence,
     /// The last place in line that was given to a task that was ready at once.
     last_ready: Elapsed,
-    /// When the first timer of each kind ends; may be early, never late.
+    /// The end of the first timer of each kind. It may be too early, never too late.
     timers: [Option<Due>; Timer::ALL.len()],
-    /// When the first idempotency key ends; may be early, never late.
+    /// The expiry of the first idempotency key. It may be too early, never too late.
     pub(super) keys_at: Option<Elapsed>,
-    /// When the first value of the cache ends; may be early, never late.
+    /// The expiry of the first value of the cache. It may be too early, never too late.
     pub(super) cache_at: Option<Elapsed>,
-    /// Bytes in the cache.
+    /// The bytes of all values in the cache.
     pub(super) cache_bytes: u64,
 }
 
 impl Memory {
-    /// Reads it.
+    /// Reads the memory from the rows.
     pub(super) fn load(rows: &mut dyn Rows, now: Now) -> Result<Self, Fault> {
         let meta = rows.meta()?;
         let mut gates = Gates::load(rows)?;
@@ -83,20 +83,20 @@ impl Memory {
         })
     }
 
-    /// Reads it again after a transaction that came to nothing: what the rows do not have stays.
+    /// Reads the memory again after a transaction that failed, and keeps what the rows do not hold.
     pub(super) fn reload(&mut self, rows: &mut dyn Rows, now: Now) -> Result<(), Fault> {
         let mut memory = Self::load(rows, now)?;
         memory.fence = self.fence;
         memory.last_ready = self.last_ready;
         memory.aside = std::mem::take(&mut self.aside);
         memory.running.keep_ends(&self.running);
-        // Whatever was readied may still be there.
+        // The lines that had been marked as readied may still hold tasks.
         memory.lanes.ready_all();
         *self = memory;
         Ok(())
     }
 
-    /// When the first timer of this kind ends; may be early, never late.
+    /// Returns the end of the first timer of this kind. It may be too early, never too late.
     pub(super) fn first(&self, timer: Timer) -> Option<Due> {
         Timer::ALL.into_iter().zip(self.timers).find(|(known, _)| *known == timer).and_then(|(_, due)| due)
     }
@@ -110,7 +110,7 @@ impl Memory {
     }
 }
 
-/// What of a task's spec decides where it stands and what counts it.
+/// The part of a task's spec that decides where the task is kept and which counts include it.
 #[derive(Debug, Clone)]
 pub(super) struct Kind {
     pub(super) task_type: Arc<str>,
@@ -157,7 +157,8 @@ pub(super) enum Found {
 }
 
 impl Found {
-    /// For the engine: where the task stands, its stored result, and the task if it lives.
+    /// Returns what the engine needs (the task's standing and its stored result), and the task itself if it has not
+    /// ended.
     pub(super) fn split(self) -> (Standing, Option<Json>, Option<Item>) {
         match self {
             Self::Live(item) => (Standing::Live(item.live.clone()), None, Some(item)),
@@ -169,20 +170,20 @@ impl Found {
 /// One transaction of the writer.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
-    /// With what it has written.
+    /// The rows, with a record of what the transaction has written.
     pub(super) rows: Recorder<'a>,
     pub(super) memory: &'a mut Memory,
     pub(super) now: Now,
-    /// Who waits for which task.
+    /// The waits for the ends of tasks.
     pub(super) watches: &'a Watches,
-    /// How many more tasks may be told of ends.
+    /// How many more tasks this transaction may tell of the ends of their parents.
     pub(super) settle_left: usize,
 }
 
-/// Why a command has no answer.
+/// The reason why a command has no answer.
 #[derive(Debug)]
 pub(super) enum Halt {
-    /// By its own rules; the transaction goes on. It has written nothing.
+    /// The command's own rules refuse it. It has written nothing, and the transaction goes on.
     Refused(QueueError),
     /// The rows failed; the transaction cannot go on.
     Failed(Fault),
@@ -200,7 +201,7 @@ impl From<Fault> for Halt {
     }
 }
 
-/// Takes damage of one row as nothing found.
+/// Turns the damage of a single row into `None`.
 pub(super) fn usable<T>(found: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -233,7 +234,7 @@ impl<'a> Turn<'a> {
         item.filter(|item| item.id == id).map(|item| Some(Found::Live(item))).ok_or_else(|| damaged(id).into())
     }
 
-    /// Finds a task that lives by its place in the order of acceptance.
+    /// Finds a task that has not ended, by its place in the order of acceptance.
     pub(super) fn item(&mut self, seq: Seq) -> Result<Option<Item>, Fault> {
         Ok(self.item_and_task(seq)?.map(|(item, _)| item))
     }
@@ -245,7 +246,7 @@ impl<'a> Turn<'a> {
         Ok(Some((Item { seq, id: task.spec.id, kind, live }, task)))
     }
 
-    /// Finds the task of a place in a line, if it is the one that belongs there.
+    /// Finds the task at a place in a line; `None` if the rows of the task do not match that place.
     pub(super) fn in_line(&mut self, lane: &Arc<str>, place: Place) -> Result<Option<(Item, TaskRow)>, Fault> {
         let seq = place.seq;
         let Some(task) = usable(self.rows.task(seq))?.flatten() else { return Ok(None) };
@@ -260,12 +261,12 @@ impl<'a> Turn<'a> {
         Ok(belongs.then_some((item, task)))
     }
 
-    /// When the lease of a running task ends.
+    /// Returns the time at which the lease of a running task ends.
     pub(super) fn lease_end(&self, id: TaskId) -> Option<Duration> {
         self.memory.running.get(id).map(|run| run.end)
     }
 
-    /// Writes what the engine decided about a task that lives.
+    /// Writes the engine's decision about a task that has not ended.
     pub(super) fn take_step(&mut self, item: Item, step: Step) -> Result<(), Fault> {
         match step {
             Step::Stay(live) => self.stay(item, live),
@@ -283,7 +284,8 @@ impl<'a> Turn<'a> {
         self.enter(Item { live, ..item })
     }
 
-    /// Writes a change of a running task that leaves its phase as it is.
+    /// Writes a change of a running task that leaves its phase as it is. `end` is the new end of the lease, if it
+    /// changes.
     pub(super) fn note(&mut self, item: Item, live: Live, end: Option<Duration>) -> Result<(), Fault> {
         self.put_live(&item, &live)?;
         if let Some(run) = self.memory.running.get(item.id) {
@@ -293,13 +295,13 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Writes a task's end, and tells those that come after it.
+    /// Writes the end of a task, and tells its children.
     pub(super) fn end(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
         self.end_alone(item, ended, result)?;
         super::depend::settle(self)
     }
 
-    /// Writes a task's end; those that come after it are told with [`settle`](super::depend::settle).
+    /// Writes the end of a task. [`settle`](super::depend::settle) tells its children later.
     pub(super) fn end_alone(&mut self, item: &Item, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
         self.leave(item)?;
         self.rows.remove_live(item.seq, item.id)?;
@@ -309,7 +311,7 @@ impl<'a> Turn<'a> {
         self.record_end(item.seq, item.id, &item.kind.task_type, ended, result)
     }
 
-    /// Writes the end of a task that stands nowhere.
+    /// Writes the end of a task that is in no line, has no timer of its phase, and does not run.
     pub(super) fn record_end(
         &mut self,
         seq: Seq,
@@ -325,19 +327,19 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Writes how a task stands; whether it belongs somewhere else then is for the caller to see to.
+    /// Writes the state of a task. The caller has to move the task to another line or timer where that is needed.
     pub(super) fn put_live(&mut self, item: &Item, live: &Live) -> Result<(), Fault> {
         self.rows.put_live(item.seq, item.id, live)
     }
 
-    /// Gives a task that is ready at once its place in line.
+    /// Gives a task that is ready at once its place in line, and leaves other tasks as they are.
     pub(super) fn placed(&mut self, live: Live) -> Live {
         let ready_at = if live.phase == Phase::Ready { self.next_place(live.ready_at) } else { live.ready_at };
         Live { ready_at, ..live }
     }
 
-    /// Lets a task begin, for the first time or once more: it waits for its parents, has its deadline, and stands where its
-    /// phase calls for.
+    /// Starts a task, for the first time or after a retry: notes its parents, sets its deadline, and puts it where its
+    /// phase belongs.
     pub(super) fn begin(&mut self, item: Item, parents: &[Seq], has_row: bool) -> Result<(), Fault> {
         for parent in parents {
             self.rows.add_edge(*parent, item.seq)?;
@@ -351,7 +353,8 @@ impl<'a> Turn<'a> {
         self.enter(item)
     }
 
-    /// Puts a task into the line, the timeline or the memory that its phase calls for. Its row has been written.
+    /// Puts a task into the line, the timeline or the memory where its phase belongs. The task's row has been written
+    /// before.
     pub(super) fn enter(&mut self, item: Item) -> Result<(), Fault> {
         self.memory.gates.enter(&item.kind.task_type, item.live.status());
         match item.live.phase {
@@ -379,7 +382,7 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Takes a task out of the line, the timeline or the memory that its phase has put it into.
+    /// Takes a task out of the line, the timeline or the memory where its phase belongs.
     pub(super) fn leave(&mut self, item: &Item) -> Result<(), Fault> {
         self.memory.gates.leave(&item.kind.task_type, item.live.status());
         match item.live.phase {
@@ -390,7 +393,7 @@ impl<'a> Turn<'a> {
             Phase::Blocked => Ok(()),
             Phase::Running => {
                 self.memory.running.remove(item.id);
-                // At once: a claim in the same transaction may want the next task of this key.
+                // This is done at once, because a claim in the same transaction may want the next task of this key.
                 if let Some(key) = &item.kind.key
                     && self.memory.gates.stopped(key)
                 {
@@ -412,13 +415,14 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Notes that a timer of this kind ends then.
+    /// Notes that a timer ends at `due`.
     pub(super) fn note_first(&mut self, due: Due) {
         let first = self.memory.first(due.timer()).map_or(due, |first| first.min(due));
         self.memory.set_first(due.timer(), Some(first));
     }
 
-    /// A place in line behind all that were ready at once before: the order of acceptance holds within a batch, too.
+    /// Returns a place in line behind all tasks that were ready at once before. So the order of acceptance also holds
+    /// within a batch.
     pub(super) fn next_place(&mut self, at: Elapsed) -> Elapsed {
         let next = Elapsed::from_micros(self.memory.last_ready.as_micros().saturating_add(1)).max(at);
         self.memory.last_ready = next;
@@ -437,24 +441,25 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// When a lease of this length that starts now ends.
+/// Returns the end of a lease that starts now.
 pub(super) fn lease_end(now: Now, lease_s: f64) -> Duration {
     now.monotonic + Duration::try_from_secs_f64(lease_s).unwrap_or(Duration::ZERO)
 }
 
-/// When the lease ends of a task that was running when the store was opened. It was kept for at most its own length, which
-/// a clock that jumped does not make longer.
+/// Returns the end of the lease of a task that was running when the store was opened. The lease is kept for at most its
+/// own length, even if a clock has jumped.
 fn lease_end_of(now: Now, live: &Live) -> Duration {
     let end = lease_end(now, live.lease_s);
     live.kept_until.map_or(end, |until| end.min(now.monotonic + now.elapsed.until(until)))
 }
 
-/// The answer for a task that is not there.
+/// Returns the error for a task that does not exist.
 pub(crate) fn not_found(id: TaskId) -> QueueError {
     QueueError::new(ErrorCode::NotFound, format!("no task {id}"))
 }
 
-/// Damage of a row concerns only those who ask for it: it is their answer.
+/// Turns a fault into a halt. A damaged row concerns only the command that asks for it, so it becomes that command's
+/// answer.
 pub(super) fn unusable(id: TaskId, fault: Fault) -> Halt {
     match fault {
         Fault::Damaged => Halt::Refused(damaged(id)),

@@ -1,4 +1,4 @@
-//! How a store stands between two transactions: what tests look at that no answer tells.
+//! The state of a store between two transactions, as far as no answer shows it. Tests look at it.
 
 use std::{
     sync::mpsc::{SyncSender, sync_channel},
@@ -12,41 +12,41 @@ use super::{
     writer::Writer,
 };
 
-/// How a store stands.
+/// The state of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(unnameable_types, reason = "of a trait that is public; not there outside the tests of this crate")]
 pub struct Vitals {
-    /// The monotonic clock.
+    /// The time on the monotonic clock.
     pub now: Duration,
-    /// When the writer does something unasked.
+    /// When the writer next does something that nobody asked for.
     pub next_due: Option<Duration>,
-    /// What the writer remembers, if that was asked for: lines in alphabetical order, since maps have none.
+    /// The writer's memory, if it was asked for: the lines are in alphabetical order, because maps have no order.
     pub memory: String,
-    /// What is in use.
+    /// The bounded resources in use.
     pub in_use: InUse,
 }
 
-/// What is bounded and is given back.
+/// Bounded resources that are in use and will be given back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(unnameable_types, reason = "of a trait that is public; not there outside the tests of this crate")]
 pub struct InUse {
     /// Bytes of commands.
     pub command_bytes: usize,
-    /// Claims that wait.
+    /// Claims that wait for a task.
     pub parked: usize,
-    /// Tasks that were given out to nobody and not taken back.
+    /// Tasks that were given out to callers that had gone away, and were not taken back yet.
     pub given_out: usize,
-    /// Reads that wait.
+    /// Queries that wait.
     pub reads: usize,
-    /// Watches, and the tasks of all.
+    /// The number of watches, and the number of tasks of all of them.
     pub watches: (usize, usize),
 }
 
-/// What a claim that waits holds of the bytes for commands, whatever it came with.
+/// The bytes that a waiting claim holds of the bytes for commands, whatever it came with.
 pub(crate) const CLAIM_BYTES: usize = size_of::<Command>();
 
 impl Core {
-    /// How the store stands, once the writer has had its turn; with what it remembers or without.
+    /// Returns the state of the store after the writer's next turn; the writer's memory is included on request.
     pub(crate) fn vitals(&self, with_memory: bool) -> Vitals {
         let (reply, answered) = sync_channel(1);
         self.writer.send(Message::Look(Look { reply, with_memory })).expect("the writer is there");
@@ -62,7 +62,8 @@ impl Core {
 }
 
 impl Writer {
-    /// Answers those who asked how the writer stands, once it has had its turn and all answers are on their way.
+    /// Answers the tests that asked for the state of the writer. The turn is done then, and all answers have been
+    /// given.
     pub(super) fn answer_looks(&mut self) {
         for look in std::mem::take(&mut self.pace.looks) {
             self.syncer.when_idle();
@@ -81,7 +82,7 @@ impl Writer {
     }
 }
 
-/// Somebody asks how the writer stands.
+/// A test's request for the state of the writer.
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) reply: SyncSender<Vitals>,

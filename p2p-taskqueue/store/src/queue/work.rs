@@ -13,16 +13,16 @@ use crate::{
     engine::{Claimant, Live, Record, Spec, Standing},
 };
 
-/// What comes over the writer's channel.
+/// A message on the writer's channel.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Do this and answer. Boxed: the channel has a place for each from the start.
+    /// Do this and answer. Boxed, because the channel reserves the space of every message when it is created.
     Do(Box<Command>),
-    /// Look at the clock, at what was given back, and at syncs that failed.
+    /// Look at the clock, at tasks that were given back, and at syncs that failed.
     Wake,
-    /// Finish what came before this, and end.
+    /// Finish the messages before this one, and end.
     Close,
-    /// A test asks how the writer stands.
+    /// A test asks for the state of the writer.
     #[cfg(test)]
     Look(super::vitals::Look),
 }
@@ -35,25 +35,25 @@ pub(super) struct Command {
     pub(super) asker: Asker,
 }
 
-/// What a command demands of the writer. It is read off the request, before that is taken apart.
+/// The demands of a command on the writer. They are taken from the request before it is taken apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand {
-    /// Whether its answer may only be given once the change is on stable storage.
+    /// Whether the answer may only be given once the change is on stable storage.
     pub(super) needs_sync: bool,
-    /// Whether it asks for room that a full disk does not have.
+    /// Whether the command asks for room that a full disk does not have.
     pub(super) adds: bool,
-    /// Bytes that it holds while it waits.
+    /// The bytes of memory that the command holds while it waits.
     pub(super) bytes: usize,
-    /// About how much room it takes in the rows: its content, and at most a page for each task that it adds. Nothing if it
-    /// rather frees some.
+    /// About how many bytes the command takes in the rows: its content, and at most a page for each task that it adds.
+    /// Zero if it rather frees room.
     pub(super) room_bytes: u64,
 }
 
 impl Demand {
-    /// Of a note that may be lost.
+    /// The demand of a note that may be lost.
     pub(super) const NOTE: Self = Self { needs_sync: false, adds: false, bytes: size_of::<Command>(), room_bytes: 0 };
 
-    /// Of a row that is kept for good.
+    /// The demand of a row that is kept for good.
     pub(super) const ROW: Self =
         Self { needs_sync: true, adds: true, bytes: size_of::<Command>(), room_bytes: PAGE_BYTES as u64 };
 
@@ -67,7 +67,7 @@ impl Demand {
         let bytes = content + added * size_of::<Prepared>() + size_of::<Command>();
         let writes_an_end = request.facts().keeps_lease && needs_sync;
         let room_bytes = match () {
-            // The task that is completed besides may need a page, too.
+            // The task that is completed along with the submits may need a page, too.
             () if adds => bytes + (added + 1) * PAGE_BYTES,
             () if content > 0 || writes_an_end => bytes,
             () => 0,
@@ -76,12 +76,12 @@ impl Demand {
     }
 }
 
-/// Who waits for an answer.
+/// A caller that waits for an answer.
 #[derive(Debug)]
 pub(super) struct Asker {
-    /// The caller holds the other end; closed when it has gone away.
+    /// The caller holds the other end. It is closed when the caller has gone away.
     reply: oneshot::Sender<Reply>,
-    /// The command's part of the bytes that may wait for the writer.
+    /// The command's share of the bytes that may wait for the writer.
     bytes: OwnedSemaphorePermit,
 }
 
@@ -90,8 +90,8 @@ impl Asker {
         Self { reply, bytes }
     }
 
-    /// The caller of a command that was carried out and whose answer waits: of its bytes it holds no more than a plain
-    /// claim does.
+    /// Returns the caller of a command that was carried out but whose answer has to wait. It keeps only as many of its
+    /// bytes as a plain claim holds, and gives back the others.
     pub(super) fn waiting(mut self) -> Self {
         if let Some(kept) = self.bytes.split(size_of::<Command>()) {
             self.bytes = kept;
@@ -99,29 +99,30 @@ impl Asker {
         self
     }
 
-    /// Whether nobody waits any more.
+    /// Whether the caller has gone away.
     pub(super) fn is_gone(&self) -> bool {
         self.reply.is_closed()
     }
 
-    /// Answers. A caller that has gone away misses it; tasks that it was given then go back by themselves.
+    /// Sends the answer. A caller that has gone away misses it, and tasks that were given out to it then go back by
+    /// themselves.
     pub(super) fn answer(self, answer: Reply) {
         drop(self.reply.send(answer));
     }
 }
 
-/// What a command is answered with.
+/// The answer to a command.
 pub(super) type Reply = Result<Done, QueueError>;
 
-/// The changes that the writer makes, prepared as far as that goes without it. Kept until the commit, so that a batch can
-/// be run again.
+/// A change for the writer, prepared as far as possible without it. It is kept until the commit, so that a batch can be
+/// run again.
 #[derive(Debug)]
 pub(super) enum Work {
     Submit(Box<Prepared>),
     SubmitMany(Vec<Prepared>),
     Claim(Box<ClaimWork>),
     Complete(Box<CompleteWork>),
-    /// As it was asked.
+    /// A request that needs no preparation.
     Plain(Box<Request>),
     Retry(Vec<TaskId>),
     Purge(Vec<TaskId>),
@@ -132,7 +133,7 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// About how many tasks it changes.
+    /// Returns about how many tasks the work changes.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::SubmitMany(submits) => submits.len(),
@@ -151,29 +152,29 @@ pub(super) struct ClaimWork {
     pub(super) worker: String,
     pub(super) lease_s: f64,
     pub(super) max_tasks: u32,
-    /// Until when it waits for a task, if it does.
+    /// The end of the wait for a task on monotonic time; `None` if the claim does not wait.
     pub(super) deadline: Option<Duration>,
-    /// What it is answered as.
+    /// The form of the answer.
     pub(super) form: Form,
 }
 
-/// What a claim's tasks are answered in.
+/// The form in which the tasks of a claim are answered.
 #[derive(Debug, Clone)]
 pub(super) enum Form {
     One,
     Many,
-    /// Beside the completion that asked for it.
+    /// The next task, in the answer of the completion that asked for it.
     Next(Box<Completed>),
 }
 
 impl Form {
-    /// Whether something was applied that the answer has to tell, whatever becomes of the claim.
+    /// Whether the answer also has to report a completion that was applied, whatever becomes of the claim.
     pub(super) const fn is_beside_completion(&self) -> bool {
         matches!(self, Self::Next(_))
     }
 }
 
-/// A completion with what it does besides.
+/// A completion with the submits and the claim that go with it.
 #[derive(Debug)]
 pub(super) struct CompleteWork {
     pub(super) request: Complete,
@@ -181,16 +182,16 @@ pub(super) struct CompleteWork {
     pub(super) claim: Option<ClaimWork>,
 }
 
-/// What was done.
+/// The outcome of work that was done.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// Answered with this.
+    /// The answer to give.
     With(Box<Response>),
-    /// These tasks were given out.
+    /// Tasks that were given out.
     Claimed(GivenOut),
-    /// Of the named tasks so many were changed, and so many passed over.
+    /// How many of the named tasks were changed, and how many were passed over.
     Changed { changed: u64, skipped: u64 },
-    /// Nothing is to be said of it.
+    /// Done, and there is nothing to answer.
     Noted,
 }
 
@@ -200,16 +201,16 @@ impl From<Response> for Done {
     }
 }
 
-/// Tasks on their way to their worker. Dropped on the way, they go back to their places.
+/// Tasks on their way to their worker. If this is dropped on the way, they go back to their places.
 #[derive(Debug)]
 pub(super) struct GivenOut {
     pub(super) tasks: Vec<Given>,
     pub(super) form: Form,
-    /// Where they go back to; `None` once they have arrived.
+    /// Where the tasks go back to; `None` once they have arrived.
     returns: Option<Arc<Returns>>,
 }
 
-/// One of them.
+/// One task that was given out.
 #[derive(Debug)]
 pub(super) struct Given {
     pub(super) spec: Spec,
@@ -224,7 +225,7 @@ impl GivenOut {
         Self { tasks, form, returns }
     }
 
-    /// Hands them over to whoever answers for them from here on.
+    /// Turns the tasks into the answer. From here on, they no longer go back by themselves.
     pub(super) fn arrive(mut self, opened: &Opened) -> Result<Response, QueueError> {
         let given = mem::take(&mut self.tasks);
         let fences: Vec<_> = given.iter().map(|given| (given.spec.id, given.fence)).collect();
@@ -267,7 +268,7 @@ impl Form {
     }
 }
 
-/// Tasks that were given out to callers that had gone away. Bounded by the number of claims under way.
+/// Tasks that were given out to callers that had gone away. Their number is bounded by that of the claims under way.
 #[derive(Debug)]
 pub(super) struct Returns {
     tasks: Mutex<Vec<(TaskId, Fence)>>,
@@ -282,7 +283,7 @@ impl Returns {
 
     fn put(&self, tasks: &[(TaskId, Fence)]) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(tasks);
-        // A full channel keeps the writer awake anyway.
+        // If the channel is full, the writer is awake anyway.
         let _ = self.writer.try_send(Message::Wake);
     }
 
@@ -291,14 +292,14 @@ impl Returns {
     }
 }
 
-/// What is said of a row whose content is not what was written.
+/// Returns the error for a row whose content is not the content that was written.
 pub(crate) fn damaged(id: TaskId) -> QueueError {
     use taskqueue_api::ErrorCode;
     let message = format!("task {id}: its stored record is damaged; restore the store from a backup");
     QueueError::new(ErrorCode::StorageError, message).not_retryable()
 }
 
-/// What a fault of the rows means for somebody who asked for something.
+/// Returns the error that a caller gets for a fault of the rows.
 pub(super) fn storage_error(fault: &Fault) -> QueueError {
     use taskqueue_api::ErrorCode;
     match fault {
@@ -317,10 +318,10 @@ pub(super) fn storage_full() -> QueueError {
     QueueError::new(taskqueue_api::ErrorCode::StorageFull, message).with_retry_after_s(FULL_RETRY_AFTER_S)
 }
 
-/// What a row that is alone needs of a file.
+/// The bytes that a single row needs in a file.
 const PAGE_BYTES: usize = 4096;
 
-/// Room is looked for as often as somebody asks, but for the first second.
+/// After one second the store looks for room again when somebody asks.
 const FULL_RETRY_AFTER_S: f64 = 1.0;
 
 /// Time for a person to close the other program.

@@ -31,36 +31,36 @@ use crate::{
 pub(super) struct Writer {
     pub(super) backend: Box<dyn Backend>,
     pub(super) opened: Opened,
-    /// Callers hold the other end; it does not close, `Message::Close` ends the thread.
+    /// Callers hold the other end. It does not close; `Message::Close` ends the thread.
     pub(super) messages: Receiver<Message>,
     pub(super) returns: Arc<Returns>,
     pub(super) durable: Arc<Durable>,
     pub(super) recent: Arc<Recent>,
     pub(super) watches: Arc<Watches>,
     pub(super) syncer: Syncer,
-    /// `None` after a failed commit until the rows could be opened again.
+    /// `None` after a failed commit, until the rows have been opened again.
     pub(super) rows: Option<Box<dyn Rows>>,
     pub(super) memory: Memory,
     pub(super) parked: Parked,
-    /// Given out to callers that had gone, and not yet taken back.
+    /// Tasks that were given out to callers that had gone away, and have not been taken back yet.
     pub(super) given_out: Vec<(TaskId, Fence)>,
-    /// Received, and not yet in a batch.
+    /// Messages that were received and are not in a batch yet.
     pub(super) waiting: VecDeque<Message>,
     pub(super) pace: Pace,
 }
 
-/// When the writer does what nobody asked for.
+/// The times at which the writer does what nobody asked for.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Tidy up then, if nothing happens before.
+    /// When to tidy up, if no command comes before.
     pub(super) tidy_at: Option<Duration>,
-    /// Sync what was committed without, then.
+    /// When to sync batches that were committed without a sync.
     pub(super) sync_at: Option<Duration>,
-    /// Something went wrong: leave chores and repairs until then.
+    /// After a failure: chores and repairs wait until then.
     pub(super) hold_until: Option<Duration>,
-    /// The disk was full: what adds is let in by the room that there is.
+    /// `Some` while the disk is full: commands that add rows are accepted only as far as there is room.
     pub(super) scarcity: Option<Scarcity>,
-    /// How many commands the last two batches had.
+    /// The number of commands in each of the last two batches.
     lately: [usize; 2],
     #[cfg(test)]
     pub(super) looks: Vec<super::vitals::Look>,
@@ -72,22 +72,22 @@ impl Pace {
     }
 }
 
-/// Why a transaction came to nothing.
+/// The reason why a transaction failed.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// Before or in it: it was rolled back, and nothing of it is there.
+    /// It failed before its commit, and was rolled back without effect.
     Before(Fault),
-    /// At its commit: whether it took effect is not known.
+    /// It failed at its commit. Whether it took effect is not known.
     Commit(Fault),
 }
 
 /// A transaction that was committed.
 pub(super) struct Committed {
-    /// One for each command.
+    /// One answer for each command.
     answers: Vec<Reply>,
     served: Vec<(Unparked, Reply)>,
     ended: Vec<TaskId>,
-    /// Whether it has written anything, if only that the clocks were set.
+    /// Whether the transaction has written anything, even if only that the clocks were set.
     wrote: bool,
     needs_sync: bool,
 }
@@ -106,11 +106,11 @@ impl Writer {
         self.shut_down();
     }
 
-    /// Waits for something to do, and takes all that is there, up to a bound.
+    /// Waits for something to do, and takes all messages that are there, up to a bound.
     ///
-    /// Callers that were just answered tend to come back together, one by one within some microseconds. To start with
-    /// the first of them would leave the others to the next sync, so a busy writer waits a moment for as many as came
-    /// lately; a single caller never waits.
+    /// Callers that were just answered tend to come back together, one by one within some microseconds. If the writer
+    /// started with the first of them, the others would have to wait for the next sync. So a busy writer waits a moment
+    /// until there are as many commands as in the last batches. A single caller never waits.
     fn receive(&mut self) -> (Vec<Command>, bool) {
         let mut commands = Vec::new();
         let mut weight = 0;
@@ -151,14 +151,14 @@ impl Writer {
         }
         let Some(due) = self.next_due() else { return self.messages.recv().ok() };
         match self.opened.timeline.clock().block_for(due) {
-            // The channel does not close while the writer holds a sender of it in `returns`.
+            // The channel cannot close, because `returns` holds a sender of it.
             None if due > self.opened.now().monotonic => self.messages.recv().ok(),
             None => self.messages.try_recv().ok(),
             Some(timeout) => self.messages.recv_timeout(timeout).ok(),
         }
     }
 
-    /// The next moment at which something is to be done unasked.
+    /// Returns the next time at which the writer has something to do that nobody asked for.
     pub(super) fn next_due(&self) -> Option<Duration> {
         let now = self.opened.now();
         let timers = Timer::ALL.into_iter().filter_map(|timer| self.memory.first(timer)).map(|due| due.wait(now));
@@ -213,7 +213,7 @@ impl Writer {
     pub(super) fn attempt(&mut self, commands: &mut [Command], chores: bool, now: Now) -> Result<Committed, Trouble> {
         let Some(rows) = &mut self.rows else { return Err(Trouble::Before(Fault::Failed("not open".to_owned()))) };
         if let Err(fault) = rows.begin() {
-            // Whatever it left open.
+            // Ends the transaction that `begin` may have left open.
             let _ = rows.rollback();
             return Err(Trouble::Before(fault));
         }
@@ -262,7 +262,7 @@ impl Writer {
         }
     }
 
-    /// What follows a commit: sync, wake, answer, let wait.
+    /// Does what follows a commit: syncs, wakes the waits, answers, and parks claims that found nothing.
     pub(super) fn settle(&mut self, commands: Vec<Command>, committed: Committed, now: Now) {
         let Committed { answers, served, ended, wrote, needs_sync } = committed;
         self.note_added(&commands);
@@ -289,7 +289,7 @@ impl Writer {
         }
     }
 
-    /// Whether another command is there already.
+    /// Receives one more message, if there is one, and keeps it for the next batch. Returns whether there was one.
     fn receive_one(&mut self) -> bool {
         match self.messages.try_recv() {
             Ok(message) => {
@@ -300,7 +300,7 @@ impl Writer {
         }
     }
 
-    /// A claim that found nothing waits, if it wants to.
+    /// Lets a claim that found nothing wait, if it asked to. Returns the answer of every other command.
     fn park_or_answer(&mut self, command: Command, answer: Reply) -> Option<(Asker, Reply)> {
         let Command { work, asker, .. } = command;
         let claim = match work {
@@ -326,15 +326,16 @@ impl Writer {
 
     fn tidy(&mut self, now: Now) {
         self.pace.tidy_at = None;
-        // What was removed may be the room that is missing: the reserve is set aside again before somebody asks.
+        // Rows that were removed may have made the missing room, so the reserve is set aside again before somebody
+        // asks.
         self.refill_reserve(now);
         match self.rows.as_mut().map(|rows| rows.tidy(false)) {
             None | Some(Ok(())) => {}
-            // Nothing was synced: the log keeps what was committed, and the next time writes all of it.
+            // Nothing was synced: the log keeps what was committed, and the next attempt writes all of it.
             Some(Err(fault @ (Fault::Full(_) | Fault::Busy(_)))) => {
                 tracing::warn!(%fault, "failed to tidy the store up");
             }
-            // It may be a sync, which is not tried again.
+            // The failure may be one of a sync, and a sync is not tried again.
             Some(Err(fault)) => {
                 tracing::error!(%fault, "failed to tidy the store up; opening it again");
                 self.open_again(now);
@@ -342,12 +343,12 @@ impl Writer {
         }
     }
 
-    /// Whether lines wait that may have something for a claim that waits.
+    /// Whether there are lines that may hold a task for a waiting claim.
     fn can_serve(&self) -> bool {
         self.memory.lanes.has_readied() && !self.parked.is_empty()
     }
 
-    /// The next opening goes on from the time of this end.
+    /// Notes the clocks at the end, so that the next opening goes on from there.
     fn note_clocks(&mut self, now: Now) {
         let Some(rows) = &mut self.rows else { return };
         let batch = self.memory.meta.batch + 1;
@@ -356,7 +357,7 @@ impl Writer {
             Ok(()) => self.memory.meta = noted,
             Err(fault) => {
                 tracing::warn!(%fault, "the store does not know when it was closed");
-                // Whatever it left open.
+                // Ends the transaction that may have been left open.
                 let _ = rows.rollback();
             }
         }
@@ -389,7 +390,7 @@ impl Writer {
                 trouble = Some(why);
             }
         }
-        // They were applied, and only their next task is not to come any more.
+        // These completions were applied; only their next task does not come any more.
         for (asker, claim) in completions {
             let answer = trouble.as_deref().map_or_else(|| nothing(&claim, &self.returns), |why| Err(unknown(why)));
             asker.answer(answer);
@@ -402,20 +403,20 @@ impl Writer {
     }
 }
 
-/// Commands of one transaction, by the tasks that they change: a burst shares one sync, and its first command waits for no
-/// more than some milliseconds.
+/// The most tasks that the commands of one transaction change, as estimated. A burst shares one sync, and its first
+/// command waits for some milliseconds at most.
 const BATCH_MAX: usize = 512;
 
-/// A tenth to a third of a sync: what waiting for company may cost.
+/// The longest wait for further commands: a tenth to a third of a sync.
 const GATHER_MAX: Duration = Duration::from_micros(60);
 
-/// The writer sleeps on the monotonic clock, which is not the clock of schedules and spans: that the wall clock was set, or that
-/// the machine slept, is noticed after this long.
+/// The longest sleep while schedules or spans are pending. The writer sleeps on the monotonic clock, which is not the
+/// clock of schedules and spans. So after this time at the latest it notices that the wall clock was set or that the
+/// machine slept.
 const CLOCKS_RECHECK: Duration = Duration::from_secs(30);
 
-/// The log is copied into the file after this long without a command: what is not copied is the part of the file that a
-/// damaged log would lose.
+/// The log is copied into the file after this time without a change. A damaged log would lose what has not been copied.
 const TIDY_AFTER: Duration = Duration::from_millis(250);
 
-/// With relaxed durability, what was committed is on stable storage after this long.
+/// With relaxed durability, a commit is on stable storage after this time.
 const RELAXED_SYNC: Duration = Duration::from_millis(50);

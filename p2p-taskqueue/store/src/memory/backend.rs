@@ -6,9 +6,9 @@ use std::{
 use super::{reads::MemoryReads, rows::MemoryRows, tables::Tables};
 use crate::{Backend, Fault, Log, Reads, Rows, StoreError};
 
-/// Rows in memory. Its clones share them, so they last as long as one of these does.
+/// Rows in memory. Clones share them, and the rows last as long as one of the clones.
 ///
-/// What bounds it is the bound on the tasks of a store; nothing here grows by itself.
+/// Nothing here bounds the rows; the bound on the tasks of a store does.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MemoryBackend {
     tables: Shared,
@@ -16,7 +16,7 @@ pub(crate) struct MemoryBackend {
 
 #[cfg(test)]
 impl MemoryBackend {
-    /// All rows that were committed.
+    /// Returns all committed rows as a text.
     pub(crate) fn picture(&self) -> String {
         self.tables.read().picture()
     }

@@ -1,17 +1,17 @@
 use super::tables::Seen;
 use crate::{CacheRow, engine::Elapsed};
 
-/// Bytes of all values with their keys.
+/// Returns the bytes of all values with their keys.
 pub(super) fn bytes(seen: &Seen<'_>) -> u64 {
     seen.cache_bytes.get(&()).copied().unwrap_or(0)
 }
 
-/// Bytes of one value with its key.
+/// Returns the bytes of one value with its key.
 pub(super) fn size(key: &str, row: &CacheRow) -> u64 {
     (key.len() + row.value.len_bytes()) as u64
 }
 
-/// The first values of an order by time, up to a time, with their bytes.
+/// Returns the first values of an order by time that are due at `by` or before, with their bytes.
 pub(super) fn first<'a>(
     seen: &Seen<'_>,
     order: impl Iterator<Item = (&'a (Elapsed, String), &'a ())>,

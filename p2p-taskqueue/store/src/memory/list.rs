@@ -12,10 +12,11 @@ use crate::{
     paging::{EXAMINED_AT_ONCE, Filling},
 };
 
-/// Reads a piece of a page of records in the order of acceptance; whether the page is done.
+/// Reads a piece of a page of records in the order of acceptance, and returns whether the page is done.
 ///
-/// A cursor names the last task that was looked at, so tasks that come and go meanwhile neither repeat nor hide others. A
-/// filter that few pass looks at many tasks; then the page ends early, perhaps empty, with a cursor.
+/// A cursor names the last task that was looked at. So tasks that come and go in the meantime neither repeat nor hide
+/// others. With a filter that few tasks pass, many tasks are looked at; then the page ends early, perhaps empty, with a
+/// cursor.
 pub(super) fn list(seen: &Seen<'_>, page: &mut Filling) -> Result<bool, QueueError> {
     let (mut examined, mut last) = (0, None);
     for seq in candidates(seen, page.query(), page.after()).take(EXAMINED_AT_ONCE) {
@@ -34,7 +35,7 @@ pub(super) fn list(seen: &Seen<'_>, page: &mut Filling) -> Result<bool, QueueErr
     }
 }
 
-/// The record of a task that passes the filters.
+/// Returns the record of a task that passes the filters.
 fn chosen(seen: &Seen<'_>, seq: Seq, query: &List) -> Result<Option<Record>, QueueError> {
     match seen.tasks.get(&seq) {
         Some(row) if passes(row, &query.task_types, query.session.as_ref(), query.label.as_ref()) => record(seen, seq),
@@ -42,7 +43,7 @@ fn chosen(seen: &Seen<'_>, seq: Seq, query: &List) -> Result<Option<Record>, Que
     }
 }
 
-/// The tasks of the state that is asked for, behind the last one that was looked at.
+/// Returns the tasks in the requested state, behind the last one that was looked at.
 fn candidates<'a>(seen: &Seen<'a>, query: &List, after: Option<Seq>) -> Box<dyn Iterator<Item = Seq> + 'a> {
     let start = match query.order {
         Order::Oldest => after.unwrap_or(Seq::MIN),

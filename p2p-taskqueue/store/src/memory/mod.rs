@@ -1,14 +1,14 @@
-//! The rows of a store in memory: gone with the process, equal to the other stores in everything else.
+//! The rows of a store in memory. They are gone with the process; in everything else the store equals the other stores.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
-//! | `tables` | the tables, and what an open transaction has changed in them |
-//! | `rows` | what the writer does with them |
+//! | `tables` | the tables, and the changes of an open transaction |
+//! | `rows` | the rows as the writer uses them |
 //! | `lines` | the lines of ready tasks |
 //! | `cache` | the values of the cache |
-//! | `reads` | what readers ask |
+//! | `reads` | the rows as readers use them |
 //! | `list` | pages of records |
-//! | `store` | [`MemoryStore`]: the store over it |
+//! | `store` | [`MemoryStore`]: the store over these rows |
 
 mod backend;
 mod cache;

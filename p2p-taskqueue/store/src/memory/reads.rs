@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct MemoryReads {
     tables: Shared,
-    /// A reader changes nothing.
+    /// Always empty, because a reader changes nothing.
     nothing: Draft,
 }
 
@@ -79,7 +79,7 @@ impl Reads for MemoryReads {
     }
 }
 
-/// The id of an ended task that passes the filter.
+/// Returns the id of an ended task that passes the filter.
 fn chosen(seen: &Seen<'_>, seq: Seq, choosing: &Choosing) -> Option<TaskId> {
     let Choosing { selection, ended_by, .. } = choosing;
     if seen.ends.get(&seq).is_some_and(|(_, ended, _)| ended.at > *ended_by) {
@@ -90,7 +90,7 @@ fn chosen(seen: &Seen<'_>, seq: Seq, choosing: &Choosing) -> Option<TaskId> {
     passes.then_some(row.spec.id)
 }
 
-/// Puts a task's rows together; `None` when it is not there.
+/// Puts together the record of a task; `None` when the task does not exist.
 pub(super) fn record(seen: &Seen<'_>, seq: Seq) -> Result<Option<Record>, QueueError> {
     let (Some(row), Some(standing)) = (seen.tasks.get(&seq), seen.standing(seq)) else { return Ok(None) };
     let TaskRow { spec, payload, .. } = row.clone();

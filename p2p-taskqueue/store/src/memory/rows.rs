@@ -11,7 +11,7 @@ use crate::{
     engine::{Elapsed, Ended, Live},
 };
 
-/// The rows, for the one thread that changes them: what it changes is a draft until the commit.
+/// The rows, for the one thread that changes them. Its changes are a draft until the commit.
 #[derive(Debug)]
 pub(super) struct MemoryRows {
     tables: Shared,
@@ -30,7 +30,7 @@ impl MemoryRows {
         answer(&self.tables.read().seen(&self.draft))
     }
 
-    /// Makes a change to a task, and then files it under the state that this has brought it to.
+    /// Applies a change to a task, and then files the task under its new state.
     fn change(&mut self, seq: Seq, change: impl FnOnce(&mut Draft)) {
         let before = self.see(|seen| seen.status(seq));
         change(&mut self.draft);

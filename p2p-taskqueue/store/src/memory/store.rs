@@ -6,13 +6,13 @@ use taskqueue_api::{
 use super::MemoryBackend;
 use crate::{Backend as _, StoreError, StoreOptions, TaskStore, Watch, queue::Core};
 
-/// Tasks in memory, gone with this object: for tests, simulations, and work that may be lost. It answers `durability`
-/// `volatile`.
+/// A store in memory, for tests, simulations, and work that may be lost. Its tasks are gone with this object. Its
+/// answers give the `durability` as `volatile`.
 #[derive(Debug)]
 pub struct MemoryStore(Core);
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     ///
     /// # Errors
     ///
@@ -21,7 +21,7 @@ impl MemoryStore {
         Self::over(MemoryBackend::default(), options)
     }
 
-    /// A store of what is in the backend.
+    /// Creates a store over the rows of a backend.
     pub(crate) fn over(backend: MemoryBackend, options: StoreOptions) -> Result<Self, StoreError> {
         let rows = backend.open_rows()?;
         Core::start(Box::new(backend), rows, options, Durability::Volatile).map(Self)

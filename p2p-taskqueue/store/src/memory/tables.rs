@@ -7,7 +7,7 @@ use crate::{
     engine::{Elapsed, Ended, Live, Standing},
 };
 
-/// The one list of the tables.
+/// The list of all tables.
 macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident: $key:ty => $value:ty,)*) => {
         /// The committed rows.
@@ -16,7 +16,7 @@ macro_rules! tables {
             $($(#[$doc])* $name: BTreeMap<$key, $value>,)*
         }
 
-        /// What an open transaction has changed: new rows, and `None` for those that it removed.
+        /// The changes of an open transaction: the new rows, and `None` for each removed row.
         #[derive(Default)]
         pub(super) struct Draft {
             $(pub(super) $name: BTreeMap<$key, Option<$value>>,)*
@@ -28,12 +28,12 @@ macro_rules! tables {
         }
 
         impl Tables {
-            /// Makes the changes of a transaction.
+            /// Applies the changes of a transaction.
             pub(super) fn apply(&mut self, draft: Draft) {
                 $(apply(&mut self.$name, draft.$name);)*
             }
 
-            /// Lays the changes of a transaction over them.
+            /// Returns the tables with the changes of a transaction over them.
             pub(super) fn seen<'a>(&'a self, draft: &'a Draft) -> Seen<'a> {
                 Seen { $($name: View { base: &self.$name, draft: &draft.$name },)* }
             }
@@ -41,7 +41,7 @@ macro_rules! tables {
 
         #[cfg(test)]
         impl Tables {
-            /// All that is in them.
+            /// Returns the content of all tables as a text.
             pub(super) fn picture(&self) -> String {
                 [$(format!("{} {:?}", stringify!($name), self.$name)),*].join("\n")
             }
@@ -62,7 +62,7 @@ macro_rules! tables {
 }
 
 tables! {
-    /// One row, once it has been saved.
+    /// A single row, once it has been saved.
     meta: () => Meta,
     ids: TaskId => Seq,
     tasks: Seq => TaskRow,
@@ -72,29 +72,29 @@ tables! {
     states: (&'static str, Seq) => (),
     lines: (String, Place) => (),
     timers: (Due, Seq) => (),
-    /// Parents with the children that wait for them.
+    /// Edges from parents to the children that wait for them.
     edges: (Seq, Seq) => (),
     keys: (String, String) => KeyRow,
-    /// Keys by the end of their time.
+    /// Keys by the time at which they expire.
     key_ends: (Elapsed, String, String) => (),
     types: String => TypeRow,
     key_limits: String => u32,
     routes: TaskId => (i64, PeerId),
     /// Routes by the order in which they were noted.
     route_order: i64 => TaskId,
-    /// One row: the number of the last route.
+    /// A single row: the number of the last route.
     route_number: () => i64,
     cache: String => CacheRow,
     /// Cached values by their last use.
     cache_uses: (Elapsed, String) => (),
-    /// Cached values by the end of their time.
+    /// Cached values by the time at which they expire.
     cache_ends: (Elapsed, String) => (),
-    /// One row, once there has been a value.
+    /// A single row, once there has been a value.
     cache_bytes: () => u64,
 }
 
 impl Seen<'_> {
-    /// Where a task stands that is there.
+    /// Returns how a task stands; `None` when it does not exist.
     pub(super) fn standing(&self, seq: Seq) -> Option<Standing> {
         if let Some((_, ended, _)) = self.ends.get(&seq) {
             return Some(Standing::Ended(ended.clone()));
@@ -103,7 +103,7 @@ impl Seen<'_> {
         live.or_else(|| self.tasks.get(&seq).map(TaskRow::fresh)).map(Standing::Live)
     }
 
-    /// The state of a task that is there.
+    /// Returns the state of a task; `None` when it does not exist.
     pub(super) fn status(&self, seq: Seq) -> Option<TaskStatus> {
         self.tasks.get(&seq)?;
         let ended = self.ends.get(&seq).map(|(_, ended, _)| ended.status);
@@ -126,13 +126,13 @@ impl<'a, K: Ord, V> View<'a, K, V> {
         self.draft.get(key).map_or_else(|| self.base.get(key), Option::as_ref)
     }
 
-    /// The rows from a key on, in order.
+    /// Returns the rows from a key on, in order.
     pub(super) fn from(&self, first: Bound<&K>) -> impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V> {
         let range = (first, Bound::Unbounded);
         merged(self.base.range(range), self.draft.range(range), K::cmp)
     }
 
-    /// The rows up to a key, the last one first.
+    /// Returns the rows up to a key, the last one first.
     pub(super) fn back_from(&self, last: Bound<&K>) -> impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V> {
         let range = (Bound::Unbounded, last);
         merged(self.base.range(range).rev(), self.draft.range(range).rev(), |a, b| b.cmp(a))
@@ -143,7 +143,7 @@ impl<'a, K: Ord, V> View<'a, K, V> {
     }
 }
 
-/// The rows of two maps in one order; where both have a key, the draft's counts.
+/// Merges the rows of two maps in one order. Where both have a key, the draft's row counts.
 fn merged<'a, K: 'a, V: 'a>(
     base: impl Iterator<Item = (&'a K, &'a V)>,
     draft: impl Iterator<Item = (&'a K, &'a Option<V>)>,

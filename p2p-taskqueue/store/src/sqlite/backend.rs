@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{Backend, Fault, FileRoom, Log, Meta, Reads, Room, Rows, StoreError};
 
-/// A store's rows in one SQLite file, which this object owns as long as it is there.
+/// A store's rows in one SQLite file. This object owns the file as long as it exists.
 #[derive(Debug)]
 pub(crate) struct SqliteBackend {
     path: PathBuf,
@@ -30,22 +30,22 @@ pub(crate) struct SqliteBackend {
     _ownership: File,
 }
 
-/// What opening the file gives.
+/// The result of opening the file.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) backend: SqliteBackend,
     pub(crate) rows: Box<dyn Rows>,
-    /// Whether the store was closed in order. If not, [`scrub`](super::scrub::scrub) looks at what the end left behind.
+    /// Whether the store was closed in order. If not, [`scrub`](super::scrub::scrub) checks the rows.
     pub(crate) clean: bool,
 }
 
 impl SqliteBackend {
-    /// Opens the file, or makes it. Its epoch is for whoever issues fences to raise.
+    /// Opens the file, or creates it. It leaves raising the epoch to the store that issues fences.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], which says what to do: a newer or foreign or damaged file, one that is in use, one whose last
-    /// commits are missing, or what the system answered.
+    /// [`StoreError`], which says what to do: the file is newer, foreign, damaged or in use, its last commits are
+    /// missing, or the system answered an error.
     pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let ownership = take_ownership(path)?;
@@ -63,13 +63,13 @@ impl SqliteBackend {
         Ok(Opened { backend, rows: Box::new(rows), clean: noted.clean && noted.batch == meta.batch })
     }
 
-    /// The connections that read the file.
+    /// Returns the connections that read the file.
     pub(super) fn readings(&self) -> Readings {
         self.readings.clone()
     }
 }
 
-/// Sees that nothing is missing from a file that nobody has open, before anything is written to it.
+/// Checks that nothing is missing from the file, before anything is written to it. Nobody may have the file open.
 fn look(path: &Path) -> Result<(StoreName, Meta, Note, Noted), StoreError> {
     let failed = |error| opening(path, error);
     let connection = schema::open_writer(path).map_err(failed)?;
@@ -92,10 +92,11 @@ impl Backend for SqliteBackend {
             _ => Fault::Failed(error.to_string()),
         };
         self.readings.closed(|| {
-            // What a failed sync left in memory need not be on the disk, and would not be written again by itself.
+            // Data that a failed sync left in memory may not be on the disk, and would not be written again by itself.
             log::rewrite(&self.path).map_err(failed)?;
             match log::copy_anew(&self.path) {
-                // A full disk stops the copy before any sync; the next one begins anew, for all connections were closed.
+                // A full disk stops the copy before any sync. The next copy starts from the beginning, because all
+                // connections were closed.
                 Ok(()) | Err(Fault::Full(_)) => {}
                 Err(fault) => return Err(fault),
             }
@@ -126,5 +127,5 @@ impl Backend for SqliteBackend {
     }
 }
 
-/// How messages name what cannot be read.
+/// The name of the running numbers in messages.
 const META: &str = "the store's running numbers";

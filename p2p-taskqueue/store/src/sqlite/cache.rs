@@ -111,8 +111,8 @@ fn limit(count_max: usize) -> i64 {
     i64::try_from(count_max).unwrap_or(i64::MAX)
 }
 
-/// When it was last used is left out: it is noted at each use, without the value at hand, and decides only what goes
-/// first when the cache is full.
+/// Returns the checksum of a cached value. It does not cover the last use: that is noted at each use without the value
+/// at hand, and it only decides what is removed first when the cache is full.
 fn cache_sum(key: &str, row: &CacheRow) -> u32 {
     Checksum::new().text(key).elapsed_if_any(row.expires_at).finish_with(Some(row.value.get()))
 }

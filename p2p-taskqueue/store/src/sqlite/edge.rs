@@ -53,7 +53,7 @@ pub(super) fn add(connection: &Connection, parent: Seq, child: Seq) -> rusqlite:
     Ok(())
 }
 
-/// Whether `child` waits for the end of `parent`.
+/// Returns whether `child` waits for the end of `parent`.
 pub(super) fn is_there(connection: &Connection, parent: Seq, child: Seq) -> Result<bool, RowError> {
     let mut statement = connection.prepare_cached("SELECT parent,child,crc FROM edge WHERE parent=? AND child=?")?;
     let mut rows = statement.query([parent, child])?;

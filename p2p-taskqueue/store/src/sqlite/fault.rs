@@ -12,13 +12,13 @@ impl From<rusqlite::Error> for Fault {
             Some(_) if is_full(&error) => Self::Full(error.to_string()),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(error.to_string()),
             Some(_) => Self::Failed(error.to_string()),
-            // A value of another type or out of its range was not written here.
+            // This store never writes a value of another type or out of its range.
             None => Self::Damaged,
         }
     }
 }
 
-/// What an error of SQLite means for somebody who opens the file.
+/// Returns the error that a caller who opens the file gets for an error of SQLite.
 pub(super) fn opening(path: &Path, source: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
@@ -29,7 +29,7 @@ pub(super) fn opening(path: &Path, source: rusqlite::Error) -> StoreError {
     }
 }
 
-/// What a row that cannot be used means for somebody who opens the file.
+/// Returns the error that a caller who opens the file gets for a row that cannot be used.
 pub(super) fn opening_row(path: &Path, what: &'static str, error: RowError) -> StoreError {
     match error {
         RowError::Damaged => StoreError::DamagedRow { path: path.to_owned(), what },
@@ -37,7 +37,7 @@ pub(super) fn opening_row(path: &Path, what: &'static str, error: RowError) -> S
     }
 }
 
-/// What an error of SQLite means for somebody who reads.
+/// Returns the error that a reader gets for an error of SQLite.
 pub(super) fn reading(error: &rusqlite::Error) -> QueueError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -48,7 +48,7 @@ pub(super) fn reading(error: &rusqlite::Error) -> QueueError {
     }
 }
 
-/// What a row that cannot be used means for somebody who reads.
+/// Returns the error that a reader gets for a row that cannot be used.
 pub(super) fn reading_row(what: &str, error: &RowError) -> QueueError {
     match error {
         RowError::Damaged => damaged(what),
@@ -56,20 +56,20 @@ pub(super) fn reading_row(what: &str, error: &RowError) -> QueueError {
     }
 }
 
-/// The answer for content that is not what was written. Trying again does not help.
+/// Returns the error for content that is not the content that was written. Trying again does not help.
 pub(super) fn damaged(what: &str) -> QueueError {
     let message =
         format!("{what} is damaged in the store: restore a backup, or stop the node and run `taskmesh repair`");
     QueueError::new(Code::StorageError, message).not_retryable()
 }
 
-/// How messages name a task.
+/// Returns the name of a task in messages.
 pub(super) fn task_named(id: TaskId) -> String {
     format!("task {id}")
 }
 
-/// An entry that only helps to find a task is damaged: it is passed over, so that it holds nobody up. The task has the
-/// truth, and a scrub or a repair finds that it lacks the entry.
+/// Logs a damaged index entry, which is passed over so that it holds nobody up. The entry only helps to find a task;
+/// the task's own rows have the truth. A scrub or a repair finds that the task lacks the entry.
 pub(super) fn pass_over(table: &'static str, seq: Option<Seq>) {
     tracing::error!(
         table,
@@ -78,5 +78,5 @@ pub(super) fn pass_over(table: &'static str, seq: Option<Seq>) {
     );
 }
 
-/// Time for a person to close the other program.
+/// Time for a person to close the other program, in seconds.
 const BUSY_RETRY_AFTER_S: f64 = 5.0;

@@ -6,14 +6,14 @@ use std::{
 
 use crate::StoreError;
 
-/// Another file of the store, beside it.
+/// Returns the path of another file of the store, beside its main file.
 pub(super) fn companion(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Opens or makes a file that only its owner may read. SQLite gives its own companions the mode of the database.
+/// Opens or creates a file that only its owner may read. SQLite gives its own companions the mode of the database.
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -28,8 +28,8 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// The lock that shows that the file has an owner. It is apart from the database because closing any handle of that
-/// would drop the locks that SQLite has on it.
+/// Takes the lock that shows that the file has an owner. It is a file of its own, because closing any handle of the
+/// database would drop the locks that SQLite has on it.
 pub(super) fn take_ownership(path: &Path) -> Result<File, StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     let lock = private_file(&companion(path, OWNER)).map_err(io)?;
@@ -40,7 +40,7 @@ pub(super) fn take_ownership(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Makes files that were made or renamed beside this one last.
+/// Makes durable that files beside this one were created or renamed.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -49,13 +49,13 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     }
     #[cfg(not(unix))]
     {
-        // Elsewhere a folder cannot be opened; the file system keeps names on its own.
+        // On other systems a folder cannot be opened, and the file system keeps names by itself.
         let _ = path;
         Ok(())
     }
 }
 
-/// Removes a file that need not be there.
+/// Removes a file, if it exists.
 pub(super) fn remove_if_any(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -63,7 +63,8 @@ pub(super) fn remove_if_any(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Bytes that this user may still write to the disk that the file is on, or would be; `None` where the system does not say.
+/// Returns the bytes that this user may still write to the disk of the file, whether or not the file exists; `None`
+/// where the system does not say.
 pub(super) fn free_on_disk(path: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
@@ -81,7 +82,8 @@ pub(super) fn free_on_disk(path: &Path) -> Option<u64> {
 const OWNER: &str = "-owner";
 /// SQLite's own name for the log.
 pub(super) const LOG: &str = "-wal";
-/// SQLite's own name for the journal that undoes a change of a file without a log, as one is when it is made.
+/// SQLite's own name for the journal with which it undoes a change of a file that has no log, such as a file that is
+/// being created.
 pub(super) const JOURNAL: &str = "-journal";
-/// SQLite's own name for the index of the log, which is made anew at each start.
+/// SQLite's own name for the index of the log, which is created anew at each start.
 pub(super) const LOG_INDEX: &str = "-shm";

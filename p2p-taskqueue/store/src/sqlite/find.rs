@@ -7,7 +7,7 @@ use crate::{
     engine::{Ended, Phase},
 };
 
-/// Finds a task by its id. The row is asked whether it is the one: an index entry has no checksum of its own.
+/// Finds a task by its id. The row found is compared with the id, because an index entry has no checksum of its own.
 pub(super) fn seq_of(connection: &Connection, id: TaskId) -> Result<Option<Seq>, RowError> {
     let found: Option<(Seq, Option<[u8; 16]>)> = connection
         .prepare_cached("SELECT i.seq,(SELECT id FROM task WHERE seq=i.seq) FROM task i WHERE i.id=?")?
@@ -20,7 +20,7 @@ pub(super) fn seq_of(connection: &Connection, id: TaskId) -> Result<Option<Seq>,
     }
 }
 
-/// Reads what a submit fixed.
+/// Reads the part of a task that its submit fixed.
 pub(super) fn task(connection: &Connection, seq: Seq) -> Result<Option<TaskRow>, RowError> {
     let mut statement = connection.prepare_cached("SELECT * FROM task WHERE seq=?")?;
     let mut rows = statement.query([seq])?;
@@ -34,7 +34,7 @@ pub(super) fn ended(connection: &Connection, seq: Seq) -> Result<Option<(TaskId,
     rows.next()?.map(read_ended).transpose()
 }
 
-/// Reads how a task stands that has not ended.
+/// Reads the state of a task that has not ended.
 pub(super) fn live(connection: &Connection, seq: Seq) -> Result<Option<LiveRow>, RowError> {
     let mut statement = connection.prepare_cached("SELECT * FROM live WHERE key=?")?;
     for key in [live_key(seq, Phase::Running), live_key(seq, Phase::Ready)] {

@@ -36,7 +36,7 @@ impl LineTable for SqliteRows {
     }
 }
 
-/// Whether a task stands in this line at this place.
+/// Returns whether a task stands at this place of this line.
 pub(super) fn stands(connection: &Connection, lane: &str, place: &Place) -> Result<bool, RowError> {
     let mut statement = connection.prepare_cached(
         "SELECT priority,ready_at,id,seq,crc FROM line WHERE lane=? AND priority=? AND ready_at=? AND id=?",
@@ -49,7 +49,7 @@ pub(super) fn stands(connection: &Connection, lane: &str, place: &Place) -> Resu
     }
 }
 
-/// The first places of a line, or those behind one of its places.
+/// Returns the first places of a line, or the first places behind `behind`.
 pub(super) fn places(
     connection: &Connection,
     lane: &str,
@@ -65,7 +65,7 @@ pub(super) fn places(
         return Ok(places);
     };
     let (priority, ready_at, id) = (behind.priority.0, behind.ready_at.as_micros(), behind.id.as_bytes().as_slice());
-    // Two ranges of the same tree: one condition over both would be looked for from its start.
+    // Two ranges of the same tree are read: SQLite would search for one condition over both from the start of the line.
     let same = connection.prepare_cached(
         "SELECT priority,ready_at,id,seq,crc FROM line WHERE lane=? AND priority=? AND (ready_at,id)>(?,?) \
          ORDER BY ready_at,id",
@@ -101,7 +101,7 @@ fn take(
     Ok(())
 }
 
-/// The first lane with a line, or the one behind a lane.
+/// Returns the first lane that has a line, or the next one behind `behind`.
 pub(super) fn next_lane(connection: &Connection, behind: Option<&str>) -> Result<Option<String>, Fault> {
     let mut found = match behind {
         None => connection
@@ -129,8 +129,9 @@ fn lane_behind(connection: &Connection, lane: &[u8]) -> rusqlite::Result<Option<
         .optional()
 }
 
-/// Since when the oldest ready task is ready. The tree has one run for each line and priority, and the first of a run is
-/// its oldest: this steps from run to run, up to [`RUNS_MAX`], which is exact for any usual number of lines.
+/// Returns the time since when the oldest ready task has been ready. The tree has one run of rows for each line and
+/// priority, and the first row of a run is its oldest. So this steps from run to run, up to [`RUNS_MAX`] of them, which
+/// is exact for any usual number of lines.
 pub(super) fn oldest_ready(connection: &Connection) -> rusqlite::Result<Option<Elapsed>> {
     let mut lower = connection.prepare_cached(
         "SELECT lane,priority,ready_at FROM line WHERE lane=? AND priority<? ORDER BY priority DESC,ready_at LIMIT 1",
@@ -155,7 +156,7 @@ pub(super) fn oldest_ready(connection: &Connection) -> rusqlite::Result<Option<E
     Ok(oldest.map(Elapsed::from_micros))
 }
 
-/// Changes of `block` that are written once, before the commit.
+/// The changes of `block` in the open transaction. They are written once, before the commit.
 #[derive(Debug, Default)]
 pub(super) struct Blocks(BTreeMap<i64, i64>);
 
@@ -211,7 +212,8 @@ pub(super) fn read_count(row: &Row<'_>) -> Result<(i64, i64), RowError> {
     Ok((number, ready))
 }
 
-/// The first sequence numbers at `from` or behind it, or before it, that share a block with a ready task.
+/// Returns the sequence numbers of the first block at `from` or behind it that has a ready task; with `forward` false,
+/// at `from` or before it.
 pub(super) fn next_block(connection: &Connection, from: Seq, forward: bool) -> Result<Option<(Seq, Seq)>, RowError> {
     let mut statement = connection.prepare_cached(if forward {
         "SELECT number,ready,crc FROM block WHERE number>=? ORDER BY number LIMIT 1"
@@ -233,16 +235,17 @@ pub(super) const fn block_of(seq: Seq) -> i64 {
     seq.div_euclid(BLOCK)
 }
 
-/// Where a task stands in its line, or would.
+/// Returns the place of a task in its line, whether or not it stands there.
 pub(super) const fn place_of(row: &TaskRow, ready_at: Elapsed) -> Place {
     Place { priority: Reverse(row.spec.priority), ready_at, id: row.spec.id, seq: row.seq }
 }
 
-/// Sequence numbers of one block: examining them costs less than a millisecond, and a million tasks have a thousand.
+/// The number of sequence numbers in one block. Examining them costs less than a millisecond, and a million tasks have
+/// a thousand blocks.
 pub(super) const BLOCK: i64 = 1_024;
 
-/// Stands for a count that is not known: it does not fall to zero.
+/// Stands for an unknown count: it never falls to zero.
 const MANY: i64 = 1 << 40;
 
-/// Runs of lines that are looked at for the oldest task.
+/// The most runs of lines that are looked at for the oldest task.
 const RUNS_MAX: usize = 1_000;

@@ -11,10 +11,11 @@ use crate::{
     paging::{EXAMINED_AT_ONCE, Filling},
 };
 
-/// Reads a piece of a page of records in the order of acceptance; whether the page is done.
+/// Reads a piece of a page of records in the order of acceptance, and returns whether the page is done.
 ///
-/// A cursor names the last task of its page, so tasks that come and go meanwhile neither repeat nor hide others. A filter
-/// that few pass looks at many places, window by window; then the page ends early, perhaps empty, with a cursor.
+/// A cursor names a place in that order. So tasks that come and go in the meantime neither repeat nor hide others. With
+/// a filter that few tasks pass, many places are examined, window by window; then the page ends early, perhaps empty,
+/// with a cursor.
 pub(super) fn list(connection: &Connection, page: &mut Filling) -> Result<bool, QueueError> {
     let snapshot = connection.unchecked_transaction().map_err(|error| reading(&error))?;
     let Some(window) = next_window(&snapshot, page.query(), page.after())? else { return Ok(true) };
@@ -25,7 +26,7 @@ pub(super) fn list(connection: &Connection, page: &mut Filling) -> Result<bool, 
     Ok(page.end_piece(EXAMINED_AT_ONCE, window.last(page.query().order)))
 }
 
-/// Places that are examined by one statement, both ends included.
+/// A range of places that one statement examines, both ends included.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     low: Seq,
@@ -41,7 +42,7 @@ impl Window {
     }
 }
 
-/// Adds the matching tasks of a window; whether the page is full and there are more.
+/// Adds the matching tasks of a window. Returns whether the page is full and there are more.
 fn fill(page: &mut Filling, connection: &Connection, window: Window) -> Result<bool, QueueError> {
     let failed = |error: rusqlite::Error| reading(&error);
     let query = page.query();
@@ -65,7 +66,8 @@ fn fill(page: &mut Filling, connection: &Connection, window: Window) -> Result<b
     Ok(false)
 }
 
-/// The next places after `after` (or from the end of the order) at which there may be a task of this status.
+/// Returns the next places after `after` (or from the start of the order) at which there may be tasks in the requested
+/// state.
 fn next_window(connection: &Connection, query: &List, after: Option<Seq>) -> Result<Option<Window>, QueueError> {
     let forward = query.order == Order::Oldest;
     let from = match after {
@@ -92,12 +94,14 @@ fn next_window(connection: &Connection, query: &List, after: Option<Seq>) -> Res
     Ok(start.map(|start| window(start, forward)))
 }
 
-/// Where there may be queued tasks: in a block that has ready ones, or where one waits for something.
+/// Returns the next places at which there may be queued tasks: in a block that has ready ones, or where a task waits
+/// for something.
 fn next_queued(connection: &Connection, from: Seq, forward: bool) -> Result<Option<Window>, QueueError> {
     let block = line::next_block(connection, from, forward)
         .map_err(|error| reading_row("the count of ready tasks", &error))?
         .map(|(low, high)| if forward { low.max(from) } else { high.min(from) });
-    // The rows of `live` that do not run have the complement of their number as key, so they are in reverse.
+    // In `live`, the key of a task that does not run is the complement of its sequence number, so these rows are in
+    // reverse order.
     let waiting = first(connection, "key FROM live WHERE key<0 AND key", !from, !forward)?.map(|key| !key);
     let start = match (block, waiting) {
         (Some(block), Some(waiting)) if forward => block.min(waiting),
@@ -119,7 +123,7 @@ const fn window(start: Seq, forward: bool) -> Window {
     }
 }
 
-/// The first number at `from` or behind it, in this direction. The rows end with the column that is compared.
+/// Returns the first number at `from` or behind it, in this direction. `rows` ends with the column that is compared.
 fn first(connection: &Connection, rows: &str, from: i64, forward: bool) -> Result<Option<i64>, QueueError> {
     let (compare, direction) = if forward { (">=", "ASC") } else { ("<=", "DESC") };
     let sql = format!("SELECT {rows} {compare} ?1 ORDER BY 1 {direction} LIMIT 1");
@@ -128,7 +132,8 @@ fn first(connection: &Connection, rows: &str, from: i64, forward: bool) -> Resul
     first.map_err(|error| reading(&error))
 }
 
-/// The narrowest table of the status leads, so that a page costs what it shows.
+/// Returns the statement of a page. It starts from the narrowest table for the state, so that a page costs only what it
+/// shows.
 fn page_sql(query: &List) -> String {
     let (rows, first) = match query.status {
         None => ("task t WHERE 1", "t.seq"),
@@ -158,5 +163,5 @@ const FAILED: &str = "finished f INDEXED BY finished_badly CROSS JOIN task t ON 
 const CANCELLED: &str = "finished f INDEXED BY finished_badly CROSS JOIN task t ON t.seq = f.seq \
      WHERE f.status <> 3 AND f.status = 5";
 
-/// Places that one statement examines.
+/// The number of places that one statement examines.
 const WINDOW: i64 = EXAMINED_AT_ONCE.cast_signed() as i64;

@@ -3,15 +3,15 @@ use rusqlite::Connection;
 use super::row::{Checksum, Columns, RowError};
 use crate::{Clocks, Meta, Seq};
 
-/// A random name of the store, by which its companions know it.
+/// A random name of the store. Its companion files carry it.
 pub(super) type StoreName = [u8; 16];
 
-/// Names the store and starts its numbers.
+/// Names the store and starts its running numbers.
 pub(super) fn insert_first(connection: &Connection) -> rusqlite::Result<()> {
     insert(connection, &Meta { next_seq: FIRST_SEQ, ..Meta::default() })
 }
 
-/// Names the store and sets its numbers.
+/// Names the store and sets its running numbers.
 pub(super) fn insert(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
     let name: StoreName = connection.query_row("SELECT randomblob(16)", [], |row| row.get(0))?;
     connection
@@ -58,12 +58,13 @@ pub(super) fn write(connection: &Connection, name: StoreName, meta: &Meta) -> ru
 fn sum(name: StoreName, meta: &Meta) -> u32 {
     let mut sum = Checksum::new();
     sum.bytes(Some(&name)).unsigned(meta.epoch).unsigned(meta.batch).int(meta.next_seq);
-    // A store that was just made has none.
+    // A store that was just created has no clocks.
     if let Some(Clocks { elapsed, wall, uptime, boot }) = meta.clocks {
         sum.elapsed(elapsed).wall(wall).int(uptime).bytes(boot.as_ref().map(<[u8; 16]>::as_slice));
     }
     sum.finish()
 }
 
-/// Sequence numbers start at one, so that none is zero or negative, which is where `live` keeps other rows.
+/// The first sequence number. No number is zero or negative, because `live` keeps the rows of tasks that do not run
+/// under negative keys.
 const FIRST_SEQ: Seq = 1;

@@ -1,17 +1,17 @@
-//! Files of earlier releases, brought to the current schema when they are opened.
+//! Brings files of earlier releases to the current schema when they are opened.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::schema;
 
-/// What brings the tables of one schema version to the next one, inside the transaction of the whole migration.
+/// Brings the tables of one schema version to the next one, within the transaction of the whole migration.
 pub(super) type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// The steps from the first released schema to the current one, in order.
 pub(super) const STEPS: &[Step] = &[];
 
-/// Takes a file of an earlier schema version through the steps that it lacks, all in one transaction: it is done, or the
-/// file is as it was. What a step cannot read it has to keep as it is, so that a damaged row stays one.
+/// Applies the missing steps to a file of an earlier schema version, all in one transaction: either all are done, or
+/// the file stays as it was. A step has to keep what it cannot read as it is, so that a damaged row stays damaged.
 pub(super) fn migrate(connection: &Connection, found: i64, steps: &[Step]) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     let mut version = 1;
@@ -29,7 +29,7 @@ pub(super) fn migrate(connection: &Connection, found: i64, steps: &[Step]) -> ru
 mod tests {
     use super::*;
 
-    /// Stands for a schema that has two versions more.
+    /// The steps to a schema that is two versions newer.
     const LATER: [Step; 2] = [
         |transaction| transaction.execute_batch("ALTER TABLE task ADD COLUMN second TEXT"),
         |transaction| {
@@ -41,14 +41,14 @@ mod tests {
 
     type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-    /// A file of the first version with a task.
+    /// Opens a file of the first version that has tasks.
     fn first() -> rusqlite::Result<Connection> {
         let connection = Connection::open_in_memory()?;
         connection.execute_batch(include_str!("fixtures/schema-1.sql"))?;
         Ok(connection)
     }
 
-    /// What these columns of each task have.
+    /// Returns the content of these columns for each task.
     fn content(connection: &Connection, columns: &str) -> rusqlite::Result<Vec<String>> {
         let mut statement = connection.prepare(&format!("SELECT {columns} FROM task ORDER BY seq"))?;
         statement.query_map([], |row| row.get(0))?.collect()

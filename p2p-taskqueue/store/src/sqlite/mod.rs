@@ -1,20 +1,20 @@
 //! The rows of a store in one SQLite file.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
-//! | `backend` | [`SqliteBackend`]: opening the file, and the handles of it |
+//! | `backend` | [`SqliteBackend`]: opening the file, and its handles |
 //! | `schema`, `migrate` | tables, versions, connections |
 //! | `rows` | the connection that writes, and its transactions |
-//! | `task`, `find` | the rows of tasks; finding one task's rows |
-//! | `row` | rows to engine types and back, and how damage is noticed |
-//! | `line`, `timer`, `edge`, `key`, `types`, `cache`, `route`, `meta` | the tables beside those of the tasks |
+//! | `task`, `find` | the rows of tasks; finding the rows of one task |
+//! | `row` | rows to engine types and back, with checksums that show damage |
+//! | `line`, `timer`, `edge`, `key`, `types`, `cache`, `route`, `meta` | the other tables |
 //! | `readings`, `reads`, `list`, `select` | the connections that read |
-//! | `log`, `note` | how commits become durable, and how a lost one is noticed |
-//! | `scrub`, `repair` | looking over a whole store; making a sound one of what is intact |
-//! | `reserve` | room set aside so that a full disk does not stop completions |
+//! | `log`, `note` | making commits durable; noticing lost ones |
+//! | `scrub`, `repair` | checking a whole store; building a sound store from the intact rows |
+//! | `reserve` | disk space that is set aside so that a full disk does not stop completions |
 //! | `store` | [`SqliteStore`]: the store over these rows |
 //! | `files` | the store's files |
-//! | `fault` | what an error of SQLite means |
+//! | `fault` | the meaning of SQLite's errors |
 
 mod backend;
 mod cache;

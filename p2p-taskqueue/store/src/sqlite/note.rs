@@ -10,11 +10,12 @@ use super::{
     meta::StoreName,
 };
 
-/// A small file beside the store that says up to which batch it is on stable storage, and whether it was closed in order.
+/// A small file beside the store that says which batch was the last one on stable storage, and whether the store was
+/// closed in order.
 ///
-/// SQLite takes a damaged end of its log for the end of the log: the commits there would be gone without a word. The note
-/// is written after each sync and never synced itself: it may be behind, never ahead. It has two slots that are written
-/// in turn, so that one damaged byte does not make it unreadable.
+/// SQLite takes a damaged end of its log for the end of the log, so the commits there would be lost without notice. The
+/// note shows such a loss. It is written after each sync and never synced itself, so it may be behind, but never ahead.
+/// Its two slots are written in turn, so that one damaged byte does not make the note unreadable.
 #[derive(Debug)]
 pub(super) struct Note {
     state: Mutex<State>,
@@ -24,25 +25,26 @@ pub(super) struct Note {
 struct State {
     file: File,
     name: StoreName,
-    /// Of the writes; the slot with the highest is the last one.
+    /// The number of writes. The slot with the highest number is the last one.
     number: u64,
     batch: u64,
-    /// A note that cannot be written is told once.
+    /// Whether a failure to write the note was logged; this is done only once.
     told: bool,
 }
 
-/// What a note says.
+/// The content of a note.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Noted {
-    /// The last batch of which it is known that it was on stable storage.
+    /// The last batch that is known to have been on stable storage.
     pub(super) batch: u64,
-    /// Whether the store was closed in order, and with that batch.
+    /// Whether the store was closed in order, with that batch as its last one.
     pub(super) clean: bool,
     number: u64,
 }
 
 impl Note {
-    /// Reads the note of the store of this name. A note that is damaged, or another store's, says nothing.
+    /// Reads the note of the store with this name. A note that is damaged, or belongs to another store, counts as
+    /// empty.
     pub(super) fn open(path: &Path, name: StoreName) -> io::Result<(Self, Noted)> {
         let path = companion(path, NOTE);
         let file = private_file(&path)?;
@@ -65,21 +67,21 @@ impl Note {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).name
     }
 
-    /// Everything up to this batch is on stable storage.
+    /// Notes that everything up to this batch is on stable storage.
     pub(super) fn synced(&self, batch: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Several may sync side by side, and the later one may be done first.
+        // Several syncs may run at once, and the later one may end first.
         if batch > state.batch {
             state.write(batch, false);
         }
     }
 
-    /// The store is in use; this batch is on stable storage.
+    /// Notes that the store is in use, and that this batch is on stable storage.
     pub(super) fn opened(&self, batch: u64) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).write(batch, false);
     }
 
-    /// The store was closed in order; this was its last batch.
+    /// Notes that the store was closed in order, and that this was its last batch.
     pub(super) fn closed(&self, batch: u64) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).write(batch, true);
     }
@@ -101,7 +103,7 @@ impl State {
     }
 }
 
-/// The last batch that the note says of whatever store it is, if it says anything.
+/// Returns the last batch in the note, whatever store it belongs to; `None` when the note says nothing.
 pub(super) fn batch_of_any(path: &Path) -> io::Result<Option<u64>> {
     let file = match File::open(companion(path, NOTE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -125,7 +127,8 @@ fn slot(name: StoreName, number: u64, batch: u64, clean: bool) -> Vec<u8> {
     slot
 }
 
-/// `None` when it is not a slot, or not one of this store; one that was never written says nothing.
+/// Reads a slot. Returns `None` when it is no slot, or not one of this store. A slot that was never written reads as
+/// empty.
 fn read_slot(bytes: &[u8], name: Option<StoreName>) -> Option<Noted> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Some(Noted::default());
@@ -137,7 +140,7 @@ fn read_slot(bytes: &[u8], name: Option<StoreName>) -> Option<Noted> {
     (bytes == slot(name, number, batch, clean)).then_some(Noted { batch, clean, number })
 }
 
-/// The note's name beside the store.
+/// The suffix of the note's file name.
 pub(super) const NOTE: &str = "-synced";
 const MAGIC: [u8; 8] = *b"tmsynced";
 const NAME_AT: usize = 8;
@@ -145,9 +148,9 @@ const NUMBER_AT: usize = 24;
 const BATCH_AT: usize = 32;
 const CLEAN_AT: usize = 40;
 
-/// Written in turn.
+/// The slots are written in turn.
 const SLOTS: u64 = 2;
 
-/// The unit in which disks write, so that a slot is written as a whole and apart from the other.
+/// The unit in which disks write, in bytes. So each slot is written as a whole, apart from the other one.
 const SLOT_LEN: usize = 512;
 const SLOT_BYTES: u64 = SLOT_LEN as u64;

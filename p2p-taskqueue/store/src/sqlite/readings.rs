@@ -10,10 +10,10 @@ use rusqlite::Connection;
 
 use super::schema;
 
-/// The connections that read a store's file, so that all of them can be closed for a while. Its clones share them.
+/// The connections that read a store's file. All of them can be closed for a while. Clones share them.
 ///
-/// SQLite keeps in the index of the log how far the log was copied into the file, and forgets it only when nobody has the
-/// file open. After a failed sync it has to forget: see [`log::copy_anew`](super::log::copy_anew).
+/// SQLite keeps in the index of the log how far the log was copied into the file, and forgets that only when nobody has
+/// the file open. After a failed sync it has to forget: see [`log::copy_anew`](super::log::copy_anew).
 #[derive(Debug, Clone)]
 pub(super) struct Readings(Arc<Shared>);
 
@@ -21,11 +21,11 @@ pub(super) struct Readings(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     connections: Mutex<Vec<Weak<Slot>>>,
-    /// Somebody waits for all of them to be closed.
+    /// Whether a caller waits until all connections are closed.
     closing: AtomicBool,
 }
 
-/// `None` while it is closed.
+/// `None` while the connection is closed.
 type Slot = Mutex<Option<Connection>>;
 
 impl Readings {
@@ -34,7 +34,7 @@ impl Readings {
         Self(Arc::new(Shared { path: path.to_owned(), connections, closing }))
     }
 
-    /// Opens one.
+    /// Opens a connection.
     pub(super) fn open(&self) -> rusqlite::Result<Reading> {
         let mut connections = lock(&self.0.connections);
         let slot = Arc::new(Mutex::new(Some(schema::open_reader(&self.0.path)?)));
@@ -44,12 +44,13 @@ impl Readings {
         Ok(Reading { slot, shared: Arc::clone(&self.0) })
     }
 
-    /// Whether somebody waits for all of them to be closed: a long read should come to its end.
+    /// Returns whether a caller waits until all connections are closed. Then a long read should end.
     pub(super) fn are_closing(&self) -> bool {
         self.0.closing.load(Ordering::Relaxed)
     }
 
-    /// Waits for the reads under way, and keeps all connections closed while it does this. Then reads go on.
+    /// Waits for the reads that are under way, and keeps all connections closed while `meanwhile` runs. Later reads
+    /// open new ones.
     pub(super) fn closed<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
         self.0.closing.store(true, Ordering::Relaxed);
         let connections = lock(&self.0.connections);
@@ -61,7 +62,7 @@ impl Readings {
     }
 }
 
-/// One connection that reads.
+/// A connection that reads.
 #[derive(Debug)]
 pub(super) struct Reading {
     slot: Arc<Slot>,
@@ -81,6 +82,6 @@ impl Reading {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A read that panics changes nothing.
+    // A read that panics has changed nothing.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -76,7 +76,7 @@ fn get_one(snapshot: &Connection, id: TaskId) -> Result<Option<Record>, QueueErr
     if record.spec.id == id { Ok(Some(record)) } else { Err(damaged(&task_named(id))) }
 }
 
-/// Reads a record whose place is known, for an answer that must name what is damaged.
+/// Reads a record by its number. An error names the task that is damaged.
 pub(super) fn record_at(snapshot: &Connection, seq: Seq) -> Result<Record, QueueError> {
     match record(snapshot, seq) {
         Ok(Some(record)) => Ok(record),
@@ -85,7 +85,7 @@ pub(super) fn record_at(snapshot: &Connection, seq: Seq) -> Result<Record, Queue
     }
 }
 
-/// How messages name the task of this number.
+/// Returns the name of the task with this number in messages.
 pub(super) fn named(snapshot: &Connection, seq: Seq) -> String {
     let id: Result<Option<[u8; 16]>, _> =
         snapshot.query_row("SELECT id FROM task WHERE seq=?", [seq], |row| row.get(0)).optional();
@@ -95,7 +95,7 @@ pub(super) fn named(snapshot: &Connection, seq: Seq) -> String {
     }
 }
 
-/// Reads the rows of a task and sees that they agree: it stands in exactly one way.
+/// Reads the rows of a task and checks that they agree: exactly one state follows from them.
 pub(super) fn record(snapshot: &Connection, seq: Seq) -> Result<Option<Record>, RowError> {
     let Some(row) = find::task(snapshot, seq)? else { return Ok(None) };
     let ended = find::ended(snapshot, seq)?;
@@ -109,7 +109,7 @@ pub(super) fn record(snapshot: &Connection, seq: Seq) -> Result<Option<Record>, 
             (Standing::Live(live.live), None)
         }
         (None, None) => {
-            // It would also look fresh if the row that says otherwise were lost.
+            // A task whose other row was lost would also look fresh.
             in_line(snapshot, &row, row.ready_at)?;
             (Standing::Live(row.fresh()), None)
         }

@@ -8,11 +8,11 @@ use std::{
 use super::files::{companion, free_on_disk, private_file, remove_if_any};
 use crate::{FileRoom, Room};
 
-/// Room on the disk that is given up when the disk is full, so that completions go on while submits are refused.
+/// Disk space that is given up when the disk is full, so that completions go on while submits are refused.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
-    /// When the disk last had less room than it says, as it has where a user's share of it is bounded.
+    /// When the disk last had less room than it reported. That happens where a user's share of the disk is limited.
     failed: Mutex<Option<Instant>>,
 }
 
@@ -21,7 +21,7 @@ impl Reserve {
         Self { path: companion(store, "-reserve"), failed: Mutex::default() }
     }
 
-    /// Sets as much aside as there is room for, beside what the file has yet to grow by.
+    /// Sets aside as much as there is room for, beside the room that the file still needs to grow.
     pub(super) fn set_aside(&self, file: FileRoom) -> Room {
         let (aside, wanted, room) = self.look(file);
         match self.lengthen(aside, wanted) {
@@ -34,23 +34,23 @@ impl Reserve {
         }
     }
 
-    /// What room there is, as things are.
+    /// Returns the room that is left, without setting anything aside.
     pub(super) fn room(&self, file: FileRoom) -> Room {
         let (aside, wanted, room) = self.look(file);
         match room {
             room if wanted <= aside => room,
-            // It is not set aside, so only what is for completions may be there.
+            // The reserve is not set aside, so there may be only the room for completions.
             Room::Ample => Room::Scarce { adding: 0, in_all: u64::MAX },
             Room::Scarce { in_all, .. } => Room::Scarce { adding: 0, in_all },
         }
     }
 
-    /// How many bytes are set aside, how many are to be, and what room is left then.
+    /// Returns how many bytes are set aside, how many should be, and the room that is left then.
     fn look(&self, file: FileRoom) -> (u64, u64, Room) {
         let aside = self.path.metadata().map_or(0, |file| file.len());
         let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = failed.is_none_or(|failed| failed.elapsed() >= FAILED_RECHECK);
-        // Where the system does not say how much is free, only writing shows it.
+        // Where the system does not report the free room, only writing shows it.
         let free = if is_known { free_on_disk(&self.path).unwrap_or(u64::MAX) } else { 0 };
         match share(file, aside, free) {
             (wanted, Room::Scarce { adding, .. }) if !is_known => {
@@ -66,16 +66,16 @@ impl Reserve {
         }
         let mut file = private_file(&self.path)?;
         file.seek(SeekFrom::Start(from))?;
-        // Written, not just sized: a hole in a file takes no room.
+        // Zeros are written, because a hole in a file takes no room.
         let written = io::copy(&mut io::repeat(0).take(to - from), &mut file).and_then(|_| file.sync_all());
         if written.is_err() {
-            // What it was before it can stay.
+            // The reserve goes back to its earlier length.
             file.set_len(from)?;
         }
         written
     }
 
-    /// Gives the room up.
+    /// Gives the reserve up.
     pub(super) fn spend(&self) {
         if let Err(error) = remove_if_any(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "failed to free the reserve");
@@ -83,44 +83,46 @@ impl Reserve {
     }
 }
 
-/// How long the reserve is to be, and what room is left then: `aside` bytes are set aside, `free` are free on the disk.
+/// Returns how long the reserve should be, and the room that is left then. `aside` bytes are set aside, and `free`
+/// bytes are free on the disk.
 ///
-/// A part of the reserve need not be set aside where the file itself has room: pages that no row needs are as good for
-/// completions, and nobody else can take them.
+/// Where the file itself has room, that part of the reserve need not be set aside: free pages serve completions just as
+/// well, and nobody else can take them.
 fn share(file: FileRoom, aside: u64, free: u64) -> (u64, Room) {
     let on_disk = aside.saturating_add(free);
     if on_disk >= RESERVE_BYTES.saturating_add(file.to_grow).saturating_add(SPARE_BYTES) {
         return (RESERVE_BYTES, Room::Ample);
     }
-    // Without room for its growth the log cannot be copied into the file, and comes to its end.
+    // Without room for the growth of the file, the log cannot be copied into it, and then has no end.
     let Some(spare) = on_disk.checked_sub(file.to_grow) else {
         return (aside, Room::Scarce { adding: 0, in_all: 0 });
     };
     let in_all = file.free.saturating_add(spare);
-    // Less for a store on a small disk, or it would not be let go on when it is empty again.
+    // A store on a small disk keeps less. Otherwise it could not go on when it is empty again.
     let kept = RESERVE_BYTES.min(file.bytes.saturating_add(spare) / 4 * 3);
     let wanted = kept.saturating_sub(file.free).next_multiple_of(STEP_BYTES).min(RESERVE_BYTES);
-    // As much is left in the file and on the disk, after what is set aside.
+    // The bytes that are left in the file and on the disk after the reserve was set aside.
     let adding = in_all.saturating_sub(kept.max(wanted.saturating_add(file.free.min(kept))));
     let in_all = in_all.saturating_sub(LAST_BYTES);
     (if adding == 0 { aside } else { wanted.max(aside) }, Room::Scarce { adding, in_all })
 }
 
-/// All of the log, which is copied into the database as soon as there is room for it, and half as much again for what
-/// completions write; small enough not to be noticed.
+/// The length of the reserve in bytes: the whole log, which is copied into the database as soon as there is room for
+/// it, and half as much again for what completions write. It is small enough not to be noticed.
 pub(super) const RESERVE_BYTES: u64 = if cfg!(test) { 768 * 1024 } else { 24 * 1024 * 1024 };
 
-/// What the disk has beyond that when there is enough room, so that it is not short again at once.
+/// The room in bytes that the disk must have beyond the reserve to count as ample, so that it is not short again at
+/// once.
 const SPARE_BYTES: u64 = if cfg!(test) { 32 * 1024 } else { 1024 * 1024 };
 
-/// Writing until the disk is full is noticed by whoever else uses it: not more often than this.
+/// Other users of the disk notice when it is written until it is full, so this is not done more often than this.
 const FAILED_RECHECK: Duration = Duration::from_secs(1);
 
-/// A part of the reserve is set aside in steps of this many bytes: each is a sync.
+/// The reserve is set aside in steps of this many bytes, because each step costs a sync.
 const STEP_BYTES: u64 = SPARE_BYTES;
 
-/// What is left for purges, cancellations and the like, which free room but write to the log: beside what the log has by
-/// itself.
+/// The bytes that are left for operations such as purges and cancellations. They free room but write to the log, so
+/// they need this beside the room of the log itself.
 const LAST_BYTES: u64 = SPARE_BYTES;
 
 #[cfg(test)]
@@ -147,7 +149,7 @@ mod tests {
         assert_eq!(adding(file(40 * MIB), 0, 0), Some(40 * MIB - RESERVE_BYTES));
         assert_eq!(adding(file(0), 0, 2 * RESERVE_BYTES), None);
         assert_eq!(adding(file(0), RESERVE_BYTES, SPARE_BYTES), None);
-        // What the log has beyond the file's end comes first.
+        // The growth of the file to the length that the log asks for comes first.
         let grows = FileRoom { to_grow: RESERVE_BYTES, ..file(40 * MIB) };
         assert_eq!(adding(grows, 0, RESERVE_BYTES - 1), Some(0));
         assert_eq!(adding(grows, 0, RESERVE_BYTES), Some(40 * MIB - RESERVE_BYTES));

@@ -13,12 +13,12 @@ impl RouteTable for SqliteRows {
     }
 }
 
-/// How many routes there are, once they have been counted.
+/// The number of routes, once they have been counted.
 #[derive(Debug, Default)]
 pub(super) struct Routes(Option<i64>);
 
 impl Routes {
-    /// Notes an owner and lets the oldest notes go.
+    /// Notes the owner of a task, and removes the oldest notes beyond `count_max`.
     pub(super) fn put(
         &mut self,
         connection: &Connection,
@@ -48,7 +48,7 @@ impl Routes {
         Ok(())
     }
 
-    /// The count may be another one after a transaction that came to nothing.
+    /// Forgets the count, because it may differ after a transaction was rolled back.
     pub(super) const fn forget(&mut self) {
         self.0 = None;
     }

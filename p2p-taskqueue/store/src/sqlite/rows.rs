@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Fault, FileRoom, Meta, Rows, Seq};
 
-/// The one connection that writes, and its transactions. Each table is in a file of its own.
+/// The one connection that writes, and its transactions. The operations on each table are in a file of their own.
 #[derive(Debug)]
 pub(super) struct SqliteRows {
     pub(super) connection: Connection,
@@ -20,9 +20,10 @@ pub(super) struct SqliteRows {
     note: Arc<Note>,
     pub(super) blocks: Blocks,
     pub(super) routes: Routes,
-    /// Where the row of `live` was that was looked for last; so a write of it does not look in the other place.
+    /// The last task whose row in `live` was looked for, and the key at which it was found. So the next write of the
+    /// task need not look under its other key.
     pub(super) found: Option<(Seq, Option<i64>)>,
-    /// Whether the log has what has not been copied.
+    /// Whether the whole log has been copied into the file.
     tidied: bool,
 }
 
@@ -35,7 +36,7 @@ impl SqliteRows {
         Ok(Self { connection, name, note, blocks, routes, found: None, tidied: false })
     }
 
-    /// Lets the file have no more pages than these.
+    /// Limits the number of pages in the file.
     #[cfg(test)]
     pub(super) fn limit_pages(&self, pages: i64) -> rusqlite::Result<()> {
         self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))

@@ -9,14 +9,15 @@ use super::{
 };
 use crate::StoreError;
 
-/// The tables of schema version 1. What a later version adds stands last, so that a migrated table is the same as a new one.
+/// The tables of schema version 1. A later version adds columns and tables at the end, so that a migrated table equals
+/// a new one.
 ///
-/// A submit writes `task` and `line`, a claim moves the place in `line` to a row of `live`, and the end moves that to
-/// `finished`: two or three trees each, and all but the index on `task.id` are written at one end. `seq`, the order of
-/// acceptance, joins them. Rows carry a checksum over what is read of them.
+/// A submit writes `task` and `line`. A claim moves the place in `line` to a row of `live`, and the end moves that row
+/// to `finished`. Each writes two or three trees, and all of them except the index on `task.id` grow at one end. `seq`,
+/// the order of acceptance, joins the tables. Rows carry a checksum over the content that is read.
 ///
-/// A fresh task has no row of `live`. The key of `live` is said at [`live_key`](super::row::live_key). `block` counts
-/// the entries of `line` for each run of sequence numbers, so that a list of queued tasks passes over what has ended.
+/// A fresh task has no row in `live`. [`live_key`](super::row::live_key) explains the key of `live`. `block` counts the
+/// entries of `line` for each range of sequence numbers, so that a list of queued tasks can skip tasks that have ended.
 pub(super) const TABLES: &str = "
 CREATE TABLE meta (
   only INTEGER PRIMARY KEY CHECK (only = 0), store BLOB NOT NULL,
@@ -99,16 +100,16 @@ CREATE INDEX cache_used ON cache (used_at, bytes);
 CREATE INDEX cache_expires ON cache (expires_at) WHERE expires_at IS NOT NULL;
 ";
 
-/// What to do about an empty file beside the note of a store.
+/// What to do about an empty file that has the note of a store beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Empty {
-    /// It held a store: all of it is missing.
+    /// Refuse it: it held a store, and all of it is missing.
     Refuse,
-    /// Begin anew.
+    /// Start a new store.
     Accept,
 }
 
-/// Makes sure that the file is a store of this version, with every table: makes it, or migrates it.
+/// Makes sure that the file is a store of the current version with all tables: creates or migrates it where needed.
 pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     drop(private_file(path).map_err(io)?);
@@ -143,17 +144,17 @@ pub(super) fn prepare(path: &Path, empty: Empty) -> Result<(), StoreError> {
     }
 }
 
-/// Lets SQLite undo what a power cut interrupted while the file was made: until then its first page may be torn, and the file
-/// not look like a database.
+/// Lets SQLite undo a creation of the file that a power cut interrupted. Before that, the first page may be torn, and
+/// the file may not look like a database.
 fn undo(path: &Path) {
     let read = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|connection| versions(&connection));
     if let Err(error) = read {
-        // What it is shows when it is opened.
+        // The cause shows when the file is opened.
         tracing::debug!(%error, path = %path.display(), "a file with a journal cannot be read");
     }
 }
 
-/// Makes the tables in an empty file.
+/// Creates the tables in an empty file.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     log_ahead(connection)?;
     let transaction = connection.unchecked_transaction()?;
@@ -161,12 +162,12 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     super::meta::insert_first(&transaction)?;
     mark(&transaction, SCHEMA_VERSION)?;
     transaction.commit()?;
-    // Into the file, so that it is known for a store whatever becomes of the log.
+    // The log is copied, so that the file is recognized as a store even if the log is lost.
     log::copy(connection).map(drop)
 }
 
-/// Sees that the file has a log, as one that another program restored may not have, and that commits here wait for the
-/// disk.
+/// Makes sure that the file uses a log, because a file that another program restored may not. Also makes commits on
+/// this connection wait for the disk.
 fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")
@@ -178,7 +179,7 @@ pub(super) fn mark(connection: &Connection, version: i64) -> rusqlite::Result<()
     connection.pragma_update(None, "user_version", version)
 }
 
-/// The connection that writes. A commit does not wait for the disk: see [`SqliteLog`](super::log::SqliteLog).
+/// Opens the connection that writes. Its commits do not wait for the disk: see [`SqliteLog`](super::log::SqliteLog).
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -186,22 +187,23 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// A connection that reads.
+/// Opens a connection that reads.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open_plain(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
-/// A connection with what all of them have in common. Closing it leaves the log as it is.
+/// Opens a connection with the settings that all connections share. Closing it leaves the log as it is.
 pub(super) fn open_plain(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Plans do not depend on the values bound to them: without this, statements are planned anew for new values.
+    // Query plans do not depend on bound values. Without this setting, SQLite would plan statements again for new
+    // values.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // The log stays at its length, and handles of it stay good, when the last connection closes.
+    // The log keeps its length and its open handles stay valid when the last connection closes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Pages are looked at more closely when they are read: damage is an error rather than a wrong answer.
+    // Pages are checked more closely when they are read, so that damage causes an error rather than a wrong answer.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
@@ -222,17 +224,20 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// Marks the file as a task store of this project: the letters `tskm`.
 const APPLICATION_ID: i64 = 0x7473_6b6d;
 
-/// The mark of files from before the first release, whose schema versions were counted on their own: the letters `tmsh`.
+/// The mark of files from before the first release: the letters `tmsh`. Their schema versions were counted separately.
 const UNRELEASED_ID: i64 = 0x746d_7368;
 
-/// Raised by every change of the tables, with a step of [`migrate::STEPS`]: the files of each release open here.
+/// The current schema version. Each change of the tables raises it, with a step in [`migrate::STEPS`], so that the
+/// files of each release can be opened.
 pub(super) const SCHEMA_VERSION: i64 = 1;
 
-/// Only a program that is not ours (a shell, a backup) can hold the file: wait a moment, then say so.
+/// How long to wait when the file is locked. Only a foreign program, such as a shell or a backup, can hold it; after
+/// this wait the error says so.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// In SQLite's unit, negative KiB: the hot pages of a million queued tasks; taken as it is needed.
+/// The writer's page cache, in SQLite's unit of negative KiB: the hot pages of a million queued tasks. The memory is
+/// taken as it is needed.
 const WRITER_CACHE_KIB_NEGATIVE: i64 = -16 * 1024;
 
-/// More than there are statements.
+/// The capacity of the statement cache: more than there are statements.
 const STATEMENTS_CACHED: usize = 96;

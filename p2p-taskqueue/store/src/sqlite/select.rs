@@ -7,8 +7,8 @@ use super::{
 };
 use crate::paging::{Choosing, EXAMINED_AT_ONCE};
 
-/// Goes on choosing ended tasks that pass a filter, and looks at [`EXAMINED_AT_ONCE`] of them at the most; whether the
-/// choice has ended.
+/// Goes on choosing ended tasks that pass a filter, and looks at up to [`EXAMINED_AT_ONCE`] of them. Returns whether
+/// the choice is done.
 pub(super) fn select(connection: &Connection, choosing: &mut Choosing) -> Result<bool, QueueError> {
     let selection = &choosing.selection;
     let Some(status) = selection.status.and_then(status_number) else { return Ok(true) };
@@ -39,10 +39,10 @@ pub(super) fn select(connection: &Connection, choosing: &mut Choosing) -> Result
     Ok(examined < EXAMINED_AT_ONCE)
 }
 
-/// Answers every row that is looked at, with the id of those that pass: so the count of rows bounds the work. Without a
-/// filter on what the submit said, the rows of `task` are not looked at.
+/// Returns the statement of a choice. It answers every row that is looked at, with the id of those that pass, so that
+/// the number of rows bounds the work. Without a filter on the submit's fields, the rows of `task` are not read.
 fn sql(selection: &Selection, status: i64) -> String {
-    // The index on those that did not complete, which are few.
+    // This index lists the tasks that did not complete, which are few.
     let index = if status == COMPLETED { "" } else { "INDEXED BY finished_badly" };
     let narrow = if status == COMPLETED { "1" } else { "f.status <> 3" };
     let filtered = !selection.task_types.is_empty() || selection.session.is_some() || selection.label.is_some();

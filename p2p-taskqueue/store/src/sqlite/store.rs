@@ -13,10 +13,10 @@ use taskqueue_api::{Caller, PeerId, QueueError, Request, Response, RouteBook, St
 use super::{Opened, RepairReport, ScrubReport, SqliteBackend, readings::Readings, repair, scrub::look_over};
 use crate::{StoreError, StoreOptions, TaskStore, Watch, queue::Core};
 
-/// Tasks in one SQLite file, which this object owns as long as it is open.
+/// A store in one SQLite file, which this object owns as long as it is open.
 ///
-/// Calls may come from any runtime, or from none. The work is done on the store's own threads; a call only sends it there
-/// and awaits the answer.
+/// Calls may come from any runtime, or from none. The store's own threads do the work; a call only sends it to them and
+/// waits for the answer.
 #[derive(Debug)]
 pub struct SqliteStore {
     core: Core,
@@ -25,14 +25,14 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the store in this file, or makes it, and starts its threads. Tasks that were running keep their lease for
-    /// one more length of it. After an end that was not in order, what it left is looked over meanwhile: see
+    /// Opens or creates the store in this file, and starts its threads. Tasks that were running keep their lease for
+    /// one more length of it. If the store was not closed in order, a thread checks it in the background: see
     /// [`scrub_report`](Self::scrub_report).
     ///
     /// # Errors
     ///
-    /// [`StoreError`], which says what to do: a newer or foreign or damaged file, one that is in use, one whose last
-    /// commits are missing, or what the system answered.
+    /// [`StoreError`], which says what to do: the file is newer, foreign, damaged or in use, its last commits are
+    /// missing, or the system answered an error.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let Opened { backend, rows, clean } = SqliteBackend::open(path)?;
         let durability = options.durability;
@@ -42,25 +42,26 @@ impl SqliteStore {
         Ok(Self { core, path: path.to_owned(), scrub })
     }
 
-    /// Makes a sound store of what is intact in this file. Nobody may have it open. The old file is kept beside it.
+    /// Builds a sound store from what is intact in this file. Nobody may have the file open. The old file is kept
+    /// beside the new one.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the file cannot be read at all, is not a store or a newer one, is in use, when the disk has no
-    /// room for two more of it, or when the system refuses. The file is then as it was, and nothing stands beside it that
-    /// did not.
+    /// [`StoreError`] when the file cannot be read at all, is not a store or is a newer one, or is in use, when the
+    /// disk has no room for two more copies of it, or when the system refuses. The file is then as it was, and no new
+    /// files are beside it.
     pub fn repair(path: &Path) -> Result<RepairReport, StoreError> {
         repair::repair(path)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What a look over the whole store found, which follows an end that was not in order; `None` when there was none or
-    /// it is still under way.
+    /// Returns the findings of the check after a store was not closed in order; `None` when there was no check or it is
+    /// still running.
     #[must_use]
     pub fn scrub_report(&self) -> Option<&ScrubReport> {
         self.scrub.as_ref().and_then(|scrub| scrub.report.get())
@@ -69,14 +70,14 @@ impl SqliteStore {
 
 #[cfg(test)]
 impl SqliteStore {
-    /// Waits for the end of the look over the store, if there is one, and answers what it found.
+    /// Waits for the end of the check, if there is one, and returns its findings.
     pub(super) fn when_scrubbed(&self) -> Option<&ScrubReport> {
         self.scrub.as_ref()?.join();
         self.scrub_report()
     }
 }
 
-/// A look over the store on a thread of its own.
+/// A check of the store on a thread of its own.
 #[derive(Debug)]
 struct Scrub {
     stop: Arc<AtomicBool>,
@@ -109,7 +110,7 @@ impl Scrub {
             if report.completed || stop.load(Ordering::Relaxed) {
                 return Ok(report);
             }
-            // All connections had to be closed: it begins anew.
+            // All connections had to be closed, so the check starts again.
         }
     }
 
@@ -157,7 +158,7 @@ impl TaskStore for SqliteStore {
     }
 
     fn close(&self) {
-        // First, as it reads: the log can be copied as a whole only when nobody does.
+        // The check ends first, because the whole log can be copied only when nobody reads it.
         self.scrub.iter().for_each(Scrub::end);
         self.core.close();
     }

@@ -45,7 +45,7 @@ pub(super) fn set(connection: &Connection, due: Due, seq: Seq) -> rusqlite::Resu
     Ok(())
 }
 
-/// Whether it is set.
+/// Returns whether the timer is set.
 pub(super) fn is_set(connection: &Connection, due: Due, seq: Seq) -> rusqlite::Result<bool> {
     let sum: Option<i64> = connection
         .prepare_cached("SELECT crc FROM timer WHERE kind=? AND at=? AND seq=?")?
@@ -54,7 +54,7 @@ pub(super) fn is_set(connection: &Connection, due: Due, seq: Seq) -> rusqlite::R
     Ok(sum == Some(i64::from(timer_sum(due, seq))))
 }
 
-/// The first timers of a kind that end at `by` or before.
+/// Returns the first timers of a kind that end at `by` or before.
 pub(super) fn due(connection: &Connection, by: Due, count_max: usize) -> Result<Vec<(Due, Seq)>, Fault> {
     let mut statement =
         connection.prepare_cached("SELECT at,seq,crc FROM timer WHERE kind=? AND at<=? ORDER BY at,seq")?;
@@ -79,7 +79,7 @@ fn usable(timer: Timer, row: &Row<'_>) -> Result<Option<(Due, Seq)>, Fault> {
     }
 }
 
-/// Reads the time, the task and the checksum of a timer of this kind.
+/// Reads a row of `timer` of this kind: the time, the task and the checksum.
 pub(super) fn read(timer: Timer, row: &Row<'_>) -> Result<(Due, Seq), RowError> {
     let mut columns = Columns::new(row);
     let (due, seq) = (timer.at(columns.take()?), columns.take()?);
@@ -91,7 +91,7 @@ fn timer_sum(due: Due, seq: Seq) -> u32 {
     Checksum::new().int(kind(due.timer())).int(due.as_micros()).int(seq).finish()
 }
 
-/// The kind of this number.
+/// Returns the kind with this number.
 pub(super) fn of_kind(number: i64) -> Option<Timer> {
     Timer::ALL.into_iter().find(|timer| kind(*timer) == number)
 }

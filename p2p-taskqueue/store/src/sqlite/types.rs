@@ -24,12 +24,12 @@ impl TypeTable for SqliteRows {
     }
 }
 
-/// The numbers and settings of all types, by name.
+/// Returns the counts and settings of all types, by name.
 pub(super) fn all(connection: &Connection) -> Result<Vec<(String, TypeRow)>, RowError> {
     take(connection.prepare_cached("SELECT * FROM type ORDER BY name")?.query([])?)
 }
 
-/// Those of the first types, or of the ones behind a name.
+/// Returns the counts and settings of the first types, or of the first types behind `behind`.
 pub(super) fn some(
     connection: &Connection,
     behind: Option<&str>,
@@ -87,7 +87,7 @@ pub(super) fn put(connection: &Connection, name: &str, row: &TypeRow) -> rusqlit
     Ok(())
 }
 
-/// Limits of concurrency keys, by key.
+/// Returns the limits of concurrency keys, by key.
 pub(super) fn key_limits(connection: &Connection) -> Result<Vec<(String, u32)>, RowError> {
     let mut statement = connection.prepare_cached("SELECT * FROM key_limit ORDER BY key")?;
     let mut rows = statement.query([])?;

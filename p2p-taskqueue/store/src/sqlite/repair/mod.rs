@@ -1,7 +1,7 @@
-//! Making a sound store of what is intact in a damaged one.
+//! Builds a sound store from the intact parts of a damaged one.
 //!
-//! Everything that can be read is written to a new file, whose lines, timers and counts are worked out from the tasks;
-//! then the new file takes the old one's place. The old one is kept beside it, to the last byte.
+//! Everything that can be read is written to a new file. Its lines, timers and counts are computed from the tasks. Then
+//! the new file takes the place of the old one, and an exact copy of the old one is kept beside it.
 
 mod rebuild;
 mod salvage;
@@ -22,21 +22,21 @@ use super::{
 };
 use crate::{Meta, StoreError};
 
-/// What a repair did.
+/// The outcome of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// Tasks that are intact and stand where they stood.
+    /// The number of tasks that are intact and have kept their state.
     pub tasks: u64,
-    /// Tasks that cannot be kept, because what they were or where they stood cannot be read.
+    /// The tasks that cannot be kept, because their content or their state cannot be read.
     pub lost: Vec<String>,
-    /// How many there are of them; more than are listed when there are very many.
+    /// The number of lost tasks. It is higher than the number in the list when there are very many.
     pub lost_count: u64,
-    /// Other things that were lost or worked out anew.
+    /// Other things that were lost or computed anew.
     pub remarks: Vec<String>,
-    /// Acknowledged commits that are missing from the end of the log, as far as that is known.
+    /// The number of acknowledged commits that are missing from the end of the log, as far as that is known.
     pub missing_commits: u64,
-    /// Where the old file is kept; remove it, and its companions, when nothing in it is needed.
+    /// The path of the old file. Remove it and its companions when nothing in it is needed.
     pub kept_at: PathBuf,
 }
 
@@ -53,12 +53,13 @@ impl RepairReport {
     }
 }
 
-/// Makes a sound store of what is intact in this file, which nobody may have open.
+/// Builds a sound store from what is intact in this file. Nobody may have the file open.
 ///
 /// # Errors
 ///
-/// [`StoreError`] when the file cannot be read at all, is not a store or a newer one, is in use, when the disk has no room
-/// for two more of it, or when the system refuses. The file is then as it was, and nothing stands beside it that did not.
+/// [`StoreError`] when the file cannot be read at all, is not a store or is a newer one, or is in use, when the disk
+/// has no room for two more copies of it, or when the system refuses. The file is then as it was, and no new files are
+/// beside it.
 pub(crate) fn repair(path: &Path) -> Result<RepairReport, StoreError> {
     let _ownership = take_ownership(path)?;
     let bytes = bytes_of(path).saturating_add(bytes_of(&companion(path, LOG)));
@@ -67,7 +68,7 @@ pub(crate) fn repair(path: &Path) -> Result<RepairReport, StoreError> {
         needed: bytes.saturating_mul(2),
         free: free_on_disk(path).unwrap_or(0),
     };
-    // The copy of the old file alone needs as much: others on the disk are not to run out of room for a try.
+    // The copy of the old file alone needs that much. A repair that cannot succeed should not fill the disk for others.
     if free_on_disk(path).is_some_and(|free| free < bytes) {
         return Err(no_room());
     }
@@ -97,7 +98,7 @@ fn make_sound(path: &Path) -> Result<RepairReport, StoreError> {
     let made = make(&making, &old, Meta { batch, ..numbers }, &mut report);
     drop(old);
     if made.is_err() {
-        // It may be the disk that is full.
+        // The disk may be full.
         remove_with_log(&making).map_err(io)?;
     }
     made?;
@@ -105,7 +106,8 @@ fn make_sound(path: &Path) -> Result<RepairReport, StoreError> {
     Ok(report)
 }
 
-/// What an error of opening the file means for somebody who repairs it. `is_store`: it was one, whatever it looks like now.
+/// Returns the error that a caller who repairs the file gets for an error of opening it. `is_store` says that the file
+/// was a store, whatever it looks like now.
 fn beyond(path: &Path, is_store: bool, error: StoreError) -> StoreError {
     let path = path.to_owned();
     match error {
@@ -115,7 +117,7 @@ fn beyond(path: &Path, is_store: bool, error: StoreError) -> StoreError {
     }
 }
 
-/// Makes the new file.
+/// Writes the new file.
 fn make(making: &Path, old: &Connection, numbers: Meta, report: &mut RepairReport) -> Result<(), StoreError> {
     let failed = |error| opening(making, error);
     drop(private_file(making).map_err(|source| StoreError::Io { path: making.to_owned(), source })?);
@@ -123,8 +125,8 @@ fn make(making: &Path, old: &Connection, numbers: Meta, report: &mut RepairRepor
     rebuild::rebuild(old, &new, numbers, report).map_err(failed)
 }
 
-/// Opens the file for reading, without its log where that makes it older than it is: a log that is damaged before its end
-/// hides commits that have been copied already.
+/// Opens the file for reading. The log is left out where the file alone has later commits: a log that is damaged before
+/// its end hides commits that have already been copied into the file.
 fn soundest(path: &Path, report: &mut RepairReport) -> rusqlite::Result<Connection> {
     let with_log = schema::open_plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     with_log.pragma_update(None, "query_only", true)?;
@@ -170,5 +172,5 @@ fn remove_with_log(path: &Path) -> std::io::Result<()> {
 
 const MAKING: &str = "-repairing";
 
-/// Lost tasks that are listed: as many as a person reads.
+/// The most lost tasks that are listed: as many as a person reads.
 const LOST_MAX: usize = 1_000;

@@ -28,7 +28,8 @@ pub(super) fn rebuild(
     numbers: Meta,
     report: &mut RepairReport,
 ) -> rusqlite::Result<()> {
-    // Nobody relies on the new file before it is complete; and a journal that is left behind would spoil the next one.
+    // Nobody relies on the new file before it is complete, and a journal that is left behind would spoil the next
+    // attempt.
     new.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
     new.pragma_update(None, "synchronous", "OFF")?;
     let transaction = Transaction::new_unchecked(new, TransactionBehavior::Immediate)?;
@@ -51,7 +52,7 @@ struct Rebuild<'a> {
     new: &'a Connection,
     blocks: Blocks,
     types: BTreeMap<String, TypeRow>,
-    /// The highest that was seen.
+    /// The highest epoch that was seen.
     epoch: u64,
     report: &'a mut RepairReport,
 }
@@ -115,15 +116,15 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    /// Has the task wait for all that it comes after and that are there, also for those that have ended: it is told of
-    /// their ends when the store is opened. With none it is ready.
+    /// Makes the task wait for all its parents that exist, even for those that have ended: it is told of their ends
+    /// when the store is opened. Without any parent, the task is ready.
     fn blocked(&self, row: &TaskRow, live: Live) -> rusqlite::Result<Live> {
         let mut waiting = 0;
         let mut after: Vec<TaskId> = row.spec.after.clone();
         after.sort_unstable();
         after.dedup();
         for parent in after {
-            // Whatever a task comes after is older, so it is there already if it can be.
+            // A parent is older than its children, so it has been written before if it can be read.
             if let Ok(Some(parent)) = find::seq_of(self.new, parent) {
                 edge::add(self.new, parent, row.seq)?;
                 waiting += 1;
@@ -150,7 +151,7 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Takes over what was set for types, and writes the counts.
+    /// Takes over the settings of types, and writes the counts.
     fn settings(&mut self, old: &Connection) -> rusqlite::Result<()> {
         let settings = self.read("settings of task types", old, "SELECT * FROM type", types::read);
         for (name, row) in settings {
@@ -160,7 +161,7 @@ impl Rebuild<'_> {
         self.types.iter().try_for_each(|(name, row)| types::put(self.new, name, row))
     }
 
-    /// Takes over the tables that tasks have no part in.
+    /// Takes over the tables that do not depend on tasks, and the edges.
     fn others(&mut self, old: &Connection) -> rusqlite::Result<()> {
         for (key, running_max) in
             self.read("limits of concurrency keys", old, "SELECT * FROM key_limit", types::read_key_limit)
@@ -196,7 +197,7 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    /// Takes over what a task has to know of those that it comes after when it is retried.
+    /// Takes over an edge, which a task needs when it is retried.
     fn comes_after(&self, parent: Seq, child: Seq) -> rusqlite::Result<()> {
         let mut known = self.new.prepare_cached("SELECT 1 FROM task WHERE seq=?")?;
         let mut is_there = |seq: Seq| known.exists([seq]);
@@ -207,13 +208,13 @@ impl Rebuild<'_> {
         let task = if is_of_failed { failed_parent(parent) } else { parent };
         match parent == LOST_PARENT || is_there(task)? {
             true => edge::add(self.new, parent, child),
-            // It had failed, and is lost now.
+            // The parent had failed, and is lost now.
             false if is_of_failed => edge::add(self.new, LOST_PARENT, child),
             false => Ok(()),
         }
     }
 
-    /// Reads a table as far as it can be read.
+    /// Reads as much of a table as can be read.
     fn read<T>(
         &mut self,
         what: &str,
@@ -241,9 +242,9 @@ impl Rebuild<'_> {
     }
 }
 
-/// Sequence numbers that may have been given and are no longer known: more than a store takes tasks in the commits that a
-/// log can lose.
+/// Sequence numbers to skip, because they may have been given out and are no longer known: more than the tasks that a
+/// store accepts in the commits that a log can lose.
 const LEAP: u64 = 1 << 20;
 
-/// The same for epochs, which count the openings of a store above their random bits.
+/// Epochs to skip for the same reason. Epochs count the openings of the store above their random bits.
 const EPOCHS_LEAP: u64 = 1024 << EPOCH_RANDOM_BITS;

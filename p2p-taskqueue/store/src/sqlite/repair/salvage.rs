@@ -9,21 +9,21 @@ use crate::{
     engine::{Ended, Lane, Live, Phase},
 };
 
-/// A task as a damaged store has it, and how it stands.
+/// A task that was read from a damaged store, with its state.
 pub(super) type Salvaged = Result<(TaskRow, Stands), Lost>;
 
-/// Something of a task cannot be read, or its rows contradict each other.
+/// A task that is lost, because something of it cannot be read or its rows contradict each other.
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) id: Option<TaskId>,
     pub(super) why: &'static str,
 }
 
-/// How a task stands.
+/// The state of a task.
 pub(super) enum Stands {
     Fresh,
     Live(Live),
-    /// The row that said so is gone; this is what other rows make likely.
+    /// The row of the state is lost, and other rows make this state likely.
     Likely(Live),
     Ended(Ended, Option<Json>),
 }
@@ -31,13 +31,13 @@ pub(super) enum Stands {
 /// The tasks of a damaged store.
 pub(super) struct Salvage<'a> {
     connection: &'a Connection,
-    /// Tasks whose end something notes; if the row of it is gone, they still must not run again.
+    /// Tasks for which any row notes an end. Even if the row with the end is lost, they must not run again.
     ended: HashSet<Seq>,
-    /// Tasks that were to become claimable by themselves, and when.
+    /// Tasks that become claimable by a timer, with that timer.
     waiting: HashMap<Seq, Due>,
-    /// Every task that anything knows of: their own rows may be gone.
+    /// Every task that any row names. The task's own rows may be lost.
     known: BTreeMap<Seq, TaskId>,
-    /// No task has a higher number.
+    /// The highest number of any task.
     last: Seq,
 }
 
@@ -69,16 +69,16 @@ impl<'a> Salvage<'a> {
         Self { connection, ended, waiting, known, last: next_seq.max(highest) }
     }
 
-    /// The highest number that a task can have.
+    /// Returns the highest number that a task can have.
     pub(super) const fn last(&self) -> Seq {
         self.last
     }
 
-    /// Hands every task out, the first accepted first.
+    /// Passes every task to `take`, the first accepted first.
     ///
     /// # Errors
     ///
-    /// What `take` answers.
+    /// The error of `take`.
     pub(super) fn each<E>(&self, mut take: impl FnMut(Seq, Salvaged) -> Result<(), E>) -> Result<(), E> {
         let mut gone = self.known.clone();
         self.each_there(|seq, salvaged| {
@@ -94,7 +94,7 @@ impl<'a> Salvage<'a> {
         while after < self.last {
             let seqs = self.some(after);
             let Ok(seqs) = seqs else {
-                // Some page on the way is damaged: ask for each number by itself.
+                // A page on the way is damaged, so each number is looked up by itself.
                 let until = after.saturating_add(PROBED).min(self.last);
                 for seq in after + 1..=until {
                     if let Some(salvaged) = self.one(seq) {
@@ -152,7 +152,7 @@ impl<'a> Salvage<'a> {
         }
     }
 
-    /// How a task stands that has neither row: it is fresh, or the row is gone.
+    /// Returns the state of a task that has neither an ended row nor a live row: it is fresh, or the row is lost.
     fn without_rows(&self, row: &TaskRow) -> Stands {
         let (lane, place) = (Lane::of(&row.spec).to_text(), line::place_of(row, row.ready_at));
         if line::stands(self.connection, &lane, &place).is_ok_and(|stands| stands) {
@@ -169,12 +169,13 @@ impl<'a> Salvage<'a> {
     }
 }
 
-/// Hands out the rows that a query finds, as far as it comes: what is behind the damage shows when the tasks are read.
+/// Passes the rows that a query finds to `take`, as far as they can be read. What lies behind the damage is noticed
+/// when the tasks are read.
 fn each(connection: &Connection, sql: &str, take: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<()>) {
     let found = connection.prepare(sql).and_then(|mut statement| {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            // A row with values of another type is damaged, and is found to be when its task is read.
+            // A row with values of another type is damaged. That is noticed when its task is read.
             drop(take(row));
         }
         Ok(())
@@ -182,7 +183,7 @@ fn each(connection: &Connection, sql: &str, take: &mut dyn FnMut(&Row<'_>) -> ru
     drop(found);
 }
 
-/// Whatever knows of tasks; the index on their ids is a tree of its own.
+/// All queries that name tasks. The index on task ids is a tree of its own.
 const KNOWN: &[&str] = &[
     "SELECT seq,id FROM finished",
     "SELECT max(key,~key),id FROM live",
@@ -191,5 +192,5 @@ const KNOWN: &[&str] = &[
     "SELECT seq,id FROM task NOT INDEXED",
 ];
 
-/// Tasks asked for at once, and numbers asked for by themselves where that fails.
+/// The number of tasks that are read at once, and of numbers that are looked up one by one where that fails.
 const PROBED: i64 = 512;

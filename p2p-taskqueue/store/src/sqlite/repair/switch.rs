@@ -11,15 +11,16 @@ use super::{
     remove_with_log,
 };
 
-/// Puts the new file into the old one's place and keeps the old one with its log; answers where.
+/// Puts the new file into the place of the old one, and keeps a copy of the old one with its log. Returns the path of
+/// the copy.
 ///
-/// The old log must be gone before the new file is there, or SQLite would take it for the new file's. So the new file
-/// first gets a name that says that it is complete: from then on [`finish`] does the rest, whenever it was interrupted.
-/// Nothing of the old store is removed before the copy of it is on the disk.
+/// The old log must be gone before the new file is in place, or SQLite would take it for the log of the new file. So
+/// the new file first gets a name that says that it is complete. From then on, [`finish`] does the rest, whenever it
+/// was interrupted. Nothing of the old store is removed before its copy is on the disk.
 pub(super) fn switch(path: &Path, new: &Path) -> io::Result<PathBuf> {
     let kept = free_name(path);
     if let Err(error) = keep(path, &kept, new) {
-        // The disk may be full: half a copy is of no use.
+        // The disk may be full, and half a copy is of no use.
         remove_with_log(&kept)?;
         remove_with_log(new)?;
         return Err(error);
@@ -30,7 +31,7 @@ pub(super) fn switch(path: &Path, new: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Copies the old file with its log, and says that the new one is complete.
+/// Copies the old file with its log, and marks the new file as complete.
 fn keep(path: &Path, kept: &Path, new: &Path) -> io::Result<()> {
     copy(path, kept)?;
     let log = companion(path, LOG);
@@ -42,16 +43,16 @@ fn keep(path: &Path, kept: &Path, new: &Path) -> io::Result<()> {
     fs::rename(new, companion(path, COMPLETE))
 }
 
-/// Copies a file, to the disk.
+/// Copies a file and syncs the copy.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
     fs::File::open(to)?.sync_all()
 }
 
-/// Ends a switch that was interrupted, if there was one. Nobody may have the store open.
+/// Completes a switch that was interrupted, if there was one. Nobody may have the store open.
 ///
-/// The note goes last: it is another store's for the new file, but if a file system loses the new name, the old file must
-/// not look whole without its log.
+/// The note is removed last. It does not belong to the new file. But if a file system loses the new name, the old file
+/// must not look complete without its log.
 pub(in super::super) fn finish(path: &Path) -> io::Result<()> {
     let complete = companion(path, COMPLETE);
     if !complete.exists() {
@@ -67,7 +68,7 @@ pub(in super::super) fn finish(path: &Path) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// A name that no earlier repair has used.
+/// Returns a name that no earlier repair has used.
 fn free_name(path: &Path) -> PathBuf {
     let plain = companion(path, KEPT);
     let numbered = (2..).map(|number: u64| companion(path, &format!("{KEPT}-{number}")));

@@ -2,20 +2,21 @@ use taskqueue_api::Fence;
 
 use crate::engine::{Elapsed, Wall};
 
-/// A checksum over fields: each is fed with its presence and its length, so that no two contents feed the same bytes.
+/// A checksum over fields. Each optional or long field is fed with its presence and its length, so that different
+/// contents never feed the same bytes.
 ///
-/// Short fields are gathered and summed at once, which is several times as fast as one by one.
+/// Short fields are collected and summed at once, which is several times as fast as one by one.
 #[derive(Debug)]
 pub(crate) struct Checksum {
     bytes: Vec<u8>,
 }
 
-/// A real number as its column keeps it, which is what its checksum covers: SQLite drops the sign of a zero.
+/// Returns a real number as its column stores it, which is what the checksum covers: SQLite drops the sign of a zero.
 pub(crate) fn real(value: f64) -> f64 {
     if value == 0.0 { 0.0 } else { value }
 }
 
-/// The same where there need not be one: SQLite keeps what is not a number as none.
+/// Does the same as [`real`] for an optional number: SQLite stores NaN as NULL.
 pub(crate) fn real_if_any(value: Option<f64>) -> Option<f64> {
     value.filter(|value| !value.is_nan()).map(real)
 }
@@ -100,7 +101,7 @@ impl Checksum {
         crc32fast::hash(&self.bytes)
     }
 
-    /// The same with a long field at the end, which is not copied.
+    /// Returns the checksum with a long field at the end, which is not copied.
     pub(crate) fn finish_with(&self, last: Option<&str>) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.bytes);
@@ -115,5 +116,5 @@ impl Checksum {
     }
 }
 
-/// The fields of a usual row.
+/// The bytes of the fields of a usual row.
 const SHORT_FIELDS_BYTES: usize = 384;

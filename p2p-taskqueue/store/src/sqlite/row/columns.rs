@@ -7,12 +7,12 @@ use crate::{
     engine::{Elapsed, Policy, Wall},
 };
 
-/// Why a row cannot be used.
+/// The reason why a row cannot be used.
 #[derive(Debug)]
 pub(crate) enum RowError {
-    /// Its content is not what was written.
+    /// The content is not the content that was written.
     Damaged,
-    /// SQLite could not read it.
+    /// SQLite could not read the row.
     Sqlite(rusqlite::Error),
 }
 
@@ -23,7 +23,7 @@ impl From<rusqlite::Error> for RowError {
                 Self::Damaged
             }
             rusqlite::Error::SqliteFailure(..) => Self::Sqlite(error),
-            // A value of another type or out of its range was not written here.
+            // This store never writes a value of another type or out of its range.
             _ => Self::Damaged,
         }
     }
@@ -109,23 +109,23 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
         self.take::<Option<String>>()?.map(Json::parse).transpose().map_err(|_| RowError::Damaged)
     }
 
-    /// A number without a sign, whose column has the same bits.
+    /// Takes an unsigned number, whose column has the same bits.
     pub(crate) fn bits(&mut self) -> Result<u64, RowError> {
         Ok(self.take::<i64>()?.cast_unsigned())
     }
 
-    /// Compares the stored checksum with that of what was read.
+    /// Compares the stored checksum with the checksum of the content that was read.
     pub(crate) fn checked(&mut self, sum: u32) -> Result<(), RowError> {
         if self.take::<i64>()? == i64::from(sum) { Ok(()) } else { Err(RowError::Damaged) }
     }
 
-    /// The same where the checked content ends with a column behind the checksum.
+    /// Takes the stored checksum of a row whose checked content ends with a column behind it. The caller compares it.
     pub(crate) fn sum(&mut self) -> Result<i64, RowError> {
         self.take()
     }
 }
 
-/// A fence as its two columns have it: the same bits, for the columns are signed.
+/// Returns the two columns of a fence. They have the same bits, because columns are signed.
 pub(super) fn fence_columns(fence: Option<Fence>) -> (Option<i64>, Option<i64>) {
     (fence.map(|fence| fence.epoch.cast_signed()), fence.map(|fence| fence.counter.cast_signed()))
 }

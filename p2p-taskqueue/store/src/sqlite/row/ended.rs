@@ -7,7 +7,7 @@ use crate::{
     engine::{Elapsed, Ended, Wall},
 };
 
-/// Reads a row of `finished`: whose it is, how that task ended, and its result.
+/// Reads a row of `finished`: the id of the task, how it ended, and its result.
 pub(crate) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<Json>), RowError> {
     let mut columns = Columns::new(row);
     let (seq, id) = (columns.take()?, columns.id()?);
@@ -79,7 +79,7 @@ pub(crate) fn insert_ended(
     Ok(())
 }
 
-/// All but the result, which comes last.
+/// Returns the checksum of all fields except the result, which comes last.
 fn ended_sum(seq: Seq, id: TaskId, ended: &Ended) -> Checksum {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).int(status_number(ended.status).unwrap_or(-1));
@@ -89,7 +89,7 @@ fn ended_sum(seq: Seq, id: TaskId, ended: &Ended) -> Checksum {
     sum
 }
 
-/// The number of a status in `finished`; a task that has not ended has none.
+/// Returns the number of a state in `finished`; `None` for a task that has not ended.
 pub(crate) const fn status_number(status: TaskStatus) -> Option<i64> {
     match status {
         TaskStatus::Queued | TaskStatus::Running => None,
@@ -99,7 +99,7 @@ pub(crate) const fn status_number(status: TaskStatus) -> Option<i64> {
     }
 }
 
-/// The number that says whether a task is dead, and by whom, if that is known.
+/// Returns the number that says whether a task is a dead letter, and who failed it, if that is known.
 const fn death_number(ended: &Ended) -> i64 {
     match (ended.dead, ended.failed_by) {
         (false, _) => NOT_DEAD,
@@ -110,7 +110,7 @@ const fn death_number(ended: &Ended) -> i64 {
 }
 
 const NOT_DEAD: i64 = 0;
-/// Nobody noted by whom.
+/// It is not known who failed it.
 const DEAD: i64 = 1;
 const FAILED_BY_WORKER: i64 = 2;
 const FAILED_BY_QUEUE: i64 = 3;

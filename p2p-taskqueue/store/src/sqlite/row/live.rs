@@ -21,8 +21,8 @@ pub(crate) struct LiveRow {
     pub(crate) live: Live,
 }
 
-/// Where the row is: running tasks have their own sequence number, all others its complement, which is negative. So each
-/// kind is found without the other, and no index is kept.
+/// Returns the key of a row: the sequence number for a running task, its complement, which is negative, for all others.
+/// So each kind is found without the other, and no index is needed.
 pub(crate) const fn live_key(seq: Seq, phase: Phase) -> i64 {
     match phase {
         Phase::Running => seq,
@@ -76,10 +76,10 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
     if is_sound { Ok(LiveRow { seq, id, live }) } else { Err(RowError::Damaged) }
 }
 
-/// Writes a row of `live` in place of one with the same key.
+/// Writes a row of `live`, in place of a row with the same key.
 pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Live) -> rusqlite::Result<()> {
     let (fence_epoch, fence_counter) = fence_columns(live.fence);
-    // Texts can always be written as JSON.
+    // A text can always be written as JSON.
     let inputs = live.inputs.as_deref().and_then(|inputs| serde_json::to_string(inputs).ok());
     let mut statement =
         connection.prepare_cached("REPLACE INTO live VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
@@ -119,7 +119,7 @@ fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> Checksum
     sum.text_if_any(live.cancel.as_ref()).real_if_any(live.progress).text_if_any(live.status_message.as_ref());
     sum.text_if_any(live.error.as_ref()).wall(live.updated_at);
     feed_policy(&mut sum, live.policy);
-    // What was added to the row later is fed only where it is there: the checksums of rows from before stay good.
+    // Fields that were added later are fed only where they are present, so that the checksums of older rows stay valid.
     inputs.into_iter().for_each(|inputs| _ = sum.text(inputs));
     live.kept_until.into_iter().for_each(|until| _ = sum.elapsed(until));
     sum

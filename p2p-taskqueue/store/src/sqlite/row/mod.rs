@@ -1,4 +1,4 @@
-//! Rows to engine types and back. Each row has a checksum over everything that the engine reads of it.
+//! Converts rows to engine types and back. Each row has a checksum over everything that the engine reads of it.
 
 mod checksum;
 mod columns;

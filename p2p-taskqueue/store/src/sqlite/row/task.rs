@@ -42,7 +42,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
     if sum == i64::from(task_sum(&row).finish_with(Some(&row.payload))) { Ok(row) } else { Err(RowError::Damaged) }
 }
 
-/// Writes the row that stays as long as the task does.
+/// Writes a row of `task`. It stays as long as the task.
 pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::Result<()> {
     let spec = &row.spec;
     let mut statement =
@@ -73,7 +73,7 @@ pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::R
     Ok(())
 }
 
-/// All but the payload, which comes last.
+/// Returns the checksum of all fields except the payload, which comes last.
 fn task_sum(row: &TaskRow) -> Checksum {
     let spec = &row.spec;
     let mut sum = Checksum::new();
@@ -83,7 +83,7 @@ fn task_sum(row: &TaskRow) -> Checksum {
     sum.bytes(spec.pin_to.map(PeerId::to_bytes).as_deref()).bytes(joined(&spec.after).as_deref());
     sum.int(spec.on_parent_failure == OnParentFailure::Run).text_if_any(spec.concurrency_key.as_ref());
     feed_policy(&mut sum, spec.policy);
-    // What was added to the row later is fed only where it is there: the checksums of rows from before stay good.
+    // Fields that were added later are fed only where they are present, so that the checksums of older rows stay valid.
     spec.submitter.iter().for_each(|submitter| _ = sum.text(submitter));
     sum
 }
@@ -106,6 +106,6 @@ fn joined(ids: &[TaskId]) -> Option<Vec<u8>> {
 }
 
 fn words(words: &[String]) -> Option<String> {
-    // Texts can always be written as JSON.
+    // A text can always be written as JSON.
     if words.is_empty() { None } else { serde_json::to_string(words).ok() }
 }

@@ -1,4 +1,4 @@
-//! Looking over a whole store: every row, and whether the rows agree.
+//! Checks a whole store: every row, and whether the rows agree.
 
 mod tables;
 mod tasks;
@@ -20,35 +20,35 @@ use super::{meta, row::RowError};
 #[cfg(test)]
 use crate::StoreError;
 
-/// What a look over a whole store found.
+/// The findings of a check of a whole store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScrubReport {
-    /// Tasks that were looked at.
+    /// The number of tasks that were checked.
     pub tasks: u64,
-    /// What is wrong; empty when all is well.
+    /// The problems that were found; empty when there are none.
     pub problems: Vec<String>,
-    /// How many problems there are; more than are listed when there are very many.
+    /// The number of problems. It is higher than the number in the list when there are very many.
     pub problem_count: u64,
-    /// Whether everything was looked at: not when it was stopped.
+    /// Whether everything was checked; `false` when the check was stopped.
     pub completed: bool,
 }
 
 impl ScrubReport {
-    /// Whether nothing is wrong with what was looked at.
+    /// Returns whether no problem was found.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         self.problem_count == 0
     }
 }
 
-/// Looks over the store behind this connection, which only reads, until it is done or `stopped` says so: the file's
-/// structure, every row's checksum, and whether every task stands where its rows say and every entry has its task. Others
-/// may read and write meanwhile.
+/// Checks the store behind this connection, which only reads, until it is done or `stopped` returns true. It checks the
+/// structure of the file, the checksum of every row, that every task stands where its rows say, and that every entry
+/// has its task. Others may read and write in the meantime.
 ///
 /// # Errors
 ///
-/// SQLite's, when it cannot be stopped. What is wrong in the store is in the report.
+/// SQLite's error, when the handler that stops the check cannot be set. Problems of the store are in the report.
 pub(super) fn look_over(
     connection: &mut Connection,
     stopped: impl FnMut() -> bool + Send + 'static,
@@ -57,7 +57,7 @@ pub(super) fn look_over(
     Ok(Scrub { connection, report: ScrubReport::default() }.run())
 }
 
-/// Looks over the store in this file on a connection of its own.
+/// Checks the store in this file on a connection of its own.
 #[cfg(test)]
 pub(crate) fn scrub(path: &Path, stop: &Arc<AtomicBool>) -> Result<ScrubReport, StoreError> {
     let stop = Arc::clone(stop);
@@ -71,7 +71,7 @@ struct Scrub<'a> {
     report: ScrubReport,
 }
 
-/// It was told to stop.
+/// The check was told to stop.
 struct Stopped;
 
 impl Scrub<'_> {
@@ -96,7 +96,7 @@ impl Scrub<'_> {
         }
     }
 
-    /// SQLite's own look at the trees of the file.
+    /// Runs SQLite's own check of the trees in the file.
     fn structure(&mut self) -> Result<(), Stopped> {
         let found = self.connection.prepare("PRAGMA integrity_check").and_then(|mut check| {
             check.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
@@ -130,8 +130,8 @@ impl Scrub<'_> {
     }
 }
 
-/// Steps of SQLite's machine between two looks at whether to stop: under a millisecond.
+/// The number of steps of SQLite's virtual machine between two calls of `stopped`: under a millisecond.
 const STEPS_PER_LOOK: i32 = 10_000;
 
-/// Problems that are listed: as many as a person reads.
+/// The most problems that are listed: as many as a person reads.
 const PROBLEMS_MAX: usize = 100;

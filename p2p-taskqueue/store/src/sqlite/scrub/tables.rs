@@ -9,11 +9,12 @@ use super::{
     Scrub, Stopped,
 };
 
-/// A table beside those of the tasks: what its rows are called, how they are found, and how one is read.
+/// A table other than those of the tasks: the name of its rows in messages, the query for them, and the function that
+/// reads one.
 type Table = (&'static str, &'static str, fn(&Row<'_>) -> Result<(), RowError>);
 
 impl Scrub<'_> {
-    /// Reads each row of the tables beside those of the tasks.
+    /// Reads each row of the tables other than those of the tasks.
     pub(super) fn checksums(&mut self) -> Result<(), Stopped> {
         for (what, sql, read) in TABLES {
             if let Err(error) = self.read_all(what, sql, *read) {
@@ -37,7 +38,7 @@ impl Scrub<'_> {
         Ok(())
     }
 
-    /// Looks for rows and entries whose task is not there or stands elsewhere.
+    /// Looks for rows and entries whose task does not exist or stands elsewhere.
     pub(super) fn leftovers(&mut self) -> Result<(), Stopped> {
         for (what, sql) in LEFTOVERS {
             let found = self.connection.prepare(sql).and_then(|mut leftovers| {
@@ -51,7 +52,7 @@ impl Scrub<'_> {
         Ok(())
     }
 
-    /// Counts what is there.
+    /// Compares the stored counts with the number of rows.
     pub(super) fn counts(&mut self) -> Result<(), Stopped> {
         for (what, sql) in COUNTS {
             let found = self.connection.prepare(sql).and_then(|mut differing| {
@@ -112,7 +113,7 @@ const LEFTOVERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The counts of the whole queue are not kept: the type of the empty name counts nothing.
+/// The type with the empty name stands for the whole queue and counts nothing.
 const COUNTS: &[(&str, &str)] = &[
     (
         "the count of tasks of type",

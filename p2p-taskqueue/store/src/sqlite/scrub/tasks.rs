@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Scrub<'_> {
-    /// Looks at each task: its rows, and whether it stands where they say. A few at a time, so that the log can begin anew
-    /// in between.
+    /// Checks each task: its rows, and whether it stands where they say. It checks a few at a time, so that the log can
+    /// begin anew in between.
     pub(super) fn tasks(&mut self) -> Result<(), Stopped> {
         let last = meta::read(self.connection).map_or(0, |(_, meta)| meta.next_seq);
         let mut after = -1;
@@ -30,7 +30,7 @@ impl Scrub<'_> {
         }
     }
 
-    /// Looks at some tasks behind a number; answers the last one's.
+    /// Checks some tasks behind a number, and returns the number of the last one.
     fn some_tasks(&mut self, after: Seq) -> Result<Option<Seq>, RowError> {
         let connection = self.connection;
         let snapshot = connection.unchecked_transaction()?;
@@ -58,7 +58,7 @@ impl Scrub<'_> {
     }
 }
 
-/// What of a task's entries does not agree with its rows.
+/// Returns the first entry of a task that does not agree with the task's rows, as a message.
 fn agrees(snapshot: &Connection, seq: Seq, record: &Record) -> Result<Option<&'static str>, RowError> {
     if find::seq_of(snapshot, record.spec.id)? != Some(seq) {
         return Ok(Some("its id leads elsewhere"));
@@ -103,5 +103,5 @@ fn live_agrees(
     }
 }
 
-/// Tasks looked at in one transaction.
+/// The number of tasks that are checked in one transaction.
 const CHUNK: i64 = 256;

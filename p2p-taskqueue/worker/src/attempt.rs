@@ -20,13 +20,13 @@ pub(super) struct Attempt<'a> {
     pub(super) owner: &'a dyn TaskQueue,
     pub(super) handler: &'a dyn Handler,
     pub(super) runtime: &'a Arc<dyn Runtime>,
-    /// Where the task comes from, and for how long it is lent.
+    /// The source of the task, and the length of its lease.
     pub(super) source: Source,
-    /// The pool holds the sender; true when the node stops.
+    /// The pool holds the sender. The value is true when the node stops.
     pub(super) stopping: watch::Receiver<bool>,
 }
 
-/// Why a handler was told to stop.
+/// The reason why a handler was told to stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reason {
     Lost(Lost),
@@ -34,7 +34,7 @@ enum Reason {
 }
 
 impl Attempt<'_> {
-    /// Runs the handler under a renewed lease; says what to report, if anything.
+    /// Runs the handler and renews the lease meanwhile. Returns the report to deliver, if there is one.
     pub(super) async fn run(&self, task: &Task, fence: Fence) -> Option<Request> {
         let (stop, contact, told) = Contact::new(self.source);
         let renewals = Renewals {
@@ -64,7 +64,7 @@ impl Attempt<'_> {
         let deliver = self.deliver_at_last(&report);
         let stopping = async {
             let mut stopping = self.stopping.clone();
-            // A node that is gone without a word stops as well.
+            // A dropped sender means that the node is gone, which is a stop as well.
             drop(stopping.wait_for(|stopping| *stopping).await);
             self.runtime.sleep_until(self.runtime.now() + REPORT_GRACE).await;
         };
@@ -77,8 +77,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// A result that the owner does not take fails the attempt for good: another one would have the same, and without a word
-    /// the task would be done again after each lease.
+    /// Delivers a report. If the owner refuses a result, the attempt fails for good: another attempt would have the
+    /// same result, and without a report the task would be run again after each lease.
     async fn deliver_at_last(&self, report: &Request) {
         let Err(error) = self.tell(report).await else { return };
         let Request::Complete(Complete { task_id, fence, .. }) = report else { return };
@@ -86,7 +86,7 @@ impl Attempt<'_> {
             let error = format!("the result was refused: {error}");
             let (task_id, fence, error) = (*task_id, *fence, clipped(&error, ERROR_BYTES_MAX).to_owned());
             let fail = Fail { task_id, fence, error, retryable: false, delay_s: None };
-            // What became of it is logged.
+            // The outcome is logged by `tell`.
             drop(self.tell(&fail.into_request()).await);
         }
     }
@@ -105,7 +105,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Renews the lease until there is a reason to stop.
+    /// Renews the lease until there is a reason to stop, and returns that reason.
     async fn watch(&self, renewals: &Renewals<'_>) -> Reason {
         let mut stopping = self.stopping.clone();
         tokio::select! {
@@ -115,7 +115,7 @@ impl Attempt<'_> {
     }
 }
 
-/// A pause between two tries, ever longer.
+/// Pauses before another try. Each pause is longer than the one before, up to a maximum.
 pub(super) async fn pause(runtime: &Arc<dyn Runtime>, pauses: &mut impl Iterator<Item = Duration>) {
     let length = pauses.next().unwrap_or(RETRY_PAUSE_MAX);
     runtime.sleep_until(runtime.now() + length).await;
@@ -147,14 +147,15 @@ fn report(task: &Task, fence: Fence, outcome: Outcome, reason: Option<Reason>) -
     }
 }
 
-/// Short enough that a peer which is back after a restart is asked within a breath.
+/// The first pause between two tries. It is so short that a peer is asked again right after a restart.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// Long enough that a peer which is away for hours costs nothing.
+/// The longest pause between two tries. A peer that is away for hours then costs almost nothing.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// A stopping node has two seconds in all, and a command half a second of them.
+/// How long a handler may go on after it was told to stop. A stopping node has two seconds in all, and a command takes
+/// half a second of them.
 const STOP_GRACE: Duration = Duration::from_millis(700);
 
-/// An owner that can be reached answers within milliseconds.
+/// How long a stopping node still tries to deliver a report. An owner that can be reached answers within milliseconds.
 const REPORT_GRACE: Duration = Duration::from_millis(900);

@@ -10,68 +10,69 @@ use taskqueue_api::{
 };
 use tokio::sync::{Notify, oneshot, watch};
 
-/// A handler's contact with the owner of its task: what it tells, what it asks, and when it is to stop.
+/// A handler's contact with the owner of its task: it reports progress, asks questions, and learns when to stop.
 #[derive(Debug, Clone)]
 pub struct Contact {
-    /// The attempt holds the sender; a sender that is gone means stop, too.
+    /// The attempt holds the sender. A dropped sender means stop, too.
     stopped: watch::Receiver<bool>,
-    /// The attempt tells the owner what is here.
+    /// Progress and questions, which the attempt passes on to the owner.
     told: Arc<Told>,
     source: Source,
 }
 
-/// Where a task comes from, for whoever renews its lease besides the worker.
+/// The source of a task, for code other than the worker that also renews its lease.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
-    /// The peer that keeps it; none is the local node.
+    /// The peer that keeps the task; `None` for the local node.
     pub owner: Option<PeerId>,
-    /// How long its lease runs without a renewal.
+    /// The length of the lease: it expires after this time without a renewal.
     pub lease: Duration,
 }
 
-/// Why a question has no answer.
+/// The reason why a question has no answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// The work is to stop.
+    /// The work has to stop.
     #[error("the task was called off, or its worker stops")]
     Stopped,
-    /// The owner takes no such question.
+    /// The owner refuses the question.
     #[error("the question was refused: {0}")]
     Refused(QueueError),
 }
 
 impl Contact {
-    /// A contact, the sender that tells it to stop, and what it tells.
+    /// Creates a contact, the sender that tells it to stop, and the store of what the handler tells and asks.
     pub(super) fn new(source: Source) -> (watch::Sender<bool>, Self, Arc<Told>) {
         let (sender, stopped) = watch::channel(false);
         let told = Arc::new(Told::default());
         (sender, Self { stopped, told: Arc::clone(&told), source }, told)
     }
 
-    /// Where the task comes from.
+    /// Returns the source of the task.
     #[must_use]
     pub const fn source(&self) -> Source {
         self.source
     }
 
-    /// Completes when the work is to stop: the task was called off, its lease was lost, or the node stops.
+    /// Completes when the work has to stop: the task was cancelled, its lease was lost, or the node stops.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn stop_requested(&mut self) {
-        // An error means that the sender is gone, which is a stop as well.
+        // An error means that the sender was dropped, which is a stop as well.
         drop(self.stopped.wait_for(|stopped| *stopped).await);
     }
 
-    /// Whether the work is to stop.
+    /// Returns whether the work has to stop.
     #[must_use]
     pub fn is_stop_requested(&self) -> bool {
         *self.stopped.borrow() || self.stopped.has_changed().is_err()
     }
 
-    /// Says how far the work is, 0 to 1, and in a sentence. The owner is told soon; of what is said in between, the last.
+    /// Reports the progress of the work: a fraction from 0 to 1, and a sentence. The owner is told soon. If several
+    /// reports come in between, only the last one is passed on.
     pub fn progress(&self, fraction: f64, message: Option<&str>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         let message = message.map(|message| clipped(message, MESSAGE_BYTES_MAX).to_owned());
@@ -82,8 +83,8 @@ impl Contact {
         self.told.progressed.notify_one();
     }
 
-    /// Asks whoever waits for the task, and waits for the answer. A key is for one question in the life of the task: if an
-    /// earlier attempt asked it, it is answered as then.
+    /// Asks a question of those who wait for the task, and waits for the answer. A key stands for one question in the
+    /// life of the task: if an earlier attempt has asked it, the earlier answer is returned.
     ///
     /// # Errors
     ///
@@ -91,7 +92,7 @@ impl Contact {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait; the question stays open until the attempt ends, and its answer is kept.
+    /// Dropping the future ends the wait. The question stays open until the attempt ends, and an answer to it is kept.
     pub async fn ask(&self, key: impl Into<String>, request: Json) -> Result<Json, AskError> {
         let mut question = self.told.ask(key.into(), request)?;
         let mut stop = self.clone();
@@ -102,7 +103,7 @@ impl Contact {
     }
 }
 
-/// What a handler has told, for the attempt to pass on.
+/// What a handler has reported and asked, for the attempt to pass on.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     state: Mutex<State>,
@@ -112,9 +113,9 @@ pub(super) struct Told {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the owner has not been told yet.
+    /// Progress that has not been passed on yet.
     progress: Option<Progress>,
-    /// Questions that somebody waits for; at most [`INPUTS_MAX`].
+    /// Questions whose answers are awaited, by key; at most [`INPUTS_MAX`].
     questions: BTreeMap<String, Asked>,
 }
 
@@ -123,7 +124,7 @@ pub(super) type Progress = (f64, Option<String>);
 #[derive(Debug)]
 struct Asked {
     request: Json,
-    /// Those that wait hold the receivers.
+    /// The callers that wait hold the receivers.
     answers: Vec<oneshot::Sender<Result<Json, AskError>>>,
 }
 
@@ -156,18 +157,18 @@ impl Told {
         }
     }
 
-    /// Takes back progress that could not be passed on, unless there is newer.
+    /// Takes back progress that could not be passed on, unless there is newer progress.
     pub(super) fn keep(&self, progress: Progress) {
         self.lock().progress.get_or_insert(progress);
     }
 
-    /// The questions that somebody waits for.
+    /// Returns the questions whose answers are awaited.
     pub(super) fn questions(&self) -> BTreeMap<String, Json> {
         let state = self.lock();
         state.questions.iter().map(|(key, asked)| (key.clone(), asked.request.clone())).collect()
     }
 
-    /// Waits for a question that is not among these.
+    /// Waits for a question that is not in `known`.
     ///
     /// # Cancel safety
     ///
@@ -178,14 +179,14 @@ impl Told {
         }
     }
 
-    /// Hands answers to whoever waits for them.
+    /// Hands answers to the callers that wait for them.
     pub(super) fn answered(&self, answers: BTreeMap<String, Json>) {
         for (key, answer) in answers {
             self.settle(&key, &Ok(answer));
         }
     }
 
-    /// Tells those who wait for this question that the owner refuses it.
+    /// Tells the callers that wait for this question that the owner refuses it.
     pub(super) fn refused(&self, key: &str, error: &QueueError) {
         self.settle(key, &Err(AskError::Refused(error.clone())));
     }
@@ -197,13 +198,13 @@ impl Told {
         }
     }
 
-    // A panic while one of these short locks was held would be a defect here; the data is valid at every point.
+    // Only a defect in this file could panic while one of these short locks is held. The data is valid at every point.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Somebody's wait for an answer. Dropping it ends the wait.
+/// A caller's wait for an answer. Dropping it ends the wait.
 struct Question {
     key: String,
     answer: oneshot::Receiver<Result<Json, AskError>>,
@@ -223,7 +224,7 @@ impl Drop for Question {
     }
 }
 
-/// The beginning of a text.
+/// Returns the beginning of a text, up to this number of bytes and without a cut character.
 pub(super) fn clipped(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }

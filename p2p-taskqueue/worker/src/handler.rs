@@ -5,15 +5,15 @@ use taskqueue_api::{Json, Task};
 
 use super::Contact;
 
-/// What a worker does with a task.
+/// The code that a worker runs for a task.
 #[async_trait]
 pub trait Handler: Send + Sync + fmt::Debug {
     /// Works on one task until it is done, has failed, or the contact says to stop.
     ///
     /// # Cancel safety
     ///
-    /// The worker does not drop the future before it has ended or gone on for the worker's grace period after a stop;
-    /// dropping it must end the work.
+    /// The worker drops the future only after it has ended, or when it still runs at the end of the worker's grace
+    /// period after a stop. Dropping it must end the work.
     async fn run(&self, task: &Task, contact: Contact) -> Outcome;
 }
 
@@ -21,9 +21,9 @@ pub trait Handler: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// With a result.
+    /// It succeeded, with this result.
     Done(Json),
-    /// Without one.
+    /// It failed.
     Failed {
         /// What went wrong.
         error: String,

@@ -1,11 +1,11 @@
-//! Workers: claim tasks from the local queue and from every connected peer, run them, report how they ended.
+//! Workers: they claim tasks from the local queue and from every connected peer, run them, and report how they ended.
 //!
-//! A [`Worker`] takes the tasks of some types, a few at a time. It keeps one long poll open at each source (the local queue
-//! and every peer that serves), renews the lease while a [`Handler`] works, and repeats the report of the end until the
-//! task's owner has answered it, so that an owner that is being restarted loses no result.
+//! A [`Worker`] takes tasks of some types, a few at a time. It keeps one long poll open at each source: the local queue
+//! and every peer that serves. While a [`Handler`] works, it renews the lease. It repeats the report of the end until
+//! the task's owner has answered it, so that no result is lost while an owner restarts.
 //!
-//! One renewal waits at the owner as long as the handler works: so a worker hears at once that its task was called off, or
-//! what was answered to it. What a handler tells and asks goes through its [`Contact`].
+//! One renewal waits at the owner as long as the handler works. So the worker learns at once that its task was
+//! cancelled, or that a question was answered. A handler reports progress and asks questions through its [`Contact`].
 
 mod attempt;
 mod command;

@@ -13,27 +13,27 @@ use super::{
     attempt::{Attempt, pause, retry_pauses},
 };
 
-/// What a [`Worker`] takes and how.
+/// The settings of a [`Worker`]: which tasks it takes, and how.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// The name that records show.
+    /// The worker's name in records.
     pub worker_id: String,
-    /// The types of the tasks that it takes, up to 256; they share the slots. Empty is any.
+    /// The types of the tasks that it takes, up to 256 of them. They share the slots. An empty list means any type.
     pub task_types: Vec<String>,
-    /// What it has; tasks that require something else are left to other workers.
+    /// The labels that it has. Tasks that require other labels are left to other workers.
     pub labels: Vec<String>,
-    /// The session whose tasks it takes beside those of none.
+    /// The session whose tasks it takes, in addition to tasks without a session.
     pub session: Option<String>,
-    /// What it does with them.
+    /// The code that runs its tasks.
     pub handler: Arc<dyn Handler>,
-    /// How many at a time.
+    /// The number of tasks that it runs at a time.
     pub slots: usize,
-    /// How long a lease runs without a renewal: when this worker dies, its task is taken up again after so long.
+    /// The length of a lease: if this worker dies, its task is queued again after this time without a renewal.
     pub lease: Duration,
 }
 
 impl WorkerConfig {
-    /// One task at a time, under leases of 30 seconds.
+    /// Creates settings for one task at a time and leases of 30 seconds.
     #[must_use]
     pub fn new(
         worker_id: impl Into<String>,
@@ -51,11 +51,11 @@ impl WorkerConfig {
         }
     }
 
-    /// Whether a queue takes the claims of this worker. One that it refuses is never given a task.
+    /// Checks whether a queue accepts the claims of this worker. A worker whose claims are refused never gets a task.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` or `limit_exceeded`, naming the argument of the claim that is to blame.
+    /// `invalid_argument` or `limit_exceeded`, which names the argument of the claim that is refused.
     pub fn check(&self) -> Result<(), QueueError> {
         self.claim().check()
     }
@@ -72,17 +72,18 @@ impl WorkerConfig {
     }
 }
 
-/// Takes tasks from the local queue and from every connected peer.
+/// A worker that takes tasks from the local queue and from every connected peer.
 pub struct Worker {
-    /// The jobs hold the receivers; true asks them to end.
+    /// The loops hold the receivers. The value true asks them to end.
     stopping: watch::Sender<bool>,
     supervisor: Spawned<()>,
 }
 
 impl Worker {
-    /// Starts to take tasks. `queue` answers for the local node and passes on to peers; `peers` says which peers serve.
+    /// Starts to take tasks. `queue` answers for the local node and passes requests on to peers. `peers` lists the
+    /// peers that serve.
     ///
-    /// Dropping the worker ends it at once: a task that it holds is taken up again after its lease.
+    /// Dropping the worker ends it at once. A task that it holds is queued again when its lease expires.
     #[must_use]
     pub fn start(
         config: WorkerConfig,
@@ -98,7 +99,7 @@ impl Worker {
         Self { stopping, supervisor }
     }
 
-    /// Stops to take tasks, gives the ones that it holds back to their owners, and waits until that is done.
+    /// Stops taking tasks, gives those that it holds back to their owners, and waits until that is done.
     ///
     /// # Cancel safety
     ///
@@ -117,7 +118,7 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// What the loops of one worker share.
+/// The state that the loops of one worker share.
 #[derive(Clone)]
 struct Pool {
     config: Arc<WorkerConfig>,
@@ -131,7 +132,8 @@ struct Pool {
 }
 
 impl Pool {
-    /// Keeps one loop for the local queue and one for each peer that was ever seen to serve; those of absent peers sleep.
+    /// Runs one loop for the local queue and one for each peer that was ever seen to serve. The loops of absent peers
+    /// sleep.
     async fn supervise(mut self) {
         let mut loops = HashMap::new();
         loops.insert(None, self.runtime.spawn(self.clone().take_from(None)));
@@ -146,7 +148,7 @@ impl Pool {
                 Some(Err(_)) | None => break,
             }
         }
-        // With the node gone there is nothing to stop for but the local queue, and it is told to stop as well.
+        // When the node is gone, no new peers can appear. The loops end when they are told to stop.
         join_all(loops.into_values()).await;
     }
 
@@ -171,7 +173,7 @@ impl Pool {
                     }
                 }
             }
-            // An owner that takes no reports is given no more work than there are slots.
+            // An owner that accepts no reports gets no more work than there are slots.
             while working.len() >= self.config.slots.max(1) {
                 working.next().await;
             }
@@ -179,19 +181,19 @@ impl Pool {
         while working.next().await.is_some() {}
     }
 
-    /// Waits for the peer and for a free slot, then for a task.
+    /// Waits for the peer to serve and for a free slot, then claims a task.
     async fn take_one(&self, peer: Option<PeerId>, source: &TargetedQueue) -> Result<Option<Task>, QueueError> {
         if let Some(peer) = peer {
             let mut peers = self.peers.clone();
-            // A node that is gone is as good as a stop, which comes at once.
+            // A dropped sender means that the node is gone; the stop follows at once.
             drop(peers.wait_for(|serving| serving.contains(&peer)).await);
         }
-        // The slot is taken only with a task in hand: an idle source must not keep it from a busy one.
+        // The slot is taken only when a task has come: a source without tasks must not keep it from one that has some.
         drop(self.slots.acquire().await);
         Ok(source.claim(&Caller::Local, self.config.claim()).await?.task)
     }
 
-    /// Works on a task, in a slot if there was one.
+    /// Works on a task. Without a slot, the task is released.
     async fn work_on(
         &self,
         peer: Option<PeerId>,
@@ -210,7 +212,7 @@ impl Pool {
             source: Source { owner: peer, lease: self.config.lease },
             stopping: self.stopping.clone(),
         };
-        // Two sources may answer at once: what there is no slot for goes back untouched, for another worker.
+        // Two sources may answer at the same time. A task without a slot goes back untouched, for another worker.
         let Some(slot) = slot else {
             let reason = "the worker is busy".to_owned();
             let release = Release { task_id: task.task_id, fence, delay_s: 0.0, reason };
@@ -219,7 +221,7 @@ impl Pool {
         };
         tracing::info!(task_id = %task.task_id, task_type = %task.task_type, attempt = task.attempt, "running");
         let report = attempt.run(&task, fence).await;
-        // An owner that cannot be reached holds up its own tasks, not those of others.
+        // The slot is free before the report, so that an owner that cannot be reached holds up only its own tasks.
         drop(slot);
         if let Some(report) = report {
             tracing::info!(task_id = %task.task_id, operation = report.name(), "reporting");
@@ -237,20 +239,21 @@ impl Pool {
     }
 }
 
-/// Waits for `future` while the work goes on.
+/// Waits for `future` while the work that is under way goes on.
 async fn beside<F: Future>(working: &mut FuturesUnordered<impl Future<Output = ()>>, future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
         tokio::select! {
             output = &mut future => return output,
-            // With no work under way it waits for the future alone.
+            // Without work under way, this branch is disabled.
             Some(()) = working.next() => {}
         }
     }
 }
 
-/// When a worker dies its task waits this long; renewals cost one small message in each third of it.
+/// The default lease. The task of a dead worker waits this long, and a renewal costs one small message in each third of
+/// it.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// One long poll: within it a connection that is dead is found so.
+/// The length of one long poll. A dead connection is noticed within it.
 const CLAIM_WAIT: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ use super::{
     contact::Told,
 };
 
-/// Keeps the lease of one attempt, and passes on what its handler tells and asks.
+/// Keeps the lease of one attempt, and passes on what its handler reports and asks.
 pub(super) struct Renewals<'a> {
     pub(super) owner: &'a dyn TaskQueue,
     pub(super) runtime: &'a Arc<dyn Runtime>,
@@ -21,7 +21,7 @@ pub(super) struct Renewals<'a> {
     pub(super) told: &'a Told,
 }
 
-/// Why a task is not to be worked on any more.
+/// The reason why a task must not be worked on any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lost {
     CancelRequested,
@@ -29,7 +29,7 @@ pub(super) enum Lost {
 }
 
 impl Renewals<'_> {
-    /// Renews until the owner says that the work is not wanted any more.
+    /// Renews the lease until the work is not wanted any more.
     pub(super) async fn until_lost(&self) -> Lost {
         tokio::select! {
             lost = self.stay_told() => lost,
@@ -37,12 +37,12 @@ impl Renewals<'_> {
         }
     }
 
-    /// Has one renewal wait at the owner, which answers when there is something to tell.
+    /// Keeps one renewal waiting at the owner, which answers when there is something to tell.
     async fn stay_told(&self) -> Lost {
         let pace = (self.lease / RENEWALS_PER_LEASE).min(Duration::from_secs_f64(CLAIM_WAIT_S_MAX));
         let mut waits = true;
         let mut pauses = retry_pauses();
-        // A short task costs no renewal.
+        // A short task ends before its first renewal.
         let nothing = self.told.questions();
         tokio::select! {
             () = self.told.asks_more(&nothing) => {}
@@ -56,9 +56,9 @@ impl Renewals<'_> {
             let answer = tokio::select! {
                 biased;
                 answer = self.owner.renew(&Caller::Local, renewal) => answer,
-                // A renewal that waits is renewed already: dropping it loses nothing.
+                // A renewal that waits at the owner has already taken effect, so dropping it loses nothing.
                 () = self.told.asks_more(&questions) => continue,
-                // Whatever became of it, the lease must not run out meanwhile.
+                // The lease must not expire while this renewal hangs.
                 () = self.runtime.sleep_until(started + 2 * pace) => continue,
             };
             waits = true;
@@ -71,7 +71,7 @@ impl Renewals<'_> {
                     if has_answers {
                         continue;
                     }
-                    // An owner of an earlier version does not wait: it must not be asked without pause.
+                    // An owner of an earlier version does not wait, so it must not be asked without a pause.
                     tokio::select! {
                         () = self.told.asks_more(&questions) => {}
                         () = self.runtime.sleep_until(started + pace) => {}
@@ -80,8 +80,8 @@ impl Renewals<'_> {
                 Err(error) if is_lost(&error) => return self.lost(&error),
                 Err(error) if is_refused(&error) && !questions.is_empty() => self.sift(questions).await,
                 Err(error) => {
-                    // The owner may be restarting: the work may still count when it is back. One with too many renewals
-                    // that wait takes those that do not.
+                    // The owner may be restarting, and the work may still count when it is back. An owner with too many
+                    // waiting renewals still accepts those that do not wait.
                     tracing::debug!(task_id = %self.task_id, %error, "the lease could not be renewed");
                     waits = error.code != ErrorCode::Overloaded;
                     pause(self.runtime, &mut pauses).await;
@@ -90,20 +90,21 @@ impl Renewals<'_> {
         }
     }
 
-    /// Asks one by one what was refused together: one question too many must not cost the others their answers.
+    /// Asks the questions one by one that were refused together, so that one refused question does not cost the others
+    /// their answers.
     async fn sift(&self, questions: BTreeMap<String, Json>) {
         for (key, question) in questions {
             let renewal = Renew { input_requests: [(key.clone(), question)].into(), ..self.renewal() };
             match self.owner.renew(&Caller::Local, renewal).await {
                 Ok(renewed) => self.told.answered(renewed.input_responses),
                 Err(error) if is_refused(&error) => self.told.refused(&key, &error),
-                // The next renewal meets it, too.
+                // The next renewal meets the same error.
                 Err(_) => return,
             }
         }
     }
 
-    /// Tells the owner how far the work is: the newest when the one before has arrived.
+    /// Reports progress to the owner. While one report is under way, only the newest progress is kept for the next one.
     async fn tell_progress(&self) -> Lost {
         let mut pauses = retry_pauses();
         loop {
@@ -142,16 +143,17 @@ fn is_lost(error: &QueueError) -> bool {
     )
 }
 
-/// Whether the owner does not take what it was told, and never will.
+/// Returns whether the owner refuses the request for good.
 pub(super) fn is_refused(error: &QueueError) -> bool {
     matches!(error.code, ErrorCode::InvalidArgument | ErrorCode::LimitExceeded)
 }
 
-/// Two renewals may be lost before the lease is.
+/// The number of renewals in the length of a lease. Two of them may be lost before the lease is.
 const RENEWALS_PER_LEASE: u32 = 3;
 
-/// Most tasks that are done sooner than a person could call them off are done by then.
+/// The time before the first renewal. Most tasks that end before a person could cancel them have ended by then.
 const FIRST_AFTER: Duration = Duration::from_millis(200);
 
-/// People and clients read progress a few times a second; each telling is a write at the owner.
+/// The shortest pause between two reports of progress. People and clients read progress a few times a second, and each
+/// report is a write at the owner.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);

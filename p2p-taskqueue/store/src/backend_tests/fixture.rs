@@ -1,4 +1,4 @@
-//! Tasks that are put through their life by hand.
+//! Tasks that tests move from state to state by hand.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     engine::{Elapsed, Ended, Inputs, Lane, Live, Phase, Policy, Spec, Wall},
 };
 
-/// Runs it in a transaction.
+/// Makes a change in a transaction of its own.
 pub(super) fn commit<T>(
     rows: &mut dyn Rows,
     change: impl FnOnce(&mut dyn Rows) -> Result<T, Fault>,
@@ -20,7 +20,7 @@ pub(super) fn commit<T>(
     Ok(done)
 }
 
-/// Twelve tasks in every state: see [`STATES_OF_THE_GALLERY`] and [`gallery_row`].
+/// Writes twelve tasks in all states: see [`STATES_OF_THE_GALLERY`] and [`gallery_row`].
 pub(super) fn gallery(rows: &mut dyn Rows) -> Result<(), Fault> {
     for seq in 1..=12_i32 {
         let row = gallery_row(seq.into());
@@ -47,7 +47,8 @@ pub(super) const STATES_OF_THE_GALLERY: [(TaskStatus, &[Seq]); 5] = [
     (TaskStatus::Cancelled, &[11]),
 ];
 
-/// Every second one is of another type, every third one of a session, every fourth one has a label.
+/// Returns a task of the gallery. Every second one has another type, every third one a session, every fourth one a
+/// label.
 pub(super) fn gallery_row(seq: Seq) -> TaskRow {
     let row = task(seq);
     let mut labels = vec!["other".to_owned()];
@@ -70,7 +71,7 @@ pub(super) fn lanes(rows: &mut dyn Rows) -> Result<Vec<String>, Fault> {
     Ok(lanes)
 }
 
-/// The numbers of the records' ids, which are those of their order of acceptance.
+/// Returns the numbers of the records' ids, which are also their numbers in the order of acceptance.
 pub(super) fn seqs(page: &Page) -> Vec<Seq> {
     page.records.iter().map(|record| record.spec.id.as_bytes()[0].into()).collect()
 }
@@ -79,12 +80,12 @@ pub(super) fn at(seconds: f64) -> Wall {
     Wall::from_secs(1_800_000_000.0).after(seconds)
 }
 
-/// The same for spans: another scale, so that nobody takes one for the other.
+/// Returns a point in elapsed time. It differs from [`at`], so that a mix-up of the two is noticed.
 pub(super) fn span(seconds: f64) -> Elapsed {
     Elapsed::from_micros(0).after(1_000.0 + seconds)
 }
 
-/// An id that tells its number.
+/// Returns the id that consists of this number.
 pub(super) const fn id(number: u8) -> TaskId {
     TaskId::from_bytes([number; 16])
 }
@@ -99,7 +100,7 @@ pub(super) fn lane(task_type: &str) -> String {
     Lane::of(&Spec { task_type: task_type.to_owned(), ..spec }).to_text()
 }
 
-/// A plain task whose id is its place in the order of acceptance.
+/// Returns a plain task whose id consists of its place in the order of acceptance.
 pub(crate) fn task(seq: Seq) -> TaskRow {
     let number = u8::try_from(seq).expect("tests have few tasks");
     let spec = Spec {
@@ -126,7 +127,7 @@ pub(super) fn place(row: &TaskRow) -> Place {
     Place { priority: Reverse(row.spec.priority), ready_at: row.ready_at, id: row.spec.id, seq: row.seq }
 }
 
-/// A fresh task.
+/// Writes a fresh task.
 pub(super) fn accept(rows: &mut dyn Rows, row: &TaskRow) -> Result<(), Fault> {
     rows.insert_task(row)?;
     rows.join_line(&Lane::of(&row.spec).to_text(), &place(row))
@@ -136,20 +137,20 @@ pub(super) fn leave(rows: &mut dyn Rows, row: &TaskRow) -> Result<(), Fault> {
     rows.leave_line(&Lane::of(&row.spec).to_text(), &place(row))
 }
 
-/// A fresh task is given out.
+/// Gives out a fresh task.
 pub(super) fn start(rows: &mut dyn Rows, row: &TaskRow, live: &Live) -> Result<(), Fault> {
     leave(rows, row)?;
     rows.put_live(row.seq, row.spec.id, live)
 }
 
-/// A fresh task has to wait.
+/// Makes a fresh task wait.
 pub(super) fn wait(rows: &mut dyn Rows, row: &TaskRow, phase: Phase) -> Result<(), Fault> {
     start(rows, row, &Live { phase, ready_at: span(30.0), ..row.fresh() })?;
     rows.set_timer(Due::Deadline(span(40.0)), row.seq)?;
     if phase == Phase::Delayed { rows.set_timer(Due::Ready(span(30.0)), row.seq) } else { Ok(()) }
 }
 
-/// A fresh or running task ends.
+/// Ends a fresh or running task.
 pub(super) fn end(rows: &mut dyn Rows, row: &TaskRow, ended: &Ended, result: Option<&Json>) -> Result<(), Fault> {
     if rows.live(row.seq)?.is_some() {
         rows.remove_live(row.seq, row.spec.id)?;
@@ -173,7 +174,7 @@ pub(super) fn running(row: &TaskRow, counter: u64) -> Live {
     }
 }
 
-/// Questions and answers: texts by key.
+/// Returns questions and answers, which are texts by key.
 pub(super) fn inputs(open: &[(&str, &str)], answers: &[(&str, &str)]) -> Arc<Inputs> {
     let texts = |of: &[(&str, &str)]| of.iter().map(|(key, text)| ((*key).to_owned(), Json::from_text(text))).collect();
     Arc::new(Inputs::new(texts(open), texts(answers)))
@@ -197,12 +198,12 @@ pub(crate) fn ended(status: TaskStatus, at_s: f64) -> Ended {
     }
 }
 
-/// The value is a JSON string; the time of the last use is in whole minutes.
+/// Returns a cached value that is a JSON string. Times of the last use are whole minutes.
 pub(super) fn cache_row(text: &str, expires_s: Option<f64>, used_s: f64) -> CacheRow {
     CacheRow { value: Json::from_text(text), expires_at: expires_s.map(span), used_at: span(used_s) }
 }
 
-/// Texts that a careless backend mixes up, takes apart or takes for something else.
+/// Texts that a careless backend confuses, splits or misreads.
 pub(super) const ODD_TEXTS: [&str; 13] = [
     "",
     " ",

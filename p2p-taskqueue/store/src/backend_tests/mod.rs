@@ -1,4 +1,4 @@
-//! What every backend must do, wherever its rows are: each test runs on each backend.
+//! The tests that every backend must pass: each test runs on each backend.
 
 pub(super) mod fixture;
 #[expect(clippy::needless_pass_by_value, reason = "a test has its rig to itself, and may give it away")]
@@ -17,13 +17,13 @@ use super::{Backend, Reads, Rows};
 
 pub(crate) type TestResult = Result<(), Box<dyn Error>>;
 
-/// Lets go of a backend and opens what it left.
+/// Drops a backend and opens what it left.
 type Reopen = Box<dyn Fn(Box<dyn Backend>) -> Box<dyn Backend>>;
 
-/// A backend under test. No rows of it are open yet, and it has no tasks.
+/// A backend under test. None of its rows are open yet, and it has no tasks.
 pub(crate) struct Rig {
     pub(crate) backend: Box<dyn Backend>,
-    /// `None`: its rows end with it.
+    /// `None` when the rows end with the backend.
     pub(crate) reopen: Option<Reopen>,
 }
 
@@ -37,7 +37,7 @@ impl Rig {
     }
 }
 
-/// Runs the suite: `$rig` makes a [`Rig`], and what has to live as long as it.
+/// Runs the suite. `$rig` creates a [`Rig`] and whatever must live as long.
 macro_rules! backend_tests {
     ($rig:expr) => {
         crate::backend_tests::backend_tests! { $rig;

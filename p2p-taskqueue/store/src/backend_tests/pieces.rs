@@ -1,4 +1,4 @@
-//! Reads that look at more rows than one piece of them may.
+//! Tests of reads that look at more rows than one piece may.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Reads, Rows, Seq, TaskRow, TypeRow, engine::Spec, paging::Filling};
 
-/// So many ended tasks are several pieces.
+/// The number of ended tasks; they take several pieces.
 const TASKS: Seq = 3_000;
 
 pub(crate) fn a_selection_is_the_same_over_any_number_of_pieces(rig: Rig) -> TestResult {
@@ -34,7 +34,7 @@ pub(crate) fn a_selection_is_the_same_over_any_number_of_pieces(rig: Rig) -> Tes
             }
         }
     }
-    // Only the end counts, not the piece in which it is found.
+    // Only the time of the end counts, not the piece that finds the task.
     let (ids, more) = reads.select(&Selection::ended(TaskStatus::Completed), at(0.0))?;
     assert_eq!((ids, more), (vec![], false));
     Ok(())
@@ -71,7 +71,7 @@ pub(crate) fn a_list_is_the_same_over_any_number_of_pieces(rig: Rig) -> TestResu
     Ok(())
 }
 
-/// What comes and goes between two pieces of a page neither repeats nor hides another.
+/// Tasks that come and go between two pieces of a page neither repeat nor hide others.
 pub(crate) fn tasks_come_and_go_between_two_pieces(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
     fill(&mut *rows)?;
@@ -138,7 +138,7 @@ impl Filter {
     }
 }
 
-/// Tasks that have ended in one of the three ways.
+/// Writes tasks that have ended in one of the three ways.
 fn fill(rows: &mut dyn Rows) -> TestResult {
     commit(rows, |rows| {
         (1..=TASKS).try_for_each(|seq| {

@@ -1,4 +1,4 @@
-//! What readers are answered.
+//! Tests of the answers to readers.
 
 use std::{error::Error, thread};
 
@@ -34,7 +34,7 @@ pub(crate) fn readers_see_what_is_committed(rig: Rig) -> TestResult {
     Ok(())
 }
 
-/// Two tasks always stand alike; a reader never sees them differ.
+/// Two tasks always change together, and a reader never sees them differ.
 pub(crate) fn an_answer_is_as_of_one_moment(rig: Rig) -> TestResult {
     let (mut rows, mut reads) = rig.open()?;
     let pair = [task(1), task(2)];
@@ -126,7 +126,7 @@ pub(crate) fn a_list_is_read_page_by_page(rig: Rig) -> TestResult {
             assert_eq!(pages, whole.len().div_ceil(limit as usize), "no page is empty, and the last one says so");
         }
     }
-    // What goes and comes between two pages neither repeats nor hides another.
+    // Tasks that come and go between two pages neither repeat nor hide others.
     let first = reads.list(&List { limit: 4, ..oldest_first() })?;
     commit(&mut *rows, |rows| {
         leave(rows, &gallery_row(1))?;
@@ -144,7 +144,7 @@ pub(crate) fn a_page_ends_at_its_bytes(rig: Rig) -> TestResult {
     let sized = |seq, bytes: usize| TaskRow { payload: Json::from_text(&"x".repeat(bytes)).to_string(), ..task(seq) };
     commit(&mut *rows, |rows| {
         (1..=5).try_for_each(|seq| accept(rows, &sized(seq, 200 * 1024)))?;
-        // Results count, too.
+        // The bytes of results count, too.
         let (large, result) = (sized(6, 1), Json::from_text(&"x".repeat(600 * 1024)));
         accept(rows, &large)?;
         end(rows, &large, &ended(TaskStatus::Completed, 1.0), Some(&result))?;
@@ -201,7 +201,7 @@ pub(crate) fn a_selection_passes_its_filters(rig: Rig) -> TestResult {
     }
     let failed = Selection::ended(TaskStatus::Failed);
     let [three, .., nine] = STATES_OF_THE_GALLERY[3].1 else { panic!("several failed tasks") };
-    // They ended at as many seconds as their number.
+    // Each task ended at as many seconds as its number.
     assert_eq!(selected(failed.clone(), at(2.999_999))?, (vec![], false));
     assert_eq!(selected(failed.clone(), at(3.0))?, (vec![*three], false));
     assert_eq!(selected(Selection { limit: 1, ..failed.clone() }, late)?, (vec![*three], true));

@@ -1,4 +1,4 @@
-//! What is written is there, in its order.
+//! Tests that written rows are there, in their order.
 
 use std::{cmp::Reverse, error::Error};
 
@@ -253,7 +253,7 @@ pub(crate) fn lanes_follow_each_other_in_a_fixed_order(rig: Rig) -> TestResult {
     let mut expected: Vec<String> = ODD_TEXTS.into_iter().map(lane).collect();
     commit(&mut *rows, |rows| {
         for (seq, lane) in (1..).zip(&expected) {
-            // Two tasks make no second lane.
+            // Two tasks in the same line make one lane.
             rows.join_line(lane, &place(&task(2 * seq)))?;
             rows.join_line(lane, &place(&task(2 * seq + 1)))?;
         }
@@ -264,7 +264,7 @@ pub(crate) fn lanes_follow_each_other_in_a_fixed_order(rig: Rig) -> TestResult {
     sorted.sort();
     expected.sort();
     assert_eq!(sorted, expected);
-    // A lane whose line has gone keeps its place in the order.
+    // A lane whose line is empty still has its place in the order.
     let gone = rows.line(&lanes[1], None, 9)?;
     commit(&mut *rows, |rows| gone.iter().try_for_each(|place| rows.leave_line(&lanes[1], place)))?;
     assert_eq!(rows.next_lane(Some(&lanes[0]))?.as_ref(), Some(&lanes[2]));
@@ -417,7 +417,7 @@ pub(crate) fn the_cache_knows_its_bytes_and_its_order(rig: Rig) -> TestResult {
         rows.put_cached("ccc", &cache_row("v", None, 120.0))?;
         rows.put_cached("a", &cache_row("v", Some(2.0), 0.0))
     })?;
-    // A value is a JSON text: three bytes.
+    // A value is the JSON text of one letter: three bytes.
     assert_eq!((rows.cache_bytes()?, rows.cache_size("ccc")?), (15, Some(6)));
     assert_eq!(reads.cached("a")?, Some(cache_row("v", Some(2.0), 0.0)));
     assert_eq!((reads.cached("ccc")?, reads.cached("c")?), (Some(cache_row("v", None, 120.0)), None));

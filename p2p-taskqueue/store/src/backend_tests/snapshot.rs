@@ -1,4 +1,4 @@
-//! Everything that a backend holds, so that before and after can be compared.
+//! Shows everything that a backend holds, so that states before and after can be compared.
 
 use std::{error::Error, fmt::Write};
 
@@ -9,7 +9,7 @@ use super::fixture::{
 };
 use crate::{Fault, KeyRow, Meta, Reads, Rows, Timer, TypeRow};
 
-/// Every kind of row that there is.
+/// Writes rows of every kind.
 pub(super) fn furnish(rows: &mut dyn Rows) -> Result<(), Fault> {
     gallery(rows)?;
     rows.add_edge(1, 10)?;
@@ -23,7 +23,7 @@ pub(super) fn furnish(rows: &mut dyn Rows) -> Result<(), Fault> {
     rows.put_cached("b", &cache_row("v", None, 60.0))
 }
 
-/// Changes something of every kind of row of [`furnish`].
+/// Changes something in every kind of row that [`furnish`] wrote.
 pub(super) fn change_everything(rows: &mut dyn Rows) -> Result<(), Fault> {
     let meta = rows.meta()?;
     rows.save_meta(&Meta { batch: meta.batch + 1, next_seq: 40, ..meta })?;
@@ -53,7 +53,7 @@ pub(super) fn change_everything(rows: &mut dyn Rows) -> Result<(), Fault> {
     rows.put_cached("c", &cache_row("value", Some(3.0), 0.0))
 }
 
-/// Everything that rows and readers answer.
+/// Returns everything that the rows and the readers answer, as a text.
 pub(super) fn photograph(rows: &mut dyn Rows, reads: &mut dyn Reads) -> Result<String, Box<dyn Error>> {
     Ok(photograph_reads(reads)? + &photograph_rows(rows)?)
 }
@@ -61,7 +61,7 @@ pub(super) fn photograph(rows: &mut dyn Rows, reads: &mut dyn Reads) -> Result<S
 pub(super) fn photograph_rows(rows: &mut dyn Rows) -> Result<String, Box<dyn Error>> {
     let mut shown = String::new();
     let mut show = |answer: &dyn std::fmt::Debug| writeln!(shown, "{answer:?}");
-    // Opening may raise the epoch.
+    // Opening the rows may raise the epoch.
     show(&Meta { epoch: 0, ..rows.meta()? })?;
     for seq in 0..=40_u8 {
         show(&(rows.seq_of(id(seq))?, rows.task(seq.into())?, rows.live(seq.into())?, rows.ended(seq.into())?))?;

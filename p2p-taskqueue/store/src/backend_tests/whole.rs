@@ -1,4 +1,4 @@
-//! Transactions, and what is opened again.
+//! Tests of transactions, and of rows that are opened again.
 
 use super::{
     Rig, TestResult,
@@ -62,7 +62,7 @@ pub(crate) fn what_is_opened_again_is_the_same(rig: Rig) -> TestResult {
         commit(&mut *rows, change)?;
         expected = Some(photograph(&mut *rows, &mut *reads)?);
         rows.tidy(true)?;
-        // An open transaction is forgotten.
+        // An open transaction is forgotten when its rows are dropped.
         rows.begin()?;
         rows.put_key_limit("forgotten", Some(1))?;
         drop((rows, reads));

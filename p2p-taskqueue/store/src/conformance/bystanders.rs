@@ -1,4 +1,4 @@
-//! One party drives a bound to its end, and the others go on.
+//! Tests in which one caller drives a bound to its limit, and the others must go on.
 
 use super::*;
 
@@ -13,7 +13,7 @@ pub(crate) async fn t10_a_crowd_that_is_retried_again_and_again_holds_up_no_othe
     let after_small = rig.submit_as(Submit { after: vec![small], ..Submit::new("last", Json::null()) }).await?.task_id;
     for _ in 0..3 {
         let leased = soon(rig.store.claim(&ME, of("crowd"))).await?.task.ok_or("the parent")?;
-        // Both are on their way to the writer before the first one is answered.
+        // Both requests reach the writer before the first one is answered.
         let mut failing = Box::pin(rig.store.fail(&ME, fail(&leased)));
         let mut retrying = Box::pin(rig.store.retry(&ME, Retry { selection: Selection::ids(vec![parent]) }));
         assert!((&mut failing).now_or_never().is_none());
@@ -36,7 +36,7 @@ pub(crate) async fn t10_a_crowd_that_is_retried_again_and_again_holds_up_no_othe
 }
 
 pub(crate) async fn idle_workers_hold_none_of_the_room_that_their_results_took(rig: Rig) -> TestResult {
-    // As many as fill the room for commands.
+    // As many workers as fill the room for commands.
     const WORKERS: usize = 64;
     let large = || Json::from_text(&"x".repeat(JSON_BYTES_MAX - 2));
     let tasks = vec![Submit::new("a", Json::null()); WORKERS];
@@ -58,7 +58,7 @@ pub(crate) async fn idle_workers_hold_none_of_the_room_that_their_results_took(r
     let in_use = rig.store.vitals(false).in_use;
     assert_eq!(in_use.parked, WORKERS);
     assert!(in_use.command_bytes <= WORKERS * 1_024, "{in_use:?}");
-    // A submit as large as can be is taken, and ends the wait of the first of them.
+    // A submit of the largest size is accepted, and ends the wait of the first worker.
     let task = soon(rig.store.submit(&ME, Submit::new("b", large()))).await?.task_id;
     let completed = soon(idle.swap_remove(0)).await?;
     assert_eq!(completed.next.map(|next| id(&next)), Some(task));

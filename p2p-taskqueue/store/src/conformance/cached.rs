@@ -1,4 +1,4 @@
-//! The cache.
+//! Tests of the cache.
 
 use super::*;
 
@@ -36,7 +36,8 @@ pub(crate) async fn values_go_after_their_time_or_when_room_is_needed(rig: Rig) 
         rig.store.cache_set(&ME, set(key, large(), None)).await?;
         rig.pass(61.0).await;
     }
-    // Used again, it is not the one that was not used for longest; any change waits behind the note of it.
+    // This value is used again, so it is not the least recently used one. Any change is done after the note of this
+    // use.
     assert!(has("a").await? && has("long").await?);
     rig.pass(1.0).await;
     let stored = rig.store.cache_set(&ME, set("d", large(), None)).await?;

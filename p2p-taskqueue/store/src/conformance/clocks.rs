@@ -1,11 +1,11 @@
-//! Clocks that are set, machines that sleep, stores that are opened again and again.
+//! Tests with clocks that are set, machines that sleep, and stores that are opened again and again.
 
 use super::*;
 
 const DAY: f64 = 86_400.0;
 
 impl Rig {
-    /// Somebody sets the wall clock, by this much.
+    /// Sets the wall clock forward by this much.
     fn set_wall_by(&self, seconds: f64) {
         self.clock.set_wall(crate::Clock::read(&*self.clock).wall.after(seconds));
     }
@@ -47,7 +47,7 @@ pub(crate) async fn t5_spans_hold_when_the_clock_was_set_and_the_store_opened_ag
 }
 
 pub(crate) async fn t5_spans_end_though_the_clock_that_they_began_on_was_set_back(rig: Rig) -> TestResult {
-    // The machine starts with a wrong clock, which a time server sets right later.
+    // The machine starts with a wrong clock, which a time server corrects later.
     rig.set_wall_by(400.0 * DAY);
     let rig = rig.reopened();
     rig.submit_as(keyed(5.0)).await?;
@@ -70,7 +70,7 @@ pub(crate) async fn t5_a_delay_is_a_span_and_a_date_a_moment(rig: Rig) -> TestRe
     let leased = rig.claim_now().await?;
     assert_eq!(id(&leased), delayed);
 
-    // The pauses before another attempt are spans, too.
+    // The backoff before another attempt is a span, too.
     rig.store.release(&ME, release(&leased, 3.0)).await?;
     rig.set_wall_by(-DAY);
     let shown = rig.get(delayed).await?.not_before.ok_or("a time to wait for")?;
@@ -120,7 +120,7 @@ pub(crate) async fn t8_a_lease_that_nobody_renews_is_kept_by_one_opening_only(ri
     rig.pass(0.4).await;
     assert_eq!(rig.status_of(task).await?, TaskStatus::Queued);
 
-    // A worker that lives keeps it over as many openings.
+    // A worker that lives keeps its lease over as many openings.
     rig.pass(2.0).await;
     let leased = rig.claim_as(Claim { lease_s: 6.0, ..Claim::new("alive") }).await?.ok_or("a task")?;
     for _ in 0..5 {

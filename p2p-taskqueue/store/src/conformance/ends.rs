@@ -24,7 +24,7 @@ pub(crate) async fn t11_results_are_removed_after_their_time(rig: Rig) -> TestRe
     rig.pass(99.0).await;
     assert_eq!(rig.get(short[99]).await?.result, Some(Json::from_text("r")));
     rig.pass(2.0).await;
-    // The sweep goes on by itself; every command sees it a chunk further.
+    // The sweep goes on by itself, and is one step further with every command.
     while rig.stats().await?.totals["completed"] > 1 {
         rig.submit("tick").await?;
     }

@@ -1,4 +1,4 @@
-//! Tasks that come after others, and deadlines.
+//! Tests of dependencies and deadlines.
 
 use super::*;
 
@@ -19,7 +19,7 @@ pub(crate) async fn t10_a_task_comes_after_all_that_it_names(rig: Rig) -> TestRe
     rig.store.complete(&ME, complete(&second, "r")).await?;
     let leased = soon(waiting).await?.task.ok_or("the child")?;
     assert_eq!(id(&leased), child);
-    // One that comes after tasks which have ended waits for nothing.
+    // A child of tasks that have ended waits for nothing.
     let late = rig.submit_as(after(&[one, two])).await?.task_id;
     assert_eq!(id(&rig.claim_now().await?), late);
     Ok(())
@@ -42,7 +42,7 @@ pub(crate) async fn t10_a_failed_parent_fails_what_comes_after_it(rig: Rig) -> T
         assert!(task.error.ok_or("why")?.contains(&cause.to_string()));
     }
     assert_eq!(id(&rig.claim_now().await?), anyway);
-    // What comes after a task that has failed fails at once.
+    // A child of a task that has failed fails at once.
     let late = rig.submit_as(after(&[parent])).await?.task_id;
     assert_eq!(rig.status_of(late).await?, TaskStatus::Failed);
     rig.store.cancel(&ME, Cancel { task_id: other, reason: "enough".to_owned() }).await?;
@@ -57,7 +57,7 @@ pub(crate) async fn t10_nothing_comes_after_what_is_not_there(rig: Rig) -> TestR
     Ok(())
 }
 
-/// Has a task of this type that is ready end, and removes it, so that only those that come after it know of it.
+/// Ends a ready task of this type and removes it, so that only its children know of it.
 async fn ends_and_goes(rig: &Rig, task_type: &str, completes: bool, by_time: bool) -> TestResult {
     let claim = Claim { supported_task_types: vec![task_type.to_owned()], ..Claim::new("w") };
     let leased = rig.claim_as(claim).await?.ok_or("nothing to claim")?;
@@ -101,7 +101,7 @@ pub(crate) async fn t10_no_retry_runs_what_comes_after_a_task_that_did_not_compl
             assert_eq!(retried(&rig, &[child, called_off]).await?, (0, 2), "{by_time}");
             let selection = Selection::ended(TaskStatus::Failed);
             let selection = Selection { task_types: vec!["child".to_owned()], ..selection };
-            // What runs after a failure as well is retried, and fails once more.
+            // A task that runs after a failure as well can be retried, and fails once more.
             assert_eq!(rig.store.retry(&ME, Retry { selection }).await?.retried, 1);
             let leased = rig.claim_now().await?;
             assert_eq!(leased.task_id, anyway);
@@ -117,13 +117,13 @@ pub(crate) async fn t10_no_retry_runs_what_comes_after_a_task_that_did_not_compl
 pub(crate) async fn t10_a_retry_counts_what_has_completed_and_gone(mut rig: Rig) -> TestResult {
     let short = |task_type: &str| Submit { result_ttl_s: 0.0, ..Submit::new(task_type, Json::null()) };
     for by_time in [false, true] {
-        // A task that failed, and completes when it is retried.
+        // The parent `mended` fails, and completes when it is retried.
         let (done, mended) =
             (rig.submit_as(short("done")).await?.task_id, rig.submit_as(short("mended")).await?.task_id);
         let child = rig.submit_as(after(&[done, mended])).await?.task_id;
         ends_and_goes(&rig, "done", true, by_time).await?;
         rig.store.fail(&ME, Fail { retryable: false, ..fail(&rig.claim_now().await?) }).await?;
-        // This one has failed from the start, for one and perhaps another.
+        // `late` fails from the start because of one parent, `unlucky` because of one and later another.
         let other = rig.submit_as(short("other")).await?.task_id;
         let late = rig.submit_as(after(&[other, mended])).await?.task_id;
         let sad = rig.submit_as(Submit { delay_s: Some(3_000.0), ..short("sad") }).await?.task_id;
@@ -137,7 +137,7 @@ pub(crate) async fn t10_a_retry_counts_what_has_completed_and_gone(mut rig: Rig)
         goes(&rig, sad, by_time).await?;
         ends_and_goes(&rig, "other", true, by_time).await?;
         assert_eq!(retried(&rig, &[child, late, unlucky]).await?, (2, 1), "{by_time}");
-        // What fails by itself has had its turn, and has it again.
+        // Tasks that failed while they ran have had their turn, and get another one.
         let mut leased = vec![rig.claim_now().await?, rig.claim_now().await?];
         assert_eq!(leased.iter().map(id).collect::<Vec<_>>(), [child, late]);
         for leased in leased.drain(..) {

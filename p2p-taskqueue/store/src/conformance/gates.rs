@@ -1,4 +1,4 @@
-//! What holds tasks back whatever the worker: limits, pauses.
+//! Tests of what holds tasks back from every worker: limits and pauses.
 
 use super::*;
 
@@ -28,7 +28,7 @@ pub(crate) async fn a_key_runs_one_task_at_a_time(rig: Rig) -> TestResult {
     let leased = rig.claim_now().await?;
     rig.claim_now().await?;
     assert!(rig.claim().await?.is_none());
-    // The limit goes, and with it the room for the third.
+    // Without the set limit, only one task has room, so the third one has to wait.
     assert_eq!(rig.store.limit(&ME, key(None)).await?.running, 2);
     rig.store.complete(&ME, complete(&leased, "r")).await?;
     assert!(rig.claim().await?.is_none());
@@ -105,11 +105,11 @@ pub(crate) async fn what_is_limited_already_can_be_limited_otherwise_at_the_cap(
     }
     assert_eq!(code(rig.store.limit(&ME, key(count, Some(5))).await), ErrorCode::Overloaded);
     rig.store.limit(&ME, key(0, Some(2))).await?;
-    // To take one away that was never set asks for no room; to take one away that was makes room.
+    // To remove a limit that was never set needs no room. To remove one that was set makes room.
     rig.store.limit(&ME, key(count, None)).await?;
     rig.store.limit(&ME, key(1, None)).await?;
     rig.store.limit(&ME, key(count, Some(5))).await?;
-    // Types have a cap, too.
+    // The number of types is bounded, too.
     let names = |from: usize| (from..from + 250).map(|number| format!("t{number}")).collect::<Vec<_>>();
     let mut from = 0;
     while rig.store.pause(&ME, Pause { task_types: names(from), drain: false }).await.is_ok() {

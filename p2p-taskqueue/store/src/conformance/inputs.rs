@@ -35,7 +35,7 @@ pub(crate) async fn a_question_is_answered_and_its_worker_is_told(rig: Rig) -> T
     assert_eq!((again.accepted, again.open), (0, 1));
     let rig = rig.reopened();
     assert_eq!(rig.get(task).await?.input_requests, texts(&[("r", "when?")]));
-    // Only what the renewal asks for is told.
+    // A renewal is told only the answers to the questions that it asks.
     assert!(soon(rig.store.renew(&ME, asks(&leased, &[("r", "when?")]))).await?.input_responses.is_empty());
     let renewed = soon(rig.store.renew(&ME, asks(&leased, &[("q", "who?"), ("r", "when?")]))).await?;
     assert_eq!(renewed.input_responses, texts(&[("q", "me")]));
@@ -82,7 +82,7 @@ pub(crate) async fn what_a_task_asks_in_all_is_bounded(rig: Rig) -> TestResult {
     let error = rig.store.renew(&ME, asks(&leased, &[("one more", "?")])).await.unwrap_err();
     assert_eq!((error.code, error.field.as_deref()), (ErrorCode::LimitExceeded, Some("input_requests")));
     assert_eq!(rig.get(task).await?, before);
-    // Answers and questions have one bound together.
+    // Answers and questions share one bound.
     let long = "x".repeat(INPUTS_BYTES_MAX - 100);
     let error = rig.store.answer(&ME, answers(task, &[("k0", &long)])).await.unwrap_err();
     assert_eq!((error.code, error.field.as_deref()), (ErrorCode::LimitExceeded, Some("input_responses")));

@@ -69,7 +69,7 @@ pub(crate) async fn t7_keys_and_ids_of_two_submitters_do_not_meet(rig: Rig) -> T
         assert_eq!((again.task_id, again.duplicate), (*first, true), "{submitter:?}");
         assert_eq!(rig.get(*first).await?.submitter.as_deref(), submitter);
     }
-    // Also among the tasks of one request.
+    // The same holds for the tasks of one request.
     rig.claim_now().await?;
     let leased = rig.claim_now().await?;
     let submit = vec![by(Some("a"), "a"), by(Some("b"), "b")];
@@ -91,7 +91,7 @@ pub(crate) async fn t7_a_key_goes_with_its_record(rig: Rig) -> TestResult {
     };
     let mut known = Vec::new();
     for (round, goes_by) in ["purge", "time", "purge", "time"].into_iter().enumerate() {
-        // Other content is no conflict with what is not there.
+        // Other content is no conflict when the first task is gone.
         let content = if round < 2 { "a" } else { goes_by };
         let first = rig.submit_as(keyed(content)).await?;
         assert!(!first.duplicate && !known.contains(&first.task_id), "round {round}");
@@ -129,7 +129,7 @@ pub(crate) async fn a_zero_has_no_sign(rig: Rig) -> TestResult {
     assert_eq!(leased.task_id, first.task_id);
     soon(rig.store.renew(&ME, Renew { progress: Some(-0.0), ..renew(&leased, 300.0) })).await?;
     let kid = Submit { idempotency_key: None, task_type: "kid".to_owned(), ..zeros(-0.0) };
-    // The result of this one is to be looked at.
+    // The result of this task is compared later.
     let other = rig.claim_now().await?;
     soon(rig.store.renew(&ME, Renew { progress: Some(-0.0), ..renew(&other, 300.0) })).await?;
     let done = soon(rig.store.complete(&ME, Complete { submit: vec![kid], ..complete(&other, "r") })).await?;

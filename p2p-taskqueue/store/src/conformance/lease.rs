@@ -28,7 +28,7 @@ pub(crate) async fn t3_a_fence_that_is_not_current_changes_nothing(rig: Rig) -> 
     let task = rig.submit("echo").await?;
     let first = rig.claim_now().await?;
     rig.pass(301.0).await;
-    // The lease ended by the timer, with nothing else going on; after the backoff another worker has it.
+    // The timer ended the lease, although nothing else happened. After the backoff, another worker gets the task.
     rig.pass(2.0).await;
     let second = soon(rig.store.claim(&ME, waiting())).await?.task.ok_or("claimed again")?;
     assert_eq!(id(&second), task);
@@ -105,7 +105,7 @@ pub(crate) async fn t8_a_restart_keeps_what_was_acknowledged(rig: Rig) -> TestRe
     assert_eq!(rig.get(done).await?.result, Some(Json::from_text("r")));
     let totals = rig.stats().await?.totals;
     assert_eq!((totals["queued"], totals["running"], totals["completed"]), (1, 1, 1));
-    // The lease runs for one more length of it from the start; the old fence is good.
+    // From the start of the store, the lease runs for one more length of it, and the old fence is valid.
     rig.pass(299.0).await;
     assert_eq!(rig.status_of(running).await?, TaskStatus::Running);
     let next = rig.claim_now().await?;

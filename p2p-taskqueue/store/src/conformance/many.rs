@@ -1,4 +1,4 @@
-//! Several tasks in one request, and in one transaction.
+//! Tests of several tasks in one request, and in one transaction.
 
 use super::*;
 
@@ -36,7 +36,7 @@ pub(crate) async fn a_claim_of_many_takes_what_there_is(rig: Rig) -> TestResult 
     }
     let large = soon(rig.store.claim_many(&ME, many(6, 0.0))).await?.tasks;
     assert_eq!(large.len(), CLAIMED_BYTES_MAX / JSON_BYTES_MAX);
-    // All of a dropped claim's tasks go back.
+    // All tasks of a dropped claim go back.
     for task in large {
         rig.store.release(&ME, release(&task, 0.0)).await?;
     }
@@ -74,11 +74,11 @@ pub(crate) async fn a_completion_brings_its_children_and_the_next_task(rig: Rig)
     assert!(completed.submitted.contains(&id(&next)));
     let rest = rig.claim_now().await?;
     assert!(completed.submitted.contains(&id(&rest)) && id(&rest) != id(&next));
-    // Said once more, it says so and which they were, and submits nothing again.
+    // A repeated completion answers that it is one and which tasks it submitted, and submits nothing again.
     let again = soon(rig.store.complete(&ME, with)).await?;
     assert!(again.repeated && again.next.is_none());
     assert_eq!(again.submitted, completed.submitted);
-    // The wait of the next claim holds back the answer, not the completion.
+    // The wait of the next claim delays the answer, not the completion.
     let waits = Complete { claim_next: Some(waiting()), ..complete(&next, "r") };
     let watch = rig.store.watch(&[id(&next)])?;
     let mut completing = Box::pin(rig.store.complete(&ME, waits));
@@ -112,7 +112,7 @@ pub(crate) async fn a_completion_that_comes_again_with_other_children_is_refused
     let with = |submit: Vec<Submit>| Complete { submit, ..complete(&leased, "r") };
     let first = soon(rig.store.complete(&ME, with(vec![child("one"), keyed.clone(), child("two")]))).await?.submitted;
     let rig = rig.reopened();
-    // The key's time is over.
+    // The key expires.
     rig.pass(6.0).await;
     for (submit, expected) in [
         (vec![], &first[..0]),
@@ -131,7 +131,7 @@ pub(crate) async fn a_completion_that_comes_again_with_other_children_is_refused
         let error = soon(rig.store.complete(&ME, with(submit))).await.unwrap_err();
         assert_eq!((error.code, error.field.as_deref()), (ErrorCode::Conflict, Some(field)));
     }
-    // One that has gone is not there to be answered.
+    // A task that is gone cannot be in the answer.
     let gone = Selection::ids(first[2..].to_vec());
     rig.store.cancel(&ME, Cancel { task_id: first[2], reason: String::new() }).await?;
     assert_eq!(rig.store.purge(&ME, Purge { selection: gone }).await?.purged, 1);
@@ -166,7 +166,7 @@ pub(crate) async fn dead_letters_are_queued_again_or_removed(rig: Rig) -> TestRe
     assert_eq!(code(rig.get(id(&leased)).await), ErrorCode::NotFound);
     let totals = rig.stats().await?.totals;
     assert_eq!((totals["queued"], totals["completed"], totals["failed"]), (2, 0, 0));
-    // Only those that ended long enough ago.
+    // Only tasks that ended long enough ago are purged.
     rig.store.fail(&ME, fail(&rig.claim_now().await?)).await?;
     let old = Purge { selection: Selection { older_than_s: 60.0, ..Selection::ended(TaskStatus::Failed) } };
     assert_eq!(soon(rig.store.purge(&ME, old.clone())).await?.purged, 0);
@@ -199,7 +199,7 @@ pub(crate) async fn a_child_that_contradicts_the_one_before_it_leaves_the_comple
     assert_eq!(rig.stats().await?.totals["queued"], 0);
     assert_eq!(code(rig.get(drawn).await), ErrorCode::NotFound);
     assert_eq!(rig.store.vitals(true).memory, before);
-    // The same one twice is one, whichever way it is known again.
+    // The same submit twice makes one task, whether it is recognised by its id or by its key.
     let keyed = || Submit { idempotency_key: Some("k".to_owned()), ..Submit::new("child", Json::null()) };
     let with = Complete { submit: vec![named("x"), keyed(), named("x"), keyed()], ..complete(&leased, "r") };
     let submitted = soon(rig.store.complete(&ME, with)).await?.submitted;
@@ -219,7 +219,7 @@ pub(crate) async fn children_that_open_more_lines_than_there_may_be_are_refused_
     assert_eq!((error.code, error.message.starts_with("submit[10]")), (ErrorCode::Overloaded, true), "{error:?}");
     assert_eq!(rig.stats().await?.totals["queued"], 490);
     assert_eq!(rig.status_of(id(&leased)).await?, TaskStatus::Running);
-    // Those that stand in a line already are no new ones.
+    // Children that belong in existing lines need no new ones.
     let children = (0..20).map(of).chain((2_000..2_010).map(of)).chain((2_000..2_010).map(of)).collect();
     assert_eq!(soon(rig.store.complete(&ME, with(children))).await?.submitted.len(), 40);
     Ok(())

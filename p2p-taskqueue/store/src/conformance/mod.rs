@@ -1,4 +1,4 @@
-//! What every store must do, whatever it keeps its tasks in: each test runs on each store.
+//! The tests that every store must pass, whatever keeps its tasks: each test runs on each store.
 
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ pub(super) type TestResult = Result<(), Box<dyn Error>>;
 
 type Reopen = Box<dyn Fn(Arc<dyn TaskStore>) -> Arc<dyn TaskStore>>;
 
-/// A store under test, with the clock that it goes by.
+/// A store under test, with its clock.
 pub(super) struct Rig {
     pub(super) store: Arc<dyn TaskStore>,
     pub(super) clock: Arc<ManualClock>,
@@ -49,10 +49,10 @@ impl Rig {
         Self { store, clock, reopen }
     }
 
-    /// Moves the clock, and returns when the store has done what the time called for.
+    /// Moves the clock, and returns when the store has done what was due.
     async fn pass(&self, seconds: f64) {
         self.clock.advance(Duration::from_secs_f64(seconds));
-        // Any change has to wait its turn behind the timer.
+        // Any change is done after the timer has had its turn.
         let (task_id, fence) = (TaskId::from_bytes([0; 16]), Fence { epoch: 0, counter: 0 });
         let probe = Renew::new(task_id, fence, 1.0);
         assert_eq!(code(soon(self.store.renew(&ME, probe)).await), ErrorCode::NotFound);
@@ -66,7 +66,7 @@ impl Rig {
         soon(self.store.submit(&ME, submit)).await
     }
 
-    /// A claim that does not wait.
+    /// Claims without a wait.
     async fn claim(&self) -> Result<Option<Task>, QueueError> {
         self.claim_as(Claim::new("w")).await
     }
@@ -97,7 +97,7 @@ impl Rig {
     }
 }
 
-/// Waits, but not for ever: what does not come in this time does not come.
+/// Waits for a limited time: an answer that has not come by then does not come.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("an answer in time")
 }
@@ -142,7 +142,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, QueueError>) -> ErrorCode {
     result.unwrap_err().code
 }
 
-/// Runs every test on a store; `$rig` makes a [`Rig`] and something to keep while the test runs.
+/// Runs every test on a store. `$rig` creates a [`Rig`] and whatever must live as long.
 macro_rules! conformance {
     ($rig:expr) => {
         crate::conformance::conformance! { $rig;
@@ -185,5 +185,5 @@ pub(super) use conformance;
 /// The bound on the cache of the stores under test.
 pub(super) const CACHE_BYTES: usize = 64 * 1024;
 
-/// Where the tests' clocks start.
+/// The wall time at which the tests' clocks start.
 pub(super) const START: Wall = Wall::from_micros(1_700_000_000_000_000);

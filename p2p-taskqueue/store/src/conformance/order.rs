@@ -47,7 +47,7 @@ pub(crate) async fn scheduled_tasks_come_when_the_wall_clock_says(rig: Rig) -> T
     let task = rig.submit_as(Submit { not_before: at(86_400.0), ..Submit::new("echo", Json::null()) }).await?.task_id;
     let mut claim = Box::pin(rig.store.claim(&ME, waiting()));
     assert!((&mut claim).now_or_never().is_none());
-    // Somebody sets the clock a day ahead.
+    // Somebody sets the clock a day forward.
     rig.clock.set_wall(now.after(86_401.0));
     assert_eq!(id(&soon(claim).await?.task.ok_or("its time has come")?), task);
     assert!(rig.claim().await?.is_none());
@@ -72,7 +72,7 @@ pub(crate) async fn a_repeated_entry_counts_once(rig: Rig) -> TestResult {
     assert_eq!(soon(rig.store.resume(&ME, Resume { task_types: twice("a") })).await?.queued, 1);
     let claim = Claim { supported_task_types: twice("a"), labels: twice("gpu"), ..waiting() };
     let leased = rig.claim_as(claim.clone()).await?.ok_or("a task")?;
-    // One that waits is found under its type once, and is gone from there when it was served.
+    // A waiting claim is listed under each type once, and not any more once it was served.
     let mut claiming = Box::pin(rig.store.claim(&ME, claim));
     assert!((&mut claiming).now_or_never().is_none());
     rig.store.release(&ME, release(&leased, 0.0)).await?;

@@ -6,29 +6,29 @@ pub(crate) async fn a_long_poll_is_woken_by_whatever_makes_a_task_claimable(rig:
         assert!((&mut claim).now_or_never().is_none());
         claim
     };
-    // A submit.
+    // A submit wakes the claim.
     let claim = wait();
     let task = rig.submit("echo").await?;
     let leased = soon(claim).await?.task.ok_or("woken by a submit")?;
     assert_eq!(id(&leased), task);
-    // A release.
+    // A release does.
     let claim = wait();
     rig.store.release(&ME, release(&leased, 0.0)).await?;
     let leased = soon(claim).await?.task.ok_or("woken by a release")?;
-    // The end of a delay.
+    // The end of a delay does.
     let claim = wait();
     rig.store.release(&ME, release(&leased, 50.0)).await?;
     rig.pass(51.0).await;
     let leased = soon(claim).await?.task.ok_or("woken by the end of a delay")?;
     assert_eq!(leased.attempt, 1);
-    // The end of a lease, with no backoff.
+    // The end of a lease does, here without a backoff.
     rig.store.complete(&ME, complete(&leased, "r")).await?;
     let task = rig.submit_as(Submit { backoff_s: 0.0, ..Submit::new("echo", Json::null()) }).await?.task_id;
     rig.claim_as(Claim { lease_s: 20.0, ..Claim::new("w") }).await?.ok_or("a task")?;
     let claim = wait();
     rig.pass(20.0).await;
     assert_eq!(id(&soon(claim).await?.task.ok_or("woken by the end of a lease")?), task);
-    // The end of the wait.
+    // The end of the wait does.
     let claim = wait();
     rig.pass(101.0).await;
     assert!(soon(claim).await?.task.is_none());
@@ -36,7 +36,7 @@ pub(crate) async fn a_long_poll_is_woken_by_whatever_makes_a_task_claimable(rig:
 }
 
 pub(crate) async fn a_dropped_long_poll_loses_no_task(rig: Rig) -> TestResult {
-    // Dropped while it waits.
+    // A claim is dropped while it waits.
     let mut claim = Box::pin(rig.store.claim(&ME, waiting()));
     assert!((&mut claim).now_or_never().is_none());
     drop(claim);
@@ -44,17 +44,17 @@ pub(crate) async fn a_dropped_long_poll_loses_no_task(rig: Rig) -> TestResult {
     let leased = rig.claim_now().await?;
     assert_eq!(id(&leased), task);
     rig.store.release(&ME, release(&leased, 0.0)).await?;
-    // Dropped with the answer on its way or in its hands: when the release below is answered, so is the claim.
+    // A claim is dropped with its answer on the way or received: when the release below is answered, so is the claim.
     let leased = rig.claim_now().await?;
     let mut claim = Box::pin(rig.store.claim(&ME, waiting()));
     assert!((&mut claim).now_or_never().is_none());
     rig.store.release(&ME, release(&leased, 0.0)).await?;
     drop(claim);
     let leased = soon(rig.store.claim(&ME, waiting())).await?.task.ok_or("given back")?;
-    // Two claims count nothing: one was released, one was given back.
+    // Neither claim counts as an attempt: one task was released, the other given back.
     assert_eq!(leased.attempt, 1);
     rig.store.release(&ME, release(&leased, 0.0)).await?;
-    // Dropped after any number of polls.
+    // A claim is dropped after any number of polls.
     for polls in 0..4 {
         let mut claim = Box::pin(rig.store.claim(&ME, waiting()));
         for _ in 0..polls {
@@ -100,7 +100,7 @@ pub(crate) async fn a_waiting_claim_is_not_passed_over_by_one_that_came_later(ri
         let mut one = Box::pin(rig.store.claim(&ME, of(&["a"])));
         let mut other = Box::pin(rig.store.claim(&ME, of(&["a", "b"])));
         assert!((&mut one).now_or_never().is_none() && (&mut other).now_or_never().is_none());
-        // Both lines open at once.
+        // Both lines open at the same time.
         rig.store.resume(&ME, Resume::default()).await?;
         assert_eq!(soon(one).await?.task.map(|task| id(&task)), Some(first), "round {round}");
         assert_eq!(soon(other).await?.task.map(|task| id(&task)), Some(second), "round {round}");

@@ -16,7 +16,7 @@ pub(crate) async fn pages_are_stable_while_tasks_come(rig: Rig) -> TestResult {
         cursor = next;
     }
     assert_eq!(seen, all);
-    // Who says nothing looks for what is new.
+    // Without an order, the newest tasks come first.
     let newest = List { limit: 3, ..List::default() };
     let (first, cursor) = rig.list(newest.clone()).await?;
     rig.submit("echo").await?;

@@ -1,4 +1,4 @@
-//! What every backend must do.
+//! Runs the test suite of all backends on these rows.
 
 use std::error::Error;
 

@@ -1,4 +1,5 @@
-//! Bytes that are not what was written: nothing wrong may come out of it, and nothing may be gone without a word.
+//! Tests of bytes that differ from what was written: nothing wrong may come of it, and nothing may be lost without
+//! notice.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use crate::{
     engine::{Inputs, Live, Phase, Record, Spec, Standing},
 };
 
-/// The store's files that hold anything, by what follows its name.
+/// The suffixes of the store's files that have content.
 const FILES: [&str; 3] = ["", "-wal", "-synced"];
 
 #[test]
@@ -48,7 +49,7 @@ fn a_repair_that_cannot_read_the_file_says_what_else_to_do() -> TestResult {
         let killed = tempfile::tempdir()?;
         kill(killed.path(), LogAs::Copied)?;
         let path = killed.path().join(STORE);
-        // Without the log, which has the page once more.
+        // The log is removed, because it has the page as well.
         fs::remove_file(with(killed.path(), "-wal"))?;
         let mut damaged = fs::read(&path)?;
         damaged[at..at + bytes.len()].copy_from_slice(bytes);
@@ -62,7 +63,7 @@ fn a_repair_that_cannot_read_the_file_says_what_else_to_do() -> TestResult {
     Ok(())
 }
 
-/// Damages each file of a killed store at many places and looks at what comes out.
+/// Damages each file of a killed store at many places, and checks what the store then does.
 fn trials(damage: fn(&mut Vec<u8>, usize)) -> TestResult {
     for log in [LogAs::Whole, LogAs::Copied, LogAs::Anew] {
         let killed = tempfile::tempdir()?;
@@ -72,7 +73,7 @@ fn trials(damage: fn(&mut Vec<u8>, usize)) -> TestResult {
         for (victim, bytes) in &files {
             let mut seen = Outcomes::default();
             for trial in 0..TRIALS {
-                // Evenly over the file, and somewhere within each part.
+                // The places are spread evenly over the file, at varying offsets within each part.
                 let at = (bytes.len() * trial + trial * 7_919 % bytes.len()) / TRIALS;
                 let mut damaged = bytes.clone();
                 damage(&mut damaged, at);
@@ -93,24 +94,24 @@ fn trials(damage: fn(&mut Vec<u8>, usize)) -> TestResult {
 /// How far the log had been copied when the store was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LogAs {
-    /// Not at all.
+    /// Nothing had been copied.
     Whole,
-    /// As a whole; what is in it is still read from there.
+    /// All of it had been copied, and its content is still read from it.
     Copied,
-    /// As a whole, and a last commit is at its start.
+    /// All of it had been copied, and one more commit is at its start.
     Anew,
 }
 
-/// What came of one trial.
+/// The outcome of one trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// Everything is there, and nothing is told.
+    /// Everything is there, and no problem is reported.
     Harmless,
-    /// Everything is there, and the scrub tells something.
+    /// Everything is there, and the scrub reports a problem.
     ScrubTold,
-    /// Something cannot be read, and says so.
+    /// Something cannot be read, and the error says so.
     ReadTold,
-    /// The store does not open, and says why.
+    /// The store does not open, and the error says why.
     OpenTold,
 }
 
@@ -129,7 +130,7 @@ impl fmt::Display for Outcomes {
     }
 }
 
-/// Opens what is left and reads everything.
+/// Opens the damaged store and reads everything.
 fn look(path: &Path, expected: &BTreeMap<TaskId, Record>) -> Result<Outcome, Box<dyn Error>> {
     let outcome = match SqliteBackend::open(path) {
         Err(StoreError::Io { source, .. }) => return Err(source.into()),
@@ -148,7 +149,7 @@ fn look(path: &Path, expected: &BTreeMap<TaskId, Record>) -> Result<Outcome, Box
             let report = scrub(path, &Arc::default())?;
             assert!(report.completed);
             match (wrong.is_empty(), told, report.is_sound()) {
-                // Where a task seems to be gone, at least the scrub says that something is.
+                // A task seems to be missing, so at least the scrub must report a problem.
                 (false, _, true) => return Err(format!("silent: {wrong:?}").into()),
                 (_, true, _) => Outcome::ReadTold,
                 (_, false, false) => Outcome::ScrubTold,
@@ -162,7 +163,7 @@ fn look(path: &Path, expected: &BTreeMap<TaskId, Record>) -> Result<Outcome, Box
     Ok(outcome)
 }
 
-/// Whether the lists could be read; notes what is wrong in them.
+/// Returns whether the lists could be read, and notes what is wrong in them.
 fn lists_agree(reads: &mut dyn Reads, expected: &BTreeMap<TaskId, Record>, wrong: &mut Vec<String>) -> bool {
     let mut all_read = true;
     for status in TaskStatus::ALL {
@@ -184,14 +185,14 @@ fn lists_agree(reads: &mut dyn Reads, expected: &BTreeMap<TaskId, Record>, wrong
     all_read
 }
 
-/// A repair leaves a store that is sound, and in which whatever is there is right; what is not there is named or known to
-/// be missing.
+/// Checks that a repair leaves a sound store. Everything in it must be right, and what is missing must be named or
+/// known to be missing.
 fn repaired(path: &Path, expected: &BTreeMap<TaskId, Record>) -> TestResult {
     let report = match repair::repair(path) {
         Ok(report) => report,
-        // Not even the list of tables can be read: that is said, and the file is untouched.
+        // Not even the list of tables can be read. The error says so, and the file is untouched.
         Err(error @ (StoreError::BeyondRepair { .. } | StoreError::Sqlite { .. })) => {
-            // Whoever repairs is not told to repair.
+            // The error of a repair must not advise a repair.
             assert!(!error.to_string().contains("taskmesh repair"), "{error}");
             return Ok(());
         }
@@ -207,7 +208,7 @@ fn repaired(path: &Path, expected: &BTreeMap<TaskId, Record>) -> TestResult {
             Some(kept) if kept == *record => {}
             Some(kept) if same_but_waiting(&kept, record) => {}
             Some(kept) if report.missing_commits > 0 && kept.payload == record.payload => {}
-            // How it stood may be lost, which is said of each.
+            // The state of a task may be lost. The report then says so for each task.
             Some(kept) if report.remarks.iter().any(|remark| remark.contains(&id.to_string())) => {
                 assert_eq!((&kept.spec, &kept.payload), (&record.spec, &record.payload));
                 assert!(matches!(record.standing, Standing::Live(_)), "{record:?} runs again");
@@ -223,7 +224,8 @@ fn repaired(path: &Path, expected: &BTreeMap<TaskId, Record>) -> TestResult {
     Ok(())
 }
 
-/// A task that waits may wait for more after a repair: it is told again of what has ended.
+/// Compares two records. After a repair a waiting task may wait for more parents: it is told again of those that have
+/// ended.
 fn same_but_waiting(kept: &Record, record: &Record) -> bool {
     match (&kept.standing, &record.standing) {
         (Standing::Live(a), Standing::Live(b)) => {
@@ -235,7 +237,7 @@ fn same_but_waiting(kept: &Record, record: &Record) -> bool {
     }
 }
 
-/// Writes a store, acknowledges all of it, and takes its files away as a kill would leave them.
+/// Writes a store, acknowledges all of it, and copies its files as a kill would leave them.
 fn kill(to: &Path, log_as: LogAs) -> Result<BTreeMap<TaskId, Record>, Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let opened = open(&directory)?;
@@ -283,7 +285,7 @@ fn commit(rows: &mut dyn Rows, log: &mut dyn Log, change: impl FnOnce(&mut dyn R
     Ok(())
 }
 
-/// A task of each kind in turn.
+/// Returns a task; the kinds of task take turns.
 fn one_of(seq: Seq) -> TaskRow {
     let row = task(seq);
     let spec = Spec {
@@ -296,7 +298,7 @@ fn one_of(seq: Seq) -> TaskRow {
     TaskRow { spec, ..row }
 }
 
-/// Puts it where its number says.
+/// Puts a task into the state that its number selects.
 fn live_through(rows: &mut dyn Rows, row: &TaskRow) -> TestResult {
     let (seq, id) = (row.seq, row.spec.id);
     rows.insert_task(row)?;
@@ -342,7 +344,7 @@ fn count(rows: &mut dyn Rows) -> Result<BTreeMap<String, TypeRow>, Box<dyn Error
     Ok(types)
 }
 
-/// Writes a file of the store. The log has its length, so that opening it need not give it that.
+/// Writes a file of the store. The log gets its full length here, so that opening the store need not lengthen it.
 fn put(directory: &Path, name: &str, bytes: &[u8]) -> TestResult {
     let path = with(directory, name);
     fs::write(&path, bytes)?;
@@ -356,7 +358,7 @@ fn with(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{STORE}{name}"))
 }
 
-/// What is in a file: the log is longer than that.
+/// Returns the content of a file without the zeros at its end: the log is longer than its content.
 fn used(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     bytes.truncate(end);
@@ -367,5 +369,5 @@ const STORE: &str = "queue.sqlite3";
 const BATCHES: Seq = 12;
 const PER_BATCH: Seq = 20;
 
-/// Places tried in each file.
+/// The number of places that are tried in each file.
 const TRIALS: usize = 40;

@@ -1,4 +1,4 @@
-//! The store's files: whose they are, how they are kept, and what is missed when one is gone.
+//! Tests of the store's files: who owns them, how they are kept, and what is noticed when one is missing.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ fn only_the_owner_may_read_the_files() -> TestResult {
         assert_eq!(entry.metadata()?.permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
         files += 1;
     }
-    // The store, its log and the index of that, the lock, the note, the reserve.
+    // These are the store, its log and the log's index, the lock, the note, and the reserve.
     assert_eq!(files, 6);
     Ok(())
 }
@@ -75,7 +75,7 @@ fn a_full_disk_is_told_and_the_rest_goes_on() -> TestResult {
     accept(&mut rows, kept + 1)?;
     rows.commit()?;
     let report = scrub(&file(&directory), &Arc::default())?;
-    // Nobody has counted the tasks of the type.
+    // The rows were written without counting the tasks of the type.
     assert_eq!(report.problems, ["the count of tasks of type \"echo\" is wrong"]);
     Ok(())
 }
@@ -95,7 +95,7 @@ fn a_log_that_is_gone_is_missed() -> TestResult {
     let report = SqliteStore::repair(&file(&directory))?;
     assert_eq!((report.missing_commits, report.tasks), (7, 0));
     assert!(report.kept_at.exists());
-    // No fence and no number is given twice, whatever was in what is missing.
+    // No fence and no number may be given twice, whatever the missing part held.
     let mut opened = open(&directory)?;
     let meta = opened.rows.meta()?;
     assert!(meta.epoch > 1_000 && meta.next_seq > 1_000 && meta.batch > 7, "{meta:?}");
@@ -143,7 +143,7 @@ fn the_log_keeps_its_length_and_its_place() -> TestResult {
         let mut log = backend.open_log()?.ok_or("a log")?;
         let at_start = fs::metadata(&log_file)?.len();
         assert_eq!(*length.get_or_insert(at_start), at_start);
-        // Several times what it holds.
+        // This writes several times as much as the log holds.
         for part in 0..4_000 {
             commit_one(&mut *rows, &mut *log, 1 + round * 4_000 + part)?;
         }
@@ -263,7 +263,7 @@ fn a_list_of_what_waits_passes_over_what_has_ended() -> TestResult {
     for order in [Order::Oldest, Order::Newest] {
         let mut query = List { status: Some(TaskStatus::Queued), order, limit: 1, ..List::default() };
         let mut found = Vec::new();
-        // Each page has what it can have: none is empty.
+        // Each page has as many records as fit: none is empty.
         for _ in 0..waiting.len() {
             let page = reads.list(&query)?;
             assert_eq!(page.records.len(), 1);
@@ -307,7 +307,7 @@ fn accept(rows: &mut dyn Rows, seq: Seq) -> Result<(), Fault> {
     rows.join_line(&lane(&row), &place(&row))
 }
 
-/// One task in a batch of its own, made durable and noted.
+/// Writes one task in a batch of its own, which is then synced and noted.
 fn commit_one(rows: &mut dyn Rows, log: &mut dyn Log, seq: Seq) -> TestResult {
     rows.begin()?;
     accept(rows, seq)?;

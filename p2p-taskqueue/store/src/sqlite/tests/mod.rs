@@ -1,4 +1,4 @@
-//! What is particular to these rows: their file, its damage, its versions.
+//! Tests of what only these rows have: their file, its damage, and its versions.
 
 mod alike;
 mod damage;

@@ -1,4 +1,4 @@
-//! What one piece of a long read costs.
+//! Tests what one piece of a long read costs.
 
 use std::{
     error::Error,
@@ -20,7 +20,7 @@ use crate::{
     paging::{Choosing, Filling},
 };
 
-/// Of reads that no task passes, the dearest piece costs no more with ten times the tasks.
+/// With filters that no task passes, the most expensive piece must not cost more with ten times the tasks.
 #[test]
 fn a_piece_costs_the_same_however_many_tasks_there_are() -> TestResult {
     let (few, many) = (dearest_pieces(FEW)?, dearest_pieces(10 * FEW)?);
@@ -30,7 +30,7 @@ fn a_piece_costs_the_same_however_many_tasks_there_are() -> TestResult {
     Ok(())
 }
 
-/// The steps of SQLite's machine in the dearest piece of each kind of read.
+/// Returns the steps of SQLite's virtual machine in the most expensive piece of each kind of read.
 fn dearest_pieces(tasks: Seq) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let Opened { mut rows, .. } = open(&directory)?;
@@ -55,7 +55,7 @@ fn dearest_pieces(tasks: Seq) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
     let label = Some("nobody has it".to_owned());
     for status in [TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Cancelled] {
         for label in [None, label.clone()] {
-            // Nothing ended before the age began.
+            // No task ended before this time, so none passes the filter.
             let selection = Selection { label, ..Selection::ended(status) };
             let mut choosing = Choosing::new(selection.clone(), Wall::from_micros(0));
             let cost = dearest_piece(&steps, || reads.select_on(&mut choosing))?;
@@ -81,7 +81,7 @@ fn dearest_piece<E>(steps: &AtomicU64, mut piece: impl FnMut() -> Result<bool, E
         let is_done = piece()?;
         dearest = dearest.max(steps.load(Ordering::Relaxed) - before);
         if is_done {
-            // What costs next to nothing is not compared.
+            // Costs next to nothing are not compared.
             return Ok(dearest.max(10));
         }
     }
@@ -89,5 +89,5 @@ fn dearest_piece<E>(steps: &AtomicU64, mut piece: impl FnMut() -> Result<bool, E
 
 const FEW: Seq = 2_000;
 
-/// The unit of the count.
+/// The number of steps that count as one.
 const STEPS_COUNTED: i32 = 10;

@@ -38,7 +38,7 @@ pub(super) fn id(seq: Seq) -> TaskId {
     TaskId::from_bytes(bytes)
 }
 
-/// A task that was accepted as this number.
+/// Returns a task that was accepted with this number.
 pub(super) fn task(seq: Seq) -> TaskRow {
     let submit = Submit::new("echo", Json::null());
     let created_at = Wall::from_micros(START.as_micros() + seq);
@@ -77,7 +77,7 @@ pub(super) fn place(row: &TaskRow) -> Place {
     super::super::line::place_of(row, row.ready_at)
 }
 
-/// The same task as a worker has it.
+/// Returns the same task as it runs.
 pub(super) fn running(row: &TaskRow) -> Live {
     Live {
         phase: Phase::Running,
@@ -91,7 +91,7 @@ pub(super) fn running(row: &TaskRow) -> Live {
     }
 }
 
-/// The same task when it is done.
+/// Returns the same task as it was completed.
 pub(super) fn completed(live: &Live) -> Ended {
     Ended {
         status: TaskStatus::Completed,

@@ -1,4 +1,4 @@
-//! What is written is what is read, for all values that the types hold: through the file, from another connection, and
+//! Tests that all values of the types are read as they were written: through the file, from another connection, and
 //! after the file was opened again.
 
 use std::{cmp::Reverse, error::Error, sync::Arc};
@@ -114,7 +114,7 @@ proptest! {
     ) {
         let owner = PeerId::random();
         let rows: Vec<_> = rows.into_iter().zip(seqs()).map(|((scope, key, content, at, expires_at, value), seq)| {
-            // One row for each key.
+            // There is one row for each key.
             let key = format!("{seq} {key}");
             let row = KeyRow { content, id: id(seq), expires_at: Elapsed::from_micros(at) };
             let expires_at = expires_at.map(Elapsed::from_micros);
@@ -160,7 +160,7 @@ proptest! {
     }
 }
 
-/// The rows of tasks refuse what is not a number, or take it for none; none of them is damaged afterwards.
+/// The rows of tasks refuse NaN, or store it as no number. No row is damaged afterwards.
 #[test]
 fn what_is_not_a_number_damages_nothing() -> TestResult {
     let directory = tempfile::tempdir()?;
@@ -183,7 +183,7 @@ fn what_is_not_a_number_damages_nothing() -> TestResult {
     Ok(())
 }
 
-/// Writes to a new store, and looks from another connection, then again after the file was closed and opened.
+/// Writes to a new store, and reads from another connection, then again after the file was closed and opened.
 fn kept(
     write: impl FnOnce(&mut dyn Rows) -> Result<(), Fault>,
     look: impl Fn(&Connection) -> TestResult,
@@ -200,7 +200,7 @@ fn kept(
         let _opened = open(&directory)?;
         look(&schema::open_reader(&file(&directory))?)?;
         let problems = scrub(&file(&directory), &Arc::default())?.problems;
-        // Only the rows of one table were written, so others are missed.
+        // Only the rows of one table were written, so the scrub also misses others. Only damaged rows count here.
         let damaged: Vec<_> = problems.into_iter().filter(|problem| problem.ends_with(": damaged")).collect();
         same(&damaged, &Vec::new())
     };
@@ -223,7 +223,7 @@ fn told(error: RowError) -> Box<dyn Error> {
     }
 }
 
-/// As sequence numbers are given: from 1 on; the last one there can be, too.
+/// Sequence numbers as a store gives them, from 1 on, and the last possible one.
 fn seqs() -> impl Iterator<Item = Seq> {
     std::iter::once(Seq::MAX).chain(1..)
 }
@@ -360,7 +360,7 @@ fn live() -> impl Strategy<Value = Live> {
         let (ready_at, not_before, deadline, lease_until, kept_until, updated_at) = times;
         let (phase, waiting, attempt, fence, lease_s, progress, policy) = numbers;
         let (worker, cancel, status_message, error, inputs) = texts;
-        // A task that waits for a date has one.
+        // A task that waits for a date must have one.
         let not_before = if phase == Phase::Scheduled { not_before.or(Some(updated_at)) } else { not_before };
         Live {
             phase,

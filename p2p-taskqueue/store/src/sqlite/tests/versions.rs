@@ -1,4 +1,4 @@
-//! Files of every version.
+//! Tests with files of every version.
 
 use std::{
     error::Error,
@@ -27,10 +27,10 @@ use crate::{
 
 const ME: Caller = Caller::Local;
 
-/// When the first fixture was written.
+/// The time at which the first fixture was written.
 const THEN: Wall = Wall::from_micros(1_700_000_001_000_000);
 
-/// Elapsed time begins as wall time.
+/// Elapsed time starts at the wall time.
 const NOW: Now =
     Now { wall: THEN, monotonic: Duration::ZERO, elapsed: Elapsed::from_micros(THEN.as_micros()), wall_ahead: 0 };
 
@@ -64,7 +64,7 @@ async fn every_version_goes_on_where_it_was() -> TestResult {
         for status in TaskStatus::ALL {
             assert_eq!(stats.totals[status.as_str()], count(status) as u64, "{status} in version {version}");
         }
-        // The worker that had a task still has it.
+        // The worker that had the task still has it.
         let running = find(&expected, "running")?;
         let done = Complete::new(running.task_id, Fence { epoch: 1, counter: 4 }, Some(Json::null()));
         soon(store.complete(&ME, done)).await?;
@@ -72,7 +72,7 @@ async fn every_version_goes_on_where_it_was() -> TestResult {
         let keyed = Submit { idempotency_key: Some("key".to_owned()), ..Submit::new("work", Json::from_text("keyed")) };
         let submitted = soon(store.submit(&ME, keyed)).await?;
         assert_eq!((submitted.task_id, submitted.duplicate), (find(&expected, "keyed")?.task_id, true));
-        // What was to be claimed next still is: by priority, then by time.
+        // The order of the next claims has not changed: by priority, then by time.
         let mut claimed = Vec::new();
         let types = || vec!["work".to_owned(), "later".to_owned()];
         let claim = || Claim { supported_task_types: types(), lease_s: 86_400.0, ..Claim::new("w") };
@@ -84,9 +84,9 @@ async fn every_version_goes_on_where_it_was() -> TestResult {
         assert_eq!(claimed_text(&store, claim()).await?, "backing off");
         clock.advance(Duration::from_secs(3_600));
         assert_eq!(claimed_text(&store, claim()).await?, "delayed");
-        // Results end when they were to end.
+        // Results are removed at the time that was set.
         clock.advance(Duration::from_secs(86_400));
-        // Any change has to wait its turn behind the timer.
+        // Any change is done after the timer has had its turn.
         soon(store.submit(&ME, text("probe"))).await?;
         let gone = Get { task_id: find(&expected, "completed")?.task_id };
         assert!(soon(store.get(&ME, gone)).await.is_err());
@@ -133,7 +133,7 @@ fn a_file_from_before_the_first_release_is_refused_untouched() -> TestResult {
         let connection = Connection::open(file(&directory))?;
         connection.pragma_update(None, "application_id", i64::from(u32::from_be_bytes(*b"tmsh")))?;
         connection.pragma_update(None, "user_version", found)?;
-        // All of it is in the file, and what stands beside it goes.
+        // Everything is in the file now, and the files beside it go away.
         connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
         drop(connection);
         let before = fs::read(file(&directory))?;
@@ -180,7 +180,7 @@ async fn write_the_fixture() -> TestResult {
     restore(newest, &file(&directory))?;
     let clock = Arc::new(ManualClock::new(THEN));
     let store = open(&file(&directory), &clock)?;
-    // What the version has new is done to the store here.
+    // Operations of a new version have to be used on the store here.
     let tasks = soon(store.list(&ME, List { limit: 1_000, ..List::default() })).await?.tasks;
     let lines: Vec<_> = tasks.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
     fs::write(fixture(SCHEMA_VERSION, "json"), format!("[\n{}\n]\n", lines.join(",\n")))?;
@@ -188,7 +188,7 @@ async fn write_the_fixture() -> TestResult {
     Ok(())
 }
 
-/// The statements that make the same file.
+/// Returns the statements that create an equal file.
 fn dumped(connection: &Connection) -> Result<String, Box<dyn Error>> {
     let mut sql = "-- A store of this schema version with tasks in every state and a row of every kind.\n".to_owned();
     let mut schema =

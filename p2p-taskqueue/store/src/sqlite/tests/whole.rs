@@ -1,4 +1,4 @@
-//! The whole store over these rows.
+//! Tests of the whole store over these rows.
 
 use std::{error::Error, sync::Arc};
 
@@ -28,7 +28,7 @@ fn rig() -> Result<(Rig, tempfile::TempDir), Box<dyn Error>> {
 
 conformance!(rig());
 
-/// A folder that is restored from a copy goes on from where the copy was made, in another life.
+/// A folder that is restored from a copy goes on from the state of the copy, but with other fences.
 #[tokio::test]
 async fn t2_a_copy_of_a_store_issues_other_fences() -> Result<(), Box<dyn Error>> {
     let (original, copy) = (tempfile::tempdir()?, tempfile::tempdir()?);

@@ -1,8 +1,8 @@
-//! The system calls of a process, as strace writes them down.
+//! Reads the system calls of a process from the output of strace.
 
 use std::{collections::HashMap, error::Error, fs, path::Path, process::Command};
 
-/// One call that changes files, in the order in which they were made. Files are named as they lie in their folder.
+/// A call that changes files. Files are named relative to their folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Call {
     Create { file: String, truncate: bool },
@@ -15,11 +15,11 @@ pub(super) enum Call {
     Remove { file: String },
 }
 
-/// Runs this command under strace and answers what it did in a folder; or why that cannot be seen here.
+/// Runs this command under strace, and returns its calls in a folder in order, or why they cannot be observed here.
 pub(super) fn of(command: &Command, folder: &Path) -> Result<Result<Vec<Call>, String>, Box<dyn Error>> {
     let log = tempfile::NamedTempFile::new()?;
     let mut strace = Command::new("strace");
-    // All of what is written, and every text as bytes, so that nothing in it is taken for punctuation.
+    // Writes are recorded in full, and every text as bytes, so that nothing in a text is taken for punctuation.
     strace.args(["-f", "-y", "-xx", "-s", "2000000", "-e", &format!("trace={CALLS}"), "-o"]);
     strace.arg(log.path()).arg(command.get_program()).args(command.get_args());
     let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
@@ -42,20 +42,20 @@ pub(super) fn of(command: &Command, folder: &Path) -> Result<Result<Vec<Call>, S
     Ok(Ok(reading.calls))
 }
 
-/// Calls that change files, or the place at which the next one does.
+/// The calls that change files, or the place at which the next call does.
 const CALLS: &str = "openat,open,creat,write,pwrite64,lseek,ftruncate,fsync,fdatasync,copy_file_range,sendfile,\
                      rename,renameat,renameat2,unlink,unlinkat,writev,pwritev,truncate,link,linkat,fallocate";
 
 struct Reading<'a> {
     folder: &'a str,
-    /// Where each descriptor stands in its file.
+    /// The position of each descriptor in its file.
     places: HashMap<u32, usize>,
     calls: Vec<Call>,
 }
 
 impl Reading<'_> {
     fn line(&mut self, line: &str) -> Option<()> {
-        // Signals, and the end.
+        // Other lines tell of signals and of the end.
         let Some((call, answer)) = line.rsplit_once(") = ") else { return Some(()) };
         let (_, call) = call.split_once(' ')?;
         let (name, arguments) = call.trim_start().split_once('(')?;
@@ -128,7 +128,7 @@ impl Reading<'_> {
                 self.calls.extend(file.map(|file| Call::Remove { file }));
             }
             "unlinkat" => {}
-            // A call that the model of the disk does not know would make it wrong.
+            // A call that the model of the disk does not know would make the model wrong.
             _ => {
                 let concerns_it = arguments.iter().any(|argument| {
                     let path = descriptor(argument).map(|(_, path)| path).or_else(|| text(argument));
@@ -156,21 +156,22 @@ impl Reading<'_> {
         Some(())
     }
 
-    /// The name of a file of the folder, but for the index of the log, which is made anew at each start.
+    /// Returns the name of a file in the folder. The index of the log is left out, because it is created anew at each
+    /// start.
     fn file(&self, path: &str) -> Option<String> {
         let name = path.strip_prefix(self.folder)?.strip_prefix('/')?;
         (!name.contains('/') && !name.ends_with("-shm")).then(|| name.to_owned())
     }
 }
 
-/// `3<path>`.
+/// Parses `3<path>`.
 fn descriptor(text: &str) -> Option<(u32, String)> {
     let (fd, path) = text.split_once('<')?;
     let path = path.split_once('>')?.0;
     Some((fd.parse().ok()?, String::from_utf8(bytes_of(path)?).ok()?))
 }
 
-/// `"path"`.
+/// Parses `"path"`.
 fn text(text: &str) -> Option<String> {
     String::from_utf8(bytes_of(text.strip_prefix('"')?.strip_suffix('"')?)?).ok()
 }

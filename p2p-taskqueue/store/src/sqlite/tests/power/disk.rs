@@ -1,4 +1,4 @@
-//! A model of a disk that loses its power: what is synced is there; of the rest, anything may be.
+//! A model of a disk that loses its power. Synced data is there; of the rest, anything may be.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,8 @@ pub(super) type Files = BTreeMap<String, Vec<u8>>;
 pub(super) struct Disk {
     files: Vec<File>,
     names: BTreeMap<String, usize>,
-    /// Changes of names that the folder was not synced after. A rename is two of them: not every file system makes it one.
+    /// Changes of names since the folder was last synced. A rename counts as two, because not every file system makes
+    /// it atomic.
     names_changed: Vec<(String, Option<usize>)>,
 }
 
@@ -32,25 +33,25 @@ enum Change {
     Cut(usize),
 }
 
-/// How much of what was not synced is on the disk.
+/// The part of the changes not yet synced that is on the disk.
 #[derive(Debug, Clone, Copy)]
 enum Kept {
     Nothing,
     Everything,
-    /// Every change but the last, and of that one the first half.
+    /// Every change except the last, and the first half of the last one.
     TornEnd,
-    /// Every change, but of the last one not the first half: disks write sectors in any order.
+    /// Every change, but the last one without its first half: disks write sectors in any order.
     TornStart,
-    /// Only the last one.
+    /// Only the last change.
     Last,
-    /// One change in two.
+    /// Every second change.
     Odd,
 }
 
 const KEPT: [Kept; 6] = [Kept::Nothing, Kept::Everything, Kept::TornEnd, Kept::TornStart, Kept::Last, Kept::Odd];
 
 impl Disk {
-    /// A folder all of which is on the disk.
+    /// Creates a folder that is on the disk as a whole.
     pub(super) fn with(files: &Files) -> Self {
         let names = files.keys().cloned().zip(0..).collect();
         let files = files.values().map(|bytes| File { synced: bytes.clone(), changes: Vec::new() }).collect();
@@ -91,7 +92,7 @@ impl Disk {
         }
     }
 
-    /// What may be on the disk if the power fails now.
+    /// Returns everything that may be on the disk if the power fails now.
     pub(super) fn after_a_cut(&self) -> BTreeSet<Files> {
         let changes = self.names_changed.len();
         assert!(changes < 10, "{changes} names are open");
@@ -171,7 +172,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Change, kept: Kept) {
     }
 }
 
-/// Reads a folder, but for the index of a log.
+/// Reads the files of a folder except the index of a log.
 pub(super) fn read(folder: &Path) -> io::Result<Files> {
     let mut files = Files::new();
     for entry in fs::read_dir(folder)? {

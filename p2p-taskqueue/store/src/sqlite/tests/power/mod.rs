@@ -1,7 +1,7 @@
-//! A power cut at any moment of a first start and of a repair.
+//! Tests a power cut at any moment of a first start and of a repair.
 //!
-//! The system calls of a real process are written down, and played to a model of a disk. For each moment it says what may be
-//! on the disk, and each of these is opened.
+//! The system calls of a real process are recorded and applied to a model of a disk. For each moment the model says
+//! what may be on the disk, and the store is opened from each of these states.
 
 mod calls;
 mod disk;
@@ -44,7 +44,7 @@ fn a_power_cut_in_a_repair_loses_nothing() -> TestResult {
     let count = each_cut(&before, &calls, |folder, files| {
         let is_original = |name: &str| files.get(&format!("{STORE}{name}")) == before.get(&format!("{STORE}{name}"));
         if !(is_original("") && is_original("-wal")) {
-            // Whatever of it has gone, the copy of it is whole.
+            // Whatever part of the store has gone, its copy is complete.
             for name in ["", "-wal"] {
                 let kept = files.get(&format!("{STORE}-damaged{name}"));
                 assert_eq!(kept.map(Vec::len), before.get(&format!("{STORE}{name}")).map(Vec::len), "kept{name}");
@@ -54,7 +54,7 @@ fn a_power_cut_in_a_repair_loses_nothing() -> TestResult {
         let path = folder.join(STORE);
         match SqliteBackend::open(&path) {
             Ok(opened) => all_there(opened),
-            // It must not open as if nothing were missing; and what is missing can be found.
+            // The store must not open as if nothing were missing, and a repair must find what is missing.
             Err(told) => {
                 let report = repair::repair(&path).map_err(|error| format!("{told}, then {error}"))?;
                 all_there(SqliteBackend::open(&path)?).or_else(|missing| {
@@ -68,7 +68,7 @@ fn a_power_cut_in_a_repair_loses_nothing() -> TestResult {
     Ok(())
 }
 
-/// No name is taken away before what takes its place is on the disk, under its name.
+/// No name is removed before its replacement is on the disk under its own name.
 #[test]
 fn a_repair_removes_nothing_before_what_replaces_it_is_synced() -> TestResult {
     let directory = tempfile::tempdir()?;
@@ -106,7 +106,7 @@ fn a_repair_removes_nothing_before_what_replaces_it_is_synced() -> TestResult {
     Ok(())
 }
 
-/// What the process under strace does.
+/// The work of the process that runs under strace.
 #[test]
 #[ignore = "other tests run it in a process of its own"]
 fn act() -> TestResult {
@@ -119,7 +119,7 @@ fn act() -> TestResult {
     Ok(())
 }
 
-/// What it did in this folder; `None` where that cannot be seen.
+/// Returns the calls of that process in this folder; `None` where they cannot be observed.
 fn seen(act: &str, folder: &Path) -> Result<Option<Vec<Call>>, Box<dyn Error>> {
     let mut command = Command::new(env::current_exe()?);
     command.args(["--exact", "sqlite::tests::power::act", "--ignored", "--test-threads=1"]);
@@ -133,10 +133,10 @@ fn seen(act: &str, folder: &Path) -> Result<Option<Vec<Call>>, Box<dyn Error>> {
     })
 }
 
-/// Looks at everything that a power cut may leave; answers how much that is.
+/// Checks everything that a power cut may leave, and returns the number of states.
 ///
-/// What was written and not synced may be lost, so only the moments before a sync or a change of names have to be looked
-/// at: those before them leave nothing else.
+/// Writes that were not synced may be lost. So only the moments before a sync or a change of names need a check:
+/// earlier moments leave no other states.
 fn each_cut(
     before: &Files,
     calls: &[Call],
@@ -167,7 +167,7 @@ fn each_cut(
     if failed.is_empty() { Ok(count) } else { Err(format!("{} of {count}: {:#?}", failed.len(), failed).into()) }
 }
 
-/// A store that was killed: some of it is in the file, the rest in the log.
+/// Creates a store that was killed. Some of it is in the file, the rest is in the log.
 fn killed(folder: &Path) -> Result<Files, Box<dyn Error>> {
     let Opened { backend, mut rows, .. } = SqliteBackend::open(&folder.join(STORE))?;
     let mut log = backend.open_log()?.ok_or("a log")?;

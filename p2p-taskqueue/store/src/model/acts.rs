@@ -1,4 +1,4 @@
-//! The operations on tasks: what is asked, and whether the answer is what the model allows.
+//! The operations on tasks: asks the store, and checks that the model allows the answer.
 
 use taskqueue_api::{
     Cancel, Claim, ClaimMany, Complete, Completed, CompletedStatus, ErrorCode, Fail, Fence, Json, Outcome, QueueError,
@@ -104,7 +104,7 @@ impl World {
         Ok(())
     }
 
-    /// A claim was answered with this; what others were given before is not known to the model yet.
+    /// Notes the answer of a claim that did not wait. The model does not know yet what others were given before.
     fn given_at_once(&mut self, who: Who, claim: &Claim, task: Option<Task>) -> Result<(), Violation> {
         match task {
             None => self.given(who, claim, None),
@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    /// A claim was answered with this.
+    /// Checks the answer of a claim, and applies it to the model.
     pub(super) fn given(&mut self, who: Who, claim: &Claim, task: Option<Task>) -> Result<(), Violation> {
         let given = task.as_ref().map(|task| self.queue.find(task.task_id));
         let may_get = given != Some(None) && self.queue.may_get(self.peer(who), claim, given.flatten());
@@ -142,7 +142,7 @@ impl World {
         self.compare(at, &task)
     }
 
-    /// Whether a mutation with this fence goes through; `Err` when the answer does not fit.
+    /// Checks the answer of a mutation with this fence, and returns the task that it applies to, if it does.
     pub(super) fn is_applied<T: std::fmt::Debug>(
         &mut self,
         (id, fence): (TaskId, Fence),
@@ -199,7 +199,8 @@ impl World {
     ) -> Result<TaskId, Violation> {
         let (who, (task_id, fence)) = (Who::Owner, held);
         let error = (status == CompletedStatus::Failed).then(|| "spoilt".to_owned());
-        // Whose ids are told only at the end of the wait are not known here until then.
+        // The answer has the ids of the children, and the model has to know them at once. So a completion with children
+        // does not wait for its next task.
         let claim_next =
             claim_next.map(|claim| Claim { wait_s: if submit.is_empty() { claim.wait_s } else { 0.0 }, ..claim });
         let complete = Complete { task_id, fence, status, result, error, submit, claim_next };
@@ -221,7 +222,7 @@ impl World {
         Ok(task_id)
     }
 
-    /// A completion was answered with this.
+    /// Checks the answer of a completion, and applies it to the model.
     fn was_completed(
         &mut self,
         who: Who,
@@ -266,14 +267,14 @@ impl World {
         Ok(())
     }
 
-    /// The children of a completion that comes again; nothing when they are not those of the first.
+    /// Returns the children of a repeated completion; `None` when they are not those of the first one.
     fn made_before(&self, complete: &Complete) -> Option<Vec<TaskId>> {
         let (at, scope) = (self.queue.find(complete.task_id)?, self.scope(Who::Owner));
         let children = complete.submit.iter().enumerate();
         children.map(|(place, child)| self.queue.made_before(&scope, at, place, child)).collect()
     }
 
-    /// The codes of the children that cannot be accepted, when the completion itself can.
+    /// Returns the error codes of children that cannot be accepted, when the completion itself can.
     fn refused_children(&self, complete: &Complete) -> Option<Vec<ErrorCode>> {
         let at = self.queue.find(complete.task_id)?;
         if self.queue.refusal(at, complete.fence).is_some() {

@@ -1,5 +1,6 @@
-//! Bursts: many callers ask at once, so that what one sets off is not done when the next one is served. Which of them comes
-//! first is open, so no answer is compared. But after each burst the store comes to rest, and in the end every task ends.
+//! Tests with bursts: many callers ask at once, so that one request is served before the effects of another one are
+//! done. Their order is open, so no answers are compared. But the store must come to rest after each burst, and in the
+//! end every task must end.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,15 +16,15 @@ use taskqueue_api::{
 
 use super::{config, in_memory, on_disk, world::Subject};
 
-/// What one caller asks. Tasks and fences are named by those that there were before the burst.
+/// One caller's request. Tasks and fences are chosen from those that existed before the burst.
 #[derive(Debug, Clone)]
 enum Ask {
-    /// So many tasks after one that is there, if any; with `true` they run whatever becomes of it.
+    /// This many tasks after an existing one, if there is one. With `true`, they run even if it fails.
     Submit(usize, usize, bool),
     Claim(u32),
     Complete(usize),
     Fail(usize),
-    /// A failure, and its retry by somebody who does not wait for its end.
+    /// A failure, and a retry by another caller that does not wait for the failure to be answered.
     FailAndRetry(usize),
     Retry(usize),
     Cancel(usize),
@@ -46,7 +47,7 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 type Call = BoxFuture<'static, Result<Response, QueueError>>;
 
-/// A store in which bursts happen, and what callers know of it.
+/// A store that gets bursts, and what its callers know.
 struct Crowd {
     subject: Subject,
     tasks: Vec<TaskId>,
@@ -92,7 +93,7 @@ impl Crowd {
 
     fn burst(&mut self, asks: &[Ask]) -> Result<(), TestCaseError> {
         let calls: Vec<_> = asks.iter().flat_map(|ask| self.calls(ask)).collect();
-        // Each is sent when it is first polled: all of them, before the first answer is awaited.
+        // Each request is sent when it is first polled, so all are sent before the first answer is awaited.
         for response in block_on(join_all(calls)).into_iter().flatten() {
             match response {
                 Response::SubmittedMany(many) => {
@@ -108,7 +109,7 @@ impl Crowd {
         self.rests()
     }
 
-    /// The writer has nothing to do any more, after some turns.
+    /// Checks that after some turns the writer has nothing to do any more.
     fn rests(&self) -> Result<(), TestCaseError> {
         for _ in 0..TURNS_MAX {
             let vitals = self.subject.store.vitals(false);
@@ -119,7 +120,7 @@ impl Crowd {
         Err(TestCaseError::fail(format!("the writer has something to do after {TURNS_MAX} turns")))
     }
 
-    /// Workers that complete whatever they are given come to an end of it.
+    /// Checks that workers which complete every task come to an end.
     fn ends(&mut self) -> Result<(), TestCaseError> {
         let unfinished = |totals: &BTreeMap<String, u64>| totals["queued"] + totals["running"];
         let mut totals = BTreeMap::new();
@@ -132,7 +133,7 @@ impl Crowd {
             drop(block_on(join_all(completions.map(|request| self.call(request)).collect::<Vec<_>>())));
             self.burst(&[Ask::Claim(100)])?;
             if self.held.is_empty() {
-                // Past every lease and every backoff.
+                // This is past every lease and every backoff.
                 self.subject.clock.advance(Duration::from_secs(400));
             }
         }
@@ -170,8 +171,8 @@ proptest! {
     }
 }
 
-/// Some ten seconds of one core.
+/// The number of histories takes some ten seconds of one core.
 const HISTORIES: u32 = 500;
 
-/// Far more than what one history sets off.
+/// The most turns: far more than the effects of one history need.
 const TURNS_MAX: usize = 1_000;

@@ -1,4 +1,4 @@
-//! The shortest histories that a store once got wrong.
+//! The shortest histories in which a store once failed.
 
 use taskqueue_api::{CompletedStatus, OnParentFailure};
 
@@ -40,7 +40,7 @@ const fn want() -> Want {
     Want { kinds: Vec::new(), gpu: true, session: None, lease_s: 300.0, wait_s: 0.0 }
 }
 
-/// The last fence of one of the tasks that run.
+/// Returns the last fence of one of the running tasks.
 const fn holder(number: usize) -> Hold {
     Hold { task: Pick::Running(number), fence: Which::Last }
 }

@@ -1,4 +1,4 @@
-//! What workers ask while they run, and what is answered.
+//! The questions of workers, and their answers.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What becomes of the model's tasks that are claimed.
+//! The life of the model's tasks: claims, mutations and ends.
 
 use std::{
     cmp::Reverse,
@@ -15,7 +15,7 @@ use super::{
 };
 
 impl Queue {
-    /// The task that a claim has to be answered with (clause T6).
+    /// Returns the task with which a claim must be answered (clause T6).
     pub(super) fn first_for(&self, peer: PeerId, claim: &Claim) -> Option<usize> {
         self.first_of(peer, claim, |_| true)
     }
@@ -30,8 +30,8 @@ impl Queue {
         (Reverse(task.submit.priority), task.ready_at, task.id)
     }
 
-    /// Whether a claim may be answered with this task, or with none. Those that a crowded step has made claimable come in
-    /// any order, and during that step they may not be there yet.
+    /// Returns whether a claim may be answered with this task, or with none. Tasks that a crowded step has made
+    /// claimable come in any order, and during that step they may not be claimable yet.
     pub(super) fn may_get(&self, peer: PeerId, claim: &Claim, given: Option<usize>) -> bool {
         let first = self.first_for(peer, claim);
         if given == first {
@@ -56,7 +56,7 @@ impl Queue {
         is_first_so_far || is_beside
     }
 
-    /// Whether a claim may take this task now.
+    /// Returns whether a claim may take this task now.
     pub(super) fn may_take(&self, peer: PeerId, claim: &Claim, at: usize) -> bool {
         let task = &self.tasks[at];
         let Submit { task_type, requires, session, pin_to, .. } = &task.submit;
@@ -68,13 +68,13 @@ impl Queue {
         fits && task.state == State::Ready && !task.gone && !self.is_held(task)
     }
 
-    /// Whether somebody may take this task now.
+    /// Returns whether any claim may take this task now.
     pub(super) fn is_open(&self, task: &Task) -> bool {
         task.state == State::Ready && !task.gone && !self.is_held(task)
     }
 
-    /// Notes whether the step has set off more than a store does in one transaction. Why a task has failed then depends on
-    /// what came first.
+    /// Notes whether the step has set off more changes than a store makes in one transaction. If so, the reason why a
+    /// task has failed depends on the order of the changes.
     pub(super) fn note_crowd(&mut self) {
         let is_set_off = |task: &&mut Task| {
             task.changed == Some("T10") || (task.changed.is_some() && matches!(task.state, State::Ended(_)))
@@ -91,7 +91,7 @@ impl Queue {
         }
     }
 
-    /// Whether a pause or a limit keeps it from being given out.
+    /// Returns whether a pause or a limit holds the task back.
     fn is_held(&self, task: &Task) -> bool {
         let (whole, own) = (self.settings.get(""), self.settings.get(&task.submit.task_type));
         let is_full =
@@ -131,7 +131,7 @@ impl Queue {
         (task.updated_at, task.changed) = (wall, Some("T2"));
     }
 
-    /// What a mutation with this fence has to be refused with, if with anything (clause T3).
+    /// Returns the error with which a mutation with this fence must be refused; `None` if it must not (clause T3).
     pub(super) fn refusal(&self, at: usize, fence: Fence) -> Option<ErrorCode> {
         let task = &self.tasks[at];
         match task.state {
@@ -152,7 +152,7 @@ impl Queue {
         (task.updated_at, task.changed) = (wall, Some("renew"));
     }
 
-    /// A question that a renewal asks, unless its key was used before; the answer that there is.
+    /// Adds a question of a renewal, unless its key was used before. Returns its answer, if there is one.
     pub(super) fn ask(&mut self, at: usize, key: &str, question: &Json) -> Option<Json> {
         let task = &mut self.tasks[at];
         if !task.answers.contains_key(key) {
@@ -161,7 +161,7 @@ impl Queue {
         task.answers.get(key).cloned()
     }
 
-    /// Answers what is open; how many that were.
+    /// Answers open questions, and returns how many.
     pub(super) fn answer(&mut self, at: usize, responses: &BTreeMap<String, Json>) -> usize {
         let wall = self.clocks.wall;
         let task = &mut self.tasks[at];
@@ -176,7 +176,7 @@ impl Queue {
         accepted
     }
 
-    /// Whether this completion was acknowledged before.
+    /// Returns whether this completion repeats an acknowledged one.
     pub(super) fn is_repeated(&self, at: usize, complete: &Complete) -> bool {
         let task = &self.tasks[at];
         task.state == State::Ended(ended_by(complete))
@@ -225,7 +225,7 @@ impl Queue {
         }
     }
 
-    /// A lease that was not renewed ends (clause T4).
+    /// Ends a lease that was not renewed (clause T4).
     pub(super) fn expire(&mut self, at: usize) {
         let task = &mut self.tasks[at];
         let last = task.error.parts();
@@ -244,7 +244,7 @@ impl Queue {
         }
     }
 
-    /// With the reason that was given, else with the worker's text, else with the last one.
+    /// Cancels a task. Its error is the reason that was given, else the worker's text, else the last error.
     fn end_cancelled(&mut self, at: usize, text: Text, clause: &'static str) {
         let task = &self.tasks[at];
         let error = match task.cancel.as_deref() {
@@ -255,7 +255,7 @@ impl Queue {
         self.end(at, TaskStatus::Cancelled, error, None, clause);
     }
 
-    /// Ends a task, and tells those that come after it (clause T10).
+    /// Ends a task, and tells its children (clause T10).
     pub(super) fn end(
         &mut self,
         at: usize,
@@ -307,7 +307,7 @@ impl Queue {
         task.state = State::Ended(status);
         task.backoff = None;
         (task.error, task.dead, task.failed_by, task.lease_until) = (error, failed_by.is_some(), failed_by, None);
-        // Who has submitted it must be able to come back for it.
+        // The submitter must be able to ask for the record.
         let kept_s = if task.submit.result_ttl_s < 60.0 { 60.0 } else { task.submit.result_ttl_s };
         (task.ended_at, task.removed_at) = (wall, elapsed + micros(kept_s));
         (task.updated_at, task.changed) = (wall, Some(clause));
@@ -323,5 +323,6 @@ pub(super) fn ended_by(complete: &Complete) -> TaskStatus {
     }
 }
 
-/// Ends and the dependants that are told of them: a store of tests does a few of these in one transaction.
+/// The number of ends, and of children told of ends, that make a crowd. A store in tests handles only a few in one
+/// transaction.
 const CROWD: usize = 3;

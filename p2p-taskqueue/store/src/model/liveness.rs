@@ -1,4 +1,4 @@
-//! Whatever may happen does happen: the store comes to rest, and what is left then can be explained.
+//! Checks that what may happen does happen: the store comes to rest, and whatever is left then can be explained.
 
 use taskqueue_api::Claim;
 
@@ -9,14 +9,14 @@ use super::{
 use crate::queue::{CLAIM_BYTES, Vitals};
 
 impl World {
-    /// Lets the store do what is due, turn by turn, until nothing is; it must come to that.
+    /// Lets the store do what is due, turn by turn. Fails when it does not come to rest.
     pub(super) fn rest(&self) -> Result<Vitals, Violation> {
         self.is_due.set(false);
         for _ in 0..TURNS_MAX {
             let vitals = self.store().vitals(false);
             if vitals.next_due.is_none_or(|due| due > vitals.now) {
                 let in_use = &vitals.in_use;
-                // To the byte, whatever a claim that waits came with: what histories complete tasks with is small.
+                // The bytes match exactly, whatever a waiting claim came with: the completions of histories are small.
                 hold!("budget", in_use.command_bytes == in_use.parked * CLAIM_BYTES, "{in_use:?}");
                 return Ok(vitals);
             }
@@ -24,7 +24,7 @@ impl World {
         broken("liveness", format!("the writer has something to do after {TURNS_MAX} turns"))
     }
 
-    /// Everything that may be claimed is given out to somebody who waits, and then nothing is due.
+    /// Gives every claimable task to a claim that waits, and then checks that nothing is due.
     pub(super) fn give_all_out(&mut self) -> Result<(), Violation> {
         for who in [Who::Owner, Who::Other] {
             for session in [None, Some("s"), Some("t")] {
@@ -39,7 +39,7 @@ impl World {
         self.rest().map(drop)
     }
 
-    /// Whether a claim was given a task; if not, it waits.
+    /// Returns whether a claim was given a task; otherwise the claim waits.
     fn claims(&mut self, who: Who, claim: &Claim) -> Result<bool, Violation> {
         let before = self.fences.len();
         self.claim(who, claim)?;
@@ -48,5 +48,5 @@ impl World {
     }
 }
 
-/// Far more than the steps of one history set off.
+/// The most turns: far more than the steps of one history need.
 const TURNS_MAX: usize = 1_000;

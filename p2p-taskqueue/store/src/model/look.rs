@@ -1,4 +1,4 @@
-//! Looking at what the store holds after each step.
+//! Compares the content of the store with the model after each step.
 
 use taskqueue_api::{Get, GetMany, Task as Record, TaskId};
 
@@ -9,7 +9,7 @@ use super::{
 };
 
 impl World {
-    /// Looks at the tasks that have changed and the one that was named, or at all of them and the numbers.
+    /// Compares the tasks that have changed and the named one, or all tasks and the counts.
     pub(super) fn look(&mut self, named: Option<TaskId>, all: bool) -> Result<(), Violation> {
         let chosen = |task: &&Task| all || task.changed.is_some() || Some(task.id) == named;
         let task_ids: Vec<_> = self.queue.tasks.iter().filter(chosen).map(|task| task.id).collect();
@@ -42,7 +42,7 @@ impl World {
         if all { self.stats() } else { Ok(()) }
     }
 
-    /// One record alone may be answered by other means than several.
+    /// Compares a record that is read alone, because it may be answered in another way than several.
     fn look_alone(&self, at: usize, record: &Record) -> Result<(), Violation> {
         let alone = self.ask(Who::Owner, Get { task_id: record.task_id });
         let is_same = alone.is_ok_and(|got| got.task == *record);
@@ -54,7 +54,7 @@ impl World {
         self.queue.tasks[at].changed.unwrap_or(self.clause)
     }
 
-    /// Compares a task with its record, and takes over what the model leaves open.
+    /// Compares a task with its record, and takes over the values that the model leaves open.
     pub(super) fn compare(&mut self, at: usize, record: &Record) -> Result<(), Violation> {
         let (clause, owner, clocks) = (self.blame(at), self.peer(Who::Owner), self.queue.clocks);
         let wall_ahead = clocks.wall_ahead();
@@ -78,7 +78,7 @@ impl World {
     }
 }
 
-/// The fields in which a record is not as expected.
+/// Returns the fields in which a record differs from the expected one.
 fn differences(observed: &Record, expected: &Record) -> String {
     let fields = |record| serde_json::to_value(record).unwrap_or_default();
     let (observed, expected) = (fields(observed), fields(expected));
@@ -88,7 +88,7 @@ fn differences(observed: &Record, expected: &Record) -> String {
     shown.collect::<Vec<_>>().join("; ")
 }
 
-/// The record that the model expects, with dates by the wall clock as it stands now.
+/// Returns the record that the model expects, with dates by the present wall clock.
 fn shown(task: &Task, owner: taskqueue_api::PeerId, wall_ahead: Micros) -> Record {
     let submit = task.submit.clone();
     let not_before = if task.state == State::Delayed { Some(task.ready_at + wall_ahead) } else { task.not_before };

@@ -1,4 +1,4 @@
-//! The operations on the queue as a whole, and the cache.
+//! The operations on the whole queue, and the cache.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl World {
             expected.reverse();
         }
         let (mut listed, mut cursor) = (Vec::new(), None);
-        // No page of a short list is empty but the last one.
+        // In a short list, only the last page may be empty.
         for _ in 0..=expected.len() {
             let page = match self.ask(Who::Owner, List { cursor, ..query.clone() }) {
                 Ok(page) => page,
@@ -119,7 +119,7 @@ impl World {
         self.counted("resume", kinds, &answer.map(|resumed| (resumed.queued, resumed.running)))
     }
 
-    /// The numbers of these types, or of all.
+    /// Checks the counts of these types, or of all.
     fn counted(
         &self,
         clause: &'static str,
@@ -189,7 +189,7 @@ impl World {
         Ok(())
     }
 
-    /// The numbers of the whole queue.
+    /// Checks the counts of the whole queue.
     pub(super) fn stats(&self) -> Result<(), Violation> {
         let mut expected = Stats::default();
         for status in TaskStatus::ALL {
@@ -247,5 +247,5 @@ fn owned(kinds: &[Kind]) -> Vec<String> {
     kinds.iter().map(|kind| (*kind).to_owned()).collect()
 }
 
-/// Seconds with fractions are rounded.
+/// The tolerance for seconds with fractions, which are rounded.
 const SAME_S: f64 = 1e-5;

@@ -1,19 +1,19 @@
-//! Whole stores against a model of the queue, by random histories: whatever is asked in whatever order, with clocks that
-//! jump and restarts in between, every answer is one that the clauses T1 to T11 (`docs/semantics.md`) and the
-//! operations' documentation allow.
+//! Tests whole stores against a model of the queue, by random histories. Requests come in any order, clocks jump, and
+//! the store restarts in between. Every answer must be one that the clauses T1 to T11 (`docs/semantics.md`) and the
+//! documentation of the operations allow.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
-//! | `step` | what happens in a history, and how histories are drawn |
+//! | `step` | the steps of a history, and how histories are drawn |
 //! | `task`, `queue`, `life` | the model: a list of tasks, and loops over it |
 //! | `world` | a store and its model side by side, and time |
-//! | `acts`, `inputs`, `manage` | the operations: asked of the store, compared with the model, done to the model |
-//! | `waits` | claims and watches that wait: who has to be served, in which order |
-//! | `look` | what the store holds after each step |
-//! | `liveness`, `budgets` | what may happen does, and what is bounded is given back: at the end of every history |
+//! | `acts`, `inputs`, `manage` | the operations: asked of the store, compared with the model, applied to the model |
+//! | `waits` | claims and watches that wait: which must be served, and in which order |
+//! | `look` | the content of the store after each step |
+//! | `liveness`, `budgets` | at the end of every history: what may happen does, and what is bounded is given back |
 //! | `refusals` | a refused command changes nothing |
 //! | `bursts` | many callers at once: no answers are compared, but the store comes to rest and every task ends |
-//! | `found` | the shortest histories of what was found like this |
+//! | `found` | the shortest histories of the failures that were found in this way |
 //!
 //! The number of histories comes from the environment variable `TASKMESH_HISTORIES`. Seeds of failures are kept in
 //! `proptest-regressions`.
@@ -47,13 +47,14 @@ use world::{Subject, World};
 use super::{ManualClock, MemoryStore, SqliteStore, StoreOptions, TaskStore, memory::MemoryBackend, sqlite::scrub};
 use crate::engine::Wall;
 
-/// Histories of one test function; they are spread over several, so that these run side by side.
+/// Returns the configuration of one test function. The histories are spread over several functions, which run side by
+/// side.
 fn config(histories: u32, functions: u32) -> Config {
     let asked = std::env::var("TASKMESH_HISTORIES").ok().and_then(|number| number.parse().ok());
     Config {
         cases: asked.unwrap_or(histories).div_ceil(functions),
         max_shrink_iters: SHRINKS_MAX,
-        // Histories need no secrets, and drawing them is a good part of the work.
+        // Histories need no secrets, and drawing them takes a good part of the time.
         rng_algorithm: RngAlgorithm::XorShift,
         ..Config::default()
     }
@@ -86,7 +87,8 @@ fn on_disk_relaxed() -> Subject {
     on_disk_as(Durability::Relaxed, |_| {})
 }
 
-/// At each restart the file is looked over and repaired: nothing is wrong, and a repair changes nothing.
+/// Returns a store whose file is checked and repaired at each restart: there must be no problem, and the repair must
+/// change nothing.
 fn on_disk_repaired() -> Subject {
     on_disk_as(Durability::Synced, |path| {
         let looked_over = |path| scrub(path, &Arc::default()).expect("a report");
@@ -104,7 +106,7 @@ fn on_disk_as(durability: Durability, before_restart: fn(&Path)) -> Subject {
     let path = directory.path().join("queue.sqlite3");
     let shown = path.clone();
     let open = move |options| -> Arc<dyn TaskStore> {
-        // The folder goes with the last store.
+        // The folder is removed with the last store.
         let path = directory.path().join(&path);
         if path.exists() {
             before_restart(&path);
@@ -114,7 +116,7 @@ fn on_disk_as(durability: Durability, before_restart: fn(&Path)) -> Subject {
     subject(durability, open, move || dump(&shown).expect("a readable file"))
 }
 
-/// All rows of a file.
+/// Returns all rows of a file.
 fn dump(path: &Path) -> rusqlite::Result<String> {
     let connection = rusqlite::Connection::open(path)?;
     let mut tables = connection.prepare("SELECT name FROM sqlite_master WHERE type='table' ORDER BY name")?;
@@ -173,16 +175,17 @@ histories! {
     a_refusal_changes_nothing_in_sqlite: live_through_refusals on_disk, HISTORIES_OF_REFUSALS / 5, 1;
 }
 
-/// A failure is made small in some seconds.
+/// The most steps to make a failing history smaller: some seconds.
 const SHRINKS_MAX: u32 = 4_000;
 
-/// About a minute of two cores.
+/// The number of histories takes about a minute of two cores.
 const HISTORIES_IN_MEMORY: u32 = 10_000;
 
-/// With those below about 40 seconds, most of which the disk takes: a store makes room for itself when it is opened.
+/// With the histories below, this takes about 40 seconds. Most of that is the disk, because a store sets its room aside
+/// when it is opened.
 const HISTORIES_ON_DISK: u32 = 300;
 
 const HISTORIES_RELAXED: u32 = 60;
 
-/// All rows are shown before and after each operation: some seconds.
+/// All rows are shown before and after each operation, so these take some seconds.
 const HISTORIES_OF_REFUSALS: u32 = 100;

@@ -1,4 +1,4 @@
-//! The model: a list of tasks, and loops over it. It knows the documents, and nothing of how a store does it.
+//! The model: a list of tasks, and loops over it. It follows the documents, and uses nothing of how a store works.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,33 +9,34 @@ use super::task::{Micros, State, Task, Text, micros};
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     pub(super) clocks: Clocks,
-    /// In the order of acceptance.
+    /// The tasks in the order of acceptance.
     pub(super) tasks: Vec<Task>,
     keys: Vec<Key>,
-    /// By type; that of the empty name is the whole queue's.
+    /// The settings by type. The empty name stands for the whole queue.
     pub(super) settings: BTreeMap<String, Setting>,
     pub(super) key_limits: BTreeMap<String, u32>,
     pub(super) cache: BTreeMap<String, (Json, Option<Micros>)>,
     /// The last place that was given to a task that was ready at once.
     last_place: Micros,
-    /// The number of the step that is being done.
+    /// The number of the current step.
     pub(super) step: usize,
-    /// Steps that set off more than a store does in one transaction: in which order it does the rest is its own affair.
+    /// The steps that set off more changes than a store makes in one transaction. The order of the rest is up to the
+    /// store.
     pub(super) crowded: HashSet<usize>,
 }
 
-/// What really passes. The model reads no clock of the store.
+/// The time that really passes. The model does not read the store's clocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
     pub(super) wall: Micros,
-    /// Since the process started, without the machine's sleep.
+    /// The time since the process started, without the machine's sleep.
     pub(super) mono: Micros,
-    /// Since the store was made.
+    /// The time since the store was created.
     pub(super) elapsed: Micros,
 }
 
 impl Clocks {
-    /// What the wall clock shows more than has elapsed: the date of a point in elapsed time.
+    /// Returns how far the wall clock is ahead of elapsed time. Added to a point in elapsed time, it gives the date.
     pub(super) const fn wall_ahead(self) -> Micros {
         self.wall - self.elapsed
     }
@@ -56,12 +57,12 @@ pub(super) struct Setting {
     pub(super) running_max: Option<u32>,
 }
 
-/// What has to become of a submit.
+/// What must become of a submit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judged {
     New,
     Duplicate(TaskId),
-    /// With one of these codes.
+    /// It is refused with one of these codes.
     Refused(Vec<ErrorCode>),
 }
 
@@ -80,13 +81,13 @@ impl Queue {
         }
     }
 
-    /// Where a task is in the list that was not removed.
+    /// Returns the place of a task in the list, unless it was removed.
     pub(super) fn find(&self, id: TaskId) -> Option<usize> {
         self.tasks.iter().position(|task| task.id == id && !task.gone)
     }
 
-    /// Closed and opened again: a running task keeps its lease for one more length of it, counted from the first opening
-    /// after its worker was heard of (clause T8).
+    /// Closes and opens the store. A running task keeps its lease for one more length of it, counted from the first
+    /// opening after the last sign of its worker (clause T8).
     pub(super) fn reopen(&mut self) {
         let Clocks { mono, elapsed, .. } = self.clocks;
         self.last_place = 0;
@@ -97,7 +98,7 @@ impl Queue {
         self.pass();
     }
 
-    /// What time calls for.
+    /// Applies everything that is due by now.
     pub(super) fn pass(&mut self) {
         let Clocks { wall, mono, elapsed } = self.clocks;
         for at in self
@@ -107,7 +108,7 @@ impl Queue {
         }
         let is_live = |task: &Task| !matches!(task.state, State::Ended(_));
         for at in self.each(|task| task.deadline.filter(|deadline| is_live(task) && *deadline <= elapsed)) {
-            // Another one's end may have ended it meanwhile.
+            // The end of another task may have ended this one.
             if is_live(&self.tasks[at]) {
                 let text = self.tasks[at].error.parts().into_iter().chain(["deadline".to_owned()]).collect();
                 self.end(at, TaskStatus::Failed, Text::Tells(text), Some(FailedBy::Queue), "deadline");
@@ -122,7 +123,7 @@ impl Queue {
         }
         let scheduled = |task: &Task| task.not_before.filter(|date| task.state == State::Scheduled && *date <= wall);
         for at in self.each(scheduled) {
-            // It became ready on its date.
+            // The task became ready on its date.
             let ready_at = elapsed - (wall - self.tasks[at].not_before.unwrap_or(wall));
             self.tasks[at].state = State::Ready;
             self.tasks[at].touched_at = Some(wall);
@@ -137,7 +138,7 @@ impl Queue {
         self.cache.retain(|_, (_, expires_at)| expires_at.is_none_or(|at| at > elapsed));
     }
 
-    /// The places of those tasks that have an order, in this.
+    /// Returns the places of the tasks that have an order, sorted by it.
     fn each<K: Ord>(&self, order: impl Fn(&Task) -> Option<K>) -> Vec<usize> {
         let mut found: Vec<_> = (0..self.tasks.len())
             .filter(|at| !self.tasks[*at].gone)
@@ -147,7 +148,7 @@ impl Queue {
         found.into_iter().map(|(_, at)| at).collect()
     }
 
-    /// A task that is ready at once stands behind all that were before.
+    /// Returns the place in line of a task. One that is ready at once stands behind all that were ready at once before.
     fn place(&mut self, ready_at: Micros) -> Micros {
         if ready_at != self.clocks.elapsed {
             return ready_at;
@@ -156,10 +157,10 @@ impl Queue {
         self.last_place
     }
 
-    /// What the key of a submit stands for, and whether for the same.
+    /// Returns the task of a submit's key, and whether its submit asked for the same.
     fn known_by_key(&self, scope: &str, submit: &Submit) -> Option<(TaskId, bool)> {
         let elapsed = self.clocks.elapsed;
-        // A key is as good as the record that it leads to.
+        // A key is valid as long as the record that it leads to.
         let known = self.keys.iter().find(|known| {
             known.scope == scope
                 && has_same_key(&known.content, submit)
@@ -169,15 +170,15 @@ impl Queue {
         Some((known.id, content(&known.content) == content(submit)))
     }
 
-    /// What has to be answered of one of the tasks of a completion that comes again: which one the first has made, or nothing
-    /// when it has made another one at this place, or none that is still there.
+    /// Returns the task that a completion has made at this place, for a repeated completion. Returns `None` when the
+    /// first completion made another one at this place, or none that still exists.
     pub(super) fn made_before(&self, scope: &str, at: usize, place: usize, child: &Submit) -> Option<TaskId> {
         if let Some((id, is_same)) = self.known_by_key(scope, child) {
             return is_same.then_some(id);
         }
         let made = self.tasks[at].made.get(place).copied().flatten()?;
         let task = &self.tasks[self.find(made)?];
-        // When it is to begin is counted from each submit.
+        // The begin is counted from the moment of each submit.
         let lasting = |submit: &Submit| Submit { delay_s: None, not_before: None, ..content(submit) };
         (lasting(&task.submit) == lasting(child)).then_some(made)
     }
@@ -201,7 +202,7 @@ impl Queue {
         if codes.is_empty() { Judged::New } else { Judged::Refused(codes) }
     }
 
-    /// Takes a submit that was judged to be new.
+    /// Accepts a submit that was judged to be new.
     pub(super) fn accept(&mut self, scope: &str, submit: Submit, id: TaskId) {
         let Clocks { wall, elapsed, .. } = self.clocks;
         if submit.idempotency_key.is_some() {
@@ -249,7 +250,7 @@ impl Queue {
         let at = self.tasks.len() - 1;
         let (waits_for, failed) = self.parents(at);
         if !failed.is_empty() {
-            // It was accepted, if only for a moment: what is accepted later stands behind it.
+            // The task was accepted, if only for a moment, so tasks that are accepted later stand behind it.
             if waits_for.is_empty() && self.tasks[at].not_before.is_none_or(|date| date <= wall) {
                 self.place(self.tasks[at].ready_at);
             }
@@ -260,11 +261,11 @@ impl Queue {
         }
     }
 
-    /// The tasks that it comes after: those that have not ended, and those whose end does not let it run.
+    /// Returns the parents of a task that have not ended, and those whose end does not let it run.
     fn parents(&self, at: usize) -> (Vec<TaskId>, Vec<usize>) {
         let (task, mut waits_for, mut failed) = (&self.tasks[at], Vec::new(), Vec::new());
         for parent in &task.submit.after {
-            // What has become of one that was removed stays what it was.
+            // A removed task keeps the state that it had.
             let parent_at = self.tasks.iter().position(|task| task.id == *parent);
             match parent_at.map(|at| (at, self.tasks[at].state)) {
                 Some((at, State::Ended(status))) if !task.runs_after(status) => failed.push(at),
@@ -276,7 +277,7 @@ impl Queue {
         (waits_for, failed)
     }
 
-    /// Why a task fails that comes after these (clause T10).
+    /// Returns the reason why a task fails after these parents (clause T10).
     pub(super) fn reason(&self, failed: &[usize]) -> Text {
         match failed {
             [one] => {
@@ -288,7 +289,8 @@ impl Queue {
         }
     }
 
-    /// Puts a task where it waits for its next attempt, by its `waits_for`, `ready_at` and, before the first one, `not_before`.
+    /// Puts a task where it waits for its next attempt. Its `waits_for` and `ready_at` decide and, before the first
+    /// attempt, its `not_before`.
     pub(super) fn queue(&mut self, at: usize) {
         let Clocks { wall, elapsed, .. } = self.clocks;
         let ready_at = self.tasks[at].ready_at;
@@ -310,7 +312,7 @@ impl Queue {
         (self.tasks[at].ready_in, self.tasks[at].is_placed) = (self.step, ready_at == self.clocks.elapsed);
     }
 
-    /// Puts a task back that was running, to wait so many seconds, in a range.
+    /// Puts a task back that was running, to wait for a number of seconds in this range.
     pub(super) fn requeue(&mut self, at: usize, (least_s, most_s): (f64, f64), clause: &'static str) {
         let Clocks { wall, elapsed, .. } = self.clocks;
         let task = &mut self.tasks[at];
@@ -322,7 +324,7 @@ impl Queue {
         self.queue(at);
     }
 
-    /// Queues a dead letter again; whether it could be.
+    /// Queues a dead letter again. Returns whether that was possible.
     pub(super) fn retry(&mut self, id: TaskId) -> bool {
         let Some(at) = self.find(id) else { return false };
         let is_dead = matches!(self.tasks[at].state, State::Ended(TaskStatus::Failed | TaskStatus::Cancelled));
@@ -342,7 +344,7 @@ impl Queue {
         true
     }
 
-    /// Removes an ended task; whether it could be.
+    /// Removes an ended task. Returns whether that was possible.
     pub(super) fn purge(&mut self, id: TaskId) -> bool {
         let Some(task) = self.find(id).and_then(|at| self.tasks.get_mut(at)) else { return false };
         if matches!(task.state, State::Ended(_)) {
@@ -351,7 +353,7 @@ impl Queue {
         task.gone
     }
 
-    /// The ids of ended tasks that pass the filters, the first submitted first, and whether there are more.
+    /// Returns the ids of ended tasks that pass the filters, in the order of submission, and whether there are more.
     pub(super) fn select(&self, selection: &Selection) -> (Vec<TaskId>, bool) {
         let ended_by = self.clocks.wall - micros(selection.older_than_s);
         let chosen = self.tasks.iter().filter(|task| {
@@ -373,22 +375,22 @@ impl Queue {
     }
 }
 
-/// Whether a task passes the filters of a list or a selection.
+/// Returns whether a task passes the filters of a list or a selection.
 pub(super) fn passes(submit: &Submit, types: &[String], session: Option<&String>, label: Option<&String>) -> bool {
     (types.is_empty() || types.contains(&submit.task_type))
         && session.is_none_or(|session| submit.session.as_ref() == Some(session))
         && label.is_none_or(|label| submit.labels.contains(label))
 }
 
-/// Keys of two submitters do not meet.
+/// Returns whether two submits have the same key. Keys of different submitters are independent.
 fn has_same_key(one: &Submit, other: &Submit) -> bool {
     one.idempotency_key == other.idempotency_key && one.submitter == other.submitter
 }
 
-/// Everything that a submit asks for but the key and its window.
+/// Returns a submit without its key and the key's window.
 fn content(submit: &Submit) -> Submit {
     Submit { idempotency_key: None, idempotency_window_s: 0.0, ..submit.clone() }
 }
 
-/// A backoff is a number of seconds before it is a time in microseconds.
+/// The tolerance of a backoff, which is a number of seconds before it becomes a time in microseconds.
 const ROUNDING: Micros = 2;

@@ -1,4 +1,4 @@
-//! A refused command changes nothing: neither a row nor what the writer remembers.
+//! Checks that a refused command changes nothing: neither a row nor the writer's memory.
 
 use std::cell::RefCell;
 
@@ -11,13 +11,14 @@ use super::world::{Violation, World, hold};
 pub(super) struct Refusals(RefCell<Vec<String>>);
 
 impl World {
-    /// From here on, every refusal is looked at: the rows and the writer's memory, before and after.
+    /// From here on, compares the rows and the writer's memory before and after every refusal.
     pub(super) fn watching_refusals(mut self) -> Self {
         self.refusals = Some(Refusals::default());
         self
     }
 
-    /// How the store stands; none when nobody asks, or when time has called for something that is still to be done.
+    /// Returns the state of the store; `None` when refusals are not checked, or when something is due that is still to
+    /// be done.
     pub(super) fn before_refusal(&self) -> Option<String> {
         let is_asked_for = self.refusals.is_some() && !self.is_due.get();
         is_asked_for.then(|| self.picture())

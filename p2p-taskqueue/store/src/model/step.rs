@@ -1,55 +1,55 @@
-//! What happens in a history, and how histories are drawn.
+//! The steps of a history, and how histories are drawn.
 
 use std::fmt;
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use taskqueue_api::{CompletedStatus, OnParentFailure, Order, TaskStatus};
 
-/// One thing that happens. Tasks and fences are named by what has happened before, so that a history stays one when
-/// steps are left out of it.
+/// A step of a history. Tasks and fences are chosen among those that exist, so that a history stays valid when steps
+/// are left out of it.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Submit(Who, Draft),
     SubmitMany(Who, Vec<Draft>),
-    /// The submit of a task that has a key once more, perhaps with another payload.
+    /// Repeats the submit of a task that has a key, perhaps with another payload.
     Repeat(Who, usize, bool),
     Claim(Who, Want),
     ClaimMany(Who, Want, u32),
     Renew(Hold, f64, Option<f64>),
-    /// A renewal that asks this of this key.
+    /// A renewal that asks this question under this key.
     Ask(Hold, &'static str, u8),
-    /// These keys are answered with this.
+    /// These keys get this answer.
     Answer(Pick, Vec<&'static str>, u8),
     Complete(Hold, CompletedStatus, Option<u8>, Vec<Draft>, Option<Want>),
-    /// With or without another attempt, perhaps with a delay of its own.
+    /// A failure with or without another attempt, perhaps with a delay of its own.
     Fail(Hold, bool, Option<f64>),
     Release(Hold, f64),
-    /// With or without a reason.
+    /// A cancellation with or without a reason.
     Cancel(Pick, bool),
     Get(Pick),
     List(Sieve, u32, Order),
     Retry(Chosen),
     Purge(Chosen),
-    /// These types, or all; with `true` they are drained.
+    /// A pause of these types, or of all; with `true` a drain.
     Pause(Vec<Kind>, bool),
     Resume(Vec<Kind>),
     LimitType(Kind, Option<u32>),
     LimitKey(&'static str, Option<u32>),
-    /// So many tasks that come after one of the tasks.
+    /// This many tasks that come after one of the tasks.
     Crowd(Pick, usize, OnParentFailure),
-    /// Somebody waits for the end of these.
+    /// A caller waits for the end of these tasks.
     Watch(Vec<Pick>),
-    /// One of those whose claims or watches wait goes away.
+    /// One of the callers with a waiting claim or a watch goes away.
     Leave(usize),
     CacheSet(&'static str, u8, Option<f64>),
     CacheGet(&'static str),
     CacheHas(&'static str),
     CacheDelete(&'static str),
-    /// All clocks move on; with `true`, what follows may come before the store has done anything about it.
+    /// All clocks go forward. With `true`, the next step may come before the store has done what is due.
     Advance(f64, bool),
-    /// Somebody sets the wall clock.
+    /// The wall clock is set.
     Jump(f64),
-    /// The machine sleeps: the monotonic clock stands still.
+    /// The machine sleeps, and the monotonic clock stands still.
     Sleep(f64),
     Restart(Restart),
 }
@@ -57,15 +57,15 @@ pub(super) enum Step {
 /// What happens while the store is closed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Restart {
-    /// For how long it is closed.
+    /// How long the store is closed.
     pub(super) off_s: f64,
-    /// By how much somebody sets the wall clock meanwhile.
+    /// By how much the wall clock is set in the meantime.
     pub(super) jump_s: f64,
-    /// Whether the machine starts again, and not only the process.
+    /// Whether the machine restarts, and not only the process.
     pub(super) reboots: bool,
 }
 
-/// Which of the two peers asks.
+/// One of the two peers that ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
     Owner,
@@ -74,13 +74,13 @@ pub(super) enum Who {
 
 pub(super) type Kind = &'static str;
 
-/// One of the tasks so far.
+/// A choice of one of the tasks so far.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pick {
     Any(usize),
-    /// One of those that run, if any.
+    /// One of the running tasks, if there are any.
     Running(usize),
-    /// One of those that have ended, if any.
+    /// One of the ended tasks, if there are any.
     Ended(usize),
     Unknown,
 }
@@ -94,22 +94,22 @@ pub(super) struct Hold {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Which {
-    /// The last one that was issued for it.
+    /// The last fence that was issued for the task.
     Last,
-    /// The one before.
+    /// The fence before the last one.
     Earlier,
-    /// Another task's.
+    /// A fence of another task.
     Foreign,
 }
 
-/// A submit, but for the ids of the tasks that it comes after.
+/// A submit, without the ids of its parents.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) kind: Kind,
     pub(super) priority: u8,
     pub(super) wait: Wait,
     pub(super) deadline_s: Option<f64>,
-    /// A key and its window.
+    /// An idempotency key and its window.
     pub(super) key: Option<(&'static str, f64)>,
     pub(super) submitter: Option<&'static str>,
     pub(super) requires: bool,
@@ -129,7 +129,7 @@ pub(super) struct Draft {
 pub(super) enum Wait {
     None,
     Delay(f64),
-    /// A time so many seconds from now, or ago.
+    /// A date this many seconds from now, or ago.
     NotBefore(f64),
 }
 
@@ -140,7 +140,7 @@ pub(super) struct Want {
     pub(super) gpu: bool,
     pub(super) session: Option<&'static str>,
     pub(super) lease_s: f64,
-    /// How long it waits for a task.
+    /// How long the claim waits for a task.
     pub(super) wait_s: f64,
 }
 
@@ -153,7 +153,7 @@ pub(super) struct Sieve {
     pub(super) label: bool,
 }
 
-/// Ended tasks.
+/// A choice of ended tasks.
 #[derive(Debug, Clone)]
 pub(super) enum Chosen {
     Named(Vec<Pick>),
@@ -161,11 +161,11 @@ pub(super) enum Chosen {
     Sifted(Sieve, u32, f64),
 }
 
-/// What happens to a store from its beginning on.
+/// The steps of a store's life from its beginning.
 #[derive(Clone)]
 pub(super) struct History(pub(super) Vec<Step>);
 
-/// One line for each step: what a failure shows is read by people.
+/// Shows one line for each step, because people read the steps of a failure.
 impl fmt::Debug for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().enumerate().try_for_each(|(number, step)| f.write_str(&format!("\n  {number}: {step:?}")))
@@ -173,7 +173,7 @@ impl fmt::Debug for History {
 }
 
 pub(super) fn history() -> impl Strategy<Value = History> {
-    // A step that was left out makes a failing history shorter than any that is drawn.
+    // Each step may be left out, which makes a failing history shorter than any that is drawn.
     let steps = vec(option::weighted(0.95, step()), 32..62);
     steps.prop_map(|steps| History(steps.into_iter().flatten().collect()))
 }
@@ -269,7 +269,7 @@ fn cache() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// On the heap, as the parts of a step: as one value they are too large for the stack of a test.
+/// The parts of a step are boxed: as one value they are too large for the stack of a test.
 fn draft() -> BoxedStrategy<Draft> {
     let place = (
         select(KINDS.to_vec()),
@@ -396,7 +396,7 @@ fn lease_s() -> impl Strategy<Value = f64> {
     select(vec![5.0, 30.0, 300.0])
 }
 
-/// Some types, each once; none is all of them.
+/// Some types, each once. An empty list means all of them.
 fn kinds() -> impl Strategy<Value = Vec<Kind>> {
     prop_oneof![
         2 => Just(Vec::new()),
@@ -406,6 +406,6 @@ fn kinds() -> impl Strategy<Value = Vec<Kind>> {
 
 pub(super) const KINDS: [Kind; 3] = ["a", "b", "c"];
 const SESSIONS: [&str; 2] = ["s", "t"];
-/// What workers ask by.
+/// The keys under which workers ask.
 const INPUT_KEYS: [&str; 3] = ["q", "r", "s"];
 const CONCURRENCY_KEYS: [&str; 2] = ["k", "l"];

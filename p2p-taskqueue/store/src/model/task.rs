@@ -1,10 +1,10 @@
-//! A task of the model: what a reader of the documents would expect of it.
+//! A task of the model, as a reader of the documents expects it.
 
 use std::collections::BTreeMap;
 
 use taskqueue_api::{FailedBy, Fence, Json, OnParentFailure, Submit, TaskId, TaskStatus};
 
-/// A point in time, in microseconds: of wall time since the Unix epoch, of the other clocks since some moment.
+/// A point in time in microseconds. Wall time counts from the Unix epoch, the other clocks from any moment.
 pub(super) type Micros = i64;
 
 pub(super) const fn as_secs(at: Micros) -> f64 {
@@ -20,9 +20,9 @@ pub(super) fn micros(seconds: f64) -> Micros {
 pub(super) enum State {
     Ready,
     Delayed,
-    /// Its date has to come.
+    /// It waits for its date.
     Scheduled,
-    /// Others have to end first.
+    /// It waits for the ends of other tasks.
     Blocked,
     Running,
     Ended(TaskStatus),
@@ -38,7 +38,7 @@ impl State {
     }
 }
 
-/// A text whose wording is nobody's business but which must tell certain things.
+/// A text that must contain certain parts, and whose other wording does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Text {
     None,
@@ -56,7 +56,7 @@ impl Text {
         }
     }
 
-    /// What it must tell, for a text that repeats it.
+    /// Returns the parts that it must contain, for another text that repeats it.
     pub(super) fn parts(&self) -> Vec<String> {
         match self {
             Self::None => Vec::new(),
@@ -71,34 +71,35 @@ pub(super) struct Task {
     pub(super) id: TaskId,
     pub(super) submit: Submit,
     pub(super) state: State,
-    /// It was removed: nobody finds it any more.
+    /// It was removed, and cannot be found any more.
     pub(super) gone: bool,
     pub(super) created_at: Micros,
-    /// From when it is claimable: its place among those of its priority. In elapsed time, as `deadline` and `removed_at`.
+    /// When it becomes claimable, in elapsed time as `deadline` and `removed_at`. This is its place among the tasks of
+    /// its priority.
     pub(super) ready_at: Micros,
-    /// The time for which it waits lies in this range; which it is will be seen.
+    /// The range in which its `ready_at` lies after a backoff. The record will show which value it is.
     pub(super) backoff: Option<(Micros, Micros)>,
-    /// A date.
+    /// A date on the wall clock.
     pub(super) not_before: Option<Micros>,
     pub(super) deadline: Option<Micros>,
-    /// The tasks that it comes after which have to end.
+    /// The parents that have not ended.
     pub(super) waits_for: Vec<TaskId>,
     pub(super) attempt: u32,
-    /// All that were issued for it.
+    /// All fences that were issued for it.
     pub(super) fences: Vec<Fence>,
     pub(super) worker: Option<String>,
     pub(super) lease_s: f64,
     pub(super) lease_until: Option<Micros>,
-    /// On the monotonic clock.
+    /// The end of its lease on the monotonic clock.
     pub(super) lease_end: Micros,
-    /// Since the store was opened again after its worker was last heard of: until when the lease is kept.
+    /// Until when its lease is kept, if the store was reopened since the last sign of its worker.
     pub(super) kept_until: Option<Micros>,
-    /// Somebody asked for it to be called off.
+    /// The reason of a cancellation that was requested.
     pub(super) cancel: Option<String>,
     pub(super) progress: Option<f64>,
     pub(super) status_message: Option<String>,
     pub(super) error: Text,
-    /// What the attempt that runs asks, and nobody has answered.
+    /// Open questions of the running attempt.
     pub(super) open: BTreeMap<String, Json>,
     pub(super) answers: BTreeMap<String, Json>,
     pub(super) result: Option<Json>,
@@ -107,15 +108,15 @@ pub(super) struct Task {
     pub(super) dead: bool,
     pub(super) failed_by: Option<FailedBy>,
     pub(super) updated_at: Micros,
-    /// When something happened to it that may count as a change or not.
+    /// When something happened to it that may or may not count as a change.
     pub(super) touched_at: Option<Micros>,
     /// The step in which it became claimable.
     pub(super) ready_in: usize,
-    /// Whether it was then given a place behind all others, and not one for its own time.
+    /// Whether it got a place behind all others then, and not the place of its own time.
     pub(super) is_placed: bool,
-    /// The tasks that its completion has made, in the order of its list; none for one that was there already.
+    /// The tasks that its completion has made, in the order of its list; `None` for a task that existed before.
     pub(super) made: Vec<Option<TaskId>>,
-    /// The clause by which it last changed, if that was not seen yet.
+    /// The clause of its last change, if that was not compared yet.
     pub(super) changed: Option<&'static str>,
 }
 
@@ -128,12 +129,12 @@ impl Task {
         self.submit.max_attempts == 0 || self.attempt < self.submit.max_attempts
     }
 
-    /// Whether the end of a task that it comes after lets it run.
+    /// Returns whether it may run after a parent that ended in this state.
     pub(super) fn runs_after(&self, parent: TaskStatus) -> bool {
         parent == TaskStatus::Completed || self.submit.on_parent_failure == OnParentFailure::Run
     }
 
-    /// Seconds from which to which its backoff may be.
+    /// Returns the shortest and the longest backoff, in seconds.
     pub(super) fn backoff_s(&self) -> (f64, f64) {
         let mut steady = self.submit.backoff_s;
         for _ in 1..self.attempt {

@@ -1,4 +1,4 @@
-//! Claims and watches that wait while the history goes on: who has to be served, and with what.
+//! Claims and watches that wait while the history goes on: which of them must be served, and with which tasks.
 
 use std::{
     collections::HashSet,
@@ -22,27 +22,27 @@ pub(super) struct Waiting {
     who: Who,
     claim: Claim,
     call: Call,
-    /// On the monotonic clock.
+    /// The end of its wait on the monotonic clock.
     until: Micros,
-    /// What its answer says beside the next task, when it is a completion's.
+    /// The rest of its answer, if it stands beside a completion.
     completion: Option<Completed>,
 }
 
 type Answer = Result<Response, QueueError>;
 type Call = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// Tasks that a claim was answered with, and that the model does not know of yet.
+/// Tasks with which a claim was answered, and which the model does not know yet.
 pub(super) struct Grant {
     who: Who,
     claim: Claim,
     tasks: Vec<Task>,
-    /// Whether there was nothing more for it.
+    /// Whether there was nothing more for the claim.
     is_all: bool,
-    /// Its place among those that waited, if it waited.
+    /// Its place among the waiting claims, if it waited.
     place: Option<usize>,
 }
 
-/// Somebody who waits for the end of tasks.
+/// A caller that waits for the end of tasks.
 pub(super) struct Waiter {
     watch: Watch,
     outstanding: HashSet<TaskId>,
@@ -50,7 +50,7 @@ pub(super) struct Waiter {
 }
 
 impl World {
-    /// Asks for something that may wait; none when it does.
+    /// Sends a request that may wait. Returns `None` when it does wait.
     pub(super) fn begin<O>(
         &mut self,
         who: Who,
@@ -77,19 +77,19 @@ impl World {
         Ok(None)
     }
 
-    /// The claim that has just begun to wait stands beside a completion.
+    /// Notes that the claim that has just begun to wait stands beside a completion.
     pub(super) fn waits_beside(&mut self, completed: Completed) {
         if let Some(waiting) = self.waiting.last_mut() {
             waiting.completion = Some(completed);
         }
     }
 
-    /// Notes what a claim was answered with.
+    /// Notes the tasks with which a claim was answered.
     pub(super) fn granted(&mut self, who: Who, claim: &Claim, tasks: Vec<Task>, is_all: bool) {
         self.grants.push(Grant { who, claim: claim.clone(), tasks, is_all, place: None });
     }
 
-    /// Looks who was served, and whether all of these and no others had to be.
+    /// Checks which waiting claims were served, and that exactly these had to be.
     pub(super) fn serve(&mut self) -> Result<(), Violation> {
         let mut left = Vec::new();
         let mut waited = HashSet::new();
@@ -120,7 +120,7 @@ impl World {
         self.told()
     }
 
-    /// Does to the model what was given out, in the order in which the fences were issued.
+    /// Applies the claimed tasks to the model, in the order in which the fences were issued.
     fn replay(&mut self, left: &[(usize, Waiting)]) -> Result<(), Violation> {
         let mut grants = std::mem::take(&mut self.grants);
         grants.sort_by_key(|grant| grant.tasks.first().and_then(|task| task.fence));
@@ -162,14 +162,14 @@ impl World {
         Ok(())
     }
 
-    /// Notes which of the tasks that somebody waits for have ended: they may be queued again before anybody looks.
+    /// Notes which watched tasks have ended, because they may be queued again before they are compared.
     pub(super) fn note_ends(&mut self) {
         let tasks = &self.queue.tasks;
         let has_ended = |id: &TaskId| tasks.iter().any(|task| task.id == *id && matches!(task.state, State::Ended(_)));
         self.watches.iter_mut().for_each(|waiter| waiter.outstanding.retain(|id| !has_ended(id)));
     }
 
-    /// Whoever waits for ends is told when there is none to come, and not before.
+    /// Checks that watches are told when all their tasks have ended, and not before.
     fn told(&mut self) -> Result<(), Violation> {
         self.note_ends();
         self.are_given_what_went()?;
@@ -182,7 +182,7 @@ impl World {
         Ok(())
     }
 
-    /// Whoever waits for a task that was removed meanwhile has its last record, and only then.
+    /// Checks that a watch has the last record of a task that was removed, and of no other task.
     fn are_given_what_went(&self) -> Result<(), Violation> {
         let owner = self.peer(Who::Owner);
         for (waiter, id) in self.watches.iter().flat_map(|waiter| waiter.ids.iter().map(move |id| (waiter, *id))) {
@@ -194,7 +194,7 @@ impl World {
         Ok(())
     }
 
-    /// One of those that wait goes away.
+    /// Lets one of the waiting callers go away.
     pub(super) fn leave(&mut self, number: usize) {
         self.catch_up();
         let count = self.waiting.len() + self.watches.len();
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// The store was closed: claims are turned away, and completions are told that they stand.
+    /// Checks the answers of a closed store: claims are refused, and completions are told that they stand.
     pub(super) fn turned_away(&mut self) -> Result<(), Violation> {
         self.watches.clear();
         for mut waiting in std::mem::take(&mut self.waiting) {
@@ -234,7 +234,7 @@ impl World {
 }
 
 impl Waiting {
-    /// The tasks that its answer brings.
+    /// Returns the tasks in its answer.
     fn answered(&self, answer: Answer) -> Result<Vec<Task>, Violation> {
         match (answer, &self.completion) {
             (Ok(Response::Claimed(claimed)), None) => Ok(claimed.task.into_iter().collect()),
@@ -251,7 +251,7 @@ impl Waiting {
     }
 }
 
-/// The answer, if it is there. The store's turn is over, so nobody has to be woken.
+/// Returns the answer, if it is there. The store's turn is over, so no waker is needed.
 fn poll(call: &mut Call) -> Option<Answer> {
     match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => Some(answer),

@@ -1,4 +1,4 @@
-//! A store and the model of it, side by side: each step is done to both.
+//! A store and its model side by side: each step is done to both.
 
 use std::{cell::Cell, collections::HashSet, fmt, sync::Arc, time::Duration};
 
@@ -14,22 +14,22 @@ use super::{
 };
 use crate::{Clock, ManualClock, TaskStore, engine::Wall};
 
-/// Closes the store, does what happens meanwhile, and opens what the store left.
+/// Closes the store, runs the given function, and opens what the store left.
 pub(crate) type Reopen = Box<dyn Fn(Arc<dyn TaskStore>, &dyn Fn()) -> Arc<dyn TaskStore>>;
 
-/// A store under test, that goes by this clock, of this owner, with no tasks.
+/// A store under test without tasks, with its clock and its owner.
 pub(crate) struct Subject {
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) owner: PeerId,
-    /// What it says of a task that is accepted.
+    /// The durability that its answers give for a task that is accepted.
     pub(crate) durability: Durability,
     pub(crate) reopen: Reopen,
-    /// Shows all that is in its rows.
+    /// Returns the content of its rows.
     pub(crate) rows: Box<dyn Fn() -> String>,
 }
 
-/// What a store did that it must not do, and the clause that says so.
+/// What a store did against a clause, and that clause.
 #[derive(Debug)]
 pub(crate) struct Violation {
     clause: &'static str,
@@ -46,7 +46,7 @@ pub(super) fn broken<T>(clause: &'static str, what: impl Into<String>) -> Result
     Err(Violation { clause, what: what.into() })
 }
 
-/// Demands a condition of a clause.
+/// Fails with the clause unless the condition is true.
 macro_rules! hold {
     ($clause:expr, $condition:expr, $($what:tt)+) => {
         if !$condition {
@@ -60,19 +60,19 @@ pub(super) struct World {
     subject: Subject,
     other: PeerId,
     pub(super) queue: Queue,
-    /// Every fence that was ever answered.
+    /// Every fence in an answer so far.
     pub(super) fences: HashSet<Fence>,
     /// The last epoch before the store was opened.
     pub(super) epoch_before: Option<u64>,
-    /// What is to blame when a task changes that this step had nothing to do with.
+    /// The clause to blame when a task changes that this step does not concern.
     pub(super) clause: &'static str,
-    /// Whether time has passed and the store may have done nothing about it yet.
+    /// Whether time has passed, and the store may not have done what is due.
     pub(super) is_due: Cell<bool>,
-    /// Claims that wait, the one that waits longest first.
+    /// The waiting claims, the one that has waited longest first.
     pub(super) waiting: Vec<Waiting>,
     pub(super) grants: Vec<Grant>,
     pub(super) watches: Vec<Waiter>,
-    /// What a refusal has changed, when histories look for that.
+    /// The refusals that have changed something, when histories check that.
     pub(super) refusals: Option<Refusals>,
 }
 
@@ -86,7 +86,7 @@ impl World {
         Self { subject, other, queue, fences, epoch_before: None, clause, is_due, waiting, grants, watches, refusals }
     }
 
-    /// Does the steps, and looks after each whether the store is as the model has it.
+    /// Does the steps, and after each compares the store with the model.
     pub(super) fn live_through(&mut self, steps: &[Step]) -> Result<(), Violation> {
         for (number, step) in steps.iter().enumerate() {
             self.queue.step = number + 1;
@@ -99,7 +99,7 @@ impl World {
             }
             self.rest()?;
             self.serve()?;
-            // All tasks are looked at now and then; those that this step is about, each time.
+            // All tasks are compared now and then, and those that the step concerns each time.
             let all = number % LOOK_AT_ALL == 0
                 || matches!(step, Step::Restart(_) | Step::Jump(_) | Step::Sleep(_))
                 || number + 1 == steps.len();
@@ -111,7 +111,7 @@ impl World {
         Ok(())
     }
 
-    /// Does a step; answers the task that it is about.
+    /// Does a step, and returns the task that it names.
     fn act(&mut self, step: &Step) -> Result<Option<TaskId>, Violation> {
         self.clause = "T3";
         match step {
@@ -189,7 +189,7 @@ impl World {
         &self.subject.store
     }
 
-    /// All that is in the store's rows.
+    /// Returns the content of the store's rows.
     pub(super) fn rows(&self) -> String {
         (self.subject.rows)()
     }
@@ -227,10 +227,10 @@ impl World {
         [wall, mono, elapsed].into_iter().for_each(|clock| *clock += micros(seconds));
         self.subject.clock.advance(Duration::from_secs_f64(seconds));
         self.queue.pass();
-        // Removing may take its time, and how long a backoff is has to be seen.
+        // Removals may take several turns, and the length of a backoff has to be read from the record.
         let is_open = self.removed() > 0 || self.queue.tasks.iter().any(|task| task.backoff.is_some());
         self.queue.note_crowd();
-        // Who is served first cannot be told when claims wait.
+        // When claims wait, the order in which they are served cannot be predicted.
         let is_busy = self.queue.crowded.contains(&self.queue.step) || !self.waiting.is_empty();
         self.is_due.set(at_once && !is_open && !is_busy);
         if self.is_due.get() { Ok(()) } else { self.when_passed() }
@@ -255,8 +255,8 @@ impl World {
         self.when_passed()
     }
 
-    /// While the machine is on, nothing but the time that really passes ends a span. What passes while it is off, only the
-    /// wall clock knows.
+    /// Closes and opens the store. While the machine is on, only the time that really passes ends a span. While it is
+    /// off, only the wall clock shows how much time passes.
     fn restart(&mut self, restart: Restart) -> Result<(), Violation> {
         let Restart { off_s, jump_s, reboots } = restart;
         self.catch_up();
@@ -283,19 +283,19 @@ impl World {
         self.when_passed()
     }
 
-    /// Lets the store do what time has called for, if that is still to be done.
+    /// Lets the store do what is due, if that is still to be done.
     pub(super) fn catch_up(&self) {
         if self.is_due.replace(false) {
             drop(self.rest());
         }
     }
 
-    /// Returns when the store has done what the time called for.
+    /// Returns when the store has done what is due.
     fn when_passed(&self) -> Result<(), Violation> {
         self.rest().map(drop)
     }
 
-    /// Tasks that time has removed, as far as that was not seen yet.
+    /// Returns the number of tasks that time has removed and whose removal was not compared yet.
     fn removed(&self) -> usize {
         self.queue.tasks.iter().filter(|task| task.gone && task.changed.is_some()).count()
     }
@@ -359,8 +359,8 @@ impl World {
     }
 }
 
-/// Whether the operation, or its first part, is answered without the store's timer having its turn; or with a value whose
-/// time is over counted as there until it was removed.
+/// Returns whether the operation, or its first part, is answered before the store's timer has its turn, or still counts
+/// an expired value that was not removed yet.
 const fn reads_first(request: &Request) -> bool {
     matches!(
         request,
@@ -395,5 +395,5 @@ const UNKNOWN: TaskId = TaskId::from_bytes([0xee; 16]);
 
 const FOREIGN: Fence = Fence { epoch: u64::MAX, counter: 7 };
 
-/// Steps after which all tasks are looked at, not only those that have changed.
+/// All tasks are compared after this many steps, not only those that have changed.
 const LOOK_AT_ALL: usize = 10;

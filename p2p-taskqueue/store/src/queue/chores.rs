@@ -130,7 +130,7 @@ fn note_next(turn: &mut Turn<'_>, timer: Timer, looked_at: &[(Due, Seq)]) -> Res
     }
 }
 
-/// Removes a few of the ended tasks whose time is over (clause T11).
+/// Removes a few of the ended tasks whose retention is over (clause T11).
 fn remove_ended(turn: &mut Turn<'_>) -> Result<(), Halt> {
     let by = Timer::Removal.by(turn.now);
     if turn.memory.first(Timer::Removal).is_none_or(|first| first > by) {

@@ -467,7 +467,7 @@ const COMMANDS_MAX: usize = 16_384;
 /// The most bytes of memory in waiting commands: the payloads and results of some sixty commands of the largest size.
 pub(super) const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// In this time, the writer has done what is waiting.
+/// After this time, in seconds, the writer has done the waiting commands.
 const COMMANDS_RETRY_AFTER_S: f64 = 0.5;
 
 /// The number of tasks that one command of a `retry` or `purge` changes. Other commands have their turn in between.

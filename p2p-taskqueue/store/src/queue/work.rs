@@ -321,7 +321,7 @@ pub(super) fn storage_full() -> QueueError {
 /// The bytes that a single row needs in a file.
 const PAGE_BYTES: usize = 4096;
 
-/// After one second the store looks for room again when somebody asks.
+/// After this time, in seconds, the store looks for room again when a caller asks.
 const FULL_RETRY_AFTER_S: f64 = 1.0;
 
 /// Time for a person to close the other program.

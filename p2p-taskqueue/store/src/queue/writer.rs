@@ -403,7 +403,7 @@ impl Writer {
     }
 }
 
-/// The most tasks that the commands of one transaction change, as estimated. A burst shares one sync, and its first
+/// About how many tasks the commands of one transaction change at most. A burst shares one sync, and its first
 /// command waits for some milliseconds at most.
 const BATCH_MAX: usize = 512;
 

@@ -105,7 +105,7 @@ fn two_clients(files: &Files) -> Result<String> {
 fn each_client_has_a_token_of_its_own() -> Result<()> {
     let files = Files::new()?;
     let config = two_clients(&files)?;
-    let node = Node::start(&["--config", &config])?;
+    let node = Node::start(&["--config", &config, "--worker", "wordcount=wc -w"])?;
     let mut http = HttpConnection::open(node.http()?)?;
     let status = call("p2p_taskqueue_status", json!({}));
     for (token, name) in [(SECRET, "laptop"), (OTHER, "phone")] {
@@ -115,6 +115,9 @@ fn each_client_has_a_token_of_its_own() -> Result<()> {
         let told = http.post(&[&shows(token)], &submit)?.json()?;
         let get = json!({ "task_id": at(&told, "/result/structuredContent/task_id") });
         let told = http.post(&[&shows(token)], &call("p2p_taskqueue_get_task", get))?.json()?;
+        assert_eq!(at(&told, "/result/structuredContent/task/submitter"), name, "{told}");
+        let tool = call("p2p_taskqueue_call_tool", json!({ "tool_name": "wordcount", "args": "a b" }));
+        let told = http.post(&[&shows(token)], &tool)?.json()?;
         assert_eq!(at(&told, "/result/structuredContent/task/submitter"), name, "{told}");
     }
     let nobody = http.post(&[], &status)?;

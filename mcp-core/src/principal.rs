@@ -63,13 +63,18 @@ impl Principal {
 
     /// Writes the name of the client as the submitter into every task that the request submits.
     pub(crate) fn sign(&self, request: &mut Request) {
+        let name = || self.name().map(str::to_owned);
         let submits: &mut [Submit] = match request {
+            Request::CallTool(call) => {
+                call.submitter = name();
+                &mut []
+            }
             Request::Submit(submit) => std::slice::from_mut(submit),
             Request::SubmitMany(many) => &mut many.tasks,
             Request::Complete(complete) => &mut complete.submit,
             _ => &mut [],
         };
-        submits.iter_mut().for_each(|submit| submit.submitter = self.name().map(str::to_owned));
+        submits.iter_mut().for_each(|submit| submit.submitter = name());
     }
 }
 
@@ -103,7 +108,7 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
-    use taskqueue_api::{ErrorCode, Json, Operation, SubmitMany};
+    use taskqueue_api::{CallTool, ErrorCode, Json, Operation, SubmitMany};
 
     use super::*;
     use crate::overload::RETRY_AFTER_S;
@@ -116,6 +121,11 @@ mod tests {
             principal.sign(&mut request);
             let Request::SubmitMany(many) = request else { panic!("{request:?}") };
             assert_eq!(many.tasks[0].submitter.as_deref(), name);
+            let call = CallTool::new("wordcount", Json::null());
+            let mut request = CallTool { submitter: forged.submitter.clone(), ..call }.into_request();
+            principal.sign(&mut request);
+            let Request::CallTool(call) = request else { panic!("{request:?}") };
+            assert_eq!(call.submitter.as_deref(), name);
         }
     }
 

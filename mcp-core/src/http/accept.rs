@@ -15,7 +15,8 @@ pub(super) fn widen(headers: &mut HeaderMap) {
 
 fn takes_json(range: &str) -> bool {
     let (essence, parameters) = range.split_once(';').unwrap_or((range, ""));
-    let refused = parameters.split(';').any(|parameter| matches!(parameter.trim(), "q=0" | "q=0.0"));
+    let weight = |parameter: &str| parameter.trim().strip_prefix("q=")?.parse::<f32>().ok();
+    let refused = parameters.split(';').filter_map(weight).any(|weight| weight <= 0.0);
     let essence = essence.trim();
     !refused && ["*/*", "application/*", "application/json"].iter().any(|json| essence.eq_ignore_ascii_case(json))
 }
@@ -33,6 +34,8 @@ mod tests {
             (None, true),
             (Some("text/event-stream"), false),
             (Some("application/json;q=0"), false),
+            (Some("application/json; q=0.000"), false),
+            (Some("application/json;q=0.001"), true),
         ] {
             let mut headers = HeaderMap::new();
             headers.extend(accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept))));

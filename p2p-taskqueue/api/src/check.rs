@@ -110,7 +110,7 @@ mod tests {
         let children = Complete { submit: vec![submit.clone()], ..Complete::new(id, fence, None) };
         let many = SubmitMany { tasks: vec![fine.clone(), fine.clone(), fine, submit.clone()] };
         let set = CacheSet { key: "k".to_owned(), value: json.clone(), ttl_s: None };
-        let call = CallTool { tool_name: "t".to_owned(), args: json.clone(), timeout_s: 1.0 };
+        let call = CallTool::new("t", json.clone());
         vec![
             (submit.into_request(), "payload"),
             (many.into_request(), "tasks[3].payload"),

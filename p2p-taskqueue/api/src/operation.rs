@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn what_a_call_did_before_it_waits_is_left_open_when_the_wait_is_ended() {
         let (task, fence) = (crate::TaskId::from_bytes([1; 16]), crate::Fence { epoch: 1, counter: 1 });
-        let call = CallTool { tool_name: "t".to_owned(), args: Json::null(), timeout_s: 5.0 };
+        let call = CallTool { timeout_s: 5.0, ..CallTool::new("t", Json::null()) };
         let complete = Complete { claim_next: Some(Claim::new("w")), ..Complete::new(task, fence, None) };
         for request in [Renew::new(task, fence, 5.0).into_request(), call.into_request(), complete.into_request()] {
             assert!(request.changes_before_it_waits(), "{}", request.name());

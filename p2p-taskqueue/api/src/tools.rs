@@ -44,6 +44,10 @@ pub struct ToolOffer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CallTool {
+    /// Who calls it, as the server that let them in calls them: the submitter of the task. No proof of anything by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub submitter: Option<String>,
     /// Which tool, as `list_tools` names it.
     pub tool_name: String,
     /// Its arguments: the task's payload.
@@ -55,8 +59,17 @@ pub struct CallTool {
     pub timeout_s: f64,
 }
 
+impl CallTool {
+    /// Makes a call that waits for up to 30 seconds.
+    #[must_use]
+    pub fn new(tool_name: impl Into<String>, args: Json) -> Self {
+        Self { submitter: None, tool_name: tool_name.into(), args, timeout_s: default_timeout_s() }
+    }
+}
+
 impl Check for CallTool {
     fn check(&self) -> Result<(), QueueError> {
+        self.submitter.iter().try_for_each(|submitter| name("submitter", submitter))?;
         name("tool_name", &self.tool_name)?;
         content("args", &self.args)?;
         seconds("timeout_s", Some(self.timeout_s), 0.0..=CALL_TIMEOUT_S_MAX)

@@ -45,7 +45,7 @@ pub(super) fn list(args: ToolsArgs, data_dir: DataDir, output: Output) -> Result
 }
 
 pub(super) fn call(args: CallArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
-    let call = CallTool { tool_name: args.tool, args: args.args.read()?, timeout_s: args.timeout };
+    let call = CallTool { timeout_s: args.timeout, ..CallTool::new(args.tool, args.args.read()?) };
     call.check()?;
     let called = with_client(data_dir, args.peer.peer, async move |client| client.ask(call).await)?;
     let completed = called.task.status == TaskStatus::Completed;

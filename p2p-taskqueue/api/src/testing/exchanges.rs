@@ -262,8 +262,7 @@ fn ways(cast: &Cast) -> Vec<(Request, Response)> {
         ),
         (ListTools {}.into_request(), Response::ToolsListed(ToolsListed { tools: vec![tool] })),
         (
-            CallTool { tool_name: "wordcount".to_owned(), args: Json::from_text("a b c"), timeout_s: 30.0 }
-                .into_request(),
+            CallTool::new("wordcount", Json::from_text("a b c")).into_request(),
             Response::ToolCalled(ToolCalled {
                 result: Json::parse("{\"words\":3}".to_owned()).unwrap(),
                 task: record(cast, TaskStatus::Running),

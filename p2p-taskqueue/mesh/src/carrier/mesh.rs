@@ -237,14 +237,15 @@ impl MeshQueue {
 
     /// Submits a durable task for one of this node's own workers, and waits for it.
     async fn call_tool(&self, caller: &Caller, call: CallTool) -> Result<ToolCalled, QueueError> {
-        let CallTool { tool_name, args, timeout_s } = call;
+        let CallTool { submitter, tool_name, args, timeout_s } = call;
         let names: Vec<_> = self.directory.tools().into_iter().map(|tool| tool.name).collect();
         if !names.contains(&tool_name) {
             let offered = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             let message = format!("this node offers no tool {tool_name:?}; it offers: {offered}");
             return Err(QueueError::new(ErrorCode::NotFound, message));
         }
-        let submit = Submit { pin_to: Some(self.directory.peer_id), ..Submit::new(tool_name, args) };
+        let pin_to = Some(self.directory.peer_id);
+        let submit = Submit { submitter, pin_to, ..Submit::new(tool_name, args) };
         let task_id = self.local.submit(caller, submit).await?.task_id;
         let waited = self.local.wait(caller, Wait::one(task_id, timeout_s)).await?;
         let Some(task) = waited.task else {

@@ -44,7 +44,7 @@ fn requests(odd: f64) -> Vec<(Request, &'static str)> {
         (CacheSet { key: "k".to_owned(), value: Json::null(), ttl_s: Some(odd) }.into_request(), "ttl_s"),
         (StatusQuery { timeout_s: odd, ..StatusQuery::default() }.into_request(), "timeout_s"),
         (Discover { timeout_s: odd, ..Discover::default() }.into_request(), "timeout_s"),
-        (CallTool { tool_name: "t".to_owned(), args: Json::null(), timeout_s: odd }.into_request(), "timeout_s"),
+        (CallTool { timeout_s: odd, ..CallTool::new("t", Json::null()) }.into_request(), "timeout_s"),
         (At::request(Target::peer(PeerId::random()), delayed().into_request()), "delay_s"),
     ]
 }

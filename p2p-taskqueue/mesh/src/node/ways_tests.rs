@@ -98,7 +98,7 @@ async fn the_tools_of_a_peer_are_its_workers() {
     node_b.set_tools(vec![offer.clone()]);
     let target = address_of(&node_b);
     assert_eq!(at(&node_a, &target, ListTools {}).await.unwrap().tools, [offer]);
-    let call = |tool_name: &str| CallTool { tool_name: tool_name.to_owned(), args: Json::null(), timeout_s: 0.0 };
+    let call = |tool_name: &str| CallTool { timeout_s: 0.0, ..CallTool::new(tool_name, Json::null()) };
     let error = at(&node_a, &target, call("teleport")).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::NotFound);
     assert!(error.message.contains("echo"), "{error}");

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use p2p_taskqueue::{
     Json, TaskStatus,
-    api::{Claim, Complete, Task},
+    api::{Claim, Complete, TaskRecord},
 };
 
 use crate::{
@@ -70,7 +70,7 @@ fn repeat(process: &mut QueueProcess, history: &mut History, rng: &mut Rng) -> R
 }
 
 /// Reads the whole store, compares it with the history, and returns its records.
-fn verify(process: &mut QueueProcess, history: &History) -> Result<Vec<Task>> {
+fn verify(process: &mut QueueProcess, history: &History) -> Result<Vec<TaskRecord>> {
     let (counts, records) = until("the store comes to rest", || {
         let before = process.totals()?;
         let records = process.records()?;

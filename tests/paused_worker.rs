@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use p2p_taskqueue::{
     ErrorCode, Fence, Json, Request, TaskId, TaskStatus,
-    api::{Claim, Complete, Fail, Get, Release, Renew, Submit, Task},
+    api::{Claim, Complete, Fail, Get, Release, Renew, Submit, TaskRecord},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ struct Overtaken {
     paused: QueueProcess,
     stale: Fence,
     successor: QueueProcess,
-    task: Task,
+    task: TaskRecord,
 }
 
 impl Overtaken {
@@ -55,7 +55,7 @@ impl Overtaken {
         }
     }
 
-    fn record(&mut self) -> Result<Task> {
+    fn record(&mut self) -> Result<TaskRecord> {
         Ok(self.successor.get(Get { task_id: self.task.task_id })?.task)
     }
 }
@@ -106,7 +106,7 @@ fn a_worker_that_comes_back_after_its_lease_can_do_nothing_else_with_its_fence()
     overtaken.succeed()
 }
 
-fn claim(worker: &mut QueueProcess, claim: Claim) -> Result<Task> {
+fn claim(worker: &mut QueueProcess, claim: Claim) -> Result<TaskRecord> {
     worker.get(claim)?.task.context("no task")
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use p2p_taskqueue::{
     Caller, Fence, Json, PeerId, TaskId, TaskQueue,
-    api::{Claim, Complete, Submit, Task},
+    api::{Claim, Complete, Submit, TaskRecord},
     store::{LocalQueue, MemoryStore, SqliteStore, StoreOptions, TaskStore},
 };
 use runtime_bridge::TokioRuntime;
@@ -86,12 +86,12 @@ pub(crate) fn claim(task_type: &str) -> Claim {
 }
 
 /// Returns the completion of a claimed task.
-pub(crate) fn complete(task: Option<&Task>) -> Result<Complete, Error> {
+pub(crate) fn complete(task: Option<&TaskRecord>) -> Result<Complete, Error> {
     let (task_id, fence) = held(task)?;
     Ok(Complete::new(task_id, fence, Some(Json::null())))
 }
 
-fn held(task: Option<&Task>) -> Result<(TaskId, Fence), Error> {
+fn held(task: Option<&TaskRecord>) -> Result<(TaskId, Fence), Error> {
     let task = task.ok_or("there was no task to claim")?;
     Ok((task.task_id, task.fence.ok_or("a claimed task has a fence")?))
 }

@@ -9,7 +9,7 @@ use rmcp::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use taskqueue_api::{ErrorCode, Get, Json, List, Order, Peers, QueueError, StatusQuery, Target, Task, TaskId};
+use taskqueue_api::{ErrorCode, Get, Json, List, Order, Peers, QueueError, StatusQuery, Target, TaskId, TaskRecord};
 
 use crate::{call::Asker, error::rpc_error};
 
@@ -132,14 +132,14 @@ fn places() -> Vec<Resource> {
     ]
 }
 
-fn of_task(task: &Task) -> Resource {
-    let Task { task_id, task_type, status, .. } = task;
+fn of_task(task: &TaskRecord) -> Resource {
+    let TaskRecord { task_id, task_type, status, .. } = task;
     Resource::new(format!("{SCHEME}tasks/{task_id}"), task_id.to_string())
         .with_title(format!("{task_type}: {status}"))
         .with_mime_type(JSON)
 }
 
-const fn ttl_ms(task: &Task) -> u64 {
+const fn ttl_ms(task: &TaskRecord) -> u64 {
     if task.status.is_terminal() { ENDED_MS } else { 0 }
 }
 

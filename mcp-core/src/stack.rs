@@ -14,7 +14,7 @@ use rmcp::{
     },
     service::RequestContext,
 };
-use taskqueue_api::{QueueError, Submit, Target, Task, TaskQueue};
+use taskqueue_api::{QueueError, Submit, Target, TaskQueue, TaskRecord};
 
 use crate::{
     McpConfig,
@@ -54,7 +54,7 @@ impl DurableTasks {
     /// Makes the tasks of a queue. `shape` makes a tool's result of a record; its second argument says whether the task
     /// has ended.
     #[must_use]
-    pub fn new(queue: Arc<dyn TaskQueue>, config: &McpConfig, shape: fn(Task, bool) -> CallToolResult) -> Self {
+    pub fn new(queue: Arc<dyn TaskQueue>, config: &McpConfig, shape: fn(TaskRecord, bool) -> CallToolResult) -> Self {
         Self(tasks::DurableTasks::new(Arc::new(Calls::new(queue, config)), Shape::Result(shape)))
     }
 

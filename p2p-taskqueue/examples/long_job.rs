@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use p2p_taskqueue::{
-    Context, Failure, Job, JobError, Queue, QueueError, Stopped, Task, TaskStatus, Worker, api::Task as Record,
+    Context, Failure, Job, JobError, Queue, QueueError, Stopped, Task, TaskStatus, Worker, api::TaskRecord,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval_at};
@@ -48,7 +48,7 @@ async fn watch(_: Watch, cx: Context) -> Result<(), Failure> {
 }
 
 /// Looks at a job until its record is as wanted.
-async fn look<T: Task>(job: &Job<T>, is_so: impl Fn(&Record) -> bool) -> Result<Record, QueueError> {
+async fn look<T: Task>(job: &Job<T>, is_so: impl Fn(&TaskRecord) -> bool) -> Result<TaskRecord, QueueError> {
     let mut looks = interval_at(Instant::now(), Duration::from_millis(20));
     loop {
         looks.tick().await;
@@ -61,7 +61,7 @@ async fn look<T: Task>(job: &Job<T>, is_so: impl Fn(&Record) -> bool) -> Result<
 
 async fn client(queue: &Queue) -> Result<(), JobError> {
     let book = queue.submit(Publish { pages: 100 }).await?;
-    let is_set = |record: &Record| record.progress == Some(1.0) && !record.input_requests.is_empty();
+    let is_set = |record: &TaskRecord| record.progress == Some(1.0) && !record.input_requests.is_empty();
     let record = look(&book, is_set).await?;
     println!("all is set: {}", record.status_message.unwrap_or_default());
     for (key, question) in book.questions().await? {

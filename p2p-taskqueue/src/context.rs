@@ -1,7 +1,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use serde::{Serialize, de::DeserializeOwned};
-use taskqueue_api::{Json, PeerId, QueueError, Task as Record, TaskId};
+use taskqueue_api::{Json, PeerId, QueueError, TaskId, TaskRecord};
 use taskqueue_worker::Contact;
 
 use crate::{AskError, Stopped};
@@ -10,12 +10,12 @@ use crate::{AskError, Stopped};
 /// use on any thread.
 #[derive(Debug, Clone)]
 pub struct Context {
-    record: Arc<Record>,
+    record: Arc<TaskRecord>,
     contact: Contact,
 }
 
 impl Context {
-    pub(crate) const fn new(record: Arc<Record>, contact: Contact) -> Self {
+    pub(crate) const fn new(record: Arc<TaskRecord>, contact: Contact) -> Self {
         Self { record, contact }
     }
 
@@ -39,7 +39,7 @@ impl Context {
 
     /// The record as it was when the task was given out: labels, session, deadline and so on.
     #[must_use]
-    pub fn record(&self) -> &Record {
+    pub fn record(&self) -> &TaskRecord {
         &self.record
     }
 

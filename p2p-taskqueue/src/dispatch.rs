@@ -5,7 +5,7 @@
 //! executor thread                                    where `run_until` is polled
 //! pool ── Handler::run ── Passed ── Given ──▶ a channel ──▶ the user's handler
 //!                  ▲                                                │
-//!                  └────────────── Outcome, a oneshot ◀─────────────┘
+//!                  └───────────── AttemptEnd, a oneshot ◀────────────┘
 //! ```
 //!
 //! Either end may go first. When the pool gives the attempt up, the oneshot's receiver is gone and the handler is dropped.
@@ -15,22 +15,22 @@ use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use async_trait::async_trait;
 use futures::{FutureExt as _, future::BoxFuture};
-use taskqueue_api::{Json, Task as Record};
-use taskqueue_worker::{Contact, Handler, Outcome};
+use taskqueue_api::{Json, TaskRecord};
+use taskqueue_worker::{AttemptEnd, Contact, Handler};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Context, Failure, Task};
 
 /// A user's handler, whatever its types.
-pub(crate) type AnyHandler = Arc<dyn Fn(Arc<Record>, Context) -> BoxFuture<'static, Outcome> + Send + Sync>;
+pub(crate) type AnyHandler = Arc<dyn Fn(Arc<TaskRecord>, Context) -> BoxFuture<'static, AttemptEnd> + Send + Sync>;
 
 /// A task for a handler.
 #[derive(Debug)]
 pub(crate) struct Given {
-    record: Arc<Record>,
+    record: Arc<TaskRecord>,
     contact: Contact,
     /// The pool holds the receiver.
-    outcome: oneshot::Sender<Outcome>,
+    outcome: oneshot::Sender<AttemptEnd>,
 }
 
 /// The pool's handler: it passes tasks on.
@@ -42,13 +42,13 @@ pub(crate) struct Passed {
 
 #[async_trait]
 impl Handler for Passed {
-    async fn run(&self, task: &Record, contact: Contact) -> Outcome {
+    async fn run(&self, task: &TaskRecord, contact: Contact) -> AttemptEnd {
         let (sender, outcome) = oneshot::channel();
         let given = Given { record: Arc::new(task.clone()), contact, outcome: sender };
         if self.given.send(given).await.is_err() {
-            return Outcome::Stopped;
+            return AttemptEnd::Stopped;
         }
-        outcome.await.unwrap_or(Outcome::Stopped)
+        outcome.await.unwrap_or(AttemptEnd::Stopped)
     }
 }
 
@@ -82,25 +82,25 @@ where
             let input = match record.payload.to::<T>() {
                 Ok(input) => input,
                 Err(error) => {
-                    return Failure::permanent(format!("the payload is no {:?}: {error}", T::TYPE)).into_outcome();
+                    return Failure::permanent(format!("the payload is no {:?}: {error}", T::TYPE)).into_attempt_end();
                 }
             };
             match handler(input, context).await {
                 Ok(output) => done(&output),
-                Err(failure) => failure.into_outcome(),
+                Err(failure) => failure.into_attempt_end(),
             }
         };
         let panicked = |panic: Box<dyn Any + Send>| {
-            Failure::retryable(format!("the handler panicked: {}", message(&*panic))).into_outcome()
+            Failure::retryable(format!("the handler panicked: {}", message(&*panic))).into_attempt_end()
         };
         AssertUnwindSafe(attempt).catch_unwind().map(move |outcome| outcome.unwrap_or_else(panicked)).boxed()
     })
 }
 
-fn done<O: serde::Serialize>(output: &O) -> Outcome {
+fn done<O: serde::Serialize>(output: &O) -> AttemptEnd {
     match Json::from_value(output) {
-        Ok(result) => Outcome::Done(result),
-        Err(error) => Failure::permanent(format!("the result cannot be written as JSON: {error}")).into_outcome(),
+        Ok(result) => AttemptEnd::Done(result),
+        Err(error) => Failure::permanent(format!("the result cannot be written as JSON: {error}")).into_attempt_end(),
     }
 }
 

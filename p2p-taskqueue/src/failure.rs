@@ -1,6 +1,6 @@
 use std::{any::Any, error::Error, fmt};
 
-use taskqueue_worker::Outcome;
+use taskqueue_worker::AttemptEnd;
 
 use crate::{AskError, Stopped};
 
@@ -46,11 +46,11 @@ impl Failure {
         Self { kind: Kind::Permanent, error: error.into() }
     }
 
-    pub(crate) fn into_outcome(self) -> Outcome {
+    pub(crate) fn into_attempt_end(self) -> AttemptEnd {
         match self.kind {
-            Kind::Retryable => Outcome::Failed { error: self.error, retryable: true },
-            Kind::Permanent => Outcome::Failed { error: self.error, retryable: false },
-            Kind::Stopped => Outcome::Stopped,
+            Kind::Retryable => AttemptEnd::Failed { error: self.error, retryable: true },
+            Kind::Permanent => AttemptEnd::Failed { error: self.error, retryable: false },
+            Kind::Stopped => AttemptEnd::Stopped,
         }
     }
 }

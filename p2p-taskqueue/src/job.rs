@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use taskqueue_api::{Answer, Cancel, FailedBy, Get, Json, QueueError, Task as Record, TaskId, TaskStatus, Wait};
+use taskqueue_api::{Answer, Cancel, FailedBy, Get, Json, QueueError, TaskId, TaskRecord, TaskStatus, Wait};
 
 use crate::{JobError, Queue, Task};
 
@@ -104,7 +104,7 @@ impl<T: Task> Job<T> {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn record(&self) -> Result<Record, QueueError> {
+    pub async fn record(&self) -> Result<TaskRecord, QueueError> {
         Ok(self.queue.ask(Get { task_id: self.id }).await?.task)
     }
 
@@ -165,7 +165,7 @@ impl<T: Task> Job<T> {
     }
 
     /// The record, if the task ends within this time.
-    async fn poll_end(&self, time: Duration) -> Result<Option<Record>, QueueError> {
+    async fn poll_end(&self, time: Duration) -> Result<Option<TaskRecord>, QueueError> {
         let waited = self.queue.ask(Wait::one(self.id, time.as_secs_f64())).await?;
         Ok(waited.task.filter(|_| waited.done))
     }
@@ -187,7 +187,7 @@ impl<T: Task> Job<T> {
     }
 }
 
-fn output<T: Task>(record: Record) -> Result<T::Output, JobError> {
+fn output<T: Task>(record: TaskRecord) -> Result<T::Output, JobError> {
     match record.status {
         TaskStatus::Completed => record.result.unwrap_or_default().to().map_err(JobError::Output),
         TaskStatus::Cancelled => Err(JobError::Cancelled { reason: record.error.filter(|reason| !reason.is_empty()) }),

@@ -197,8 +197,8 @@ impl NodeBuilder {
     ///
     /// Dropping the future stops the node.
     pub async fn start(self) -> Result<Node, StartNodeError> {
-        let opened = off_thread(move || self.open()).await.map_err(OpenError::Helper)??;
-        let Opened { config, local, routes, files, engine } = opened;
+        let parts = off_thread(move || self.open()).await.map_err(OpenError::Helper)??;
+        let NodeParts { config, local, routes, files, engine } = parts;
         let runtime = engine.thread().runtime();
         // Boxed: it holds whatever the start of a node holds.
         let start = Box::pin(MeshNode::start(config, local, routes, files, runtime));
@@ -208,7 +208,7 @@ impl NodeBuilder {
         Ok(Node { queue, handle })
     }
     /// Opens what the node keeps; blocks.
-    fn open(self) -> Result<Opened, StartNodeError> {
+    fn open(self) -> Result<NodeParts, StartNodeError> {
         let folder = self.data_dir.map(|path| DataFolder::make(path)?.lock()).transpose()?;
         let identity = match (self.identity, &folder) {
             (Some(identity), _) => identity,
@@ -234,12 +234,12 @@ impl NodeBuilder {
             .with_discovery(self.discovery)
             .with_reach(self.reach)
             .with_limits(self.limits);
-        Ok(Opened { config, local, routes, files, engine })
+        Ok(NodeParts { config, local, routes, files, engine })
     }
 }
 
 /// What a node is started with.
-struct Opened {
+struct NodeParts {
     config: NodeConfig,
     local: Arc<LocalQueue>,
     routes: Arc<dyn RouteBook>,

@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Table, presets::NOTHING};
 use p2p_taskqueue::{
     Json,
-    api::{Task, write_answer, write_refusal},
+    api::{TaskRecord, write_answer, write_refusal},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -122,7 +122,7 @@ pub(crate) fn record<'a>(width: usize, rows: impl IntoIterator<Item = (&'a str, 
 }
 
 /// Returns the text of a record for a person.
-pub(crate) fn task_text(task: &Task) -> String {
+pub(crate) fn task_text(task: &TaskRecord) -> String {
     let mut rows = vec![
         ("task", task.task_id.to_string()),
         ("type", task.task_type.clone()),
@@ -145,7 +145,7 @@ pub(crate) fn task_text(task: &Task) -> String {
 }
 
 /// Returns the records as a table for a person.
-pub(crate) fn tasks_table(tasks: &[Task]) -> String {
+pub(crate) fn tasks_table(tasks: &[TaskRecord]) -> String {
     if tasks.is_empty() {
         return "no tasks".to_owned();
     }
@@ -189,7 +189,7 @@ pub(crate) fn span(seconds: f64) -> String {
     }
 }
 
-fn attempts(task: &Task) -> String {
+fn attempts(task: &TaskRecord) -> String {
     if task.max_attempts == 0 { task.attempt.to_string() } else { format!("{}/{}", task.attempt, task.max_attempts) }
 }
 

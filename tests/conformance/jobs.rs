@@ -4,9 +4,9 @@ use anyhow::Result;
 use async_trait::async_trait;
 use p2p_taskqueue::{
     Json, PeerId, TaskQueue,
-    api::{Submit, Task},
+    api::{Submit, TaskRecord},
     store::{LocalQueue, SqliteStore, StoreOptions},
-    worker::{AskError, Contact, Handler, Outcome, Worker, WorkerConfig},
+    worker::{AskError, AttemptEnd, Contact, Handler, Worker, WorkerConfig},
 };
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use runtime_bridge::{Runtime, TokioRuntime};
@@ -58,7 +58,7 @@ pub(crate) fn needs_handle(tool: &str) -> bool {
 }
 
 /// Returns the answer of a tool for its task.
-pub(crate) fn shape(task: Task, _done: bool) -> CallToolResult {
+pub(crate) fn shape(task: TaskRecord, _done: bool) -> CallToolResult {
     match (task.result, task.error) {
         (Some(result), _) => CallToolResult::success(vec![ContentBlock::text(result.get())]),
         (None, error) => CallToolResult::error(vec![ContentBlock::text(error.unwrap_or_default())]),
@@ -72,18 +72,18 @@ struct Job {
 
 #[async_trait]
 impl Handler for Job {
-    async fn run(&self, task: &Task, mut contact: Contact) -> Outcome {
+    async fn run(&self, task: &TaskRecord, mut contact: Contact) -> AttemptEnd {
         let arguments: JsonObject = task.payload.to().unwrap_or_default();
         let asking = contact.clone();
         tokio::select! {
             outcome = self.work(&task.task_type, &arguments, &asking) => outcome.unwrap_or_else(unanswered),
-            () = contact.stop_requested() => Outcome::Stopped,
+            () = contact.stop_requested() => AttemptEnd::Stopped,
         }
     }
 }
 
 impl Job {
-    async fn work(&self, job: &str, arguments: &JsonObject, contact: &Contact) -> Result<Outcome, AskError> {
+    async fn work(&self, job: &str, arguments: &JsonObject, contact: &Contact) -> Result<AttemptEnd, AskError> {
         let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();
         Ok(match job {
             "slow_compute" => {
@@ -123,20 +123,20 @@ fn form(message: &str, field: &str, kind: &str) -> Json {
     Json::from_value(&json!({ "method": "elicitation/create", "params": params })).unwrap_or_else(|_| Json::null())
 }
 
-fn unanswered(error: AskError) -> Outcome {
+fn unanswered(error: AskError) -> AttemptEnd {
     match error {
-        AskError::Stopped => Outcome::Stopped,
+        AskError::Stopped => AttemptEnd::Stopped,
         error => failed(&error.to_string()),
     }
 }
 
-fn failed(error: &str) -> Outcome {
-    Outcome::Failed { error: error.to_owned(), retryable: false }
+fn failed(error: &str) -> AttemptEnd {
+    AttemptEnd::Failed { error: error.to_owned(), retryable: false }
 }
 
-fn done(text: &str) -> Outcome {
+fn done(text: &str) -> AttemptEnd {
     match Json::from_value(&Value::from(text)) {
-        Ok(result) => Outcome::Done(result),
+        Ok(result) => AttemptEnd::Done(result),
         Err(error) => failed(&error.to_string()),
     }
 }

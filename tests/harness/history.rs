@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use anyhow::{Context as _, Result, bail, ensure};
 use p2p_taskqueue::{
     Fence, Json, TaskId, TaskStatus,
-    api::{OnParentFailure, Submit, Task},
+    api::{OnParentFailure, Submit, TaskRecord},
 };
 
 use crate::talk::Said;
@@ -81,7 +81,7 @@ impl History {
 
     /// Fails unless the store has every acknowledged task in its acknowledged state, and no task that nobody submitted.
     /// `records` are all records of the store.
-    pub(crate) fn verify(&self, records: &[Task]) -> Result<()> {
+    pub(crate) fn verify(&self, records: &[TaskRecord]) -> Result<()> {
         let there: BTreeMap<_, _> = records.iter().map(|task| (task.task_id, task)).collect();
         ensure!(there.len() == records.len(), "a task is listed twice");
         for (id, known) in &self.tasks {
@@ -95,7 +95,7 @@ impl History {
     }
 
     /// Checks that no task ran before its parents had ended in the way that its submit asked for.
-    fn verify_parents(&self, task: &Task, there: &BTreeMap<TaskId, &Task>) -> Result<()> {
+    fn verify_parents(&self, task: &TaskRecord, there: &BTreeMap<TaskId, &TaskRecord>) -> Result<()> {
         let (submit, _) = self.tried.get(&task.payload.to::<String>()?).context("nobody has submitted it")?;
         let runs_anyway = submit.on_parent_failure == OnParentFailure::Run;
         for parent in submit.after.iter().filter(|_| has_run(task)) {
@@ -106,7 +106,7 @@ impl History {
         Ok(())
     }
 
-    fn verify_payloads(&self, records: &[Task]) -> Result<()> {
+    fn verify_payloads(&self, records: &[TaskRecord]) -> Result<()> {
         let mut payloads = BTreeSet::new();
         for task in records {
             let payload: String = task.payload.to()?;
@@ -161,7 +161,7 @@ impl History {
 }
 
 impl Known {
-    fn verify(&self, task: &Task) -> Result<()> {
+    fn verify(&self, task: &TaskRecord) -> Result<()> {
         ensure!(task.payload == self.payload, "another payload");
         if let Some(end) = &self.end {
             ensure!(task.status == end.status, "another end");
@@ -171,12 +171,12 @@ impl Known {
     }
 }
 
-fn has_run(task: &Task) -> bool {
+fn has_run(task: &TaskRecord) -> bool {
     task.attempt > 0
 }
 
 /// Returns the payload of a completed task and the number of children that its completion submitted, as its result
 /// gives them.
-fn children(task: &Task) -> Result<Option<(String, usize)>> {
+fn children(task: &TaskRecord) -> Result<Option<(String, usize)>> {
     Ok(task.result.as_ref().map(Json::to).transpose()?)
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use p2p_taskqueue::{
     Operation, QueueError, TaskStatus,
-    api::{List, Stats, StatsQuery, Task},
+    api::{List, Stats, StatsQuery, TaskRecord},
 };
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -99,7 +99,7 @@ impl QueueProcess {
     }
 
     /// Returns every record of the queue.
-    pub(crate) fn records(&mut self) -> Result<Vec<Task>> {
+    pub(crate) fn records(&mut self) -> Result<Vec<TaskRecord>> {
         let (mut records, mut cursor) = (Vec::new(), None);
         loop {
             let page = self.get(List { limit: 1_000, cursor, ..List::default() })?;

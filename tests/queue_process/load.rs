@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use p2p_taskqueue::{
     Caller, ErrorCode, Fence, Json, QueueError, TaskId, TaskQueue, TaskQueueExt as _, TaskStatus,
-    api::{Cancel, Claim, Complete, Fail, OnParentFailure, Release, Renew, Submit, Task},
+    api::{Cancel, Claim, Complete, Fail, OnParentFailure, Release, Renew, Submit, TaskRecord},
 };
 use tokio::task::JoinSet;
 
@@ -97,11 +97,11 @@ impl Client {
 
     async fn complete(
         &self,
-        task: &Task,
+        task: &TaskRecord,
         fence: Fence,
         children: usize,
         claim_next: Option<Claim>,
-    ) -> Result<Option<Task>> {
+    ) -> Result<Option<TaskRecord>> {
         let payload: String = task.payload.to()?;
         // The result says how many children the completion submits. The test checks that all of them exist, or none.
         let result = Json::from_value(&(&payload, children))?;
@@ -116,7 +116,7 @@ impl Client {
         Ok(completed.next)
     }
 
-    async fn renew(&self, task: &Task, fence: Fence) -> Result<()> {
+    async fn renew(&self, task: &TaskRecord, fence: Fence) -> Result<()> {
         let renew = Renew { progress: Some(0.5), ..Renew::new(task.task_id, fence, LEASE_S) };
         match refused(self.queue.renew(&Caller::Local, renew).await)? {
             Some(_) => say(&Said::Renewed(task.task_id, fence)),
@@ -124,13 +124,13 @@ impl Client {
         }
     }
 
-    async fn fail(&self, task: &Task, fence: Fence, retryable: bool) -> Result<()> {
+    async fn fail(&self, task: &TaskRecord, fence: Fence, retryable: bool) -> Result<()> {
         let fail = Fail { task_id: task.task_id, fence, error: "by choice".to_owned(), retryable, delay_s: None };
         let failed = refused(self.queue.fail(&Caller::Local, fail).await)?;
         failed.map_or(Ok(()), |failed| let_go(task, fence, failed.status))
     }
 
-    async fn release(&self, task: &Task, fence: Fence) -> Result<()> {
+    async fn release(&self, task: &TaskRecord, fence: Fence) -> Result<()> {
         let release = Release { task_id: task.task_id, fence, delay_s: 0.0, reason: "by choice".to_owned() };
         let released = refused(self.queue.release(&Caller::Local, release).await)?;
         released.map_or(Ok(()), |released| let_go(task, fence, released.status))
@@ -154,7 +154,7 @@ fn submit_of(payload: &str) -> Submit {
     Submit { max_attempts: 0, backoff_s: 0.0, ..Submit::new("load", Json::from_text(payload)) }
 }
 
-fn let_go(task: &Task, fence: Fence, status: TaskStatus) -> Result<()> {
+fn let_go(task: &TaskRecord, fence: Fence, status: TaskStatus) -> Result<()> {
     say(&Said::LetGo(task.task_id, fence, status))
 }
 

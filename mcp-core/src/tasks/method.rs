@@ -11,7 +11,7 @@ use rmcp::{
     service::RequestContext,
 };
 use serde_json::value::RawValue;
-use taskqueue_api::{Answer, Cancel, ErrorCode, Get, Json, QueueError, Target, Task, TaskId};
+use taskqueue_api::{Answer, Cancel, ErrorCode, Get, Json, QueueError, Target, TaskId, TaskRecord};
 
 use super::{
     DurableTasks,
@@ -111,7 +111,7 @@ impl DurableTasks {
     /// One and the same error for an id that is malformed, unknown or expired, and for a task of another client, so
     /// that nobody can find out ids by trying. Otherwise the queue's own error, with its code, when the record cannot
     /// be read now.
-    async fn of_client(&self, task_id: &str, principal: &Principal) -> Result<Task, ErrorData> {
+    async fn of_client(&self, task_id: &str, principal: &Principal) -> Result<TaskRecord, ErrorData> {
         let task_id: TaskId = task_id.parse().map_err(|_| unknown_task())?;
         let got = Asker::new(&self.calls, principal).ask(Target::default(), Get { task_id }).await;
         let task = got.map_err(|error| refusal(&error))?.task;

@@ -5,7 +5,7 @@ use rmcp::{
     model::{ProgressNotificationParam, ProgressToken},
     service::RequestContext,
 };
-use taskqueue_api::{Get, QueueError, Target, Task, Wait, Waited};
+use taskqueue_api::{Get, QueueError, Target, TaskRecord, Wait, Waited};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::call::Asker;
@@ -62,7 +62,7 @@ impl Told {
     }
 
     /// Returns what has changed since the last notification, or `None` when nothing has.
-    fn news(&mut self, task: &Task) -> Option<ProgressNotificationParam> {
+    fn news(&mut self, task: &TaskRecord) -> Option<ProgressNotificationParam> {
         if (task.progress, &task.status_message) == (self.progress, &self.message) {
             return None;
         }

@@ -8,7 +8,7 @@ use rmcp::model::{
     Task as RpcTask, TaskPayload, TaskStatus as RpcStatus,
 };
 use serde_json::{Value, json};
-use taskqueue_api::{FailedBy, Task, TaskStatus, limits::RESULT_KEPT_S_MIN};
+use taskqueue_api::{FailedBy, TaskRecord, TaskStatus, limits::RESULT_KEPT_S_MIN};
 
 use super::work::Shape;
 use crate::http::Splice;
@@ -17,12 +17,12 @@ use crate::http::Splice;
 ///
 /// It says `working` whatever the record says. A client reads the end of a task with `tasks/get`, and may leave that
 /// out when the handle says that the task has ended.
-pub(super) fn handle(task: &Task) -> CreateTaskResult {
+pub(super) fn handle(task: &TaskRecord) -> CreateTaskResult {
     CreateTaskResult::new(described(task, working(task)))
 }
 
 /// Makes the full state of a task for a client with these capabilities.
-pub(super) fn state(task: Task, client: &ClientCapabilities, shape: Shape, splice: &Splice) -> DetailedTask {
+pub(super) fn state(task: TaskRecord, client: &ClientCapabilities, shape: Shape, splice: &Splice) -> DetailedTask {
     match task.status {
         TaskStatus::Queued => DetailedTask::new(described(&task, working(&task)), TaskPayload::Working),
         TaskStatus::Running => running(&task, client),
@@ -39,7 +39,7 @@ pub(super) fn state(task: Task, client: &ClientCapabilities, shape: Shape, splic
     }
 }
 
-fn running(task: &Task, client: &ClientCapabilities) -> DetailedTask {
+fn running(task: &TaskRecord, client: &ClientCapabilities) -> DetailedTask {
     let message = working(task);
     if task.input_requests.is_empty() {
         return DetailedTask::new(described(task, message), TaskPayload::Working);
@@ -53,7 +53,7 @@ fn running(task: &Task, client: &ClientCapabilities) -> DetailedTask {
 }
 
 /// Returns the worker's questions that the protocol has a form for, and that the client declares it can be asked.
-fn askable(task: &Task, client: &ClientCapabilities) -> InputRequests {
+fn askable(task: &TaskRecord, client: &ClientCapabilities) -> InputRequests {
     let read = |(key, request): (&String, &taskqueue_api::Json)| {
         let request: InputRequest = request.to().ok()?;
         can_be_asked(client, &request).then(|| (key.clone(), request))
@@ -75,7 +75,7 @@ fn can_be_asked(client: &ClientCapabilities, request: &InputRequest) -> bool {
 }
 
 /// Describes in words the state of a task that has not ended.
-fn working(task: &Task) -> Option<String> {
+fn working(task: &TaskRecord) -> Option<String> {
     match (task.status, &task.error) {
         (TaskStatus::Queued, Some(error)) if task.attempt > 0 => {
             Some(format!("queued again after a failed attempt: {error}"))
@@ -86,7 +86,7 @@ fn working(task: &Task) -> Option<String> {
     }
 }
 
-fn at_work(task: &Task) -> String {
+fn at_work(task: &TaskRecord) -> String {
     let message = task.status_message.as_deref().filter(|message| !message.is_empty()).unwrap_or("running");
     match task.progress {
         Some(progress) => format!("{message} ({:.0} %)", progress * 100.0),
@@ -94,7 +94,7 @@ fn at_work(task: &Task) -> String {
     }
 }
 
-fn given_up(task: &Task) -> JsonObject {
+fn given_up(task: &TaskRecord) -> JsonObject {
     let message = task.error.as_deref().unwrap_or("the queue gave the task up");
     object(Ok(json!({
         "code": rmcp::model::ErrorCode::INTERNAL_ERROR,
@@ -103,7 +103,7 @@ fn given_up(task: &Task) -> JsonObject {
     })))
 }
 
-fn described(task: &Task, message: Option<String>) -> RpcTask {
+fn described(task: &TaskRecord, message: Option<String>) -> RpcTask {
     let ids = task.task_id.to_string();
     let mut told = RpcTask::new(ids, RpcStatus::Working, iso(task.created_at), iso(task.updated_at));
     told.status_message = message;

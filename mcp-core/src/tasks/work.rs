@@ -1,5 +1,5 @@
 use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, CreateTaskResult};
-use taskqueue_api::{QueueError, Submit, Target, Task};
+use taskqueue_api::{QueueError, Submit, Target, TaskRecord};
 
 use crate::{
     http::Splice,
@@ -26,14 +26,14 @@ pub(crate) struct Work {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shape {
     /// For the tools of the product.
-    Answer(fn(Task, bool) -> ToolAnswer),
+    Answer(fn(TaskRecord, bool) -> ToolAnswer),
     /// For the tools of the fixtures.
     #[cfg(feature = "fixtures")]
-    Result(fn(Task, bool) -> CallToolResult),
+    Result(fn(TaskRecord, bool) -> CallToolResult),
 }
 
 impl Shape {
-    pub(super) fn result(self, task: Task, done: bool, splice: &Splice) -> CallToolResult {
+    pub(super) fn result(self, task: TaskRecord, done: bool, splice: &Splice) -> CallToolResult {
         match self {
             Self::Answer(shape) => result(shape(task, done), splice),
             #[cfg(feature = "fixtures")]

@@ -2,7 +2,7 @@ use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use taskqueue_api::{QueueError, Submit, Target, Task, TaskStatus, limits::WAIT_S_MAX};
+use taskqueue_api::{QueueError, Submit, Target, TaskRecord, TaskStatus, limits::WAIT_S_MAX};
 
 use super::{
     Names, ToolAnswer,
@@ -27,7 +27,7 @@ pub(super) struct RunTask {
 #[derive(Debug, Serialize, JsonSchema)]
 struct Ran {
     /// The record; at the timeout as it stands.
-    task: Task,
+    task: TaskRecord,
     /// Whether the task has ended; its `status` says how.
     done: bool,
 }
@@ -49,7 +49,7 @@ impl WorkVerb for RunTask {
 
 /// Makes the answer for a task that was run. `ok` says that the call itself was done. A task that failed or was
 /// cancelled is a failure nevertheless, because the model asked for its result.
-pub(crate) fn ran(task: Task, done: bool) -> ToolAnswer {
+pub(crate) fn ran(task: TaskRecord, done: bool) -> ToolAnswer {
     let failed = matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
     match ToolAnswer::done(&Ran { task, done }) {
         Ok(answer) if failed => answer.into_failure(),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use p2p_taskqueue::{
     Identity, Json, MeshSecret, Multiaddr,
-    api::{Target, Task, ToolOffer},
+    api::{Target, TaskRecord, ToolOffer},
     mesh::{NoFiles, Node, NodeConfig, NodeHandle},
     store::{LocalQueue, MemoryStore, StoreOptions},
-    worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
+    worker::{AttemptEnd, Contact, Handler, Worker, WorkerConfig},
 };
 use runtime_bridge::{Runtime, TokioRuntime};
 use tokio::runtime::Handle;
@@ -31,8 +31,8 @@ struct Echo;
 
 #[async_trait]
 impl Handler for Echo {
-    async fn run(&self, task: &Task, _: Contact) -> Outcome {
-        Outcome::Done(task.payload.clone())
+    async fn run(&self, task: &TaskRecord, _: Contact) -> AttemptEnd {
+        AttemptEnd::Done(task.payload.clone())
     }
 }
 

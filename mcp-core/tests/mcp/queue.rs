@@ -13,7 +13,7 @@ use async_trait::async_trait;
 pub(crate) use p2p_taskqueue::store::ManualClock;
 use p2p_taskqueue::{
     Caller, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _,
-    api::{At, Check, Discovered, Get, List, PeersListed, Submit, Task, ToolsListed},
+    api::{At, Check, Discovered, Get, List, PeersListed, Submit, TaskRecord, ToolsListed},
     store::{LocalQueue, MemoryStore, StoreOptions, TaskStore, engine::Wall},
 };
 use runtime_bridge::TokioRuntime;
@@ -33,7 +33,7 @@ pub(crate) struct TestQueue {
     requests: Mutex<Vec<Request>>,
     refuses: Option<(Which, QueueError)>,
     /// Alters the records that are shown, as a node of another version may have them.
-    shows: Option<fn(&mut Task)>,
+    shows: Option<fn(&mut TaskRecord)>,
     silent: Option<Which>,
     /// Notified when a call that may wait begins; `dropped` is notified when it is over.
     pub(crate) held: Notify,
@@ -87,7 +87,7 @@ impl TestQueue {
     }
 
     /// Shows altered records, as a peer of another version may have them.
-    pub(crate) fn showing(self, alter: fn(&mut Task)) -> Self {
+    pub(crate) fn showing(self, alter: fn(&mut TaskRecord)) -> Self {
         Self { shows: Some(alter), ..self }
     }
 
@@ -137,7 +137,7 @@ impl TestQueue {
         lease
     }
 
-    pub(crate) async fn record(&self, task_id: TaskId) -> Task {
+    pub(crate) async fn record(&self, task_id: TaskId) -> TaskRecord {
         self.queue.get(&Caller::Local, Get { task_id }).await.unwrap().task
     }
 

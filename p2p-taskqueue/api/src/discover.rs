@@ -112,13 +112,14 @@ pub struct Discovered {
     /// The peers of the mesh that were found and have proved that they belong to it.
     pub peers: Vec<Peer>,
     /// What was tried, in the order in which it ended.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<SearchAttempt>,
 }
 
 /// One attempt to find or to reach a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Attempt {
+#[cfg_attr(feature = "schema", schemars(rename = "Attempt"))]
+pub struct SearchAttempt {
     /// By which way.
     pub method: Method,
     /// The address that was tried; null when the way came up with none.

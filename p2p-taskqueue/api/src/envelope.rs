@@ -42,7 +42,7 @@ const NO_REFUSAL: &str = r#"{"ok":false,"error":{"code":"internal","message":"th
 mod tests {
     use super::*;
     use crate::{
-        CacheGot, Json, Listed, Outcome, PeerId, Submit, Task,
+        CacheGot, Json, Listed, Outcome, PeerId, Submit, TaskRecord,
         testing::{self, odd_json},
     };
 
@@ -53,7 +53,7 @@ mod tests {
             // A text that is refused as new content may be in a store of an earlier version.
             let json = Json::parse(text.clone()).unwrap();
             let one = testing::task(PeerId::random(), Submit::new("t", json.clone()));
-            let one = Task { result: Some(json.clone()), ..one };
+            let one = TaskRecord { result: Some(json.clone()), ..one };
             let tasks = vec![one.clone(), one];
             let listed = write_answer(&Listed { tasks, next_cursor: None }).unwrap();
             assert_eq!(listed.matches(&format!(r#""payload":{text}"#)).count(), 2, "{listed}");

@@ -8,7 +8,7 @@ use super::{
     check::{Check, content, inputs, labels, name, seconds, task_types, text},
     limits::{CLAIM_WAIT_S_MAX, CLAIMS_MAX, ERROR_BYTES_MAX, LABELS_MAX, LEASE_S_RANGE, MESSAGE_BYTES_MAX, SPAN_S_MAX},
 };
-use crate::{Fence, Json, Task, TaskId, TaskStatus};
+use crate::{Fence, Json, TaskId, TaskRecord, TaskStatus};
 
 /// Asks for one task to work on.
 ///
@@ -68,7 +68,7 @@ impl Check for Claim {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Claimed {
     /// The task with its `fence` and `lease_until`; null when there was none in time.
-    pub task: Option<Task>,
+    pub task: Option<TaskRecord>,
 }
 
 /// Asks for several tasks at once. The answer comes as soon as there is one, with as many as there are, up to
@@ -102,7 +102,7 @@ impl Check for ClaimMany {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimedMany {
     /// The tasks, each with its own `fence`; empty when there was none in time.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<TaskRecord>,
 }
 
 /// Extends the lease and reports the progress of the work.
@@ -256,7 +256,7 @@ pub struct Completed {
     pub submitted: Vec<TaskId>,
     /// With `claim_next`: the next task, or null when there was none in time.
     #[serde(default)]
-    pub next: Option<Task>,
+    pub next: Option<TaskRecord>,
 }
 
 /// Reports that an attempt failed.

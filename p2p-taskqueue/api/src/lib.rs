@@ -40,7 +40,7 @@ pub use at_once::AtOnceQueue;
 pub use cache::{CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored};
 pub use caller::Caller;
 pub use check::Check;
-pub use discover::{Attempt, Discover, Discovered, Method};
+pub use discover::{Discover, Discovered, Method, SearchAttempt};
 pub use envelope::{write_answer, write_refusal};
 pub use error::{ErrorCode, Outcome, QueueError};
 pub use facts::{Adds, AnsweredBy, Facts, Grant, OpenTo, Route, Waits};
@@ -69,7 +69,7 @@ pub use table::{Request, Response, TaskQueueExt};
 pub use target::{At, Target, peer_of};
 pub use targeted::TargetedQueue;
 pub use task::{
-    FailedBy, Fence, Json, JsonError, ParseFenceError, ParseTaskIdError, Task, TaskId, TaskStatus, UnknownStatus,
+    FailedBy, Fence, Json, JsonError, ParseFenceError, ParseTaskIdError, TaskId, TaskRecord, TaskStatus, UnknownStatus,
     Unreadable,
 };
 pub use tools::{CallTool, ListTools, ToolCalled, ToolOffer, ToolsListed};

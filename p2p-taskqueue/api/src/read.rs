@@ -7,7 +7,7 @@ use super::{
     check::{Check, ids, name, seconds, task_types, text},
     limits::{LIST_LIMIT_MAX, NAME_BYTES_MAX, WAIT_S_MAX},
 };
-use crate::{Task, TaskId, TaskStatus};
+use crate::{TaskId, TaskRecord, TaskStatus};
 
 /// Asks for one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ impl Check for Get {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Got {
     /// The record.
-    pub task: Task,
+    pub task: TaskRecord,
 }
 
 /// Asks for several records, all read at the same moment.
@@ -50,7 +50,7 @@ impl Check for GetMany {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GotMany {
     /// The records that there are, in the order asked for.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<TaskRecord>,
     /// The ids for which there is none.
     #[serde(default)]
     pub missing: Vec<TaskId>,
@@ -166,10 +166,10 @@ impl Check for Wait {
 pub struct Waited {
     /// The record, when one task was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<Task>,
+    pub task: Option<TaskRecord>,
     /// The records in the order asked for, when several were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tasks: Option<Vec<Task>>,
+    pub tasks: Option<Vec<TaskRecord>>,
     /// Whether all have ended.
     pub done: bool,
 }
@@ -249,7 +249,7 @@ pub enum Order {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Listed {
     /// The records.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<TaskRecord>,
     /// Where the next page starts; null at the end.
     pub next_cursor: Option<String>,
 }

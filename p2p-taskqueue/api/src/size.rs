@@ -1,4 +1,4 @@
-use crate::{ClaimedMany, GotMany, Json, QueueError, Response, Task, Waited, limits::WAITED_BYTES_MAX};
+use crate::{ClaimedMany, GotMany, Json, QueueError, Response, TaskRecord, Waited, limits::WAITED_BYTES_MAX};
 
 /// Refuses an answer that would not fit into a frame. So the answer does not depend on where the caller is.
 ///
@@ -24,7 +24,7 @@ pub fn check_size(answer: &Response) -> Result<(), QueueError> {
 }
 
 /// Estimates the length of the record on the wire, in bytes.
-fn size(task: &Task) -> usize {
+fn size(task: &TaskRecord) -> usize {
     /// The bytes of names, times and numbers.
     const REST: usize = 1_024;
     let texts = task.error.as_ref().map_or(0, String::len) + task.status_message.as_ref().map_or(0, String::len);

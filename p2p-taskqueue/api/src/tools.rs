@@ -5,7 +5,7 @@ use super::{
     check::{Check, content, name, seconds},
     limits::CALL_TIMEOUT_S_MAX,
 };
-use crate::{Json, Task};
+use crate::{Json, TaskRecord};
 
 /// Asks a node for its tools: the tasks that its workers accept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub struct ToolCalled {
     #[serde(default)]
     pub result: Json,
     /// The task that did it: its status, and its error if it failed. When it has not ended, it goes on: wait for it.
-    pub task: Task,
+    pub task: TaskRecord,
 }
 
 const fn default_timeout_s() -> f64 {

@@ -9,8 +9,8 @@ use futures::future;
 use runtime_bridge::Runtime;
 use taskqueue_api::{
     Answer, AnsweredBy, Caller, Cancel, Capabilities, Check, ErrorCode, GetMany, PeerId, QueueError, QueueStatus,
-    Renew, Renewed, Request, Response, StatsQuery, Status, StatusQuery, Task, TaskId, TaskQueue, TaskQueueExt as _,
-    Wait, Waited,
+    Renew, Renewed, Request, Response, StatsQuery, Status, StatusQuery, TaskId, TaskQueue, TaskQueueExt as _,
+    TaskRecord, Wait, Waited,
 };
 
 use super::nudges::Nudges;
@@ -146,7 +146,7 @@ impl LocalQueue {
 
     /// Returns the records of these tasks. For a task that was removed since the watch was registered, it returns the
     /// last record.
-    async fn tasks(&self, caller: &Caller, ids: Vec<TaskId>, watch: &Watch) -> Result<Vec<Task>, QueueError> {
+    async fn tasks(&self, caller: &Caller, ids: Vec<TaskId>, watch: &Watch) -> Result<Vec<TaskRecord>, QueueError> {
         let got = self.store.get_many(caller, GetMany { task_ids: ids.clone() }).await?;
         if got.missing.is_empty() {
             return Ok(got.tasks);
@@ -181,7 +181,7 @@ impl TaskQueue for LocalQueue {
     }
 }
 
-fn waited(mut tasks: Vec<Task>, one: bool, done: bool) -> Waited {
+fn waited(mut tasks: Vec<TaskRecord>, one: bool, done: bool) -> Waited {
     if one { Waited { task: tasks.pop(), tasks: None, done } } else { Waited { task: None, tasks: Some(tasks), done } }
 }
 

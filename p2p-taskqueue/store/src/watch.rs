@@ -4,7 +4,7 @@ use std::{
 };
 
 use taskqueue_api::PeerId;
-use taskqueue_api::{Json, QueueError, Task, TaskId};
+use taskqueue_api::{Json, QueueError, TaskId, TaskRecord};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::{Now, Record};
@@ -156,7 +156,7 @@ impl Watch {
 
     /// Returns the record of a task that was removed since the watch was registered. `owner` is the peer that keeps the
     /// store.
-    pub(crate) fn removed(&self, id: TaskId, owner: PeerId) -> Option<Task> {
+    pub(crate) fn removed(&self, id: TaskId, owner: PeerId) -> Option<TaskRecord> {
         let removed = lock(&self.waiter.removed).get(&id).cloned()?;
         Some(removed.record.clone().into_task(owner, removed.at))
     }

@@ -14,16 +14,16 @@ const LONG_LEASE: Duration = Duration::from_secs(3_000);
 
 /// Hands its contact to the test, and ends when that is told to.
 #[derive(Debug)]
-struct Lender(mpsc::Sender<(TaskId, Contact, mpsc::Sender<Outcome>)>);
+struct Lender(mpsc::Sender<(TaskId, Contact, mpsc::Sender<AttemptEnd>)>);
 
 #[async_trait]
 impl Handler for Lender {
-    async fn run(&self, task: &Task, mut contact: Contact) -> Outcome {
+    async fn run(&self, task: &TaskRecord, mut contact: Contact) -> AttemptEnd {
         let (end, mut ends) = mpsc::channel(1);
         self.0.send((task.task_id, contact.clone(), end)).await.ok();
         tokio::select! {
-            end = ends.recv() => end.unwrap_or(Outcome::Stopped),
-            () = contact.stop_requested() => Outcome::Stopped,
+            end = ends.recv() => end.unwrap_or(AttemptEnd::Stopped),
+            () = contact.stop_requested() => AttemptEnd::Stopped,
         }
     }
 }
@@ -31,7 +31,7 @@ impl Handler for Lender {
 struct Lent {
     mesh: Arc<Mesh>,
     worker: Worker,
-    begun: mpsc::Receiver<(TaskId, Contact, mpsc::Sender<Outcome>)>,
+    begun: mpsc::Receiver<(TaskId, Contact, mpsc::Sender<AttemptEnd>)>,
 }
 
 impl Lent {
@@ -41,7 +41,7 @@ impl Lent {
         Ok(Self { mesh, worker, begun })
     }
 
-    async fn next(&mut self) -> Result<(TaskId, Contact, mpsc::Sender<Outcome>), Box<dyn std::error::Error>> {
+    async fn next(&mut self) -> Result<(TaskId, Contact, mpsc::Sender<AttemptEnd>), Box<dyn std::error::Error>> {
         Ok(soon(self.begun.recv()).await.ok_or("nothing has begun")?)
     }
 }
@@ -52,7 +52,11 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Reads the record until it is like this.
-async fn until(queue: &LocalQueue, task_id: TaskId, is_so: impl Fn(&Task) -> bool) -> Result<Task, QueueError> {
+async fn until(
+    queue: &LocalQueue,
+    task_id: TaskId,
+    is_so: impl Fn(&TaskRecord) -> bool,
+) -> Result<TaskRecord, QueueError> {
     soon(async {
         loop {
             let task = queue.get(&Caller::Local, Get { task_id }).await?.task;
@@ -122,7 +126,7 @@ async fn an_answer_reaches_the_work_at_once_and_a_later_attempt_as_well() -> Tes
         };
         let (asked, other, answered) = soon(async { tokio::join!(asked, other, answered) }).await;
         assert_eq!((asked?, other?, answered?.accepted), (Json::from_text("yes"), Json::from_text("yes"), 1));
-        end.send(Outcome::Failed { error: "once more".to_owned(), retryable: true }).await?;
+        end.send(AttemptEnd::Failed { error: "once more".to_owned(), retryable: true }).await?;
         let (_, contact, end) = soon(lent.begun.recv()).await.ok_or("no second attempt")?;
         assert_eq!(soon(contact.ask("q", Json::from_text("?"))).await?, Json::from_text("yes"));
         end.send(result()).await?;

@@ -16,11 +16,11 @@ use p2p_taskqueue::{
     Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _,
     TaskStatus,
     api::{
-        Cancel, Get, Renew, Submit, Task, Wait,
+        Cancel, Get, Renew, Submit, TaskRecord, Wait,
         limits::{ERROR_BYTES_MAX, JSON_BYTES_MAX},
     },
     store::{LocalQueue, SqliteStore, StoreOptions},
-    worker::{Contact, Handler, Outcome, Worker, WorkerConfig},
+    worker::{AttemptEnd, Contact, Handler, Worker, WorkerConfig},
 };
 use runtime_bridge::{Runtime, TokioRuntime};
 use tempfile::TempDir;
@@ -120,12 +120,12 @@ impl TaskQueue for Mesh {
 #[derive(Debug)]
 struct Puppet {
     begun: mpsc::Sender<TaskId>,
-    ends: tokio::sync::Mutex<mpsc::Receiver<Outcome>>,
+    ends: tokio::sync::Mutex<mpsc::Receiver<AttemptEnd>>,
 }
 
 struct Strings {
     begun: mpsc::Receiver<TaskId>,
-    end: mpsc::Sender<Outcome>,
+    end: mpsc::Sender<AttemptEnd>,
 }
 
 fn puppet() -> (Arc<Puppet>, Strings) {
@@ -142,12 +142,12 @@ impl Strings {
 
 #[async_trait]
 impl Handler for Puppet {
-    async fn run(&self, task: &Task, mut contact: Contact) -> Outcome {
+    async fn run(&self, task: &TaskRecord, mut contact: Contact) -> AttemptEnd {
         self.begun.send(task.task_id).await.ok();
         let mut ends = self.ends.lock().await;
         tokio::select! {
-            end = ends.recv() => end.unwrap_or(Outcome::Stopped),
-            () = contact.stop_requested() => Outcome::Stopped,
+            end = ends.recv() => end.unwrap_or(AttemptEnd::Stopped),
+            () = contact.stop_requested() => AttemptEnd::Stopped,
         }
     }
 }
@@ -156,13 +156,13 @@ async fn submit(queue: &LocalQueue) -> Result<TaskId, QueueError> {
     Ok(queue.submit(&Caller::Local, Submit::new("t", Json::null())).await?.task_id)
 }
 
-async fn ended(queue: &LocalQueue, task: TaskId) -> Result<Task, QueueError> {
+async fn ended(queue: &LocalQueue, task: TaskId) -> Result<TaskRecord, QueueError> {
     let waited = queue.wait(&Caller::Local, Wait::one(task, DEADLINE.as_secs_f64())).await?;
     waited.task.ok_or_else(|| QueueError::new(ErrorCode::Internal, "no task"))
 }
 
-fn result() -> Outcome {
-    Outcome::Done(Json::from_text("done"))
+fn result() -> AttemptEnd {
+    AttemptEnd::Done(Json::from_text("done"))
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn a_result_that_the_owner_does_not_take_fails_the_task() -> TestResult {
         let submit = Submit { max_attempts: 0, ..Submit::new("t", Json::null()) };
         let task = queue.submit(&Caller::Local, submit).await?.task_id;
         strings.next_begun().await.ok_or("nothing has begun")?;
-        strings.end.send(Outcome::Done(refused)).await?;
+        strings.end.send(AttemptEnd::Done(refused)).await?;
         let ended = ended(queue, task).await?;
         assert_eq!((ended.status, ended.attempt), (TaskStatus::Failed, 1));
         let error = ended.error.ok_or("no error")?;
@@ -281,7 +281,7 @@ async fn a_failure_that_is_told_at_length_is_told() -> TestResult {
     let task = submit(&mesh.here).await?;
     strings.next_begun().await.ok_or("nothing has begun")?;
     let error = "ü".repeat(ERROR_BYTES_MAX);
-    strings.end.send(Outcome::Failed { error: error.clone(), retryable: false }).await?;
+    strings.end.send(AttemptEnd::Failed { error: error.clone(), retryable: false }).await?;
     let told = ended(&mesh.here, task).await?.error.ok_or("no error")?;
     assert!(error.starts_with(&told) && told.len() == ERROR_BYTES_MAX, "{} bytes", told.len());
     worker.shutdown().await;

@@ -3,13 +3,13 @@ use std::{sync::Arc, time::Duration};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use runtime_bridge::Runtime;
 use taskqueue_api::{
-    Caller, Complete, Fail, Fence, Operation as _, QueueError, Release, Request, Task, TaskQueue,
+    Caller, Complete, Fail, Fence, Operation as _, QueueError, Release, Request, TaskQueue, TaskRecord,
     limits::ERROR_BYTES_MAX,
 };
 use tokio::sync::watch;
 
 use super::{
-    Contact, Handler, Outcome, Source,
+    AttemptEnd, Contact, Handler, Source,
     contact::clipped,
     renewals::{Lost, Renewals, is_refused},
 };
@@ -35,7 +35,7 @@ enum Reason {
 
 impl Attempt<'_> {
     /// Runs the handler and renews the lease meanwhile. Returns the report to deliver, if there is one.
-    pub(super) async fn run(&self, task: &Task, fence: Fence) -> Option<Request> {
+    pub(super) async fn run(&self, task: &TaskRecord, fence: Fence) -> Option<Request> {
         let (stop, contact, told) = Contact::new(self.source);
         let renewals = Renewals {
             owner: self.owner,
@@ -54,7 +54,7 @@ impl Attempt<'_> {
         let grace = self.runtime.sleep_until(self.runtime.now() + STOP_GRACE);
         let outcome = tokio::select! {
             outcome = work => outcome,
-            () = grace => Outcome::Stopped,
+            () = grace => AttemptEnd::Stopped,
         };
         report(task, fence, outcome, Some(reason))
     }
@@ -130,17 +130,19 @@ pub(super) fn retry_pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-fn report(task: &Task, fence: Fence, outcome: Outcome, reason: Option<Reason>) -> Option<Request> {
+fn report(task: &TaskRecord, fence: Fence, outcome: AttemptEnd, reason: Option<Reason>) -> Option<Request> {
     let task_id = task.task_id;
     let fail = |error: String, retryable| Fail { task_id, fence, error, retryable, delay_s: None }.into_request();
     match (outcome, reason) {
-        (Outcome::Done(result), _) => Some(Complete::new(task_id, fence, Some(result)).into_request()),
-        (Outcome::Failed { error, retryable }, _) => Some(fail(clipped(&error, ERROR_BYTES_MAX).to_owned(), retryable)),
-        (Outcome::Stopped, Some(Reason::Lost(Lost::CancelRequested))) => {
+        (AttemptEnd::Done(result), _) => Some(Complete::new(task_id, fence, Some(result)).into_request()),
+        (AttemptEnd::Failed { error, retryable }, _) => {
+            Some(fail(clipped(&error, ERROR_BYTES_MAX).to_owned(), retryable))
+        }
+        (AttemptEnd::Stopped, Some(Reason::Lost(Lost::CancelRequested))) => {
             Some(fail("called off while it was running".to_owned(), false))
         }
-        (Outcome::Stopped, Some(Reason::Lost(Lost::LeaseLost))) => None,
-        (Outcome::Stopped, Some(Reason::NodeStops) | None) => {
+        (AttemptEnd::Stopped, Some(Reason::Lost(Lost::LeaseLost))) => None,
+        (AttemptEnd::Stopped, Some(Reason::NodeStops) | None) => {
             let reason = "the worker's node is stopping".to_owned();
             Some(Release { task_id, fence, delay_s: 0.0, reason }.into_request())
         }

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use taskqueue_api::{Json, Task};
+use taskqueue_api::{Json, TaskRecord};
 
 use super::Contact;
 
@@ -14,13 +14,13 @@ pub trait Handler: Send + Sync + fmt::Debug {
     ///
     /// The worker drops the future only after it has ended, or when it still runs at the end of the worker's grace
     /// period after a stop. Dropping it must end the work.
-    async fn run(&self, task: &Task, contact: Contact) -> Outcome;
+    async fn run(&self, task: &TaskRecord, contact: Contact) -> AttemptEnd;
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum AttemptEnd {
     /// It succeeded, with this result.
     Done(Json),
     /// It failed.

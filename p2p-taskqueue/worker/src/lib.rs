@@ -16,7 +16,7 @@ mod renewals;
 
 pub use command::{CommandHandler, ParseCommandError, SUPERVISE, supervise};
 pub use contact::{AskError, Contact, Source};
-pub use handler::{Handler, Outcome};
+pub use handler::{AttemptEnd, Handler};
 pub use pool::{Worker, WorkerConfig};
 
 /// Compiles and runs the program in the README.

@@ -3,8 +3,8 @@ use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use runtime_bridge::{Runtime, RuntimeExt as _, Spawned};
 use taskqueue_api::{
-    Caller, Check as _, Claim, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, Task, TaskQueue,
-    TaskQueueExt as _,
+    Caller, Check as _, Claim, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, TaskQueue,
+    TaskQueueExt as _, TaskRecord,
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
@@ -182,7 +182,7 @@ impl Pool {
     }
 
     /// Waits for the peer to serve and for a free slot, then claims a task.
-    async fn take_one(&self, peer: Option<PeerId>, source: &TargetedQueue) -> Result<Option<Task>, QueueError> {
+    async fn take_one(&self, peer: Option<PeerId>, source: &TargetedQueue) -> Result<Option<TaskRecord>, QueueError> {
         if let Some(peer) = peer {
             let mut peers = self.peers.clone();
             // A dropped sender means that the node is gone; the stop follows at once.
@@ -198,7 +198,7 @@ impl Pool {
         &self,
         peer: Option<PeerId>,
         source: &TargetedQueue,
-        task: Task,
+        task: TaskRecord,
         slot: Option<SemaphorePermit<'_>>,
     ) {
         let Some(fence) = task.fence else {

@@ -6,7 +6,7 @@ use clap::Args;
 use p2p_taskqueue::{
     Multiaddr, PeerId,
     api::{
-        Attempt, Check as _, Discover, Discovered, Method, Target,
+        Check as _, Discover, Discovered, Method, SearchAttempt, Target,
         limits::{CALL_TIMEOUT_S_MAX, DISCOVER_LIMIT_MAX},
     },
 };
@@ -76,7 +76,7 @@ pub(super) fn found_text(found: &Discovered) -> String {
     if found.attempts.is_empty() { peers } else { format!("{peers}\n\n{}", attempts_table(&found.attempts)) }
 }
 
-fn attempts_table(attempts: &[Attempt]) -> String {
+fn attempts_table(attempts: &[SearchAttempt]) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let rows = attempts.iter().map(|attempt| {
         let code = attempt.code.map_or("failed", |code| code.as_str());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use p2p_taskqueue::{
     Json, PeerId,
     api::{
-        Attempt, DialOutcome, Discovered, Joined, Method, Peer, QueueError, Stats, Status, Task, ToolOffer,
+        DialOutcome, Discovered, Joined, Method, Peer, QueueError, SearchAttempt, Stats, Status, TaskRecord, ToolOffer,
         TransportStatus, TypeStats,
     },
 };
@@ -21,7 +21,7 @@ use crate::{
 /// A text that would look like lines of this program if its lines began at the margin.
 const FORGED: &str = "x\nstatus   completed\nforged\r\n\u{2028}forged";
 
-fn task(hostile: &str) -> Task {
+fn task(hostile: &str) -> TaskRecord {
     let id = "00112233445566778899aabbccddeeff";
     let task = json!({
         "task_id": id, "task_type": hostile, "model_name": hostile, "payload": null, "status": "failed", "priority": 5,
@@ -61,7 +61,7 @@ fn status(hostile: &str) -> Status {
 
 /// Returns everything that is printed for a person, as it is handed over for printing.
 fn places(hostile: &str) -> Vec<(&'static str, String)> {
-    let attempt = Attempt {
+    let attempt = SearchAttempt {
         method: Method::Explicit,
         multiaddr: None,
         peer_id: None,

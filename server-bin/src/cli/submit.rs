@@ -6,7 +6,7 @@ use clap::Args;
 use p2p_taskqueue::{
     PeerId, TaskId, TaskStatus,
     api::{
-        OnParentFailure, QueueError, Submit, Submitted, Task, Wait,
+        OnParentFailure, QueueError, Submit, Submitted, TaskRecord, Wait,
         limits::{BACKOFF_S_MAX, DEADLINE_S_MIN, MAX_ATTEMPTS_MAX, PRIORITY_RANGE, SPAN_S_MAX, WAIT_S_MAX},
     },
 };
@@ -81,7 +81,7 @@ pub(super) struct SubmitArgs {
 struct Ended {
     #[serde(flatten)]
     submitted: Submitted,
-    task: Task,
+    task: TaskRecord,
     done: bool,
 }
 
@@ -124,7 +124,7 @@ pub(super) fn run(args: SubmitArgs, data_dir: DataDir, output: Output) -> Result
     Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn wait_for_end(client: &Client, submitted: &Submitted) -> Result<Task, QueueError> {
+async fn wait_for_end(client: &Client, submitted: &Submitted) -> Result<TaskRecord, QueueError> {
     loop {
         let waited = client.ask(Wait::one(submitted.task_id, WAIT_S_MAX)).await.map_err(|mut error| {
             // The task is safe, whatever happened to the wait.

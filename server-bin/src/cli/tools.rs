@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use p2p_taskqueue::{
     TaskStatus,
-    api::{CallTool, Check as _, ListTools, Task, ToolOffer, limits::CALL_TIMEOUT_S_MAX},
+    api::{CallTool, Check as _, ListTools, TaskRecord, ToolOffer, limits::CALL_TIMEOUT_S_MAX},
 };
 
 use super::PeerArg;
@@ -64,8 +64,8 @@ pub(super) fn tools_table(tools: &[ToolOffer]) -> String {
     table(["TOOL", "DESCRIPTION"], tools.iter().map(|tool| [tool.name.clone(), tool.description.clone()]))
 }
 
-pub(super) fn unfinished_text(task: &Task) -> String {
-    let Task { task_id, status, error, .. } = task;
+pub(super) fn unfinished_text(task: &TaskRecord) -> String {
+    let TaskRecord { task_id, status, error, .. } = task;
     match error {
         Some(error) => format!("{task_id} {status}: {}", Foreign(error)),
         None => format!("{task_id} {status}: `taskmesh wait {task_id}` waits on"),

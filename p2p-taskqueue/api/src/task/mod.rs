@@ -11,5 +11,5 @@ pub use fence::{Fence, ParseFenceError};
 pub use id::{ParseTaskIdError, TaskId};
 pub use json::{Json, JsonError};
 pub use readable::Unreadable;
-pub use record::{FailedBy, Task};
+pub use record::{FailedBy, TaskRecord};
 pub use status::{TaskStatus, UnknownStatus};

@@ -10,7 +10,8 @@ use super::{Fence, Json, TaskId, TaskStatus};
 /// Points in time are Unix seconds. Fields that a newer peer adds are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Task {
+#[cfg_attr(feature = "schema", schemars(rename = "Task"))]
+pub struct TaskRecord {
     /// Its identity.
     pub task_id: TaskId,
     /// What kind of work it is; workers claim by it.

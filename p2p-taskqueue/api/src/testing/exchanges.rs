@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Answer, Answered, At, Attempt, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet,
-    CacheStored, CallTool, Cancel, Cancelled, Capabilities, Claim, ClaimMany, Claimed, ClaimedMany, Complete,
-    Completed, Discover, Discovered, Durability, Fail, Failed, Fence, Get, GetMany, Got, GotMany, Heard, HeardPeer,
-    Heartbeat, Invitation, Invite, Join, Joined, Json, Limit, Limited, List, ListTools, Listed, Method, Operation,
-    Pause, Paused, Peer, PeerId, Peers, PeersListed, Purge, Purged, QueueStatus, Release, Released, Renew, Renewed,
-    Request, Response, Resume, Resumed, Retried, Retry, Scheduler, Selection, Stats, StatsQuery, Status, StatusQuery,
-    Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany, Target, Task, TaskId, TaskStatus, ToolCalled,
+    Answer, Answered, At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored,
+    CallTool, Cancel, Cancelled, Capabilities, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, Discover,
+    Discovered, Durability, Fail, Failed, Fence, Get, GetMany, Got, GotMany, Heard, HeardPeer, Heartbeat, Invitation,
+    Invite, Join, Joined, Json, Limit, Limited, List, ListTools, Listed, Method, Operation, Pause, Paused, Peer,
+    PeerId, Peers, PeersListed, Purge, Purged, QueueStatus, Release, Released, Renew, Renewed, Request, Response,
+    Resume, Resumed, Retried, Retry, Scheduler, SearchAttempt, Selection, Stats, StatsQuery, Status, StatusQuery,
+    Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany, Target, TaskId, TaskRecord, TaskStatus, ToolCalled,
     ToolOffer, ToolsListed, TypeStats, VectorClock, Wait, Waited, testing::task,
 };
 
@@ -141,7 +141,7 @@ fn tasks(cast: &Cast) -> Vec<(Request, Response)> {
 fn reads(cast: &Cast) -> Vec<(Request, Response)> {
     let task_id = task_id();
     let queued = || record(cast, TaskStatus::Queued);
-    let ended = || Task { result: Some(Json::from_text("done")), ..record(cast, TaskStatus::Completed) };
+    let ended = || TaskRecord { result: Some(Json::from_text("done")), ..record(cast, TaskStatus::Completed) };
     let totals = || BTreeMap::from([("queued".to_owned(), 1), ("running".to_owned(), 0)]);
     let by_type = BTreeMap::from([("wordcount".to_owned(), TypeStats { queued: 1, ..TypeStats::default() })]);
     let stats = Stats { totals: totals(), by_type, oldest_queued_s: Some(1.5), ..Stats::default() };
@@ -240,7 +240,7 @@ fn mesh(cast: &Cast) -> Vec<(Request, Response)> {
 
 fn ways(cast: &Cast) -> Vec<(Request, Response)> {
     let dialler = cast.dialler;
-    let attempt = Attempt {
+    let attempt = SearchAttempt {
         method: Method::Mdns,
         multiaddr: Some("/ip4/192.0.2.7/tcp/9710".parse().unwrap()),
         peer_id: Some(dialler),
@@ -302,9 +302,9 @@ fn submit() -> Submit {
     Submit::new("wordcount", Json::from_text("a b c"))
 }
 
-fn record(cast: &Cast, status: TaskStatus) -> Task {
+fn record(cast: &Cast, status: TaskStatus) -> TaskRecord {
     let is_running = status == TaskStatus::Running;
-    Task {
+    TaskRecord {
         task_id: task_id(),
         status,
         attempt: u32::from(status != TaskStatus::Queued),

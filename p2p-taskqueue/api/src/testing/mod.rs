@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 pub use skipped::skipped;
 
-use crate::{Json, PeerId, Submit, Task, TaskId, TaskStatus};
+use crate::{Json, PeerId, Submit, TaskId, TaskRecord, TaskStatus};
 
 /// The longest time that a test waits for an event, however busy the machine is.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -16,8 +16,8 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// The record of a task that was just submitted.
 #[must_use]
 #[expect(clippy::unwrap_used, reason = "a test that has no randomness may fail")]
-pub fn task(owner: PeerId, submit: Submit) -> Task {
-    Task {
+pub fn task(owner: PeerId, submit: Submit) -> TaskRecord {
+    TaskRecord {
         task_id: TaskId::random().unwrap(),
         task_type: submit.task_type,
         model_name: submit.model_name,

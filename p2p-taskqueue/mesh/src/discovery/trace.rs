@@ -4,7 +4,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
-use taskqueue_api::{Attempt, Method, QueueError};
+use taskqueue_api::{Method, QueueError, SearchAttempt};
 
 /// How many attempts an answer names: all attempts of a search for a thousand peers. Further ones are left out.
 const ATTEMPTS_MAX: usize = 4_096;
@@ -18,7 +18,7 @@ pub(super) struct Trace {
 
 #[derive(Debug, Default)]
 struct State {
-    attempts: Vec<Attempt>,
+    attempts: Vec<SearchAttempt>,
     /// In the order in which they were reached.
     reached: Vec<PeerId>,
     /// The ways that are still looking.
@@ -63,7 +63,7 @@ impl Trace {
     pub(super) fn ended(&self, trying: Trying, now: Instant, outcome: Result<(), &QueueError>) {
         let Trying { method, peer, address, since } = trying;
         let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64();
-        let attempt = Attempt {
+        let attempt = SearchAttempt {
             method,
             multiaddr: address,
             peer_id: peer,
@@ -94,7 +94,7 @@ impl Trace {
     }
 
     /// The peers that were reached, and every attempt.
-    pub(super) fn into_parts(self) -> (Vec<PeerId>, Vec<Attempt>) {
+    pub(super) fn into_parts(self) -> (Vec<PeerId>, Vec<SearchAttempt>) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         (state.reached, state.attempts)
     }

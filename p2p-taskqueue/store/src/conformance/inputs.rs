@@ -11,7 +11,7 @@ fn texts(of: &[(&str, &str)]) -> BTreeMap<String, Json> {
     of.iter().map(|(key, text)| ((*key).to_owned(), Json::from_text(text))).collect()
 }
 
-fn asks(leased: &Task, questions: &[(&str, &str)]) -> Renew {
+fn asks(leased: &TaskRecord, questions: &[(&str, &str)]) -> Renew {
     Renew { input_requests: texts(questions), ..renew(leased, 60.0) }
 }
 

@@ -6,8 +6,8 @@ use futures::FutureExt;
 use taskqueue_api::{
     CacheDelete, CacheGet, CacheGot, CacheHas, CacheSet, Caller, Cancel, Claim, ClaimMany, Complete, CompletedStatus,
     ErrorCode, Fail, FailedBy, Fence, Get, GetMany, Json, Limit, List, OnParentFailure, Order, Pause, PeerId, Purge,
-    QueueError, Release, Renew, Resume, Retry, Selection, Stats, StatsQuery, Submit, SubmitMany, Submitted, Task,
-    TaskId, TaskQueueExt as _, TaskStatus,
+    QueueError, Release, Renew, Resume, Retry, Selection, Stats, StatsQuery, Submit, SubmitMany, Submitted, TaskId,
+    TaskQueueExt as _, TaskRecord, TaskStatus,
     limits::{CLAIMED_BYTES_MAX, JSON_BYTES_MAX, LIST_PAGE_BYTES},
 };
 
@@ -67,19 +67,19 @@ impl Rig {
     }
 
     /// Claims without a wait.
-    async fn claim(&self) -> Result<Option<Task>, QueueError> {
+    async fn claim(&self) -> Result<Option<TaskRecord>, QueueError> {
         self.claim_as(Claim::new("w")).await
     }
 
-    async fn claim_as(&self, claim: Claim) -> Result<Option<Task>, QueueError> {
+    async fn claim_as(&self, claim: Claim) -> Result<Option<TaskRecord>, QueueError> {
         Ok(soon(self.store.claim(&ME, claim)).await?.task)
     }
 
-    async fn claim_now(&self) -> Result<Task, Box<dyn Error>> {
+    async fn claim_now(&self) -> Result<TaskRecord, Box<dyn Error>> {
         Ok(self.claim().await?.ok_or("nothing to claim")?)
     }
 
-    async fn get(&self, task_id: TaskId) -> Result<Task, QueueError> {
+    async fn get(&self, task_id: TaskId) -> Result<TaskRecord, QueueError> {
         Ok(soon(self.store.get(&ME, Get { task_id })).await?.task)
     }
 
@@ -112,29 +112,29 @@ fn waiting() -> Claim {
     Claim { wait_s: 100.0, ..Claim::new("waiter") }
 }
 
-fn complete(leased: &Task, result: &str) -> Complete {
+fn complete(leased: &TaskRecord, result: &str) -> Complete {
     let result = Some(Json::from_text(result));
     Complete::new(leased.task_id, fence(leased), result)
 }
 
-fn fail(leased: &Task) -> Fail {
+fn fail(leased: &TaskRecord) -> Fail {
     Fail { task_id: leased.task_id, fence: fence(leased), error: "broken".to_owned(), retryable: true, delay_s: None }
 }
 
-fn release(leased: &Task, delay_s: f64) -> Release {
+fn release(leased: &TaskRecord, delay_s: f64) -> Release {
     Release { task_id: leased.task_id, fence: fence(leased), delay_s, reason: String::new() }
 }
 
-fn renew(leased: &Task, lease_s: f64) -> Renew {
+fn renew(leased: &TaskRecord, lease_s: f64) -> Renew {
     let (task_id, fence) = (leased.task_id, fence(leased));
     Renew::new(task_id, fence, lease_s)
 }
 
-fn id(task: &Task) -> TaskId {
+fn id(task: &TaskRecord) -> TaskId {
     task.task_id
 }
 
-fn fence(leased: &Task) -> Fence {
+fn fence(leased: &TaskRecord) -> Fence {
     leased.fence.unwrap()
 }
 

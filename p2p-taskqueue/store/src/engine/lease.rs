@@ -12,7 +12,7 @@ pub(crate) const EPOCH_RANDOM_BITS: u32 = 32;
 
 /// The lease that a claim gives out.
 #[derive(Debug, Clone)]
-pub(crate) struct Grant {
+pub(crate) struct NewLease {
     /// A new fence, never issued before in the life of the store.
     pub(crate) fence: Fence,
     /// The worker that claims.
@@ -22,7 +22,7 @@ pub(crate) struct Grant {
 }
 
 /// Gives out a ready task.
-pub(crate) fn grant(live: &Live, grant: Grant, now: Now) -> Live {
+pub(crate) fn grant(live: &Live, grant: NewLease, now: Now) -> Live {
     Live {
         phase: Phase::Running,
         attempt: live.attempt.saturating_add(1),

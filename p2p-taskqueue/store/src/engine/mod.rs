@@ -34,7 +34,7 @@ pub use inputs::Inputs;
 pub(crate) use inputs::answer;
 pub(crate) use lane::{Claimant, Lane};
 pub(crate) use lease::EPOCH_RANDOM_BITS;
-pub(crate) use lease::{Grant, give_back, grant, release, renew};
+pub(crate) use lease::{NewLease, give_back, grant, release, renew};
 pub use record::Record;
 pub use state::{Ended, Live, Phase, Policy, Spec, Standing};
 pub use time::{Elapsed, Now, Wall};

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use taskqueue_api::PeerId;
-use taskqueue_api::{FailedBy, Json, Task};
+use taskqueue_api::{FailedBy, Json, TaskRecord};
 
 use super::{Inputs, Live, Now, Phase, Spec, Standing, Wall};
 
@@ -31,7 +31,7 @@ impl Record {
     /// Makes the record that operations answer. `owner` is the peer that keeps the store, and `now` gives the wall
     /// clock for dates.
     #[must_use]
-    pub fn into_task(self, owner: PeerId, now: Now) -> Task {
+    pub fn into_task(self, owner: PeerId, now: Now) -> TaskRecord {
         let Self { spec, payload, standing, result } = self;
         let status = standing.status();
         let Shown {
@@ -48,7 +48,7 @@ impl Record {
             failed_by,
             input_requests,
         } = Shown::of(standing, now);
-        Task {
+        TaskRecord {
             task_id: spec.id,
             task_type: spec.task_type,
             model_name: spec.model_name,

@@ -111,7 +111,7 @@ impl World {
                 if let Standing::Live(live) = standing
                     && live.phase == Phase::Ready
                 {
-                    let grant = Grant { fence: fence(self.claims), worker: "w".to_owned(), lease_s };
+                    let grant = NewLease { fence: fence(self.claims), worker: "w".to_owned(), lease_s };
                     self.claims += 1;
                     self.standing = Standing::Live(super::grant(&live, grant, now));
                     self.lease_end = Some(now.monotonic + Duration::from_secs_f64(lease_s));

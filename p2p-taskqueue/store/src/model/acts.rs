@@ -2,7 +2,7 @@
 
 use taskqueue_api::{
     Cancel, Claim, ClaimMany, Complete, Completed, CompletedStatus, ErrorCode, Fail, Fence, Json, Outcome, QueueError,
-    Release, Renew, Submit, SubmitMany, Submitted, Task, TaskId, TaskStatus,
+    Release, Renew, Submit, SubmitMany, Submitted, TaskId, TaskRecord, TaskStatus,
 };
 
 use super::{
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Notes the answer of a claim that did not wait. The model does not know yet what others were given before.
-    fn given_at_once(&mut self, who: Who, claim: &Claim, task: Option<Task>) -> Result<(), Violation> {
+    fn given_at_once(&mut self, who: Who, claim: &Claim, task: Option<TaskRecord>) -> Result<(), Violation> {
         match task {
             None => self.given(who, claim, None),
             Some(task) => {
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// Checks the answer of a claim, and applies it to the model.
-    pub(super) fn given(&mut self, who: Who, claim: &Claim, task: Option<Task>) -> Result<(), Violation> {
+    pub(super) fn given(&mut self, who: Who, claim: &Claim, task: Option<TaskRecord>) -> Result<(), Violation> {
         let given = task.as_ref().map(|task| self.queue.find(task.task_id));
         let may_get = given != Some(None) && self.queue.may_get(self.peer(who), claim, given.flatten());
         let (at, mut task) = match (given, task) {

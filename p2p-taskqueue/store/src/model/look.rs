@@ -1,6 +1,6 @@
 //! Compares the content of the store with the model after each step.
 
-use taskqueue_api::{Get, GetMany, Task as Record, TaskId};
+use taskqueue_api::{Get, GetMany, TaskId, TaskRecord};
 
 use super::{
     step::Who,
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// Compares a record that is read alone, because it may be answered in another way than several.
-    fn look_alone(&self, at: usize, record: &Record) -> Result<(), Violation> {
+    fn look_alone(&self, at: usize, record: &TaskRecord) -> Result<(), Violation> {
         let alone = self.ask(Who::Owner, Get { task_id: record.task_id });
         let is_same = alone.is_ok_and(|got| got.task == *record);
         hold!(self.blame(at), is_same, "task {} is another one alone", record.task_id);
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Compares a task with its record, and takes over the values that the model leaves open.
-    pub(super) fn compare(&mut self, at: usize, record: &Record) -> Result<(), Violation> {
+    pub(super) fn compare(&mut self, at: usize, record: &TaskRecord) -> Result<(), Violation> {
         let (clause, owner, clocks) = (self.blame(at), self.peer(Who::Owner), self.queue.clocks);
         let wall_ahead = clocks.wall_ahead();
         let task = &mut self.queue.tasks[at];
@@ -79,7 +79,7 @@ impl World {
 }
 
 /// Returns the fields in which a record differs from the expected one.
-fn differences(observed: &Record, expected: &Record) -> String {
+fn differences(observed: &TaskRecord, expected: &TaskRecord) -> String {
     let fields = |record| serde_json::to_value(record).unwrap_or_default();
     let (observed, expected) = (fields(observed), fields(expected));
     let (Some(observed), Some(expected)) = (observed.as_object(), expected.as_object()) else { return String::new() };
@@ -89,10 +89,10 @@ fn differences(observed: &Record, expected: &Record) -> String {
 }
 
 /// Returns the record that the model expects, with dates by the present wall clock.
-fn shown(task: &Task, owner: taskqueue_api::PeerId, wall_ahead: Micros) -> Record {
+fn shown(task: &Task, owner: taskqueue_api::PeerId, wall_ahead: Micros) -> TaskRecord {
     let submit = task.submit.clone();
     let not_before = if task.state == State::Delayed { Some(task.ready_at + wall_ahead) } else { task.not_before };
-    Record {
+    TaskRecord {
         task_id: task.id,
         task_type: submit.task_type,
         model_name: submit.model_name,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use taskqueue_api::{Claim, Completed, ErrorCode, Operation, Outcome, QueueError, Response, Task, TaskId};
+use taskqueue_api::{Claim, Completed, ErrorCode, Operation, Outcome, QueueError, Response, TaskId, TaskRecord};
 
 use super::{
     step::{Pick, Who},
@@ -35,7 +35,7 @@ type Call = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub(super) struct Grant {
     who: Who,
     claim: Claim,
-    tasks: Vec<Task>,
+    tasks: Vec<TaskRecord>,
     /// Whether there was nothing more for the claim.
     is_all: bool,
     /// Its place among the waiting claims, if it waited.
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// Notes the tasks with which a claim was answered.
-    pub(super) fn granted(&mut self, who: Who, claim: &Claim, tasks: Vec<Task>, is_all: bool) {
+    pub(super) fn granted(&mut self, who: Who, claim: &Claim, tasks: Vec<TaskRecord>, is_all: bool) {
         self.grants.push(Grant { who, claim: claim.clone(), tasks, is_all, place: None });
     }
 
@@ -235,7 +235,7 @@ impl World {
 
 impl Waiting {
     /// Returns the tasks in its answer.
-    fn answered(&self, answer: Answer) -> Result<Vec<Task>, Violation> {
+    fn answered(&self, answer: Answer) -> Result<Vec<TaskRecord>, Violation> {
         match (answer, &self.completion) {
             (Ok(Response::Claimed(claimed)), None) => Ok(claimed.task.into_iter().collect()),
             (Ok(Response::ClaimedMany(claimed)), None) => Ok(claimed.tasks),

@@ -5,7 +5,7 @@ use taskqueue_api::{Fence, QueueError, Request, Response, SubmitResult, Submitte
 use super::{
     cache, chores, claim, finish, manage,
     parked::{Parked, Unparked, nothing},
-    store::{Opened, not_of_store},
+    store::{Setup, not_of_store},
     submit,
     turn::{Halt, Turn},
     work::{ClaimWork, Command, Done, Form, Reply, Returns, Work},
@@ -15,7 +15,7 @@ use crate::backend::{Fault, RouteTable as _};
 /// The content of one transaction.
 pub(super) struct Run<'a, 'b> {
     pub(super) turn: &'a mut Turn<'b>,
-    pub(super) opened: &'a Opened,
+    pub(super) setup: &'a Setup,
     pub(super) returns: &'a Arc<Returns>,
     pub(super) parked: &'a mut Parked,
 }
@@ -53,7 +53,7 @@ impl Run<'_, '_> {
         match work {
             Work::Submit(prepared) => {
                 let submission = submit::submit(turn, prepared)?;
-                Ok(Response::Submitted(self.opened.submitted(submission)).into())
+                Ok(Response::Submitted(self.setup.submitted(submission)).into())
             }
             Work::SubmitMany(prepared) => {
                 let mut results = Vec::with_capacity(prepared.len());
@@ -88,7 +88,7 @@ impl Run<'_, '_> {
             Request::Pause(pause) => manage::pause(turn, pause)?,
             Request::Resume(resume) => manage::resume(turn, resume),
             Request::Limit(limit) => manage::limit(turn, limit)?,
-            Request::CacheSet(set) => cache::set(turn, set, self.opened.cache_bytes_max)?,
+            Request::CacheSet(set) => cache::set(turn, set, self.setup.cache_bytes_max)?,
             Request::CacheDelete(delete) => cache::delete(turn, &delete.key)?,
             // Reached only by a test that asks for every operation of the table.
             other => return Err(Halt::Refused(not_of_store(other))),
@@ -98,7 +98,7 @@ impl Run<'_, '_> {
 
     fn submitted(&mut self, prepared: &mut submit::Prepared) -> Result<Result<Submitted, QueueError>, Halt> {
         match submit::submit(self.turn, prepared) {
-            Ok(submission) => Ok(Ok(self.opened.submitted(submission))),
+            Ok(submission) => Ok(Ok(self.setup.submitted(submission))),
             Err(Halt::Refused(error)) => Ok(Err(error)),
             Err(failed) => Err(failed),
         }

@@ -19,7 +19,7 @@ use crate::{
     conformance::{peer, soon},
     engine::{Elapsed, Ended, Record, Wall},
     paging::{Choosing, Filling},
-    sqlite::{Opened, SqliteBackend},
+    sqlite::{OpenFile, SqliteBackend},
 };
 
 const ME: Caller = Caller::Local;
@@ -114,7 +114,7 @@ impl Reads for WatchedReads {
 
 /// Opens a store with [`FAILED`] failed tasks.
 fn open(directory: &tempfile::TempDir) -> Result<(Core, Arc<Began>), Box<dyn Error>> {
-    let Opened { backend, mut rows, .. } = SqliteBackend::open(&directory.path().join("queue.sqlite3"))?;
+    let OpenFile { backend, mut rows, .. } = SqliteBackend::open(&directory.path().join("queue.sqlite3"))?;
     let began = Arc::new(Began::default());
     furnish(&mut *rows)?;
     let watched = Watched { inner: backend, began: Arc::clone(&began) };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     backend::{Fault, Place},
-    engine::{self, Grant},
+    engine::{self, NewLease},
 };
 
 /// Gives out tasks, up to the claim's number and the bytes of one answer.
@@ -40,7 +40,7 @@ fn claim_one(turn: &mut Turn<'_>, claim: &ClaimWork) -> Result<Option<Given>, Ha
             continue;
         };
         let fence = turn.next_fence();
-        let grant = Grant { fence, worker: claim.worker.clone(), lease_s: claim.lease_s };
+        let grant = NewLease { fence, worker: claim.worker.clone(), lease_s: claim.lease_s };
         let live = engine::grant(&item.live, grant, turn.now);
         turn.stay(item, live.clone())?;
         return Ok(Some(Given { spec: task.spec, live, payload: task.payload, fence }));

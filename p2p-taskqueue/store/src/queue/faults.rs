@@ -10,7 +10,7 @@ use std::{
 
 use taskqueue_api::{
     Answer, Caller, Cancel, Claim, Complete, Durability, ErrorCode, Fail, Fence, Get, Json, OnParentFailure, Outcome,
-    QueueError, Release, Renew, Retry, Selection, Submit, Task, TaskId, TaskQueueExt as _, TaskStatus,
+    QueueError, Release, Renew, Retry, Selection, Submit, TaskId, TaskQueueExt as _, TaskRecord, TaskStatus,
 };
 
 use super::Core;
@@ -19,7 +19,7 @@ use crate::{
     backend::Fault,
     conformance::{START, peer, soon},
     faulty::{FaultyBackend, FaultyRows, Plan},
-    sqlite::{Opened, SqliteBackend},
+    sqlite::{OpenFile, SqliteBackend},
 };
 
 const ME: Caller = Caller::Local;
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    async fn claim(&self) -> Option<Task> {
+    async fn claim(&self) -> Option<TaskRecord> {
         match soon(self.core.claim(&ME, Claim { lease_s: 1_000.0, ..Claim::new("w") })).await {
             Ok(claimed) => claimed.task,
             Err(error) => {
@@ -168,7 +168,7 @@ async fn check(store: &SqliteStore, client: &HashMap<TaskId, Known>) -> Result<(
 
 /// Opens a store in this file that fails as planned.
 fn open(path: &Path, options: StoreOptions) -> Result<(Core, Arc<Plan>), StoreError> {
-    let Opened { backend, rows, .. } = SqliteBackend::open(path)?;
+    let OpenFile { backend, rows, .. } = SqliteBackend::open(path)?;
     let plan = Arc::new(Plan::default());
     let rows = Box::new(FaultyRows { inner: rows, plan: Arc::clone(&plan) });
     let backend = FaultyBackend { inner: backend, plan: Arc::clone(&plan) };

@@ -6,7 +6,7 @@ use std::{
 
 use taskqueue_api::QueueError;
 
-use super::work::{Asker, ClaimWork, Done, GivenOut, Reply, Returns};
+use super::work::{ClaimWork, Done, GivenOut, Reply, ReplyTo, Returns};
 use crate::engine::{Claimant, Lane};
 
 /// The claims that wait for a task. They are served in the transaction that makes a task claimable, so nothing polls
@@ -33,7 +33,7 @@ struct Class {
 
 #[derive(Debug)]
 struct Waiting {
-    asker: Asker,
+    reply_to: ReplyTo,
     claim: ClaimWork,
     deadline: Duration,
 }
@@ -41,7 +41,7 @@ struct Waiting {
 /// A claim that waited, on its way to an answer.
 #[derive(Debug)]
 pub(super) struct Unparked {
-    pub(super) asker: Asker,
+    pub(super) reply_to: ReplyTo,
     pub(super) claim: ClaimWork,
     /// Its place in the order of waiting.
     pub(super) number: Number,
@@ -50,8 +50,13 @@ pub(super) struct Unparked {
 
 impl Parked {
     /// Lets a claim wait, if it asked to and there is room. Otherwise returns its answer.
-    pub(super) fn park(&mut self, asker: Asker, claim: ClaimWork, returns: &Arc<Returns>) -> Option<(Asker, Reply)> {
-        let Some(deadline) = claim.deadline else { return Some((asker, nothing(&claim, returns))) };
+    pub(super) fn park(
+        &mut self,
+        reply_to: ReplyTo,
+        claim: ClaimWork,
+        returns: &Arc<Returns>,
+    ) -> Option<(ReplyTo, Reply)> {
+        let Some(deadline) = claim.deadline else { return Some((reply_to, nothing(&claim, returns))) };
         if self.deadlines.len() >= PARKED_MAX {
             self.forget_gone();
         }
@@ -59,10 +64,10 @@ impl Parked {
             let error = QueueError::overloaded(PARKED_MAX, "claims that wait", PARKED_RETRY_AFTER_S);
             // The completion stands; only its next task does not come.
             let answer = if claim.form.is_beside_completion() { nothing(&claim, returns) } else { Err(error) };
-            return Some((asker, answer));
+            return Some((reply_to, answer));
         }
         self.last_number += 1;
-        self.put(Unparked { asker: asker.waiting(), claim, number: self.last_number, deadline });
+        self.put(Unparked { reply_to: reply_to.waiting(), claim, number: self.last_number, deadline });
         None
     }
 
@@ -81,7 +86,7 @@ impl Parked {
             let class = Arc::clone(class);
             let number = first(&class)?;
             let unparked = self.remove(&class, number)?;
-            if !unparked.asker.is_gone() {
+            if !unparked.reply_to.is_gone() {
                 return Some(unparked);
             }
         }
@@ -89,7 +94,7 @@ impl Parked {
 
     /// Puts a claim back into its place.
     pub(super) fn put(&mut self, unparked: Unparked) {
-        let Unparked { asker, claim, number, deadline } = unparked;
+        let Unparked { reply_to, claim, number, deadline } = unparked;
         let class = match self.classes.get_key_value(&claim.claimant) {
             Some((class, _)) => Arc::clone(class),
             None => {
@@ -101,18 +106,18 @@ impl Parked {
             }
         };
         self.deadlines.insert((deadline, number), Arc::clone(&class));
-        self.classes.entry(class).or_default().claims.insert(number, Waiting { asker, claim, deadline });
+        self.classes.entry(class).or_default().claims.insert(number, Waiting { reply_to, claim, deadline });
     }
 
     /// Takes out the claims whose wait is over, with their answers.
-    pub(super) fn end_waits(&mut self, now: Duration, returns: &Arc<Returns>) -> Vec<(Asker, Reply)> {
+    pub(super) fn end_waits(&mut self, now: Duration, returns: &Arc<Returns>) -> Vec<(ReplyTo, Reply)> {
         let mut ended = Vec::new();
         while self.first_deadline().is_some_and(|deadline| deadline <= now)
             && let Some(((_, number), class)) = self.deadlines.pop_first()
         {
-            if let Some(Unparked { asker, claim, .. }) = self.remove(&class, number) {
+            if let Some(Unparked { reply_to, claim, .. }) = self.remove(&class, number) {
                 let answer = nothing(&claim, returns);
-                ended.push((asker, answer));
+                ended.push((reply_to, answer));
             }
         }
         ended
@@ -128,9 +133,9 @@ impl Parked {
     }
 
     /// Takes out all claims.
-    pub(super) fn take_all(&mut self) -> Vec<(Asker, ClaimWork)> {
+    pub(super) fn take_all(&mut self) -> Vec<(ReplyTo, ClaimWork)> {
         let waiting = std::mem::take(self).classes.into_values().flat_map(|class| class.claims.into_values());
-        waiting.map(|waiting| (waiting.asker, waiting.claim)).collect()
+        waiting.map(|waiting| (waiting.reply_to, waiting.claim)).collect()
     }
 
     /// Returns the number of waiting claims.
@@ -141,7 +146,7 @@ impl Parked {
 
     fn remove(&mut self, class: &Arc<Claimant>, number: Number) -> Option<Unparked> {
         let claims = &mut self.classes.get_mut(class)?.claims;
-        let Waiting { asker, claim, deadline } = claims.remove(&number)?;
+        let Waiting { reply_to, claim, deadline } = claims.remove(&number)?;
         self.deadlines.remove(&(deadline, number));
         if claims.is_empty() {
             self.classes.remove(class);
@@ -154,13 +159,13 @@ impl Parked {
                 }
             }
         }
-        Some(Unparked { asker, claim, number, deadline })
+        Some(Unparked { reply_to, claim, number, deadline })
     }
 
     /// Drops the claims whose callers have gone away.
     fn forget_gone(&mut self) {
         let waiting = self.classes.iter().flat_map(|(class, entry)| {
-            let gone = entry.claims.iter().filter(|(_, waiting)| waiting.asker.is_gone());
+            let gone = entry.claims.iter().filter(|(_, waiting)| waiting.reply_to.is_gone());
             gone.map(|(number, _)| (Arc::clone(class), *number))
         });
         for (class, number) in waiting.collect::<Vec<_>>() {
@@ -200,11 +205,11 @@ mod tests {
         let (writer, _messages) = sync_channel(1);
         let (returns, peer) = (Arc::new(Returns::new(writer)), PeerId::random());
         let room = Arc::new(Semaphore::new(PARKED_MAX + 2));
-        let mut askers = Vec::new();
-        let mut asker = || {
+        let mut replies_to = Vec::new();
+        let mut reply_to = || {
             let (reply, answered) = oneshot::channel();
-            askers.push(answered);
-            Asker::new(reply, Arc::clone(&room).try_acquire_owned().unwrap())
+            replies_to.push(answered);
+            ReplyTo::new(reply, Arc::clone(&room).try_acquire_owned().unwrap())
         };
         let claim = |form| ClaimWork {
             claimant: Claimant::new(peer, Vec::new(), Vec::new(), None),
@@ -216,13 +221,13 @@ mod tests {
         };
         let mut parked = Parked::default();
         for _ in 0..PARKED_MAX {
-            assert!(parked.park(asker(), claim(Form::One), &returns).is_none());
+            assert!(parked.park(reply_to(), claim(Form::One), &returns).is_none());
         }
-        let (_, answer) = parked.park(asker(), claim(Form::One), &returns).unwrap();
+        let (_, answer) = parked.park(reply_to(), claim(Form::One), &returns).unwrap();
         assert_eq!(answer.unwrap_err().code, ErrorCode::Overloaded);
         let (task_id, status) = (TaskId::from_bytes([1; 16]), TaskStatus::Completed);
         let completed = Completed { task_id, status, repeated: false, submitted: Vec::new(), next: None };
-        let (_, answer) = parked.park(asker(), claim(Form::Next(Box::new(completed))), &returns).unwrap();
+        let (_, answer) = parked.park(reply_to(), claim(Form::Next(Box::new(completed))), &returns).unwrap();
         assert!(matches!(answer, Ok(Done::Claimed(given)) if given.tasks.is_empty()));
         assert_eq!(parked.end_waits(Duration::from_secs(1), &returns).len(), PARKED_MAX);
         assert_eq!((parked.len(), parked.first_deadline()), (0, None));

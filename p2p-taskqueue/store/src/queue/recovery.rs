@@ -27,7 +27,7 @@ impl Writer {
             // Each further try would wait just as long.
             self.pace.hold_until = Some(now.monotonic + HOLD);
             let error = storage_error(first);
-            return commands.into_iter().for_each(|command| command.asker.answer(Err(error.clone())));
+            return commands.into_iter().for_each(|command| command.reply_to.answer(Err(error.clone())));
         }
         self.note_full(first, adds(&commands), now);
         match self.attempt(&mut [], true, now) {
@@ -53,7 +53,7 @@ impl Writer {
             Ok(committed) => self.settle(one, committed, now),
             Err(Trouble::Before(fault)) => {
                 self.note_full(&fault, adds(&one), now);
-                one.drain(..).for_each(|command| command.asker.answer(Err(storage_error(&fault))));
+                one.drain(..).for_each(|command| command.reply_to.answer(Err(storage_error(&fault))));
             }
             Err(Trouble::Commit(fault)) => self.commit_failed(one, &fault, Again::Refuse, now),
         }
@@ -79,7 +79,7 @@ impl Writer {
             };
             // Nobody has been told a fence of a claim, so a claim needs no unknown outcome.
             let is_unknown = applied && command.demand.needs_sync;
-            command.asker.answer(Err(if is_unknown { error.with_unknown_outcome() } else { error }));
+            command.reply_to.answer(Err(if is_unknown { error.with_unknown_outcome() } else { error }));
         }
     }
 
@@ -90,7 +90,7 @@ impl Writer {
         let error = unknown(why);
         self.open_again(now);
         // The completions of these claims may be among the commits that were not synced.
-        self.parked.take_all().into_iter().for_each(|(asker, _)| asker.answer(Err(error.clone())));
+        self.parked.take_all().into_iter().for_each(|(reply_to, _)| reply_to.answer(Err(error.clone())));
         batches.into_iter().for_each(|batch| refuse(batch, &error));
     }
 

@@ -64,7 +64,7 @@ impl Writer {
             }
             is_refused
         });
-        refused.for_each(|command| command.asker.answer(Err(storage_full())));
+        refused.for_each(|command| command.reply_to.answer(Err(storage_full())));
     }
 
     /// Sets the reserve aside again, as far as there is room.

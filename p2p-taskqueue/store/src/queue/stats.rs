@@ -9,7 +9,7 @@ use crate::{
 impl Core {
     /// Returns the numbers of the whole queue and of each type.
     pub(super) async fn stats(&self) -> Result<Stats, QueueError> {
-        let now = self.opened.now().elapsed;
+        let now = self.setup.now().elapsed;
         let types = self.read_pieces(Length::Short, Vec::new(), types_on).await?;
         let oldest = self.read(|reads| reads.oldest_ready()).await?;
         let oldest_queued_s = oldest.map(|at| at.until(now).as_secs_f64());

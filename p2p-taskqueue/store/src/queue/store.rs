@@ -13,7 +13,8 @@ use std::{
 use async_trait::async_trait;
 use taskqueue_api::{
     AnsweredBy, CacheGot, CacheHad, Caller, Claim, Complete, Durability, ErrorCode, Got, GotMany, List, Listed, PeerId,
-    Purged, QueueError, Request, Response, Retried, Selection, StoreStatus, Submit, Submitted, Task, TaskId, TaskQueue,
+    Purged, QueueError, Request, Response, Retried, Selection, StoreStatus, Submit, Submitted, TaskId, TaskQueue,
+    TaskRecord,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -28,7 +29,7 @@ use super::{
     syncer::{Durable, Syncer},
     timeline::Timeline,
     turn::{Memory, not_found},
-    work::{Asker, ClaimWork, Command, CompleteWork, Demand, Done, Form, Message, Reply, Returns, Work},
+    work::{ClaimWork, Command, CompleteWork, Demand, Done, Form, Message, Reply, ReplyTo, Returns, Work},
     writer::{Pace, Writer},
 };
 use crate::{
@@ -40,7 +41,7 @@ use crate::{
 
 /// A store over any backend. Callers hold this handle; its threads do the work.
 pub(crate) struct Core {
-    pub(super) opened: Opened,
+    pub(super) setup: Setup,
     /// The writer thread holds the other end.
     pub(super) writer: SyncSender<Message>,
     /// The bytes that waiting commands may still take.
@@ -55,14 +56,14 @@ pub(crate) struct Core {
 
 /// The settings that hold from the opening of a store on.
 #[derive(Debug, Clone)]
-pub(crate) struct Opened {
+pub(crate) struct Setup {
     pub(super) timeline: Arc<Timeline>,
     pub(super) durability: Durability,
     pub(super) cache_bytes_max: u64,
     owner: PeerId,
 }
 
-impl Opened {
+impl Setup {
     pub(super) fn now(&self) -> Now {
         self.timeline.now()
     }
@@ -72,7 +73,7 @@ impl Opened {
         Submitted { task_id, peer_id: self.owner, duplicate, durability: self.durability }
     }
 
-    pub(super) fn task(&self, record: Record) -> Task {
+    pub(super) fn task(&self, record: Record) -> TaskRecord {
         record.into_task(self.owner, self.now())
     }
 }
@@ -102,9 +103,9 @@ impl Core {
         let (mut log, threads_log) =
             (backend.open_log().map_err(StoreError::Threads)?, backend.open_log().map_err(StoreError::Threads)?);
         let timeline = Arc::new(Timeline::resume(clock, rows.meta()?.clocks));
-        let opened = Opened { timeline, durability, cache_bytes_max, owner };
-        opening::begin(&mut *rows, &mut log, &opened.timeline)?;
-        let memory = Memory::load(&mut *rows, opened.now())?;
+        let setup = Setup { timeline, durability, cache_bytes_max, owner };
+        opening::begin(&mut *rows, &mut log, &setup.timeline)?;
+        let memory = Memory::load(&mut *rows, setup.now())?;
         let scarcity = match backend.set_aside(rows.file_room()?) {
             Room::Ample => None,
             Room::Scarce { adding, .. } => {
@@ -124,7 +125,7 @@ impl Core {
         let recent = Arc::new(Recent::default());
         let work = Writer {
             backend,
-            opened: opened.clone(),
+            setup: setup.clone(),
             messages,
             returns: Arc::new(Returns::new(writer.clone())),
             durable: Arc::clone(&durable),
@@ -146,10 +147,10 @@ impl Core {
         let thread = thread.map_err(StoreError::Threads)?;
         let wake = writer.clone();
         // If the channel is full, the writer is awake anyway.
-        opened.timeline.clock().on_move(Box::new(move || _ = wake.try_send(Message::Wake)));
+        setup.timeline.clock().on_move(Box::new(move || _ = wake.try_send(Message::Wake)));
         let threads = Threads { writer: thread, writer_ended, readers: reader_threads };
         Ok(Self {
-            opened,
+            setup,
             writer,
             room: Arc::new(Semaphore::new(COMMAND_BYTES_MAX)),
             readers,
@@ -168,7 +169,7 @@ impl Core {
 
     /// Does what [`TaskStore::state`](crate::TaskStore::state) describes.
     pub(crate) fn state(&self, kind: &str, problems: Option<u64>) -> StoreStatus {
-        StoreStatus { kind: kind.to_owned(), durability: self.opened.durability, problems }
+        StoreStatus { kind: kind.to_owned(), durability: self.setup.durability, problems }
     }
 
     /// Does what [`TaskStore::close`](crate::TaskStore::close) describes.
@@ -214,7 +215,7 @@ impl Core {
         let submit = Submit { labels: once(submit.labels), requires: once(submit.requires), ..submit };
         let (is_named, id) = (submit.task_id.is_some(), submit.task_id.map_or_else(TaskId::random, Ok));
         let id = id.map_err(|error| QueueError::new(ErrorCode::Internal, format!("no random task id: {error}")))?;
-        Ok(Prepared::new(engine::admit(caller, submit, id, self.opened.now()), is_named))
+        Ok(Prepared::new(engine::admit(caller, submit, id, self.setup.now()), is_named))
     }
 
     fn prepare_all(&self, caller: &Caller, submits: Vec<Submit>) -> Result<Vec<Prepared>, QueueError> {
@@ -224,12 +225,12 @@ impl Core {
     fn claim_work(&self, caller: &Caller, claim: Claim, max_tasks: u32, form: Form) -> ClaimWork {
         let Claim { worker_id, supported_task_types, labels, session, lease_s, wait_s } = claim;
         let peer = match caller {
-            Caller::Local => self.opened.owner,
+            Caller::Local => self.setup.owner,
             Caller::Peer(peer) => *peer,
         };
         let claimant = Claimant::new(peer, supported_task_types, labels, session);
         let wait = Some(Duration::try_from_secs_f64(wait_s).unwrap_or_default()).filter(|wait| !wait.is_zero());
-        let deadline = wait.map(|wait| self.opened.now().monotonic + wait);
+        let deadline = wait.map(|wait| self.setup.now().monotonic + wait);
         ClaimWork { claimant, worker: worker_id, lease_s, max_tasks, deadline, form }
     }
 
@@ -249,7 +250,7 @@ impl Core {
             Done::With(response) => Ok(*response),
             // There is no `await` between the answer and the arrival of the tasks. Until they arrive, dropping the
             // answer gives them back.
-            Done::Claimed(given_out) => given_out.arrive(&self.opened),
+            Done::Claimed(given_out) => given_out.arrive(&self.setup),
             Done::Changed { .. } | Done::Noted => {
                 Err(QueueError::new(ErrorCode::Internal, "the store answered something else"))
             }
@@ -268,7 +269,7 @@ impl Core {
         let bytes = u32::try_from(demand.bytes).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| out_of_room())?;
         let (reply, answered) = oneshot::channel();
-        let command = Command { work, demand, asker: Asker::new(reply, room) };
+        let command = Command { work, demand, reply_to: ReplyTo::new(reply, room) };
         self.writer.try_send(Message::Do(Box::new(command))).map_err(|error| match error {
             TrySendError::Full(_) => overloaded(),
             TrySendError::Disconnected(_) => gone(),
@@ -323,7 +324,7 @@ impl Core {
         let mut got = GotMany { tasks: Vec::with_capacity(found.len()), missing: Vec::new() };
         for (id, record) in asked.into_iter().zip(found) {
             match record {
-                Some(record) => got.tasks.push(self.opened.task(record)),
+                Some(record) => got.tasks.push(self.setup.task(record)),
                 None => got.missing.push(id),
             }
         }
@@ -332,7 +333,7 @@ impl Core {
 
     async fn get_one(&self, id: TaskId) -> Result<Got, QueueError> {
         let record = self.record(id).await?.ok_or_else(|| not_found(id))?;
-        Ok(Got { task: self.opened.task(record) })
+        Ok(Got { task: self.setup.task(record) })
     }
 
     /// Changes the selected tasks, some at a time. Answers how many were changed, how many were passed over, and
@@ -345,7 +346,7 @@ impl Core {
     ) -> Result<(u64, u64, bool), QueueError> {
         selection.task_types = once(selection.task_types);
         let (ids, more) = if selection.status.is_some() {
-            let ended_by = Wall::from_secs(self.opened.now().wall.as_secs() - selection.older_than_s);
+            let ended_by = Wall::from_secs(self.setup.now().wall.as_secs() - selection.older_than_s);
             let choosing = Choosing::new(selection, ended_by);
             self.read_pieces(Length::Long, choosing, |reads, choosing| reads.select_on(choosing)).await?.into_ids()
         } else {
@@ -363,7 +364,7 @@ impl Core {
 
     /// Returns a value of the cache that has not expired. That it was used is noted once a minute.
     async fn cached(&self, key: String) -> Result<Option<CacheRow>, QueueError> {
-        let now = self.opened.now().elapsed;
+        let now = self.setup.now().elapsed;
         let asked = key.clone();
         let row = self.readers.read(move |reads| reads.cached(&asked)).await?;
         let row = row.filter(|row| row.expires_at.is_none_or(|at| at > now));
@@ -403,7 +404,7 @@ impl TaskQueue for Core {
             Request::List(query) => {
                 let page = Filling::new(List { task_types: once(query.task_types), ..query })?;
                 let page = self.read_pieces(Length::Short, page, |reads, page| reads.list_on(page)).await?.into_page();
-                let tasks = page.records.into_iter().map(|record| self.opened.task(record)).collect();
+                let tasks = page.records.into_iter().map(|record| self.setup.task(record)).collect();
                 Ok(Response::Listed(Listed { tasks, next_cursor: page.next_cursor }))
             }
             Request::StatsQuery(_) => self.stats().await.map(Response::Stats),
@@ -435,7 +436,7 @@ impl Drop for Core {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("opened", &self.opened).finish_non_exhaustive()
+        f.debug_struct("Core").field("setup", &self.setup).finish_non_exhaustive()
     }
 }
 

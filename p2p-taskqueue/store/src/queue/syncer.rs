@@ -10,13 +10,13 @@ use std::{
 use taskqueue_api::{ErrorCode, QueueError, TaskId};
 use tokio::sync::watch;
 
-use super::work::{Asker, Message, Reply};
+use super::work::{Message, Reply, ReplyTo};
 use crate::{Watches, backend::Log};
 
 /// A committed transaction with the answers and notices that are still to be given.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) answers: Vec<(Asker, Reply)>,
+    pub(super) answers: Vec<(ReplyTo, Reply)>,
     /// Tasks that ended.
     pub(super) ended: Vec<TaskId>,
     /// The batch's number; see [`Durable`].
@@ -244,8 +244,8 @@ impl Shared {
     /// Wakes the waits for the tasks that ended, and gives the answers.
     fn settle(&self, batch: Batch) {
         self.watches.ended(&batch.ended);
-        for (asker, answer) in batch.answers {
-            asker.answer(answer);
+        for (reply_to, answer) in batch.answers {
+            reply_to.answer(answer);
         }
     }
 
@@ -266,9 +266,9 @@ impl Shared {
 
 /// Answers every caller of a batch with an error, except those whose commands were refused anyway.
 pub(super) fn refuse(batch: Batch, error: &QueueError) {
-    for (asker, answer) in batch.answers {
+    for (reply_to, answer) in batch.answers {
         // An operation that was refused by its own rules stays refused. Nobody has been told of a claim.
-        asker.answer(answer.and_then(|_| Err(error.clone())));
+        reply_to.answer(answer.and_then(|_| Err(error.clone())));
     }
 }
 

@@ -69,7 +69,7 @@ impl Writer {
             self.syncer.when_idle();
             let memory = if look.with_memory { self.picture() } else { String::new() };
             let in_use = InUse { parked: self.parked.len(), given_out: self.given_out.len(), ..InUse::default() };
-            let (now, next_due) = (self.opened.now().monotonic, self.next_due());
+            let (now, next_due) = (self.setup.now().monotonic, self.next_due());
             drop(look.reply.send(Vitals { now, next_due, memory, in_use }));
         }
     }

@@ -4,10 +4,12 @@ use std::{
     time::Duration,
 };
 
-use taskqueue_api::{Adds, Complete, Completed, Fence, Json, PeerId, QueueError, Request, Response, Task, TaskId};
+use taskqueue_api::{
+    Adds, Complete, Completed, Fence, Json, PeerId, QueueError, Request, Response, TaskId, TaskRecord,
+};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{store::Opened, submit::Prepared};
+use super::{store::Setup, submit::Prepared};
 use crate::{
     backend::Fault,
     engine::{Claimant, Live, Record, Spec, Standing},
@@ -32,7 +34,7 @@ pub(super) enum Message {
 pub(super) struct Command {
     pub(super) work: Work,
     pub(super) demand: Demand,
-    pub(super) asker: Asker,
+    pub(super) reply_to: ReplyTo,
 }
 
 /// The demands of a command on the writer. They are taken from the request before it is taken apart.
@@ -78,14 +80,14 @@ impl Demand {
 
 /// A caller that waits for an answer.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct ReplyTo {
     /// The caller holds the other end. It is closed when the caller has gone away.
     reply: oneshot::Sender<Reply>,
     /// The command's share of the bytes that may wait for the writer.
     bytes: OwnedSemaphorePermit,
 }
 
-impl Asker {
+impl ReplyTo {
     pub(super) const fn new(reply: oneshot::Sender<Reply>, bytes: OwnedSemaphorePermit) -> Self {
         Self { reply, bytes }
     }
@@ -226,10 +228,10 @@ impl GivenOut {
     }
 
     /// Turns the tasks into the answer. From here on, they no longer go back by themselves.
-    pub(super) fn arrive(mut self, opened: &Opened) -> Result<Response, QueueError> {
+    pub(super) fn arrive(mut self, setup: &Setup) -> Result<Response, QueueError> {
         let given = mem::take(&mut self.tasks);
         let fences: Vec<_> = given.iter().map(|given| (given.spec.id, given.fence)).collect();
-        let tasks: Result<Vec<Task>, _> = given.into_iter().map(|given| given.into_task(opened)).collect();
+        let tasks: Result<Vec<TaskRecord>, _> = given.into_iter().map(|given| given.into_task(setup)).collect();
         match (tasks, self.returns.take()) {
             (Ok(tasks), _) => Ok(mem::replace(&mut self.form, Form::One).answer(tasks)),
             (Err(error), returns) => {
@@ -241,11 +243,11 @@ impl GivenOut {
 }
 
 impl Given {
-    fn into_task(self, opened: &Opened) -> Result<Task, QueueError> {
+    fn into_task(self, setup: &Setup) -> Result<TaskRecord, QueueError> {
         let id = self.spec.id;
         let payload = Json::parse(self.payload).map_err(|_| damaged(id))?;
         let record = Record { spec: self.spec, payload, standing: Standing::Live(self.live), result: None };
-        Ok(Task { fence: Some(self.fence), ..opened.task(record) })
+        Ok(TaskRecord { fence: Some(self.fence), ..setup.task(record) })
     }
 }
 
@@ -258,7 +260,7 @@ impl Drop for GivenOut {
 }
 
 impl Form {
-    fn answer(self, mut tasks: Vec<Task>) -> Response {
+    fn answer(self, mut tasks: Vec<TaskRecord>) -> Response {
         use taskqueue_api::{Claimed, ClaimedMany};
         match self {
             Self::One => Response::Claimed(Claimed { task: tasks.pop() }),

@@ -14,11 +14,11 @@ use super::{
     recorder::Written,
     recovery::Again,
     room::Scarcity,
-    store::Opened,
+    store::Setup,
     syncer::{Batch, Durable, Syncer, unknown},
     timeline,
     turn::{Memory, Turn},
-    work::{Asker, ClaimWork, Command, Done, Message, Reply, Returns, Work},
+    work::{ClaimWork, Command, Done, Message, Reply, ReplyTo, Returns, Work},
 };
 use crate::{
     Watches,
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) backend: Box<dyn Backend>,
-    pub(super) opened: Opened,
+    pub(super) setup: Setup,
     /// Callers hold the other end. It does not close; `Message::Close` ends the thread.
     pub(super) messages: Receiver<Message>,
     pub(super) returns: Arc<Returns>,
@@ -150,9 +150,9 @@ impl Writer {
             return Some(message);
         }
         let Some(due) = self.next_due() else { return self.messages.recv().ok() };
-        match self.opened.timeline.clock().block_for(due) {
+        match self.setup.timeline.clock().block_for(due) {
             // The channel cannot close, because `returns` holds a sender of it.
-            None if due > self.opened.now().monotonic => self.messages.recv().ok(),
+            None if due > self.setup.now().monotonic => self.messages.recv().ok(),
             None => self.messages.try_recv().ok(),
             Some(timeout) => self.messages.recv_timeout(timeout).ok(),
         }
@@ -160,7 +160,7 @@ impl Writer {
 
     /// Returns the next time at which the writer has something to do that nobody asked for.
     pub(super) fn next_due(&self) -> Option<Duration> {
-        let now = self.opened.now();
+        let now = self.setup.now();
         let timers = Timer::ALL.into_iter().filter_map(|timer| self.memory.first(timer)).map(|due| due.wait(now));
         let spans = [self.memory.keys_at, self.memory.cache_at].into_iter().flatten().map(|at| now.elapsed.until(at));
         let scheduled = timers.chain(spans).min().map(|wait| now.monotonic + wait.min(CLOCKS_RECHECK));
@@ -176,7 +176,7 @@ impl Writer {
     }
 
     fn turn(&mut self, mut commands: Vec<Command>) {
-        let now = self.opened.now();
+        let now = self.setup.now();
         if let Some((failed, why)) = self.syncer.take_failed() {
             self.sync_failed(failed, &why, now);
         }
@@ -186,7 +186,7 @@ impl Writer {
         }
         if !self.reopen_if_needed(now) {
             let down = QueueError::new(ErrorCode::StorageError, "the store failed and could not be opened again yet");
-            commands.into_iter().for_each(|command| command.asker.answer(Err(down.clone())));
+            commands.into_iter().for_each(|command| command.reply_to.answer(Err(down.clone())));
             self.end_waits(now);
             return;
         }
@@ -221,7 +221,7 @@ impl Writer {
         let taken_back = if chores { self.given_out.len().min(CHORES_MAX) } else { 0 };
         let given_out = self.given_out.get(..taken_back).unwrap_or_default();
         let mut served = Vec::new();
-        let mut run = Run { turn: &mut turn, opened: &self.opened, returns: &self.returns, parked: &mut self.parked };
+        let mut run = Run { turn: &mut turn, setup: &self.setup, returns: &self.returns, parked: &mut self.parked };
         let answers = run.all(commands, chores.then_some(given_out), &mut served);
         let answers = answers.and_then(|answers| turn.memory.gates.save(&mut turn.rows).map(|()| answers));
         let Written { anything, changed, ended } = turn.rows.into_written();
@@ -229,7 +229,7 @@ impl Writer {
         let committed = answers.and_then(|answers| {
             if wrote {
                 self.memory.meta.batch += 1;
-                self.memory.meta.clocks = Some(self.opened.timeline.clocks(now));
+                self.memory.meta.clocks = Some(self.setup.timeline.clocks(now));
                 rows.save_meta(&self.memory.meta)?;
             }
             Ok(answers)
@@ -268,7 +268,7 @@ impl Writer {
         self.note_added(&commands);
         let mut batch = Batch { answers: Vec::new(), ended, number: self.memory.meta.batch };
         for (unparked, answer) in served {
-            batch.answers.push((unparked.asker, answer));
+            batch.answers.push((unparked.reply_to, answer));
         }
         for (command, answer) in commands.into_iter().zip(answers) {
             batch.answers.extend(self.park_or_answer(command, answer));
@@ -276,7 +276,7 @@ impl Writer {
         if wrote {
             self.pace.tidy_at = Some(now.monotonic + TIDY_AFTER);
         }
-        if !needs_sync || self.opened.durability != Durability::Synced {
+        if !needs_sync || self.setup.durability != Durability::Synced {
             if needs_sync {
                 self.pace.sync_at.get_or_insert(now.monotonic + RELAXED_SYNC);
                 self.durable.settled();
@@ -301,8 +301,8 @@ impl Writer {
     }
 
     /// Lets a claim that found nothing wait, if it asked to. Returns the answer of every other command.
-    fn park_or_answer(&mut self, command: Command, answer: Reply) -> Option<(Asker, Reply)> {
-        let Command { work, asker, .. } = command;
+    fn park_or_answer(&mut self, command: Command, answer: Reply) -> Option<(ReplyTo, Reply)> {
+        let Command { work, reply_to, .. } = command;
         let claim = match work {
             Work::Claim(claim) => Some(*claim),
             Work::Complete(work) => work.claim,
@@ -311,9 +311,9 @@ impl Writer {
         match (answer, claim) {
             (Ok(Done::Claimed(given)), Some(claim)) if given.tasks.is_empty() => {
                 let claim = ClaimWork { form: given.form.clone(), ..claim };
-                self.parked.park(asker, claim, &self.returns)
+                self.parked.park(reply_to, claim, &self.returns)
             }
-            (answer, _) => Some((asker, answer)),
+            (answer, _) => Some((reply_to, answer)),
         }
     }
 
@@ -352,7 +352,7 @@ impl Writer {
     fn note_clocks(&mut self, now: Now) {
         let Some(rows) = &mut self.rows else { return };
         let batch = self.memory.meta.batch + 1;
-        let noted = Meta { batch, clocks: Some(self.opened.timeline.clocks(now)), ..self.memory.meta };
+        let noted = Meta { batch, clocks: Some(self.setup.timeline.clocks(now)), ..self.memory.meta };
         match rows.begin().and_then(|()| rows.save_meta(&noted)).and_then(|()| rows.commit()) {
             Ok(()) => self.memory.meta = noted,
             Err(fault) => {
@@ -367,15 +367,15 @@ impl Writer {
         let closed = || Err(QueueError::new(ErrorCode::ShuttingDown, "the store is closed"));
         let (completions, claims): (Vec<_>, Vec<_>) =
             self.parked.take_all().into_iter().partition(|(_, claim)| claim.form.is_beside_completion());
-        claims.into_iter().for_each(|(asker, _)| asker.answer(closed()));
+        claims.into_iter().for_each(|(reply_to, _)| reply_to.answer(closed()));
         while let Some(message) = self.take_waiting() {
             if let Message::Do(command) = message {
-                command.asker.answer(closed());
+                command.reply_to.answer(closed());
             }
         }
         self.syncer.when_idle();
         let failed = self.syncer.take_failed();
-        let now = self.opened.now();
+        let now = self.setup.now();
         let mut trouble = None;
         if let Some((failed, why)) = failed {
             self.sync_failed(failed, &why, now);
@@ -391,9 +391,9 @@ impl Writer {
             }
         }
         // These completions were applied; only their next task does not come any more.
-        for (asker, claim) in completions {
+        for (reply_to, claim) in completions {
             let answer = trouble.as_deref().map_or_else(|| nothing(&claim, &self.returns), |why| Err(unknown(why)));
-            asker.answer(answer);
+            reply_to.answer(answer);
         }
         if let Some(mut rows) = self.rows.take()
             && let Err(fault) = rows.tidy(true)

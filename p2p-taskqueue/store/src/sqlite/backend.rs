@@ -32,7 +32,7 @@ pub(crate) struct SqliteBackend {
 
 /// The result of opening the file.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenFile {
     pub(crate) backend: SqliteBackend,
     pub(crate) rows: Box<dyn Rows>,
     /// Whether the store was closed in order. If not, [`scrub`](super::scrub::scrub) checks the rows.
@@ -46,7 +46,7 @@ impl SqliteBackend {
     ///
     /// [`StoreError`], which says what to do: the file is newer, foreign, damaged or in use, its last commits are
     /// missing, or the system answered an error.
-    pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
+    pub(crate) fn open(path: &Path) -> Result<OpenFile, StoreError> {
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let ownership = take_ownership(path)?;
         repair::finish(path).map_err(io)?;
@@ -60,7 +60,7 @@ impl SqliteBackend {
         sync_folder(path).map_err(io)?;
         let (reserve, readings) = (Reserve::new(path), Readings::new(path));
         let backend = Self { path: path.to_owned(), note, reserve, readings, _ownership: ownership };
-        Ok(Opened { backend, rows: Box::new(rows), clean: noted.clean && noted.batch == meta.batch })
+        Ok(OpenFile { backend, rows: Box::new(rows), clean: noted.clean && noted.batch == meta.batch })
     }
 
     /// Returns the connections that read the file.

@@ -44,7 +44,7 @@ mod task;
 mod timer;
 mod types;
 
-pub(crate) use backend::{Opened, SqliteBackend};
+pub(crate) use backend::{OpenFile, SqliteBackend};
 pub use repair::RepairReport;
 pub use scrub::ScrubReport;
 #[cfg(test)]

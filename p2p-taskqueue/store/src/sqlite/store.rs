@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use taskqueue_api::{Caller, PeerId, QueueError, Request, Response, RouteBook, StoreStatus, TaskId, TaskQueue};
 
-use super::{Opened, RepairReport, ScrubReport, SqliteBackend, readings::Readings, repair, scrub::look_over};
+use super::{OpenFile, RepairReport, ScrubReport, SqliteBackend, readings::Readings, repair, scrub::look_over};
 use crate::{StoreError, StoreOptions, TaskStore, Watch, queue::Core};
 
 /// A store in one SQLite file, which this object owns as long as it is open.
@@ -34,7 +34,7 @@ impl SqliteStore {
     /// [`StoreError`], which says what to do: the file is newer, foreign, damaged or in use, its last commits are
     /// missing, or the system answered an error.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let Opened { backend, rows, clean } = SqliteBackend::open(path)?;
+        let OpenFile { backend, rows, clean } = SqliteBackend::open(path)?;
         let durability = options.durability;
         let readings = backend.readings();
         let core = Core::start(Box::new(backend), rows, options, durability)?;

@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use runtime_bridge::Runtime;
-use taskqueue_api::{Json, Task, limits::JSON_BYTES_MAX};
+use taskqueue_api::{Json, TaskRecord, limits::JSON_BYTES_MAX};
 
 use self::{
     messages::Environment,
@@ -24,7 +24,7 @@ use self::{
     supervisor::set,
     talk::{Heard, Talk, TalkError},
 };
-use super::{Contact, Handler, Outcome, Source};
+use super::{AttemptEnd, Contact, Handler, Source};
 
 pub use supervisor::supervise;
 
@@ -101,7 +101,7 @@ impl CommandHandler {
         self
     }
 
-    async fn start(&self, task: &Task, source: Source) -> io::Result<(Process, Talk)> {
+    async fn start(&self, task: &TaskRecord, source: Source) -> io::Result<(Process, Talk)> {
         let environment = self.environment_of(task, source);
         let Some(supervisor) = &self.supervisor else {
             let mut command = Command::new(&self.program);
@@ -116,7 +116,7 @@ impl CommandHandler {
     }
 
     /// The variables that tell a command which task it works on.
-    fn environment_of(&self, task: &Task, source: Source) -> Environment {
+    fn environment_of(&self, task: &TaskRecord, source: Source) -> Environment {
         let given = self.environment.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
         let own = [
             ("TASKMESH_TASK_ID", Some(task.task_id.to_string())),
@@ -153,7 +153,7 @@ impl CommandHandler {
         Ok(Some(status))
     }
 
-    fn outcome(&self, status: ExitStatus, heard: &Heard) -> Outcome {
+    fn outcome(&self, status: ExitStatus, heard: &Heard) -> AttemptEnd {
         if status.success() {
             return result(&heard.output);
         }
@@ -165,7 +165,7 @@ impl CommandHandler {
 
 #[async_trait]
 impl Handler for CommandHandler {
-    async fn run(&self, task: &Task, mut contact: Contact) -> Outcome {
+    async fn run(&self, task: &TaskRecord, mut contact: Contact) -> AttemptEnd {
         let (mut process, mut talk) = match self.start(task, contact.source()).await {
             Ok(started) => started,
             Err(error) => return failed(format!("could not start {}: {error}", self.program)),
@@ -175,10 +175,10 @@ impl Handler for CommandHandler {
         process.end(&self.runtime).await;
         match ended {
             Ok(Some(status)) => self.outcome(status, &talk.into_heard()),
-            Ok(None) => Outcome::Stopped,
+            Ok(None) => AttemptEnd::Stopped,
             Err(error) => {
                 let retryable = !matches!(error, TalkError::TooLong);
-                Outcome::Failed { error: format!("{}: {error}", self.program), retryable }
+                AttemptEnd::Failed { error: format!("{}: {error}", self.program), retryable }
             }
         }
     }
@@ -200,24 +200,24 @@ fn input(payload: &Json) -> Vec<u8> {
     payload.to::<String>().unwrap_or_else(|_| payload.compact()).into_bytes()
 }
 
-fn result(output: &[u8]) -> Outcome {
+fn result(output: &[u8]) -> AttemptEnd {
     let text = String::from_utf8_lossy(output);
     if let Ok(json) = Json::parse(text.trim().to_owned())
         && json.check_readable().is_ok()
     {
-        return Outcome::Done(json);
+        return AttemptEnd::Done(json);
     }
     let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
     let json = Json::from_text(text);
     if json.len_bytes() > JSON_BYTES_MAX {
         let error = format!("the output as a JSON string is over {JSON_BYTES_MAX} bytes, the limit of a result");
-        return Outcome::Failed { error, retryable: false };
+        return AttemptEnd::Failed { error, retryable: false };
     }
-    Outcome::Done(json)
+    AttemptEnd::Done(json)
 }
 
-fn failed(error: String) -> Outcome {
-    Outcome::Failed { error, retryable: true }
+fn failed(error: String) -> AttemptEnd {
+    AttemptEnd::Failed { error, retryable: true }
 }
 
 fn ending(status: ExitStatus) -> String {

@@ -11,20 +11,20 @@ use super::{talk::ERROR_TAIL_BYTES, *};
 const SOURCE: Source = Source { owner: None, lease: Duration::from_millis(1500) };
 
 /// Runs a command for a payload on an executor thread. `contact` decides when the command is told to stop, if ever.
-fn run_until(line: &str, payload: &str, contact: Contact) -> Outcome {
+fn run_until(line: &str, payload: &str, contact: Contact) -> AttemptEnd {
     let thread = ExecutorThread::start(Backend::Tokio, ThreadConfig::default()).unwrap();
     let handler = CommandHandler::parse(line, thread.runtime()).unwrap();
     let task = task(PeerId::random(), Submit::new("t", Json::parse(payload.to_owned()).unwrap()));
     thread.bridge().run_in_p2p_blocking(async move { handler.run(&task, contact).await }).unwrap()
 }
 
-fn run(line: &str, payload: &str) -> Outcome {
+fn run(line: &str, payload: &str) -> AttemptEnd {
     let (_sender, contact, _told) = Contact::new(SOURCE);
     run_until(line, payload, contact)
 }
 
-fn done(json: &str) -> Outcome {
-    Outcome::Done(Json::parse(json.to_owned()).unwrap())
+fn done(json: &str) -> AttemptEnd {
+    AttemptEnd::Done(Json::parse(json.to_owned()).unwrap())
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn odd_values_go_through_a_command_as_they_are() {
         let payload = Json::parse(text.clone()).unwrap();
         let expected = match payload.to::<String>() {
             Ok(plain) => result(plain.as_bytes()),
-            Err(_) => Outcome::Done(Json::parse(payload.compact()).unwrap()),
+            Err(_) => AttemptEnd::Done(Json::parse(payload.compact()).unwrap()),
         };
         assert_eq!(run("cat", &text), expected, "{text}");
     }
@@ -49,9 +49,9 @@ fn odd_values_go_through_a_command_as_they_are() {
 #[test]
 fn output_that_a_result_may_not_be_is_a_string() {
     for text in odd_json::refused() {
-        assert_eq!(result(format!("{text}\n").as_bytes()), Outcome::Done(Json::from_text(&text)), "{text}");
+        assert_eq!(result(format!("{text}\n").as_bytes()), AttemptEnd::Done(Json::from_text(&text)), "{text}");
     }
-    let Outcome::Done(kept) = result(b" {\"a\": 1.10} \n") else { panic!("it is done") };
+    let AttemptEnd::Done(kept) = result(b" {\"a\": 1.10} \n") else { panic!("it is done") };
     assert_eq!(kept.get(), r#"{"a": 1.10}"#);
 }
 
@@ -74,21 +74,21 @@ fn words_are_split_as_a_shell_does_and_no_shell_runs() {
 #[test]
 fn a_failure_has_the_code_and_the_end_of_standard_error() {
     let script = "sh -c 'yes noise | head -c 9000 >&2; echo the reason >&2; exit 7'";
-    let Outcome::Failed { error, retryable } = run(script, "null") else { panic!("it has failed") };
+    let AttemptEnd::Failed { error, retryable } = run(script, "null") else { panic!("it has failed") };
     assert!(retryable && error.contains("code 7") && error.ends_with("the reason"), "{error}");
     assert!(error.len() < ERROR_TAIL_BYTES + 100, "{}", error.len());
 }
 
 #[test]
 fn a_command_that_is_not_there_is_named() {
-    let Outcome::Failed { error, .. } = run("/no/such/command", "null") else { panic!("it has failed") };
+    let AttemptEnd::Failed { error, .. } = run("/no/such/command", "null") else { panic!("it has failed") };
     assert!(error.contains("/no/such/command"), "{error}");
 }
 
 #[test]
 fn output_over_the_limit_is_a_permanent_failure() {
     let outcome = run("sh -c 'yes | head -c 2000000'", "null");
-    assert!(matches!(outcome, Outcome::Failed { retryable: false, .. }), "{outcome:?}");
+    assert!(matches!(outcome, AttemptEnd::Failed { retryable: false, .. }), "{outcome:?}");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_stop_ends_the_command_and_what_it_started() {
         io::Read::read_to_string(&mut reader, &mut line).unwrap();
         line
     });
-    assert_eq!(run_until(&script, "null", contact), Outcome::Stopped);
+    assert_eq!(run_until(&script, "null", contact), AttemptEnd::Stopped);
     assert_eq!(reader.join().unwrap(), "up\n");
 }
 
@@ -136,7 +136,7 @@ fn the_environment_says_what_the_command_works_on() {
         "/some/folder".to_owned(),
     ];
     let outcome = thread.bridge().run_in_p2p_blocking(async move { handler.run(&task, contact).await }).unwrap();
-    assert_eq!(outcome, Outcome::Done(Json::from_text(&expected.join(" "))));
+    assert_eq!(outcome, AttemptEnd::Done(Json::from_text(&expected.join(" "))));
 }
 
 /// Two named pipes. The processes that a command leaves behind hold one of them open, so it closes when all of them
@@ -167,7 +167,7 @@ impl Leash {
 
     /// Runs a command line. Answers the outcome, and everything that was written to the pipe until all writers had
     /// closed it.
-    fn hold(&self, line: &str) -> (Outcome, String) {
+    fn hold(&self, line: &str) -> (AttemptEnd, String) {
         let (held, line) = (self.folder.path().join("held"), line.to_owned());
         let (send, said) = std::sync::mpsc::sync_channel(1);
         std::thread::spawn(move || send.send(std::fs::read_to_string(held).unwrap()));
@@ -196,14 +196,14 @@ fn what_a_failed_command_leaves_behind_is_ended_also_when_it_does_not_want_to() 
     let leash = Leash::new();
     let background = format!("trap '' TERM; {}; exec sleep 1000", leash.is_up());
     let (outcome, said) = leash.hold(&leash.script(&background, "echo why >&2; exit 4"));
-    let Outcome::Failed { error, .. } = outcome else { panic!("{outcome:?}") };
+    let AttemptEnd::Failed { error, .. } = outcome else { panic!("{outcome:?}") };
     assert!(error.ends_with("exited with code 4: why") && said.is_empty(), "{error}");
 }
 
 #[test]
 fn all_that_a_command_wrote_counts_whatever_it_left_behind() {
     let line = "sh -c \"sleep 1000 & yes x | head -c 1000000 | tr -d '\\n'\"";
-    assert_eq!(in_time(move || run(line, "null")), Outcome::Done(Json::from_text(&"x".repeat(500_000))));
+    assert_eq!(in_time(move || run(line, "null")), AttemptEnd::Done(Json::from_text(&"x".repeat(500_000))));
 }
 
 #[test]

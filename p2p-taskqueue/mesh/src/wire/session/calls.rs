@@ -10,7 +10,7 @@ use std::{
 use futures::task::AtomicWaker;
 use runtime_bridge::Runtime;
 use serde_json::value::RawValue;
-use taskqueue_api::{ErrorCode, QueueError, RequestKind, Response, Task};
+use taskqueue_api::{ErrorCode, QueueError, RequestKind, Response, TaskRecord};
 use tokio::sync::oneshot;
 
 use super::{
@@ -242,7 +242,7 @@ impl Shared {
     }
 
     /// The caller that claimed the task has gone.
-    fn give_back(&self, task: &Task) {
+    fn give_back(&self, task: &TaskRecord) {
         let Some(request) = give_back(task, "its claimant has gone") else { return };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();

@@ -1,10 +1,10 @@
 //! Tasks that were claimed for a caller who no longer waits for them. Each is given back; otherwise nobody could have it
 //! until its lease ends.
 
-use taskqueue_api::{Release, Request, Response, Task};
+use taskqueue_api::{Release, Request, Response, TaskRecord};
 
 /// The tasks that the answer hands out.
-pub(super) fn handed_out(response: &Response) -> &[Task] {
+pub(super) fn handed_out(response: &Response) -> &[TaskRecord] {
     match response {
         Response::Claimed(claimed) => claimed.task.as_slice(),
         Response::ClaimedMany(claimed) => &claimed.tasks,
@@ -14,7 +14,7 @@ pub(super) fn handed_out(response: &Response) -> &[Task] {
 }
 
 /// Gives the task back.
-pub(super) fn give_back(task: &Task, reason: &str) -> Option<Request> {
+pub(super) fn give_back(task: &TaskRecord, reason: &str) -> Option<Request> {
     let (task_id, fence) = (task.task_id, task.fence?);
     Some(Request::Release(Release { task_id, fence, delay_s: 0.0, reason: reason.to_owned() }))
 }

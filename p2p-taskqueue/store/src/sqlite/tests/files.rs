@@ -8,7 +8,9 @@ use std::{
 use taskqueue_api::{List, Order, PeerId, TaskStatus};
 
 use super::{
-    super::{Opened, SqliteBackend, SqliteStore, files::companion, meta, note::Note, rows::SqliteRows, schema, scrub},
+    super::{
+        OpenFile, SqliteBackend, SqliteStore, files::companion, meta, note::Note, rows::SqliteRows, schema, scrub,
+    },
     sample::{TestResult, completed, file, id, lane, open, place, running, task},
 };
 use crate::{
@@ -83,7 +85,7 @@ fn a_full_disk_is_told_and_the_rest_goes_on() -> TestResult {
 #[test]
 fn a_log_that_is_gone_is_missed() -> TestResult {
     let directory = tempfile::tempdir()?;
-    let Opened { backend, mut rows, .. } = open(&directory)?;
+    let OpenFile { backend, mut rows, .. } = open(&directory)?;
     let mut log = backend.open_log()?.ok_or("a log")?;
     for seq in 1..=7 {
         commit_one(&mut *rows, &mut *log, seq)?;
@@ -105,7 +107,7 @@ fn a_log_that_is_gone_is_missed() -> TestResult {
 #[test]
 fn an_empty_file_beside_a_note_is_missed() -> TestResult {
     let directory = tempfile::tempdir()?;
-    let Opened { backend, mut rows, .. } = open(&directory)?;
+    let OpenFile { backend, mut rows, .. } = open(&directory)?;
     let mut log = backend.open_log()?.ok_or("a log")?;
     commit_one(&mut *rows, &mut *log, 1)?;
     drop((rows, backend, log));
@@ -121,7 +123,7 @@ fn an_empty_file_beside_a_note_is_missed() -> TestResult {
 fn an_end_in_order_is_told_from_another() -> TestResult {
     let directory = tempfile::tempdir()?;
     for (in_order, clean) in [(false, false), (true, false), (true, true), (false, true), (true, false)] {
-        let Opened { backend, mut rows, clean: was_clean } = open(&directory)?;
+        let OpenFile { backend, mut rows, clean: was_clean } = open(&directory)?;
         assert_eq!(was_clean, clean);
         let mut log = backend.open_log()?.ok_or("a log")?;
         let seq = rows.meta()?.next_seq;
@@ -139,7 +141,7 @@ fn the_log_keeps_its_length_and_its_place() -> TestResult {
     let log_file = companion(&file(&directory), "-wal");
     let mut length = None;
     for round in 0..2 {
-        let Opened { backend, mut rows, .. } = open(&directory)?;
+        let OpenFile { backend, mut rows, .. } = open(&directory)?;
         let mut log = backend.open_log()?.ok_or("a log")?;
         let at_start = fs::metadata(&log_file)?.len();
         assert_eq!(*length.get_or_insert(at_start), at_start);
@@ -161,7 +163,7 @@ fn the_log_keeps_its_length_and_its_place() -> TestResult {
 fn an_interrupted_repair_is_ended_at_the_next_start() -> TestResult {
     let (directory, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
     for (place, seq) in [(&directory, 1), (&other, 2)] {
-        let Opened { backend, mut rows, .. } = open(place)?;
+        let OpenFile { backend, mut rows, .. } = open(place)?;
         let mut log = backend.open_log()?.ok_or("a log")?;
         commit_one(&mut *rows, &mut *log, seq)?;
         rows.tidy(true)?;
@@ -176,7 +178,7 @@ fn an_interrupted_repair_is_ended_at_the_next_start() -> TestResult {
 #[test]
 fn settings_that_cannot_be_read_are_not_passed_over() -> TestResult {
     let directory = tempfile::tempdir()?;
-    let Opened { backend, mut rows, .. } = open(&directory)?;
+    let OpenFile { backend, mut rows, .. } = open(&directory)?;
     rows.begin()?;
     accept(&mut *rows, 1)?;
     rows.put_type("echo", &TypeRow { paused: true, ..TypeRow::default() })?;
@@ -195,7 +197,7 @@ fn settings_that_cannot_be_read_are_not_passed_over() -> TestResult {
 #[test]
 fn a_repair_of_a_sound_store_changes_no_record() -> TestResult {
     let directory = tempfile::tempdir()?;
-    let Opened { backend, mut rows, .. } = open(&directory)?;
+    let OpenFile { backend, mut rows, .. } = open(&directory)?;
     let mut log = backend.open_log()?.ok_or("a log")?;
     for seq in 1..=20 {
         commit_one(&mut *rows, &mut *log, seq)?;
@@ -212,7 +214,7 @@ fn a_repair_of_a_sound_store_changes_no_record() -> TestResult {
 #[test]
 fn a_scrub_stops_when_it_is_told_to() -> TestResult {
     let directory = tempfile::tempdir()?;
-    let Opened { mut rows, .. } = open(&directory)?;
+    let OpenFile { mut rows, .. } = open(&directory)?;
     rows.begin()?;
     (1..=2_000).try_for_each(|seq| accept(&mut *rows, seq))?;
     rows.commit()?;
@@ -225,7 +227,7 @@ fn a_scrub_stops_when_it_is_told_to() -> TestResult {
 #[test]
 fn an_end_that_was_not_in_order_is_looked_over() -> TestResult {
     let directory = tempfile::tempdir()?;
-    let Opened { mut rows, backend, .. } = open(&directory)?;
+    let OpenFile { mut rows, backend, .. } = open(&directory)?;
     let mut log = backend.open_log()?.ok_or("a log")?;
     commit_one(&mut *rows, &mut *log, 1)?;
     drop((rows, log, backend));
@@ -241,7 +243,7 @@ fn an_end_that_was_not_in_order_is_looked_over() -> TestResult {
 #[test]
 fn a_list_of_what_waits_passes_over_what_has_ended() -> TestResult {
     let directory = tempfile::tempdir()?;
-    let Opened { backend, mut rows, .. } = open(&directory)?;
+    let OpenFile { backend, mut rows, .. } = open(&directory)?;
     let waiting: [Seq; 4] = [1, 2_500, 2_501, 6_000];
     rows.begin()?;
     for seq in 1..=6_000 {
@@ -285,7 +287,7 @@ fn a_list_of_what_waits_passes_over_what_has_ended() -> TestResult {
 #[test]
 fn a_damaged_place_holds_nobody_up() -> TestResult {
     let directory = tempfile::tempdir()?;
-    let Opened { mut rows, .. } = open(&directory)?;
+    let OpenFile { mut rows, .. } = open(&directory)?;
     rows.begin()?;
     (1..=3).try_for_each(|seq| accept(&mut *rows, seq))?;
     (1..=3).try_for_each(|seq| rows.set_timer(Timer::Ready.at(seq), seq))?;

@@ -11,7 +11,7 @@ use std::{
 use taskqueue_api::{List, Order, Selection, TaskStatus};
 
 use super::{
-    super::{Opened, readings::Readings, reads::SqliteReads},
+    super::{OpenFile, readings::Readings, reads::SqliteReads},
     sample::{TestResult, completed, file, id, open, running, task},
 };
 use crate::{
@@ -33,7 +33,7 @@ fn a_piece_costs_the_same_however_many_tasks_there_are() -> TestResult {
 /// Returns the steps of SQLite's virtual machine in the most expensive piece of each kind of read.
 fn dearest_pieces(tasks: Seq) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
-    let Opened { mut rows, .. } = open(&directory)?;
+    let OpenFile { mut rows, .. } = open(&directory)?;
     rows.begin()?;
     for seq in 1..=tasks {
         let row = task(seq);

@@ -5,7 +5,7 @@ use std::{error::Error, path::PathBuf};
 use taskqueue_api::{Fence, Json, OnParentFailure, Submit, TaskId, TaskStatus};
 use tempfile::TempDir;
 
-use super::super::{Opened, SqliteBackend};
+use super::super::{OpenFile, SqliteBackend};
 use crate::{
     Place, Seq, TaskRow,
     engine::{Elapsed, Ended, Lane, Live, Phase, Policy, Spec, Wall},
@@ -20,7 +20,7 @@ pub(super) fn file(directory: &TempDir) -> PathBuf {
     directory.path().join("queue.sqlite3")
 }
 
-pub(super) fn open(directory: &TempDir) -> Result<Opened, Box<dyn Error>> {
+pub(super) fn open(directory: &TempDir) -> Result<OpenFile, Box<dyn Error>> {
     Ok(SqliteBackend::open(&file(directory))?)
 }
 

@@ -11,8 +11,8 @@ use std::{
 
 use rusqlite::Connection;
 use taskqueue_api::{
-    Caller, Claim, Complete, Fence, Get, Json, List, Order, PeerId, StatsQuery, Submit, Task, TaskId,
-    TaskQueueExt as _, TaskStatus,
+    Caller, Claim, Complete, Fence, Get, Json, List, Order, PeerId, StatsQuery, Submit, TaskId, TaskQueueExt as _,
+    TaskRecord, TaskStatus,
 };
 
 use super::{
@@ -220,7 +220,7 @@ fn restore(version: i64, path: &Path) -> TestResult {
     Ok(connection.execute_batch(&fs::read_to_string(fixture(version, "sql"))?)?)
 }
 
-fn expected(version: i64) -> Result<Vec<Task>, Box<dyn Error>> {
+fn expected(version: i64) -> Result<Vec<TaskRecord>, Box<dyn Error>> {
     Ok(serde_json::from_str(&fs::read_to_string(fixture(version, "json"))?)?)
 }
 
@@ -229,8 +229,8 @@ fn fixture(version: i64, extension: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn find<'a>(tasks: &'a [Task], text: &str) -> Result<&'a Task, Box<dyn Error>> {
-    let of = |task: &&Task| task.payload == Json::from_text(text);
+fn find<'a>(tasks: &'a [TaskRecord], text: &str) -> Result<&'a TaskRecord, Box<dyn Error>> {
+    let of = |task: &&TaskRecord| task.payload == Json::from_text(text);
     Ok(tasks.iter().find(of).ok_or("a task of the fixture")?)
 }
 

@@ -17,7 +17,7 @@ use calls::Call;
 use disk::{Disk, Files};
 
 use super::{
-    super::{Opened, SqliteBackend, repair},
+    super::{OpenFile, SqliteBackend, repair},
     sample::{TestResult, id, lane, place, task},
 };
 use crate::{Backend, Log, Meta, Rows, Seq};
@@ -27,7 +27,7 @@ fn a_power_cut_in_the_first_start_leaves_a_folder_that_can_be_used() -> TestResu
     let directory = tempfile::tempdir()?;
     let Some(calls) = seen("start", directory.path())? else { return Ok(()) };
     let count = each_cut(&Files::new(), &calls, |folder, _| {
-        let Opened { backend, mut rows, .. } = SqliteBackend::open(&folder.join(STORE))?;
+        let OpenFile { backend, mut rows, .. } = SqliteBackend::open(&folder.join(STORE))?;
         let mut log = backend.open_log()?.ok_or("a log")?;
         accept(&mut *rows, &mut *log, 1)?;
         Ok(())
@@ -169,7 +169,7 @@ fn each_cut(
 
 /// Creates a store that was killed. Some of it is in the file, the rest is in the log.
 fn killed(folder: &Path) -> Result<Files, Box<dyn Error>> {
-    let Opened { backend, mut rows, .. } = SqliteBackend::open(&folder.join(STORE))?;
+    let OpenFile { backend, mut rows, .. } = SqliteBackend::open(&folder.join(STORE))?;
     let mut log = backend.open_log()?.ok_or("a log")?;
     for seq in 1..=TASKS {
         accept(&mut *rows, &mut *log, seq)?;
@@ -180,8 +180,8 @@ fn killed(folder: &Path) -> Result<Files, Box<dyn Error>> {
     Ok(disk::read(folder)?)
 }
 
-fn all_there(opened: Opened) -> TestResult {
-    let Opened { mut rows, .. } = opened;
+fn all_there(opened: OpenFile) -> TestResult {
+    let OpenFile { mut rows, .. } = opened;
     for seq in 1..=TASKS {
         let known = rows.seq_of(id(seq))?.ok_or_else(|| format!("task {seq} is not there"))?;
         assert_eq!(rows.task(known)?.map(|row| row.payload), Some(task(seq).payload));

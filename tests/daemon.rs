@@ -253,14 +253,12 @@ async fn a_daemon_that_is_killed_under_load_comes_back_and_has_lost_nothing() ->
     for _ in 0..8 {
         loads.spawn(load(url.clone(), stopped.clone()));
     }
-    let mut counted = 0;
-    while counted < 100 {
+    until_async("the load has submitted 100 tasks", async || {
         let stats = client.ask("p2p_taskqueue_stats", json!({})).await?;
-        counted = at(&stats, "/totals")
-            .as_object()
-            .map(|totals| totals.values().filter_map(Value::as_u64).sum())
-            .unwrap_or(0);
-    }
+        let totals = at(&stats, "/totals").as_object().context("no totals")?;
+        Ok((totals.values().filter_map(Value::as_u64).sum::<u64>() >= 100).then_some(()))
+    })
+    .await?;
     tokio::task::block_in_place(|| node.kill())?;
     // The answers come quickly, and say that another try is worthwhile.
     for _ in 0..10 {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{DEADLINE, HttpConnection, Node, at};
+use crate::harness::{DEADLINE, HttpConnection, Node, at, until};
 
 #[test]
 fn a_waiting_call_is_answered_and_its_connection_closed() -> Result<()> {
@@ -24,8 +24,9 @@ fn a_waiting_call_is_answered_and_its_connection_closed() -> Result<()> {
         let closed = reply.as_ref().ok().map(|_| waiting.closed());
         drop(send.send((reply, closed)));
     });
-    // The metrics show when the wait has arrived.
-    while !idle.get("/metrics", &[])?.body.contains("taskmesh_waits_in_flight 1") {}
+    until("the wait arrives", || {
+        Ok(idle.get("/metrics", &[])?.body.contains("taskmesh_waits_in_flight 1").then_some(()))
+    })?;
     let (status, _, stderr) = node.stop(Signal::TERM)?;
     assert_eq!(status.code(), Some(0), "{stderr}");
     let (reply, closed) = answered.recv_timeout(DEADLINE)?;

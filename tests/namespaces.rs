@@ -1,15 +1,12 @@
 //! Hosts with their own addresses on a separate network: they find each other by mDNS, are parted, and meet again.
 
-use std::{
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Gate, Lan, Node, at};
+use crate::harness::{Gate, Lan, Node, at, until_within};
 
 /// The longest wait for a partition to be noticed or to end. A session notices a silent end within half a minute; then
 /// come redials.
@@ -21,19 +18,17 @@ fn on_host(lan: &Lan, host: u8, folder: TempDir, arguments: &[&str]) -> Result<N
 
 fn knows(node: &Node, other: &Node, connected: bool) -> Result<()> {
     let them = other.peer_id()?;
+    let what = format!("{them} should be connected: {connected}");
     let is_so = || Ok(node.ask(&["peers", "--connected"])?.to_string().contains(&them) == connected);
-    until(node, is_so).with_context(|| format!("{them} should be connected: {connected}"))
+    until(node, what, is_so)
 }
 
-/// Polls until the condition holds. Between two looks the node is asked to wait for a task that nobody takes.
-fn until(node: &Node, is_so: impl Fn() -> Result<bool>) -> Result<()> {
-    let since = Instant::now();
-    let idle = id(&node.ask(&["submit", "nobody-takes-this"])?)?;
-    while !is_so()? {
-        ensure!(since.elapsed() < PARTED, "not in time: {}", node.ask(&["status", "--detail"])?);
-        node.run(&["wait", &idle, "--timeout", "0.2"])?;
-    }
-    Ok(())
+/// Polls until the condition holds. On failure the error tells what the node says of its connections.
+fn until(node: &Node, what: impl Display, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    until_within(PARTED, what, || Ok(is_so()?.then_some(()))).with_context(|| {
+        let status = node.ask(&["status", "--detail"]).map_or_else(|error| error.to_string(), |status| status.to_string());
+        format!("the node says: {status}")
+    })
 }
 
 fn id(submitted: &Value) -> Result<String> {
@@ -119,7 +114,7 @@ fn part_and_heal(lan: &Lan, set_parted: impl Fn(bool) -> Result<()>) -> Result<(
     set_parted(true)?;
     knows(owner, worker, false)?;
     knows(worker, owner, false)?;
-    until(owner, || Ok(at(&owner.ask(&["get", &held])?, "/task/status") != "running"))?;
+    until(owner, "the lease ends", || Ok(at(&owner.ask(&["get", &held])?, "/task/status") != "running"))?;
     let mut quick: Vec<_> = (0..5).map(|number| job.submit("quick", &number.to_string())).collect::<Result<_>>()?;
     end.write("a late result")?;
     set_parted(false)?;

@@ -29,7 +29,7 @@ pub(crate) use request::{Era, ID, Request};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use strace::Strace;
 pub(crate) use taskqueue_api::testing::skipped;
-pub(crate) use until::{until, until_async, while_busy};
+pub(crate) use until::{until, until_async, until_within, while_busy};
 
 use std::time::Duration;
 

@@ -8,13 +8,22 @@ use anyhow::{Result, bail, ensure};
 use super::DEADLINE;
 
 /// Calls `look` until it finds something. Fails with `what` when it finds nothing before the deadline.
-pub(crate) fn until<T>(what: impl Display, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) fn until<T>(what: impl Display, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    until_within(DEADLINE, what, look)
+}
+
+/// Does the same with another deadline.
+pub(crate) fn until_within<T>(
+    deadline: Duration,
+    what: impl Display,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let since = Instant::now();
     loop {
         if let Some(found) = look()? {
             return Ok(found);
         }
-        ensure!(since.elapsed() < DEADLINE, "not in time: {what}");
+        ensure!(since.elapsed() < deadline, "not in time: {what}");
         // Nobody unparks this thread, so this is a sleep.
         thread::park_timeout(PAUSE);
     }

@@ -1,31 +1,31 @@
-//! What can be read off one address.
+//! Functions that read one address: its host, its relay, and the peer id at its end.
 
 use std::net::IpAddr;
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-/// A text that is no multiaddr.
+/// The error of a text that is not a multiaddr.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an address: use the form /ip4/192.0.2.7/tcp/9710/p2p/PEER_ID")]
 pub struct ParseAddressError {
     text: String,
 }
 
-/// Reads an address as a person types it.
+/// Parses an address that a person typed, without the white space around it.
 ///
 /// # Errors
 ///
-/// [`ParseAddressError`] when it is no multiaddr.
+/// [`ParseAddressError`] when the text is not a multiaddr.
 pub fn parse_address(text: &str) -> Result<Multiaddr, ParseAddressError> {
     text.trim().parse().map_err(|_| ParseAddressError { text: text.to_owned() })
 }
 
-/// Whether the address is of this machine only.
+/// Returns whether the address begins with a loopback IP address, and so leads to this machine only.
 pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     ip_of(address).is_some_and(|ip| ip.is_loopback())
 }
 
-/// The host that the address begins with; none when it begins with a name or with a peer.
+/// Returns the IP address that the address begins with, or `None` when it begins with a name or with a peer id.
 pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
@@ -34,18 +34,18 @@ pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// Whether the address leads through a relay.
+/// Returns whether the address leads through a relay.
 pub(super) fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
-/// Whether it leads through this peer.
+/// Returns whether the address leads through this relay.
 pub(super) fn is_relayed_by(address: &Multiaddr, relay: PeerId) -> bool {
     let mut before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
     is_relayed(address) && before.any(|part| part == Protocol::P2p(relay))
 }
 
-/// The address without the peer id at its end.
+/// Returns the address without the peer id at its end, if it has one there.
 pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
         address.pop();
@@ -53,7 +53,7 @@ pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
     address
 }
 
-/// The address with the peer id at its end, as others use it.
+/// Returns the address with this peer id at its end, as other nodes use it.
 pub(super) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
     without_peer(address).with(Protocol::P2p(peer))
 }

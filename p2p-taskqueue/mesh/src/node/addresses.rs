@@ -3,13 +3,13 @@ use libp2p::Multiaddr;
 use super::address::without_peer;
 use crate::wire::limits::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 
-/// Where a peer can be dialled, as far as is known.
+/// The addresses at which a peer can be dialled, as far as is known.
 ///
-/// What is not proven displaces nothing that is: the configured addresses and those over which a session was proven have places of
-/// their own; what others say fills what is left.
+/// Configured addresses, and those at which the peer has proved itself, have places of their own, which no other
+/// address takes. Addresses that the peer or somebody else has named fill the places that are left.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    /// Those that anybody may have said last; the newest first.
+    /// Addresses that anybody may have named come last. Within each of the two groups the newest comes first.
     known: Vec<Known>,
 }
 
@@ -21,27 +21,27 @@ struct Known {
     is_configured: bool,
 }
 
-/// How an address has become known, the best first.
+/// How an address became known. The best source comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
-    /// The peer has proved itself over a connection that was dialled there.
+    /// The peer has proved itself over a connection that this node dialled there.
     Proven,
-    /// The configuration.
+    /// The configuration names it.
     Configured,
-    /// The peer itself, in a session or by a ticket.
+    /// The peer itself named it: in a handshake or a ticket, perhaps before a restart of this node.
     Told,
-    /// Anybody: whoever sends packets on the local network, a directory, a caller.
+    /// Somebody else named it: a sender on the local network, a directory or a caller.
     Found,
 }
 
 impl Addresses {
-    /// Takes these, the best first. Says whether there is a new one among them, or one from a better source than before.
+    /// Takes these addresses, the best first. Returns whether one was added, or now has a better source than before.
     pub(super) fn learn(&mut self, source: Source, addresses: impl IntoIterator<Item = Multiaddr>) -> bool {
         let mut merged: Vec<Known> = Vec::new();
         let has_length = |address: &Multiaddr| !address.is_empty() && address.len() <= ADDRESS_BYTES_MAX;
         for address in addresses.into_iter().map(without_peer).filter(has_length).take(ADDRESSES_MAX) {
             let before = self.known.iter().find(|known| known.address == address);
-            // What anybody says makes no known address newer either.
+            // An address from a better source keeps its place: what anybody says must not make it the newest.
             let stays = source == Source::Found && before.is_some_and(|before| before.source != Source::Found);
             if !stays && merged.iter().all(|known| known.address != address) {
                 let is_configured = source == Source::Configured || before.is_some_and(|before| before.is_configured);
@@ -53,7 +53,7 @@ impl Addresses {
         let others = before.iter().filter(|known| merged.iter().all(|new| new.address != known.address));
         let others: Vec<Known> = others.cloned().collect();
         merged.extend(others);
-        // Stable: the newest stay first.
+        // The sort is stable, so the newest stay first.
         merged.sort_by_key(|known| known.source == Source::Found);
         self.known = bounded(merged);
         self.known
@@ -61,12 +61,12 @@ impl Addresses {
             .any(|known| before.iter().all(|before| before.address != known.address || known.source < before.source))
     }
 
-    /// Somebody else lives there now. What a person has configured is tried all the same.
+    /// Removes an address at which another peer answers. A configured address stays, because a person chose it.
     pub(super) fn forget(&mut self, address: &Multiaddr) {
         self.known.retain(|known| known.address != *address || known.is_configured);
     }
 
-    /// All, in the order in which they are to be tried.
+    /// Returns all addresses, in the order in which they are to be tried.
     pub(super) fn all(&self) -> Vec<Multiaddr> {
         self.known.iter().map(|known| known.address.clone()).collect()
     }
@@ -75,12 +75,12 @@ impl Addresses {
         self.known.is_empty()
     }
 
-    /// What is kept over a restart: what is proven, or said by the peer itself.
+    /// Returns the addresses that are kept over a restart: those that are proven or that the peer itself named.
     pub(super) fn worth_keeping(&self) -> Vec<Multiaddr> {
         self.of(&[Source::Proven, Source::Told])
     }
 
-    /// Those over which a session was proven.
+    /// Returns the addresses at which the peer has proved itself.
     pub(super) fn proven(&self) -> Vec<Multiaddr> {
         self.of(&[Source::Proven])
     }
@@ -91,14 +91,14 @@ impl Addresses {
     }
 }
 
-/// Leaves out what there is no room for, of each source the oldest.
+/// Leaves out the addresses for which there is no room: of each source the oldest.
 fn bounded(mut known: Vec<Known>) -> Vec<Known> {
     let count = |is_so: fn(&Known) -> bool| known.iter().filter(|known| is_so(known)).count();
     let configured = count(|known| known.is_configured).min(KEPT_MAX);
     let proven = count(|known| known.source == Source::Proven && !known.is_configured).min(KEPT_MAX - configured);
     let (told, found) = (count(|known| known.source == Source::Told), count(|known| known.source == Source::Found));
     let room = ADDRESSES_MAX - configured - proven;
-    // Where both are too many, each has half.
+    // When there are too many of both, each gets half of the room.
     let found = found.min((room / 2).max(room.saturating_sub(told)));
     let mut rooms = [configured, proven, room - found, found];
     known.retain(|known| {
@@ -114,7 +114,8 @@ fn bounded(mut known: Vec<Known>) -> Vec<Known> {
     known
 }
 
-/// The addresses that nothing unproven displaces: three quarters, so that a peer which has moved can still be found.
+/// The most addresses that are kept because they are configured or proven. It is three quarters of all, so that there
+/// is room for the new addresses of a peer that has moved.
 const KEPT_MAX: usize = ADDRESSES_MAX / 4 * 3;
 
 #[cfg(test)]

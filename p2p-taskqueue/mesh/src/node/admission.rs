@@ -18,11 +18,14 @@ use super::{
     room::{Candidate, Newcomer, who_makes_room},
 };
 
-/// Decides which connections may be: by who is at the other end, and by counting. What it remembers is bounded by the
-/// connections, and by [`PEERS_MAX`] for the peers that have proved themselves.
+/// The decision which connections are allowed: by the peer at the other end, and by the bounds on their numbers.
 ///
-/// A newcomer for whom there is no room pushes one out that has not proved itself. Those that were pushed out count no longer, but
-/// may take a moment to go: of each bound there are at most twice as many connections, whose descriptors are open.
+/// What is remembered for it is bounded by the connections and, for the peers that have proved themselves, by
+/// [`PEERS_MAX`].
+///
+/// A new connection for which there is no room pushes out one whose peer has not proved itself. A connection that was
+/// pushed out no longer counts, but may take a moment to close. So there are at most twice as many connections with
+/// open descriptors as a bound allows.
 #[derive(Debug)]
 pub(super) struct Admission {
     limits: ConnectionLimits,
@@ -35,36 +38,36 @@ pub(super) struct Admission {
     unproven: HashSet<ConnectionId>,
     members: Members,
     homes: Homes,
-    /// Those established that were pushed out and have yet to go.
+    /// The established connections that were pushed out and are not closed yet.
     leaving: HashSet<ConnectionId>,
-    /// Of these, the ones that the swarm has yet to be told of.
+    /// Those in `leaving` that the swarm has not been told to close yet.
     to_close: VecDeque<(PeerId, ConnectionId)>,
     made_room: u64,
 }
 
 #[derive(Debug)]
 struct Pending {
-    /// Where it comes from; none when a relay passed it on.
+    /// The network it comes from. `None` when a relay passed it on.
     from: Option<IpAddr>,
     arrival: Arrival,
-    /// It was pushed out and has yet to go.
+    /// Whether it was pushed out and is not closed yet.
     is_leaving: bool,
 }
 
 #[derive(Debug)]
 struct Established {
     peer: PeerId,
-    /// Where it comes from; none when this node dialled it, or a relay passed it on.
+    /// The network it comes from. `None` when this node dialled it or a relay passed it on.
     from: Option<IpAddr>,
-    /// Where the other end is; none when a relay is between.
+    /// The network of the other end. `None` when there is a relay between.
     at: Option<IpAddr>,
-    /// Whether it came in: what this node has dialled makes room for nobody.
+    /// Whether the peer dialled it. A connection that this node dialled is never pushed out.
     is_inbound: bool,
     /// Whether its stream is open.
     has_spoken: bool,
 }
 
-/// The addresses from which a member has proved itself since the start; at the bound the oldest is forgotten.
+/// The networks at which members have proved themselves. At the bound the oldest is forgotten.
 #[derive(Debug, Default)]
 struct Homes {
     known: HashSet<IpAddr>,
@@ -82,7 +85,7 @@ impl Homes {
     }
 }
 
-/// The peers that have proved themselves, for whoever serves only those.
+/// The peers that have proved themselves. Parts that serve members only hold a clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Members(Arc<Mutex<HashSet<PeerId>>>);
 
@@ -97,7 +100,7 @@ impl Members {
     }
 }
 
-/// A bound is reached.
+/// The error of a connection for which a bound leaves no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{max} {what} already")]
 pub(super) struct Full {
@@ -107,13 +110,13 @@ pub(super) struct Full {
 }
 
 impl Full {
-    /// The bound that is reached, as it is counted.
+    /// Returns the name under which the refusal is counted.
     pub(super) const fn reason(&self) -> &'static str {
         self.reason
     }
 }
 
-/// The peer is none that this node connects with.
+/// The error of a peer with which the configuration forbids connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unwelcome {
     #[error("it is on the list of denied peers")]
@@ -123,7 +126,7 @@ pub(super) enum Unwelcome {
 }
 
 impl Unwelcome {
-    /// As it is counted.
+    /// Returns the name under which the refusal is counted.
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Denied => "denied",
@@ -132,7 +135,7 @@ impl Unwelcome {
     }
 }
 
-/// Why a connection may not be.
+/// The reason why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     Full(Full),
@@ -179,7 +182,7 @@ impl Admission {
         }
     }
 
-    /// The peers that have proved themselves, now and later.
+    /// Returns the set of peers that have proved themselves. It follows later changes.
     pub(super) fn members(&self) -> Members {
         self.members.clone()
     }
@@ -189,7 +192,7 @@ impl Admission {
         let from = ip_of(from).map(network_of);
         let (what, reason) = ("incoming connections are being set up", "pending_max");
         let full = Full { max: self.limits.pending, what, reason };
-        // Those that were pushed out are being dropped: until they are, they cost as much as others.
+        // A connection that was pushed out costs as much as any other until it is dropped.
         below(self.pending_inbound.len(), 2 * self.limits.pending, what, reason)?;
         if let Some(from) = from.filter(|from| !self.is_known(*from)) {
             let max = self.limits.per_unknown_address;
@@ -207,7 +210,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Pushes out one of the connections from the address.
+    /// Pushes out one of the unproven connections from this network. Returns whether there was one.
     fn makes_room_at(&mut self, from: IpAddr) -> bool {
         let at_home = Newcomer { from: Some(from), is_at_home: true };
         let of_address = |candidate: &Candidate| candidate.from == Some(from);
@@ -217,7 +220,7 @@ impl Admission {
         first.map(|first| self.push_out(first)).is_some()
     }
 
-    /// Ends a connection that is being set up, or one that stands and has not proved itself.
+    /// Ends a connection that is being set up, or an established one whose peer has not proved itself.
     fn push_out(&mut self, connection: ConnectionId) {
         self.made_room += 1;
         if let Some(pending) = self.pending_inbound.get_mut(&connection) {
@@ -259,8 +262,8 @@ impl Admission {
         self.homes.known.contains(&at)
     }
 
-    /// What an address of members keeps of the connections being set up, and of the unproven ones: as many as a stranger's
-    /// address may have.
+    /// Returns how many connections being set up, and how many unproven ones, a network of members keeps: as many as a
+    /// stranger's network may have.
     const fn home_share(&self) -> usize {
         self.limits.per_unknown_address
     }
@@ -272,7 +275,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether a connection whose other end is now known may stay.
+    /// Decides whether a connection may stay, now that its peer is known. Makes room for it if need be.
     pub(super) fn check(&mut self, connection: ConnectionId, peer: PeerId) -> Result<(), Refusal> {
         let pending = self.pending_inbound.get(&connection).map(|pending| pending.from);
         self.settled(connection);
@@ -284,7 +287,7 @@ impl Admission {
         below(of_peer, of_peer_max, "connections of this peer stand", "per_peer_max")?;
         let (connections, unproven) = ("connections stand", "connections of unknown peers stand");
         below(self.established.len(), limits.connections + limits.unproven, connections, "connections_max")?;
-        // Whom this node has dialled is expected.
+        // A peer that this node dialled is expected, so it is treated like one from a network of members.
         let expected = Newcomer { from: None, is_at_home: true };
         let newcomer = pending.map_or(expected, |from| self.newcomer(from));
         if self.unproven.len() >= limits.unproven && !self.makes_room_for(newcomer) {
@@ -297,7 +300,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Pushes out a connection that stands and has not proved itself.
+    /// Pushes out an established connection whose peer has not proved itself. Returns whether there was one.
     fn makes_room_for(&mut self, newcomer: Newcomer) -> bool {
         let unproven = self.unproven_candidates();
         let first = who_makes_room(unproven, newcomer, |at| self.is_home(at), self.home_share());
@@ -314,7 +317,8 @@ impl Admission {
         }
     }
 
-    /// Whether there is a reason to expect members there: this machine's own programs, or one that has proved itself.
+    /// Returns whether members are to be expected at this network: it is this machine, or a peer that has proved itself
+    /// is connected from it.
     fn is_known(&self, from: IpAddr) -> bool {
         let is_proven =
             |(id, other): (&ConnectionId, &Established)| other.from == Some(from) && !self.unproven.contains(id);
@@ -336,14 +340,14 @@ impl Admission {
         self.unproven.insert(connection);
     }
 
-    /// Its stream is open.
+    /// Notes that the stream of the connection is open.
     pub(super) fn spoke(&mut self, connection: ConnectionId) {
         if let Some(established) = self.established.get_mut(&connection) {
             established.has_spoken = true;
         }
     }
 
-    /// The peer belongs to the mesh.
+    /// Notes that the peer at the other end of the connection has proved itself.
     pub(super) fn proven(&mut self, connection: ConnectionId, peer: PeerId) {
         self.unproven.remove(&connection);
         let home = self.established.get(&connection).and_then(|established| established.at);
@@ -354,13 +358,13 @@ impl Admission {
         }
     }
 
-    /// The mesh secret has changed: nobody has proved that they know the new one.
+    /// Forgets who has proved themselves, because the mesh secret has changed.
     pub(super) fn forget_proofs(&mut self) {
         self.members.lock().clear();
         self.homes = Homes::default();
     }
 
-    /// The connection is set up, or has failed to be.
+    /// Notes that the connection is no longer being set up: it is established, or has failed.
     pub(super) fn settled(&mut self, connection: ConnectionId) {
         self.pending_inbound.remove(&connection);
         self.pending_outbound.remove(&connection);
@@ -382,12 +386,12 @@ impl Admission {
         self.pending_inbound.values().filter(|pending| !pending.is_leaving).count()
     }
 
-    /// How many connections were ended in favour of newcomers.
+    /// Returns how many connections were pushed out to make room for new ones.
     pub(super) const fn made_room(&self) -> u64 {
         self.made_room
     }
 
-    /// A connection that was pushed out, each once.
+    /// Takes the next established connection that was pushed out, to be closed.
     pub(super) fn next_to_close(&mut self) -> Option<(PeerId, ConnectionId)> {
         self.to_close.pop_front()
     }
@@ -404,7 +408,8 @@ const fn below(count: usize, max: usize, what: &'static str, reason: &'static st
     if count < max { Ok(()) } else { Err(Full { max, what, reason }) }
 }
 
-/// What one customer of a network has: an IPv4 address, or the IPv6 addresses that begin with the same 64 bits.
+/// Returns the part of an address that stands for one customer of a network: the whole IPv4 address, or the first 64
+/// bits of an IPv6 address.
 fn network_of(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(ip) if !ip.is_loopback() => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),

@@ -28,7 +28,7 @@ fn admission() -> Admission {
     Admission::new(&config(), Arrivals::default())
 }
 
-/// Fills the bound of connections being set up, eight from each of these networks.
+/// Fills the bound of connections being set up, with eight from each of eight addresses.
 fn full(admission: &mut Admission) {
     for number in 0..64 {
         admission.inbound(id(number), &address(&format!("/ip4/192.0.2.{}/tcp/1", number / 8))).unwrap();
@@ -51,7 +51,7 @@ fn a_stranger_gets_eight_connections_and_strangers_a_quarter_of_all() {
     for number in 8..128 {
         admission.established(id(number), PeerId::random(), &here);
     }
-    // What this node has dialled makes no room.
+    // Connections that this node dialled are not pushed out.
     assert!(admission.check(id(128), PeerId::random()).is_err());
     admission.proven(id(0), stranger);
     assert!(admission.check(id(128), stranger).is_ok());
@@ -70,7 +70,7 @@ fn what_has_gone_makes_room_and_so_does_the_longest_silent_one() {
     admission.inbound(id(65), &from).unwrap();
     assert_eq!((admission.pending_count(), admission.made_room()), (64, 1));
     assert!(!is_staying(&admission, 0) && is_staying(&admission, 1));
-    // Those pushed out are dropped before there are twice as many.
+    // Connections that were pushed out and have not gone yet count towards twice the bound.
     for number in 66..128 {
         admission.inbound(id(number), &from).unwrap();
     }
@@ -110,7 +110,7 @@ fn eight_addresses_full_of_silence_keep_no_ninth_out() {
     full(&mut admission);
     admission.inbound(id(64), &address("/ip4/198.51.100.1/tcp/1")).unwrap();
     assert!(!is_staying(&admission, 0) && is_staying(&admission, 64));
-    // A neighbour of theirs takes a place of its own address.
+    // A newcomer from one of these addresses takes a place of its own address.
     admission.inbound(id(65), &address("/ip4/192.0.2.3/tcp/9")).unwrap();
     assert!(!is_staying(&admission, 24) && is_staying(&admission, 65));
     assert_eq!(admission.pending_count(), 64);

@@ -1,5 +1,7 @@
-//! Connections that come in and are being set up. The swarm counts them and offers no way to end one; so the transport hands out
-//! a handle for each, and notes whether anything has been heard from it.
+//! Incoming connections that are being set up.
+//!
+//! The swarm counts them but offers no way to end one. So the transport hands out a handle for each, and notes whether
+//! anything has been received over it.
 
 use std::{
     io,
@@ -20,14 +22,16 @@ use libp2p::{
     core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
 };
 
-/// Passes the newest arrival from the transport to whoever admits it: the swarm asks about each right after it has taken it
-/// from the transport, and takes no other one in between.
+/// The place where the transport leaves the newest arrival for [`Admission`](super::admission::Admission).
+///
+/// One place is enough: the swarm asks about each arrival right after it has taken it from the transport, and takes no
+/// other one in between.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Arrivals(Arc<Mutex<Newest>>);
 
 #[derive(Debug, Default)]
 struct Newest {
-    /// Of the socket, before it is wrapped.
+    /// The mark of the newest socket, until [`Endable`] takes it for the arrival.
     heard: Option<Heard>,
     arrival: Option<Arrival>,
 }
@@ -39,17 +43,18 @@ pub(super) struct Arrival {
     heard: Heard,
 }
 
-/// Whether a byte has come. Of a connection over QUIC it is not known, whose first packet may bear any sender's address.
+/// A mark that is set once the first byte has come. For QUIC it is never set, because the first packet may carry a
+/// forged sender address.
 #[derive(Debug, Clone, Default)]
 struct Heard(Arc<AtomicBool>);
 
-/// It was ended in favour of a newcomer.
+/// The error of a connection that was ended to make room for a newer one.
 #[derive(Debug, thiserror::Error)]
 #[error("it made room for a newer connection")]
 pub(super) struct MadeRoom;
 
 impl Arrivals {
-    /// The arrival that the swarm asks about.
+    /// Takes the arrival about which the swarm asks.
     pub(super) fn take(&self) -> Arrival {
         let newest = self.with(|newest| newest.arrival.take());
         newest.unwrap_or_else(|| Arrival { abort: AbortHandle::new_pair().0, heard: Heard::default() })
@@ -68,7 +73,7 @@ impl Arrivals {
 }
 
 impl Arrival {
-    /// Ends it.
+    /// Ends the connection.
     pub(super) fn end(&self) {
         self.abort.abort();
     }
@@ -78,7 +83,7 @@ impl Arrival {
     }
 }
 
-/// Sockets whose first byte is noticed.
+/// A transport that notes, for each incoming connection, when the first byte has come.
 #[derive(Debug)]
 pub(super) struct Listened<T> {
     sockets: T,
@@ -129,11 +134,11 @@ where
     }
 }
 
-/// A socket that notes that it has heard something.
+/// A socket that notes when the first byte has come.
 #[derive(Debug)]
 pub(super) struct Ear<S> {
     socket: S,
-    /// None once it has.
+    /// `None` once the byte has come, and on a connection that this node dialled.
     heard: Option<Heard>,
 }
 
@@ -171,7 +176,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ear<S> {
     }
 }
 
-/// Connections that can be ended while they are being set up.
+/// A transport whose incoming connections can be ended while they are being set up.
 #[derive(Debug)]
 pub(super) struct Endable<T> {
     inner: T,

@@ -1,13 +1,13 @@
-//! What is below an error.
+//! Searches an error and its causes.
 
 use std::{error::Error, io, iter};
 
-/// The error of this type among an error and what caused it.
+/// Returns the first error of this type among an error and its causes.
 pub(super) fn source_of<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     iter::successors(Some(error), |error| cause_of(*error)).find_map(|error| error.downcast_ref())
 }
 
-/// What is at the bottom: the layers above only say through which layer it came.
+/// Returns the text of the innermost cause. The errors above it only name the layers through which it came.
 pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(inner) = cause_of(error) {
@@ -16,9 +16,9 @@ pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     error.to_string()
 }
 
-/// What an error was caused by.
+/// Returns the direct cause of an error.
 fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    // An `io::Error` shows the error that it wraps, but its source is that error's source.
+    // An `io::Error` displays the error that it wraps, but its `source` is the source of that error.
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
 }

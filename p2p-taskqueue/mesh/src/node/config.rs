@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Identity, MeshSecret, discovery::DiscoveryConfig};
 
-/// How a node is set up.
+/// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     pub(crate) identity: Identity,
@@ -28,25 +28,26 @@ pub struct NodeConfig {
     pub(super) denied: BTreeSet<PeerId>,
 }
 
-/// How many connections a node has at most. The defaults suit a mesh of hundreds of nodes.
+/// The bounds on a node's connections. The defaults suit a mesh of hundreds of nodes.
 ///
-/// A newcomer for whom there is no room takes the place of a connection that has not proved itself: of the address that has the most,
-/// the one that has waited longest without saying anything. An address from which a member has proved itself keeps
-/// `per_unknown_address` connections against newcomers from elsewhere.
+/// A new connection for which there is no room takes the place of one whose peer has not proved itself: from the
+/// address that has the most of them, the one that has waited longest without sending anything. An address from which a
+/// member has proved itself keeps `per_unknown_address` connections against newcomers from addresses without members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// In all: 512.
+    /// All connections; 512 by default.
     pub connections: usize,
-    /// Of peers that have not proved that they belong to the mesh, in all: 128.
+    /// Connections of peers that have not proved that they belong to the mesh; 128 by default.
     pub unproven: usize,
-    /// Of one peer that never has: 8.
+    /// Connections of one peer that has never proved itself; 8 by default.
     pub per_unknown_peer: usize,
-    /// Of one peer that has, its command-line clients among them: 64.
+    /// Connections of one peer that has proved itself, including its command-line clients; 64 by default.
     pub per_proven_peer: usize,
-    /// From one address from which nobody has proved itself, those being set up among them: 8. An IPv6 network of one
-    /// customer counts as one address. Loopback has no such bound, since all programs of the machine share it.
+    /// Connections from one address from which nobody has proved itself, including those being set up; 8 by default.
+    /// The IPv6 network of one customer counts as one address. Loopback has no such bound, because all programs of the
+    /// machine share it.
     pub per_unknown_address: usize,
-    /// That are being set up, each way: 64.
+    /// Connections that are being set up, in each direction; 64 by default.
     pub pending: usize,
 }
 
@@ -64,7 +65,8 @@ impl Default for ConnectionLimits {
 }
 
 impl NodeConfig {
-    /// A node of this identity in the mesh of this secret. It needs an address to listen on, or a relay.
+    /// Creates the configuration of a node with this identity in the mesh with this secret. The node needs an address
+    /// to listen on, or a relay.
     #[must_use]
     pub fn new(identity: Identity, secret: MeshSecret) -> Self {
         Self {
@@ -82,7 +84,8 @@ impl NodeConfig {
         }
     }
 
-    /// A node that only asks: it listens nowhere, is asked nothing and redials nobody.
+    /// Creates the configuration of a node that only asks: it does not listen, answers no requests and dials nobody
+    /// again.
     pub(super) fn client(identity: Identity, secret: MeshSecret) -> Self {
         Self { serves: false, ..Self::new(identity, secret) }
     }
@@ -93,31 +96,31 @@ impl NodeConfig {
         Self { listen: addresses.into_iter().collect(), ..self }
     }
 
-    /// What `status` says of how the node's HTTP and p2p sides are joined.
+    /// Sets what `status` says about how the node's HTTP and p2p sides are joined.
     #[must_use]
     pub fn with_mode(self, mode: impl Into<String>) -> Self {
         Self { mode: mode.into(), ..self }
     }
 
-    /// Finds peers in these ways.
+    /// Finds peers by these methods.
     #[must_use]
     pub fn with_discovery(self, discovery: DiscoveryConfig) -> Self {
         Self { discovery, ..self }
     }
 
-    /// Is reached in these ways.
+    /// Sets how the node is reached from networks that cannot dial it.
     #[must_use]
     pub fn with_reach(self, reach: ReachConfig) -> Self {
         Self { reach, ..self }
     }
 
-    /// Takes no more connections than these.
+    /// Sets the bounds on the node's connections.
     #[must_use]
     pub fn with_limits(self, limits: ConnectionLimits) -> Self {
         Self { limits, ..self }
     }
 
-    /// Connects only with these peers, if there is a list. Relays and bootstrap peers have to be on it.
+    /// Connects only with these peers; `None` allows all. Relays and bootstrap peers have to be on the list.
     ///
     /// # Errors
     ///
@@ -137,7 +140,7 @@ impl NodeConfig {
         Ok(Self { denied: peers, ..self })
     }
 
-    /// What `status` says of the runtime under the node.
+    /// Sets what `status` says about the runtime under the node.
     #[must_use]
     pub fn with_p2p_runtime(self, name: impl Into<String>) -> Self {
         Self { p2p_runtime: name.into(), ..self }

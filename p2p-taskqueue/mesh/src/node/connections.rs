@@ -10,14 +10,15 @@ use taskqueue_api::{ErrorCode, QueueError};
 use super::{limits::IDLE_TIMEOUT, links::role_of};
 use crate::wire::{Role, Session};
 
-/// What is said of a peer that is no node.
+/// The message about a peer that is not a node.
 pub(super) const OTHER_PROTOCOL: &str = "it does not speak this protocol (is it a taskmesh node?)";
 
-/// The established connections, each from the open stream over the handshake to the end of its session.
+/// The established connections, each until the end of its session.
 #[derive(Debug)]
 pub(super) struct Connections<L = Spawned<()>> {
     known: HashMap<ConnectionId, Connection<L>>,
-    /// Those that came in a short while ago, in their order, and when they must have begun with the handshake.
+    /// The latest incoming connections, in the order in which they came, each with the time by which it must have begun
+    /// the handshake.
     awaited: VecDeque<(Instant, ConnectionId)>,
 }
 
@@ -25,19 +26,21 @@ pub(super) struct Connections<L = Spawned<()>> {
 struct Connection<L> {
     peer: PeerId,
     way: Way,
-    /// Serves the connection once its stream is open; dropped, it ends the session.
+    /// The job that serves the connection once its stream is open. Dropping it ends the session.
     link: Option<L>,
-    /// Stands once the peer has proved itself.
+    /// `Some` once the peer has proved itself.
     session: Option<Session>,
-    /// Closed in the middle of the handshake: what the link has read by then says why, and it has yet to report.
+    /// Whether the connection was closed during the handshake. Its link has yet to report why: what it has read by then
+    /// may tell.
     is_closed: bool,
 }
 
-/// How a connection leads to its peer.
+/// The path by which a connection leads to its peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) remote: Multiaddr,
-    /// Whether this node dialled, and acts as the one that did.
+    /// Whether this node dialled and acts as the dialler. Both ends of a hole-punched connection dial, and one of them
+    /// acts as the listener.
     pub(super) is_dialled: bool,
     pub(super) is_relayed: bool,
 }
@@ -59,7 +62,7 @@ impl<L> Default for Connections<L> {
 }
 
 impl<L> Connections<L> {
-    /// A connection stands. Whoever came in has to begin with the handshake before long.
+    /// Adds an established connection. An incoming one must begin the handshake within [`IDLE_TIMEOUT`].
     pub(super) fn established(&mut self, connection: ConnectionId, peer: PeerId, way: Way, now: Instant) {
         if !way.is_dialled {
             self.awaited.push_back((now + IDLE_TIMEOUT, connection));
@@ -67,21 +70,23 @@ impl<L> Connections<L> {
         self.known.insert(connection, Connection { peer, way, link: None, session: None, is_closed: false });
     }
 
-    /// Its stream is open: the link begins with the handshake. It ends at once if the connection has gone.
+    /// Adds the link of a connection whose stream is open, which begins with the handshake. If the connection is gone,
+    /// the link ends at once.
     pub(super) fn opened(&mut self, connection: ConnectionId, link: L) {
         if let Some(known) = self.known.get_mut(&connection) {
             known.link = Some(link);
         }
     }
 
-    /// The peer has proved itself. Says how the connection leads to it; none if the connection was given up meanwhile.
+    /// Notes that the peer has proved itself. Returns how the connection leads to it, or `None` if the connection was
+    /// given up meanwhile.
     pub(super) fn proven(&mut self, connection: ConnectionId, session: Session) -> Option<Way> {
         let known = self.known.get_mut(&connection).filter(|known| known.link.is_some())?;
         known.session = Some(session);
         Some(known.way.clone())
     }
 
-    /// Ends what the connection carries. Says whether the connection is still to be closed.
+    /// Ends the link and the session of the connection. Returns whether the connection still has to be closed.
     pub(super) fn give_up(&mut self, connection: ConnectionId) -> bool {
         if self.known.get(&connection).is_some_and(|known| known.is_closed) {
             self.known.remove(&connection);
@@ -93,7 +98,8 @@ impl<L> Connections<L> {
         true
     }
 
-    /// The connection was closed. Says whether that is the end of it: in the middle of the handshake its link has the last word.
+    /// Notes that the connection was closed. Returns whether that is the end of it. It is not if it was closed during
+    /// the handshake: then its link has yet to report.
     pub(super) fn closed(&mut self, connection: ConnectionId) -> bool {
         self.awaited.retain(|(_, awaited)| *awaited != connection);
         let is_undecided = |known: &&mut Connection<L>| known.link.is_some() && known.session.is_none();
@@ -105,8 +111,8 @@ impl<L> Connections<L> {
         true
     }
 
-    /// Those that came in and over which nobody has begun to prove anything in time. Each is said once. The streams of other
-    /// protocols would keep them open.
+    /// Takes the incoming connections that have not begun the handshake in time; each is returned once. They have to be
+    /// closed, because the streams of other protocols would keep them open.
     pub(super) fn take_silent(&mut self, now: Instant) -> Vec<ConnectionId> {
         let mut silent = Vec::new();
         while let Some((_, connection)) = self.awaited.pop_front_if(|(at, _)| *at <= now) {
@@ -118,12 +124,13 @@ impl<L> Connections<L> {
         silent
     }
 
-    /// When the next one must have begun.
+    /// Returns the time by which the next connection must have begun the handshake.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.awaited.front().map(|(at, _)| *at)
     }
 
-    /// Tells every peer that this node is about to end, and lets what is under way end. Says which connections carry nothing.
+    /// Tells every peer that this node is about to end, and lets requests under way end. Returns the connections
+    /// without a session.
     pub(super) fn drain(&self) -> Vec<ConnectionId> {
         let mut idle = Vec::new();
         for (connection, known) in &self.known {
@@ -135,7 +142,7 @@ impl<L> Connections<L> {
         idle
     }
 
-    /// Every connection, and whose it is.
+    /// Returns every connection with its peer.
     pub(super) fn all(&self) -> Vec<(ConnectionId, PeerId)> {
         self.known.iter().map(|(connection, known)| (*connection, known.peer)).collect()
     }
@@ -144,13 +151,13 @@ impl<L> Connections<L> {
         self.known.is_empty()
     }
 
-    /// How many carry a session.
+    /// Returns how many connections have a session.
     pub(super) fn session_count(&self) -> usize {
         self.known.values().filter(|known| known.session.is_some()).count()
     }
 }
 
-/// The peer cannot be asked, for this reason.
+/// Returns the error of a peer that cannot be reached for this reason.
 pub(super) fn unreachable(peer: PeerId, reason: impl std::fmt::Display) -> QueueError {
     QueueError::new(ErrorCode::Unreachable, format!("{peer} cannot be reached: {reason}"))
 }
@@ -162,14 +169,14 @@ mod tests {
     use super::*;
     use crate::node::machine_tests::{address, session};
 
-    /// A link is there for as long as its other half is the only one.
+    /// A link is an `Arc` here. A test holds one clone, and sees by the count whether the connection holds the other.
     type Connections = super::Connections<Arc<()>>;
 
     fn way(is_dialled: bool) -> Way {
         Way { remote: address(1), is_dialled, is_relayed: false }
     }
 
-    /// A connection that came in, with or without its stream.
+    /// Adds an incoming connection, with or without a link.
     fn came(connections: &mut Connections, number: usize, link: Option<&Arc<()>>, now: Instant) -> ConnectionId {
         let connection = ConnectionId::new_unchecked(number);
         connections.established(connection, PeerId::random(), way(false), now);

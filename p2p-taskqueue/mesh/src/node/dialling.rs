@@ -1,4 +1,4 @@
-//! The loop's part about dialling: whom, when, and what came of it.
+//! The loop's part about dialling: which peers, when, and with what result.
 
 use std::io;
 
@@ -25,7 +25,7 @@ use super::{
     NodeLoop,
 };
 
-/// The addresses that an error names: the first ones tell what is wrong.
+/// The most addresses that an error names. The first ones are enough to show what is wrong.
 const ADDRESSES_SHOWN_MAX: usize = 4;
 
 impl NodeLoop {
@@ -48,11 +48,11 @@ impl NodeLoop {
     fn dial(&mut self, dial: Dial) {
         let Dial { peer, addresses } = dial;
         let options = DialOpts::peer_id(peer)
-            // A client with the identity of that node may be connected, which says nothing about the node.
+            // Dials even if a connection exists, which may be from a client with the identity of that node.
             .condition(PeerCondition::Always)
             .addresses(addresses)
-            // Two nodes that dial each other from the ports on which they listen would meet in one connection, in which
-            // both are the dialer.
+            // If two nodes dialled each other from the ports on which they listen, they would meet in one connection in
+            // which both are the dialler.
             .allocate_new_port()
             .build();
         let connection = options.connection_id();

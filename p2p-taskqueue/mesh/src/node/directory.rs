@@ -16,7 +16,8 @@ use crate::{
     wire::{Session, within},
 };
 
-/// What the handle and the carriers share with the node's loop: where a session stands, it is used without asking the loop.
+/// The state that the handle and the carriers share with the node's loop. They use an open session without asking the
+/// loop.
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) peer_id: PeerId,
@@ -25,14 +26,14 @@ pub(crate) struct Directory {
     pub(crate) started: Instant,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) discovery: DiscoveryConfig,
-    /// Whether others are reached through this node.
+    /// Whether this node is a relay through which others are reached.
     pub(super) is_relay: bool,
     pub(crate) files: Arc<dyn NodeFiles>,
-    /// The loop sends where it listens.
+    /// The node's own addresses. The loop holds the sender.
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
-    /// The loop sends whom it can ask.
+    /// The peers that can be asked. The loop holds the sender.
     pub(crate) serving: watch::Receiver<Vec<PeerId>>,
-    /// The loop takes these.
+    /// The loop holds the receiver.
     pub(super) commands: mpsc::Sender<Command>,
     state: Mutex<State>,
 }
@@ -44,26 +45,26 @@ struct State {
     secret: MeshSecret,
 }
 
-/// What the loop is asked to do.
+/// A request to the loop.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Give a session with the peer, dialling it if need be.
+    /// Give a session with the peer, and dial the peer if need be.
     Connect {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
         patience: Patience,
-        /// The caller holds the other end, as in all of these.
+        /// The caller holds the receiver, as in every other command.
         reply: oneshot::Sender<Result<Session, QueueError>>,
     },
     Peers {
         connected_only: bool,
         reply: oneshot::Sender<Vec<Peer>>,
     },
-    /// Say how the connections stand.
+    /// Report the state of the connections.
     Transport {
         reply: oneshot::Sender<TransportStatus>,
     },
-    /// Look for peers by a way that needs the swarm.
+    /// Look for peers by a method that needs the swarm.
     Search {
         method: Method,
         search: Search,
@@ -78,7 +79,7 @@ pub(super) enum Command {
     },
 }
 
-/// The receiving ends of a new directory, for the loop.
+/// The loop's ends of the channels of a new directory.
 pub(super) struct LoopEnds {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) addresses: watch::Sender<Vec<Multiaddr>>,
@@ -117,12 +118,12 @@ impl Directory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session that stands.
+    /// Returns an open session with the peer, if there is one.
     pub(crate) fn standing(&self, peer: PeerId) -> Option<Session> {
         self.lock().sessions.get(&peer).and_then(|all| all.iter().find(|one| one.is_open()).cloned())
     }
 
-    /// A session with the peer: one that stands, or else one that the loop makes within the timeout.
+    /// Returns a session with the peer: an open one, or else one that the loop opens within the timeout.
     pub(crate) async fn session_with(
         &self,
         peer: PeerId,
@@ -143,8 +144,8 @@ impl Directory {
         }
     }
 
-    /// A session with the peer, as [`session_with`](Self::session_with); when it is not known here, or not where it was,
-    /// it is looked for.
+    /// Returns a session with the peer, as [`session_with`](Self::session_with) does. If the peer is not known or
+    /// cannot be reached, looks for it by the discovery methods in the time that is left.
     pub(crate) async fn reach(
         &self,
         peer: PeerId,
@@ -163,23 +164,24 @@ impl Directory {
         }
     }
 
-    /// Looks for peers by a way that needs the swarm; what it finds comes out of the search's other end.
+    /// Looks for peers by a method that needs the swarm. What it finds comes out of the receiver that belongs to the
+    /// search.
     pub(crate) async fn search(&self, method: Method, search: Search) -> Result<(), QueueError> {
         let stopped = |_| QueueError::new(ErrorCode::ShuttingDown, "the node has stopped");
         self.commands.send(Command::Search { method, search }).await.map_err(stopped)
     }
 
-    /// The peers that the node knows.
+    /// Returns the peers that the node knows.
     pub(crate) async fn peers(&self, connected_only: bool) -> Result<Vec<Peer>, QueueError> {
         self.ask(|reply| Command::Peers { connected_only, reply }).await
     }
 
-    /// How the connections stand.
+    /// Returns the state of the node's connections.
     pub(crate) async fn transport_status(&self) -> Result<TransportStatus, QueueError> {
         self.ask(|reply| Command::Transport { reply }).await
     }
 
-    /// Takes the ticket's secret and peer; the connection follows.
+    /// Takes the ticket's secret and peer. Returns before the peer is connected.
     pub(crate) async fn join(&self, ticket: Ticket) -> Result<(), QueueError> {
         self.ask(|reply| Command::Join { ticket: Box::new(ticket), reply }).await?
     }
@@ -200,7 +202,7 @@ impl Directory {
         }
     }
 
-    /// What this node's own workers can be given to do.
+    /// Returns the tools that this node's own workers offer.
     pub(crate) fn tools(&self) -> Vec<ToolOffer> {
         self.lock().tools.clone()
     }

@@ -62,9 +62,9 @@ pub(super) struct NodeLoop {
     directory: Arc<Directory>,
     /// Answers the peers. `None` for a client.
     service: Option<Arc<dyn TaskQueue>>,
-    /// Drawn at each start.
+    /// The name of this start of the node, drawn at random.
     instance: String,
-    /// Signs where this node is.
+    /// Signs the record that says where this node is.
     identity: Identity,
     peers: Peers,
     connections: Connections,
@@ -81,7 +81,7 @@ pub(super) struct NodeLoop {
     reports_tx: mpsc::Sender<Report>,
 }
 
-/// What a loop is made of, besides what it makes itself.
+/// The parts of a loop that its creator provides.
 pub(super) struct Parts {
     pub(super) swarm: Box<Swarm<Net>>,
     pub(super) ends: LoopEnds,
@@ -97,7 +97,7 @@ impl NodeLoop {
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
         let (now, is_client) = (directory.runtime.now(), service.is_none());
         let mut peers = Peers::new(directory.peer_id, !is_client);
-        // A client dials only whom it is told to.
+        // A client dials only the peers that it is told to dial.
         if !is_client {
             peers.load(directory.files.load_peers(), now);
             for (peer, address) in directory.discovery.configured() {
@@ -165,7 +165,7 @@ impl NodeLoop {
         if let Some(deadline) = self.ending.deadline() {
             return deadline;
         }
-        // With nothing to wait for, an hour is as good as any time.
+        // If nothing is due, any late time will do.
         let far = self.now() + Duration::from_secs(3_600);
         let relays = self.relays.next_due(|relay| self.peers.has_direct_session(relay));
         let finding = [self.points.next_due(), self.lookups.next_due()];
@@ -197,7 +197,7 @@ impl NodeLoop {
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_listen_address(listener_id, &address),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listen_address_gone(&address),
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => self.on_listener_closed(listener_id, &reason),
-            // Another role has learned how this node is reached from elsewhere.
+            // Another behaviour has learned at which address this node is reached from elsewhere, or is no longer.
             SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
                 self.on_listeners_changed();
                 self.own_addresses_changed();

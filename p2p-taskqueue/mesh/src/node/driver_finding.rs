@@ -1,4 +1,5 @@
-//! The loop's part about finding peers: it tells the ways what the swarm has heard, and does what they want done.
+//! The loop's part about finding peers: it passes the swarm's events to the discovery methods, and does what they ask
+//! for.
 
 use libp2p::{PeerId, mdns};
 use taskqueue_api::Method;
@@ -7,7 +8,8 @@ use super::NodeLoop;
 use crate::discovery::{Namespace, Search, kademlia::leave};
 
 impl NodeLoop {
-    /// Takes a search by a way that is on. While those who could answer are on their way, right after the start, it waits.
+    /// Takes a search by one of the methods that need the swarm. The search waits while nobody can be asked yet but a
+    /// configured peer is being dialled, as right after the start.
     pub(super) fn on_search(&mut self, method: Method, search: Search) {
         let waits = !self.is_ready(method) && self.peers.are_configured_coming();
         let served = if waits { self.deferred.wait(method, search) } else { Some(search) };
@@ -41,7 +43,7 @@ impl NodeLoop {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due: registers, asks, publishes, and tries the waiting searches again.
     pub(super) fn find_due(&mut self) {
         if self.ending.has_begun() {
             return;
@@ -57,7 +59,7 @@ impl NodeLoop {
         }
     }
 
-    /// A peer has proved itself: the ways of finding peers may use it.
+    /// Lets the discovery methods use a peer that has proved itself.
     pub(super) fn can_be_asked(&mut self, peer: PeerId) {
         let now = self.now();
         self.points.connected(&peer, now);
@@ -69,12 +71,13 @@ impl NodeLoop {
         self.lookups.publish_soon(now);
     }
 
-    /// Under which name this node looks for its mesh.
+    /// Returns the name under which this node looks for its mesh.
     pub(super) fn namespace(&self) -> Namespace {
         self.directory.discovery.namespace(&self.directory.secret())
     }
 
-    /// This node has joined another mesh: what it said and heard in the old one is of no use.
+    /// Withdraws what this node has published under the name of the old mesh, and forgets what it has heard there. Does
+    /// nothing if the name is still the same.
     pub(super) fn leave_namespace(&mut self, old: &Namespace) {
         if *old == self.namespace() {
             return;

@@ -1,4 +1,5 @@
-//! The loop's part about the hash table: keeping what others tell it, asking it, and telling it where this node is.
+//! The loop's part about the hash table: keeping the records of others, asking for records, and publishing this node's
+//! own.
 
 use std::time::Instant;
 
@@ -79,7 +80,7 @@ impl NodeLoop {
         }
     }
 
-    /// Tells the table where this node is, and that it is there.
+    /// Publishes where this node is, and that it is a member of the mesh.
     pub(super) fn publish(&mut self) {
         let (namespace, own) = (self.namespace(), self.directory.peer_id);
         let addresses: Vec<_> = self.swarm.external_addresses().cloned().collect();

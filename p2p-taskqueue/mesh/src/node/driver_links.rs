@@ -48,7 +48,7 @@ impl NodeLoop {
         self.connections.opened(connection, link.start(&self.directory.runtime));
     }
 
-    /// What a handshake says of this node.
+    /// Returns what a handshake says about this node.
     fn ours(&self) -> Ours {
         Ours {
             peer_id: self.directory.peer_id,
@@ -76,7 +76,7 @@ impl NodeLoop {
     }
 
     fn on_proven(&mut self, peer: PeerId, connection: ConnectionId, proof: Proof) {
-        // Gone, or the mesh has changed meanwhile.
+        // The connection is gone, or was given up because this node has joined another mesh.
         let Some(way) = self.connections.proven(connection, proof.session.clone()) else { return };
         self.swarm.behaviour_mut().proven(peer, connection);
         if self.ending.has_begun() {
@@ -90,7 +90,7 @@ impl NodeLoop {
         }
     }
 
-    /// Closes the connections that came in and over which nobody has begun to prove anything.
+    /// Closes the incoming connections that have not begun the handshake in time.
     pub(super) fn close_silent_due(&mut self) {
         if self.ending.has_begun() {
             return;
@@ -101,7 +101,7 @@ impl NodeLoop {
         }
     }
 
-    /// Ends what the connection carries and closes it.
+    /// Ends the link and the session of the connection, and closes it.
     pub(super) fn give_up(&mut self, peer: PeerId, connection: ConnectionId, failure: &QueueError) {
         let is_to_close = self.connections.give_up(connection);
         self.lost(peer, connection, failure);
@@ -116,7 +116,7 @@ impl NodeLoop {
         }
     }
 
-    /// The session of the connection has ended; if it was on its way to one, that attempt has failed.
+    /// Notes that the session of the connection has ended, or that the attempt to open one has failed.
     fn lost(&mut self, peer: PeerId, connection: ConnectionId, failure: &QueueError) {
         let now = Moment::now(&*self.directory.runtime);
         if self.peers.lost(peer, connection, failure, now, chance()) {
@@ -124,7 +124,7 @@ impl NodeLoop {
         }
     }
 
-    /// Counts what stands, and what was refused since the start.
+    /// Counts the connections and sessions, and what was refused since the start.
     pub(super) fn transport_status(&self) -> TransportStatus {
         let admission = &self.swarm.behaviour().links.admission;
         let made_room = Some(("made_room", admission.made_room())).filter(|(_, count)| *count > 0);
@@ -138,7 +138,7 @@ impl NodeLoop {
         }
     }
 
-    /// Tells the carriers and the workers whom they can ask.
+    /// Tells the carriers and the workers which peers they can ask.
     fn sessions_changed(&self, peer: PeerId) {
         self.directory.set_sessions(peer, self.peers.sessions(&peer));
         let serving = self.peers.serving();

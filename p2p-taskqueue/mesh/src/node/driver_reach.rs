@@ -1,4 +1,5 @@
-//! The loop's part about its own addresses: where it listens, the relays through which it does, and whom it tells.
+//! The loop's part about the node's own addresses: listening on them, getting more through relays, and telling others
+//! of them.
 
 use std::{collections::HashSet, io, sync::Arc};
 
@@ -16,9 +17,10 @@ use super::{
 use crate::{discovery::announcement_of, wire::within};
 
 impl NodeLoop {
-    /// Listens on every address, and waits until each listener has said where.
+    /// Listens on every address, and waits until each listener has reported its address.
     pub(in crate::node) async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), NodeError> {
-        // All before the first: what this node listens on itself must not count as taken.
+        // Check all addresses before listening on the first one: a port on which this node itself listens must not
+        // count as taken.
         addresses.iter().try_for_each(transport::check_free)?;
         for address in addresses {
             let listener = self.swarm.listen_on(address.clone()).map_err(|error| refused(address, error))?;
@@ -45,14 +47,15 @@ impl NodeLoop {
             }
             self.on_swarm_event(event);
         }
-        // A wildcard's other interfaces follow in the same breath: whoever asks for the addresses now is to have them all.
+        // A wildcard address has a listen address for each interface, and the others follow at once. Take them now, so
+        // that a caller who asks for the addresses gets all of them.
         while let Some(event) = self.swarm.select_next_some().now_or_never() {
             self.on_swarm_event(event);
         }
         Ok(())
     }
 
-    /// Keeps a connection to every relay, as to a peer that was joined, and a reservation there.
+    /// Keeps a connection to every relay, as to a configured peer, and a reservation there.
     pub(in crate::node) fn keep_relays(&mut self, addresses: &[Multiaddr]) {
         let (now, own) = (self.now(), self.directory.peer_id);
         for address in addresses {
@@ -82,7 +85,7 @@ impl NodeLoop {
 
     pub(super) fn on_listen_address(&mut self, listener: ListenerId, address: &Multiaddr) {
         if !self.relays.listening(listener) && self.directory.is_relay && !is_relayed(address) {
-            // What a relay tells those that reserve: where they can be reached through it.
+            // A relay tells its external addresses to the nodes that reserve: through these they can be reached.
             self.swarm.add_external_address(address.clone());
         }
         self.on_listeners_changed();
@@ -117,14 +120,15 @@ impl NodeLoop {
         }
     }
 
-    /// What is known of this node elsewhere is out of date.
+    /// Tells the rendezvous points and the hash table soon that this node's addresses have changed.
     pub(super) fn own_addresses_changed(&mut self) {
         let now = self.now();
         self.points.register_soon(now);
         self.lookups.publish_soon(now);
     }
 
-    /// Where this node can be reached, as far as it knows: where it listens, through relays too, and what is confirmed.
+    /// Returns the addresses at which this node can be reached, as far as it knows: those on which it listens, directly
+    /// or through relays, and those that are confirmed.
     pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
         as_told(self.directory.peer_id, self.swarm.listeners().chain(self.swarm.external_addresses()))
     }

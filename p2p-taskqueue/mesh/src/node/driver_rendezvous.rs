@@ -27,7 +27,7 @@ impl NodeLoop {
                 tracing::debug!(%point, ?error, "a rendezvous point did not register this node");
                 self.points.has_not_registered(point, now);
             }
-            // What the points say is kept, with its time, by this node itself.
+            // This node keeps the registrations that it has heard of, and lets them expire by its own clock.
             client::Event::Expired { .. } => {}
         }
     }
@@ -57,7 +57,7 @@ impl NodeLoop {
         self.points.asked_to_register(point, is_asked, self.now());
     }
 
-    /// `None` if this node looks at no rendezvous points.
+    /// Acts on the rendezvous client. Returns `None` if rendezvous is switched off.
     fn at_points<T>(&mut self, act: impl FnOnce(&mut client::Behaviour) -> T) -> Option<T> {
         self.swarm.behaviour_mut().rendezvous.as_mut().map(act)
     }

@@ -4,16 +4,17 @@ use tokio::sync::oneshot;
 
 use super::limits::DRAIN_DEADLINE;
 
-/// The end of the node: what is under way may end until a deadline, and whoever asked for the end hears of it.
+/// The shutdown of the node. Work under way may go on until a deadline. Then everybody who asked for the shutdown is
+/// told that it is over.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     deadline: Option<Instant>,
-    /// Those who asked hold the other ends.
+    /// The callers that asked for the shutdown hold the receivers.
     replies: Vec<oneshot::Sender<()>>,
 }
 
 impl Ending {
-    /// Somebody asks for the end. Says whether it begins now.
+    /// Takes a request for the shutdown. Returns whether the shutdown begins with it.
     pub(super) fn begin(&mut self, reply: oneshot::Sender<()>, now: Instant) -> bool {
         self.replies.push(reply);
         let is_first = self.deadline.is_none();
@@ -21,7 +22,7 @@ impl Ending {
         is_first
     }
 
-    /// When the node ends at the latest, once its end has begun.
+    /// Returns when the node ends at the latest, or `None` if the shutdown has not begun.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -30,12 +31,12 @@ impl Ending {
         self.deadline.is_some()
     }
 
-    /// Whether the node ends now.
+    /// Returns whether the node ends now: it is shutting down, and has no connections left or has reached the deadline.
     pub(super) fn is_over(&self, has_connections: bool, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| !has_connections || deadline <= now)
     }
 
-    /// The node has ended.
+    /// Tells everybody who asked that the node has ended.
     pub(super) fn tell(self) {
         for reply in self.replies {
             let _gone = reply.send(());

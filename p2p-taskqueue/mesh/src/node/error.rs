@@ -2,14 +2,14 @@ use std::io;
 
 use libp2p::Multiaddr;
 
-/// Why a node did not start. Each names what its user can change.
+/// The reason why a node did not start. The message names what the user can change.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// A node that serves was given no address.
     #[error("no address to listen on: give one such as /ip4/127.0.0.1/tcp/9710")]
     NoListenAddress,
-    /// Another program, or another node, listens there.
+    /// Another program, or another node, listens on the address.
     #[error("the address {address} is in use: stop the program that listens there, or choose another port")]
     AddressInUse {
         /// The address that was asked for.
@@ -26,7 +26,7 @@ pub enum NodeError {
     Listen {
         /// The address that was asked for.
         address: Multiaddr,
-        /// What it said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },

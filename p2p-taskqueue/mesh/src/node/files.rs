@@ -8,11 +8,11 @@ use crate::MeshSecret;
 /// A peer that the node remembers, to dial it again after a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RememberedPeer {
-    /// Who it is.
+    /// The id of the peer.
     pub peer_id: PeerId,
-    /// Where it said that it can be reached, or was reached; the best first.
+    /// The addresses that the peer itself has named or at which it has proved itself; the best first.
     pub addresses: Vec<Multiaddr>,
-    /// Of these, the ones over which it has proved itself: no address that others say displaces them.
+    /// Those of them at which it has proved itself. No address that others name displaces these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proven: Vec<Multiaddr>,
     /// When it was last heard of, in Unix seconds.
@@ -20,30 +20,31 @@ pub struct RememberedPeer {
     pub last_seen: Option<f64>,
 }
 
-/// What a node keeps between its runs: the peers that it knows, and the secret of the mesh that it has joined.
+/// The place where a node keeps what must survive a restart: the peers that it knows, and the secret of the mesh that
+/// it has joined.
 ///
-/// The methods are called on the node's own thread: they should take no longer than writing a small file does. The node
-/// calls `save_peers` seldom (a change is saved some seconds later, together with those after it) and never with more than
-/// 1,024 peers of 16 addresses.
+/// The methods are called on the node's own thread, so they should take no longer than it takes to write a small file.
+/// The node calls `save_peers` seldom (a change is saved some seconds later, together with those after it) and never
+/// with more than 1,024 peers of 16 addresses.
 pub trait NodeFiles: Send + Sync + fmt::Debug {
-    /// The peers of the last run; none when there are none or they cannot be read.
+    /// Returns the peers of the last run. The list is empty when there are none or they cannot be read.
     fn load_peers(&self) -> Vec<RememberedPeer>;
 
-    /// Keeps the peers.
+    /// Saves the peers.
     ///
     /// # Errors
     ///
     /// The operating system's error. The node logs it and goes on.
     fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()>;
 
-    /// Keeps the secret of the mesh that was joined; on stable storage before it returns.
+    /// Saves the secret of the mesh that was joined. The secret is on stable storage when this returns.
     ///
     /// # Errors
     ///
     /// The operating system's error. The node then does not join.
     fn save_secret(&self, secret: &MeshSecret) -> io::Result<()>;
 
-    /// Tells the other programs of this machine where the node is, in the text of an announce file.
+    /// Writes the text of an announce file, which tells the other programs of this machine where the node is.
     ///
     /// # Errors
     ///
@@ -52,13 +53,13 @@ pub trait NodeFiles: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// The announce files of this machine, each with its place, the newest first.
+    /// Returns the announce files of this machine, the newest first: the path of each, and its text.
     fn announcements(&self) -> Vec<(String, String)> {
         Vec::new()
     }
 }
 
-/// Keeps nothing: for clients and tests.
+/// A [`NodeFiles`] that keeps nothing, for clients and tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoFiles;
 

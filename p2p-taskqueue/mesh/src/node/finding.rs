@@ -1,21 +1,21 @@
-//! Searches that the loop serves, before they are given to the way that is asked.
+//! Searches that the loop holds back before it gives them to their discovery method.
 
 use taskqueue_api::Method;
 
 use super::limits::SEARCHES_MAX;
 use crate::discovery::Search;
 
-/// What is said of a search that there is no room for.
+/// The message of a search for which there is no room.
 pub(super) const TOO_MANY_SEARCHES: &str = "too many searches are open here: try again in a moment";
 
-/// Searches that wait, right after the start, for the first connections: those who could answer are on their way.
+/// The searches that wait, right after the start, until the peers that could answer are connected.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     searches: Vec<(Method, Search)>,
 }
 
 impl Deferred {
-    /// Takes a search that is to wait. Without room it is given back, to be served as it is.
+    /// Takes a search that is to wait. Returns it if there is no room, so that it is served at once.
     pub(super) fn wait(&mut self, method: Method, search: Search) -> Option<Search> {
         if self.searches.len() >= SEARCHES_MAX {
             return Some(search);
@@ -24,7 +24,7 @@ impl Deferred {
         None
     }
 
-    /// Those that somebody still listens to, to be tried again.
+    /// Takes the searches to which somebody still listens, so that they are tried again.
     pub(super) fn take(&mut self) -> Vec<(Method, Search)> {
         let waiting = std::mem::take(&mut self.searches);
         waiting.into_iter().filter(|(_, search)| !search.is_over()).collect()

@@ -1,4 +1,5 @@
-//! Keeps what a stranger sends by the protocols of discovery unread until it has proved that it belongs to the mesh.
+//! A gate that leaves unread what a peer sends by some protocols, such as those of discovery, until the peer has proved
+//! that it belongs to the mesh.
 
 use std::{
     collections::VecDeque,
@@ -15,13 +16,14 @@ use libp2p::{
     },
 };
 
-/// The streams that wait for the proof: a peer that is about to give it asks a question or two ahead.
+/// The most streams of a connection that wait for the proof. A peer that is about to prove itself may ask a question or
+/// two ahead.
 const HELD_MAX: usize = 8;
 
-/// A behaviour that serves only those that have proved themselves.
+/// A behaviour that serves only peers that have proved themselves.
 pub(super) struct Gated<B> {
     pub(super) inner: B,
-    /// The connections to tell that they may.
+    /// The connections whose handlers are still to be told to open the gate.
     opening: VecDeque<(PeerId, ConnectionId)>,
 }
 
@@ -30,9 +32,9 @@ impl<B> Gated<B> {
         Self { inner, opening: VecDeque::new() }
     }
 
-    /// The peer at the other end of this connection has proved itself.
+    /// Opens the gate of this connection, because its peer has proved itself.
     pub(super) fn open(&mut self, peer: PeerId, connection: ConnectionId) {
-        // The node's loop polls the swarm next, and with it this: no waker is needed.
+        // No waker is needed: the node's loop polls the swarm next, and the swarm polls this behaviour.
         self.opening.push_back((peer, connection));
     }
 }
@@ -113,7 +115,7 @@ type Inbound<H> =
 /// Holds the streams that the peer opens, unread, until the gate opens.
 pub(super) struct GatedHandler<H: ConnectionHandler> {
     inner: H,
-    /// None once the gate is open.
+    /// `None` once the gate is open.
     held: Option<Vec<Inbound<H>>>,
 }
 
@@ -178,7 +180,7 @@ where
     ) {
         match (event, &mut self.held) {
             (ConnectionEvent::FullyNegotiatedInbound(stream), Some(held)) => {
-                // What is too much is closed by being dropped.
+                // A stream for which there is no room is closed by dropping it.
                 if held.len() < HELD_MAX {
                     held.push(stream);
                 }

@@ -16,31 +16,32 @@ use super::{
 };
 use crate::discovery::{Namespace, Search, record::read};
 
-/// What is said of a search that nobody can be asked for.
+/// The message of a search when the table knows no node that could be asked.
 const TABLE_EMPTY: &str = "no node of the mesh has been met that could be asked: name one as a bootstrap peer, or join with \
                            a ticket from one";
 
-/// What is asked of the table, and when it is told again where this node is.
+/// The searches in the hash table, and the time at which this node is published there next.
 #[derive(Debug)]
 pub(super) struct Lookups {
-    /// Whether this node is a part of a table.
+    /// Whether this node takes part in the hash table.
     is_on: bool,
     publish_at: Option<Instant>,
     published: Option<Instant>,
-    /// Which search a query belongs to.
+    /// The search that each query belongs to.
     queries: HashMap<QueryId, u64>,
     searches: BTreeMap<u64, Lookup>,
     last: u64,
 }
 
-/// What is to be asked of the table, or no longer. Which query came of it is [said](Lookups::asked) right after.
+/// An action on the hash table that the caller is to carry out. The caller passes the query that it makes for a
+/// question to [`Lookups::asked`] right after.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TableAction {
     /// Ask who belongs to the mesh.
     AskMembers { search: u64 },
     /// Ask where the peer is.
     AskPeer { search: u64, peer: PeerId },
-    /// Nobody listens to the query any more.
+    /// End the query, because nobody listens to its search any more.
     End(QueryId),
 }
 
@@ -48,7 +49,7 @@ pub(super) enum TableAction {
 #[derive(Debug)]
 struct Lookup {
     search: Search,
-    /// The peers that it has asked for, and the newest record that it has told of each.
+    /// The peers that it has asked for, each with the number of the newest record that it has passed on.
     peers: HashMap<PeerId, Option<u64>>,
     queries: usize,
 }
@@ -58,8 +59,8 @@ impl Lookups {
         Self { is_on, publish_at: None, published: None, queries: HashMap::new(), searches: BTreeMap::new(), last: 0 }
     }
 
-    /// Asks for the record of the one peer, or for all members and then for the record of each. `is_filled` says whether the
-    /// table knows of anybody who could be asked.
+    /// Begins a search: asks for the record of the one wanted peer, or for all members and then for the record of each.
+    /// `is_filled` says whether the table knows a node that could be asked.
     pub(super) fn search(&mut self, search: Search, is_filled: bool) -> Vec<TableAction> {
         let mut actions = self.drop_unheard();
         if self.searches.len() >= SEARCHES_MAX {
@@ -79,7 +80,7 @@ impl Lookups {
         actions
     }
 
-    /// The query was made for the search.
+    /// Notes a query that was made for the search.
     pub(super) fn asked(&mut self, search: u64, query: QueryId) {
         if let Some(lookup) = self.searches.get_mut(&search) {
             lookup.queries += 1;
@@ -87,7 +88,8 @@ impl Lookups {
         }
     }
 
-    /// A query has come up with a record.
+    /// Takes a record that a query has found. Passes it on if the search asked for its peer and has not heard of this
+    /// or a newer record of it.
     pub(super) fn record(&mut self, query: QueryId, record: &Record, namespace: &Namespace) {
         let search = self.queries.get(&query);
         let Some(lookup) = search.and_then(|search| self.searches.get_mut(search)) else { return };
@@ -103,7 +105,8 @@ impl Lookups {
         }
     }
 
-    /// A query has come up with members: those that its search has yet to ask for are asked for, as far as it may.
+    /// Takes members that a query has found. Asks for the record of each for which the search has not asked yet, up to
+    /// the bound of [`LOOKUPS_MAX`] peers.
     pub(super) fn members(&mut self, query: QueryId, members: HashSet<PeerId>) -> Vec<TableAction> {
         let Some(search) = self.queries.get(&query).copied() else { return Vec::new() };
         let Some(lookup) = self.searches.get_mut(&search) else { return Vec::new() };
@@ -117,7 +120,7 @@ impl Lookups {
         actions
     }
 
-    /// A query is over; the search is too when it was its last.
+    /// Notes that a query is over. The search is over with its last query.
     pub(super) fn ended(&mut self, query: QueryId) {
         let Some(search) = self.queries.remove(&query) else { return };
         let Some(lookup) = self.searches.get_mut(&search) else { return };
@@ -135,19 +138,20 @@ impl Lookups {
     }
 }
 
-/// When the table is told where this node is.
+/// The times at which this node is published in the table.
 impl Lookups {
     pub(super) const fn next_due(&self) -> Option<Instant> {
         self.publish_at
     }
 
-    /// Where this node is, or whom it can tell, has changed.
+    /// Plans to publish this node soon, because its addresses or the peers that it can tell have changed.
     pub(super) fn publish_soon(&mut self, now: Instant) {
         let soon = now + PUBLISH_AFTER;
         self.publish_by(self.published.map_or(soon, |published| soon.max(published + PUBLISH_PAUSE)));
     }
 
-    /// Nobody has taken what was published. A new peer is told at once; this is for those that were there and did not answer.
+    /// Plans to publish this node again, because no peer has taken the record. This is for the peers that were there
+    /// and did not answer: a new peer is told soon in any case.
     pub(super) fn publish_again(&mut self, now: Instant) {
         self.publish_by(now + PUBLISH_RETRY);
     }
@@ -158,7 +162,7 @@ impl Lookups {
         }
     }
 
-    /// Whether the table is to be told now; if so, the next time is set.
+    /// Returns whether this node is to be published now. If so, plans the next time.
     pub(super) fn take_due_to_publish(&mut self, now: Instant) -> bool {
         let is_due = self.publish_at.is_some_and(|at| at <= now);
         if is_due {

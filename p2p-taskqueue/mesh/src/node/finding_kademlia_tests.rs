@@ -18,7 +18,7 @@ fn namespace() -> Namespace {
     Namespace::of(&MeshSecret::from_bytes([1; 32]))
 }
 
-/// A hash table that knows nobody: it only gives its queries their ids.
+/// A hash table that knows no peers. It only draws the ids of queries.
 struct Queries(Kademlia);
 
 impl Queries {
@@ -35,7 +35,7 @@ fn record(identity: &Identity, addresses: &[Multiaddr]) -> Record {
     Record::new(namespace().peer_key(&identity.peer_id()), sign(identity, addresses).unwrap())
 }
 
-/// The search that the one action is for.
+/// Returns the search of the only action.
 fn search_of(actions: &[TableAction]) -> u64 {
     match actions {
         [TableAction::AskMembers { search } | TableAction::AskPeer { search, .. }] => *search,

@@ -1,5 +1,5 @@
-//! Keeps connections to configured peers open that serve a discovery role and do not speak the node's own protocol: no
-//! stream does it for them.
+//! Keeps connections open to configured peers that serve a discovery role but do not speak the node's own protocol.
+//! There is no stream that would keep these connections open.
 
 use std::{
     collections::HashSet,
@@ -16,7 +16,7 @@ use libp2p::{
     },
 };
 
-/// Knows the peers whose connections stay open.
+/// The behaviour that knows the peers whose connections stay open.
 #[derive(Debug, Default)]
 pub(super) struct Keep {
     peers: HashSet<PeerId>,
@@ -27,7 +27,7 @@ impl Keep {
         Self { peers }
     }
 
-    /// Whether the peer serves a role by the configuration, so that it need not speak the node's own protocol.
+    /// Returns whether the configuration names the peer for a role, so that it need not speak the node's own protocol.
     pub(super) fn has(&self, peer: &PeerId) -> bool {
         self.peers.contains(peer)
     }
@@ -44,7 +44,7 @@ impl NetworkBehaviour for Keep {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<KeepHandler, ConnectionDenied> {
-        // Only what this node has dialled is asked.
+        // This node asks such peers only over connections that it has dialled.
         Ok(KeepHandler { is_kept: false })
     }
 
@@ -70,7 +70,7 @@ impl NetworkBehaviour for Keep {
     }
 }
 
-/// Says whether its connection stays open, and does nothing else.
+/// The handler that tells whether its connection stays open, and does nothing else.
 #[derive(Debug)]
 pub(super) struct KeepHandler {
     is_kept: bool,

@@ -1,4 +1,4 @@
-//! The local network: who it says is there, and who listens to it.
+//! The peers on the local network, and the searches that listen for them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{discovery::Search, wire::limits::ADDRESSES_MAX};
 
-/// The peers that the local network says are there, and where.
+/// The peers that mDNS shows on the local network, with their addresses.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     near: BTreeMap<PeerId, Vec<Multiaddr>>,
@@ -18,7 +18,7 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
-    /// Tells the search who is there, and then who comes.
+    /// Tells the search which peers are there, and later which ones come.
     pub(super) fn listen(&mut self, search: Search) {
         self.listeners.retain(|search| !search.is_over());
         if self.listeners.len() >= SEARCHES_MAX {
@@ -30,7 +30,8 @@ impl Neighbours {
         self.listeners.push(search);
     }
 
-    /// The peer is there; says where in all. Beyond the bound it is left out.
+    /// Takes an address at which mDNS shows the peer. Returns all addresses of the peer. Returns none, and leaves the
+    /// peer out, if there are too many peers already.
     pub(super) fn came(&mut self, peer: PeerId, address: Multiaddr) -> Vec<Multiaddr> {
         if self.near.len() >= FOUND_MAX && !self.near.contains_key(&peer) {
             return Vec::new();
@@ -45,7 +46,7 @@ impl Neighbours {
         addresses
     }
 
-    /// The peer is not at the address any more. Says whether it was the peer's last.
+    /// Removes an address at which mDNS no longer shows the peer. Returns whether it was the peer's last.
     pub(super) fn went(&mut self, peer: PeerId, address: &Multiaddr) -> bool {
         let Some(addresses) = self.near.get_mut(&peer) else { return false };
         addresses.retain(|known| known != address);
@@ -73,7 +74,7 @@ mod tests {
         searches.into_iter().for_each(|search| neighbours.listen(search));
         neighbours.listen(last);
         assert_eq!(findings.try_recv().unwrap(), Err(TOO_MANY_SEARCHES.to_owned()));
-        // Whoever goes makes room.
+        // A search whose listener is gone makes room.
         drop(listening);
         let (next, mut findings) = search(None);
         neighbours.listen(next);

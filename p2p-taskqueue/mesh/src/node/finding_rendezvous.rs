@@ -20,22 +20,22 @@ use crate::discovery::{
     rendezvous::{REGISTERED_MAX, Registered},
 };
 
-/// The configured points, what they have said, and who waits for their answers.
+/// The configured points, what they have answered, and the searches that wait for answers.
 ///
-/// Whether a point can be asked, its caller says: whoever is connected.
+/// The caller says whether a point can be asked, which is so while it is connected.
 #[derive(Debug)]
 pub(super) struct Points {
-    /// Where the points are, as configured.
+    /// The addresses of the points, as configured.
     configured: Vec<Multiaddr>,
     points: BTreeMap<PeerId, Point>,
     registered: Registered,
     searches: Vec<Asking>,
 }
 
-/// What is to be done.
+/// An action that the caller is to carry out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PointAction {
-    /// Register this node at the point, and say whether it was [asked](Points::asked_to_register).
+    /// Register this node at the point, and report by [`Points::asked_to_register`] whether the point was asked.
     Register(PeerId),
     /// Withdraw the registration under this name.
     Unregister { point: PeerId, namespace: rendezvous::Namespace },
@@ -43,7 +43,7 @@ pub(super) enum PointAction {
     Ask { point: PeerId, cookie: Option<Cookie> },
     /// A point has named a peer.
     Found { peer: PeerId, addresses: Vec<Multiaddr> },
-    /// No point stands by the peer any more.
+    /// No point vouches for the peer any more: its registration has expired or was given up.
     LostSight(PeerId),
 }
 
@@ -52,25 +52,27 @@ pub(super) enum PointAction {
 struct Point {
     register_at: Option<Instant>,
     ask_at: Option<Instant>,
-    /// What this node has heard from it already.
+    /// Marks what this node has heard from the point already.
     cookie: Option<Cookie>,
-    /// Questions that it has not answered yet.
+    /// How many questions it has not answered yet.
     asked: usize,
 }
 
-/// A search, and how many answers it waits for from each point: as many as were under way when it asked, its own among
-/// them, so that one of those that it hears was given after it asked.
+/// A search, and how many answers it waits for from each point.
+///
+/// It waits for as many as were outstanding right after it asked, its own included. So at least one of the answers that
+/// it hears was given after it asked.
 #[derive(Debug)]
 struct Asking {
     search: Search,
     awaited: BTreeMap<PeerId, usize>,
-    /// Why a point did not answer, unless another did.
+    /// Why a point did not answer. It is told only if no other point answered.
     failure: Option<String>,
     is_answered: bool,
 }
 
 impl Points {
-    /// The points at these addresses.
+    /// Creates the points at these addresses.
     pub(super) fn new(configured: Vec<Multiaddr>) -> Self {
         let points = configured.iter().filter_map(peer_of).map(|peer| (peer, Point::default())).collect();
         Self { configured, points, registered: Registered::default(), searches: Vec::new() }
@@ -116,12 +118,12 @@ impl Points {
         }
     }
 
-    /// Whether there is a point that can be asked.
+    /// Returns whether there is a point that can be asked.
     pub(super) fn can_ask(&self, is_askable: impl Fn(&PeerId) -> bool) -> bool {
         self.points.keys().any(is_askable)
     }
 
-    /// What is due: registrations, and questions for what is new.
+    /// Returns what is due: registrations, and questions for what is new.
     pub(super) fn due(&mut self, is_askable: impl Fn(&PeerId) -> bool, now: Instant) -> Vec<PointAction> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let points = self.points.iter();
@@ -144,7 +146,7 @@ impl Points {
         actions
     }
 
-    /// When something is due.
+    /// Returns when something is due next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.points.values().flat_map(|point| [point.register_at, point.ask_at]).flatten().min()
     }
@@ -156,17 +158,18 @@ impl Points {
         Some(PointAction::Ask { point: peer, cookie: point.cookie.clone() })
     }
 
-    /// Whether the point was asked to register this node. A node without addresses has nothing to register until it gets some.
+    /// Notes whether the point was asked to register this node. A node without addresses has nothing to register until
+    /// it gets some.
     pub(super) fn asked_to_register(&mut self, point: PeerId, is_asked: bool, now: Instant) {
         self.register_at(point, is_asked.then(|| now + POINTS_EVERY));
     }
 
-    /// The point has registered this node for so many seconds.
+    /// Notes that the point has registered this node for `ttl_s` seconds.
     pub(super) fn has_registered(&mut self, point: PeerId, ttl_s: u64, now: Instant) {
         self.register_at(point, Some(now + renew_after(ttl_s)));
     }
 
-    /// The point has refused to register this node.
+    /// Notes that the point has refused to register this node.
     pub(super) fn has_not_registered(&mut self, point: PeerId, now: Instant) {
         self.register_at(point, Some(now + POINTS_RETRY));
     }
@@ -177,7 +180,7 @@ impl Points {
         }
     }
 
-    /// The peer can be asked; if it is a point, it is to hear of this node and to say who is there.
+    /// Notes that the peer can be asked. If it is a point, this node registers with it and asks it at once.
     pub(super) fn connected(&mut self, peer: &PeerId, now: Instant) {
         if let Some(point) = self.points.get_mut(peer) {
             (point.register_at, point.ask_at) = (Some(now), Some(now));
@@ -190,12 +193,12 @@ impl Points {
         }
     }
 
-    /// Every point is to be told again where this node is. For those that are not connected nothing comes of it.
+    /// Makes a registration due at every point. At points that are not connected it has no effect.
     pub(super) fn register_soon(&mut self, now: Instant) {
         self.points.values_mut().for_each(|point| point.register_at = Some(now));
     }
 
-    /// A point has answered who is there.
+    /// Takes a point's answer to the question which peers are there.
     pub(super) fn answered(
         &mut self,
         point: PeerId,
@@ -215,10 +218,10 @@ impl Points {
         actions
     }
 
-    /// A point has not answered.
+    /// Takes a point's refusal of a question. If the point has forgotten the cookie, asks it again without one.
     pub(super) fn not_answered(&mut self, peer: PeerId, error: ErrorCode, now: Instant) -> Option<PointAction> {
         let point = self.points.get_mut(&peer)?;
-        // It has started anew, and remembers nothing of what it said.
+        // The point has started anew, and does not remember what it has told this node.
         let is_forgotten = point.cookie.take().is_some() && matches!(error, ErrorCode::InvalidCookie);
         point.ask_at = Some(now + POINTS_RETRY);
         if is_forgotten {
@@ -229,7 +232,7 @@ impl Points {
         None
     }
 
-    /// A question is settled: the searches that have waited for nothing else are over.
+    /// Notes that a question is settled. Ends the searches that have waited for nothing else.
     fn settled(&mut self, peer: PeerId, answer: Result<Cookie, ErrorCode>) {
         let error = answer.as_ref().err().copied();
         if let Some(point) = self.points.get_mut(&peer) {
@@ -250,11 +253,12 @@ impl Points {
         self.registered.expire(now).into_iter().map(PointAction::LostSight).collect()
     }
 
-    /// This node has joined another mesh: what was said under the old name is of no use.
+    /// Withdraws the registrations under the name of the old mesh, and forgets what the points have said under it.
     pub(super) fn leave(&mut self, old: &Namespace, now: Instant) -> Vec<PointAction> {
         let mut actions = Vec::new();
         if let Some(namespace) = old.at_points() {
-            // Those that are not connected too: otherwise the client would register there again under the old name.
+            // Points that are not connected are included: otherwise the client would register there again under the old
+            // name.
             let points = self.points.keys().copied();
             actions.extend(points.map(|point| PointAction::Unregister { point, namespace: namespace.clone() }));
         }
@@ -282,8 +286,8 @@ impl Asking {
     }
 }
 
-/// A registration is made anew when three quarters of its time are over; not at every word of a point that gives no time,
-/// and not never.
+/// Returns the pause before a registration is renewed: three quarters of its time, within bounds. The lower bound is
+/// for a point that grants no time, the upper one for a point that grants time without end.
 fn renew_after(ttl_s: u64) -> Duration {
     (Duration::from_secs(ttl_s.min(u64::from(u32::MAX))) * 3 / 4).clamp(POINTS_RETRY, Duration::from_secs(24 * 3_600))
 }

@@ -16,7 +16,7 @@ fn cookie() -> Cookie {
     Cookie::for_namespace(namespace().at_points().unwrap())
 }
 
-/// Some configured points, and who they are.
+/// Returns some configured points, and their peer ids.
 fn points<const N: usize>() -> (Points, [PeerId; N]) {
     let peers = [(); N].map(|()| PeerId::random());
     (Points::new(peers.iter().map(|peer| with_peer(address(9), *peer)).collect()), peers)
@@ -70,7 +70,7 @@ fn nothing_is_due_at_a_point_that_is_gone_and_everything_when_it_is_back() {
     points.register_soon(now);
     assert_eq!((points.due(nobody, now), points.next_due()), (Vec::new(), None));
     points.connected(&point, now);
-    // What it said before the break is asked for anew: it may have started again.
+    // It is asked without a cookie, because it may have started again and forgotten what it said.
     assert_eq!(points.due(everybody, now), [PointAction::Register(point), ask(point)]);
 }
 

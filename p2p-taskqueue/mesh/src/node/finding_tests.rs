@@ -35,7 +35,7 @@ async fn start(secret: u8, discovery: DiscoveryConfig) -> NodeHandle {
     soon(Node::start(config, queue, routes, files, runtime())).await.unwrap()
 }
 
-/// Finds peers by this way, and by what it has been told.
+/// Returns a configuration with this method switched on.
 fn by(method: Method) -> DiscoveryConfig {
     DiscoveryConfig::default().with_method(method, true)
 }
@@ -53,7 +53,7 @@ async fn discover(node: &NodeHandle, peer_id: Option<PeerId>, method: Method) ->
     soon(node.queue().discover(LOCAL, query)).await.unwrap()
 }
 
-/// Asks again until the peer is found: when it has told where it is, nobody says to this node.
+/// Asks again and again until the peer is found. Nothing tells this node when the peer has published its addresses.
 async fn until_found(node: &NodeHandle, peer: PeerId, method: Method) -> Discovered {
     let found = async {
         loop {
@@ -75,7 +75,7 @@ async fn until_serving(node: &NodeHandle, peer: PeerId) {
     soon(node.serving_peers().wait_for(|peers| peers.contains(&peer))).await.unwrap();
 }
 
-/// A swarm that is no node.
+/// Starts a swarm that is not a node.
 async fn plain<B: NetworkBehaviour>(identity: &Identity, behaviour: B, address: Multiaddr) -> Swarm<B> {
     let executor = runtime();
     let config = Config::with_executor(move |job| executor.spawn(job).detach());
@@ -92,7 +92,7 @@ fn address_of<B: NetworkBehaviour>(swarm: &Swarm<B>) -> Multiaddr {
     address::with_peer(swarm.listeners().next().unwrap().clone(), *swarm.local_peer_id())
 }
 
-/// Runs a rendezvous server until these peers have registered; says how many connections each has made.
+/// Runs a rendezvous server until these peers have registered. Returns how many connections each has made.
 async fn until_registered(point: &mut Swarm<server::Behaviour>, peers: &[PeerId]) -> HashMap<PeerId, usize> {
     let (mut waiting, mut connections) = (peers.to_vec(), HashMap::new());
     let registered = async {
@@ -146,7 +146,7 @@ async fn a_peer_is_found_in_the_table() {
     list(&d, c.peer_id()).await.unwrap();
 }
 
-/// Runs a rendezvous server for as long as the future takes; says which connections it has heard of meanwhile.
+/// Runs a rendezvous server until the future is ready. Returns the peers whose connections began or ended meanwhile.
 async fn served<T>(point: &mut Swarm<server::Behaviour>, future: impl Future<Output = T>) -> (T, Vec<PeerId>) {
     let (mut future, mut changed) = (std::pin::pin!(future), Vec::new());
     loop {
@@ -168,7 +168,7 @@ async fn a_mesh_sees_nothing_of_another_at_the_same_point() {
     let points = [address_of(&point)];
     let (a, c) = (start(1, meeting_at(&points)).await, start(2, meeting_at(&points)).await);
     let connections = until_registered(&mut point, &[a.peer_id(), c.peer_id()]).await;
-    // A point that is no node is dialled once, and stays connected.
+    // A point that is not a node is dialled once, and stays connected.
     assert_eq!(connections, HashMap::from([(a.peer_id(), 1), (c.peer_id(), 1)]));
     let (found, changed) = served(&mut point, discover(&a, None, Method::Rendezvous)).await;
     let [attempt] = &*found.attempts else { panic!("{found:?}") };
@@ -282,14 +282,14 @@ async fn a_search_for_a_peer_that_is_nowhere_ends_with_one_attempt_for_each_way(
     }
 }
 
-/// Somebody who asks a node by the protocols of both ways.
+/// The behaviour of a stranger that asks a node by the protocols of both methods.
 #[derive(NetworkBehaviour)]
 struct Stranger {
     rendezvous: client::Behaviour,
     kademlia: kademlia::Kademlia,
 }
 
-/// Whether the node answers a stranger by rendezvous, and whether it does as a part of the table.
+/// Returns whether the node answers a stranger by rendezvous, and whether it does by Kademlia.
 async fn answers(node: &NodeHandle) -> (bool, bool) {
     let identity = Identity::generate().unwrap();
     let table = kademlia::kademlia(identity.peer_id());
@@ -298,7 +298,7 @@ async fn answers(node: &NodeHandle) -> (bool, bool) {
     swarm.dial(node.addresses().remove(0)).unwrap();
     let (mut by_point, mut by_table, mut is_closed) = (None, None, false);
     let asked = async {
-        // It stays until it is sent away: its own patience ends at about the same time.
+        // The stranger waits until the node closes the connection, because its own timeouts end at about the same time.
         while by_point.is_none() || by_table.is_none() || !is_closed {
             match swarm.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { peer_id, .. } => {
@@ -325,7 +325,7 @@ async fn answers(node: &NodeHandle) -> (bool, bool) {
 
 #[tokio::test]
 async fn a_node_serves_only_the_ways_that_are_on_and_no_stranger() {
-    // Where they are on, what members ask is answered: the tests above would fail otherwise.
+    // The tests above show that a node answers members where the methods are on.
     let off = start(1, DiscoveryConfig::default()).await;
     let on = start(1, by(Method::Kademlia).with_rendezvous_server(true)).await;
     let (from_off, from_on) = tokio::join!(answers(&off), answers(&on));

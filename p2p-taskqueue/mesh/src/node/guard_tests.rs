@@ -1,4 +1,5 @@
-//! Who is not let in: peers on a list, peers that are too many, and what speaks no protocol of this node.
+//! Tests of what a node does not let in: peers excluded by a list, too many peers, and connections that do not speak
+//! its protocols.
 
 use std::{
     collections::BTreeSet,
@@ -26,10 +27,10 @@ use crate::{
     testing::{ManualRuntime, TestQueue, runtime, soon},
 };
 
-/// What a peer that offers no encryption says first.
+/// The first bytes of a peer that offers no encryption.
 const PLAINTEXT: &[u8] = b"\x13/multistream/1.0.0\n\x11/plaintext/2.0.0\n";
 
-/// What a peer says before it encrypts.
+/// The bytes that a peer sends before it encrypts.
 const NOISE: &[u8] = b"\x13/multistream/1.0.0\n\x07/noise\n";
 
 fn config() -> NodeConfig {
@@ -115,7 +116,7 @@ async fn a_peer_that_never_proves_itself_is_closed() {
     let node = start_on(config(), Arc::clone(&clock) as Arc<dyn Runtime>).await;
     let identity = Identity::generate().unwrap();
     let (connections, client) = super::transport::build(&identity, &Arrivals::default()).unwrap();
-    // It keeps the connection as long as it is let.
+    // It keeps the connection open until the node closes it.
     let patient = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::MAX);
     let mut stranger = Swarm::new(connections, client, identity.peer_id(), patient);
     stranger.dial(address_of(&node)).unwrap();
@@ -144,7 +145,8 @@ async fn a_peer_that_offers_no_encryption_is_refused() {
     assert_eq!(transport(&node).await.connections, 0);
 }
 
-/// Says this, one byte at a time, until the other end closes; how long that took.
+/// Sends `said_at_once`, then `then` again and again, one byte at a time, until the other end closes. Returns how long
+/// that took.
 async fn dribble(mut peer: TcpStream, said_at_once: &[u8], then: &[u8]) -> Duration {
     let started = Instant::now();
     peer.write_all(said_at_once).await.unwrap();
@@ -154,7 +156,7 @@ async fn dribble(mut peer: TcpStream, said_at_once: &[u8], then: &[u8]) -> Durat
             if to.write_all(&[*byte]).await.is_err() {
                 break;
             }
-            // What is tested is a peer that takes its time.
+            // The wait makes the peer slow, which is what the test needs.
             runtime().sleep_until(Instant::now() + Duration::from_millis(200)).await;
         }
         if then.is_empty() {
@@ -176,7 +178,7 @@ async fn a_peer_that_does_not_finish_the_encryption_is_closed_in_time() {
     let slow = [
         dribble(tcp(&node).await, NOISE, &[]),
         dribble(tcp(&node).await, b"", NOISE),
-        // A message of Noise of ten thousand bytes.
+        // The header of a Noise message of ten thousand bytes, and then one byte at a time.
         dribble(tcp(&node).await, &half_a_message, b"x"),
     ];
     for took in soon(join_all(slow)).await {
@@ -188,7 +190,7 @@ async fn a_peer_that_does_not_finish_the_encryption_is_closed_in_time() {
 #[tokio::test]
 async fn two_thousand_idle_connections_leave_room_for_a_member() {
     const CONNECTIONS: usize = 2_000;
-    // Both ends are in this process, and other tests beside.
+    // Both ends of each connection are in this process, in which other tests run too.
     const FILES: u64 = 3 * CONNECTIONS as u64;
     let limit = getrlimit(Resource::Nofile);
     let allowed = limit.maximum.unwrap_or(FILES).min(FILES);
@@ -219,7 +221,7 @@ async fn two_thousand_idle_connections_leave_room_for_a_member() {
     is_quiet(&node).await;
 }
 
-/// Silent connections, as many as are set up at once, and one more.
+/// Opens as many silent connections as may be set up at once, and one connection more.
 #[tokio::test]
 async fn silent_connections_of_this_machine_keep_nobody_out() {
     let (node, member, late) = (start(config()).await, start(config()).await, start(config()).await);
@@ -236,13 +238,13 @@ async fn silent_connections_of_this_machine_keep_nobody_out() {
     is_quiet(&node).await;
 }
 
-/// The node has closed its end.
+/// Waits until the node has closed its end.
 async fn is_closed(peer: &mut TcpStream) {
     let mut heard = Vec::new();
     while soon(peer.read_buf(&mut heard)).await.is_ok_and(|len| len > 0) {}
 }
 
-/// Nothing is being set up, and nobody has yet to prove itself.
+/// Waits until no connection is being set up and none is unproven.
 async fn is_quiet(node: &NodeHandle) {
     until_transport(node, |status| (status.pending, status.unproven) == (0, 0)).await;
 }
@@ -271,7 +273,8 @@ async fn the_longest_silent_connection_makes_room_before_one_that_has_spoken() {
     is_quiet(&node).await;
 }
 
-/// A peer that is encrypted with and never proves anything.
+/// Starts a peer that sets up an encrypted connection and never proves itself. The task ends when the connection is
+/// closed.
 async fn stranger(node: &NodeHandle) -> tokio::task::JoinHandle<()> {
     let identity = Identity::generate().unwrap();
     let (connections, client) = super::transport::build(&identity, &Arrivals::default()).unwrap();

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{carrier::RemoteQueue, node::Patience};
 
-/// A running node. Cheap to clone; the node ends when [`shutdown`](Self::shutdown) is called or its runtime ends, not when
-/// its handles are dropped.
+/// A handle to a running node. It is cheap to clone.
+///
+/// The node ends when [`shutdown`](Self::shutdown) is called or its runtime ends, not when its handles are dropped.
 #[derive(Debug, Clone)]
 pub struct NodeHandle {
     queue: Arc<dyn TaskQueue>,
@@ -23,38 +24,43 @@ impl NodeHandle {
         Self { queue, directory }
     }
 
-    /// The queue of the whole mesh, as seen from this node: its own tasks, and by a target or by what it remembers those
-    /// of its peers.
+    /// Returns the queue of the whole mesh, as seen from this node.
+    ///
+    /// It answers for the node's own tasks. It passes a request on to a peer when the request names one, or when the
+    /// node remembers that the peer keeps the task.
     #[must_use]
     pub fn queue(&self) -> Arc<dyn TaskQueue> {
         Arc::clone(&self.queue)
     }
 
-    /// Who the node is.
+    /// Returns the node's peer id.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
         self.directory.peer_id
     }
 
-    /// Where the node can be reached, each address ending in its peer id.
+    /// Returns the addresses at which the node can be reached. Each ends in its peer id.
     #[must_use]
     pub fn addresses(&self) -> Vec<Multiaddr> {
         self.directory.addresses.borrow().clone()
     }
 
-    /// The same, and every change of it: relays and routers add addresses later.
+    /// Returns a receiver that shows the same addresses and each change of them. Relays and routers add addresses
+    /// later.
     #[must_use]
     pub fn watch_addresses(&self) -> watch::Receiver<Vec<Multiaddr>> {
         self.directory.addresses.clone()
     }
 
-    /// The peers that can be asked over a standing connection, and every change of them.
+    /// Returns a receiver that shows the peers that can be asked over an established connection, and each change of
+    /// them.
     #[must_use]
     pub fn serving_peers(&self) -> watch::Receiver<Vec<PeerId>> {
         self.directory.serving.clone()
     }
 
-    /// Connects to the peer that the target names, unless a connection stands, and gives its queue.
+    /// Connects to the peer that the target names, unless there is an open session with it, and returns the peer's
+    /// queue.
     ///
     /// # Errors
     ///
@@ -71,20 +77,23 @@ impl NodeHandle {
         Ok(queue)
     }
 
-    /// What this node's own workers can be given to do: `list_tools` answers it, and `status` names the task types.
+    /// Sets the tools that this node's own workers offer. `list_tools` answers with them, and `status` names the task
+    /// types.
     pub fn set_tools(&self, tools: Vec<ToolOffer>) {
         self.directory.set_tools(tools);
     }
 
-    /// Stops: tells every peer, lets what is under way end for up to a second, then closes every connection.
+    /// Stops the node: tells every peer, gives requests under way up to a second to end, and then closes every
+    /// connection.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the node stops whether or not the future is polled again.
+    /// Once the request has reached the node's loop, the node stops even if the future is dropped. The first poll sends
+    /// the request, unless too many commands wait for the loop.
     pub async fn shutdown(&self) {
         let (reply, stopped) = oneshot::channel();
         if self.directory.commands.send(Command::Shutdown { reply }).await.is_ok() {
-            // An error means that its runtime has ended before it could answer.
+            // An error means that the node's runtime has ended before the node could answer.
             let _ended = stopped.await;
         }
     }

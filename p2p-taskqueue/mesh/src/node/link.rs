@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::wire::{Driver, HandshakeError, Ours, Role, Service, Session, SessionEnd, prove};
 
-/// What a link tells the node's loop.
+/// A report of a link to the node's loop.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) connection: ConnectionId,
@@ -18,7 +18,7 @@ pub(super) struct Report {
 
 #[derive(Debug)]
 pub(super) enum News {
-    /// The peer belongs to the mesh and its session stands.
+    /// The peer has proved itself, and its session is open.
     Proven(Box<Proof>),
     Refused(HandshakeError),
     Ended(SessionEnd),
@@ -33,21 +33,21 @@ pub(super) struct Proof {
     pub(super) addresses: Vec<Multiaddr>,
 }
 
-/// A connection to be served.
+/// A connection whose stream is open and which is to be served.
 pub(super) struct Link {
     pub(super) connection: ConnectionId,
     pub(super) peer: PeerId,
     pub(super) role: Role,
     pub(super) stream: Stream,
     pub(super) ours: Ours,
-    /// None for a client, which answers nothing.
+    /// `None` for a client, which answers nothing.
     pub(super) service: Option<Service>,
-    /// The loop takes these.
+    /// The loop holds the receiver.
     pub(super) reports: mpsc::Sender<Report>,
 }
 
 impl Link {
-    /// Starts the job that serves the connection; dropping its handle ends the session.
+    /// Starts the job that serves the connection. Dropping the returned handle ends the session.
     pub(super) fn start(self, runtime: &Arc<dyn Runtime>) -> Spawned<()> {
         runtime.spawn(self.serve(Arc::clone(runtime)))
     }
@@ -55,7 +55,7 @@ impl Link {
     async fn serve(mut self, runtime: Arc<dyn Runtime>) {
         let (connection, peer, reports) = (self.connection, self.peer, self.reports);
         let report = async |news| {
-            // The loop has ended, and with it every connection.
+            // An error means that the loop has ended, and every connection with it.
             let _ended = reports.send(Report { connection, peer, news }).await;
         };
         match prove(&mut self.stream, &self.ours, peer, self.role, &*runtime).await {

@@ -19,7 +19,7 @@ use crate::wire::Role;
 /// The node's own protocol: one stream for each connection, opened by the one that dialled.
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/taskmesh/1.0.0");
 
-/// Hands the stream of each connection to the node, and keeps connections within their bounds.
+/// The behaviour that hands the stream of each connection to the node, and keeps connections within their bounds.
 #[derive(Debug)]
 pub(super) struct Links {
     pub(super) admission: Admission,
@@ -27,13 +27,13 @@ pub(super) struct Links {
     opened: VecDeque<Opened>,
 }
 
-/// What became of a connection's stream.
+/// The outcome of opening a connection's stream.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) peer: PeerId,
     pub(super) connection: ConnectionId,
     pub(super) role: Role,
-    /// None when the peer does not speak the protocol.
+    /// `None` when the peer does not speak the protocol.
     pub(super) stream: Option<Stream>,
 }
 
@@ -109,7 +109,7 @@ impl NetworkBehaviour for Links {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Opened, THandlerInEvent<Self>>> {
-        // An event comes in while the swarm polls, which then polls again: no waker is needed.
+        // No waker is needed: an event comes in while the swarm polls, which then polls again.
         if let Some((peer_id, connection)) = self.admission.next_to_close() {
             return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) });
         }
@@ -117,7 +117,7 @@ impl NetworkBehaviour for Links {
     }
 }
 
-/// Which end of an established connection this node is.
+/// Returns which end of an established connection this node is.
 pub(super) fn role_of(endpoint: &ConnectedPoint) -> Role {
     match endpoint {
         ConnectedPoint::Dialer { role_override, .. } => role_at(*role_override),
@@ -125,7 +125,8 @@ pub(super) fn role_of(endpoint: &ConnectedPoint) -> Role {
     }
 }
 
-/// Both ends of a hole-punched connection have dialled; one of them has agreed to act as the listener.
+/// Returns the role that libp2p assigns. Both ends of a hole-punched connection have dialled, and one of them has
+/// agreed to act as the listener.
 const fn role_at(role: Endpoint) -> Role {
     match role {
         Endpoint::Dialer => Role::Dialer,
@@ -133,7 +134,7 @@ const fn role_at(role: Endpoint) -> Role {
     }
 }
 
-/// Opens or accepts the one stream of a connection.
+/// The handler that opens or accepts the one stream of a connection.
 #[derive(Debug)]
 pub(super) struct Handler {
     role: Role,
@@ -142,7 +143,7 @@ pub(super) struct Handler {
 
 #[derive(Debug)]
 enum State {
-    /// The dialer asks for a stream, the listener waits for one.
+    /// The dialler asks for a stream, and the listener waits for one.
     Start,
     Asked,
     Report(Option<Stream>),
@@ -193,7 +194,7 @@ impl ConnectionHandler for Handler {
             (State::Report(stream), role) => {
                 Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler { role, stream }))
             }
-            // The connection polls again after each event that it hands in: no waker is needed.
+            // No waker is needed: the connection polls again after each event that it hands in.
             (state, _) => {
                 self.state = state;
                 Poll::Pending

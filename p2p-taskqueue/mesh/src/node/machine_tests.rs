@@ -1,4 +1,4 @@
-//! What the tests of the machines share: they have no swarm, no runtime and no clock.
+//! Helpers for the tests of the machines, which have no swarm, no runtime and no clock.
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,7 +8,7 @@ use runtime_bridge::{Runtime, Sleep, SpawnedFuture};
 use super::Moment;
 use crate::wire::{Agreed, Driver, FrameReader, Session, Terms, pipe};
 
-/// Runs nothing, and its clock stands.
+/// A runtime that runs nothing, and whose clock does not move.
 #[derive(Debug)]
 struct Still(Instant);
 
@@ -26,12 +26,12 @@ impl Runtime for Still {
     }
 }
 
-/// A session that is open until it is drained or closed. Nobody drives it.
+/// Creates a session that is open until it is drained or closed. Its driver never runs.
 pub(super) fn session() -> Session {
     let terms = Terms { frame_bytes: 1_024, in_flight: 1, waits: None, may_repeat: false };
     let agreed = Agreed { reader: FrameReader::new(1_024), terms };
     let (session, driver) = Driver::new(pipe(1).0, agreed, None, Arc::new(Still(Instant::now())));
-    // Dropped, it would end the session.
+    // Dropping the driver would end the session.
     std::mem::forget(driver);
     session
 }
@@ -40,7 +40,7 @@ pub(super) fn address(port: u16) -> Multiaddr {
     format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()
 }
 
-/// A moment for a machine, at the wall time of so many seconds.
+/// Returns a moment with this wall time, in Unix seconds.
 pub(super) fn moment(unix_s: f64) -> Moment {
     Moment { instant: Instant::now(), unix_s }
 }

@@ -1,4 +1,4 @@
-//! The loop's part about the mesh as a whole: joining another one, leaving, and what is kept.
+//! The loop's part about membership: joining another mesh, shutting down, and saving the peers.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use super::{
 use crate::Ticket;
 
 impl NodeLoop {
-    /// Takes the ticket's secret and peer, after the secret has been kept.
+    /// Takes the ticket's secret and peer. The secret is saved before it is used.
     pub(super) fn join(&mut self, ticket: &Ticket) -> Result<(), QueueError> {
         if *ticket.secret() != self.directory.secret() {
             self.directory.files.save_secret(ticket.secret()).map_err(|error| unsaved(&error))?;
@@ -26,7 +26,9 @@ impl NodeLoop {
         Ok(())
     }
 
-    /// Closes what stands on the old secret; a point that is no node knows of none. Peers that have joined the new mesh are found again at once.
+    /// Closes the connections that rest on the old secret. Connections to rendezvous points that are not nodes stay,
+    /// because no secret was proved over them. Every peer is dialled again at once, because it may have joined the new
+    /// mesh too.
     fn leave_old_mesh(&mut self) {
         self.swarm.behaviour_mut().links.admission.forget_proofs();
         for (connection, peer) in self.connections.all() {
@@ -37,7 +39,7 @@ impl NodeLoop {
         self.peers.hasten_all(self.now());
     }
 
-    /// Takes no more, tells every peer, and lets what is under way end.
+    /// Begins the shutdown: stops listening, tells every peer, and lets requests under way end.
     pub(super) fn on_shutdown(&mut self, reply: oneshot::Sender<()>) {
         if !self.ending.begin(reply, self.now()) {
             return;
@@ -56,7 +58,7 @@ impl NodeLoop {
         due.into_iter().for_each(|peers| self.save(&peers));
     }
 
-    /// Saves the peers if that is due some time.
+    /// Saves the peers if there is an unsaved change, even before it is due.
     pub(super) fn save_unsaved(&mut self) {
         let unsaved = self.peers.take_unsaved();
         unsaved.into_iter().for_each(|peers| self.save(&peers));

@@ -1,4 +1,5 @@
-//! Everything that the swarm runs: the links, which carry the node's own protocol, and what finds peers.
+//! Everything that the swarm runs: the links, which carry the node's own protocol, and the behaviours that find peers
+//! and make the node reachable.
 
 use std::io;
 
@@ -17,7 +18,7 @@ use crate::discovery::{
     rendezvous as points,
 };
 
-/// The behaviours of a node. What is switched off is not there.
+/// The behaviours of a node. A behaviour that is switched off is absent.
 #[derive(NetworkBehaviour)]
 pub(super) struct Net {
     pub(super) links: Links,
@@ -30,7 +31,7 @@ pub(super) struct Net {
 }
 
 impl Net {
-    /// To be called in a tokio context, which mDNS needs.
+    /// Creates the behaviours. It has to be called in a tokio context, which mDNS needs.
     pub(super) fn new(
         config: &NodeConfig,
         relay_client: relay::client::Behaviour,
@@ -52,12 +53,12 @@ impl Net {
         })
     }
 
-    /// This node's part of the hash table.
+    /// Returns this node's part of the hash table, or `None` if Kademlia is switched off.
     pub(super) fn table(&mut self) -> Option<&mut Kademlia> {
         self.kademlia.as_mut().map(|table| &mut table.inner)
     }
 
-    /// The peer at the other end of this connection has proved that it belongs to the mesh.
+    /// Tells the behaviours that the peer at the other end of this connection has proved that it belongs to the mesh.
     pub(super) fn proven(&mut self, peer: PeerId, connection: ConnectionId) {
         self.links.admission.proven(connection, peer);
         self.reach.proven(peer, connection);

@@ -4,15 +4,15 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::address::{is_loopback, is_relayed, with_peer};
 
-/// The addresses of this node that it tells the ways of finding peers.
+/// The addresses of this node that it publishes by the discovery methods.
 #[derive(Debug)]
 pub(super) struct OwnAddresses {
-    /// Whether there is a way to tell.
+    /// Whether a method that publishes addresses is switched on.
     is_told: bool,
     told: BTreeSet<Multiaddr>,
 }
 
-/// How what is told changes.
+/// A change of the published addresses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) gone: Vec<Multiaddr>,
@@ -30,7 +30,7 @@ impl OwnAddresses {
         Self { is_told, told: BTreeSet::new() }
     }
 
-    /// The node listens at these addresses now.
+    /// Takes the addresses at which the node listens now. Returns how the published addresses change.
     pub(super) fn listening_at<'a>(&mut self, listeners: impl Iterator<Item = &'a Multiaddr>) -> Change {
         if !self.is_told {
             return Change::default();
@@ -42,13 +42,14 @@ impl OwnAddresses {
     }
 }
 
-/// The addresses that lead here from another machine; if there are none, those that lead here from this one.
+/// Returns the addresses that lead here from another machine or, if there are none, the loopback addresses.
 fn worth_telling<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> BTreeSet<Multiaddr> {
     let (near, far): (BTreeSet<_>, BTreeSet<_>) = addresses.cloned().partition(is_loopback);
     if far.is_empty() { near } else { far }
 }
 
-/// The addresses as this peer's others use them, each once. A peer takes a limited number of them: the direct ones come first.
+/// Returns the addresses as other nodes use them, each once. The direct ones come first, because a peer takes a limited
+/// number.
 pub(super) fn as_told<'a>(own: PeerId, addresses: impl Iterator<Item = &'a Multiaddr>) -> Vec<Multiaddr> {
     let mut addresses: Vec<Multiaddr> = addresses.map(|address| with_peer(address.clone(), own)).collect();
     addresses.sort_unstable_by(|a, b| is_relayed(a).cmp(&is_relayed(b)).then_with(|| a.cmp(b)));

@@ -14,22 +14,24 @@ use super::{
 };
 use crate::wire::Session;
 
-/// Where the peer is, what stands with it, and who waits for it.
+/// A peer's addresses, the connections and sessions with it, and the callers that wait for it.
 #[derive(Debug)]
 pub(super) struct Entry {
     addresses: Addresses,
-    /// The sessions over which it can be asked, those through a relay last.
+    /// The sessions over which the peer can be asked. Those through a relay come last.
     sessions: Vec<Standing>,
     redial: Redial,
     /// The connection of the attempt that is under way, from the dial to the proof.
     attempt: Option<ConnectionId>,
-    /// Whether it is dialled again when it is not connected, and remembered: it was joined or has proved itself.
+    /// Whether the peer is remembered, and dialled again when it is not connected: it was joined, has proved itself, or
+    /// was remembered by the last run.
     is_kept: bool,
-    /// Whether the configuration names it: then it is dialled again too, and forgotten with the configuration.
+    /// Whether the configuration names the peer. Then it is dialled again too, but not remembered for the next run.
     is_configured: bool,
-    /// Whether a way of finding peers says that it is there: then it is dialled.
+    /// Whether a discovery method shows the peer. Then it is dialled.
     is_found: bool,
-    /// The connection that stands without a session: the peer serves a role by the configuration and no more.
+    /// The connection that is open without a session. The configuration names the peer for a role, and the peer does
+    /// not speak the node's own protocol.
     plain: Option<ConnectionId>,
     last_seen: Option<f64>,
     version: Option<String>,
@@ -37,29 +39,29 @@ pub(super) struct Entry {
     waiters: Vec<Waiter>,
 }
 
-/// A session that stands.
+/// A session with the peer, on an established connection.
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) connection: ConnectionId,
     pub(super) session: Session,
-    /// The peer's start that it belongs to.
+    /// The start of the peer to which the session belongs.
     pub(super) instance: String,
     /// Whether it goes through a relay.
     pub(super) is_relayed: bool,
 }
 
-/// Whether a caller hears of the first failed attempt or waits for one that succeeds.
+/// How long a caller waits: until the first attempt fails, or until one succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     OneAttempt,
     UntilDropped,
 }
 
-/// A caller who waits for a session.
+/// A caller that waits for a session.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) patience: Patience,
-    /// The caller holds the other end.
+    /// The caller holds the receiver.
     pub(super) reply: oneshot::Sender<Result<Session, QueueError>>,
 }
 
@@ -88,17 +90,17 @@ impl Entry {
         }
     }
 
-    /// Takes addresses. Says whether there is a new one among them, or one from a better source than before.
+    /// Takes addresses of the peer. Returns whether one was added, or now has a better source than before.
     pub(super) fn learn(&mut self, source: Source, addresses: impl IntoIterator<Item = Multiaddr>) -> bool {
         self.addresses.learn(source, addresses)
     }
 
-    /// Another peer lives there now.
+    /// Removes an address at which another peer answers, unless it is configured.
     pub(super) fn forget_address(&mut self, address: &Multiaddr) {
         self.addresses.forget(address);
     }
 
-    /// Where it can be dialled, the best first.
+    /// Returns the addresses at which the peer can be dialled, the best first.
     pub(super) fn addresses(&self) -> Vec<Multiaddr> {
         self.addresses.all()
     }
@@ -115,7 +117,7 @@ impl Entry {
         self.is_found = is_found;
     }
 
-    /// Takes what the last run knew of it.
+    /// Takes what the last run knew of the peer.
     pub(super) fn restore(&mut self, known: RememberedPeer) {
         self.addresses.learn(Source::Told, known.addresses);
         self.addresses.learn(Source::Proven, known.proven);
@@ -123,7 +125,7 @@ impl Entry {
         self.is_kept = true;
     }
 
-    /// What is kept of it for the next run, if anything is.
+    /// Returns what is saved of the peer for the next run, or `None` if it is not remembered.
     pub(super) fn to_remember(&self, peer_id: PeerId) -> Option<RememberedPeer> {
         self.is_kept.then(|| RememberedPeer {
             peer_id,
@@ -133,7 +135,7 @@ impl Entry {
         })
     }
 
-    /// What people are shown of it.
+    /// Returns what people are shown of the peer.
     pub(super) fn to_peer(&self, peer_id: PeerId) -> Peer {
         Peer {
             peer_id,
@@ -146,37 +148,38 @@ impl Entry {
     }
 }
 
-/// Dialling it.
+/// Dialling the peer.
 impl Entry {
-    /// Whether there is a way to it.
+    /// Returns whether there is an address of the peer or a session with it.
     pub(super) fn can_be_reached(&self) -> bool {
         !self.addresses.is_empty() || !self.sessions.is_empty()
     }
 
-    /// Whether it waits to be dialled, and when it is to be.
+    /// Returns when the peer is to be dialled next, or `None` if it is not to be dialled.
     pub(super) fn next_dial(&mut self) -> Option<Instant> {
         let is_wanted = self.is_kept || self.is_configured || self.is_found || self.has_waiters();
         let is_free = !self.stands() && self.attempt.is_none();
         (is_wanted && is_free && !self.addresses.is_empty()).then(|| self.redial.next())
     }
 
-    /// There is a reason to dial it now.
+    /// Makes the next dial due now.
     pub(super) const fn hasten(&mut self, now: Instant) {
         self.redial.hasten(now);
     }
 
-    /// It is being dialled, by this connection.
+    /// Notes the connection by which the peer is being dialled.
     pub(super) const fn dialling(&mut self, connection: ConnectionId) {
         self.attempt = Some(connection);
     }
 
-    /// Whether it is named by the configuration and being dialled.
+    /// Returns whether the configuration names the peer and it is being dialled.
     pub(super) const fn is_configured_coming(&self) -> bool {
         self.is_configured && self.attempt.is_some()
     }
 
-    /// If the connection is that of the attempt under way, the attempt has failed: the next one is set, and the impatient hear of
-    /// it. Says whether it was.
+    /// Notes that the attempt under way has failed, if this connection belongs to it. Plans the next attempt, and tells
+    /// the callers that do not wait for it. Returns whether the connection belonged to the attempt. `chance` is from 0
+    /// to 1.
     pub(super) fn attempt_failed(
         &mut self,
         connection: ConnectionId,
@@ -196,7 +199,8 @@ impl Entry {
         true
     }
 
-    /// The peer does not speak the node's own protocol; the connection stays for the role that it serves.
+    /// Notes that the peer does not speak the node's own protocol. The connection stays for the role that the peer
+    /// serves.
     pub(super) fn stands_plain(&mut self, connection: ConnectionId, failure: &QueueError, now: Moment) {
         self.attempt.take_if(|attempt| *attempt == connection);
         self.plain = Some(connection);
@@ -206,7 +210,7 @@ impl Entry {
     fn failed(&mut self, failure: &QueueError, now: Moment) {
         self.last_dial = Some(DialOutcome { at: now.unix_s, error: failure.message.clone() });
         for waiter in std::mem::take(&mut self.waiters) {
-            // Waiting longer does not make a peer of another mesh one of this.
+            // Waiting longer does not bring a peer of another mesh into this one.
             let is_over = waiter.patience == Patience::OneAttempt || failure.code != ErrorCode::Unreachable;
             if is_over {
                 waiter.answer(Err(failure.clone()));
@@ -216,7 +220,7 @@ impl Entry {
         }
     }
 
-    /// Takes a caller who waits, unless there are too many.
+    /// Takes a caller that waits for a session. If there are too many, the caller is refused.
     pub(super) fn wait(&mut self, waiter: Waiter) {
         self.waiters.retain(|waiter| !waiter.reply.is_closed());
         if self.waiters.len() < WAITERS_MAX {
@@ -233,10 +237,10 @@ impl Entry {
     }
 }
 
-/// What stands with it.
+/// The connections and sessions with the peer.
 impl Entry {
-    /// A session stands: everybody who waits gets it. Sessions with an earlier start of the peer are closed: they are dead, and
-    /// have not noticed yet.
+    /// Adds a session, and gives it to every caller that waits. Closes the sessions that belong to another start of the
+    /// peer: they are dead, but have not noticed it yet.
     pub(super) fn connected(&mut self, standing: Standing, version: String, now: Moment) {
         for stale in self.sessions.iter().filter(|before| before.instance != standing.instance) {
             stale.session.close();
@@ -249,11 +253,11 @@ impl Entry {
         self.last_dial = None;
         self.last_seen = Some(now.unix_s);
         self.sessions.push(standing);
-        // Stable: those of a kind stay in the order in which they came.
+        // The sort is stable: sessions of one kind stay in the order in which they came.
         self.sessions.sort_by_key(|standing| standing.is_relayed);
     }
 
-    /// The connection is gone. Says whether a session went with it.
+    /// Removes a connection that is gone. Returns whether it had a session.
     pub(super) fn lost(&mut self, connection: ConnectionId, now: Moment) -> bool {
         let was_plain = self.plain.take_if(|plain| *plain == connection).is_some();
         let before = self.sessions.len();
@@ -268,7 +272,7 @@ impl Entry {
         had_session
     }
 
-    /// Every session that stands, the best first.
+    /// Returns every session with the peer, the best first.
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.sessions.iter().map(|standing| &standing.session)
     }
@@ -277,50 +281,52 @@ impl Entry {
         !self.sessions.is_empty()
     }
 
-    /// Whether a session stands that does not go through a relay.
+    /// Returns whether there is a session that does not go through a relay.
     pub(super) fn has_direct_session(&self) -> bool {
         self.sessions.iter().any(|standing| !standing.is_relayed)
     }
 
-    /// A session that takes calls.
+    /// Returns a session that takes requests: it has not begun to end.
     pub(super) fn open_session(&self) -> Option<&Session> {
         self.sessions().find(|session| session.is_open())
     }
 
-    /// The connection that stands without a session.
+    /// Returns the connection that is open without a session.
     pub(super) const fn plain(&self) -> Option<ConnectionId> {
         self.plain
     }
 
-    /// Whether a connection stands over which it can be asked, for a session or for a role.
+    /// Returns whether there is a connection over which the peer can be asked: with a session, or for its role alone.
     pub(super) fn stands(&self) -> bool {
         self.has_session() || self.plain.is_some()
     }
 }
 
-/// What it is worth.
+/// The value of the entry when room is needed.
 impl Entry {
-    /// Whether it was dialled in vain, never proved itself, and is nobody's choice: an address that somebody gave may be anybody's.
+    /// Returns whether the peer was dialled in vain, has never proved itself, and was neither joined nor configured.
+    /// Such a peer is not worth an entry, because anybody may have named any address.
     pub(super) const fn is_missed_stranger(&self) -> bool {
         self.last_dial.is_some() && self.last_seen.is_none() && !self.is_kept && !self.is_configured
     }
 
-    /// Whether a way of finding peers says that it is there, and nothing else is known of it.
+    /// Returns whether a discovery method shows the peer, and it was neither joined nor has proved itself.
     pub(super) const fn is_only_found(&self) -> bool {
         self.is_found && !self.is_kept
     }
 
-    /// Whether somebody looks for it, or something of it is under way.
+    /// Returns whether a discovery method shows the peer, a caller waits for it, or it is [needed](Self::is_needed).
     pub(super) fn is_sought(&mut self) -> bool {
         self.is_found || self.has_waiters() || self.is_needed()
     }
 
-    /// Whether something of it is under way.
+    /// Returns whether the entry has to stay: the peer is connected, configured or being dialled, or has callers.
     pub(super) fn is_needed(&self) -> bool {
         self.stands() || self.is_configured || self.attempt.is_some() || !self.waiters.is_empty()
     }
 
-    /// How much it is worth: one that has proved itself more than one that never did, then the one heard of last.
+    /// Returns the value by which entries are compared. Remembered peers are worth more than others, and of these the
+    /// one heard of last is worth most.
     pub(super) fn worth(&self) -> (bool, f64) {
         (self.is_kept, self.last_seen.unwrap_or(0.0))
     }

@@ -17,13 +17,14 @@ use super::{
 };
 use crate::wire::Session;
 
-/// The peers that the node knows: where they are, when each is dialled, what stands with them, who waits for them, and what is
-/// kept of them for the next run.
+/// The peers that the node knows: their addresses, when each is dialled, the sessions with them, the callers that wait
+/// for them, and what is saved of them for the next run.
 #[derive(Debug)]
 pub(super) struct Peers {
-    /// This node: it is never its own peer.
+    /// This node's own id. A node is never its own peer.
     own: PeerId,
-    /// Whether peers are found, dialled again and remembered. A client dials only whom it is told to.
+    /// Whether peers are found, dialled again and remembered. It is not so for a client, which dials only the peers
+    /// that it is told to dial.
     is_keeping: bool,
     entries: HashMap<PeerId, Entry>,
     /// When changed peers are to be saved.
@@ -61,7 +62,7 @@ impl Peers {
         }
     }
 
-    /// Takes the peer of a ticket: it is dialled now, and kept.
+    /// Takes the peer of a ticket. It is dialled now, and remembered.
     pub(super) fn join(&mut self, peer: PeerId, addresses: &[Multiaddr], now: Instant) {
         let entry = self.entry(peer, now);
         entry.learn(Source::Told, addresses.iter().cloned());
@@ -70,7 +71,8 @@ impl Peers {
         self.save_at = Some(now);
     }
 
-    /// A way of finding peers says that the peer is there: it is dialled. Beyond the bound strangers are left out.
+    /// Takes a peer that a discovery method shows, so that it is dialled. A peer that is not known yet is left out when
+    /// there are too many.
     pub(super) fn found(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
         let found = self.entries.values().filter(|entry| entry.is_only_found()).count();
         let has_room = found < FOUND_MAX || self.entries.contains_key(&peer);
@@ -84,15 +86,15 @@ impl Peers {
         }
     }
 
-    /// It says so no longer.
+    /// Notes that the discovery method no longer shows the peer.
     pub(super) fn lost_sight(&mut self, peer: &PeerId) {
         if let Some(entry) = self.entries.get_mut(peer) {
             entry.set_found(false);
         }
     }
 
-    /// The peer's entry, a new one if need be. At the bound the peer that was last heard of the longest ago makes room, one
-    /// that never proved itself before one that has.
+    /// Returns the peer's entry, a new one if need be. At the bound another entry that is not needed makes room: first
+    /// one of a peer that is not remembered, and then the one heard of longest ago.
     fn entry(&mut self, peer: PeerId, now: Instant) -> &mut Entry {
         if self.entries.len() >= PEERS_MAX && !self.entries.contains_key(&peer) {
             let idle = self.entries.iter().filter(|(_, entry)| !entry.is_needed());
@@ -108,7 +110,8 @@ impl Peers {
 
 /// Dialling.
 impl Peers {
-    /// A caller wants a session with the peer, and says where else it may be.
+    /// Takes a caller that wants a session with the peer, and addresses at which the peer may be. Answers the caller at
+    /// once if there is an open session, or if nothing can be waited for.
     pub(super) fn connect(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, waiter: Waiter, now: Instant) {
         let is_known = self.entries.get(&peer).is_some_and(Entry::can_be_reached);
         if !is_known && addresses.is_empty() {
@@ -122,14 +125,15 @@ impl Peers {
         if entry.plain().is_some() {
             return waiter.answer(Err(unreachable(peer, OTHER_PROTOCOL)));
         }
-        // Somebody asks now: the impatient do not wait for the next redial.
+        // A caller that waits for one attempt does not wait for the next redial.
         if waiter.patience == Patience::OneAttempt {
             entry.hasten(now);
         }
         entry.wait(waiter);
     }
 
-    /// Those that are to be dialled now. Strangers that were not reached, and whom nobody seeks any more, are forgotten.
+    /// Returns the peers that are to be dialled now. Forgets strangers that were not reached and that nobody looks for
+    /// any more.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Dial> {
         self.entries.retain(|_, entry| !entry.is_missed_stranger() || entry.is_sought());
         let due = self.entries.iter_mut().filter_map(|(peer, entry)| {
@@ -139,27 +143,27 @@ impl Peers {
         due.collect()
     }
 
-    /// When the next one is to be dialled, or the peers are to be saved.
+    /// Returns when the next peer is to be dialled, or the peers are to be saved.
     pub(super) fn next_due(&mut self) -> Option<Instant> {
         let dial = self.entries.values_mut().filter_map(Entry::next_dial).min();
         [dial, self.save_at].into_iter().flatten().min()
     }
 
-    /// The peer is being dialled, by this connection.
+    /// Notes the connection by which the peer is being dialled.
     pub(super) fn dialling(&mut self, peer: PeerId, connection: ConnectionId) {
         if let Some(entry) = self.entries.get_mut(&peer) {
             entry.dialling(connection);
         }
     }
 
-    /// Another peer answers at the address.
+    /// Removes an address at which another peer answers, unless it is configured.
     pub(super) fn answered_by_another(&mut self, peer: PeerId, address: &Multiaddr) {
         if let Some(entry) = self.entries.get_mut(&peer) {
             entry.forget_address(&without_peer(address.clone()));
         }
     }
 
-    /// The connection did not come to stand, or the peer at its other end did not prove itself. `chance` is from 0 to 1.
+    /// Notes that the connection was not established, or that its peer did not prove itself. `chance` is from 0 to 1.
     pub(super) fn attempt_failed(
         &mut self,
         peer: PeerId,
@@ -174,26 +178,27 @@ impl Peers {
         }
     }
 
-    /// Every peer is to be dialled now.
+    /// Makes the next dial of every peer due now.
     pub(super) fn hasten_all(&mut self, now: Instant) {
         self.entries.values_mut().for_each(|entry| entry.hasten(now));
     }
 
-    /// Whether a peer of the configuration is being dialled.
+    /// Returns whether a peer of the configuration is being dialled.
     pub(super) fn are_configured_coming(&self) -> bool {
         self.entries.values().any(Entry::is_configured_coming)
     }
 }
 
-/// What stands.
+/// Connections and sessions.
 impl Peers {
-    /// A peer that answers requests has proved itself: a session stands.
+    /// Adds the session with a peer that has proved itself and answers requests.
     pub(super) fn proven(&mut self, peer: PeerId, connection: ConnectionId, way: Way, proof: Proof, now: Moment) {
         let (own, is_keeping) = (self.own, self.is_keeping);
         let Way { remote, is_dialled, is_relayed } = way;
         // The first host of a relayed address is the relay's.
         let is_near = is_loopback(&remote) && !is_relayed;
-        // A loopback address of another machine would lead to this one, as does one through this node as its relay.
+        // A loopback address of another machine would lead to this one. An address through this node as its relay would
+        // lead to this node first.
         let is_useful = |address: &Multiaddr| (is_near || !is_loopback(address)) && !is_relayed_by(address, own);
         let said = proof.addresses.into_iter().filter(is_useful);
         let entry = self.entry(peer, now.instant);
@@ -205,16 +210,17 @@ impl Peers {
         }
         let standing = Standing { connection, session: proof.session, instance: proof.instance, is_relayed };
         entry.connected(standing, proof.software, now);
-        // Without a new address a node that is killed now would not find the peer again.
+        // New addresses are saved at once: without them, a node that is killed now would not find the peer again.
         self.changed(now.instant + if is_news { Duration::ZERO } else { SAVE_AFTER });
     }
 
-    /// The peer does not speak the node's own protocol, and its connection stays for the role that it serves.
+    /// Notes that the peer does not speak the node's own protocol. The connection stays for the role that the peer
+    /// serves.
     pub(super) fn stands_plain(&mut self, peer: PeerId, connection: ConnectionId, now: Moment) {
         self.entry(peer, now.instant).stands_plain(connection, &unreachable(peer, OTHER_PROTOCOL), now);
     }
 
-    /// The connection carries nothing any more, for this reason. Says whether a session went with it.
+    /// Notes that the connection carries nothing any more, for this reason. Returns whether it had a session.
     pub(super) fn lost(
         &mut self,
         peer: PeerId,
@@ -235,12 +241,12 @@ impl Peers {
         had_session
     }
 
-    /// The sessions with the peer, the best first.
+    /// Returns the sessions with the peer, the best first.
     pub(super) fn sessions(&self, peer: &PeerId) -> Vec<Session> {
         self.entries.get(peer).into_iter().flat_map(Entry::sessions).cloned().collect()
     }
 
-    /// The peers that can be asked.
+    /// Returns the peers with which there is a session.
     pub(super) fn serving(&self) -> Vec<PeerId> {
         let serving = self.entries.iter().filter(|(_, entry)| entry.has_session());
         let mut peers: Vec<PeerId> = serving.map(|(peer, _)| *peer).collect();
@@ -248,27 +254,28 @@ impl Peers {
         peers
     }
 
-    /// Whether a connection stands over which the peer can be asked for the role that it serves.
+    /// Returns whether there is a connection over which the peer can be asked for the role that it serves.
     pub(super) fn stands(&self, peer: &PeerId) -> bool {
         self.entries.get(peer).is_some_and(Entry::stands)
     }
 
-    /// Whether this is the connection that stands for the peer's role alone.
+    /// Returns whether this is the connection that is open for the peer's role alone.
     pub(super) fn is_plain(&self, peer: &PeerId, connection: ConnectionId) -> bool {
         self.entries.get(peer).is_some_and(|entry| entry.plain() == Some(connection))
     }
 
-    /// Whether a session stands that does not go through a relay.
+    /// Returns whether there is a session that does not go through a relay.
     pub(super) fn has_direct_session(&self, peer: &PeerId) -> bool {
         self.entries.get(peer).is_some_and(Entry::has_direct_session)
     }
 
-    /// Where the peer can be dialled, the best first.
+    /// Returns the addresses at which the peer can be dialled, the best first.
     pub(super) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
         self.entries.get(peer).map(Entry::addresses).unwrap_or_default()
     }
 
-    /// For people: the connected first, then by time. Without those of whom nobody knows more than that they were not reached.
+    /// Returns the peers as people are shown them: the connected ones first, then those heard of last. Leaves out
+    /// strangers of which nothing is known but that they were not reached.
     pub(super) fn list(&self, connected_only: bool) -> Vec<Peer> {
         let shown = self.entries.iter().filter(|(_, entry)| !entry.is_missed_stranger());
         let mut peers: Vec<Peer> = shown.map(|(peer, entry)| entry.to_peer(*peer)).collect();
@@ -279,21 +286,21 @@ impl Peers {
     }
 }
 
-/// What is kept.
+/// Saving.
 impl Peers {
-    /// There is something to save, by then at the latest.
+    /// Plans to save the peers, at `save_by` at the latest.
     fn changed(&mut self, save_by: Instant) {
         if self.is_keeping {
             self.save_at = Some(self.save_at.map_or(save_by, |at| at.min(save_by)));
         }
     }
 
-    /// What is to be saved now, if anything is.
+    /// Returns the peers to be saved, if that is due now.
     pub(super) fn take_due_to_save(&mut self, now: Instant) -> Option<Vec<RememberedPeer>> {
         self.save_at.take_if(|at| *at <= now).map(|_| self.to_remember())
     }
 
-    /// What has yet to be saved, whenever it would have been.
+    /// Returns the peers to be saved, if there is an unsaved change, even before it is due.
     pub(super) fn take_unsaved(&mut self) -> Option<Vec<RememberedPeer>> {
         self.save_at.take().map(|_| self.to_remember())
     }

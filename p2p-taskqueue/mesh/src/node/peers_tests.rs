@@ -58,7 +58,7 @@ fn a_packet_of_the_local_network_displaces_no_address_that_works() {
         peers.found(peer, (0..16).map(|port| address(100 + 16 * packet + port)).collect(), now);
     }
     assert_eq!(peers.addresses(&peer)[..2], [address(2), address(1)]);
-    // A restart keeps what was proven, and nothing that anybody may have said.
+    // What was proven is kept over a restart. What anybody may have said is not.
     peers.join(PeerId::random(), &[], now);
     let mut kept = peers.take_due_to_save(now).unwrap();
     kept.retain(|kept| kept.peer_id == peer);
@@ -86,7 +86,7 @@ fn a_full_table_gives_up_a_stranger_before_a_member_and_nobody_with_whom_a_sessi
     drop(_answer);
     peers.load((2..PEERS_MAX).map(|number| seen(PeerId::random(), 1.0 + number as f64)).collect(), now.instant);
     assert_eq!(peers.entries.len(), PEERS_MAX);
-    // The caller has gone: when the callers are counted next, nothing of the stranger is under way.
+    // The caller has gone. `next_due` counts the callers again, and then the stranger's entry is not needed.
     peers.next_due();
     peers.load(vec![seen(newcomer, 9_999.0)], now.instant);
     assert!(is_known(&peers, member) && is_known(&peers, newcomer) && !is_known(&peers, stranger));
@@ -150,7 +150,7 @@ fn a_stranger_that_was_not_reached_is_forgotten_and_nobody_else() {
     assert_eq!(listed, [away, configured, told].into(), "members and the configured alone are shown");
     peers.due(now.instant);
     assert!(!is_known(&peers, stranger));
-    // One goes on being dialled while the local network shows it, the other while a caller waits for it.
+    // `found` goes on being dialled while a discovery method shows it, and `sought` while a caller waits for it.
     for peer in [found, sought, away, configured, told] {
         assert!(is_known(&peers, peer));
     }
@@ -202,7 +202,7 @@ fn a_session_answers_everybody_who_waits_and_whoever_comes_later() {
     let mut later = connect(&mut peers, peer, Vec::new(), Patience::OneAttempt, now.instant);
     assert!(later.try_recv().unwrap().is_ok());
     assert_eq!((peers.serving(), peers.sessions(&peer).len()), (vec![peer], 1));
-    // Over a session that has begun to end nothing is asked.
+    // A session that has begun to end takes no requests.
     peers.sessions(&peer).remove(0).drain();
     let mut waits = connect(&mut peers, peer, Vec::new(), Patience::OneAttempt, now.instant);
     assert!(waits.try_recv().is_err());

@@ -1,5 +1,7 @@
-//! What makes a node reachable beyond its own network: relays, holes in firewalls, mapped ports. What is switched off is not
-//! there, but for the relay's client, which every node needs to dial an address that leads through a relay.
+//! The behaviours that make a node reachable beyond its own network: relays, hole punching and mapped ports.
+//!
+//! A behaviour that is switched off is absent. Only the relay's client is always there: every node needs it to dial an
+//! address that leads through a relay.
 
 use std::time::Instant;
 
@@ -23,10 +25,10 @@ use super::{
 };
 use crate::Identity;
 
-/// What identify says of the program: enough to tell it from others, and nothing of the machine.
+/// What identify says about the program: enough to tell it from others, and nothing about the machine.
 const AGENT: &str = "taskmesh";
 
-/// What identify says of the protocols.
+/// What identify says about the protocols.
 const IDENTIFY_PROTOCOL: &str = "taskmesh/1";
 
 /// The behaviours that make a node reachable.
@@ -42,7 +44,8 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// To be called in a tokio context, which UPnP needs. `relay_client` is the other half of the relay transport.
+    /// Creates the behaviours. It has to be called in a tokio context, which UPnP needs. `relay_client` is the other
+    /// half of the relay transport.
     pub(super) fn new(
         identity: &Identity,
         config: &ReachConfig,
@@ -50,8 +53,8 @@ impl Reach {
         members: Members,
     ) -> Self {
         let peer = identity.peer_id();
-        // These need to know how others see this node, or to tell others how it sees them. It is off otherwise, since it says
-        // more to strangers than the node itself does.
+        // These means need to know how others see this node, or to tell others how it sees them. Identify is off
+        // otherwise, because it says more to strangers than the node itself does.
         let needs_identify =
             [Means::Autonat, Means::HolePunching, Means::RelayServer].into_iter().any(|one| config.is_on(one));
         Self {
@@ -68,7 +71,7 @@ impl Reach {
         }
     }
 
-    /// The peer at the other end of this connection has proved that it belongs to the mesh.
+    /// Tells the behaviours that the peer at the other end of this connection has proved that it belongs to the mesh.
     pub(super) fn proven(&mut self, peer: PeerId, connection: ConnectionId) {
         if let Some(relay) = self.relay_server.as_mut() {
             relay.open(peer, connection);
@@ -82,12 +85,13 @@ impl Reach {
 fn identify_behaviour(identity: &Identity) -> identify::Behaviour {
     let config = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), identity.keypair().public())
         .with_agent_version(AGENT.to_owned())
-        // Addresses of peers come from those who have proved themselves.
+        // Identify keeps no addresses: those of peers come from peers that have proved themselves.
         .with_cache_size(0);
     identify::Behaviour::new(config)
 }
 
-/// A relay for members. What is asked of it is read after the proof; a reservation checks once more that it was given.
+/// Creates a relay for members. The gate leaves a peer's requests unread until the proof, and the relay checks for a
+/// reservation once more that the proof was given.
 fn relay_server(peer: PeerId, members: Members) -> relay::Behaviour {
     let only_members = move |peer: PeerId, _: &Multiaddr, _: Instant| members.contains(&peer);
     let config = relay::Config {

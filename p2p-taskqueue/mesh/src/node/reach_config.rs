@@ -6,7 +6,7 @@ use taskqueue_api::QueueError;
 use super::address::is_relayed;
 use crate::discovery::named;
 
-/// How a node is reached from networks that cannot dial it. By default none of this is on.
+/// The means by which a node is reached from networks that cannot dial it. By default all of them are off.
 ///
 /// Whatever is switched on, a peer gets in only by the proof of the mesh secret: a relay, a hole in a firewall and a mapped
 /// port only carry the encrypted connection.
@@ -16,7 +16,7 @@ pub struct ReachConfig {
     means: BTreeSet<Means>,
 }
 
-/// What can be switched on, besides the relays to be reached through.
+/// The means that can be switched on, besides the relays through which the node is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Means {
     RelayServer,
@@ -26,7 +26,8 @@ pub(super) enum Means {
 }
 
 impl ReachConfig {
-    /// Nodes of the same mesh through which others reach this one. It stays connected with each of them.
+    /// Sets the relays: nodes of the same mesh through which others reach this one. The node stays connected with each
+    /// of them.
     ///
     /// # Errors
     ///
@@ -41,26 +42,26 @@ impl ReachConfig {
         }
     }
 
-    /// Whether members of the mesh may reach each other through this node.
+    /// Sets whether members of the mesh may reach each other through this node.
     #[must_use]
     pub fn with_relay_server(self, is_on: bool) -> Self {
         self.with(Means::RelayServer, is_on)
     }
 
-    /// Whether the node asks its peers to dial it back, to learn at which of its addresses it can be reached, and dials
-    /// those that ask it.
+    /// Sets whether the node asks its peers to dial it back, to learn at which of its addresses it can be reached, and
+    /// dials those that ask it.
     #[must_use]
     pub fn with_autonat(self, is_on: bool) -> Self {
         self.with(Means::Autonat, is_on)
     }
 
-    /// Whether a connection through a relay is followed by an attempt at a direct one, from both ends at once.
+    /// Sets whether a connection through a relay is followed by an attempt at a direct one, from both ends at once.
     #[must_use]
     pub fn with_hole_punching(self, is_on: bool) -> Self {
         self.with(Means::HolePunching, is_on)
     }
 
-    /// Whether the router is asked to let connections in.
+    /// Sets whether the router is asked to let connections in.
     #[must_use]
     pub fn with_upnp(self, is_on: bool) -> Self {
         self.with(Means::Upnp, is_on)
@@ -80,7 +81,7 @@ impl ReachConfig {
     }
 }
 
-/// Whether the address says who but not where.
+/// Returns whether the address names only a peer, and no host.
 fn is_bare(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(Protocol::P2p(_)))
 }

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, multiaddr::Protocol
 
 use super::{reach::ReachEvent, redial::Redial};
 
-/// Keeps one reservation at each relay.
+/// The relays, with one reservation at each.
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     relays: Vec<Relay>,
@@ -15,9 +15,10 @@ pub(super) struct Relays {
 #[derive(Debug)]
 struct Relay {
     peer: PeerId,
-    /// The relay's own, ending in its peer id.
+    /// The relay's own address, which ends in its peer id.
     address: Multiaddr,
-    /// Stands from the request for a reservation until it is refused, or the connection to the relay ends.
+    /// The listener through the relay. It exists from the request for a reservation until the request is refused, or
+    /// the connection to the relay ends.
     listener: Option<ListenerId>,
     is_reserved: bool,
     /// When to ask for a reservation again.
@@ -28,7 +29,7 @@ struct Relay {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reserve {
     pub(super) relay: PeerId,
-    /// Where to listen: through the relay.
+    /// The address to listen on, which leads through the relay.
     pub(super) listen_at: Multiaddr,
 }
 
@@ -42,14 +43,15 @@ impl Relays {
         }
     }
 
-    /// The reservations that are to be asked for now: where none stands, and a direct connection to the relay does.
+    /// Returns the reservations that are to be asked for now: at relays with a direct connection and without a
+    /// listener.
     pub(super) fn due(&self, is_connected: impl Fn(&PeerId) -> bool, now: Instant) -> Vec<Reserve> {
         let due = self.waiting(is_connected).filter(|relay| relay.redial.next() <= now);
         due.map(|relay| Reserve { relay: relay.peer, listen_at: relay.address.clone().with(Protocol::P2pCircuit) })
             .collect()
     }
 
-    /// When the next one is to be asked for.
+    /// Returns when the next reservation is to be asked for.
     pub(super) fn next_due(&self, is_connected: impl Fn(&PeerId) -> bool) -> Option<Instant> {
         self.waiting(is_connected).map(|relay| relay.redial.next()).min()
     }
@@ -58,21 +60,22 @@ impl Relays {
         self.relays.iter().filter(move |relay| relay.listener.is_none() && is_connected(&relay.peer))
     }
 
-    /// A reservation has been asked for; what becomes of it, this listener will say.
+    /// Notes that a reservation was asked for. The events of this listener tell what becomes of it.
     pub(super) fn asked(&mut self, relay: PeerId, listener: ListenerId) {
         if let Some(relay) = self.relays.iter_mut().find(|known| known.peer == relay) {
             relay.listener = Some(listener);
         }
     }
 
-    /// A reservation cannot even be asked for. `chance` is from 0 to 1.
+    /// Notes that the reservation could not even be asked for. `chance` is from 0 to 1.
     pub(super) fn not_asked(&mut self, relay: PeerId, now: Instant, chance: f64) {
         if let Some(relay) = self.relays.iter_mut().find(|known| known.peer == relay) {
             relay.redial.failed(now, chance);
         }
     }
 
-    /// The listener has an address. Says whether it is a relay's: then its reservation stands.
+    /// Notes that the listener has an address. Returns whether the listener is that of a relay, whose reservation is
+    /// then granted.
     pub(super) fn listening(&mut self, listener: ListenerId) -> bool {
         let Some(relay) = self.of(listener) else { return false };
         tracing::info!(relay = %relay.address, "reachable through a relay");
@@ -80,7 +83,8 @@ impl Relays {
         true
     }
 
-    /// The listener is gone. If it was a relay's, its reservation is asked for again. `chance` is from 0 to 1.
+    /// Notes that the listener is closed. If it was that of a relay, plans to ask for the reservation again. `chance`
+    /// is from 0 to 1.
     pub(super) fn closed(&mut self, listener: ListenerId, reason: &io::Result<()>, now: Instant, chance: f64) {
         let Some(relay) = self.of(listener) else { return };
         relay.listener = None;
@@ -100,7 +104,7 @@ impl Relays {
     }
 }
 
-/// Nothing follows from these events but what the swarm does by itself; they tell what happened.
+/// Logs an event. The node does not act on these events, because the behaviours themselves do what has to be done.
 pub(super) fn trace(event: &ReachEvent) {
     match event {
         ReachEvent::HolePunching(outcome) => {
@@ -128,7 +132,7 @@ mod tests {
         true
     }
 
-    /// A relay, and where this node listens through it.
+    /// Adds a relay. Returns it, and the address on which this node listens through it.
     fn kept(relays: &mut Relays, port: u16, now: Instant) -> (PeerId, Multiaddr) {
         let peer = PeerId::random();
         let address = with_peer(address(port), peer);

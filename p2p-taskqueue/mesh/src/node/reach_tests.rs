@@ -1,4 +1,4 @@
-//! Nodes that cannot be dialled, and peers that are not let in.
+//! Tests of nodes that cannot be dialled, and of peers that a relay does not serve.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     testing::{TestQueue, runtime, soon},
 };
 
-/// What stays when a node is started again.
+/// The parts of a node that stay when it is started again.
 struct Machine {
     config: NodeConfig,
     queue: Arc<TestQueue>,
@@ -40,7 +40,7 @@ impl Machine {
         Box::pin(soon(started)).await.unwrap()
     }
 
-    /// As it is, on the port that it got.
+    /// Starts the node again, on the port of this address.
     async fn start_again(&mut self, address: Multiaddr) -> NodeHandle {
         self.config = self.config.clone().with_listen([super::address::without_peer(address)]);
         self.start().await
@@ -55,7 +55,7 @@ fn relaying(config: NodeConfig) -> NodeConfig {
     listening(config).with_reach(ReachConfig::default().with_relay_server(true))
 }
 
-/// Listens nowhere but through the relay.
+/// Returns a change by which a node listens only through the relay.
 fn behind(relay: &NodeHandle) -> impl FnOnce(NodeConfig) -> NodeConfig {
     let reach = ReachConfig::default().with_relays([address_of(relay)]).unwrap();
     move |config| config.with_reach(reach)
@@ -79,7 +79,7 @@ async fn until_serving(node: &NodeHandle, peer: PeerId, serves: bool) {
     soon(node.serving_peers().wait_for(|peers| peers.contains(&peer) == serves)).await.unwrap();
 }
 
-/// Where the node is reached through a relay, once it is.
+/// Waits until the node is reached through a relay. Returns its address there.
 async fn circuit_of(node: &NodeHandle) -> Multiaddr {
     let circuit = |addresses: &Vec<Multiaddr>| addresses.iter().find(|address| is_circuit(address)).cloned();
     let mut addresses = node.watch_addresses();
@@ -91,7 +91,7 @@ fn is_circuit(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
-/// Asks for a reservation and for nothing else; where it then listens, or why it does not.
+/// Asks for a reservation and for nothing else. Returns where the swarm then listens, or why it does not.
 async fn reserve_unproven(relay: &Multiaddr) -> Result<Multiaddr, String> {
     let identity = Identity::generate().unwrap();
     let (connections, client) = super::transport::build(&identity, &Default::default()).unwrap();
@@ -122,7 +122,7 @@ async fn a_worker_that_listens_nowhere_is_reached_through_a_relay() {
     let client = Node::start_client(Identity::generate().unwrap(), MeshSecret::from_bytes([1; 32]), runtime());
     let client = Box::pin(soon(client)).await.unwrap();
     at(&client, &to(circuit), Get { task_id: submitted.task_id }).await.unwrap();
-    // And the other way, over the same circuit.
+    // The worker asks back over the same circuit.
     let back = at(&worker, &Target::peer(asker.peer_id()), List::default()).await.unwrap();
     assert_eq!(back.tasks, []);
 }
@@ -141,7 +141,7 @@ async fn a_ticket_of_a_worker_behind_a_relay_joins() {
 #[tokio::test]
 async fn a_worker_that_dials_out_is_asked_over_its_own_connection() {
     let owner = Machine::new(listening).start().await;
-    // Nothing listens there: the worker has no address of its own that works, and the owner learns none.
+    // The owner is no relay. So the worker has no address, and the owner learns none of it.
     let worker_machine = Machine::new(behind(&owner));
     let worker = worker_machine.start().await;
     until_serving(&owner, worker.peer_id(), true).await;
@@ -190,7 +190,7 @@ async fn a_connection_through_a_relay_becomes_a_direct_one() {
     let (worker, asker) = (Machine::new(punching).start().await, Machine::new(punching).start().await);
     let (circuit, _) = (circuit_of(&worker).await, circuit_of(&asker).await);
     at(&asker, &to(circuit), List::default()).await.unwrap();
-    // With the relay, and two with the worker.
+    // One session is with the relay, and two are with the worker.
     until_transport(&asker, |status| status.sessions == 3).await;
     relay.shutdown().await;
     until_transport(&asker, |status| status.sessions == 1).await;

@@ -2,10 +2,10 @@ use std::time::{Duration, Instant};
 
 use super::limits::{REDIAL_FIRST, REDIAL_MAX, REDIAL_OTHER_MESH};
 
-/// When to try a peer again.
+/// The time of the next attempt to reach a peer.
 ///
-/// The pause grows with the time that the peer has been away, a quarter of it: a peer that restarts is back within a quarter
-/// of its absence, and one that is off costs a dial every half minute.
+/// The pause is a quarter of the time for which the peer has been away. So a peer that restarts is reached again within
+/// a quarter of its absence, and a peer that is off costs a dial every half minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Redial {
     away_since: Instant,
@@ -13,46 +13,47 @@ pub(super) struct Redial {
 }
 
 impl Redial {
-    /// To be tried at once.
+    /// Plans an attempt at once.
     pub(super) const fn at_once(now: Instant) -> Self {
         Self { away_since: now, next: now }
     }
 
-    /// The connection broke; a node that restarts needs a moment.
+    /// Plans an attempt after a connection broke. A node that restarts needs a moment.
     pub(super) fn after_loss(now: Instant) -> Self {
         Self { away_since: now, next: now + REDIAL_FIRST }
     }
 
-    /// An attempt has failed. `chance` is from 0 to 1: it spreads nodes that lost the same peer at the same time.
+    /// Plans the next attempt after one has failed. `chance` is from 0 to 1: it spreads nodes that lost the same peer
+    /// at the same time.
     pub(super) fn failed(&mut self, now: Instant, chance: f64) {
         let pause = (now.saturating_duration_since(self.away_since) / 4).clamp(REDIAL_FIRST, REDIAL_MAX);
         self.next = now + spread(pause, chance);
     }
 
-    /// There is a reason to try now.
+    /// Plans the next attempt for now.
     pub(super) const fn hasten(&mut self, now: Instant) {
         self.next = now;
     }
 
-    /// The peer belongs to another mesh.
+    /// Plans the next attempt after the peer has turned out to belong to another mesh.
     pub(super) fn turned_away(&mut self, now: Instant, chance: f64) {
         self.next = now + spread(REDIAL_OTHER_MESH, chance);
     }
 
-    /// When the next attempt is due.
+    /// Returns when the next attempt is due.
     pub(super) const fn next(&self) -> Instant {
         self.next
     }
 }
 
-/// From four fifths of the pause to all of it.
+/// Returns a part of the pause, from four fifths of it to all of it.
 fn spread(pause: Duration, chance: f64) -> Duration {
     pause.mul_f64(0.2f64.mul_add(chance.clamp(0.0, 1.0), 0.8))
 }
 
-/// A number from 0 to 1.
+/// Draws a number from 0 to 1.
 pub(super) fn chance() -> f64 {
-    // Without randomness every node waits equally long, which is a nuisance and no more.
+    // Without randomness every node waits equally long, which is a nuisance but does no harm.
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
@@ -60,7 +61,7 @@ pub(super) fn chance() -> f64 {
 mod tests {
     use super::*;
 
-    /// When attempts fall if each fails at once, until the peer has been away for `away`.
+    /// Returns the times of the attempts, each of which fails at once, until the peer has been away for `away`.
     fn attempts(away: Duration, chance: f64) -> Vec<Duration> {
         let start = Instant::now();
         let mut redial = Redial::after_loss(start);

@@ -1,4 +1,4 @@
-//! What the node has refused since it started, counted by reason, for whoever wonders why a peer does not come in.
+//! What the node has refused since it started, counted by reason, so that a person can see why a peer does not come in.
 
 use std::{collections::BTreeMap, io};
 
@@ -23,16 +23,16 @@ impl Refusals {
         *self.counts.entry(reason).or_default() += 1;
     }
 
-    /// How often each reason applied.
+    /// Returns how often each reason applied.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.counts.iter().map(|(reason, count)| (*reason, *count))
     }
 
-    /// A connection that came in and did not come to stand.
+    /// Counts an incoming connection that was not established.
     pub(super) fn count_incoming(&mut self, error: &ListenError) {
         let is_counted = |error: &io::Error| source_of::<MadeRoom>(error).is_some();
         if matches!(error, ListenError::Transport(TransportError::Other(error)) if is_counted(error)) {
-            // Where it was decided.
+            // `Admission` has counted it already.
             return;
         }
         self.count(match error {
@@ -49,7 +49,7 @@ impl Refusals {
         });
     }
 
-    /// A peer that did not prove that it belongs to the mesh.
+    /// Counts a peer that did not prove that it belongs to the mesh.
     pub(super) fn count_handshake(&mut self, error: &HandshakeError) {
         self.count(match error {
             HandshakeError::OtherMesh => "other_mesh",

@@ -1,31 +1,33 @@
-//! Who makes room for a newcomer when as many connections stand or are being set up as may be.
+//! Chooses the connection that makes room for a newcomer when a bound on connections is reached.
 
 use std::{cmp::Reverse, collections::HashMap, net::IpAddr};
 
 use libp2p::swarm::ConnectionId;
 
-/// A connection that has not proved itself, and could be ended.
+/// A connection whose peer has not proved itself, and which could be ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
-    /// A later one has a higher id.
+    /// A later connection has a higher id.
     pub(super) id: ConnectionId,
-    /// None of one that a relay passed on; these count as one address.
+    /// The network it comes from. `None` when a relay passed it on: all such connections count as from one network.
     pub(super) from: Option<IpAddr>,
     pub(super) has_spoken: bool,
 }
 
-/// What is said of the newcomer.
+/// A new connection that needs room.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Newcomer {
     pub(super) from: Option<IpAddr>,
-    /// Whether members come from its address.
+    /// Whether members come from its network.
     pub(super) is_at_home: bool,
 }
 
-/// Picks the connection that is ended for the newcomer: of the address that has the most, the newcomer among them, the one that has
-/// waited longest without saying anything, else the one that has waited longest. So whoever brings a crowd pushes out its own.
+/// Chooses the connection that is ended for the newcomer, or `None` if there is none.
 ///
-/// An address from which members come keeps `share` connections against newcomers from elsewhere.
+/// It is one from the network that has the most, where the newcomer counts too: the one that has waited longest without
+/// saying anything, or else the one that has waited longest. So whoever brings a crowd pushes out its own.
+///
+/// A network of members keeps `share` connections against newcomers from networks without members.
 pub(super) fn who_makes_room(
     candidates: impl IntoIterator<Item = Candidate>,
     newcomer: Newcomer,

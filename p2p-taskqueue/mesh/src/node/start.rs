@@ -53,7 +53,7 @@ impl Node {
         let instance = instance()?;
         let parts =
             Parts { swarm, ends, directory: Arc::clone(&directory), service, instance, identity: config.identity };
-        // Boxed: the swarm is large, and the future of every start would be.
+        // Boxed, because the swarm is large and would be a part of the future of every start.
         let mut node = Box::new(NodeLoop::new(parts));
         node.listen(&config.listen).await?;
         node.keep_relays(&config.reach.relays);
@@ -61,8 +61,8 @@ impl Node {
         Ok(NodeHandle::new(queue, directory))
     }
 
-    /// Starts a node for a command-line client: it listens nowhere, is asked nothing, redials nobody, and may have the
-    /// identity of a node that runs at the same time. Its queue answers only what names a peer.
+    /// Starts a node for a command-line client. It does not listen, answers no requests, dials nobody again, and may
+    /// have the identity of a node that runs at the same time. Its queue answers only requests that name a peer.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Box<Swarm<Ne
     )))
 }
 
-/// The name of this start.
+/// Draws the name of this start of the node.
 fn instance() -> Result<String, NodeError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(NodeError::Random)?;

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) const LOCAL: &Caller = &Caller::Local;
 
-/// What stays when a node is started again.
+/// The parts of a node that stay when it is started again.
 pub(super) struct Machine {
     identity: Identity,
     secret: MeshSecret,
@@ -59,13 +59,13 @@ pub(super) fn code<T: std::fmt::Debug>(result: Result<T, QueueError>) -> ErrorCo
     result.unwrap_err().code
 }
 
-/// The node's own account of its connections.
+/// Returns the node's own account of its connections.
 pub(super) async fn transport(node: &NodeHandle) -> TransportStatus {
     let query = StatusQuery { detail: true, ..StatusQuery::default() };
     soon(node.queue().status(LOCAL, query)).await.unwrap().transport.unwrap()
 }
 
-/// Waits until the node's own account of its connections is so.
+/// Waits until the node's own account of its connections satisfies `is_so`.
 pub(super) async fn until_transport(node: &NodeHandle, is_so: impl Fn(&TransportStatus) -> bool) {
     until(async || is_so(&transport(node).await)).await;
 }
@@ -207,7 +207,7 @@ async fn a_peer_that_restarts_on_its_port_is_dialled_again() {
     until_serving(&node_a, b.identity.peer_id(), true).await;
 }
 
-/// Files with peers in them.
+/// Files that hold these peers, and in which no secret can be saved.
 #[derive(Debug)]
 struct Remembered(Vec<RememberedPeer>);
 
@@ -270,7 +270,7 @@ async fn a_submitted_task_is_found_at_its_owner_without_a_target() {
     );
     let nowhere = TaskId::from_bytes([1; 16]);
     assert_eq!(code(soon(queue.get(LOCAL, Get { task_id: nowhere })).await), ErrorCode::NotFound);
-    // A peer is answered from what is here, and no further.
+    // A peer is answered only for this node's own tasks.
     let asked = at(&node_b, &Target::peer(node_a.peer_id()), Get { task_id: elsewhere }).await;
     assert_eq!(code(asked), ErrorCode::NotFound);
 }
@@ -316,7 +316,7 @@ async fn a_client_with_the_identity_of_a_node_does_not_stand_in_for_it() {
     let back = at(&node_b, &Target::peer(node_a.peer_id()), List::default()).await;
     assert_eq!(code(back), ErrorCode::NotFound);
 
-    // The node itself comes, while the client stands.
+    // The node itself connects while its client is still connected.
     let task_id = submitted.task_id;
     at(&node_a, &target, Get { task_id }).await.unwrap();
     until_serving(&node_b, node_a.peer_id(), true).await;

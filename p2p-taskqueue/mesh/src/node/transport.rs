@@ -1,5 +1,5 @@
-//! The transports: QUIC, and TCP encrypted with Noise and multiplexed with Yamux; names are looked up by DNS. The only file
-//! to change for another one.
+//! The transports: QUIC, and TCP encrypted with Noise and multiplexed with Yamux; names are looked up by DNS. Another
+//! transport would change only this file.
 
 use std::{
     io,
@@ -27,13 +27,14 @@ use crate::Identity;
 
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// Builds the transports, and what the relayed one needs of the swarm. To be called in a tokio context, which the sockets
-/// need.
+/// Builds the transports, and the behaviour that the relayed transport needs in the swarm. It has to be called in a
+/// tokio context, which the sockets need.
 pub(super) fn build(
     identity: &Identity,
     arrivals: &Arrivals,
 ) -> Result<(Connections, relay::client::Behaviour), NodeError> {
-    // A relayed address is not looked up as a whole: its relay is dialled like any peer, by the transports beside.
+    // The name lookup does not cover relayed addresses: the relay itself is dialled like any peer, by the other
+    // transports.
     let (circuits, client) = relay::client::new(identity.peer_id());
     let connections = secured(circuits, identity, arrivals)?.or_transport(named(identity, arrivals)?);
     let connections = connections.map(|either, _| either.into_inner()).boxed();
@@ -55,12 +56,13 @@ fn sockets(identity: &Identity, arrivals: &Arrivals) -> Result<Connections, Node
     Ok(quic_transport(identity).or_transport(tcp).map(|either, _| either.into_inner()).boxed())
 }
 
-/// The other end did not agree on the encryption in time.
+/// The error of a connection whose encryption was not agreed on in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no encrypted connection within {} s", DIAL_TIMEOUT.as_secs())]
 pub(super) struct TooSlow;
 
-/// Carries [`TooSlow`] through the transports around: each may leave out the error that it wraps, but not that one's source.
+/// Carries [`TooSlow`] through the outer transports. Each of them may leave out the error that it wraps, but not the
+/// source of that error.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to set a connection up")]
 struct SetUp(#[source] TooSlow);
@@ -72,7 +74,7 @@ fn in_time<E: std::error::Error + Send + Sync + 'static>(error: TransportTimeout
     }
 }
 
-/// Encrypts and multiplexes what carries bytes only.
+/// Adds encryption and multiplexing to a transport that only carries bytes.
 fn secured<T>(sockets: T, identity: &Identity, arrivals: &Arrivals) -> Result<Connections, NodeError>
 where
     T: Transport + Send + Unpin + 'static,
@@ -105,8 +107,8 @@ fn quic_transport(identity: &Identity) -> Connections {
     quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed()
 }
 
-/// Refuses an address where somebody listens already. The transports share their ports with other sockets of the same user,
-/// so that they would not notice.
+/// Fails if another socket listens on the address already, or if no transport can listen on it. The transports would
+/// not notice the other socket, because they share their ports with other sockets of the same user.
 pub(super) fn check_free(address: &Multiaddr) -> Result<(), NodeError> {
     let unsupported = || NodeError::UnsupportedAddress { address: address.clone() };
     let (socket, kind) = listen_address(address).ok_or_else(unsupported)?;
@@ -120,7 +122,7 @@ pub(super) fn check_free(address: &Multiaddr) -> Result<(), NodeError> {
     bound.map_err(|error| listen_error(address, error))
 }
 
-/// Names the address in what the operating system said.
+/// Turns an error of the operating system into one that names the address.
 pub(super) fn listen_error(address: &Multiaddr, source: io::Error) -> NodeError {
     let address = address.clone();
     match source.kind() {
@@ -135,7 +137,8 @@ enum Kind {
     Quic,
 }
 
-/// Where to listen: `/ip4/…/tcp/…`, `/ip4/…/udp/…/quic-v1`, and the same with `ip6`.
+/// Reads the socket address and the transport of an address to listen on: `/ip4/…/tcp/…`, `/ip4/…/udp/…/quic-v1`, and
+/// the same with `ip6`.
 fn listen_address(address: &Multiaddr) -> Option<(SocketAddr, Kind)> {
     let mut parts = address.iter();
     let ip: IpAddr = match parts.next()? {

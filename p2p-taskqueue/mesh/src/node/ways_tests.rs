@@ -1,4 +1,4 @@
-//! Over which transports and by which ways peers are reached, and what is told of it.
+//! Tests of the transports and the discovery methods by which peers are reached, and of what is reported about them.
 
 use taskqueue_api::{
     CallTool, Discover, ErrorCode, Json, ListTools, Method, PeerId, StatusQuery, Submit, Target, TaskQueueExt,
@@ -75,7 +75,7 @@ async fn whoever_was_dialled_in_vain_and_never_proved_itself_is_no_peer() {
     assert_eq!(code(turned_away), ErrorCode::Unauthorized);
     soon(node_b.shutdown()).await;
     until_serving(&node_a, member, false).await;
-    // A member that is merely away stays, whatever the attempts to reach it come to.
+    // A member that is only away stays listed, whatever becomes of the attempts to reach it.
     assert_eq!(code(at(&node_a, &Target::peer(member), StatusQuery::default()).await), ErrorCode::Unreachable);
     let status = node_a.queue().status(LOCAL, StatusQuery { detail: true, ..StatusQuery::default() }).await.unwrap();
     let listed: Vec<_> = status.peers.unwrap().into_iter().map(|peer| peer.peer_id).collect();

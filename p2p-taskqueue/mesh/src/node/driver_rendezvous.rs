@@ -1,4 +1,4 @@
-//! The loop's part about rendezvous points: passing on what they answer, and asking them.
+//! The loop's part about rendezvous points: passing on their answers, registering with them and asking them.
 
 use libp2p::{PeerId, rendezvous::client};
 

@@ -15,7 +15,7 @@ pub struct RememberedPeer {
     /// Those of them at which it has proved itself. No address that others name displaces these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proven: Vec<Multiaddr>,
-    /// When it was last heard of, in Unix seconds.
+    /// When the node last heard of it, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<f64>,
 }

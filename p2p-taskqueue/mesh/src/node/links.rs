@@ -23,7 +23,7 @@ pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/taskmesh/1.0.0
 #[derive(Debug)]
 pub(super) struct Links {
     pub(super) admission: Admission,
-    /// At most two for each connection.
+    /// At most one for each connection, because a handler reports once.
     opened: VecDeque<Opened>,
 }
 
@@ -165,7 +165,7 @@ impl Handler {
     }
 
     fn took(&mut self, by: Role, stream: Option<Stream>) {
-        // A second stream, or one from the wrong end, is closed by being dropped here.
+        // A second stream, or one from the wrong end, is closed by dropping it here.
         if by == self.role && matches!(self.state, State::Start | State::Asked) {
             self.state = State::Report(stream);
         }

@@ -25,7 +25,7 @@ pub(super) struct Newcomer {
 /// Chooses the connection that is ended for the newcomer, or `None` if there is none.
 ///
 /// It is one from the network that has the most, where the newcomer counts too: the one that has waited longest without
-/// saying anything, or else the one that has waited longest. So whoever brings a crowd pushes out its own.
+/// saying anything, or else the one that has waited longest. So a crowd from one network pushes out its own.
 ///
 /// A network of members keeps `share` connections against newcomers from networks without members.
 pub(super) fn who_makes_room(

@@ -24,14 +24,14 @@ use crate::{
 pub struct Node;
 
 impl Node {
-    /// Starts a node on the runtime that drives the current thread; returns when it listens.
+    /// Starts a node on the runtime that drives the current thread. Returns when the node listens.
     ///
     /// `local` keeps the node's own tasks, `routes` remembers which peer keeps the tasks that were submitted through it,
     /// `files` keeps what it knows between its runs. The peers of the last run are dialled at once.
     ///
     /// # Errors
     ///
-    /// [`NodeError`], naming the address that cannot be listened on.
+    /// [`NodeError`] says why the node cannot start, for example which address it cannot listen on.
     ///
     /// # Cancel safety
     ///
@@ -66,7 +66,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError`] when the encryption cannot be set up.
+    /// [`NodeError`] when the encryption cannot be set up, or no random number can be drawn.
     ///
     /// # Cancel safety
     ///

@@ -51,9 +51,9 @@ use crate::Identity;
 ///   alarm (redials, saving) ─────┘
 /// ```
 ///
-/// Each machine keeps one part of the node's state: it takes what has happened and returns what is to be done. A machine
-/// does not see the swarm, a clock or another machine. The loop passes events to the machines and carries out what they
-/// return.
+/// Each machine keeps one part of the node's state: it takes what has happened and returns what is to be done. A
+/// machine does not see the swarm, a clock or another machine. The loop passes events to the machines and carries out
+/// what they return.
 pub(super) struct NodeLoop {
     /// Boxed, because it is large and would be a part of the future that starts a node.
     swarm: Box<Swarm<Net>>,

@@ -26,7 +26,8 @@ pub(super) struct Entry {
     /// Whether the peer is remembered, and dialled again when it is not connected: it was joined, has proved itself, or
     /// was remembered by the last run.
     is_kept: bool,
-    /// Whether the configuration names the peer. Then it is dialled again too, but not remembered for the next run.
+    /// Whether the configuration names the peer. Then it is dialled again too, but this alone does not keep it for the
+    /// next run.
     is_configured: bool,
     /// Whether a discovery method shows the peer. Then it is dialled.
     is_found: bool,

@@ -8,8 +8,8 @@ use crate::discovery::named;
 
 /// The means by which a node is reached from networks that cannot dial it. By default all of them are off.
 ///
-/// Whatever is switched on, a peer gets in only by the proof of the mesh secret: a relay, a hole in a firewall and a mapped
-/// port only carry the encrypted connection.
+/// Whatever is switched on, a peer gets in only by the proof of the mesh secret: a relay, a hole in a firewall and a
+/// mapped port only carry the encrypted connection.
 #[derive(Debug, Clone, Default)]
 pub struct ReachConfig {
     pub(super) relays: Vec<Multiaddr>,

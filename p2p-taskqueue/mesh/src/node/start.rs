@@ -26,8 +26,8 @@ pub struct Node;
 impl Node {
     /// Starts a node on the runtime that drives the current thread. Returns when the node listens.
     ///
-    /// `local` keeps the node's own tasks, `routes` remembers which peer keeps the tasks that were submitted through it,
-    /// `files` keeps what it knows between its runs. The peers of the last run are dialled at once.
+    /// `local` keeps the node's own tasks, `routes` remembers which peer keeps the tasks that were submitted through
+    /// it, and `files` keeps what it knows between its runs. The peers of the last run are dialled at once.
     ///
     /// # Errors
     ///

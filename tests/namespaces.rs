@@ -26,7 +26,8 @@ fn knows(node: &Node, other: &Node, connected: bool) -> Result<()> {
 /// Polls until the condition holds. On failure the error tells what the node says of its connections.
 fn until(node: &Node, what: impl Display, is_so: impl Fn() -> Result<bool>) -> Result<()> {
     until_within(PARTED, what, || Ok(is_so()?.then_some(()))).with_context(|| {
-        let status = node.ask(&["status", "--detail"]).map_or_else(|error| error.to_string(), |status| status.to_string());
+        let status =
+            node.ask(&["status", "--detail"]).map_or_else(|error| error.to_string(), |status| status.to_string());
         format!("the node says: {status}")
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! Only this crate reads files, the environment and signals. The parts that it starts are in the other crates.
 
+mod address;
 mod announce;
 mod cli;
 mod client;

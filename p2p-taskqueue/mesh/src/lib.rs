@@ -1,6 +1,6 @@
 //! The nodes of a taskmesh: who they are, how they find and prove each other, and the queues that others keep.
 //!
-//! A [`Node`] is one machine of a mesh. Its queue, [`MeshQueue`], answers what concerns its own tasks by asking the queue that
+//! A [`Node`] is one machine of a mesh. Its queue, `MeshQueue`, answers what concerns its own tasks by asking the queue that
 //! it was started with, and passes on what concerns a peer's. Another process of the same machine asks it over
 //! [`serve_local`] and a [`DaemonQueue`].
 //!
@@ -22,12 +22,11 @@ mod testing;
 mod ticket;
 mod wire;
 
-pub use carrier::{Connection, Connector, DaemonQueue, Duplex, MeshQueue, RemoteQueue};
+pub use carrier::{Connection, Connector, DaemonQueue, Duplex, RemoteQueue};
 pub use discovery::DiscoveryConfig;
 pub use identity::{Identity, MeshSecret};
 pub use node::{
-    ConnectionLimits, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, ParseAddressError, ReachConfig,
-    RememberedPeer, parse_address,
+    ConnectionLimits, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, ReachConfig, RememberedPeer,
 };
 pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
 #[cfg(any(test, fuzzing))]

@@ -9,12 +9,12 @@ use clap::{
 use p2p_taskqueue::{
     DiscoveryConfig, Multiaddr, PeerId, ReachConfig,
     api::{Check as _, Claim, Durability, Method},
-    mesh::parse_address,
 };
 use runtime_bridge::Backend;
 use serde::Deserialize;
 
 use crate::{
+    address::parse_address,
     announce::AnnounceFiles,
     config::{AnnounceSetting, ConfigFile, DiscoverySection, Parsed, ReachSection},
     data_dir::DataDir,

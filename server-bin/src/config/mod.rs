@@ -14,6 +14,7 @@ use runtime_bridge::Backend;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
+    address::parse_address,
     cli::DurabilityArg,
     failure::Failure,
     mode::{Mode, WorkerSpec},
@@ -169,7 +170,7 @@ fn read(path: &Path) -> io::Result<String> {
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        p2p_taskqueue::mesh::parse_address(&text).map(Self).map_err(de::Error::custom)
+        parse_address(&text).map(Self).map_err(de::Error::custom)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 /// It answers for the node's own tasks. It passes a request on to a peer when the request names one, or when this node
 /// remembers that the peer keeps the task. Clients of the machine may ask for both; peers only for this node's own tasks.
 #[derive(Debug)]
-pub struct MeshQueue {
+pub(crate) struct MeshQueue {
     directory: Arc<Directory>,
     local: Arc<dyn TaskQueue>,
     routes: Arc<dyn RouteBook>,

@@ -13,7 +13,7 @@ mod waits;
 
 pub use connector::{Connection, Connector, Duplex};
 pub use daemon::DaemonQueue;
-pub use mesh::MeshQueue;
+pub(crate) use mesh::MeshQueue;
 pub(crate) use nothing::Nothing;
 pub use remote::RemoteQueue;
 

@@ -4,22 +4,6 @@ use std::net::IpAddr;
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-/// The error of a text that is not a multiaddr.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an address: use the form /ip4/192.0.2.7/tcp/9710/p2p/PEER_ID")]
-pub struct ParseAddressError {
-    text: String,
-}
-
-/// Parses an address that a person typed, without the white space around it.
-///
-/// # Errors
-///
-/// [`ParseAddressError`] when the text is not a multiaddr.
-pub fn parse_address(text: &str) -> Result<Multiaddr, ParseAddressError> {
-    text.trim().parse().map_err(|_| ParseAddressError { text: text.to_owned() })
-}
-
 /// Returns whether the address begins with a loopback IP address, and so leads to this machine only.
 pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     ip_of(address).is_some_and(|ip| ip.is_loopback())

@@ -37,7 +37,6 @@ mod start;
 mod transport;
 
 pub(crate) use address::is_loopback;
-pub use address::{ParseAddressError, parse_address};
 pub use config::{ConnectionLimits, NodeConfig};
 pub(crate) use directory::Directory;
 pub use error::NodeError;

@@ -1,4 +1,4 @@
-//! The exchanges of `PROTOCOL.md`, between two nodes whose keys everybody can make.
+//! The exchanges in `PROTOCOL.md`, between two nodes whose keys are known.
 
 use libp2p::PeerId;
 use taskqueue_api::{
@@ -8,7 +8,7 @@ use taskqueue_api::{
 
 use crate::{Identity, MeshSecret, Ticket};
 
-/// The dialler of the examples, and the listener that keeps the tasks.
+/// Returns the dialler of the examples, and the listener, which owns the tasks.
 pub(crate) fn peers() -> (PeerId, PeerId) {
     (identity(1).peer_id(), identity(2).peer_id())
 }
@@ -17,7 +17,8 @@ pub(crate) fn identity(seed: u8) -> Identity {
     Identity::from_secret_bytes([seed; 32])
 }
 
-/// A request for every operation, in the order of the names, and at the end one that is passed on; each with its answer.
+/// Returns a request with its answer for every operation, in the order of [`Request::NAMES`], and one request that is
+/// passed on at the end.
 pub(crate) fn exchanges() -> Vec<(Request, Response)> {
     let (dialler, listener) = peers();
     let addresses = vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()];

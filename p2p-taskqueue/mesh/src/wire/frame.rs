@@ -1,4 +1,4 @@
-//! Frames: a length of four bytes, big-endian, and so many bytes of JSON.
+//! Frames: a length of four bytes, big-endian, followed by that many bytes of JSON.
 
 use std::{
     io,
@@ -30,10 +30,10 @@ pub(crate) enum FrameError {
 
 /// Cuts a byte stream into frames.
 ///
-/// The buffer doubles when received bytes fill it, and never because a peer announced a long frame.
+/// The buffer doubles when received bytes fill it. It never grows because a peer announced a long frame.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    /// All bytes are initialised. `start..end` holds what was received and is not consumed.
+    /// All bytes are initialised. The received bytes that are not consumed yet are in `start..end`.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -53,12 +53,12 @@ impl FrameReader {
         }
     }
 
-    /// Changes the cap for the frames that follow.
+    /// Sets the longest content, in bytes, of the frames that follow.
     pub(crate) const fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
 
-    /// The content of the next frame. `None` when the stream ends between two frames.
+    /// Reads the content of the next frame. Returns `None` when the stream ends between two frames.
     pub(crate) fn poll_frame<S: AsyncRead + Unpin>(
         &mut self,
         io: &mut S,
@@ -75,12 +75,12 @@ impl FrameReader {
         }
     }
 
-    /// How many bytes were received.
+    /// Returns how many bytes were received since the start of the stream.
     pub(crate) const fn bytes_read(&self) -> u64 {
         self.bytes_read
     }
 
-    /// The size of the buffer in bytes.
+    /// Returns the size of the buffer in bytes.
     #[cfg(any(test, fuzzing))]
     pub(crate) const fn memory(&self) -> usize {
         self.buffer.len()
@@ -138,7 +138,8 @@ impl FrameReader {
     }
 }
 
-/// Appends a frame whose content `write` appends. When it fails or the content is too long, nothing is appended.
+/// Appends a frame whose content `write` appends. Nothing is appended when `write` fails or the content is longer than
+/// `bytes_max`.
 pub(crate) fn put_frame(
     out: &mut Vec<u8>,
     bytes_max: usize,
@@ -173,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives its chunks one by one, then the end.
+    /// A stream that gives its chunks one by one and then ends.
     struct Chunks(VecDeque<Vec<u8>>);
 
     impl AsyncRead for Chunks {

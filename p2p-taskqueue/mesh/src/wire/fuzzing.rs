@@ -1,5 +1,6 @@
-//! What a fuzzer calls: each function takes any bytes and holds the promises that the wire makes about them. The same
-//! functions run as property tests; `fuzz/README.md` says how to run them for longer.
+//! The functions that a fuzzer calls. Each takes arbitrary bytes and checks what the wire promises about them.
+//!
+//! The same functions run as property tests. `fuzz/README.md` says how to run them for longer.
 #![expect(clippy::missing_panics_doc, reason = "a panic is what a fuzzer looks for")]
 
 use std::{
@@ -24,7 +25,8 @@ use super::{
 };
 use crate::{Identity, MeshSecret, Ticket};
 
-/// Cuts bytes into frames: no frame is longer than the cap, and no more is set aside than has come.
+/// Cuts the bytes into frames. Checks that no frame is longer than the cap, and that the buffer grows only with the
+/// bytes received.
 pub fn frames(bytes: &[u8]) {
     let Some((&[cap, chunk], bytes)) = bytes.split_first_chunk::<2>() else { return };
     let bytes_max = 1 + usize::from(cap) * 64;
@@ -32,7 +34,7 @@ pub fn frames(bytes: &[u8]) {
     let mut reader = FrameReader::new(bytes_max);
     let mut cx = Context::from_waker(futures::task::noop_waker_ref());
     let mut content = 0;
-    // The connection never makes anybody wait.
+    // The stream is never pending.
     while let Poll::Ready(Ok(Some(frame))) = reader.poll_frame(&mut io, &mut cx) {
         assert!(!frame.is_empty() && frame.len() <= bytes_max, "a frame of {} bytes", frame.len());
         content += frame.len();
@@ -41,12 +43,13 @@ pub fn frames(bytes: &[u8]) {
     assert!(reader.memory() <= bytes_max.max(2 * bytes.len()) + 8 * 1024, "{} bytes are held", reader.memory());
 }
 
-/// Answers a handshake with bytes: nobody comes in who does not know the secret.
+/// Answers a handshake with the bytes. Checks that it fails, since the bytes come from an end that does not know the
+/// secret.
 pub fn handshake(bytes: &[u8]) {
     let peer = Identity::from_secret_bytes([2; Identity::BYTES]).peer_id();
     let ours = Ours {
         peer_id: Identity::from_secret_bytes([1; Identity::BYTES]).peer_id(),
-        // Not the one of the vectors in PROTOCOL.md, which are a good corpus to start with.
+        // It differs from the secret of the vectors in PROTOCOL.md, since these vectors are part of a good corpus.
         secret: MeshSecret::from_bytes([0xa5; MeshSecret::BYTES]),
         serves: true,
         instance: String::new(),
@@ -64,8 +67,11 @@ pub fn handshake(bytes: &[u8]) {
     }
 }
 
-/// Reads bytes as the content of a frame: whatever is understood can be written and is understood again. (As the same
-/// operation; the last digit of a number of more than 15 may differ, since the parser takes the faster way.)
+/// Reads the bytes as the content of a frame. Checks that a message that is understood can be written and is read again
+/// as the same operation.
+///
+/// The two values are not compared: the last digit of a number with more than 15 digits may differ, since the parser
+/// reads numbers in its faster way.
 pub fn message(bytes: &[u8]) {
     match Incoming::read(bytes) {
         Ok(Incoming::Call { request: raw, .. }) => {
@@ -84,7 +90,7 @@ pub fn message(bytes: &[u8]) {
     }
 }
 
-/// Reads bytes as a ticket: one that is taken is written as one that is taken as the same.
+/// Reads the bytes as a ticket. Checks that a valid ticket is written as a text that gives the same ticket.
 pub fn ticket(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(ticket) = text.parse::<Ticket>() {
@@ -97,7 +103,7 @@ fn again<T: Serialize>(value: &T, read: impl FnOnce(&serde_json::value::RawValue
     read(&raw)
 }
 
-/// A connection that gives bytes in chunks, takes everything, and never makes anybody wait.
+/// A stream that gives bytes in chunks, takes everything, and is never pending.
 struct Given<'a> {
     rest: &'a [u8],
     chunk_bytes: usize,
@@ -141,7 +147,7 @@ mod tests {
     use super::*;
     use crate::wire::{examples::exchanges, message::Outgoing};
 
-    /// A change of something valid, which gets further than bytes out of nowhere.
+    /// A change to valid bytes. The result gets further into the parsers than random bytes do.
     #[derive(Debug, Clone)]
     enum Change {
         Set(Index, u8),
@@ -179,7 +185,7 @@ mod tests {
 
     fn range(bytes: &[u8], from: Index, to: Index) -> std::ops::Range<usize> {
         let (a, b) = (from.index(bytes.len() + 1), to.index(bytes.len() + 1));
-        // Short ones: what is around them stays understandable.
+        // The range is short, so that the bytes around it stay valid.
         let (start, end) = (a.min(b), a.max(b));
         start..end.min(start + 20)
     }
@@ -210,7 +216,7 @@ mod tests {
         prop::collection::vec(change(), 0..4)
     }
 
-    /// Calls and answers of every operation.
+    /// Returns calls and answers of every operation.
     fn messages() -> Vec<Vec<u8>> {
         let put = |message: Outgoing<'_>| {
             let mut out = Vec::new();
@@ -276,7 +282,7 @@ mod tests {
             let proof = format!(r#"{{"proof":"{proof}"}}"#);
             let whole = framed(&[HELLO, &proof, r#"{"addresses":["/ip4/192.0.2.7/tcp/9710"]}"#]);
             handshake(&changed(whole, &changes));
-            // Within the frame, whose length stays right.
+            // Here the content of the frame is changed and the length is right.
             let hello = String::from_utf8_lossy(&changed(HELLO.as_bytes().to_vec(), &changes)).into_owned();
             handshake(&framed(&[&hello, &proof, "{}"]));
         }

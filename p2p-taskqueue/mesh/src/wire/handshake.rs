@@ -6,8 +6,9 @@
 //! both:  introduction  where this node can be dialled; only to a peer whose proof held
 //! ```
 //!
-//! The secret never travels. The role in the proof keeps one end's proof from being played back to it, the nonces keep a
-//! recorded one from being played again, and the peer ids, which Noise has verified, keep it from being passed on.
+//! The secret never travels. The role in the proof prevents that an end's own proof is sent back to it. The nonces
+//! prevent that a recorded proof is used again. The peer ids, which the transport has verified, prevent that a proof is
+//! passed on to a third node.
 
 use std::{future::poll_fn, str::FromStr, time::Duration};
 
@@ -36,12 +37,12 @@ use crate::MeshSecret;
 
 /// The versions of the protocol inside the stream that this build speaks.
 const VERSIONS: (u16, u16) = (1, 1);
-/// What this node tells about itself.
+/// What this node says about itself in the handshake.
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {
     pub(crate) peer_id: PeerId,
     pub(crate) secret: MeshSecret,
-    /// Whether it may be asked: false for a command-line client.
+    /// Whether this node answers requests. A command-line client does not.
     pub(crate) serves: bool,
     /// Drawn at each start, so that a peer notices a restart.
     pub(crate) instance: String,
@@ -81,7 +82,7 @@ pub(crate) enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// The error for a caller that wanted to ask this peer.
+    /// Returns the error for a caller whose request was for this peer.
     pub(crate) fn to_queue_error(&self, peer: &str) -> QueueError {
         let code = match self {
             Self::OtherMesh => ErrorCode::Unauthorized,
@@ -115,7 +116,7 @@ struct Introduction {
     addresses: Vec<String>,
 }
 
-/// Exchanges hello, proof and introduction within the deadline.
+/// Exchanges hello, proof and introduction within [`HANDSHAKE_DEADLINE`].
 pub(crate) async fn prove<S>(
     io: &mut S,
     ours: &Ours,
@@ -136,7 +137,7 @@ where
     result
 }
 
-/// The value of the future, or an error if the time is over first.
+/// Returns the value of the future, or `None` if the time is over first.
 pub(crate) async fn within<T>(span: Duration, future: impl Future<Output = T>, runtime: &dyn Runtime) -> Option<T> {
     match select(std::pin::pin!(future), runtime.sleep_until(runtime.now() + span)).await {
         Either::Left((value, _)) => Some(value),
@@ -144,7 +145,7 @@ pub(crate) async fn within<T>(span: Duration, future: impl Future<Output = T>, r
     }
 }
 
-/// The `nonce` must never have been used.
+/// Exchanges hello, proof and introduction, without a deadline. The `nonce` must never have been used before.
 pub(super) async fn exchange<S>(
     io: &mut S,
     ours: &Ours,
@@ -169,13 +170,13 @@ where
         Role::Listener => (peer, ours.peer_id),
     };
     let proof = |role| proof(&ours.secret, role, &nonces, &peers);
-    // Sent before the peer's proof is checked, so that each end learns for itself that the secrets differ.
+    // It is sent before the peer's proof is checked, so that both ends learn that the secrets differ.
     send(io, &Proof { proof: HEXLOWER.encode(&proof(role).finalize().into_bytes()) }).await?;
     let Proof { proof: theirs_proof } = receive(io, &mut reader).await?;
     let claimed = decode::<32>(&theirs_proof)?;
     proof(role.other()).verify_slice(&claimed).map_err(|_| HandshakeError::OtherMesh)?;
     send(io, &introduction(ours)).await?;
-    // Sixteen addresses fit into the frame of an unproven peer.
+    // The limit for an unproven peer still holds. An introduction of this build keeps to it.
     let Introduction { addresses } = receive(io, &mut reader).await?;
     reader.set_bytes_max(FRAME_BYTES_MAX);
     Ok(Proven {
@@ -199,8 +200,10 @@ pub(super) fn check_versions(theirs: (u16, u16), software: impl FnOnce() -> Stri
     Ok(())
 }
 
-/// Keeps the connection open until the peer has read why it is refused. Closing with unread bytes would reset the
-/// connection and discard the reason.
+/// Ends the connection so that the peer still reads why it is refused.
+///
+/// Dropping the connection with unread bytes would reset it and discard the reason. So this end reads until the peer
+/// closes too.
 async fn part<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
     let _gone = io.close().await;
     let mut scratch = [0; 256];
@@ -220,7 +223,7 @@ fn hello(ours: &Ours, nonce: &[u8; NONCE_BYTES]) -> Hello {
 }
 
 fn introduction(ours: &Ours) -> Introduction {
-    // At most three quarters of the frame: addresses beyond that are left out, so that the rest can be sent.
+    // The addresses take at most three quarters of the frame. The others are left out, so that these can be sent.
     let mut room = FRAME_BYTES_UNPROVEN * 3 / 4;
     let texts = ours.addresses.iter().take(ADDRESSES_MAX).map(ToString::to_string);
     let fitting = texts.filter(|text| {
@@ -244,7 +247,7 @@ fn decode<const BYTES: usize>(text: &str) -> Result<[u8; BYTES], FrameError> {
         .ok_or_else(|| FrameError::Malformed(format!("not {BYTES} bytes in hexadecimal")))
 }
 
-/// A text that a peer says of itself, fit to be shown.
+/// Returns a peer's text about itself if it can be shown, and `unknown` if it is too long or has control characters.
 pub(super) fn short(text: String) -> String {
     if text.len() <= HELLO_TEXT_BYTES_MAX && !text.chars().any(char::is_control) { text } else { "unknown".to_owned() }
 }

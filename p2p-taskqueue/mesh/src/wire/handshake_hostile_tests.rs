@@ -1,4 +1,4 @@
-//! Peers that prove the wrong thing, or nothing.
+//! Tests with peers that send a wrong proof, or none.
 
 use std::{
     io,
@@ -18,14 +18,14 @@ use super::{
 };
 use crate::testing::{ManualRuntime, Pipe, pipe, runtime, soon};
 
-/// A peer that knows the secret or does not, and says what it likes.
+/// A peer that sends whatever frames a test wants, with or without knowing the secret.
 struct Raw {
     io: Pipe,
     reader: FrameReader,
     peer_id: PeerId,
 }
 
-/// A listener that is being met by a raw dialler: its result comes when the dialler has done its part.
+/// Starts a listener and returns a raw dialler for it, the listener's result and its peer id.
 fn listener(secret: u8) -> (Raw, runtime_bridge::Spawned<Result<Proven, HandshakeError>>, PeerId) {
     let (io, mut far) = pipe(64 * 1024);
     let (peer_id, listener) = (PeerId::random(), PeerId::random());
@@ -40,14 +40,14 @@ impl Raw {
         self.io.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Exchanges hellos; answers the peer's nonce.
+    /// Exchanges hellos. Returns the peer's nonce.
     async fn greet(&mut self, hello: &str) -> [u8; NONCE_BYTES] {
         self.say(hello).await;
         let theirs: Hello = receive(&mut self.io, &mut self.reader).await.unwrap();
         decode(&theirs.nonce).unwrap()
     }
 
-    /// The proof of this peer, whose nonce is all zero, as the role.
+    /// Sends the proof of this peer in the given role. The peer's own nonce is all zeros.
     async fn prove(&mut self, secret: u8, role: Role, theirs: [u8; NONCE_BYTES], listener: PeerId) {
         let nonces = ([0; NONCE_BYTES], theirs);
         let secret = MeshSecret::from_bytes([secret; 32]);
@@ -56,7 +56,7 @@ impl Raw {
     }
 }
 
-/// A hello with what an end of the first days says, and something besides.
+/// Returns a hello with the fields of the first version, followed by `besides`.
 fn old_hello(besides: &str) -> String {
     let nonce = "00".repeat(NONCE_BYTES);
     format!(r#"{{"versions":[1,1],"nonce":"{nonce}","serves":true,"instance":"i","software":"0.1.0"{besides}}}"#)
@@ -99,7 +99,7 @@ async fn the_proof_of_the_other_role_is_none() {
     let nonce = raw.greet(&old_hello("")).await;
     raw.prove(1, Role::Listener, nonce, listener).await;
     assert!(matches!(soon(proving).await.unwrap(), Err(HandshakeError::OtherMesh)));
-    // Two ends that both take themselves for the dialler.
+    // Here both ends act as the dialler.
     let (a, b) = (PeerId::random(), PeerId::random());
     let (mut io_a, mut io_b) = pipe(64 * 1024);
     let (ours_a, ours_b, runtime) = (ours(a, 1), ours(b, 1), runtime());
@@ -115,7 +115,7 @@ async fn the_proof_of_the_other_role_is_none() {
 
 #[tokio::test]
 async fn a_proof_that_is_passed_on_opens_no_door() {
-    // The one in the middle has no secret, and stands between two that have.
+    // The node in the middle does not know the secret; the two at its sides do.
     let (a, b, middle) = (PeerId::random(), PeerId::random(), PeerId::random());
     let ((mut io_a, to_a), (to_b, mut io_b)) = (pipe(64 * 1024), pipe(64 * 1024));
     let passing = runtime().spawn(record(to_a, to_b, Arc::default()));
@@ -136,11 +136,11 @@ async fn nothing_is_parsed_behind_a_wrong_proof() {
     let (mut raw, proving, listener) = listener(1);
     let nonce = raw.greet(&old_hello("")).await;
     raw.prove(2, Role::Dialer, nonce, listener).await;
-    // Parsed, each of these would be another error.
+    // If these bytes were parsed, the error would be another one.
     raw.io.write_all(&[0xff; 3_000]).await.unwrap();
     let refused = soon(proving).await.unwrap();
     assert!(matches!(refused, Err(HandshakeError::OtherMesh)), "{refused:?}");
-    // It has proved itself all the same, and said no more: not where it can be dialled.
+    // The listener has sent its own proof all the same, but no introduction with its addresses.
     let Proof { proof: shown } = receive(&mut raw.io, &mut raw.reader).await.unwrap();
     assert_eq!(shown.len(), 64);
     let more: Result<serde_json::Value, _> = receive(&mut raw.io, &mut raw.reader).await;
@@ -193,7 +193,7 @@ async fn a_handshake_that_is_never_finished_ends_at_the_deadline() {
                 raw.prove(1, Role::Dialer, nonce, listener).await;
             }
         }
-        // A byte now and then wins no time.
+        // A byte now and then does not move the deadline.
         clock.until_sleeper(HANDSHAKE_DEADLINE).await;
         for byte in [0, 0, 1, 0, b'{'] {
             assert!(!proving.is_finished());
@@ -207,7 +207,7 @@ async fn a_handshake_that_is_never_finished_ends_at_the_deadline() {
     }
 }
 
-/// An end of a pipe that notes how much was read.
+/// An end of a pipe that counts the bytes that were read.
 struct Noted {
     io: Pipe,
     read: watch::Sender<usize>,

@@ -134,7 +134,7 @@ async fn a_newer_protocol_is_named() {
     send(&mut b, &hello).await.unwrap();
     let newer = runtime().spawn(async move { b.read_to_end(&mut Vec::new()).await });
     let refused = soon(prove(&mut a, &ours(PeerId::random(), 1), PeerId::random(), Role::Dialer, &*runtime())).await;
-    // It hears that the connection ends, and goes.
+    // The newer end sees that the connection ends, and closes it too.
     soon(newer).await.unwrap().unwrap();
     assert!(matches!(refused, Err(HandshakeError::Version { low: 7, high: 9, .. })), "{refused:?}");
 }

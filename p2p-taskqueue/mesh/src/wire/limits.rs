@@ -2,92 +2,109 @@
 
 use std::time::Duration;
 
-/// A frame before the peer has proved that it belongs to the mesh: a hello is a few hundred bytes.
+/// The longest frame, in bytes, before the peer has proved that it belongs to the mesh. A hello has a few hundred.
 pub(crate) const FRAME_BYTES_UNPROVEN: usize = 4 * 1024;
 
-/// A frame of a proven peer. The largest honest ones are a record with a payload and a result of 1 MiB each, a page of
-/// records that passes its 512 KiB with one such record, and the records of a wait up to [`WAITED_BYTES_MAX`](taskqueue_api::limits::WAITED_BYTES_MAX).
+/// The longest frame of a proven peer, in bytes.
+///
+/// The largest honest frames are: a record with a payload and a result of 1 MiB each; a page of records that such a
+/// record takes past its 512 KiB; and the records of a wait, up to
+/// [`WAITED_BYTES_MAX`](taskqueue_api::limits::WAITED_BYTES_MAX).
 pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Every end takes frames of this size, whatever it says: room for every message without a payload, and for every refusal.
+/// The frame length, in bytes, that every end takes, whatever its hello says. Every message without a payload and every
+/// refusal fits.
 pub(crate) const FRAME_BYTES_MIN: usize = 64 * 1024;
 
-/// A request that carries no payload, result or value, as text: the longest lists of types, labels and ids, every character
-/// of them escaped. What is larger is refused before it is taken apart.
+/// The longest request without a payload, result or value, in bytes of text.
+///
+/// The longest lists of types, labels and ids fit, even when every character of them is escaped. A longer request is
+/// refused before it is parsed.
 pub(crate) const REQUEST_BYTES_SMALL: usize = 512 * 1024;
 
-/// What is said of a request that is not understood: the parser's message may quote the request at length.
+/// The most bytes of the parser's message in a refusal. The message may quote a long part of the request.
 pub(crate) const REFUSAL_TEXT_BYTES_MAX: usize = 512;
 
-/// The read buffer of a session that hears little: most frames fit, and a thousand idle sessions cost 8 MiB.
+/// The read buffer of a quiet session, in bytes. Most frames fit, and a thousand idle sessions cost 8 MiB.
 pub(crate) const READ_BUFFER_BYTES: usize = 8 * 1024;
 
-/// The read buffer grows by at most this much ahead of the bytes that have come, so that a claimed length costs nothing.
+/// The write buffer of a lane is freed when it is empty and larger than this, in bytes.
 pub(crate) const READ_AHEAD_BYTES: usize = 256 * 1024;
 
-/// Frames taken from one peer before others get their turn.
+/// The most frames that are read from one peer before other peers get their turn.
 pub(crate) const FRAMES_PER_TURN: usize = 64;
 
-/// Requests in flight on one session, each way, besides those that wait.
+/// The most requests in flight on one session in each direction, without those that wait.
 pub(crate) const IN_FLIGHT_MAX: usize = 1_024;
 
-/// Requests that wait on one session, each way: a thousand and more for tasks, and beside them those of workers. Each costs
-/// the end where it waits some two kilobytes.
+/// The most requests that wait on one session in each direction: more than a thousand waits for tasks, and the waits of
+/// workers besides. Each one costs about 2 KiB at the end that answers it.
 pub(crate) const WAITS_MAX: usize = 2 * IN_FLIGHT_MAX;
 
-/// Every end takes this many requests at once, whatever it says: a worker's claims and renewals beside a few questions.
+/// The number of requests in flight that every end takes, whatever its hello says. It is enough for the claims and
+/// renewals of a worker and a few other requests.
 pub(crate) const IN_FLIGHT_MIN: usize = 16;
 
-/// The bytes of the requests that wait and that one peer may have in flight here: sixteen payloads of the largest size.
-/// Requests that are answered at once have room for one frame more, and those that keep a lease for one more beyond that, so
-/// that neither finds everything taken by the ones before.
+/// The most bytes of requests that one peer may have in flight here while only requests that wait are counted in:
+/// sixteen payloads of the largest size.
+///
+/// Requests that are answered at once may use the room of one more frame, and requests that keep a lease the room of
+/// two. So neither kind is kept out by the kinds before it.
 pub(crate) const INBOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The request bytes that wait here for one peer to read them, with the same room beyond.
+/// The most bytes of requests that wait here for one peer to read them. The kinds have the same additional room as in
+/// [`INBOUND_BYTES_MAX`].
 pub(crate) const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The largest request that goes ahead of others: a renewal with its questions. What is larger would hold up other renewals.
+/// The longest frame of a request that goes ahead of others, in bytes: a renewal with its questions. A longer one would
+/// hold up other renewals.
 pub(crate) const URGENT_REQUEST_BYTES_MAX: usize = 128 * 1024;
 
-/// While more than this waits to be written, no answer is worked on: the peer reads too slowly. What is urgent has as much
-/// of its own.
+/// While a lane has this many bytes to write, its jobs are not run, because the peer reads too slowly. Each of the two
+/// lanes has this bound for itself.
 pub(crate) const WRITE_BUFFER_HIGH: usize = 1024 * 1024;
 
-/// Beyond [`WRITE_BUFFER_HIGH`], twice, there is room for one answer of the largest size and for refusals, which are small, as
-/// are urgent answers. A peer that makes more without reading is disconnected.
+/// The most bytes that may wait to be written to one peer. A peer that causes more without reading is disconnected.
+///
+/// Each of the two lanes may hold [`WRITE_BUFFER_HIGH`]. The rest is room for one answer of the largest size, and for
+/// refusals and urgent answers, which are small.
 pub(crate) const WRITE_BUFFER_MAX: usize = 2 * WRITE_BUFFER_HIGH + FRAME_BYTES_MAX + 4 * 1024 * 1024;
 
-/// When to try again after a refusal for a bound: a queue of this length is worked off by then.
+/// The `retry_after_s` of a refusal because of a bound, in seconds. By then a full queue is worked off.
 pub(crate) const RETRY_AFTER_S: f64 = 0.5;
 
-/// The handshake, from the open stream to the verified proof.
+/// The longest duration of a handshake, from the open stream to the peer's introduction.
 pub(crate) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long to listen to a peer of another mesh, so that it hears why it is turned away.
+/// How long the connection to a refused peer stays open, so that the peer learns why it is refused.
 pub(crate) const REFUSAL_LINGER: Duration = Duration::from_millis(500);
 
-/// A peer that has been silent for this long is asked for a sign of life.
+/// The time of silence after which a peer is sent a ping.
 pub(crate) const PING_AFTER: Duration = Duration::from_secs(10);
 
-/// A peer that has been silent, or has read nothing of what waits for it, for this many times [`PING_AFTER`] is dead: half
-/// a minute, in which a congested network recovers, and which a person will wait.
+/// The number of spans of [`PING_AFTER`] after which a peer counts as dead when it has been silent, or has read nothing
+/// of what waits for it.
+///
+/// That is half a minute: long enough for a congested network to recover, and short enough for a person to wait.
 pub(crate) const SILENT_TICKS_MAX: u32 = 3;
 
-/// A peer in the middle of a large frame counts as heard when this much has come since the last tick: 50 kbit/s, below
-/// which nobody waits for a payload, and which a peer that sends byte by byte does not reach.
+/// The bytes that must come between two ticks so that a peer within a large frame does not count as silent.
+///
+/// That is 50 kbit/s. A slower transfer of a payload is of no use, and a peer that sends single bytes does not reach
+/// it.
 pub(crate) const PROGRESS_BYTES_MIN: u64 = 64 * 1024;
 
-/// A request that says no time of its own.
+/// The timeout of a request that does not set one.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Added to the time that a long poll asks for: the answer's way back.
+/// The time that is added to the wait of a long poll, for the answer's way back.
 pub(crate) const LONG_POLL_MARGIN: Duration = Duration::from_secs(5);
 
-/// The addresses that a peer may name as its own, and that are kept of it.
+/// The most addresses that a peer may name as its own, and that are kept for it.
 pub(crate) const ADDRESSES_MAX: usize = 16;
 
-/// The length of one address.
+/// The longest address, in bytes of text.
 pub(crate) const ADDRESS_BYTES_MAX: usize = 256;
 
-/// A software version or another short text of a handshake.
+/// The longest software version or other short text in a handshake, in bytes.
 pub(crate) const HELLO_TEXT_BYTES_MAX: usize = 64;

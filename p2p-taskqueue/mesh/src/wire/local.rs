@@ -1,5 +1,6 @@
-//! The session between a node and the clients of its own machine: no proof, since the socket's mode or a token keeps others
-//! out, but versions are compared.
+//! The session between a node and the clients of its own machine.
+//!
+//! There is no proof, since the mode of the socket or a token keeps others out. Versions are compared.
 
 use std::{
     future::{Future, pending},
@@ -39,19 +40,22 @@ impl LocalHello {
         Self { versions: versions(), features: features(), limits: Limits::ours(), software }
     }
 
-    /// What is agreed with the end that says this.
+    /// Returns the terms that follow from this hello, if the versions match.
     pub(super) fn terms(self) -> Result<Terms, HandshakeError> {
         check_versions(self.versions, || short(self.software))?;
         Ok(Terms::new(&self.features, self.limits))
     }
 }
 
-/// Serves one client of this machine over an open connection, for example a Unix socket whose mode keeps other users out;
-/// returns when the connection is over. The client is [`Caller::Local`].
+/// Serves one client of this machine over an open connection, for example a Unix socket whose mode keeps other users
+/// out.
+///
+/// Returns when the connection is over. The client is [`Caller::Local`].
 ///
 /// # Cancel safety
 ///
-/// Dropping the future closes the connection; what the client asked is given up, as if it had gone.
+/// Dropping the future closes the connection. The client's requests are given up, as when the client closes the
+/// connection.
 pub async fn serve_local<S>(io: S, queue: Arc<dyn TaskQueue>, runtime: Arc<dyn Runtime>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -59,8 +63,10 @@ where
     serve_local_until(io, queue, runtime, pending()).await;
 }
 
-/// As [`serve_local`], until `stop` is over: then the client is told to ask nothing more, long polls are answered
-/// `shutting_down`, and the connection ends when the rest is answered.
+/// Serves one client as [`serve_local`] does, until `stop` completes.
+///
+/// Then the client is told to make no new requests, and long polls are answered with `shutting_down`. The connection
+/// ends when the other requests are answered.
 ///
 /// # Cancel safety
 ///

@@ -1,8 +1,8 @@
-//! Messages: what a frame says once a session stands.
+//! Messages: the contents of the frames of a session.
 //!
-//! Every call is answered exactly once, a cancelled one with an error. The envelope is read first and the request after it,
-//! so that a request that is not understood is answered and the session lives on. Kinds and fields of a newer peer are
-//! ignored.
+//! Every call is answered exactly once; a cancelled call is answered with an error. The envelope is read before the
+//! request. So a request that is not understood is answered with an error, and the session goes on. Message kinds and
+//! fields that this build does not know are ignored.
 
 use std::borrow::Cow;
 
@@ -39,14 +39,14 @@ pub(crate) enum Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// Appends the message as a frame of at most `bytes_max`, which is what the peer takes.
+    /// Appends the message as a frame with at most `bytes_max` bytes of content, the limit of the peer.
     pub(crate) fn put(&self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), FrameError> {
         put_frame(out, bytes_max, |out| serde_json::to_writer(out, self))
     }
 }
 
-/// Appends the answer to a call, or an error in its place if it does not fit into a frame that the peer takes. Returns
-/// whether it fitted.
+/// Appends the answer to a call. An answer that is too long for the peer is replaced by an error. Returns whether the
+/// answer fitted.
 pub(crate) fn put_answer(
     out: &mut Vec<u8>,
     id: u64,
@@ -59,7 +59,7 @@ pub(crate) fn put_answer(
     };
     match (Outgoing::Answer { id, ok, error }).put(out, bytes_max) {
         Err(FrameError::TooLong { bytes, bytes_max }) => {
-            // The operation is done. Only its answer is refused.
+            // The operation was carried out, and only its answer is too long. So the outcome is unknown to the caller.
             let error = QueueError::over_limit("answer", bytes, bytes_max, "bytes").with_unknown_outcome();
             Outgoing::Answer { id, ok: None, error: Some(&error) }.put(out, bytes_max).map(|()| false)
         }
@@ -83,7 +83,7 @@ pub(crate) enum Incoming<'a> {
     },
     Goaway,
     Ping,
-    /// A pong, or a kind of a newer version.
+    /// A pong, or a kind that this build does not know.
     Other,
 }
 
@@ -101,7 +101,7 @@ struct Envelope<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// Reads the envelope alone, and leaves its content as text.
+    /// Reads only the envelope. The request or the answer in it stays text.
     pub(crate) fn read(frame: &'a [u8]) -> Result<Self, FrameError> {
         let malformed = |what: &str| FrameError::Malformed(what.to_owned());
         let envelope: Envelope<'a> = serde_json::from_slice(frame).map_err(|error| malformed(&error.to_string()))?;

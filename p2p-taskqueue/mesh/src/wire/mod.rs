@@ -1,5 +1,5 @@
-//! What travels between two nodes, and between a node and the clients of its machine: frames, the handshake, messages, and
-//! the session that both ends run. `PROTOCOL.md` beside the sources says the same to another implementation.
+//! The wire protocol between two nodes, and between a node and the clients of its machine: frames, the handshake,
+//! messages, and the session that both ends run. `p2p-taskqueue/PROTOCOL.md` describes it for other implementations.
 
 mod frame;
 #[cfg(any(test, fuzzing))]

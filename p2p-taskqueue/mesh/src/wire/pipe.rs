@@ -9,7 +9,7 @@ use std::{
 use futures::{AsyncRead, AsyncWrite};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 
-/// Two ends of a connection in memory; each direction holds this many bytes.
+/// Makes the two ends of a connection in memory. Each direction buffers this many bytes.
 pub(crate) fn pipe(bytes: usize) -> (Pipe, Pipe) {
     let (a, b) = tokio::io::duplex(bytes);
     (Pipe(a), Pipe(b))

@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use crate::MeshSecret;
 
-/// Keeps the proof from being taken for another use of the same secret.
+/// The start of the HMAC's input. It separates the proof from other uses of the same secret.
 pub(super) const LABEL: &[u8] = b"taskmesh mesh proof, version 1";
 pub(super) const NONCE_BYTES: usize = 32;
 
@@ -26,7 +26,7 @@ impl Role {
     }
 }
 
-/// The HMAC of the end of this role; nonces and peer ids are the dialler's and the listener's.
+/// Computes the proof of the end with this role. In both pairs the dialler's value comes first.
 pub(super) fn proof(
     secret: &MeshSecret,
     role: Role,
@@ -42,7 +42,7 @@ pub(super) fn proof(
     });
     mac.update(&nonces.0);
     mac.update(&nonces.1);
-    // The length of a peer id varies: without it two pairs of ids could read the same.
+    // The length of a peer id varies. Without the lengths, two different pairs of ids could give the same bytes.
     for peer in [peers.0.to_bytes(), peers.1.to_bytes()] {
         mac.update(&(peer.len() as u64).to_be_bytes());
         mac.update(&peer);

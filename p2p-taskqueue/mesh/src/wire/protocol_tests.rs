@@ -1,5 +1,7 @@
-//! Keeps `PROTOCOL.md` and the code together. Its marked blocks are generated from the types: when one of them has to
-//! change, run these tests with `TASKMESH_WRITE_PROTOCOL=1` and read what the difference says about older peers.
+//! Tests that compare `PROTOCOL.md` with the code.
+//!
+//! The marked blocks of the document are generated from the types. When one of them has to change, run these tests with
+//! `TASKMESH_WRITE_PROTOCOL=1`, and check what the difference means for older peers.
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
@@ -39,10 +41,11 @@ use crate::{
 const PROTOCOL: &str = include_str!("../../../PROTOCOL.md");
 const SECRET: [u8; 32] = [0x5a; 32];
 const NONCES: ([u8; NONCE_BYTES], [u8; NONCE_BYTES]) = ([0xd1; NONCE_BYTES], [0x17; NONCE_BYTES]);
-/// What the transcript's ends call themselves, so that it does not change with each release.
+/// The software version of both ends in the transcript. It is fixed, so that the transcript does not change with each
+/// release.
 const SOFTWARE: &str = "0.1.0";
 
-/// The content of a marked block.
+/// Returns the content of a marked block.
 fn block(name: &str) -> &'static str {
     let begin = format!("<!-- {name} -->\n```text\n");
     let at = PROTOCOL.find(&begin).unwrap_or_else(|| panic!("no block {name}")) + begin.len();
@@ -50,7 +53,7 @@ fn block(name: &str) -> &'static str {
     &rest[..rest.find("```").unwrap()]
 }
 
-/// Compares a block with what the code makes of it, or writes it.
+/// Compares a block with the generated text. Writes it if they differ and `TASKMESH_WRITE_PROTOCOL` is set.
 fn check_block(name: &str, generated: &str) {
     let written = block(name);
     if written == generated {
@@ -58,7 +61,7 @@ fn check_block(name: &str, generated: &str) {
     }
     assert!(std::env::var_os("TASKMESH_WRITE_PROTOCOL").is_some(), "block {name} should be:\n{generated}");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../PROTOCOL.md");
-    // Others may have written theirs since this was compiled.
+    // Other tests may have written their blocks since this was compiled.
     let now = std::fs::read_to_string(path).unwrap();
     std::fs::write(
         path,
@@ -71,7 +74,7 @@ fn check_block(name: &str, generated: &str) {
     .unwrap();
 }
 
-/// The values of a block of `name value` lines.
+/// Returns the values of a block of `name value` lines.
 fn values(name: &str) -> BTreeMap<&'static str, &'static str> {
     block(name).lines().filter_map(|line| line.split_once(' ')).map(|(name, value)| (name, value.trim())).collect()
 }
@@ -153,7 +156,7 @@ fn the_frame_vectors_are_those_of_the_code() {
     check_block("frames", &text);
 }
 
-/// A frame as its content and as its bytes.
+/// Writes a frame as its content and as its bytes.
 fn write_frame(text: &mut String, from: &str, frame: &[u8]) {
     let content = std::str::from_utf8(&frame[4..]).unwrap();
     assert_eq!(frame[..4], u32::try_from(content.len()).unwrap().to_be_bytes());
@@ -179,7 +182,7 @@ fn the_written_frames_are_read() {
     }
 }
 
-/// Answers what the examples answer.
+/// A queue that gives the answers of the examples.
 #[derive(Debug)]
 struct Example;
 
@@ -190,7 +193,7 @@ impl TaskQueue for Example {
     }
 }
 
-/// Passes frames on and notes them.
+/// Passes on `count` frames, and returns them as text.
 async fn relay(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
@@ -225,7 +228,7 @@ fn ours(seed: u8, serves: bool) -> Ours {
     Ours { peer_id: identity(seed).peer_id(), secret: MeshSecret::from_bytes(SECRET), serves, instance, addresses }
 }
 
-/// The dialler: the handshake, then one question.
+/// Acts as the dialler: the handshake, then one request.
 async fn dial(mut io: Pipe) {
     let proven = exchange(&mut io, &ours(1, false), peers().1, Role::Dialer, NONCES.0).await.unwrap();
     let (session, driver) = Driver::new(io, proven.agreed, None, runtime());
@@ -254,7 +257,8 @@ async fn the_transcript_is_what_travels() {
         )
     })
     .await;
-    // The two ends speak at the same time; in the order of what each waits for, hello follows hello.
+    // The two ends send at the same time. The transcript shows the frames of both in turn, so one hello follows the
+    // other.
     let (dialler, listener): (Vec<&str>, Vec<&str>) = (dialler.lines().collect(), listener.lines().collect());
     let mut text = String::new();
     for (a, b) in dialler.chunks(2).zip(listener.chunks(2)) {
@@ -296,7 +300,7 @@ fn the_table_of_operations_is_the_one_of_the_code() {
     for facts in Request::OPERATIONS {
         let mut requests: Vec<_> = exchanges().into_iter().map(|(request, _)| request).collect();
         requests.retain(|request| request.name() == facts.name);
-        // What an argument changes.
+        // An argument of `complete` changes its facts.
         if let Some(Request::Complete(complete)) = requests.first().cloned() {
             let claim_next = Some(taskqueue_api::Claim::new("worker-1"));
             requests.push(Request::Complete(taskqueue_api::Complete { claim_next, ..complete }));
@@ -329,7 +333,7 @@ fn the_local_hello_is_that_of_the_code() {
     check_block("local", &format!("{hello}\n"));
     let terms = |text: &str| serde_json::from_str::<LocalHello>(text).unwrap().terms();
     assert_eq!(terms(block("local")).unwrap(), Terms::ours());
-    // As it was before there were features and limits.
+    // A hello from before there were features and limits.
     assert_eq!(terms(r#"{"versions":[1,1],"software":"0.1.0"}"#).unwrap(), Terms::default());
     assert!(terms(r#"{"versions":[2,3],"software":"0.1.0"}"#).is_err());
 }

@@ -1,4 +1,4 @@
-//! Reads a request that a peer has written, and trusts nothing of it.
+//! Reads the request of a peer. Nothing in it is trusted.
 
 use std::fmt;
 
@@ -11,17 +11,23 @@ use taskqueue_api::{ErrorCode, Facts, QueueError, Request};
 
 use super::limits::{REFUSAL_TEXT_BYTES_MAX, REQUEST_BYTES_SMALL};
 
-/// Reads a request. An error is the answer to the request.
+/// Reads a request.
+///
+/// # Errors
+///
+/// The answer to the request: `limit_exceeded` when a request without content is too long, `unsupported` when the
+/// operation is not known, and `invalid_argument` when the request is not understood.
 pub(crate) fn read_request(raw: &RawValue) -> Result<Request, QueueError> {
     let text = raw.get();
-    // A list of empty values takes many times more memory than its text.
+    // A parsed list of empty values takes many times more memory than its text.
     if text.len() > REQUEST_BYTES_SMALL && !carries_content(raw) {
         return Err(QueueError::over_limit("request", text.len(), REQUEST_BYTES_SMALL, "bytes"));
     }
     serde_json::from_str(text).map_err(|error| {
         let error = error.to_string();
         match operation_name(raw) {
-            // Only the parser knows the tags on the wire, so its message is what tells an unknown operation.
+            // Only the parser knows the names on the wire, so an unknown operation is recognised by the parser's
+            // message.
             Some(name) if error.starts_with(&format!("unknown variant `{name}`")) => QueueError::new(
                 ErrorCode::Unsupported,
                 format!(
@@ -36,11 +42,11 @@ pub(crate) fn read_request(raw: &RawValue) -> Result<Request, QueueError> {
     })
 }
 
-/// Whether the request is one that carries payloads, a result or a value.
+/// Whether the operation is one that carries payloads, a result or a value.
 fn carries_content(raw: &RawValue) -> bool {
     match operation_name(raw).as_deref() {
         Some("at") => serde_json::from_str(raw.get()).is_ok_and(|PassedOn { at }| {
-            // A call is passed on once.
+            // A request is passed on only once.
             operation_name(at.request).is_some_and(|name| name != "at") && carries_content(at.request)
         }),
         Some(name) => Facts::of(name).is_some_and(|facts| facts.carries_content),
@@ -61,12 +67,12 @@ struct Inner<'a> {
     request: &'a RawValue,
 }
 
-/// The start of a text that a peer has written.
+/// Returns the start of a peer's text, at most [`REFUSAL_TEXT_BYTES_MAX`] bytes.
 pub(super) fn brief(text: &str) -> &str {
     text.get(..text.floor_char_boundary(REFUSAL_TEXT_BYTES_MAX)).unwrap_or_default()
 }
 
-/// The name of the operation: the first key of the object, or the whole text.
+/// Returns the name of the operation: the first key of the object, or the whole text.
 fn operation_name(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok().and_then(|Tag(name)| name)
 }
@@ -79,7 +85,7 @@ impl<'de> Deserialize<'de> for Tag {
     }
 }
 
-/// Keeps the name and nothing else, so that a large request takes no memory.
+/// Keeps only the name, so that a large request takes no memory.
 struct TagVisitor;
 
 impl<'de> Visitor<'de> for TagVisitor {

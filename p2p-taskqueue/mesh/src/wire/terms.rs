@@ -1,4 +1,4 @@
-//! The terms of a session: the limits and features of each hello, and what follows from them for the other end.
+//! The terms of a session: the limits and features in each hello, and how each end keeps to those of the other.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ const REPEAT: &str = "repeat";
 /// The limits in a hello. An end of the first version names none.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Limits {
-    /// The content of the largest frame.
+    /// The content of the largest frame, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     frame_bytes: Option<u64>,
     /// Requests that are not answered yet.
@@ -28,18 +28,19 @@ pub(super) struct Limits {
 /// The limits that this end keeps to when it asks its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// The content of the largest frame that the peer takes.
+    /// The content of the largest frame that the peer takes, in bytes.
     pub(crate) frame_bytes: usize,
-    /// The requests in flight that the peer takes.
+    /// The most requests in flight that the peer takes.
     pub(crate) in_flight: usize,
-    /// The requests that wait and that the peer takes besides. `None` when the peer counts them among those in flight.
+    /// The most requests that wait, counted apart from `in_flight`. `None` when the peer counts them among those in
+    /// flight.
     pub(crate) waits: Option<usize>,
     /// Whether both ends have the feature `repeat`.
     pub(crate) may_repeat: bool,
 }
 
 impl Limits {
-    /// The limits of this end.
+    /// Returns the limits of this end.
     pub(super) const fn ours() -> Self {
         Self {
             frame_bytes: Some(FRAME_BYTES_MAX as u64),
@@ -49,14 +50,16 @@ impl Limits {
     }
 }
 
-/// The features of this end.
+/// Returns the features of this end.
 pub(super) fn features() -> Vec<String> {
     FEATURES.map(str::to_owned).to_vec()
 }
 
 impl Terms {
-    /// What follows from the peer's hello: the features that both ends have, and limits within sense. A limit that is not named
-    /// is this build's own. A limit below the least that every end takes is read as that least.
+    /// Derives the terms from the peer's hello: the features that both ends have, and the peer's limits.
+    ///
+    /// Each limit is at most the limit of this build. A limit that is not named is the one of this build, except that
+    /// `waits` is then `None`. A limit below the least that every end takes is raised to it.
     pub(super) fn new(features: &[String], limits: Limits) -> Self {
         let agreed = |feature: &str| FEATURES.contains(&feature) && features.iter().any(|theirs| theirs == feature);
         Self {
@@ -67,20 +70,20 @@ impl Terms {
         }
     }
 
-    /// A little less than the limit of the peer.
+    /// Returns the same terms with the limits on requests lowered by 1/32.
     pub(crate) fn with_some_to_spare(self) -> Self {
         let less = |most: usize| most - most / 32;
         Self { in_flight: less(self.in_flight), waits: self.waits.map(less), ..self }
     }
 
-    /// Towards a node of this build.
+    /// Returns the terms towards a node of this build.
     pub(crate) fn ours() -> Self {
         Self::new(&features(), Limits::ours())
     }
 }
 
 impl Default for Terms {
-    /// Towards a peer that names none.
+    /// Returns the terms towards a peer whose hello has neither features nor limits.
     fn default() -> Self {
         Self::new(&[], Limits::default())
     }

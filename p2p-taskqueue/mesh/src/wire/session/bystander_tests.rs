@@ -1,4 +1,5 @@
-//! One party drives a bound to its end; what others ask over the same session is answered as ever.
+//! Tests in which many requests of one kind reach a bound, and the other requests on the same session are still
+//! answered.
 
 use futures::{StreamExt as _, poll, stream::FuturesUnordered};
 use libp2p::PeerId;
@@ -28,13 +29,13 @@ const CROWD: usize = 4 * IN_FLIGHT_MAX;
 
 type Crowd = FuturesUnordered<Spawned<Result<Response, QueueError>>>;
 
-/// A task that somebody has, and the fence.
+/// A task that a worker has, and its fence.
 type Held = (TaskId, Fence);
 
-/// Nobody has ever held a task by it.
+/// A task that does not exist, with a fence that was never issued.
 const UNKNOWN: Held = (TaskId::from_bytes([7; 16]), Fence { epoch: 1, counter: 1 });
 
-/// Starts as many of these as there is room for, and more; those that have found room.
+/// Starts more of these requests than there is room for. Returns those that have found room.
 async fn crowd(session: &Session, queue: &TestQueue, request: impl Operation + Clone) -> Crowd {
     let before = queue.calls.borrow().0;
     queue.crowd(before, (0..CROWD).map(|_| start(session, request.clone())).collect()).await
@@ -48,7 +49,7 @@ fn complete((task_id, fence): Held) -> Complete {
     Complete::new(task_id, fence, None)
 }
 
-/// What everybody has to be able to ask.
+/// Checks that a renewal, a submit and a question are answered.
 async fn others_are_served(session: &Session, held: Held) {
     ask(session, renew(held, 0.0)).await.unwrap();
     ask(session, submit(10)).await.unwrap();
@@ -96,7 +97,7 @@ fn a_renewal_and_a_completion_without_room_to_wait_are_made_all_the_same() {
         let (asker, _answerer, queue) = pair(1024 * 1024);
         let _claims = crowd(&asker.session, &queue, long_claim()).await;
         assert_eq!(ask(&asker.session, long_claim()).await.unwrap_err().code, ErrorCode::Overloaded);
-        // The queue has been asked.
+        // The error shows that the request reached the queue.
         let unknown = ask(&asker.session, renew(UNKNOWN, 300.0)).await.unwrap_err();
         assert_eq!(unknown.code, ErrorCode::NotFound);
         let complete = Complete { claim_next: Some(long_claim()), ..complete(UNKNOWN) };
@@ -122,7 +123,7 @@ fn questions_leave_room_for_leases() {
 #[test]
 fn an_end_that_only_knows_the_old_bound_may_fill_it_with_waits() {
     session_test(async {
-        // Towards it this end keeps to the old bound, whatever it asks.
+        // This end keeps to the old bound towards the other end, whatever kinds of requests it makes.
         let (io, mut peer) = pipe(4 * 1024 * 1024);
         let queue = TestQueue::new(PeerId::random());
         let old = end_with(io, Some(&queue), Terms::default());
@@ -138,7 +139,7 @@ fn an_end_that_only_knows_the_old_bound_may_fill_it_with_waits() {
             soon(calls.next()).await;
         }
         drop(calls);
-        // It asks as much as it may, all of it waits, and more.
+        // The other end makes as many requests as it may, all of which wait, and then three more.
         let mut from_it = 0;
         let mut waits = Vec::new();
         for id in 0..IN_FLIGHT_MAX {
@@ -181,7 +182,7 @@ fn the_bytes_of_waits_leave_room_for_other_requests() {
             let done = Complete { result: Some(payload(1_000_000)), ..complete(held) };
             completions.push(call(id, Complete { claim_next: Some(long_claim()), ..done }));
         }
-        // Each is done, and waits for the next task.
+        // Each completion is made and waits for the next task.
         for completion in &completions {
             send(&mut peer, completion).await;
         }
@@ -208,7 +209,7 @@ fn what_keeps_a_lease_is_done_and_answered_ahead_of_large_answers() {
         for id in 0..100 {
             send(&mut peer, &call(id, Get { task_id: large })).await;
         }
-        // As many as fill the room for answers.
+        // As many are begun as fill the room for answers.
         queue.until_calls(8 + 2).await;
         send(&mut peer, &call(1_000, renew(renewed, 0.0))).await;
         let (task_id, fence) = released;
@@ -221,7 +222,7 @@ fn what_keeps_a_lease_is_done_and_answered_ahead_of_large_answers() {
         for _ in 0..103 {
             order.push(id_of(&receive(&mut peer).await));
         }
-        // Ahead of them there may only be what is in the stream, and the frame that was begun.
+        // Only the frames in the stream and the frame that was begun may come before them.
         let last = order.iter().rposition(|id| *id >= 1_000).unwrap();
         assert!(last <= 4, "{:?}", &order[..20]);
     });
@@ -258,7 +259,7 @@ fn a_renewal_is_sent_ahead_of_large_requests() {
     session_test(async {
         let (io, mut peer) = pipe(64 * 1024);
         let asker = end(io, None);
-        // More than may wait to be sent.
+        // These are more bytes than may wait to be sent.
         let mut large: Crowd =
             (0..2 * QUEUED_BYTES_MAX / 1_000_000).map(|_| start(&asker.session, submit(1_000_000))).collect();
         assert_eq!(soon(large.next()).await.unwrap().unwrap().unwrap_err().code, ErrorCode::Overloaded);
@@ -283,7 +284,7 @@ fn a_cancel_never_overtakes_its_call() {
         let mut called = vec![id_of(&receive(&mut peer).await)];
         drop(large);
         let mut called_off = 0;
-        // Some were on their way; the others are forgotten.
+        // The calls that were sent are cancelled; the others are forgotten.
         while called_off < called.len() {
             let text = receive(&mut peer).await;
             if text.contains(r#""kind":"cancel""#) {
@@ -307,7 +308,7 @@ fn what_is_owed_to_a_peer_that_reads_nothing_is_bounded_in_each_lane() {
         let _answerer = end(io, Some(&queue));
         let begun = |queue: &TestQueue| usize::try_from(queue.calls.borrow().0).unwrap();
         let mut before = begun(&queue);
-        // Both are answered at once: the queue looks at the span before it looks for the task.
+        // Both requests are answered at once: the queue checks the span before it looks for the task.
         let refused = Renew::new(UNKNOWN.0, UNKNOWN.1, 0.0);
         for (first_id, text) in [(0, call(0, StatusQuery::default())), (EACH, call(0, refused))] {
             let flood = async {

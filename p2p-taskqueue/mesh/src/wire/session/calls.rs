@@ -98,7 +98,7 @@ pub(super) enum Queued {
     Cancel { id: u64 },
 }
 
-/// What the driver is to do besides sending.
+/// What the driver does besides sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     GoOn,
@@ -139,13 +139,13 @@ impl Shared {
         let was_empty = queue.is_empty();
         queue.push_back(queued);
         drop(state);
-        // Otherwise it was woken already, or it waits for the peer to read.
+        // When the queue was not empty, the driver was woken already or waits for the peer to read.
         if was_empty {
             self.driver.wake();
         }
     }
 
-    /// The caller has gone: a call that was not sent is forgotten, and a call that was sent is cancelled.
+    /// Ends a call whose caller has gone: forgets a call that was not sent, and cancels a call that was sent.
     pub(super) fn give_up(&self, id: u64) {
         let mut state = self.lock();
         match state.calls.get_mut(&id) {
@@ -155,7 +155,8 @@ impl Shared {
             Some(call) => {
                 call.reply = None;
                 let lane = call.lane;
-                // The cancel goes behind its call. There is at most one for each call, so the queue stays bounded.
+                // The cancel is sent in the lane of its call, so it follows the call. There is at most one for each
+                // call, so the queue stays bounded.
                 self.push(state, lane, Queued::Cancel { id });
             }
             None => {}
@@ -187,8 +188,8 @@ impl Shared {
         !state.urgent.is_empty() || !state.queue.is_empty()
     }
 
-    /// Moves the lane's queued frames to `out` while it is shorter than `bytes_max`. `start` is the lane's position at the
-    /// start of `out`.
+    /// Moves the lane's queued frames to `out` while it is shorter than `bytes_max`. `start` is the lane's position at
+    /// the start of `out`.
     pub(super) fn take_queued(
         &self,
         lane: Lane,
@@ -201,7 +202,7 @@ impl Shared {
             match state.queue(lane).pop_front() {
                 Some(Queued::Call { id, frame }) => {
                     state.queued_bytes -= frame.len();
-                    // A call whose caller has gone is no longer here.
+                    // The call is missing when its caller has gone.
                     if let Some(call) = state.calls.get_mut(&id) {
                         out.extend_from_slice(&frame);
                         call.end = Some(start + out.len() as u64);
@@ -218,7 +219,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The peer takes no new calls.
+    /// Notes that the peer takes no new calls.
     pub(super) fn peer_leaves(&self) {
         let mut state = self.lock();
         if state.phase == CallPhase::Open {
@@ -257,7 +258,7 @@ impl Shared {
         }
     }
 
-    /// The session is over: answers every call that is not answered.
+    /// Ends the session and answers every open call with the reason.
     pub(super) fn end(&self, end: &SessionEnd, written: Written) {
         let mut state = self.lock();
         if !matches!(state.phase, CallPhase::Ended(_)) {
@@ -308,7 +309,7 @@ impl fmt::Debug for Shared {
 }
 
 impl CallPhase {
-    /// Why no new call is made.
+    /// Returns the error for new calls, unless new calls can be made.
     fn refusal(&self) -> Option<QueueError> {
         let unreachable = |message: String| Some(QueueError::new(ErrorCode::Unreachable, message));
         match self {

@@ -1,4 +1,5 @@
-//! How many requests of each kind there may be. Each kind has a bound of its own, so that many of one keep no other one out.
+//! How many requests of each kind may be in flight. Each kind has its own bound, so that many requests of one kind do
+//! not keep out the others.
 
 use taskqueue_api::{ErrorCode, QueueError, RequestKind};
 
@@ -9,8 +10,9 @@ use crate::wire::{
 
 const KINDS: usize = 4;
 
-/// How many bytes may be in flight before a request of this kind is refused. Requests that wait have `waits_max`. Each
-/// further kind has room for one more frame of the largest size.
+/// Returns how many bytes may be in flight before a request of this kind is refused.
+///
+/// Requests that wait have `waits_max`. Each further kind has additional room for one frame of the largest size.
 pub(super) const fn bytes_max(kind: RequestKind, waits_max: usize) -> usize {
     match kind {
         RequestKind::Watches | RequestKind::Works => waits_max,
@@ -36,14 +38,17 @@ impl Counts {
         }
     }
 
-    /// Checks that a peer with these limits has room for one more request of the kind. An error is the bound that is reached.
+    /// Checks that a peer with these limits has room for one more request of the kind. The error is the bound that is
+    /// reached.
     pub(crate) fn room(&self, kind: RequestKind, terms: Terms) -> Result<(), usize> {
         let mut reached = bounds(terms).into_iter().filter(|bound| bound.counts(kind) && self.sum(bound) >= bound.max);
         reached.next().map_or(Ok(()), |bound| Err(bound.max))
     }
 
-    /// The same for requests of the peer. This end always counts requests that wait apart. A peer that counts all requests
-    /// together keeps to a lower bound, so it passes these checks as well.
+    /// Checks that this end has room for one more request of the peer.
+    ///
+    /// This end always counts requests that wait apart from the others. A peer that counts all requests together keeps
+    /// to a lower bound, so it passes these checks as well.
     pub(super) fn inbound_room(&self, kind: RequestKind) -> Result<(), QueueError> {
         let (bound, what) = match kind {
             RequestKind::Watches | RequestKind::Works => {
@@ -60,7 +65,7 @@ impl Counts {
     }
 }
 
-/// How many requests of some neighbouring kinds may be in flight together.
+/// The bound on requests of the kinds from `first` to `last`, counted together.
 #[derive(Debug)]
 struct Bound {
     first: usize,
@@ -74,7 +79,7 @@ impl Bound {
     }
 }
 
-/// The bounds of all kinds. Each kind leaves an eighth to the next one.
+/// Returns the bounds that hold for a peer with these terms. Each kind leaves at least an eighth to the next one.
 fn bounds(terms: Terms) -> [Bound; KINDS] {
     let bound = |first, kind: RequestKind, all: usize, eighths| Bound {
         first: first as usize,
@@ -99,7 +104,7 @@ fn bounds(terms: Terms) -> [Bound; KINDS] {
     }
 }
 
-/// The error when a bound is reached.
+/// Returns the error for a bound that is reached.
 pub(super) fn overloaded(limit: usize, what: &str) -> QueueError {
     QueueError::overloaded(limit, what, RETRY_AFTER_S)
 }

@@ -29,12 +29,13 @@ use crate::wire::{
 /// What the handshake hands over to the session.
 #[derive(Debug)]
 pub(crate) struct Agreed {
-    /// Holds bytes that the peer sent right after the handshake.
+    /// Holds the bytes that the peer sent right after the handshake.
     pub(crate) reader: FrameReader,
     pub(crate) terms: Terms,
 }
 
-/// Owns the stream. A future that ends with the session; dropping it ends the session.
+/// The future that owns the stream and drives the session. It completes when the session ends, and dropping it ends the
+/// session.
 #[must_use = "a session does nothing unless its driver is polled"]
 pub(crate) struct Driver<S> {
     io: S,
@@ -43,7 +44,8 @@ pub(crate) struct Driver<S> {
     pulse: Pulse,
 }
 
-/// All state but the stream. A message may change it while the reader still lends the message.
+/// All state except the stream and its reader. It is separate so that a message can change it while the message is
+/// still borrowed from the reader.
 struct Desk {
     shared: Arc<Shared>,
     writer: WriteBuffer,
@@ -92,7 +94,7 @@ where
         if self.desk.writer.len() > WRITE_BUFFER_MAX {
             return Err(SessionEnd::Stalled);
         }
-        // Messages that were held back for want of room are sent now that there is some.
+        // Everything is written, so there is room for the messages that were held back.
         let held_back = is_written && self.desk.held_back();
         Ok(if read == Turn::Again || held_back { Turn::Again } else { Turn::Done })
     }
@@ -159,9 +161,9 @@ where
 
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
-        // Only the first reason counts.
+        // Has no effect when the session has ended already: the first reason is kept.
         self.desk.end(&SessionEnd::ClosedHere);
-        // The rest ends with the session.
+        // The jobs and the unread bytes are dropped with the driver.
         #[cfg(test)]
         self.desk.budgets.note(super::ending::Desk::default());
     }
@@ -214,8 +216,8 @@ impl Desk {
         self.answer(id, &Err(refusal), lane)
     }
 
-    /// Runs the jobs of each lane while the lane has room. Urgent jobs wait neither for common ones nor for the peer to read
-    /// the answers of those.
+    /// Runs the jobs of each lane while the lane has room. Urgent jobs do not wait for common jobs, nor until the peer
+    /// reads the answers of common jobs.
     fn run_jobs(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
         for lane in [Lane::Urgent, Lane::Common] {
             while self.writer.len_of(lane) < WRITE_BUFFER_HIGH
@@ -247,14 +249,14 @@ impl Desk {
         let fits =
             put_answer(self.writer.frames(lane), id, outcome, self.shared.terms().frame_bytes).map_err(broken)?;
         if let (false, Ok(response), Some(service)) = (fits, outcome, &self.service) {
-            // The peer cannot take the tasks that it claimed, so others may have them.
+            // The peer does not receive the tasks that it claimed, so they are given back for other workers.
             let reason = "its claimant does not take frames that long";
             self.jobs.ask(handed_out(response).iter().filter_map(|task| give_back(task, reason)).collect(), service);
         }
         Ok(())
     }
 
-    /// Queues a sign of life or a farewell.
+    /// Queues a ping, a pong or a goaway.
     fn put(&mut self, message: &Outgoing<'_>) -> Result<(), SessionEnd> {
         message.put(self.writer.frames(Lane::Urgent), self.shared.terms().frame_bytes).map_err(broken)
     }

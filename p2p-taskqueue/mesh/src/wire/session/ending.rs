@@ -1,4 +1,4 @@
-//! The end of every test of sessions: once nothing is in flight, every budget must be back at its start.
+//! The check at the end of every test of sessions: when nothing is in flight, no part of a budget may be in use.
 
 use std::{
     cell::RefCell,
@@ -27,7 +27,7 @@ pub(super) struct Budgets {
 /// The driver's budgets, as they were after its last turn.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Desk {
-    /// Jobs, their entries, those by kind, and the bytes of their requests.
+    /// Jobs, entries, entries of each kind, and the bytes of their requests.
     pub(super) jobs: (usize, usize, Counts, usize),
     pub(super) unread_bytes: usize,
 }
@@ -56,7 +56,7 @@ pub(crate) fn session_test(body: impl Future<Output = ()>) {
         body.await;
         let sessions = SESSIONS.take();
         assert!(!sessions.is_empty(), "there was a session");
-        // Calls that the test has dropped give their places back, but nothing tells when.
+        // Calls that the test has dropped free their places, but there is no signal for it.
         let settled = until(async || sessions.iter().all(|session| session.is_at_its_start()));
         if std::panic::AssertUnwindSafe(settled).catch_unwind().await.is_err() {
             let taken = |session: &Arc<Budgets>| (*session.desk.lock().unwrap(), session.shared.lock().taken());
@@ -65,7 +65,8 @@ pub(crate) fn session_test(body: impl Future<Output = ()>) {
     });
 }
 
-/// The job that drives a session. Dropped, it goes on, so that the end of the test finds the session as it lives.
+/// The job that drives a session. It goes on when this is dropped, so that the session is still alive at the end of the
+/// test.
 pub(crate) struct Drive(Option<Spawned<SessionEnd>>);
 
 impl Drive {

@@ -1,5 +1,5 @@
-//! Tasks that were claimed for a caller who no longer waits for them. Each is given back; otherwise nobody could have it
-//! until its lease ends.
+//! Tasks that were claimed for a caller that no longer waits for them. They are given back. Otherwise no worker could
+//! claim them until their leases end.
 
 use taskqueue_api::{Release, Request, Response, TaskRecord};
 

@@ -32,13 +32,16 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The error of the peer; `timeout` when the peer does not answer in time; `interrupted` when the session ends after the request
-    /// was written; `unreachable` when it ends before, so that nothing was asked; `overloaded` when a bound is reached. A renewal
-    /// or a completion that only finds no room to wait is asked without its wait.
+    /// Returns the error of the peer; `timeout` when the peer does not answer in time; `interrupted` when the session
+    /// ends after the request was written, and `unreachable` when it ends before, so that nothing was asked;
+    /// `overloaded` when a bound is reached; `limit_exceeded` when the request is longer than the peer takes;
+    /// `shutting_down` when this node is stopping.
+    ///
+    /// When only the wait of a renewal or a completion finds no room, the request is sent without its wait.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future tells the peer to give the request up.
+    /// Dropping the future tells the peer to give up the request. The peer may have carried it out already.
     pub(crate) async fn call(&self, request: &Request, timeout: Duration) -> CallResult {
         let (id, answer) = match self.send(request) {
             Err(error) if is_overloaded(&error) => match request.without_wait() {
@@ -79,12 +82,12 @@ impl Session {
         Ok((id, answer))
     }
 
-    /// What the peer takes.
+    /// Returns the limits of the peer and the features that both ends have.
     pub(crate) fn terms(&self) -> Terms {
         self.shared.terms()
     }
 
-    /// Whether a change that the peer may have made already may be asked again.
+    /// Whether a change may be asked for again when the peer may have made it already.
     pub(crate) fn may_repeat(&self) -> bool {
         self.shared.terms.may_repeat
     }
@@ -94,12 +97,13 @@ impl Session {
         self.shared.lock().phase == CallPhase::Open
     }
 
-    /// Tells the peer that no new calls are welcome, lets what is under way end, then closes.
+    /// Tells the peer to make no new calls, lets the calls in flight end, and then closes the connection. The peer's
+    /// requests that wait are answered with `shutting_down`.
     pub(crate) fn drain(&self) {
         self.advance(CallPhase::Draining);
     }
 
-    /// Closes at once.
+    /// Closes the connection at once.
     pub(crate) fn close(&self) {
         self.advance(CallPhase::Closing);
     }
@@ -126,7 +130,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// A call whose caller waits; dropping it gives the call up.
+/// A call whose caller waits. Dropping it gives up the call.
 struct Outstanding<'a> {
     shared: &'a Shared,
     id: u64,

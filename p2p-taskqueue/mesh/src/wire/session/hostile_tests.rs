@@ -45,7 +45,7 @@ fn what_the_peer_does_not_take_is_not_sent() {
         drop(fits);
         assert!(receive(&mut peer).await.contains("cancel"));
 
-        // An answer that is too long for it: an error in its place.
+        // An answer that is too long for the peer is replaced by an error.
         let task_id = queue.submit(&Caller::Local, submit(FRAME_BYTES_MIN)).await.unwrap().task_id;
         let get = serde_json::to_string(&Get { task_id }.into_request()).unwrap();
         send(&mut peer, &format!(r#"{{"kind":"call","id":5,"request":{get}}}"#)).await;
@@ -109,10 +109,10 @@ fn a_session_works_over_a_connection_that_carries_one_byte_at_a_time() {
     });
 }
 
-/// A session whose clock stands, with a call in flight.
+/// Starts a session whose clock stands still, with a call in flight.
 async fn with_clock() -> (Arc<ManualRuntime>, Pipe, Spawned<SessionEnd>, Spawned<Result<Response, QueueError>>) {
     let clock = ManualRuntime::new();
-    // What the test writes is read, but for a little: only then there is room for more.
+    // The pipe is small, so a write of the test returns only when the session has read most of it.
     let (io, mut peer) = pipe(1024);
     let (session, driver) = Driver::new(io, agreed(), None, clock.clone());
     let driver = runtime().spawn(driver);
@@ -133,7 +133,7 @@ fn a_peer_that_stops_within_a_frame_is_given_up() {
         peer.write_all(&[0, 0, 1, 0, b'{', b'"']).await.unwrap();
         for _ in 0..SILENT_TICKS_MAX {
             assert!(!driver.is_finished());
-            // Byte by byte is no sign of life either.
+            // Single bytes are no sign of life either.
             peer.write_all(b"x").await.unwrap();
             tick(&clock).await;
         }
@@ -178,10 +178,10 @@ fn a_peer_that_does_not_read_costs_little_and_holds_nobody_up() {
         for _ in 0..20 {
             assert!(ask(&asker.session, Get { task_id }).await.is_ok());
         }
-        // Two before, the twenty, and as many answers as fill the stalled one's buffer: the rest is not begun.
+        // The calls are: two of the test itself, the twenty, and as many as fill the write buffer of the stalled peer.
         let begun = usize::try_from(queue.calls.borrow().0).unwrap();
         assert!(begun <= 2 + 20 + WRITE_BUFFER_HIGH / 1_000_000 + 1, "{begun} requests were begun");
-        // Once it reads, each is answered.
+        // When the peer reads, every request is answered.
         let mut ids = HashSet::new();
         for _ in 0..100 {
             ids.insert(id_of(&receive(&mut peer).await));
@@ -311,7 +311,7 @@ fn a_thousand_requests_in_flight_all_end_when_either_side_dies() {
                 1 => start(&asker.session, submit(2_000)),
                 _ => start(&asker.session, Get { task_id }),
             };
-            // What is submitted is claimed: some claims are answered, the rest waits.
+            // Some claims get a submitted task and are answered; the others wait.
             let calls: Vec<_> = (0..1_000).map(one).collect();
             queue.until_calls(300).await;
             match dies {
@@ -335,7 +335,7 @@ fn a_thousand_requests_in_flight_all_end_when_either_side_dies() {
     });
 }
 
-/// The next frame's text.
+/// Reads the text of the next frame.
 async fn frame(io: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut length = [0; 4];
     io.read_exact(&mut length).await.unwrap();

@@ -20,24 +20,25 @@ use super::{
 };
 use crate::wire::limits::INBOUND_BYTES_MAX;
 
-/// What answers a peer's requests, and as whom the peer asks.
+/// The queue that answers a peer's requests, and the caller as which the peer asks.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) queue: Arc<dyn TaskQueue>,
     pub(crate) caller: Caller,
 }
 
-/// None for what nobody waits for.
+/// A job. It gives the id of the request and the answer. The answer is `None` when the job was aborted, and the whole
+/// is `None` for a job that the peer did not ask for.
 type Handling = Pin<Box<dyn Future<Output = Option<(u64, Option<CallResult>)>> + Send>>;
 
-/// What a peer has asked and is not answered yet.
+/// The requests of a peer that are not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    /// Those whose answers are urgent.
+    /// The jobs whose answers are urgent.
     urgent: Running,
     common: Running,
     entries: HashMap<u64, Entry>,
-    /// The entries of each kind.
+    /// The number of entries of each kind.
     counts: Counts,
     bytes: usize,
 }
@@ -53,7 +54,7 @@ struct Entry {
     abort: AbortHandle,
     bytes: usize,
     kind: RequestKind,
-    /// Whether the operation may have taken effect while it still waits.
+    /// Whether the operation may have made a change before it ends its wait.
     changes: bool,
     aborted: Aborted,
 }
@@ -70,8 +71,9 @@ enum Aborted {
 pub(super) struct RepeatedId;
 
 impl Jobs {
-    /// Takes a job up, unless a bound is reached: then the answer is given at once. A renewal or a completion that only finds
-    /// no room to wait is made without its wait.
+    /// Starts a job, or returns the refusal to answer with when a bound is reached.
+    ///
+    /// When only the wait of a renewal or a completion finds no room, the job runs without the wait.
     pub(super) fn start(
         &mut self,
         id: u64,
@@ -104,7 +106,8 @@ impl Jobs {
             Err(_aborted) => Some((id, None)),
         });
         let mut job: Handling = Box::pin(job);
-        // A completion is made now, however long its answer, which hands a task out, has to wait for the peer to read.
+        // A completion that claims the next task is polled once now, so that the completion is made. Its answer hands
+        // out a task and is not urgent, so the job may otherwise not run until the peer reads.
         if is_made_now && let Poll::Ready(ended) = job.as_mut().poll(cx) {
             job = Box::pin(std::future::ready(ended));
         }
@@ -122,7 +125,7 @@ impl Jobs {
         }
     }
 
-    /// Asks these one after the other on the peer's behalf, which hears nothing of it.
+    /// Makes these requests one after the other on the peer's behalf. The peer is sent no answers.
     pub(super) fn ask(&mut self, requests: Vec<Request>, service: &Service) {
         if requests.is_empty() {
             return;
@@ -135,7 +138,8 @@ impl Jobs {
                 }
             }
         };
-        // Urgent, as it waits for nothing that the peer does, and each comes with a task that was handed out.
+        // The job is urgent, because it waits for nothing that the peer does. There are at most as many requests as
+        // tasks that were handed out.
         self.urgent.push(Box::pin(AssertUnwindSafe(job).catch_unwind().map(|_done_or_panicked| None)));
     }
 
@@ -149,15 +153,17 @@ impl Jobs {
         Ok(())
     }
 
-    /// The caller no longer wants the answer: the job is dropped.
+    /// Drops the job of a request that the caller has given up.
     pub(super) fn cancel(&self, id: u64) {
         if let Some(entry) = self.entries.get(&id) {
             entry.abort.abort();
         }
     }
 
-    /// Ends what would outlast a shutdown. The caller may ask again elsewhere or later; a completion that waits for the next
-    /// task is perhaps done, and asking again says so.
+    /// Ends the requests that wait, since they could outlast a shutdown.
+    ///
+    /// The caller may ask again later or elsewhere. A completion that waits for the next task may have been made
+    /// already; when it is repeated, its answer tells so.
     pub(super) fn end_long_polls(&mut self) {
         for entry in self.entries.values_mut().filter(|entry| entry.kind.waits()) {
             entry.aborted = Aborted::Stopping;
@@ -169,7 +175,7 @@ impl Jobs {
         self.urgent.jobs.is_empty() && self.common.jobs.is_empty()
     }
 
-    /// Notes that jobs of this lane that are ready were not polled.
+    /// Notes that jobs of this lane may be ready and were not polled.
     pub(super) fn hold_back(&mut self, lane: Lane) {
         self.running(lane).is_polled = false;
     }
@@ -179,7 +185,7 @@ impl Jobs {
         self.urgent.is_polled && self.common.is_polled
     }
 
-    /// The lane's next answer; pending when all its jobs wait, and when there are none.
+    /// Returns the lane's next answer. It is pending while all jobs of the lane wait, and when there are none.
     pub(super) fn poll_answer(&mut self, lane: Lane, cx: &mut Context<'_>) -> Poll<(u64, CallResult)> {
         let (id, outcome) = std::task::ready!(self.running(lane).poll_next(cx));
         let entry = self.entries.remove(&id);
@@ -190,7 +196,7 @@ impl Jobs {
         Poll::Ready((id, outcome.unwrap_or_else(|| Err(aborted(entry.as_ref())))))
     }
 
-    /// What is taken of the budgets: jobs, those counted by kind, and the bytes of their requests.
+    /// Returns how much of each budget is in use: jobs, entries, entries of each kind, and the bytes of their requests.
     #[cfg(test)]
     pub(super) fn taken(&self) -> (usize, usize, Counts, usize) {
         (self.urgent.jobs.len() + self.common.jobs.len(), self.entries.len(), self.counts, self.bytes)
@@ -227,7 +233,7 @@ fn aborted(entry: Option<&Entry>) -> QueueError {
     }
 }
 
-/// Which way the request's answer goes.
+/// Returns the lane in which the request's answer is sent.
 pub(super) fn lane_of(request: &Request) -> Lane {
     if request.is_urgent() { Lane::Urgent } else { Lane::Common }
 }

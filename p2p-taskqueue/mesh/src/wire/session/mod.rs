@@ -6,15 +6,16 @@
 //!     └──────────────── answers, by id ◀────────────────────────────┘ └── Jobs: what the peer asked
 //! ```
 //!
-//! One driver owns the stream and the peer's jobs. In each turn it takes what callers have queued, reads what has come, runs
-//! the jobs, and writes everything at once.
+//! One driver owns the stream and the peer's jobs. In each turn it reads the frames that have come, runs the jobs,
+//! takes the calls that callers have queued, and writes everything at once.
 //!
-//! Back-pressure: reading never stops, so that two ends that both write cannot wait for each other. While the peer does not
-//! read, its jobs are not run; what it may have in flight is bounded in number and in bytes; and when even the refusals pile
-//! up, or nothing moves for half a minute, it is disconnected.
+//! Back-pressure: reading never stops, so two ends that both write cannot wait for each other. While the peer does not
+//! read, its jobs are not run. The requests that it may have in flight are bounded in number and in bytes. The peer is
+//! disconnected when the answers that it does not read pile up all the same, or when it reads nothing for half a
+//! minute.
 //!
-//! No crowd keeps the others out: each [kind](taskqueue_api::RequestKind) of request has a bound of its own at both ends, and what keeps a lease
-//! is run and written ahead of everything else.
+//! Many requests of one [kind](taskqueue_api::RequestKind) do not keep out the others: each kind has its own bound at
+//! both ends. Requests that keep a lease are run and written ahead of everything else.
 
 mod calls;
 mod counts;

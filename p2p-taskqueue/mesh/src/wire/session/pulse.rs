@@ -11,17 +11,17 @@ use crate::wire::{
     limits::{PING_AFTER, PROGRESS_BYTES_MIN, SILENT_TICKS_MAX},
 };
 
-/// Notices that the peer is dead or does not read.
+/// Notices when the peer is dead or does not read.
 pub(super) struct Pulse {
     runtime: Arc<dyn Runtime>,
     /// Fires every [`PING_AFTER`]: one timer for the session's life, not one for each frame.
     tick: Sleep,
     has_heard: bool,
-    /// What the stream had given at the last tick.
+    /// The bytes that had been read at the last tick.
     read_at_tick: u64,
-    /// Ticks in a row without a frame from the peer, or a good part of a large one.
+    /// Ticks in a row in which neither a frame nor [`PROGRESS_BYTES_MIN`] came from the peer.
     silent_ticks: u32,
-    /// Ticks in a row in which the peer took nothing of what waits for it.
+    /// Ticks in a row in which bytes waited for the peer and it took none of them.
     stalled_ticks: u32,
     written_at_tick: Written,
 }
@@ -33,12 +33,16 @@ impl Pulse {
         Self { runtime, tick, has_heard: false, read_at_tick: 0, silent_ticks: 0, stalled_ticks: 0, written_at_tick }
     }
 
-    /// A frame has come.
+    /// Notes that a frame has come.
     pub(super) const fn heard(&mut self) {
         self.has_heard = true;
     }
 
-    /// Says whether it is time to ask for a sign of life.
+    /// Handles the ticks that are due. Returns whether it is time to send a ping.
+    ///
+    /// # Errors
+    ///
+    /// The end of the session when the peer has been silent, or has read nothing, for too long.
     pub(super) fn beat(
         &mut self,
         writer: &WriteBuffer,

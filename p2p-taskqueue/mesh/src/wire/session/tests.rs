@@ -42,7 +42,7 @@ pub(super) fn end_with(io: Pipe, service: Option<&Arc<TestQueue>>, terms: Terms)
     End { session, driver: Drive::new(runtime().spawn(driver)) }
 }
 
-/// A session whose second end is answered by the queue.
+/// Starts a session in which the second end answers requests from the queue.
 pub(super) fn pair(pipe_bytes: usize) -> (End, End, Arc<TestQueue>) {
     let (a, b) = pipe(pipe_bytes);
     let queue = TestQueue::new(PeerId::random());
@@ -53,7 +53,7 @@ pub(super) async fn ask(session: &Session, request: impl taskqueue_api::Operatio
     soon(session.call(&request.into_request(), DEADLINE)).await
 }
 
-/// Starts a call that waits for a long time.
+/// Starts a call that may take an hour.
 pub(super) fn start(
     session: &Session,
     request: impl taskqueue_api::Operation,
@@ -62,7 +62,7 @@ pub(super) fn start(
     runtime().spawn(async move { session.call(&request, Duration::from_secs(3_600)).await })
 }
 
-/// A task whose record the queue has at hand: it is answered at once. Two calls.
+/// Submits a task and reads it once, so that the queue answers further reads at once. Makes two calls.
 pub(super) async fn known(queue: &TestQueue, bytes: usize) -> TaskId {
     let task_id = queue.put(bytes).await;
     queue.get(&Caller::Local, Get { task_id }).await.unwrap();
@@ -141,7 +141,7 @@ fn a_task_claimed_for_a_caller_that_has_gone_is_given_back() {
         assert!(receive(&mut peer).await.contains("claim"));
         claim.cancel();
         assert!(receive(&mut peer).await.contains("cancel"));
-        // The answer was on its way already.
+        // The answer was sent before the cancel came.
         let queue = TestQueue::new(PeerId::random());
         taskqueue_api::TaskQueueExt::submit(&*queue, &Caller::Local, submit(10)).await.unwrap();
         let claimed = taskqueue_api::TaskQueueExt::claim(&*queue, &Caller::Local, Claim::new("w")).await.unwrap();
@@ -198,7 +198,7 @@ fn beyond_the_bound_both_ends_say_overloaded() {
         assert!(refused.retry_after_s.is_some());
         drop(polls);
 
-        // A peer that keeps no count of its own is told.
+        // A peer that does not count its own requests is refused by this end.
         let (io, mut peer) = pipe(1024 * 1024);
         let queue = TestQueue::new(PeerId::random());
         let _answerer = end(io, Some(&queue));
@@ -208,7 +208,7 @@ fn beyond_the_bound_both_ends_say_overloaded() {
         }
         let answer = receive(&mut peer).await;
         assert!(answer.contains("overloaded") && answer.contains(&format!(r#""id":{WAITS_MAX}"#)), "{answer}");
-        // What it wants to wait for besides is done without: here the queue has been asked.
+        // A renewal that wants to wait is made without its wait. The error shows that it reached the queue.
         let renew =
             Renew { wait_s: 300.0, ..Renew::new(TaskId::from_bytes([7; 16]), Fence { epoch: 1, counter: 1 }, 600.0) };
         let renew = serde_json::to_string(&Request::Renew(renew)).unwrap();
@@ -342,7 +342,7 @@ fn a_silent_peer_is_asked_for_a_sign_of_life_and_given_up() {
             send(&mut peer, r#"{"kind":"pong"}"#).await;
             send(&mut peer, r#"{"kind":"ping"}"#).await;
             assert!(receive(&mut peer).await.contains("pong"));
-            // Heard: the next tick is quiet.
+            // The peer was heard, so no ping is sent at the next tick.
             clock.advance(PING_AFTER);
             clock.until_sleeper(PING_AFTER).await;
         }
@@ -364,7 +364,7 @@ fn a_peer_that_reads_nothing_is_disconnected() {
         let call = start(&session, submit(100_000));
         let end = soon(async {
             loop {
-                // It is alive, it just does not read.
+                // The peer is alive but does not read.
                 send(&mut peer, r#"{"kind":"pong"}"#).await;
                 clock.advance(PING_AFTER);
                 tokio::select! {
@@ -386,7 +386,7 @@ fn requests_of_a_peer_that_does_not_read_are_bounded_in_bytes() {
         let queue = TestQueue::new(PeerId::random());
         let answerer = end(io, Some(&queue));
         let task_id = known(&queue, 1_000_000).await;
-        // Each asks for the megabyte back and reads none of it.
+        // Each request asks for a megabyte, and the peer reads none of it.
         let mut id = 1;
         let get = serde_json::to_string(&Request::Get(Get { task_id })).unwrap();
         let flood = async {

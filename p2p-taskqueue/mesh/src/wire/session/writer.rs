@@ -8,15 +8,15 @@ use futures::AsyncWrite;
 
 use crate::wire::{frame::LENGTH_BYTES, limits::READ_AHEAD_BYTES};
 
-/// One of the two ways to the peer. Between frames of the common one, urgent ones go first.
+/// One of the two lanes of frames to the peer. Urgent frames are written before the next common frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// What keeps leases, and signs of life.
+    /// Requests that keep or end leases, their answers, pings, pongs and goaways.
     Urgent,
     Common,
 }
 
-/// How many bytes of each lane the stream has taken since the session's start.
+/// The bytes of each lane that the stream has taken since the session's start.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Written {
     urgent: u64,
@@ -32,7 +32,7 @@ impl Written {
     }
 }
 
-/// The bytes on their way to the peer, and how far they have come.
+/// The bytes that wait to be written to the peer, and how many were written.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
     urgent: Frames,
@@ -41,7 +41,7 @@ pub(super) struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    /// Where to append frames.
+    /// Returns the buffer of the lane, to which whole frames may be appended.
     pub(super) const fn frames(&mut self, lane: Lane) -> &mut Vec<u8> {
         match lane {
             Lane::Urgent => &mut self.urgent.bytes,
@@ -49,12 +49,12 @@ impl WriteBuffer {
         }
     }
 
-    /// How much waits.
+    /// Returns how many bytes wait to be written.
     pub(super) const fn len(&self) -> usize {
         self.urgent.len() + self.common.len()
     }
 
-    /// How much of one lane waits.
+    /// Returns how many bytes of one lane wait to be written.
     pub(super) const fn len_of(&self, lane: Lane) -> usize {
         match lane {
             Lane::Urgent => self.urgent.len(),
@@ -66,7 +66,8 @@ impl WriteBuffer {
         self.len() == 0
     }
 
-    /// The position of the first byte of [`frames`](Self::frames), on the scale of [`written`](Self::written).
+    /// Returns how many bytes of the lane came before the first byte of [`frames`](Self::frames), counted as
+    /// [`written`](Self::written) counts.
     pub(super) const fn start(&self, lane: Lane) -> u64 {
         match lane {
             Lane::Urgent => self.urgent.written_before,
@@ -126,9 +127,9 @@ impl WriteBuffer {
 struct Frames {
     bytes: Vec<u8>,
     written: usize,
-    /// Where the frame ends that was begun last; what was written ends there or before.
+    /// The end of the frame that was begun last. It is never before `written`.
     frame_end: usize,
-    /// Written since the session's start, without what is still in `bytes`.
+    /// The bytes written since the session's start that are no longer in `bytes`.
     written_before: u64,
 }
 
@@ -157,7 +158,7 @@ impl Frames {
         self.written = self.bytes.len().min(self.written + written);
         while self.frame_end < self.written {
             let header = self.bytes.get(self.frame_end..).and_then(<[u8]>::first_chunk::<LENGTH_BYTES>);
-            // Only whole frames are appended.
+            // The header is there, since only whole frames are appended.
             let content = header.map_or(0, |length| u32::from_be_bytes(*length) as usize);
             self.frame_end = self.bytes.len().min(self.frame_end + LENGTH_BYTES + content);
         }
@@ -170,8 +171,8 @@ impl Frames {
                 self.bytes = Vec::new();
             }
         } else if self.written > self.len() {
-            // A peer that never quite catches up would else have everything kept that it has read. What moves is shorter
-            // than what goes, so each byte moves less than once on average.
+            // Without this, everything would be kept for a peer that never quite catches up. The part that moves is
+            // shorter than the part that is removed, so each byte moves less than once on average.
             self.bytes.drain(..self.written);
         } else {
             return;
@@ -186,7 +187,7 @@ impl Frames {
 mod tests {
     use super::*;
 
-    /// Takes so many bytes in all, then waits.
+    /// A stream that takes this many bytes and is then pending. It keeps what it took.
     struct Takes(usize, Vec<u8>);
 
     impl AsyncWrite for Takes {
@@ -237,7 +238,7 @@ mod tests {
             writer.frames(Lane::Common).extend_from_slice(&in_order);
             assert!(writer.poll_write_all(&mut io, &mut cx).is_pending());
             writer.frames(Lane::Urgent).extend_from_slice(&urgent);
-            // The urgent one, too, is taken in pieces.
+            // The stream takes three bytes in each round, so the urgent frame too is taken in pieces.
             for _ in 0..200 {
                 io.0 += 3;
                 let _pending = writer.poll_write_all(&mut io, &mut cx);

@@ -1,7 +1,7 @@
-//! Signs of life that programs give by `peer.heartbeat`, and the vector clock that they keep together.
+//! The signs of life that programs send with `peer.heartbeat`, and the vector clock that they share.
 //!
-//! Peers show them to each other; no lease and no claim depends on them. Each node has one table, in memory, and time comes
-//! as an argument.
+//! They are only shown to the programs; no lease and no claim depends on them. Each node has one table, in memory. The
+//! time is passed in as an argument.
 
 use std::{
     cmp::Reverse,
@@ -15,11 +15,11 @@ use taskqueue_api::{Heard, HeardPeer, Heartbeat, Json, QueueError, Scheduler, Ve
 
 use crate::node::Moment;
 
-/// Who gave a sign of life of late, and this node's clock.
+/// The programs that sent a sign of life lately, and the vector clock of this node.
 #[derive(Debug)]
 pub(crate) struct Heartbeats {
     node_id: String,
-    /// When each was last heard of.
+    /// The moment of the last sign of life of each program.
     peers: HashMap<String, Moment>,
     clock: BTreeMap<String, Count>,
 }
@@ -31,7 +31,7 @@ struct Count {
     grown: Instant,
 }
 
-/// The clock of a heartbeat, as far as it is read.
+/// The part of a heartbeat's clock that is read.
 #[derive(Debug, Default, Deserialize)]
 struct GivenClock {
     #[serde(default)]
@@ -39,18 +39,19 @@ struct GivenClock {
 }
 
 impl Heartbeats {
-    /// An empty table; the clock has one entry, this node's.
+    /// Makes an empty table. Its clock has one entry, this node's.
     pub(crate) fn new(node_id: impl Into<String>, now: Instant) -> Self {
         let node_id = node_id.into();
         let clock = BTreeMap::from([(node_id.clone(), Count { count: 0, grown: now })]);
         Self { node_id, peers: HashMap::new(), clock }
     }
 
-    /// Takes a sign of life in, and says who gave one of late.
+    /// Records a sign of life. Returns this node's clock and the programs that sent a sign of life lately.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` or `limit_exceeded` when the clock is none; nothing is changed then.
+    /// Fails with `invalid_argument` or `limit_exceeded` when the heartbeat's clock is not valid. Nothing is changed
+    /// then.
     pub(crate) fn hear(&mut self, heartbeat: &Heartbeat, now: Moment) -> Result<Heard, QueueError> {
         let given = heartbeat.clock.as_ref().map_or_else(|| Ok(GivenClock::default()), read_clock)?;
         for (node, count) in given.vector {
@@ -61,8 +62,10 @@ impl Heartbeats {
         Ok(Heard { scheduler: self.scheduler() })
     }
 
-    /// Takes the higher count over. When the clock is full, the entry that has not grown for longest goes: a node of the
-    /// reference takes a new name at each start, so that old ones would fill the clock for good.
+    /// Takes over the count of a node if it is higher than the known one.
+    ///
+    /// When the clock is full, the entry that has not grown for the longest time is removed. Some programs take a new
+    /// name at each start, and their old names would fill the clock for good.
     fn merge(&mut self, node: String, count: u64, now: Instant) {
         match self.clock.get_mut(&node) {
             Some(known) if known.count >= count => return,
@@ -108,7 +111,7 @@ impl Heartbeats {
 }
 
 fn read_clock(clock: &Json) -> Result<GivenClock, QueueError> {
-    // A list would be taken for the values of its fields in order.
+    // Otherwise a list would be read as the values of the fields in order.
     if !clock.get().starts_with('{') {
         return Err(QueueError::invalid("clock", format_args!("must be {CLOCK_FORM}")));
     }
@@ -126,15 +129,17 @@ fn read_clock(clock: &Json) -> Result<GivenClock, QueueError> {
     }
 }
 
-/// The SHA-256 of the sorted `[node, count]` pairs as JSON, in hex. What is hashed has a space after each comma and
-/// nothing but ASCII in it: other programs compare their hash with this one.
+/// Returns the SHA-256 of the sorted `[node, count]` pairs as JSON, in hexadecimal.
+///
+/// The JSON text has a space after each comma and only ASCII characters, because other programs compare their hash with
+/// this one.
 fn merkle_root(vector: &BTreeMap<String, u64>) -> String {
     let pairs: Vec<_> = vector.iter().map(|(node, count)| format!("[{}, {count}]", ascii_json(node))).collect();
     let digest = Sha256::digest(format!("[{}]", pairs.join(", ")));
     data_encoding::HEXLOWER.encode(&digest)
 }
 
-/// A text as a JSON string with everything that is not printable ASCII escaped.
+/// Writes a text as a JSON string, in which every character that is not printable ASCII is escaped.
 fn ascii_json(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     let mut ascii = String::with_capacity(json.len());
@@ -150,13 +155,14 @@ fn ascii_json(text: &str) -> String {
 
 const CLOCK_FORM: &str = "{\"vector\":{NODE:COUNT}}";
 
-/// Peers that are shown: at a few hundred bytes each, an answer with all of them stays far below a frame.
+/// The most peers in the table. At a few hundred bytes each, an answer with all of them is far shorter than the longest
+/// frame.
 const PEERS_MAX: usize = 4_096;
 
-/// A peer gives several signs of life in this time; one that gives none has gone.
+/// The time after which a peer without a sign of life is removed. A peer that is alive sends several in this time.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
-/// Entries of the clock: about as many as fit into the 64 KiB that a heartbeat may carry.
+/// The most entries of the clock: about as many as fit into the 64 KiB that a heartbeat may carry.
 const CLOCK_ENTRIES_MAX: usize = 1_024;
 
 /// The highest count that every JSON parser reads exactly.

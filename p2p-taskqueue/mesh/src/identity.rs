@@ -1,11 +1,12 @@
-//! Who a node is, and the secret that its mesh shares.
+//! The identity of a node, and the secret that its mesh shares.
 
 use std::fmt;
 
 use libp2p::{PeerId, identity::Keypair};
 use subtle::ConstantTimeEq;
 
-/// A node's identity: an Ed25519 key. The peer id follows from it and survives restarts when the key is kept.
+/// A node's identity: an Ed25519 key. The peer id follows from the key, so it stays the same over restarts when the key
+/// is kept.
 #[derive(Clone)]
 pub struct Identity {
     secret: [u8; Self::BYTES],
@@ -21,14 +22,14 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// The operating system's error when it has no randomness to give.
+    /// Fails when the operating system's random source fails.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut secret = [0; Self::BYTES];
         getrandom::fill(&mut secret)?;
         Ok(Self::from_secret_bytes(secret))
     }
 
-    /// Builds the identity from its secret key, as [`secret_bytes`](Self::secret_bytes) gave it.
+    /// Builds the identity from its secret key, as [`secret_bytes`](Self::secret_bytes) returns it.
     #[must_use]
     #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "the only failure is a length other than 32")]
     pub fn from_secret_bytes(secret: [u8; Self::BYTES]) -> Self {
@@ -36,13 +37,13 @@ impl Identity {
         Self { peer_id: keypair.public().to_peer_id(), keypair, secret }
     }
 
-    /// The secret key: whoever has it is this node.
+    /// Returns the secret key. Anyone who has it can act as this node.
     #[must_use]
     pub const fn secret_bytes(&self) -> [u8; Self::BYTES] {
         self.secret
     }
 
-    /// The public name that follows from the key.
+    /// Returns the peer id, the public name that follows from the key.
     #[must_use]
     pub const fn peer_id(&self) -> PeerId {
         self.peer_id
@@ -59,10 +60,10 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// The secret that the nodes of one mesh share: who knows it may come in.
+/// The secret that the nodes of one mesh share. A node that knows it may join.
 ///
-/// It never travels between nodes except in a [`Ticket`](crate::Ticket) that a person carries; `Debug` does not show it, and
-/// comparison takes the same time wherever two secrets differ.
+/// It never travels between nodes, except in a [`Ticket`](crate::Ticket) that a person passes on. `Debug` does not show
+/// it. A comparison takes the same time wherever two secrets differ.
 #[derive(Clone)]
 pub struct MeshSecret([u8; Self::BYTES]);
 
@@ -74,7 +75,7 @@ impl MeshSecret {
     ///
     /// # Errors
     ///
-    /// The operating system's error when it has no randomness to give.
+    /// Fails when the operating system's random source fails.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut secret = [0; Self::BYTES];
         getrandom::fill(&mut secret)?;
@@ -87,7 +88,7 @@ impl MeshSecret {
         Self(secret)
     }
 
-    /// Lends the bytes, to be kept where only the node's user can read them.
+    /// Returns the bytes. Keep them where only the node's user can read them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0

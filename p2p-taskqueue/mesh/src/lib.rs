@@ -1,4 +1,5 @@
-//! The nodes of a taskmesh: who they are, how they find and prove each other, and the queues that others keep.
+//! The nodes of a taskmesh: their identities, how they find each other and prove that they are members, and the queues
+//! of other nodes and processes.
 //!
 //! A [`Node`] is one machine of a mesh. Its queue, `MeshQueue`, answers what concerns its own tasks by asking the queue that
 //! it was started with, and passes on what concerns a peer's. Another process of the same machine asks it over

@@ -1,4 +1,4 @@
-//! What the tests of this crate share.
+//! Helpers that the tests of this crate share.
 
 use std::{
     collections::BTreeSet,
@@ -19,19 +19,19 @@ use tokio::sync::watch;
 pub(crate) use crate::wire::{Pipe, pipe};
 pub(crate) use taskqueue_api::testing::{DEADLINE, payload};
 
-/// The runtime that drives the test.
+/// Returns the runtime that drives the test.
 pub(crate) fn runtime() -> Arc<dyn Runtime> {
     Arc::new(TokioRuntime::new(tokio::runtime::Handle::current()))
 }
 
-/// A runtime whose clock stands until it is moved. Its jobs run on the runtime that drives the test.
+/// A runtime whose clock only moves when a test advances it. Its jobs run on the runtime that drives the test.
 #[derive(Debug)]
 pub(crate) struct ManualRuntime {
     handle: tokio::runtime::Handle,
     start: Instant,
     /// The time since `start`.
     passed: watch::Sender<Duration>,
-    /// Until when anybody has ever asked to sleep, since `start`.
+    /// All times until which anybody has asked to sleep, counted from `start`.
     asked: watch::Sender<BTreeSet<Duration>>,
 }
 
@@ -46,14 +46,15 @@ impl ManualRuntime {
         self.passed.send_modify(|passed| *passed += by);
     }
 
-    /// Until somebody has asked to sleep for just this long from now. Whoever does so again and again, as at each tick, has
-    /// then done what the last tick was for.
+    /// Waits until somebody has asked to sleep for exactly this long from now.
+    ///
+    /// A job that sleeps again after each tick has then done the work of the last tick.
     pub(crate) async fn until_sleeper(&self, span: Duration) {
         let until = *self.passed.borrow() + span;
         soon(self.asked.subscribe().wait_for(|asked| asked.contains(&until))).await.expect("the runtime is there");
     }
 
-    /// Until when anybody has ever asked to sleep, since the start.
+    /// Returns all times until which anybody has asked to sleep, counted from the start.
     pub(crate) fn asked(&self) -> Vec<Duration> {
         self.asked.borrow().iter().copied().collect()
     }
@@ -69,7 +70,7 @@ impl Runtime for ManualRuntime {
         let until = deadline.saturating_duration_since(self.start);
         self.asked.send_if_modified(|asked| asked.insert(until));
         Sleep::new(async move {
-            // The runtime outlives its timers.
+            // The wait ends with an error only when the runtime was dropped before its timers.
             let _ended = passed.wait_for(|passed| *passed >= until).await;
         })
     }
@@ -79,12 +80,12 @@ impl Runtime for ManualRuntime {
     }
 }
 
-/// The future's value; a test fails when it does not come.
+/// Returns the value of the future. The test fails when it takes longer than [`DEADLINE`].
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("it comes before the deadline")
 }
 
-/// Looks again and again until it is so, for what nobody tells of.
+/// Checks a condition every millisecond until it holds, for conditions that nothing signals.
 pub(crate) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     soon(async {
         while !is_so().await {
@@ -94,15 +95,15 @@ pub(crate) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     .await;
 }
 
-/// The real queue in memory, behind a door that counts who comes.
+/// A real queue in memory that counts its calls. A submit of the type `panic` makes it panic.
 #[derive(Debug)]
 pub(crate) struct TestQueue {
     local: LocalQueue,
-    /// Also a node's routes.
+    /// The store of the queue. It also serves as the routes of a node.
     pub(crate) store: Arc<MemoryStore>,
-    /// How many calls have come, and from whom the last one.
+    /// The number of calls that have come, and the caller of the last one.
     pub(crate) calls: watch::Sender<(u64, Option<Caller>)>,
-    /// How many of them are neither answered nor given up.
+    /// The number of calls that are neither answered nor given up.
     pub(crate) open: watch::Sender<usize>,
 }
 
@@ -113,17 +114,17 @@ impl TestQueue {
         Arc::new(Self { local, store, calls: watch::Sender::new((0, None)), open: watch::Sender::new(0) })
     }
 
-    /// Waits until so many calls have come.
+    /// Waits until at least `calls` calls have come.
     pub(crate) async fn until_calls(&self, calls: u64) {
         soon(self.calls.subscribe().wait_for(|(count, _)| *count >= calls)).await.unwrap();
     }
 
-    /// A task that nobody works on yet.
+    /// Submits a task that no worker has.
     pub(crate) async fn put(&self, bytes: usize) -> TaskId {
         self.submit(&Caller::Local, Submit::new("echo", payload(bytes))).await.unwrap().task_id
     }
 
-    /// A task that a worker has: two calls.
+    /// Submits and claims a task, so that a worker has it. Makes two calls.
     pub(crate) async fn running(&self, bytes: usize) -> (TaskId, Fence) {
         let task_id = self.put(bytes).await;
         let task = self.claim(&Caller::Local, Claim::new("w")).await.unwrap().task.unwrap();
@@ -131,7 +132,7 @@ impl TestQueue {
         (task_id, task.fence.unwrap())
     }
 
-    /// Of these calls, those that wait here, once each has either come or been refused.
+    /// Waits until each of the calls has either come here or been refused. Returns those that came here.
     pub(crate) async fn crowd<T>(&self, before: u64, calls: Vec<Spawned<T>>) -> FuturesUnordered<Spawned<T>> {
         let (total, mut refused) = (calls.len() as u64, 0);
         let mut calls: FuturesUnordered<_> = calls.into_iter().collect();
@@ -161,7 +162,7 @@ impl TaskQueue for TestQueue {
     }
 }
 
-/// A call under way.
+/// Counts a call while it is under way.
 struct Open<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Open<'a> {
@@ -177,7 +178,7 @@ impl Drop for Open<'_> {
     }
 }
 
-/// An empty store, for tasks or for routes.
+/// Makes an empty store, for tasks or for routes.
 pub(crate) fn memory(owner: PeerId) -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(StoreOptions::new(owner)).unwrap())
 }

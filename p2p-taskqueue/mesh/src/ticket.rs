@@ -1,11 +1,11 @@
-//! The ticket: what a second machine needs to join a mesh, as one line of text.
+//! The ticket: one line of text with everything that a second machine needs to join a mesh.
 //!
 //! ```text
 //! taskmesh1 BASE32( version 1 | peer id | secret | addresses | checksum )
 //! ```
 //!
-//! The peer id and each address are preceded by their length; the checksum is the start of a SHA-256 over all before it,
-//! so that a line that was cut or mistyped is told from a line that never was a ticket.
+//! The peer id and each address are preceded by their length. The checksum is the first four bytes of a SHA-256 over
+//! all bytes before it. It tells a line that was cut or mistyped from a text that never was a ticket.
 
 use std::{fmt, str::FromStr};
 
@@ -20,14 +20,14 @@ const VERSION_DIGIT: &str = "1";
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
 
-/// Addresses in one ticket: enough for a machine with several networks, and with an address's own bound short enough for
-/// one line.
+/// The most addresses in one ticket. They are enough for a machine with several networks, and few enough for one line
+/// of text.
 pub const TICKET_ADDRESSES_MAX: usize = 8;
 
-/// The length of one address in a ticket.
+/// The longest address in a ticket, in bytes.
 const ADDRESS_BYTES_MAX: usize = 256;
 
-/// An invitation to a mesh. It holds the mesh secret: whoever has it may join.
+/// An invitation to a mesh. It holds the mesh secret, so anyone who has it may join.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     peer_id: PeerId,
@@ -36,8 +36,9 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// A ticket to the mesh of this secret, by way of this peer. Of the addresses the first
-    /// [`TICKET_ADDRESSES_MAX`] travel.
+    /// Makes a ticket to the mesh with this secret, by way of this peer.
+    ///
+    /// Addresses of more than 256 bytes are left out. Of the others the first [`TICKET_ADDRESSES_MAX`] are kept.
     #[must_use]
     pub fn new(peer_id: PeerId, addresses: Vec<Multiaddr>, secret: MeshSecret) -> Self {
         let mut addresses = addresses;
@@ -46,25 +47,25 @@ impl Ticket {
         Self { peer_id, addresses, secret }
     }
 
-    /// Who invites.
+    /// Returns the id of the peer that invites.
     #[must_use]
     pub const fn peer_id(&self) -> PeerId {
         self.peer_id
     }
 
-    /// Where the inviting peer can be reached.
+    /// Returns the addresses of the peer that invites.
     #[must_use]
     pub fn addresses(&self) -> &[Multiaddr] {
         &self.addresses
     }
 
-    /// The secret of its mesh.
+    /// Returns the secret of the mesh.
     #[must_use]
     pub const fn secret(&self) -> &MeshSecret {
         &self.secret
     }
 
-    /// The text that [`FromStr`] reads. Whoever reads it may join.
+    /// Returns the text that [`FromStr`] reads. Anyone who has it may join.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut body = vec![VERSION];
@@ -112,22 +113,22 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// Why a text is not taken as a [`Ticket`].
+/// The reason why a text is not a valid [`Ticket`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketError {
-    /// It never was one.
+    /// The text never was a ticket.
     #[error("not a ticket: a ticket starts with taskmesh1 and is printed by `taskmesh invite`")]
     NotATicket,
-    /// It was one, and a part is missing or has changed.
+    /// A part of the ticket is missing or has changed.
     #[error("the ticket is damaged (its checksum does not match): copy the whole line that `taskmesh invite` printed")]
     Damaged,
-    /// A newer version made it.
+    /// A newer version of taskmesh made the ticket.
     #[error("the ticket was made by a newer version: update taskmesh on this machine")]
     Newer,
 }
 
-/// Appends a field after its length; every field is far below the 64 KiB that two bytes can say.
+/// Appends a field after its length in two bytes. Every field is far shorter than 64 KiB.
 fn put(body: &mut Vec<u8>, field: &[u8]) {
     let length = u16::try_from(field.len()).unwrap_or(0);
     body.extend_from_slice(&length.to_be_bytes());

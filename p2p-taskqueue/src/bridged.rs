@@ -5,18 +5,19 @@ use runtime_bridge::{Bridge, CallError};
 use taskqueue_api::{BridgeStatus, Caller, ErrorCode, QueueError, Request, Response, TaskQueue};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A queue behind [`Bridge::run_in_p2p`]: whatever runtime the caller is on, the operation runs on the executor thread.
+/// A queue behind [`Bridge::run_in_p2p`]. The operation runs on the executor thread, whatever runtime the caller is on.
 #[derive(Debug, Clone)]
 pub struct BridgedQueue {
     bridge: Bridge,
     inner: Arc<dyn TaskQueue>,
-    /// Held by each call that waits, so that a crowd of them leaves the bridge a quarter for calls that do not.
+    /// Each call that waits holds a permit. They take at most three quarters of the bridge's calls, and leave the rest
+    /// to calls that do not wait.
     waits: Arc<Semaphore>,
     waits_max: usize,
 }
 
 impl BridgedQueue {
-    /// Answers by asking `inner` on the bridge's executor thread.
+    /// Makes a queue that asks `inner` on the bridge's executor thread.
     #[must_use]
     pub fn new(bridge: Bridge, inner: Arc<dyn TaskQueue>) -> Self {
         let max = bridge.max_in_flight().min(Semaphore::MAX_PERMITS);
@@ -24,7 +25,7 @@ impl BridgedQueue {
         Self { bridge, inner, waits: Arc::new(Semaphore::new(waits_max)), waits_max }
     }
 
-    /// Room for a request that waits. A renewal or a completion that finds none goes without its wait.
+    /// Takes a permit for a request that waits. A renewal or a completion that finds none is made without its wait.
     fn place(&self, request: Request) -> Result<(Request, Option<SemaphorePermit<'_>>), QueueError> {
         if !request.waits() {
             return Ok((request, None));
@@ -38,7 +39,7 @@ impl BridgedQueue {
         }
     }
 
-    /// What crossed the boundary; `inline` is about the current thread.
+    /// Returns the counters of the bridge. `inline` says whether the current thread is the executor thread.
     fn status(&self) -> BridgeStatus {
         let counters = self.bridge.counters();
         BridgeStatus {
@@ -55,7 +56,7 @@ impl BridgedQueue {
 #[async_trait]
 impl TaskQueue for BridgedQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
-        // Only the status of the node behind this bridge: a peer's has its own.
+        // Only the status of the node behind this bridge is completed. A peer's status has the counters of that peer.
         let detailed = matches!(&request, Request::StatusQuery(query) if query.detail);
         let (request, _place) = self.place(request)?;
         let (inner, caller) = (Arc::clone(&self.inner), *caller);
@@ -73,7 +74,7 @@ pub(crate) fn refusal(error: &CallError) -> QueueError {
         CallError::Overloaded { .. } => {
             QueueError::new(ErrorCode::Overloaded, error.to_string()).with_retry_after_s(RETRY_AFTER_S)
         }
-        // It may have been under way when the thread ended.
+        // The call may have been under way when the thread ended.
         CallError::ShutDown => QueueError::new(ErrorCode::ShuttingDown, "the node is stopping").with_unknown_outcome(),
         CallError::DeadlineExceeded => QueueError::new(ErrorCode::Timeout, error.to_string()),
         CallError::OnExecutorThread => QueueError::new(ErrorCode::Internal, error.to_string()).with_nothing_applied(),
@@ -81,5 +82,5 @@ pub(crate) fn refusal(error: &CallError) -> QueueError {
     }
 }
 
-/// What crosses the bridge and does not wait takes a fraction of this.
+/// The `retry_after_s` of an overloaded bridge, in seconds. Calls that do not wait take a fraction of this time.
 const RETRY_AFTER_S: f64 = 0.1;

@@ -9,7 +9,7 @@ use taskqueue_mesh::{Connection, Connector};
 use tokio::net::UnixStream;
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
-/// The Unix socket of this machine's node. It connects inside a tokio context, which the executor thread gives.
+/// Connects to the Unix socket of this machine's node. It needs a tokio context, which the executor thread has.
 #[derive(Debug)]
 pub(crate) struct UnixConnector {
     path: PathBuf,
@@ -29,7 +29,7 @@ impl Connector for UnixConnector {
                 let message = format!("{self} is another user's: run this program as the user of the node");
                 QueueError::new(ErrorCode::Unauthorized, message)
             }
-            // Too long for a socket, most likely.
+            // Most likely the path is too long for a socket.
             io::ErrorKind::InvalidInput => QueueError::invalid("socket", format_args!("{self}: {error}")),
             _ => QueueError::new(ErrorCode::Unreachable, format!("cannot connect to {self}: {error}")),
         })?;

@@ -6,8 +6,10 @@ use taskqueue_worker::Contact;
 
 use crate::{AskError, Stopped};
 
-/// What a handler knows of its task besides the input, and its way to whoever waits for the task. Cheap to clone, and of
-/// use on any thread.
+/// The task of a handler, and the means to report progress on it, to ask questions and to learn that the work has to
+/// stop.
+///
+/// It is cheap to clone and can be used on any thread.
 #[derive(Debug, Clone)]
 pub struct Context {
     record: Arc<TaskRecord>,
@@ -19,63 +21,67 @@ impl Context {
         Self { record, contact }
     }
 
-    /// The task's id.
+    /// Returns the task's id.
     #[must_use]
     pub fn task_id(&self) -> TaskId {
         self.record.task_id
     }
 
-    /// Which attempt this is; the first is 1.
+    /// Returns the number of this attempt. The first is 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.record.attempt
     }
 
-    /// The peer that keeps the task; `None` when that is the queue's own node, or no node at all.
+    /// Returns the peer that keeps the task. `None` when the queue's own node keeps it, or no node does.
     #[must_use]
     pub fn owner(&self) -> Option<PeerId> {
         self.contact.source().owner
     }
 
-    /// The record as it was when the task was given out: labels, session, deadline and so on.
+    /// Returns the record as it was when the task was claimed: labels, session, deadline and so on.
     #[must_use]
     pub fn record(&self) -> &TaskRecord {
         &self.record
     }
 
-    /// Says how far the work is, 0 to 1, and in a sentence of up to 4 KiB. The owner is told soon; of what is said in
-    /// between, the last.
+    /// Reports the progress of the work: a fraction from 0 to 1, and a sentence of up to 4 KiB.
     ///
-    /// Each call lets the worker's other slots go on, and is a good place to stop: `?` ends the handler when it is told to.
+    /// The owner is told soon. If several reports come in between, only the last one is passed on.
+    ///
+    /// Each call lets the worker's other slots run. It is also a good place to stop: with `?` the handler ends when it
+    /// has been told to stop.
     ///
     /// # Errors
     ///
-    /// [`Stopped`] when the work is to stop.
+    /// [`Stopped`] when the work has to stop.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, it was said.
+    /// The progress is reported when the future is first polled.
     pub async fn progress(&self, fraction: f64, message: &str) -> Result<(), Stopped> {
         self.contact.progress(fraction, Some(message));
         give_way().await;
         if self.is_cancelled() { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Asks whoever waits for the task, and waits for the answer. A key, of up to 256 bytes, is for one question in the
-    /// life of the task: if an earlier attempt asked it, it is answered as then. A task has up to 32 questions.
+    /// Asks a question of those who wait for the task, and waits for the answer.
     ///
-    /// A Rust program answers with [`Job::answer`](crate::Job::answer), a person with `taskmesh answer`. An agent's host
-    /// shows a form when the question is one:
-    /// `{"method":"elicitation/create","params":{"message":…,"requestedSchema":{…}}}`; the answer is then
+    /// The key, of up to 256 bytes, stands for one question in the life of the task. A question that was answered in an
+    /// earlier attempt gets the same answer again. A task may have up to 32 questions.
+    ///
+    /// A Rust program answers with [`Job::answer`](crate::Job::answer), a person with `taskmesh answer`. The host of an
+    /// agent shows a form when the question has this form:
+    /// `{"method":"elicitation/create","params":{"message":…,"requestedSchema":{…}}}`. The answer is then
     /// `{"action":"accept","content":{…}}` or `{"action":"decline"}`.
     ///
     /// # Errors
     ///
-    /// [`AskError`]: the work is to stop, the queue does not take the question, or the answer is not an `A`.
+    /// [`AskError`]: the work has to stop, the queue does not take the question, or the answer is not an `A`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait; the question stays open until the attempt ends, and its answer is kept.
+    /// Dropping the future ends the wait. The question stays open until the attempt ends, and an answer to it is kept.
     pub async fn ask<A: DeserializeOwned>(
         &self,
         key: impl Into<String>,
@@ -90,13 +96,14 @@ impl Context {
         answer.to().map_err(AskError::Answer)
     }
 
-    /// Whether the work is to stop: the task was called off, its lease was lost, or the worker stops.
+    /// Whether the work has to stop: the task was called off, its lease was lost, or the worker stops.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.contact.is_stop_requested()
     }
 
-    /// Completes when the work is to stop, for the same reasons. A handler that goes on is dropped 0.7 s later.
+    /// Completes when the work has to stop, for the reasons of [`is_cancelled`](Self::is_cancelled). A handler that has
+    /// not ended 0.7 s later is dropped.
     ///
     /// # Cancel safety
     ///
@@ -106,7 +113,7 @@ impl Context {
     }
 }
 
-/// Lets others that are polled with this one have their turn, on any runtime.
+/// Lets the other futures of the same task have their turn, on any runtime.
 async fn give_way() {
     let mut has_given = false;
     poll_fn(|cx| {

@@ -6,20 +6,22 @@ use std::{
 
 use taskqueue_mesh::{Identity, MeshSecret, NodeFiles, RememberedPeer};
 
-/// A node's data folder: its tasks (`queue.sqlite3`), who it is (`identity.key`), which mesh it belongs to (`mesh.key`), and
-/// its peers (`peers.json`). The `taskmesh` program and [`Node`](crate::Node) lay it out alike.
+/// A node's data folder: its tasks (`queue.sqlite3`), its identity (`identity.key`), the secret of its mesh
+/// (`mesh.key`) and its peers (`peers.json`).
 ///
-/// It may be read while a node runs on it. To change it, [`lock`](Self::lock) it.
+/// The `taskmesh` program and [`Node`](crate::Node) use the same files.
+///
+/// It may be read while a node runs on it. It must be [locked](Self::lock) before it is changed.
 #[derive(Debug, Clone)]
 pub struct DataFolder {
     path: PathBuf,
 }
 
-/// A data folder that is this process's alone, until this is dropped or the process ends in any way.
+/// A data folder that only this process may change. It is unlocked when this is dropped or the process ends in any way.
 #[derive(Debug)]
 pub struct LockedFolder {
     folder: DataFolder,
-    /// The operating system frees the lock with the file, also when the process is killed.
+    /// The operating system frees the lock when the file is closed, also when the process is killed.
     _lock: File,
 }
 
@@ -27,15 +29,15 @@ pub struct LockedFolder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataFolderError {
-    /// A node runs on it: stop that one, or choose another folder.
+    /// A node runs on the folder. Stop that node, or choose another folder.
     #[error("the data folder {} is in use by a running node: stop that one, or choose another folder", path.display())]
     InUse {
         /// The folder.
         path: PathBuf,
-        /// The process, as it says itself.
+        /// The process id, as the process wrote it into the lock file.
         holder: Option<String>,
     },
-    /// A key has not the length of a key: restore the file, or remove it, and another key will be made.
+    /// The file of a key has a wrong length. Restore the file, or remove it and a new key will be made.
     #[error("{} is damaged ({found} bytes, not {KEY_BYTES}): restore it or remove it", path.display())]
     DamagedKey {
         /// The file.
@@ -48,24 +50,24 @@ pub enum DataFolderError {
     Random {
         /// The key.
         what: &'static str,
-        /// What it said.
+        /// The error of the system.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The file system refused.
+    /// The file system reported an error.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl DataFolder {
-    /// The folder of this path; made when it is missing, for this user only.
+    /// Opens the folder at this path. Makes it for this user only when it is missing.
     ///
     /// # Errors
     ///
@@ -77,31 +79,32 @@ impl DataFolder {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.recursive(true).create(&path).map_err(failed("make the data folder", &path))?;
-        // What is in a folder is gone with its name.
+        // Files in a folder would be lost together with its name, so the names are synced too.
         let kept = missing.into_iter().try_for_each(sync_name);
         kept.map_err(failed("keep the data folder", &path))?;
         Ok(Self { path })
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file of the tasks.
+    /// Returns the path of the file with the tasks.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.path.join("queue.sqlite3")
     }
 
-    /// Where a running `taskmesh` can be asked, by [`Queue::connect`](crate::Queue::connect) for example.
+    /// Returns the path of the socket at which a running `taskmesh` can be asked, for example by
+    /// [`Queue::connect`](crate::Queue::connect).
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.path.join("taskmesh.sock")
     }
 
-    /// Takes the folder for this process alone.
+    /// Locks the folder for this process alone.
     ///
     /// # Errors
     ///
@@ -114,7 +117,7 @@ impl DataFolder {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Without the number the error still says what to do.
+                // The error says what to do even without the process id.
                 drop(file.read_to_string(&mut holder));
                 let holder = Some(holder.trim().to_owned()).filter(|holder| !holder.is_empty());
                 return Err(DataFolderError::InUse { path: self.path.clone(), holder });
@@ -123,14 +126,15 @@ impl DataFolder {
         }
         let noted = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         match noted {
-            // The lock holds without the number, and a full disk is what a repair or a purge may be for.
+            // The lock holds without the process id. A full disk may be the reason for the repair or the purge that
+            // needs the lock.
             Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {}
             noted => noted.map_err(failed("write", &path))?,
         }
         Ok(LockedFolder { folder: self.clone(), _lock: file })
     }
 
-    /// The machine's identity; none before the first start.
+    /// Reads the node's identity. It is `None` before the first start.
     ///
     /// # Errors
     ///
@@ -139,7 +143,7 @@ impl DataFolder {
         Ok(self.read_key(IDENTITY)?.map(Identity::from_secret_bytes))
     }
 
-    /// The secret of the machine's mesh; none before the first start or join.
+    /// Reads the secret of the node's mesh. It is `None` before the first start or join.
     ///
     /// # Errors
     ///
@@ -148,11 +152,12 @@ impl DataFolder {
         Ok(self.read_key(MESH_SECRET)?.map(MeshSecret::from_bytes))
     }
 
-    /// Replaces a file of the folder as a whole, for this user's eyes only: after a crash it is the old one or the new one.
+    /// Replaces a file of the folder. Only this user can read it. After a crash the folder has either the old file or
+    /// the new one, as a whole.
     ///
     /// # Errors
     ///
-    /// What the system answers.
+    /// The error of the file system.
     pub fn write_durably(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let new = self.path.join(format!("{name}.new"));
         let mut file = private_file(OpenOptions::new().create(true).truncate(true), &new)?;
@@ -181,7 +186,7 @@ impl LockedFolder {
         &self.folder
     }
 
-    /// The machine's identity, made at the first start.
+    /// Reads the node's identity. Makes one when there is none.
     ///
     /// # Errors
     ///
@@ -197,7 +202,7 @@ impl LockedFolder {
         Ok(identity)
     }
 
-    /// The secret of the machine's mesh, made at the first start.
+    /// Reads the secret of the node's mesh. Makes one when there is none.
     ///
     /// # Errors
     ///
@@ -243,16 +248,17 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataFo
 }
 
 fn is_missing(folder: &Path) -> bool {
-    // The folder in which the process runs has the empty name here.
+    // An empty path stands for the current folder, which exists.
     !folder.as_os_str().is_empty() && !folder.exists()
 }
 
-/// Makes the name of a folder last that was just made.
+/// Syncs the name of a new folder to stable storage.
 fn sync_name(folder: &Path) -> io::Result<()> {
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     match File::open(parent) {
         Ok(parent) => parent.sync_all(),
-        // A folder may let this user make others in it and not open it: then the system keeps the name in its own time.
+        // The user may be allowed to make folders in the parent, but not to open it. Then the system writes the name in
+        // its own time.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,5 +1,5 @@
-//! The way of a task from the pool, which claims, renews and reports on the executor thread, to a handler, which runs where
-//! its user polls the worker.
+//! The way of a task from the pool to a handler. The pool claims, renews and reports on the executor thread. The
+//! handler runs where the program polls the worker.
 //!
 //! ```text
 //! executor thread                                    where `run_until` is polled
@@ -8,8 +8,8 @@
 //!                  └───────────── AttemptEnd, a oneshot ◀────────────┘
 //! ```
 //!
-//! Either end may go first. When the pool gives the attempt up, the oneshot's receiver is gone and the handler is dropped.
-//! When the worker is dropped, the sender is gone and the task is given back.
+//! Either end may go first. When the pool gives up the attempt, it drops the oneshot's receiver, and the handler is
+//! dropped. When the worker is dropped, so is the sender, and the task is given back.
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
@@ -33,10 +33,10 @@ pub(crate) struct Given {
     outcome: oneshot::Sender<AttemptEnd>,
 }
 
-/// The pool's handler: it passes tasks on.
+/// The pool's handler. It passes tasks on to the worker.
 #[derive(Debug)]
 pub(crate) struct Passed {
-    /// The worker holds the receiver. It has room for a task of every slot.
+    /// The worker holds the receiver. The channel has room for a task of every slot.
     pub(crate) given: mpsc::Sender<Given>,
 }
 
@@ -57,7 +57,7 @@ impl Given {
         &self.record.task_type
     }
 
-    /// Runs the handler until it has ended or the pool gives the attempt up.
+    /// Runs the handler until it has ended or the pool gives up the attempt.
     pub(crate) async fn work(self, handler: AnyHandler) {
         let Self { record, contact, mut outcome } = self;
         let context = Context::new(Arc::clone(&record), contact);
@@ -68,7 +68,7 @@ impl Given {
     }
 }
 
-/// Reads the input, runs the handler, writes the output.
+/// Makes a handler that reads the input, runs the user's handler and writes the output.
 pub(crate) fn any<T, F, Fut>(handler: F) -> AnyHandler
 where
     T: Task,

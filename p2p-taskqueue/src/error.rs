@@ -1,4 +1,5 @@
-//! One error enum for each thing that can go wrong as a whole; what a queue refuses is a [`QueueError`].
+//! The errors of the crate, with one type for each action that can fail. The refusal of a single operation is a
+//! [`QueueError`].
 
 use std::io;
 
@@ -6,17 +7,17 @@ use runtime_bridge::{ShutdownError, StartError};
 use taskqueue_api::{FailedBy, QueueError};
 use taskqueue_store::StoreError;
 
-/// Why a queue could not be opened.
+/// The reason why a queue could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The store could not be opened. The message says what to do.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no thread for the queue.
+    /// The queue's thread could not be started.
     #[error("failed to start the queue's thread")]
     Thread(#[from] StartError),
-    /// The system gave no thread to open it on, or that thread panicked.
+    /// The system gave no thread to open the queue on, or that thread panicked.
     #[error("failed to open the queue on a thread of its own")]
     Helper(#[source] io::Error),
     /// The node of this machine cannot be reached, or refuses this program.
@@ -24,32 +25,34 @@ pub enum OpenError {
     Connect(QueueError),
 }
 
-/// A queue did not end in order. What had been acknowledged is on stable storage all the same.
+/// The error when a queue's thread did not end in order. Everything that was acknowledged as stored is still on stable
+/// storage.
 #[derive(Debug, thiserror::Error)]
 #[error("the queue's thread did not end in order")]
 pub struct CloseError(#[from] pub(crate) ShutdownError);
 
-/// Why a job has no output to give.
+/// The reason why a job has no output.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// Every attempt failed, or one of them for good, or the queue gave the task up.
+    /// Every attempt failed, or one failed permanently, or the queue gave up the task.
     #[error("the task failed: {error}")]
     Failed {
-        /// What the last attempt, or the queue, said.
+        /// The error of the last attempt, or the reason of the queue.
         error: String,
-        /// Who ended it.
+        /// Who ended the task.
         by: FailedBy,
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
     },
-    /// It was called off.
+    /// The task was called off.
     #[error("the task was called off")]
     Cancelled {
-        /// Why, when whoever called it off has said so.
+        /// The reason, if one was given when the task was called off.
         reason: Option<String>,
     },
-    /// It was done, and the result is not of the type that this program expects: its worker is of another version.
+    /// The task was completed, but its result is not of the type that this program expects. Its worker may be of
+    /// another version.
     #[error("the result of the task is of another type")]
     Output(#[source] serde_json::Error),
     /// The queue could not be asked.
@@ -57,21 +60,21 @@ pub enum JobError {
     Queue(#[from] QueueError),
 }
 
-/// Why a worker did not start, or ended before it was told to.
+/// The reason why a worker did not start, or ended before it was told to.
 #[cfg(feature = "worker")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
-    /// It has nothing to do.
+    /// The worker has no handler.
     #[error("the worker has no handler: give it one with `handle`")]
     NoHandler,
-    /// Two handlers are for the same type.
+    /// Two handlers are for the same task type.
     #[error("the worker has two handlers of the type {task_type:?}")]
     HandledTwice {
         /// The type.
         task_type: &'static str,
     },
-    /// A queue would refuse its claims: the id, a label, a type or the lease is out of bounds.
+    /// The id, a label, a type or the lease is out of bounds, so a queue would refuse the worker's claims.
     #[error("the worker's settings are out of bounds")]
     Settings(#[source] QueueError),
     /// The queue was closed, so the worker has ended.
@@ -79,19 +82,21 @@ pub enum WorkerError {
     Closed,
 }
 
-/// The work is to stop: its task was called off, its lease was lost, or its worker stops. A handler returns it with `?`. One
-/// that was not told to stop gives its task back with it, and the attempt does not count.
+/// The error that says that the work has to stop: its task was called off, its lease was lost, or its worker stops.
+///
+/// A handler returns it with `?`. A handler that was not told to stop may also return it: its task is then given back,
+/// and the attempt does not count.
 #[cfg(feature = "worker")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the task was called off, or its worker stops")]
 pub struct Stopped;
 
-/// Why a question has no answer.
+/// The reason why a question has no answer.
 #[cfg(feature = "worker")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// The work is to stop.
+    /// The work has to stop.
     #[error(transparent)]
     Stopped(#[from] Stopped),
     /// The queue does not take the question.

@@ -4,8 +4,10 @@ use taskqueue_worker::AttemptEnd;
 
 use crate::{AskError, Stopped};
 
-/// How an attempt went wrong. `?` makes one of any error: it may be tried again, unless the error is [`Stopped`], which
-/// ends a handler that was told to stop.
+/// The failure of an attempt.
+///
+/// The operator `?` makes one of any error. The task may then be tried again. The exception is [`Stopped`], which ends
+/// a handler that was told to stop.
 ///
 /// # Examples
 ///
@@ -34,13 +36,14 @@ enum Kind {
 }
 
 impl Failure {
-    /// Another attempt may go better: the task is queued again while it has attempts left. Of the text 8 KiB are kept.
+    /// Makes a failure after which another attempt may succeed. The task is queued again while it has attempts left.
+    /// The first 8 KiB of the text are kept.
     #[must_use]
     pub fn retryable(error: impl Into<String>) -> Self {
         Self { kind: Kind::Retryable, error: error.into() }
     }
 
-    /// Every attempt would fail like this: the task fails at once. Of the text 8 KiB are kept.
+    /// Makes a failure that every attempt would have. The task fails at once. The first 8 KiB of the text are kept.
     #[must_use]
     pub fn permanent(error: impl Into<String>) -> Self {
         Self { kind: Kind::Permanent, error: error.into() }
@@ -75,7 +78,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error with what is behind it, on one line.
+/// Returns the messages of an error and of its causes, on one line.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

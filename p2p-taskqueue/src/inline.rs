@@ -11,11 +11,13 @@ use futures::FutureExt;
 use runtime_bridge::Bridge;
 use taskqueue_api::{BridgeStatus, Caller, ErrorCode, QueueError, Request, Response, TaskQueue};
 
-/// A queue that is asked where its callers are: for those that live on the executor thread themselves. It crosses nothing; it
-/// counts what a [`BridgedQueue`](super::BridgedQueue) counts, and keeps a panic from its caller as that one does.
+/// A queue that runs operations on its caller's thread, for callers that are on the executor thread themselves.
+///
+/// No call crosses a boundary. Calls are counted, and a panic becomes an error, as in a
+/// [`BridgedQueue`](super::BridgedQueue).
 #[derive(Debug, Clone)]
 pub struct InlineQueue {
-    /// Tells whether the callers really are on the executor thread; nothing goes over it.
+    /// Tells whether a caller really is on the executor thread. No call goes over it.
     bridge: Bridge,
     inner: Arc<dyn TaskQueue>,
     tally: Arc<Tally>,
@@ -30,13 +32,13 @@ struct Tally {
 }
 
 impl InlineQueue {
-    /// Answers by asking `inner` on the caller's own thread, which is to be the bridge's executor thread.
+    /// Makes a queue that asks `inner` on the caller's own thread, which should be the bridge's executor thread.
     #[must_use]
     pub fn new(bridge: Bridge, inner: Arc<dyn TaskQueue>) -> Self {
         Self { bridge, inner, tally: Arc::default() }
     }
 
-    /// What was asked; `inline` is about the current thread.
+    /// Returns the counters. `inline` says whether the current thread is the executor thread.
     fn status(&self) -> BridgeStatus {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         BridgeStatus {
@@ -53,7 +55,7 @@ impl InlineQueue {
 #[async_trait]
 impl TaskQueue for InlineQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
-        // Only the status of the node itself: a peer's has its own.
+        // Only the status of the node itself is completed. A peer's status has the counters of that peer.
         let detailed = matches!(&request, Request::StatusQuery(query) if query.detail);
         let under_way = UnderWay::begin(&self.tally);
         let answer = AssertUnwindSafe(self.inner.call(caller, request)).catch_unwind().await;
@@ -69,7 +71,7 @@ impl TaskQueue for InlineQueue {
     }
 }
 
-/// A call that has begun; dropped before its end, it was cancelled.
+/// A call that has begun. It counts as cancelled when it is dropped before its end.
 struct UnderWay<'a> {
     tally: &'a Tally,
     is_cancelled: bool,

@@ -10,8 +10,9 @@ use taskqueue_api::{Answer, Cancel, FailedBy, Get, Json, QueueError, TaskId, Tas
 
 use crate::{JobError, Queue, Task};
 
-/// A task that was submitted. Dropping it changes nothing: the task goes on, and [`Queue::job`] takes it up again by its
-/// id.
+/// A task that was submitted.
+///
+/// Dropping it changes nothing. The task goes on, and [`Queue::job`] finds it again by its id.
 pub struct Job<T> {
     queue: Queue,
     id: TaskId,
@@ -24,19 +25,20 @@ impl<T: Task> Job<T> {
         Self { queue, id, is_duplicate, task: PhantomData }
     }
 
-    /// The task's id, by which it is found again.
+    /// Returns the task's id, by which it is found again.
     #[must_use]
     pub const fn id(&self) -> TaskId {
         self.id
     }
 
-    /// Whether an earlier submit with the same key had made it.
+    /// Whether the task was made by an earlier submit with the same key.
     #[must_use]
     pub const fn is_duplicate(&self) -> bool {
         self.is_duplicate
     }
 
-    /// Waits for the end, as long as it takes, also while the peer that keeps the task is away.
+    /// Waits for the end of the task, however long it takes. It goes on waiting while the peer that keeps the task is
+    /// away.
     ///
     /// # Errors
     ///
@@ -57,11 +59,11 @@ impl<T: Task> Job<T> {
         }
     }
 
-    /// Waits for the end for so long; `None` when it has not come by then.
+    /// Waits for the end of the task for at most `time`. Returns `None` when the task has not ended by then.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait); and the queue's error when it could not be asked until the time was over.
+    /// As [`wait`](Self::wait). Also the queue's error when the queue still cannot be asked as the time ends.
     ///
     /// # Cancel safety
     ///
@@ -82,11 +84,12 @@ impl<T: Task> Job<T> {
         }
     }
 
-    /// Where the task stands.
+    /// Returns the state of the task.
     ///
     /// # Errors
     ///
-    /// `not_found` when there is no such task or its record was removed; what the way to its owner comes to.
+    /// `not_found` when there is no such task or its record was removed, and the errors of asking its owner, such as
+    /// `unreachable`.
     ///
     /// # Cancel safety
     ///
@@ -95,7 +98,7 @@ impl<T: Task> Job<T> {
         Ok(self.record().await?.status)
     }
 
-    /// Everything that is known of the task: progress, attempts, times, who works on it.
+    /// Returns the task's record: its state, progress, attempts, times, worker and so on.
     ///
     /// # Errors
     ///
@@ -108,21 +111,23 @@ impl<T: Task> Job<T> {
         Ok(self.queue.ask(Get { task_id: self.id }).await?.task)
     }
 
-    /// Calls the task off: at once when it is queued; when it runs, its worker is told. Answers where it stands now. An end
-    /// that comes first wins.
+    /// Calls off the task. Returns its state now.
+    ///
+    /// A queued task is cancelled at once. The worker of a running task is told to stop. If the task ends in another
+    /// way before that, it keeps that end.
     ///
     /// # Errors
     ///
-    /// `already_finished` when it has ended in another way, else as [`state`](Self::state).
+    /// `already_finished` when the task has ended in another way, and otherwise as [`state`](Self::state).
     ///
     /// # Cancel safety
     ///
-    /// The task may be called off.
+    /// If the future is dropped, the task may have been called off.
     pub async fn cancel(&self) -> Result<TaskStatus, QueueError> {
         self.cancel_because("").await
     }
 
-    /// As [`cancel`](Self::cancel), with a reason of up to 4 KiB for whoever waits.
+    /// Calls off the task as [`cancel`](Self::cancel) does, with a reason of up to 4 KiB for those who wait for it.
     ///
     /// # Errors
     ///
@@ -135,7 +140,7 @@ impl<T: Task> Job<T> {
         Ok(self.queue.ask(Cancel { task_id: self.id, reason: reason.into() }).await?.status)
     }
 
-    /// What the task's worker asks and nobody has answered, by key.
+    /// Returns the open questions of the task's worker, by key.
     ///
     /// # Errors
     ///
@@ -148,16 +153,16 @@ impl<T: Task> Job<T> {
         Ok(self.record().await?.input_requests)
     }
 
-    /// Answers a question of the task's worker. Answers whether it was open.
+    /// Answers a question of the task's worker. Returns whether the question was open.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when the answer cannot be written as JSON, `already_finished`, `wrong_state` when nobody works on
-    /// the task, else as [`state`](Self::state).
+    /// `invalid_argument` when the answer cannot be written as JSON, `already_finished` when the task has ended,
+    /// `wrong_state` when no worker has the task, and otherwise as [`state`](Self::state).
     ///
     /// # Cancel safety
     ///
-    /// The answer may have been given.
+    /// If the future is dropped, the answer may have been given.
     pub async fn answer<A: Serialize + ?Sized>(&self, key: impl Into<String>, answer: &A) -> Result<bool, QueueError> {
         let answer = Json::from_value(answer).map_err(|error| QueueError::not_json("input_responses", &error));
         let input_responses = [(key.into(), answer?)].into();
@@ -170,7 +175,7 @@ impl<T: Task> Job<T> {
         Ok(waited.task.filter(|_| waited.done))
     }
 
-    /// A queue that was closed here does not come back; a peer does.
+    /// Whether the error may pass. A peer may come back; a queue that was closed in this process does not.
     fn is_worth_another_try(&self, error: &QueueError) -> bool {
         error.retryable && !self.queue.is_closed()
     }
@@ -191,7 +196,7 @@ fn output<T: Task>(record: TaskRecord) -> Result<T::Output, JobError> {
     match record.status {
         TaskStatus::Completed => record.result.unwrap_or_default().to().map_err(JobError::Output),
         TaskStatus::Cancelled => Err(JobError::Cancelled { reason: record.error.filter(|reason| !reason.is_empty()) }),
-        // Only what has ended comes here.
+        // Only tasks that have ended come here, so the last two states do not occur.
         TaskStatus::Failed | TaskStatus::Queued | TaskStatus::Running => Err(JobError::Failed {
             error: record.error.unwrap_or_default(),
             by: record.failed_by.unwrap_or(FailedBy::Queue),
@@ -212,11 +217,12 @@ impl<T> fmt::Debug for Job<T> {
     }
 }
 
-/// One long poll: far below what a queue allows, and one small message each.
+/// The length of one long poll. It is far below the longest wait that a queue allows, and each costs only one small
+/// message.
 const POLL_MAX: Duration = Duration::from_secs(300);
 
-/// A peer that is being restarted is back within seconds.
+/// The pause before another try, unless the error names one. A peer that is being restarted is back within seconds.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// A peer that is away for long costs a message in so much time.
+/// The longest pause before another try, and so the time between two messages to a peer that is away for long.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! A durable, brokerless task queue between libp2p peers.
 //!
-//! Work is a type that implements [`Task`]. A program submits it to a [`Queue`] and waits for the [`Job`]; a [`Worker`],
-//! here or on another machine, does it. A task that was acknowledged is on stable storage, and is done again when its
-//! worker dies.
+//! A kind of work is a type that implements [`Task`]. A program submits a value of it to a [`Queue`] and waits for the
+//! [`Job`]. A [`Worker`], here or on another machine, runs it. A task that was acknowledged is on stable storage, and
+//! is run again when its worker dies.
 //!
 //! ```
 //! use p2p_taskqueue::{Context, Queue, Task, Worker};
@@ -31,7 +31,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! All of it may be awaited on any runtime: the queue lives on a thread of its own.
+//! All futures may be awaited on any runtime, because the queue has a thread of its own.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -45,11 +45,11 @@
 //!
 //! # Below
 //!
-//! Every operation is data, a [`Request`], and every place that can answer operations implements one trait, [`TaskQueue`].
-//! The implementations are *carriers*: the queue in this process, a peer, another process, another runtime. Whatever calls
-//! a `TaskQueue` does not know which of them it holds. [`Queue::raw`] gives the one under a queue.
+//! Every operation is data, a [`Request`]. Everything that can answer operations implements one trait, [`TaskQueue`].
+//! The implementations are called *carriers*: the queue in this process, a peer, another process, another runtime. A
+//! caller of a `TaskQueue` does not know which of them it has. [`Queue::raw`] returns the carrier under a queue.
 //!
-//! This crate is the face of four, which may be used by themselves:
+//! This crate is built on four crates, which may also be used by themselves:
 //!
 //! | module | crate | what is in it | feature |
 //! |---|---|---|---|
@@ -58,8 +58,9 @@
 //! | [`mesh`] | `taskqueue-mesh` | nodes, tickets, the wire, discovery, the queues of others | `mesh` |
 //! | [`worker`] | `taskqueue-worker` | claims tasks, runs commands or other handlers, reports how they ended | `worker` |
 //!
-//! Without `mesh`, nothing of libp2p is built but the names of peers and their addresses. The words `Task`, `Node` and
-//! `Worker` have other meanings there: the record of a task, the start of a node, the pool under a worker.
+//! Without the feature `mesh`, only the parts of libp2p for peer ids and addresses are built. In the four crates, the
+//! names `Task`, `Node` and `Worker` have other meanings: the record of a task, the function that starts a node, and
+//! the pool under a worker.
 
 mod bridged;
 #[cfg(all(unix, feature = "mesh"))]
@@ -122,7 +123,7 @@ pub use taskqueue_worker as worker;
 #[cfg(feature = "worker")]
 pub use workers::Worker;
 
-/// Compiles the program in the README; a test runs it as an example.
+/// Compiles the program in the README. A test runs the same program as an example.
 #[cfg(all(doctest, feature = "sqlite", feature = "worker"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -12,8 +12,10 @@ use crate::{
     engine::{Engine, off_thread},
 };
 
-/// A machine of a mesh: a queue of its own, and the way to those of its peers. Dropping it with the last clone of its
-/// [`queue`](Self::queue) is the emergency path of [`Queue`]; peers see broken connections.
+/// A machine of a mesh, with its own queue and access to the queues of its peers.
+///
+/// Dropping it with the last clone of its [`queue`](Self::queue) takes the emergency path of [`Queue`]. The peers then
+/// see broken connections.
 ///
 /// # Examples
 ///
@@ -31,17 +33,17 @@ pub struct Node {
     handle: NodeHandle,
 }
 
-/// Why a node did not start.
+/// The reason why a node did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartNodeError {
-    /// Its queue could not be opened.
+    /// The queue of the node could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Its data folder cannot be used.
+    /// The data folder cannot be used.
     #[error(transparent)]
     DataFolder(#[from] DataFolderError),
-    /// It cannot listen, or be set up for its network.
+    /// The node cannot listen, or its network cannot be set up.
     #[error(transparent)]
     Node(#[from] NodeError),
     /// The queue's thread ended before the node had started.
@@ -50,43 +52,48 @@ pub enum StartNodeError {
 }
 
 impl Node {
-    /// Sets a node up.
+    /// Returns a builder for a node.
     pub fn builder() -> NodeBuilder {
         NodeBuilder::default()
     }
 
-    /// The queue of the mesh, as seen from this node: its own tasks, those that were submitted through it, and with
-    /// [`on`](crate::Submission::on) those of any peer. A worker on it serves this node and every connected peer.
+    /// Returns the queue of the mesh, as seen from this node.
+    ///
+    /// It has the node's own tasks and those that were submitted through the node, and with
+    /// [`on`](crate::Submission::on) it submits to any peer. A worker on it takes tasks of this node and of every
+    /// connected peer.
     #[must_use]
     pub fn queue(&self) -> Queue {
         self.queue.clone()
     }
 
-    /// Who the node is.
+    /// Returns the peer id of the node.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
         self.handle.peer_id()
     }
 
-    /// Where the node can be reached, each address ending in its peer id.
+    /// Returns the addresses at which the node can be reached. Each ends with its peer id.
     #[must_use]
     pub fn addresses(&self) -> Vec<Multiaddr> {
         self.handle.addresses()
     }
 
-    /// The peers that are connected and can be asked.
+    /// Returns the peers that are connected and answer requests.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerId> {
         self.handle.serving_peers().borrow().clone()
     }
 
-    /// The handle of the node itself, for what is not here. Its futures belong on the queue's thread.
+    /// Returns the handle of the node, for everything that this type does not offer. Its futures must be polled on the
+    /// queue's thread.
     #[must_use]
     pub const fn handle(&self) -> &NodeHandle {
         &self.handle
     }
 
-    /// A ticket with which another machine joins the mesh. It holds the mesh secret: whoever has it may join.
+    /// Returns a ticket with which another machine joins the mesh. It holds the mesh secret, so anyone who has it may
+    /// join.
     ///
     /// # Errors
     ///
@@ -99,22 +106,26 @@ impl Node {
         Ok(self.queue.ask(Invite {}).await?.ticket)
     }
 
-    /// Joins the mesh of a ticket and connects to the node that made it. The answer says whether a connection stands; when
-    /// it does not, the node goes on trying.
+    /// Joins the mesh of a ticket and connects to the node that made it.
+    ///
+    /// The answer says whether there is a connection. If there is none, the node goes on trying.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when it is no ticket or this node's own, `storage_error` when the mesh secret could not be kept.
+    /// `invalid_argument` when the text is not a ticket or this node made it, `storage_error` when the mesh secret
+    /// could not be stored.
     ///
     /// # Cancel safety
     ///
-    /// The node may have joined.
+    /// If the future is dropped, the node may have joined.
     pub async fn join(&self, ticket: impl Into<String>) -> Result<Joined, QueueError> {
         self.queue.ask(Join { ticket: ticket.into() }).await
     }
 
-    /// Ends the node in order: it tells every peer, lets what is under way end for up to a second, closes the connections,
-    /// and then its queue, as [`Queue::close`] does. Stop workers before.
+    /// Ends the node in order. Stop its workers first.
+    ///
+    /// The node tells every peer, gives requests under way up to a second to end, and closes its connections. Then it
+    /// closes its queue, as [`Queue::close`] does.
     ///
     /// # Errors
     ///
@@ -122,17 +133,19 @@ impl Node {
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the node stops; its queue may stay open when the future is not polled to its end.
+    /// Once polled, the node stops. Its queue may stay open when the future is dropped before it completes.
     pub async fn shutdown(self) -> Result<(), CloseError> {
         let Self { queue, handle } = self;
-        // Refused when the queue was closed, and the node with it.
+        // The call is refused when the queue was closed, and the node has ended with it.
         drop(queue.run(async move { handle.shutdown().await }).await);
         queue.close().await
     }
 }
 
-/// How a [`Node`] is set up. Without a [`data_dir`](Self::data_dir) it is a new node of a new mesh, its tasks are in memory,
-/// and it is gone with its process.
+/// The settings of a [`Node`] that is to be started.
+///
+/// Without a [`data_dir`](Self::data_dir) it is a new node of a new mesh. Its tasks are in memory and are lost when the
+/// process ends.
 #[derive(Debug, Default)]
 #[must_use = "a node runs when it is started"]
 pub struct NodeBuilder {
@@ -146,47 +159,48 @@ pub struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    /// Keeps everything in this folder, as `taskmesh serve --data-dir` does: the tasks (`queue.sqlite3`), who the node is
-    /// (`identity.key`), which mesh it belongs to (`mesh.key`), and its peers (`peers.json`). The folder is this node's
-    /// alone while it runs.
+    /// Keeps everything in this folder, as `taskmesh serve --data-dir` does.
+    ///
+    /// These are the tasks (`queue.sqlite3`), the node's identity (`identity.key`), the secret of its mesh (`mesh.key`)
+    /// and its peers (`peers.json`). The folder is locked while the node runs.
     #[cfg(feature = "sqlite")]
     pub fn data_dir(self, folder: impl Into<PathBuf>) -> Self {
         Self { data_dir: Some(folder.into()), ..self }
     }
 
-    /// Is this node, whatever the data folder says.
+    /// Uses this identity instead of the one in the data folder.
     pub fn identity(self, identity: Identity) -> Self {
         Self { identity: Some(identity), ..self }
     }
 
-    /// Belongs to the mesh of this secret, whatever the data folder says.
+    /// Uses this mesh secret instead of the one in the data folder.
     pub fn mesh_secret(self, secret: MeshSecret) -> Self {
         Self { secret: Some(secret), ..self }
     }
 
-    /// Listens on this address, too, for example `/ip4/127.0.0.1/tcp/9710`; port 0 takes a free one. A node needs an address
-    /// or a relay.
+    /// Adds an address to listen on, for example `/ip4/127.0.0.1/tcp/9710`. With port 0 the system chooses a free port.
+    /// A node needs an address or a relay.
     pub fn listen(mut self, address: Multiaddr) -> Self {
         self.listen.push(address);
         self
     }
 
-    /// Finds peers in these ways.
+    /// Sets how the node finds peers.
     pub fn discovery(self, discovery: DiscoveryConfig) -> Self {
         Self { discovery, ..self }
     }
 
-    /// Is reached in these ways.
+    /// Sets how the node can be reached.
     pub fn reach(self, reach: ReachConfig) -> Self {
         Self { reach, ..self }
     }
 
-    /// Takes no more connections than these.
+    /// Sets the limits on connections.
     pub fn limits(self, limits: ConnectionLimits) -> Self {
         Self { limits, ..self }
     }
 
-    /// Starts the node. It listens when this is answered.
+    /// Starts the node. It listens when the future completes.
     ///
     /// # Errors
     ///
@@ -200,7 +214,7 @@ impl NodeBuilder {
         let parts = off_thread(move || self.open()).await.map_err(OpenError::Helper)??;
         let NodeParts { config, local, routes, files, engine } = parts;
         let runtime = engine.thread().runtime();
-        // Boxed: it holds whatever the start of a node holds.
+        // The future is boxed because it is large.
         let start = Box::pin(MeshNode::start(config, local, routes, files, runtime));
         let started = engine.thread().bridge().run(start).await;
         let handle = started.map_err(|error| StartNodeError::Thread(crate::bridged::refusal(&error)))??;
@@ -247,10 +261,10 @@ struct NodeParts {
     engine: Engine,
 }
 
-/// One store in two roles: it also remembers which peer keeps which task.
+/// One store in two roles: it keeps tasks, and it remembers which peer keeps which task.
 type Store = (Arc<dyn TaskStore>, Arc<dyn RouteBook>);
 
-/// The store of the folder; one in memory without a folder.
+/// Opens the store of the folder, or makes one in memory when there is no folder.
 fn store(folder: Option<&LockedFolder>, options: StoreOptions) -> Result<Store, OpenError> {
     #[cfg(feature = "sqlite")]
     if let Some(folder) = folder {

@@ -13,14 +13,14 @@ use crate::{
     engine::{Engine, off_thread},
 };
 
-/// A queue, as a Rust program uses it. Cheap to clone; the clones are one queue.
+/// A task queue for Rust programs. It is cheap to clone, and all clones are the same queue.
 ///
-/// It lives on a thread of its own. Its calls may be awaited on any runtime, or on none by
+/// The queue has a thread of its own. Its calls may be awaited on any runtime, or without one by
 /// `futures::executor::block_on`.
 ///
 /// [`close`](Self::close) ends it in order. Dropping the last clone is the emergency path: calls under way are cut off,
-/// and the drop blocks, for milliseconds as a rule, until what was accepted is written and the file is free. A [`Job`] and
-/// a worker hold a clone.
+/// and the drop blocks until everything that was accepted is written and the file is free. As a rule this takes
+/// milliseconds. A [`Job`] and a worker hold a clone.
 ///
 /// # Examples
 ///
@@ -50,31 +50,32 @@ pub struct Queue {
 }
 
 struct Shared {
-    /// Asked from any thread.
+    /// The queue for callers on any thread.
     crossing: Arc<dyn TaskQueue>,
-    /// The same, asked on the executor thread.
+    /// The same queue for callers on the executor thread.
     inner: Arc<dyn TaskQueue>,
     #[cfg(feature = "mesh")]
     bridge: runtime_bridge::Bridge,
     runtime: Arc<dyn Runtime>,
-    /// The peers whose tasks a worker takes, too; the node holds the sender.
+    /// The peers from which a worker also takes tasks. The node holds the sender.
     #[cfg_attr(not(feature = "worker"), expect(dead_code, reason = "for workers"))]
     peers: watch::Receiver<Vec<PeerId>>,
-    /// None once it was closed. Nothing waits under the lock.
+    /// `None` once the queue was closed. The lock is never held during a wait.
     engine: Mutex<Option<Engine>>,
 }
 
 impl Queue {
-    /// Opens the queue that is kept in this SQLite file, or makes it. Changes are on stable storage before they are
-    /// answered. The file is this object's alone until it is closed.
+    /// Opens the queue in this SQLite file, and makes the file if it is missing.
+    ///
+    /// Changes are on stable storage before they are answered. Nobody else can open the file until the queue is closed.
     ///
     /// # Errors
     ///
-    /// [`OpenError`]: the file is in use, is damaged, or is something else, or the system gives no threads.
+    /// [`OpenError`]: the file is in use, is damaged or is not a queue, or the system gives no threads.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the queue when it is open.
+    /// Dropping the future closes the queue if it was opened already.
     #[cfg(feature = "sqlite")]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
         let path = path.as_ref().to_owned();
@@ -86,7 +87,7 @@ impl Queue {
         off_thread(open).await.map_err(OpenError::Helper)?
     }
 
-    /// An empty queue in memory, gone with this object: for tests, and for work that may be lost.
+    /// Makes an empty queue in memory, for tests and for work that may be lost. Its tasks are lost when the queue ends.
     ///
     /// # Errors
     ///
@@ -103,14 +104,17 @@ impl Queue {
         off_thread(open).await.map_err(OpenError::Helper)?
     }
 
-    /// Connects to the node of this machine that listens on a Unix socket, such as `taskmesh.sock` in the data folder of a
-    /// running `taskmesh serve`. A connection that breaks is made anew when the queue is asked again.
+    /// Connects to the node of this machine that listens on a Unix socket.
+    ///
+    /// The socket of a running `taskmesh serve` is `taskmesh.sock` in its data folder. When the connection breaks, the
+    /// next call connects again.
     ///
     /// A worker on this queue takes the node's own tasks.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Connect`] when nobody listens there, the socket is another user's, or the node is of another version.
+    /// [`OpenError::Connect`] when no node listens there, the socket belongs to another user, or the node speaks
+    /// another version of the protocol.
     ///
     /// # Cancel safety
     ///
@@ -126,8 +130,10 @@ impl Queue {
         Ok(queue)
     }
 
-    /// A queue over a carrier of your own. `make` is given the runtime of the queue's thread, on which the carrier will be
-    /// asked and may spawn; what runs there is inside a tokio context.
+    /// Makes a queue over a carrier of your own.
+    ///
+    /// `make` gets the runtime of the queue's thread. The carrier is called on that thread and may spawn jobs there,
+    /// and all of it runs inside a tokio context.
     ///
     /// # Errors
     ///
@@ -172,21 +178,24 @@ impl Queue {
         }
     }
 
-    /// Submits a task. The answer is a builder: set what differs from the defaults, then await it.
+    /// Submits a task. Returns a builder: change the settings that differ from the defaults, then await it.
     #[expect(clippy::needless_pass_by_value, reason = "a task that was submitted is the queue's")]
     pub fn submit<T: Task>(&self, task: T) -> Submission<T> {
         Submission::new(self.clone(), &task)
     }
 
-    /// Takes up a job that was submitted before, perhaps by an earlier run of the program. Whether there is such a task
-    /// shows when it is asked.
+    /// Returns the job of a task that was submitted before, perhaps by an earlier run of the program.
+    ///
+    /// It is not checked here that the task exists. The calls of the job fail when it does not.
     #[must_use]
     pub fn job<T: Task>(&self, id: TaskId) -> Job<T> {
         Job::new(self.clone(), id, false)
     }
 
-    /// Every operation there is, untyped: `list`, `stats`, `pause`, `purge` and so on. It may be asked on any runtime, and
-    /// does not keep the queue open.
+    /// Returns the carrier under this queue, for all operations without types: `list`, `stats`, `pause`, `purge` and so
+    /// on.
+    ///
+    /// It may be asked on any runtime, and does not keep the queue open.
     ///
     /// # Examples
     ///
@@ -205,12 +214,13 @@ impl Queue {
         Arc::clone(&self.shared.crossing)
     }
 
-    /// Ends the queue in order: new calls are refused, those under way have two seconds to end, what was accepted is
-    /// written, and the file is free. The other clones then answer `shutting_down`. Stop workers before; one that still
-    /// runs ends with [`WorkerError::Closed`](crate::WorkerError::Closed), and its tasks are taken up again after their
-    /// leases.
+    /// Ends the queue in order. Stop its workers first.
     ///
-    /// A queue that was closed before is closed; the call then does not wait for the end.
+    /// New calls are refused, calls under way have two seconds to end, everything that was accepted is written, and the
+    /// file is free. The other clones then answer `shutting_down`. A worker that still runs ends with
+    /// [`WorkerError::Closed`](crate::WorkerError::Closed), and its tasks are queued again when their leases expire.
+    ///
+    /// Closing a queue that was closed before does nothing, and does not wait for its end.
     ///
     /// # Errors
     ///
@@ -218,7 +228,7 @@ impl Queue {
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the queue ends whether or not the future is polled again.
+    /// Once polled, the queue ends even if the future is dropped.
     pub async fn close(self) -> Result<(), CloseError> {
         let engine = self.engine().take();
         match engine {
@@ -239,7 +249,7 @@ impl Queue {
         self.shared.crossing.ask(&Caller::Local, operation).await
     }
 
-    /// Runs something on the executor thread.
+    /// Runs a future on the executor thread.
     #[cfg(feature = "mesh")]
     pub(crate) async fn run<F>(&self, work: F) -> Result<F::Output, QueueError>
     where
@@ -263,7 +273,7 @@ impl Queue {
         self.shared.peers.clone()
     }
 
-    // A panic under the lock would be a defect here; what it guards is valid at every point.
+    // After a panic under the lock, its value would still be valid.
     fn engine(&self) -> MutexGuard<'_, Option<Engine>> {
         self.shared.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -279,9 +289,9 @@ fn none_serve() -> watch::Receiver<Vec<PeerId>> {
     watch::channel(Vec::new()).1
 }
 
-/// The owner of tasks that no node keeps: a peer id that follows from no key, so that no node can have it.
+/// Returns the owner of tasks that no node keeps: a peer id that does not follow from any key, so no node can have it.
 #[expect(clippy::expect_used, reason = "the bytes are constant, and a test reads them")]
 pub(crate) fn no_node() -> PeerId {
-    // A multihash: the identity, five bytes.
+    // A multihash: the code of `identity`, the length 5, and five bytes.
     PeerId::from_bytes(b"\x00\x05local").expect("it is a peer id")
 }

@@ -10,18 +10,19 @@ use taskqueue_api::{At, Json, OnParentFailure, Operation as _, PeerId, QueueErro
 
 use crate::{Job, Queue, Task};
 
-/// A task on its way into a queue: [`Queue::submit`] makes it, awaiting it submits it.
+/// A task that is about to be submitted. [`Queue::submit`] makes it, and awaiting it submits the task.
 ///
-/// Once it is answered, the task is on stable storage (unless the queue is in memory).
+/// When the future completes without an error, the task is on stable storage, unless the queue is in memory.
 ///
 /// # Errors
 ///
-/// A [`QueueError`]: `invalid_argument` or `limit_exceeded` for a setting or a payload that is out of bounds, `conflict`
-/// for a key that was used for another task, `paused`, `overloaded`, `storage_full`, and what the way to a peer comes to.
+/// A [`QueueError`]: `invalid_argument` or `limit_exceeded` for a setting or a payload that is out of bounds,
+/// `conflict` for a key that was used for another task, `paused`, `overloaded`, `storage_full`, and the errors of
+/// asking a peer, such as `unreachable`.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future gives the answer up; the task may be queued. A [`key`](Self::key) makes it safe to submit it again.
+/// When the future is dropped, the task may have been queued. With a [`key`](Self::key) it is safe to submit it again.
 ///
 /// # Examples
 ///
@@ -43,7 +44,8 @@ use crate::{Job, Queue, Task};
 #[must_use = "a task is submitted when this is awaited"]
 pub struct Submission<T> {
     queue: Queue,
-    /// The error of a payload that is no JSON; it is answered when the submission is awaited.
+    /// The task, or the error of a payload that cannot be written as JSON. The error is returned when the submission is
+    /// awaited.
     submit: Result<Submit, QueueError>,
     target: Target,
     task: PhantomData<fn() -> T>,
@@ -63,97 +65,100 @@ impl<T: Task> Submission<T> {
         self
     }
 
-    /// 1 to 10, 10 first; 5 unless it is set.
+    /// Sets the priority, from 1 to 10. Tasks of priority 10 come first. The default is 5.
     pub fn priority(self, priority: u8) -> Self {
         self.with(|submit| submit.priority = priority)
     }
 
-    /// No worker gets it before so much time has passed; up to ten years. Not together with [`not_before`](Self::not_before).
+    /// Holds the task back from workers for this time, up to ten years. It cannot be combined with
+    /// [`not_before`](Self::not_before).
     pub fn delay(self, delay: Duration) -> Self {
         self.with(|submit| submit.delay_s = Some(delay.as_secs_f64()))
     }
 
-    /// No worker gets it before this moment, by the owner's clock.
+    /// Holds the task back from workers until this moment, by the owner's clock.
     pub fn not_before(self, moment: SystemTime) -> Self {
         let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         self.with(|submit| submit.not_before = Some(since_epoch.as_secs_f64()))
     }
 
-    /// When it has not ended so long after it was accepted, it fails, also while it runs.
+    /// Sets the time after which the task fails unless it has ended, counted from when it was accepted. It fails even
+    /// while it runs.
     pub fn deadline(self, deadline: Duration) -> Self {
         self.with(|submit| submit.deadline_s = Some(deadline.as_secs_f64()))
     }
 
-    /// How often it may be tried; 0 is without limit. 3 unless it is set, 1,000 at the most.
+    /// Sets the most attempts, up to 1,000; 0 means without limit. The default is 3.
     pub fn max_attempts(self, attempts: u32) -> Self {
         self.with(|submit| submit.max_attempts = attempts)
     }
 
-    /// The pause before the second attempt, up to five minutes; it doubles with each, with 20 % of jitter. A second unless
-    /// it is set.
+    /// Sets the pause before the second attempt, up to five minutes. The pause doubles with each further attempt, with
+    /// 20 % of jitter. The default is one second.
     pub fn backoff(self, first: Duration) -> Self {
         self.with(|submit| submit.backoff_s = first.as_secs_f64())
     }
 
-    /// An idempotency key, up to 256 bytes: a second submit with the same key and content is answered with the first one's
-    /// job.
+    /// Sets an idempotency key of up to 256 bytes. A second submit with the same key and content returns the job of the
+    /// first one.
     pub fn key(self, key: impl Into<String>) -> Self {
         self.with(|submit| submit.idempotency_key = Some(key.into()))
     }
 
-    /// How long the key is remembered; a day unless it is set.
+    /// Sets how long the key is remembered. The default is a day.
     pub fn remember_key(self, window: Duration) -> Self {
         self.with(|submit| submit.idempotency_window_s = window.as_secs_f64())
     }
 
-    /// Marks it, for lists. Up to 32 labels.
+    /// Adds a label for listing. A task may have up to 32.
     pub fn label(self, label: impl Into<String>) -> Self {
         self.with(|submit| submit.labels.push(label.into()))
     }
 
-    /// Only workers with this label get it. Up to 32 labels.
+    /// Adds a label that a worker must have to get the task. A task may require up to 32.
     pub fn requires(self, label: impl Into<String>) -> Self {
         self.with(|submit| submit.requires.push(label.into()))
     }
 
-    /// Only workers of this peer get it. The task stays where it is submitted; see [`on`](Self::on).
+    /// Leaves the task to workers of this peer. The owner does not change; for that see [`on`](Self::on).
     pub fn pin_to(self, peer: PeerId) -> Self {
         self.with(|submit| submit.pin_to = Some(peer))
     }
 
-    /// It comes after that job has completed, which must be a job of the same node. Up to 128 jobs. When one of them fails
-    /// or is called off, it fails.
+    /// Holds the task back until that job has completed. A task may come after up to 128 jobs, all with the same owner
+    /// as the task. When one of them fails or is called off, the task fails.
     pub fn after<U: Task>(self, job: &Job<U>) -> Self {
         self.with(|submit| submit.after.push(job.id()))
     }
 
-    /// Runs also when a job that it comes [`after`](Self::after) fails or is called off.
+    /// Runs the task even when a job that it comes [`after`](Self::after) fails or is called off.
     pub fn run_anyway(self) -> Self {
         self.with(|submit| submit.on_parent_failure = OnParentFailure::Run)
     }
 
-    /// Only workers of the same session get it.
+    /// Leaves the task to workers of this session.
     pub fn session(self, session: impl Into<String>) -> Self {
         self.with(|submit| submit.session = Some(session.into()))
     }
 
-    /// Of the tasks with the same key only so many run at once as the key's limit allows: one unless a `limit` says more.
+    /// Sets a concurrency key. Of the tasks with the same key, only one runs at a time, or as many as the operation
+    /// `limit` has set.
     pub fn concurrency_key(self, key: impl Into<String>) -> Self {
         self.with(|submit| submit.concurrency_key = Some(key.into()))
     }
 
-    /// Which model it asks for, for workers that have several.
+    /// Sets the model that the task asks for, for workers that have several.
     pub fn model(self, name: impl Into<String>) -> Self {
         self.with(|submit| submit.model_name = name.into())
     }
 
-    /// How long the result is kept after the end: a day unless it is set, a minute at the least, ten years at the most.
+    /// Sets how long the result is kept after the end, from a minute to ten years. The default is a day.
     pub fn keep_result(self, time: Duration) -> Self {
         self.with(|submit| submit.result_ttl_s = time.as_secs_f64())
     }
 
-    /// Submits it at a peer, which then keeps it: by its id, or by an address that ends with its id. This node remembers
-    /// where it is.
+    /// Submits the task to a peer, which then owns it. The peer is given by its id, or by an address that ends with its
+    /// id. This node remembers which peer has the task.
     pub fn on(self, peer: impl Into<Target>) -> Self {
         Self { target: peer.into(), ..self }
     }

@@ -1,9 +1,9 @@
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A kind of work, as a type: the value is the input of one piece of work, and travels as JSON.
+/// A kind of work, as a type. A value of the type is the input of one task, and travels as JSON.
 ///
-/// Programs that share a queue agree on [`TYPE`](Self::TYPE) and on the form of both values. A queue takes inputs and
-/// outputs of up to 1 MiB of JSON.
+/// Programs that share a queue must agree on [`TYPE`](Self::TYPE) and on the form of input and output. Each may have up
+/// to 1 MiB of JSON.
 ///
 /// # Examples
 ///
@@ -28,8 +28,8 @@ use serde::{Serialize, de::DeserializeOwned};
 /// }
 /// ```
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
-    /// The name by which workers claim it, up to 256 bytes.
+    /// The task type by which workers claim such tasks, up to 256 bytes.
     const TYPE: &'static str;
-    /// What comes of it.
+    /// The output of such a task.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 }

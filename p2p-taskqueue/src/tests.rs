@@ -26,7 +26,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 struct Counted {
     queue: LocalQueue,
     begun: watch::Sender<u64>,
-    /// Those that were answered, and those that were given up.
+    /// The calls that were answered or given up.
     over: watch::Sender<u64>,
 }
 

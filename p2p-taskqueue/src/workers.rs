@@ -10,14 +10,16 @@ use crate::{
     dispatch::{AnyHandler, Given, Passed, any},
 };
 
-/// Takes tasks from a queue and has handlers do them.
+/// A worker: it takes tasks from a queue and runs handlers for them.
 ///
-/// Handlers run inside the future of [`run_until`](Self::run_until): on the program's own runtime, several at once, and
-/// no two of them at the very same moment. So a handler may use that runtime's sockets and timers. One that computes for
-/// long, or blocks, holds up the other slots; it loses no lease, because tasks are claimed, renewed and reported on the
-/// queue's own thread. Let the runtime's own means (`spawn_blocking`, `unblock`) carry such work to other threads.
+/// Handlers run inside the future of [`run_until`](Self::run_until), on the program's own runtime. Several run
+/// concurrently, but never in parallel. A handler may use the sockets and timers of that runtime.
 ///
-/// A handler that fails or panics ends its attempt, not the worker.
+/// A handler that computes for long, or blocks, holds up the other slots. It does not lose its lease, because tasks are
+/// claimed, renewed and reported on the queue's own thread. Move such work to other threads with the means of the
+/// runtime (`spawn_blocking`, `unblock`).
+///
+/// When a handler fails or panics, only its attempt ends. The worker goes on.
 ///
 /// # Examples
 ///
@@ -57,13 +59,13 @@ pub struct Worker {
     session: Option<String>,
     lease: Duration,
     handlers: BTreeMap<&'static str, AnyHandler>,
-    /// A type that has two handlers, told when the worker is run.
+    /// A task type that has two handlers. It is reported when the worker is run.
     twice: Option<&'static str>,
 }
 
 impl Worker {
-    /// A worker on this queue: one task at a time, under leases of 30 seconds. On a node's queue it takes the tasks of the
-    /// connected peers, too.
+    /// Makes a worker on this queue, with one slot and leases of 30 seconds. On a node's queue it also takes tasks of
+    /// the connected peers.
     pub fn new(queue: &Queue) -> Self {
         Self {
             queue: queue.clone(),
@@ -77,33 +79,37 @@ impl Worker {
         }
     }
 
-    /// The name that records show, up to 256 bytes; the process id unless it is set.
+    /// Sets the worker id that records show, up to 256 bytes. The default is `process-` and the process id.
     pub fn id(self, id: impl Into<String>) -> Self {
         Self { id: id.into(), ..self }
     }
 
-    /// How many tasks at a time, of all types together; at least one, 4,096 at the most.
+    /// Sets how many tasks run at a time, of all types together. The number is brought into the range from 1 to 4,096.
     pub fn slots(self, slots: usize) -> Self {
         Self { slots: slots.clamp(1, SLOTS_MAX), ..self }
     }
 
-    /// What it has, up to 32 labels: tasks that require something else are left to other workers.
+    /// Sets the labels of the worker, up to 32. Tasks that require other labels are left to other workers.
     pub fn labels(self, labels: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { labels: labels.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// The session whose tasks it takes beside those of none.
+    /// Sets the session whose tasks the worker takes in addition to the tasks without a session.
     pub fn session(self, session: impl Into<String>) -> Self {
         Self { session: Some(session.into()), ..self }
     }
 
-    /// How soon a task is taken up again when this program dies: leases run for so long, a second to a day, and are
-    /// renewed three times within it.
+    /// Sets the length of the leases, from a second to a day.
+    ///
+    /// It is the time after which a task is queued again when this program dies. Leases are renewed three times within
+    /// it.
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease, ..self }
     }
 
-    /// Does the tasks of this type like so. A worker has up to 256 types, and one handler for each; they share the slots.
+    /// Adds the handler for the tasks of type `T`.
+    ///
+    /// A worker may have up to 256 types, and one handler for each. All types share the slots.
     pub fn handle<T, F, Fut>(mut self, handler: F) -> Self
     where
         T: Task,
@@ -116,9 +122,11 @@ impl Worker {
         self
     }
 
-    /// Works until `stop` is over, then stops in order: it takes nothing new and tells the handlers through their
-    /// [`Context`]. Those that have not ended 0.7 s later are dropped. What is not done goes back to the queue, without
-    /// counting as an attempt. It returns when that is done.
+    /// Works until `stop` completes, and then stops in order.
+    ///
+    /// The worker claims nothing new and tells its handlers to stop through their [`Context`]. Handlers that have not
+    /// ended 0.7 s later are dropped. Tasks that are not done are given back to the queue, and the attempt does not
+    /// count. Then the future completes.
     ///
     /// # Errors
     ///
@@ -126,9 +134,9 @@ impl Worker {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the handlers; their tasks go back to the queue a moment later, if it is still open.
+    /// Dropping the future drops the handlers. Their tasks are given back a moment later if the queue is still open.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
-        // A task of every slot may be under way to here.
+        // There is room for a task of every slot.
         let (given, mut tasks) = mpsc::channel(self.slots);
         let config = self.config(Passed { given })?;
         let queue = &self.queue;
@@ -143,7 +151,7 @@ impl Worker {
                     Some(given) => running.extend(self.work(given)),
                     None => return Err(WorkerError::Closed),
                 },
-                // With none running it waits for the others.
+                // This branch is disabled while no handler runs.
                 Some(()) = running.next() => {}
             }
         }
@@ -152,7 +160,7 @@ impl Worker {
             tokio::select! {
                 // An error means that the executor thread has ended, and with it the pool.
                 _ = &mut stopped => return Ok(()),
-                // Claimed while the stop came: the handler is told at once.
+                // This task was claimed while the worker was told to stop. Its handler is told at once.
                 Some(given) = tasks.recv() => running.extend(self.work(given)),
                 Some(()) = running.next() => {}
             }
@@ -177,7 +185,7 @@ impl Worker {
         Ok(config)
     }
 
-    /// The handler's work on a task. A task of a type that was not asked for goes back.
+    /// Returns the handler's work on a task. A task without a handler is given back.
     fn work(&self, given: Given) -> Option<impl Future<Output = ()> + use<>> {
         let handler = self.handlers.get(given.task_type())?;
         Some(given.work(Arc::clone(handler)))
@@ -191,14 +199,15 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// The pool that takes tasks. Dropped, it gives them back all the same, with nobody waiting for that.
+/// The pool that claims tasks. When this is dropped, the pool is stopped too and gives its tasks back, but nobody waits
+/// for it.
 struct Taking {
     pool: Option<Pool>,
     runtime: Arc<dyn Runtime>,
 }
 
 impl Taking {
-    /// Stops the pool on the executor thread. The answer comes when every task was given back.
+    /// Stops the pool on the executor thread. The receiver gets a value when every task was given back.
     fn stop(&mut self) -> oneshot::Receiver<()> {
         let (sender, stopped) = oneshot::channel();
         if let Some(pool) = self.pool.take() {
@@ -218,8 +227,8 @@ impl Drop for Taking {
     }
 }
 
-/// As the pool's own: when a worker dies its task waits this long.
+/// The default length of leases, which is also the pool's. When a worker dies, its task waits this long.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// Handlers of one worker share one future: who wants more of them wants more threads.
+/// The most slots of a worker. Its handlers share one future, so more of them need a second worker on another thread.
 const SLOTS_MAX: usize = 4_096;

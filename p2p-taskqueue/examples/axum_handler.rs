@@ -1,4 +1,5 @@
-//! A queue behind a web server: the server runs on the program's own multi-thread tokio, the queue on its own thread.
+//! A queue behind a web server. The server runs on the program's own multi-thread tokio runtime, and the queue on a
+//! thread of its own.
 //!
 //! ```text
 //! cargo run -p p2p-taskqueue --example axum_handler
@@ -24,7 +25,7 @@ impl Task for Greet {
     type Output = String;
 }
 
-/// `POST /greet`: submits a task and answers its result.
+/// Handles `POST /greet`: submits a task and answers with its result.
 async fn greet(State(queue): State<Queue>, Json(task): Json<Greet>) -> Result<Json<String>, (StatusCode, String)> {
     let refused = |error: &dyn Error| (StatusCode::BAD_GATEWAY, error.to_string());
     let job = queue.submit(task).await.map_err(|error| refused(&error))?;
@@ -39,7 +40,7 @@ async fn work(task: Greet, _: Context) -> Result<String, Failure> {
     Ok(format!("hello, {}", task.name))
 }
 
-/// What a client sends, and what it gets.
+/// Sends a request as a client does, and returns the reply.
 async fn ask(address: SocketAddr) -> io::Result<String> {
     let request = format!(
         "POST /greet HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n\
@@ -58,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server = axum::serve(listener, Router::new().route("/greet", post(greet)).with_state(queue.clone()));
-    // The worker works as long as the server serves, which here is until its first client has its answer.
+    // The worker runs as long as the server, which here is until the first client has its answer.
     let served = async {
         tokio::select! {
             ended = async { server.await } => println!("the server ended: {ended:?}"),

@@ -1,4 +1,4 @@
-//! Jobs that take long: progress while it runs, a question to whoever waits, and a task that is called off.
+//! Jobs that take long: a task that reports progress and asks a question, and a task that is called off.
 //!
 //! ```text
 //! cargo run -p p2p-taskqueue --example long_job
@@ -40,7 +40,7 @@ impl Task for Watch {
     type Output = ();
 }
 
-/// Goes on until it is called off.
+/// Runs until it is called off.
 async fn watch(_: Watch, cx: Context) -> Result<(), Failure> {
     cx.cancelled().await;
     println!("the handler was told to stop");

@@ -1,5 +1,5 @@
-//! Submit on one machine, work on the other: two nodes of one mesh in one process, each with a data folder of its own, on
-//! loopback.
+//! Submits on one machine and works on the other. Here both are nodes in one process, each with its own data folder,
+//! connected over loopback.
 //!
 //! ```text
 //! cargo run -p p2p-taskqueue --example two_machines
@@ -35,9 +35,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let joined = second.join(first.invite().await?).await?;
     println!("joined, connected: {}", joined.connected);
 
-    // The second keeps this one; workers of its peers may take it.
+    // The second node owns this task. Workers of its peers may take it.
     let here = second.queue().submit(CountWords("three short words".to_owned())).await?;
-    // The first keeps this one; the second remembers that.
+    // The first node owns this task, and the second remembers that.
     let there = second.queue().submit(CountWords("two words".to_owned())).on(first.peer_id()).await?;
     let both_done = async {
         println!("kept by the second: {:?}", here.wait().await);

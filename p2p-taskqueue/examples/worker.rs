@@ -1,4 +1,5 @@
-//! A worker for two types of tasks, which share its two slots. One task needs a second attempt, and one fails for good.
+//! A worker for two types of tasks, which share its two slots. One task needs a second attempt, and one fails
+//! permanently.
 //!
 //! ```text
 //! cargo run -p p2p-taskqueue --example worker
@@ -41,7 +42,7 @@ async fn divide(job: Divide, _: Context) -> Result<i64, Failure> {
     job.dividend.checked_div(job.divisor).ok_or_else(|| Failure::permanent("cannot be divided"))
 }
 
-/// Stands for a server that does not answer the first time.
+/// Fetches a page from a server that, in this example, does not answer the first time.
 async fn fetch(job: Fetch, cx: Context) -> Result<Page, Failure> {
     if cx.attempt() == 1 {
         return Err(Failure::retryable("no answer"));
@@ -67,7 +68,7 @@ async fn submit_and_wait(queue: &Queue) -> Result<(), JobError> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let queue = Queue::in_memory().await?;
     let mut result = Ok(());
-    // A program that only works stops on a signal: run_until(async { drop(tokio::signal::ctrl_c().await) }).
+    // A program that only runs a worker can stop on a signal: run_until(async { drop(tokio::signal::ctrl_c().await) }).
     let until_done = async { result = submit_and_wait(&queue).await };
     Worker::new(&queue).id("example").slots(2).handle(divide).handle(fetch).run_until(until_done).await?;
     result?;

@@ -1,4 +1,4 @@
-//! Nodes on every runtime and over every transport: the same mesh, the same answers.
+//! Tests of nodes on every runtime and over every transport.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const ME: Caller = Caller::Local;
 
-/// Nothing that a test waits for takes longer, however busy the machine is.
+/// The longest time that a test waits for anything. It is long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
-/// A node on an executor thread of its own.
+/// A node on its own executor thread.
 struct Machine {
     thread: ExecutorThread,
     node: NodeHandle,
@@ -45,7 +45,7 @@ impl Machine {
         self.node.peer_id()
     }
 
-    /// Runs on the node's own thread, with the node's queue.
+    /// Runs work on the node's own thread, with the node's handle.
     fn run<T, F>(&self, work: impl FnOnce(NodeHandle) -> F + Send + 'static) -> TestResult<T>
     where
         T: Send + 'static,
@@ -55,7 +55,7 @@ impl Machine {
         self.thread.bridge().call(async move { work(node).await }).deadline(DEADLINE).blocking()?
     }
 
-    /// Joins the mesh of another machine, by its ticket.
+    /// Joins the mesh of another machine with its ticket.
     fn join(&self, other: &Self) -> TestResult {
         let ticket = other.run(async |node| Ok(node.queue().invite(&ME, Invite {}).await?.ticket))?;
         let joined = self.run(async move |node| Ok(node.queue().join(&ME, Join { ticket }).await?))?;
@@ -73,7 +73,7 @@ where
     Ok(TargetedQueue::new(node.queue(), Target::peer(peer)).ask(&ME, operation).await?)
 }
 
-/// Two machines: one submits at the other, which works; both ask over the one connection.
+/// Two machines: one submits to the other, which works on the task. Both make requests over the one connection.
 fn two(backend: Backend, listen: &str) -> TestResult {
     let (a, b) = (Machine::start(backend, listen, 1)?, Machine::start(backend, listen, 2)?);
     a.join(&b)?;
@@ -83,7 +83,7 @@ fn two(backend: Backend, listen: &str) -> TestResult {
     let task_id = a.run(async move |node| {
         Ok(ask(&node, there, Submit::new("wordcount", Json::from_text("a b c"))).await?.task_id)
     })?;
-    // B dialled nobody: it works for A over the connection that A made, and A waits meanwhile.
+    // B has not dialled. It answers A over the connection that A made, and A waits meanwhile.
     let node = a.node.clone();
     let waiting = a.thread.bridge().call(async move { node.queue().wait(&ME, Wait::one(task_id, 60.0)).await });
     let waiting = std::thread::spawn(move || waiting.deadline(DEADLINE).blocking());
@@ -92,7 +92,7 @@ fn two(backend: Backend, listen: &str) -> TestResult {
         let task = queue.claim(&ME, Claim::new("w")).await?.task.ok_or("nothing to claim")?;
         let result = Some(Json::parse("3".to_owned())?);
         queue.complete(&ME, Complete::new(task.task_id, task.fence.ok_or("no fence")?, result)).await?;
-        // The stream is symmetric.
+        // B can ask A over the same stream.
         assert_eq!(ask(&node, here, StatusQuery::default()).await?.peer_id, here);
         Ok(())
     })?;
@@ -105,10 +105,12 @@ fn two(backend: Backend, listen: &str) -> TestResult {
     stop([a, b])
 }
 
-/// Five machines in a line, each joined to the next: neighbours work for each other, and each sees only its neighbours.
+/// Five machines in a line, each joined to the next. Each claims tasks of the next one, and each sees only its
+/// neighbours.
 fn five(backend: Backend, listen: &str) -> TestResult {
     let machines = (1..=5).map(|secret| Machine::start(backend, listen, secret)).collect::<TestResult<Vec<_>>>()?;
-    // The last one's mesh is that of all: from the end, so that each joins a mesh that is whole.
+    // All join the mesh of the last machine. They start from the end, so that each joins a node that is already in that
+    // mesh.
     for pair in machines.windows(2).rev() {
         let [left, right] = pair else { continue };
         left.join(right)?;

@@ -1,10 +1,10 @@
-//! The end of a queue, and its file afterwards.
+//! Tests of the end of a queue, and of its file afterwards.
 
 use p2p_taskqueue::{ErrorCode, Job, JobError, OpenError, Queue, QueueError, TaskStatus, Worker, store::StoreError};
 
 use super::{Add, TestResult, add, soon};
 
-/// Opens the file as another process would.
+/// Opens the file again, as another process would.
 async fn reopened(path: &std::path::Path) -> TestResult<Queue> {
     Ok(soon(Queue::open(path)).await??)
 }
@@ -25,7 +25,7 @@ async fn a_job_is_taken_up_again_when_its_file_is_opened_again() -> TestResult {
     assert_eq!(sum.ok_or("no end")??, 42);
     soon(queue.close()).await??;
 
-    // The result is on disk, too.
+    // The result is on disk too.
     let queue = reopened(&path).await?;
     assert_eq!(soon(queue.job::<Add>(id).wait()).await??, 42);
     Ok(())
@@ -39,7 +39,7 @@ async fn a_file_is_one_queues_alone_until_the_last_clone_is_dropped() -> TestRes
     let job = queue.submit(Add(1, 2)).await?;
     let id = job.id();
     drop(queue);
-    // The job holds a clone.
+    // The job still holds a clone of the queue.
     match soon(Queue::open(&path)).await? {
         Err(OpenError::Store(StoreError::InUse { .. })) => {}
         other => panic!("{other:?}"),
@@ -55,7 +55,7 @@ async fn a_file_is_one_queues_alone_until_the_last_clone_is_dropped() -> TestRes
 async fn a_closed_queue_refuses_everything_and_ends_the_waits() -> TestResult {
     let queue = Queue::in_memory().await?;
     let (job, other) = (queue.submit(Add(1, 2)).await?, queue.clone());
-    // In this order: the wait has begun when the queue is closed.
+    // The futures are polled in this order, so the wait has begun when the queue is closed.
     let (waited, closed) = soon(async { futures::join!(job.wait(), queue.close()) }).await?;
     closed?;
     let is_closed = |error: &QueueError| error.code == ErrorCode::ShuttingDown;

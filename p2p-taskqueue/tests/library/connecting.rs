@@ -1,4 +1,4 @@
-//! A queue over the Unix socket of a node of this machine.
+//! Tests of a queue over the Unix socket of a node of this machine.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ async fn a_queue_behind_a_socket_is_one_like_others() -> TestResult {
     let client = soon(Queue::connect(&socket)).await??;
     let job = client.submit(Add(1, 2)).await?;
     assert_eq!(served.job::<Add>(job.id()).record().await?.payload.get(), "[1,2]");
-    // The worker is behind the socket, too.
+    // The worker connects through the socket too.
     let worker = soon(Queue::connect(&socket)).await??;
     let mut sum = None;
     soon(Worker::new(&worker).slots(3).handle(add).run_until(async { sum = Some(job.wait().await) })).await??;

@@ -1,4 +1,4 @@
-//! Runs the built examples, each in an empty folder, and reads what they print.
+//! Runs each built example in an empty folder, and checks what it prints.
 
 use std::{
     io::Read as _,
@@ -10,7 +10,7 @@ use std::{
 
 use super::{DEADLINE, TestResult};
 
-/// Beside this test's own program, where cargo puts the examples of the same build.
+/// Returns the path of an example. Cargo puts the examples of a build beside the folder of its test programs.
 fn built(name: &str) -> TestResult<PathBuf> {
     let tests = std::env::current_exe()?;
     let profile = tests.parent().and_then(|deps| deps.parent()).ok_or("no target folder")?;
@@ -21,7 +21,7 @@ fn built(name: &str) -> TestResult<PathBuf> {
     Err(format!("{} is not built: cargo test -p p2p-taskqueue builds it", program.display()).into())
 }
 
-/// What an example prints until it ends, which has to be in order and in time.
+/// Runs an example and returns what it prints. It must end in time and without an error.
 fn printed(name: &str) -> TestResult<String> {
     let folder = tempfile::tempdir()?;
     let mut child =
@@ -34,7 +34,7 @@ fn printed(name: &str) -> TestResult<String> {
         sender.send(read).ok();
     });
     let text = text.recv_timeout(DEADLINE);
-    // It has closed its output, or it is late.
+    // The example has closed its output, or it is late.
     if text.is_err() {
         child.kill()?;
     }
@@ -96,7 +96,7 @@ fn long_job() -> TestResult {
     Ok(())
 }
 
-/// What a stranger copies from the README is an example that runs, and short.
+/// The program in the README is that of an example that runs, and it is short.
 #[test]
 fn the_readme_has_the_program_of_an_example() -> TestResult {
     let (readme, example) = (include_str!("../../README.md"), include_str!("../../examples/local_queue.rs"));

@@ -1,4 +1,4 @@
-//! What a submitter sees: settings, ends, errors by their types.
+//! Tests of what a submitter sees: settings, ends of tasks, and typed errors.
 
 use std::{
     future::Future,
@@ -22,7 +22,7 @@ async fn with_worker<T>(worker: Worker, client: impl Future<Output = TestResult<
     result.ok_or("the client has not ended")??
 }
 
-/// Of the type `add`, with another form.
+/// A task of the type `add` whose input and output have another form.
 #[derive(Debug, Serialize, Deserialize)]
 struct AddWords {
     first: String,
@@ -66,14 +66,14 @@ async fn a_failure_says_what_by_whom_and_how_often() -> TestResult {
 async fn values_of_another_form_are_told_apart_from_failures() -> TestResult {
     let queue = Queue::in_memory().await?;
     let client = async {
-        // The worker does not take this input: no attempt of it ever will.
+        // The worker cannot read this input, and no other attempt could.
         match queue.submit(AddWords { first: "one".to_owned() }).await?.wait().await {
             Err(JobError::Failed { error, attempts: 1, .. }) => {
                 assert!(error.starts_with("the payload is no \"add\": "), "{error}");
             }
             other => panic!("{other:?}"),
         }
-        // This program does not take the worker's output.
+        // This program cannot read the worker's output.
         let sum = queue.submit(Add(1, 2)).await?;
         let as_words: Job<AddWords> = queue.job(sum.id());
         assert!(matches!(as_words.wait().await, Err(JobError::Output(_))));
@@ -139,7 +139,7 @@ async fn settings_reach_the_record() -> TestResult {
     assert_eq!((record.session.as_deref(), record.model_name.as_str(), record.result_ttl_s), (Some("s"), "m", 120.0));
     let deadline = record.deadline.ok_or("no deadline")? - record.created_at;
     assert!((deadline - 1_000.0).abs() < 1.0, "{deadline}");
-    // What has not come by itself is called off with what it comes after.
+    // The job has not been run. It fails when the job that it comes after is called off.
     first.cancel().await?;
     match soon(job.wait()).await? {
         Err(JobError::Failed { by: FailedBy::Queue, .. }) => {}

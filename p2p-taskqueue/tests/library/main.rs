@@ -1,4 +1,4 @@
-//! The library as a stranger uses it: queues, jobs, workers and nodes by their public names.
+//! Tests of the library as a program uses it: queues, jobs, workers and nodes by their public names.
 
 mod closing;
 #[cfg(unix)]
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 type TestResult<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How long anything may take that takes milliseconds, however busy the machine is.
+/// The time that anything may take. Everything takes milliseconds, but the machine may be busy.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn soon<T>(future: impl Future<Output = T>) -> TestResult<T> {

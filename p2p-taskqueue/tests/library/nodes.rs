@@ -1,4 +1,4 @@
-//! Nodes by their builder: a mesh of two, and what a data folder keeps.
+//! Tests of nodes that are made by their builder: a mesh of two, and the contents of a data folder.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ async fn two_nodes_submit_and_work_for_each_other() -> TestResult {
     Ok(())
 }
 
-/// A node whose peers find it again where it was.
+/// Starts a node again at the address where its peers know it.
 async fn restarted(folder: &Path, address: &Multiaddr) -> TestResult<Node> {
     let own_part = address.iter().take(2).collect();
     start(Node::builder().data_dir(folder).listen(own_part)).await
@@ -86,7 +86,7 @@ async fn a_data_folder_is_one_nodes_alone() -> TestResult {
         assert!(folder.path().join(name).exists(), "{name}");
     }
     soon(node.shutdown()).await??;
-    // Free again.
+    // The folder is free again.
     soon(start(builder()?).await?.shutdown()).await??;
     std::fs::write(folder.path().join("identity.key"), "short")?;
     match soon(builder()?.start()).await? {

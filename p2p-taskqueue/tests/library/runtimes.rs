@@ -1,4 +1,4 @@
-//! One story on every runtime: open, submit, work with the runtime's own sockets, wait, stop.
+//! The same test on every runtime: open, submit, work with the runtime's own sockets, wait, stop.
 
 use std::{
     future::{Future, pending},
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Add, DEADLINE, Shout, TestResult, add, shout};
 
-/// Its handler uses sockets of the runtime on which the worker runs.
+/// A task whose handler uses sockets of the runtime on which the worker runs.
 #[derive(Serialize, Deserialize)]
 struct Dial;
 
@@ -46,7 +46,7 @@ where
     Ok(())
 }
 
-/// Some runtimes have no deadlines of their own.
+/// Runs a test on another thread with a deadline, since some runtimes have no timeouts of their own.
 fn within(run: impl FnOnce() -> TestResult + Send + 'static) -> TestResult {
     let (sender, result) = sync_channel(1);
     let thread = thread::spawn(move || sender.send(run()).ok());
@@ -60,7 +60,7 @@ fn within(run: impl FnOnce() -> TestResult + Send + 'static) -> TestResult {
     }
 }
 
-/// Connects with itself, by sockets that work on their own runtime only.
+/// Makes a function that connects to itself, by sockets that only work on their own runtime.
 macro_rules! dial {
     ($net:path) => {
         || async {

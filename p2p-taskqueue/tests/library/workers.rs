@@ -1,4 +1,4 @@
-//! What a worker does with its tasks, and with handlers that stop, stay, block and panic.
+//! Tests of what a worker does with its tasks, and with handlers that stop, go on, block or panic.
 
 use std::{
     future::pending,
@@ -20,7 +20,7 @@ use tokio::sync::{Barrier, Notify, mpsc, oneshot};
 
 use super::{Add, DEADLINE, Shout, TestResult, add, shout, soon};
 
-/// Work whose end is up to its test.
+/// A task whose end is decided by its test.
 #[derive(Debug, Serialize, Deserialize)]
 struct Wait;
 
@@ -29,7 +29,7 @@ impl Task for Wait {
     type Output = u32;
 }
 
-/// True once it was dropped.
+/// Sets its flag to true when it is dropped.
 struct Flag(Arc<AtomicBool>);
 
 impl Drop for Flag {
@@ -43,7 +43,7 @@ async fn several_types_share_the_slots() -> TestResult {
     const SLOTS: usize = 2;
     let queue = Queue::in_memory().await?;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    // Only two at once can pass.
+    // A handler passes the barrier only when two of them run at once.
     let pair = Arc::new(Barrier::new(SLOTS));
     let busy = move || {
         let (running, most, pair) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&pair));
@@ -99,7 +99,7 @@ async fn a_running_task_that_is_called_off_is_told_to_its_handler() -> TestResul
             begun.send(()).await?;
             cx.cancelled().await;
             assert!(cx.is_cancelled());
-            // Ends the handler here.
+            // The call ends the handler here.
             cx.progress(0.5, "half").await?;
             Ok(1)
         }
@@ -152,7 +152,7 @@ async fn a_question_is_answered_by_whoever_waits() -> TestResult {
     Ok(())
 }
 
-/// Waits until the worker asks this.
+/// Waits until the worker asks the question with this key, and returns it.
 async fn asked(job: &Job<Shout>, key: &str) -> TestResult<String> {
     let mut looks = tokio::time::interval(Duration::from_millis(10));
     loop {
@@ -193,7 +193,7 @@ async fn progress_is_seen_in_the_record() -> TestResult {
     Ok(())
 }
 
-/// Starts a worker on the handler, has it begin a task, and stops it; gives the job.
+/// Runs the worker until it has begun a task, and then stops it. Returns the job.
 async fn stopped_in_the_middle(queue: &Queue, worker: Worker, begun: oneshot::Receiver<()>) -> TestResult<Job<Wait>> {
     let job = queue.submit(Wait).await?;
     soon(worker.run_until(async { drop(begun.await) })).await??;
@@ -202,7 +202,7 @@ async fn stopped_in_the_middle(queue: &Queue, worker: Worker, begun: oneshot::Re
 
 type Ending = BoxFuture<'static, Result<u32, Failure>>;
 
-/// A handler that says when it begins, the first time.
+/// Returns a handler, and a receiver that gets a value when the handler first begins.
 fn beginning(
     then: impl Fn(Context) -> Ending + Send + Sync + 'static,
 ) -> (impl Fn(Wait, Context) -> Ending + Send + Sync, oneshot::Receiver<()>) {
@@ -276,7 +276,7 @@ async fn a_worker_that_is_dropped_gives_its_task_back_all_the_same() -> TestResu
             begun = soon(begun) => begun??,
         }
     }
-    // Long before its lease is over.
+    // The task can be claimed long before its lease is over.
     let claim = Claim { wait_s: DEADLINE.as_secs_f64(), ..Claim::new("another") };
     let task = queue.raw().claim(&Caller::Local, claim).await?.task.ok_or("it was not given back")?;
     assert_eq!((task.task_id, task.attempt), (job.id(), 1));
@@ -287,7 +287,7 @@ async fn a_worker_that_is_dropped_gives_its_task_back_all_the_same() -> TestResu
 async fn a_handler_that_panics_costs_its_attempt_and_nothing_else() -> TestResult {
     let queue = Queue::in_memory().await?;
     let worker = Worker::new(&queue).handle(add).handle(|Shout(text): Shout, cx: Context| {
-        // The second time before there is a future.
+        // At the second attempt it panics before it returns a future.
         assert!(cx.attempt() != 2, "twice {text}");
         async move {
             assert!(cx.attempt() != 1, "as asked");
@@ -321,7 +321,7 @@ async fn a_handler_that_blocks_keeps_its_lease() -> TestResult {
     let released = Mutex::new(released);
     let worker = Worker::new(&queue).lease(LEASE).handle(move |_: Wait, cx: Context| {
         begun.send(()).unwrap();
-        // Blocks the thread on which the worker is polled.
+        // This blocks the thread on which the worker is polled.
         let _released_or_late = released.lock().unwrap().recv_timeout(DEADLINE);
         async move { Ok(cx.attempt()) }
     });
@@ -329,7 +329,7 @@ async fn a_handler_that_blocks_keeps_its_lease() -> TestResult {
     let (stop, stopped) = oneshot::channel::<()>();
     let working = tokio::runtime::Handle::current().spawn(worker.run_until(async { drop(stopped.await) }));
     has_begun.recv_timeout(DEADLINE)?;
-    // Nobody else gets it for three leases.
+    // No other worker gets the task for the length of three leases.
     let claim = Claim { wait_s: 3.0 * LEASE.as_secs_f64(), ..Claim::new("another") };
     assert_eq!(soon(queue.raw().claim(&Caller::Local, claim)).await??.task, None);
     release.send(())?;
@@ -362,7 +362,7 @@ async fn a_worker_that_could_never_work_says_so() -> TestResult {
     assert!(matches!(none, Err(WorkerError::NoHandler)), "{none:?}");
     let twice = soon(Worker::new(&queue).handle(shout).handle(shout).run_until(pending())).await?;
     assert!(matches!(twice, Err(WorkerError::HandledTwice { task_type: "shout" })), "{twice:?}");
-    // More than there may be is as many as there may be.
+    // A number of slots above the maximum is taken as the maximum.
     soon(Worker::new(&queue).slots(usize::MAX).handle(add).run_until(std::future::ready(()))).await??;
     let lease = Worker::new(&queue).handle(add).lease(Duration::from_millis(1));
     match soon(lease.run_until(pending())).await? {

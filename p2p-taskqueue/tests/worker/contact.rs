@@ -1,4 +1,4 @@
-//! What a handler tells and asks while it works, and how soon it hears.
+//! Tests of what a handler reports and asks while it works, and how soon it learns of a cancel.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -9,10 +9,10 @@ use p2p_taskqueue::{
 
 use super::*;
 
-/// So long that nothing in a test ends or is renewed in time by itself.
+/// A lease so long that it neither expires nor needs a renewal during a test.
 const LONG_LEASE: Duration = Duration::from_secs(3_000);
 
-/// Hands its contact to the test, and ends when that is told to.
+/// A handler that gives its contact to the test, and ends when the test tells it to.
 #[derive(Debug)]
 struct Lender(mpsc::Sender<(TaskId, Contact, mpsc::Sender<AttemptEnd>)>);
 
@@ -80,7 +80,7 @@ async fn a_cancel_stops_the_work_at_once_wherever_the_task_is_kept() -> TestResu
         let renewals = *mesh.renewals.borrow();
         let task = submit(queue).await?;
         lent.next().await?;
-        // Also when it has been waiting for a while.
+        // Once a renewal has come, it waits at the owner. The cancel must end that wait.
         soon(mesh.renewals.subscribe().wait_for(|now| *now > renewals)).await?;
         let called_off = Instant::now();
         queue.cancel(&Caller::Local, Cancel { task_id: task, reason: "enough".to_owned() }).await?;
@@ -102,7 +102,7 @@ async fn progress_reaches_the_record_and_the_last_word_stays() -> TestResult {
     let record = until(&lent.mesh.there, task, |task| task.progress == Some(1.0)).await?;
     assert_eq!(record.status_message.as_deref(), Some("step 1000"));
     assert!(*lent.mesh.renewals.borrow() < 20, "each word was told by itself");
-    // What no owner would take is made to fit.
+    // Values that no owner would take are adjusted.
     contact.progress(f64::NAN, Some(&"\u{e4}".repeat(4_000)));
     let record = until(&lent.mesh.there, task, |task| task.progress == Some(0.0)).await?;
     assert_eq!(record.status_message.map(|message| message.len()), Some(4_096));
@@ -154,7 +154,7 @@ async fn a_question_that_is_refused_costs_the_others_nothing() -> TestResult {
     };
     let (asked, answered) = soon(async { tokio::join!(contact.ask("first", long()), meanwhile) }).await;
     assert_eq!((asked?, answered?.accepted), (Json::from_text("fine"), 1));
-    // A question that nobody answers ends with the work.
+    // A question that nobody answers ends when the work is called off.
     let called_off = async {
         until(queue, task, |task| task.input_requests.contains_key("open")).await?;
         queue.cancel(&Caller::Local, Cancel { task_id: task, reason: String::new() }).await
@@ -191,7 +191,7 @@ async fn another_renewal_of_the_same_lease_disturbs_nothing() -> TestResult {
     let queue = &lent.mesh.here;
     contact.progress(0.25, Some("from within"));
     until(queue, task, |task| task.progress == Some(0.25)).await?;
-    // As a command does that the handler runs: the fence is in its environment.
+    // A command that the handler runs may renew like this, since it has the fence in its environment.
     let fence = lent.mesh.fence(task).ok_or("no fence")?;
     let other = Renew { progress: Some(0.75), ..Renew::new(task, fence, 1.0) };
     queue.renew(&Caller::Local, other).await?;

@@ -1,4 +1,4 @@
-//! Workers over real queues: one local, one that stands for a peer's.
+//! Tests of workers over real queues: a local one, and one in the place of a peer's.
 
 mod contact;
 
@@ -31,22 +31,22 @@ use tokio::{
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-/// How long anything may take that takes milliseconds.
+/// The time that anything may take. Everything takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Two nodes' queues, as the first node sees them.
+/// The queues of two nodes, as the first node sees them.
 #[derive(Debug)]
 struct Mesh {
     here: LocalQueue,
     there: LocalQueue,
     us: PeerId,
-    /// How many reports to the other node are lost on the way.
+    /// The number of reports to the other node that are still to be lost on the way.
     reports_lost: AtomicUsize,
-    /// Renewals of tasks of either node.
+    /// The number of renewals so far, of tasks of either node.
     renewals: watch::Sender<usize>,
-    /// Whether the nodes are of a version whose renewals do not wait.
+    /// Whether the nodes act like a version in which renewals do not wait.
     is_old: AtomicBool,
-    /// By task, as it was last renewed with.
+    /// The fence with which each task was last renewed.
     fences: Mutex<HashMap<TaskId, Fence>>,
     runtime: Arc<dyn Runtime>,
     _folder: TempDir,
@@ -87,7 +87,7 @@ impl Mesh {
         Request::Renew(Renew { wait_s, ..renew })
     }
 
-    /// A worker of the first node that takes from both.
+    /// Starts a worker of the first node that takes tasks from both.
     fn work(self: &Arc<Self>, handler: Arc<dyn Handler>, configure: impl FnOnce(&mut WorkerConfig)) -> Worker {
         let mut config = WorkerConfig::new("w", ["t"], handler);
         configure(&mut config);
@@ -116,7 +116,7 @@ impl TaskQueue for Mesh {
     }
 }
 
-/// Says when it begins, and ends when it is told how.
+/// A handler that says when it begins, and ends with the outcome that the test sends.
 #[derive(Debug)]
 struct Puppet {
     begun: mpsc::Sender<TaskId>,
@@ -251,7 +251,7 @@ async fn a_report_is_repeated_until_the_owner_is_back() -> TestResult {
     Ok(())
 }
 
-/// The handler does the same each time: without an end the task would be done again after every lease.
+/// The handler gives the same result each time. If the task did not fail, it would be run again after every lease.
 #[tokio::test]
 async fn a_result_that_the_owner_does_not_take_fails_the_task() -> TestResult {
     let mesh = Mesh::new()?;
@@ -323,7 +323,7 @@ async fn a_lease_is_renewed_as_long_as_the_work_takes() -> TestResult {
     let task = submit(&mesh.here).await?;
     strings.next_begun().await.ok_or("nothing has begun")?;
     let first = mesh.here.get(&Caller::Local, Get { task_id: task }).await?.task.lease_until.ok_or("no lease")?;
-    // Well past the first lease: a wait with a timeout is the queue's own clock.
+    // This is well past the first lease. A wait with a timeout uses the queue's own clock.
     let waited = mesh.here.wait(&Caller::Local, Wait::one(task, 1.5)).await?;
     let running = waited.task.ok_or("no task")?;
     assert_eq!((running.status, running.attempt), (TaskStatus::Running, 1));

@@ -58,7 +58,7 @@ impl Engine {
         &self.thread
     }
 
-    /// Ends everything in order.
+    /// Ends the thread, then closes the store and unlocks the folder.
     pub(crate) async fn close(self) -> Result<(), CloseError> {
         let Self { thread, store, .. } = self;
         let ended = thread.shutdown(CLOSE_DEADLINE).await;

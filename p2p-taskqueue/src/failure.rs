@@ -14,12 +14,12 @@ use crate::{AskError, Stopped};
 /// ```
 /// # use p2p_taskqueue::Failure;
 /// fn parse(text: &str) -> Result<f64, Failure> {
-///     // Another attempt would meet the same text.
+///     // Another attempt would read the same text.
 ///     text.parse().map_err(|error| Failure::permanent(format!("{text:?}: {error}")))
 /// }
 ///
 /// fn read(path: &str) -> Result<f64, Failure> {
-///     // The file may be there the next time.
+///     // The file may exist at the next attempt.
 ///     parse(&std::fs::read_to_string(path)?)
 /// }
 /// ```

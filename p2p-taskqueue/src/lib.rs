@@ -40,8 +40,8 @@
 //! | `dispatch` | the way of a task from the queue's thread to a handler |
 //! | `queue`, `engine` | [`Queue`], and the thread and store under it |
 //! | `node`, `data_folder`, `connect` | [`Node`] with its folder; the socket of a node of this machine |
-//! | `bridged`, `inline` | the carriers that cross runtimes, or count as if they did |
-//! | `error` | what can go wrong as a whole |
+//! | `bridged`, `inline` | the carriers that cross to the executor thread, or run on it and count their calls |
+//! | `error` | the errors of opening, closing, waiting and working |
 //!
 //! # Below
 //!
@@ -59,8 +59,8 @@
 //! | [`worker`] | `taskqueue-worker` | claims tasks, runs commands or other handlers, reports how they ended | `worker` |
 //!
 //! Without the feature `mesh`, only the parts of libp2p for peer ids and addresses are built. In the four crates, the
-//! names `Task`, `Node` and `Worker` have other meanings: the record of a task, the function that starts a node, and
-//! the pool under a worker.
+//! names `Task`, `Node` and `Worker` have other meanings: the record of a task, the type that starts nodes, and the
+//! pool under a worker.
 
 mod bridged;
 #[cfg(all(unix, feature = "mesh"))]

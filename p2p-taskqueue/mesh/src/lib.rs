@@ -7,7 +7,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `identity`, `ticket` | who a node is, and how another one is let in |
+//! | `identity`, `ticket` | the identity of a node, and the invitation to a mesh |
 //! | `wire` | frames, the handshake and the session, over any byte stream |
 //! | `node` | the one loop that owns the swarm, and its handle |
 //! | `discovery` | how peers are found: one file for each way |

@@ -56,7 +56,7 @@ pub(crate) struct Proven {
     pub(crate) instance: String,
     pub(crate) software: String,
     pub(crate) addresses: Vec<Multiaddr>,
-    /// What the session that follows starts from.
+    /// The reader and the terms for the session that follows.
     pub(crate) agreed: Agreed,
 }
 
@@ -234,7 +234,7 @@ fn introduction(ours: &Ours) -> Introduction {
     Introduction { addresses: fitting.collect() }
 }
 
-/// The addresses that this build understands.
+/// Returns the addresses that this build understands.
 fn readable(addresses: &[String]) -> Vec<Multiaddr> {
     let short = addresses.iter().filter(|text| text.len() <= ADDRESS_BYTES_MAX);
     short.take(ADDRESSES_MAX).filter_map(|text| Multiaddr::from_str(text).ok()).collect()

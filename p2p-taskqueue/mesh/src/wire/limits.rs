@@ -45,15 +45,15 @@ pub(crate) const WAITS_MAX: usize = 2 * IN_FLIGHT_MAX;
 /// renewals of a worker and a few other requests.
 pub(crate) const IN_FLIGHT_MIN: usize = 16;
 
-/// The most bytes of requests that one peer may have in flight here while only requests that wait are counted in:
-/// sixteen payloads of the largest size.
+/// The bytes of requests that one peer may have in flight here before a further request that waits is refused: sixteen
+/// payloads of the largest size.
 ///
-/// Requests that are answered at once may use the room of one more frame, and requests that keep a lease the room of
-/// two. So neither kind is kept out by the kinds before it.
+/// A request that is answered at once has room for one more frame of the largest size beyond this, and a request that
+/// keeps a lease room for two. So neither is kept out by the kinds before it.
 pub(crate) const INBOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The most bytes of requests that wait here for one peer to read them. The kinds have the same additional room as in
-/// [`INBOUND_BYTES_MAX`].
+/// The bytes of requests that may be queued here for one peer to read before a further request that waits is refused.
+/// The other kinds have the same additional room as with [`INBOUND_BYTES_MAX`].
 pub(crate) const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The longest frame of a request that goes ahead of others, in bytes: a renewal with its questions. A longer one would

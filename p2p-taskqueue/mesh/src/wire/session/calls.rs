@@ -227,7 +227,8 @@ impl Shared {
         }
     }
 
-    /// Hands an answer to its caller. An answer without a caller is ignored: the caller may have gone.
+    /// Hands an answer to its caller. When the caller has gone, the answer is dropped, and the tasks that it hands out
+    /// are given back.
     pub(super) fn deliver(&self, id: u64, ok: Option<&RawValue>, error: Option<&RawValue>) {
         let Some(call) = self.lock().remove(id) else { return };
         if call.reply.is_none() && !call.is_claim {

@@ -28,7 +28,7 @@ impl Session {
         (Self { shared: Arc::clone(&shared) }, shared)
     }
 
-    /// Asks the peer.
+    /// Makes a request to the peer and waits for its answer.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Peers that break, stall, flood or disappear.
+//! Tests with peers that break the protocol, stall, flood or disappear.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -74,7 +74,7 @@ fn a_task_that_its_claimant_does_not_take_is_given_back() {
 #[test]
 fn no_more_is_asked_at_once_than_the_peer_takes() {
     session_test(async {
-        // An eighth is left for leases.
+        // An eighth of the places is kept for requests that keep leases.
         const QUESTIONS: usize = IN_FLIGHT_MIN / 8 * 7;
         let (io, mut peer) = pipe(64 * 1024);
         let small = end_with(io, None, SMALL);
@@ -86,7 +86,7 @@ fn no_more_is_asked_at_once_than_the_peer_takes() {
         let error = ask(&small.session, List::default()).await.unwrap_err();
         assert_eq!((error.code, error.outcome), (ErrorCode::Overloaded, Outcome::NotApplied));
         assert!(error.retry_after_s.is_some());
-        // An answer makes room for one.
+        // Each answer makes room for one more request.
         let empty = r#"{"listed":{"tasks":[],"next_cursor":null}}"#;
         send(&mut peer, &format!(r#"{{"kind":"answer","id":{},"ok":{empty}}}"#, ids[0])).await;
         let (answered, _, waiting) = soon(futures::future::select_all(waiting)).await;

@@ -101,7 +101,7 @@ impl Jobs {
         let (abort, registration) = AbortHandle::new_pair();
         let job = Abortable::new(job, registration).map(move |ended| match ended {
             Ok(Ok(outcome)) => Some((id, Some(outcome))),
-            // The message of the panic is for the log, which the panic hook writes.
+            // The panic hook writes the message of the panic to the log. The peer is not told.
             Ok(Err(_panic)) => Some((id, Some(Err(QueueError::new(ErrorCode::Internal, "the operation panicked"))))),
             Err(_aborted) => Some((id, None)),
         });

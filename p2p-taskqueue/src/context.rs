@@ -113,7 +113,7 @@ impl Context {
     }
 }
 
-/// Lets the other futures of the same task have their turn, on any runtime.
+/// Lets the other futures that are polled together with this one have their turn, on any runtime.
 async fn give_way() {
     let mut has_given = false;
     poll_fn(|cx| {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use taskqueue_api::{
-    At, Caller, Claim, ClaimMany, Complete, ErrorCode, GetMany, Heartbeat, Json, Operation, QueueError, Submit,
-    SubmitMany, Target, TaskId, TaskQueueExt, testing::payload,
+    At, Caller, Claim, ClaimMany, Complete, ErrorCode, GetMany, Heartbeat, Json, List, Operation, Outcome, PeerId,
+    QueueError, RouteBook, Submit, SubmitMany, Target, TaskId, TaskQueueExt, testing::payload,
 };
 
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
     node::NoFiles,
     testing::{TestQueue, runtime, soon},
 };
-use taskqueue_api::RouteBook as _;
 
 const LOCAL: &Caller = &Caller::Local;
 
@@ -24,11 +24,21 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        let (identity, queue) = Self::machine();
+        let book = Arc::clone(&queue.store);
+        Self::start_with(identity, queue, book).await
+    }
+
+    fn machine() -> (Identity, Arc<TestQueue>) {
         let identity = Identity::generate().unwrap();
         let queue = TestQueue::new(identity.peer_id());
+        (identity, queue)
+    }
+
+    async fn start_with(identity: Identity, queue: Arc<TestQueue>, book: Arc<dyn RouteBook>) -> Self {
         let config = NodeConfig::new(identity, MeshSecret::from_bytes([7; 32]))
             .with_listen(["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
-        let (local, book) = (Arc::<TestQueue>::clone(&queue), Arc::clone(&queue.store));
+        let local = Arc::<TestQueue>::clone(&queue);
         let node = soon(Node::start(config, local, book, Arc::new(NoFiles), runtime())).await.unwrap();
         Self { node, queue }
     }
@@ -83,6 +93,36 @@ async fn an_owner_that_cannot_be_asked_is_no_missing_task() {
     b.node.shutdown().await;
     let error = a.ask(&here(), GetMany { task_ids: vec![there] }).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Unreachable);
+}
+
+/// The routes of a node whose disk is full.
+#[derive(Debug)]
+struct FullBook;
+
+#[async_trait]
+impl RouteBook for FullBook {
+    async fn remember(&self, _: TaskId, _: PeerId) -> Result<(), QueueError> {
+        Err(QueueError::new(ErrorCode::StorageFull, "no space left"))
+    }
+
+    async fn owner_of(&self, _: TaskId) -> Result<Option<PeerId>, QueueError> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_submit_whose_owner_cannot_be_noted_is_not_acknowledged() {
+    let b = Running::start().await;
+    let (identity, queue) = Running::machine();
+    let a = Running::start_with(identity, queue, Arc::new(FullBook)).await;
+    let submit = a.ask(&b.target(), echo()).await.map(|submitted| submitted.task_id);
+    let both = a.ask(&b.target(), many(vec![echo(), echo()])).await.map(|submitted| submitted.results.len());
+    for error in [submit.unwrap_err(), both.unwrap_err()] {
+        // The tasks may be queued: whoever submitted them has to look at the peer, which the message names.
+        assert_eq!((error.code, error.outcome), (ErrorCode::StorageFull, Outcome::Unknown));
+        assert!(error.message.contains(&b.node.peer_id().to_string()), "{error}");
+    }
+    assert_eq!(b.queue.list(LOCAL, List::default()).await.unwrap().tasks.len(), 3);
 }
 
 #[tokio::test]

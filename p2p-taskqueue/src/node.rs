@@ -221,7 +221,8 @@ impl NodeBuilder {
         let queue = Queue::new(handle.queue(), handle.serving_peers(), engine);
         Ok(Node { queue, handle })
     }
-    /// Opens what the node keeps; blocks.
+
+    /// Opens what the node keeps. Blocks.
     fn open(self) -> Result<NodeParts, StartNodeError> {
         let folder = self.data_dir.map(|path| DataFolder::make(path)?.lock()).transpose()?;
         let identity = match (self.identity, &folder) {

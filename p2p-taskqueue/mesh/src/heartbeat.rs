@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_the_references() {
+    fn the_root_is_that_of_known_vectors() {
         let root = merkle_root(&BTreeMap::from([("taskqueue-service".to_owned(), 0)]));
         assert_eq!(root, "d83964234cb3f7451644cb8dfbd8a97cb70571490208c3ffcb5b346c43c380fa");
         let root = merkle_root(&BTreeMap::from([("a".to_owned(), 1), ("é".to_owned(), 2)]));

@@ -37,6 +37,7 @@ use crate::MeshSecret;
 
 /// The versions of the protocol inside the stream that this build speaks.
 const VERSIONS: (u16, u16) = (1, 1);
+
 /// What this node says about itself in the handshake.
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {

@@ -29,7 +29,7 @@ pub(crate) const REFUSAL_TEXT_BYTES_MAX: usize = 512;
 pub(crate) const READ_BUFFER_BYTES: usize = 8 * 1024;
 
 /// The write buffer of a lane is freed when it is empty and larger than this, in bytes.
-pub(crate) const READ_AHEAD_BYTES: usize = 256 * 1024;
+pub(crate) const WRITE_BUFFER_KEPT_BYTES: usize = 256 * 1024;
 
 /// The most frames that are read from one peer before other peers get their turn.
 pub(crate) const FRAMES_PER_TURN: usize = 64;

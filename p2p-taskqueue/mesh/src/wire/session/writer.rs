@@ -6,7 +6,7 @@ use std::{
 
 use futures::AsyncWrite;
 
-use crate::wire::{frame::LENGTH_BYTES, limits::READ_AHEAD_BYTES};
+use crate::wire::{frame::LENGTH_BYTES, limits::WRITE_BUFFER_KEPT_BYTES};
 
 /// One of the two lanes of frames to the peer. Urgent frames are written before the next common frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl Frames {
     fn forget_written(&mut self) {
         if self.len() == 0 {
             self.bytes.clear();
-            if self.bytes.capacity() > READ_AHEAD_BYTES {
+            if self.bytes.capacity() > WRITE_BUFFER_KEPT_BYTES {
                 self.bytes = Vec::new();
             }
         } else if self.written > self.len() {

@@ -200,7 +200,11 @@ fn a_command_is_what_it_is_without_a_supervisor() -> Result<()> {
     // The node handles these signals, so its children begin with the default for each. A shell that runs the tests in the
     // background has them ignored.
     let mut here = Command::new("env");
-    here.args(["--default-signal=HUP,INT,QUIT,TERM", "sh", "-c", look]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    here.args(["--default-signal=HUP,INT,QUIT,TERM", "sh", "-c", look])
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let here = String::from_utf8(here.spawn()?.wait_with_output()?.stdout)?;
     assert!(here.ends_with("leads\n"), "{here}");
     assert_eq!(there.stdout, here);

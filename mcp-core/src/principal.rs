@@ -64,17 +64,15 @@ impl Principal {
     /// Writes the name of the client as the submitter into every task that the request submits.
     pub(crate) fn sign(&self, request: &mut Request) {
         let name = || self.name().map(str::to_owned);
-        let submits: &mut [Submit] = match request {
-            Request::CallTool(call) => {
-                call.submitter = name();
-                &mut []
-            }
-            Request::Submit(submit) => std::slice::from_mut(submit),
-            Request::SubmitMany(many) => &mut many.tasks,
-            Request::Complete(complete) => &mut complete.submit,
-            _ => &mut [],
-        };
-        submits.iter_mut().for_each(|submit| submit.submitter = name());
+        let sign_all = |submits: &mut [Submit]| submits.iter_mut().for_each(|submit| submit.submitter = name());
+        match request {
+            Request::Submit(submit) => submit.submitter = name(),
+            Request::SubmitMany(many) => sign_all(&mut many.tasks),
+            Request::Complete(complete) => sign_all(&mut complete.submit),
+            // The node that answers the call submits the task.
+            Request::CallTool(call) => call.submitter = name(),
+            _ => {}
+        }
     }
 }
 
@@ -108,7 +106,10 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
-    use taskqueue_api::{CallTool, ErrorCode, Json, Operation, SubmitMany};
+    use taskqueue_api::{
+        Adds, CallTool, ErrorCode, Json, Operation, PeerId, SubmitMany,
+        testing::exchanges::{Cast, exchanges},
+    };
 
     use super::*;
     use crate::overload::RETRY_AFTER_S;
@@ -127,6 +128,21 @@ mod tests {
             let Request::CallTool(call) = request else { panic!("{request:?}") };
             assert_eq!(call.submitter.as_deref(), name);
         }
+    }
+
+    #[test]
+    fn every_operation_that_adds_tasks_signs_them() {
+        let [dialler, listener] = [(); 2].map(|()| PeerId::random());
+        let cast = Cast { dialler, listener, ticket: "a ticket".to_owned() };
+        let mut signed = 0;
+        for (mut request, _) in exchanges(&cast) {
+            Principal::sharing("laptop", 1, 1).sign(&mut request);
+            if let Adds::Tasks(submits) = request.adds() {
+                signed += submits.len();
+                assert!(submits.iter().all(|one| one.submitter.as_deref() == Some("laptop")), "{request:?}");
+            }
+        }
+        assert!(signed > 0, "the examples add tasks");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Access to the MCP server: which clients may ask it, and from where.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 
-use crate::harness::{Answered, HttpConnection, HttpReply, Node, at, taskmesh};
+use crate::harness::{Answered, HttpConnection, HttpReply, Node, at, skipped, taskmesh};
 
 const SECRET: &str = "0123456789abcdef-laptop";
 const OTHER: &str = "0123456789abcdef-phone";
@@ -123,6 +123,54 @@ fn each_client_has_a_token_of_its_own() -> Result<()> {
     let nobody = http.post(&[], &status)?;
     assert_eq!(nobody.status, 401);
     assert!(nobody.headers.iter().any(|header| header.to_lowercase().starts_with("www-authenticate: bearer")));
+    Ok(())
+}
+
+#[test]
+fn a_client_may_do_what_its_grants_say() -> Result<()> {
+    let files = Files::new()?;
+    let (laptop, phone) = (files.private("laptop", SECRET)?, files.private("phone", OTHER)?);
+    let clients =
+        format!("[http.clients]\nlaptop = \"{laptop}\"\nphone = {{ token_file = \"{phone}\", grants = \"agent\" }}\n");
+    let node = Node::start(&["--config", &files.private("config.toml", &clients)?])?;
+    let mut http = HttpConnection::open(node.http()?)?;
+    let submit = call("p2p_taskqueue_submit", json!({ "task_type": "later", "payload": 1 }));
+    let told = http.post(&[&shows(SECRET)], &submit)?.json()?;
+    let get = call("p2p_taskqueue_get_task", json!({ "task_id": at(&told, "/result/structuredContent/task_id") }));
+    let told = http.post(&[&shows(OTHER)], &get)?.json()?;
+    assert_eq!(at(&told, "/result/structuredContent/error/code"), "not_found", "{told}");
+    let told = http.post(&[&shows(OTHER)], &call("p2p_taskqueue_pause", json!({})))?.json()?;
+    assert_eq!(at(&told, "/result/structuredContent/error/code"), "forbidden", "{told}");
+    let wrong = files.private("wrong.toml", &clients.replace("agent", "boss"))?;
+    refused(&["--config", &wrong], &["http.clients.phone.grants", "boss", "admin, member, agent, worker"])?;
+    Ok(())
+}
+
+#[test]
+fn another_user_of_this_machine_is_refused_unless_all_may_ask() -> Result<()> {
+    if !geteuid().is_root() {
+        skipped("only root can start a process of another user");
+        return Ok(());
+    }
+    for (arguments, status) in [(&[][..], "HTTP/1.1 403 "), (&["--allow-other-users"][..], "HTTP/1.1 405 ")] {
+        let node = Node::start(arguments)?;
+        let url = node.http()?.to_owned();
+        let port = url.trim_end_matches("/mcp").rsplit(':').next().context("no port")?;
+        let ask = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{port} && \
+             printf 'GET /mcp HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && cat <&3"
+        );
+        let asked = Command::new("setpriv").args(["--reuid=65534", "--clear-groups", "bash", "-c", &ask]).output();
+        let said = match asked {
+            Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+            other => {
+                skipped(&format!("setpriv and bash cannot ask as another user: {other:?}"));
+                return Ok(());
+            }
+        };
+        assert!(said.starts_with(status), "{arguments:?}: {said}");
+        assert_eq!(said.contains("--allow-other-users"), status.contains("403"), "{said}");
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Five nodes in a line, each joined to the one before it by a ticket.
+//! Five nodes in a line, each of which knows the one before it.
 
 use std::fs;
 
@@ -34,10 +34,17 @@ impl Line {
         for number in 0..NODES {
             let worker = format!("to-{number}=sh -c '{mark}; cat'");
             let held = if number == NODES / 2 { vec!["--worker", &held] } else { Vec::new() };
-            let node = Node::start(&[&["--worker", &worker], &held[..]].concat())?;
-            if let Some(before) = nodes.last() {
-                node.join(before)?;
-            }
+            let workers = [&["--worker", &worker], &held[..]].concat();
+            let node = match (nodes.first(), nodes.last()) {
+                (Some(first), Some(before)) => {
+                    // It has a ticket of the first node, and knows the address of the one before it alone.
+                    let way = ["--p2p-listen", "/ip4/127.0.0.1/tcp/0", "--bootstrap", &before.address()?];
+                    let node = Node::start_on(first.guest_folder()?, None, &[&way[..], &workers].concat())?;
+                    before.sees(&node)?;
+                    node
+                }
+                _ => Node::start(&workers)?,
+            };
             nodes.push(node);
         }
         Ok(Self { nodes, marks, begun })

@@ -19,6 +19,7 @@ mod http_memory;
 mod large_submits;
 mod line;
 mod long_path;
+mod members;
 mod mesh_tools;
 mod mistakes;
 mod modes;

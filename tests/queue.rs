@@ -92,6 +92,27 @@ fn what_is_paused_is_held_and_what_drains_takes_nothing_more() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leases_of_a_machine_are_ended_by_its_peer_id() -> Result<()> {
+    let node = Node::start(&[])?;
+    let client = McpClient::connect(node.http()?).await?;
+    let machine = node.ask(&["status"])?["peer_id"].as_str().context("no peer id")?.to_owned();
+    let other = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    let task = submit(&node, &["by-hand", "--max-attempts", "1"])?;
+    let claim = json!({ "worker_id": "w", "supported_task_types": ["by-hand"], "lease_s": 3_600 });
+    let claimed = client.ask("p2p_taskqueue_claim_next", claim).await?;
+    assert_eq!(claimed["task"]["attempts"][0]["machine"], json!(machine), "{claimed}");
+    assert_eq!(node.ask(&["free", other])?["freed"], 0);
+    let freed = node.run(&["free", &machine])?;
+    assert_eq!(freed.stdout, "1 lease ended\n", "{freed:?}");
+    let task = ended(&node, &task)?;
+    assert_eq!((&task["status"], &task["failed_by"]), (&json!("failed"), &json!("queue")), "{task}");
+    let attempt = &task["attempts"][0];
+    assert_eq!((&attempt["machine"], &attempt["outcome"]), (&json!(machine), &json!("freed")), "{task}");
+    assert_eq!(node.run(&["free", "gpu-box"])?.code, Some(2));
+    Ok(())
+}
+
 #[test]
 fn a_worker_takes_what_it_has_the_labels_and_the_session_for() -> Result<()> {
     let plain = Node::start(&["--worker", "wordcount=wc -w"])?;

@@ -43,7 +43,7 @@ fn the_ready_line_is_the_only_output_and_says_everything() -> Result<()> {
 #[test]
 fn what_is_secret_is_for_this_user_alone() -> Result<()> {
     let node = Node::start(&[])?;
-    for name in ["identity.key", "mesh.key", "taskmesh.sock", "queue.sqlite3"] {
+    for name in ["identity.key", "mesh.json", "root.key", "taskmesh.sock", "queue.sqlite3"] {
         let mode = std::fs::metadata(node.folder().join(name))?.permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
@@ -187,7 +187,7 @@ fn a_new_data_folder_and_its_key_are_on_the_disk_under_their_names() -> Result<(
         let mut later = calls.iter().skip(from);
         later.position(|call| call.contains(what) && call.contains(path)).map(|at| from + at)
     };
-    let key = find(0, "rename", "mesh.key\"").with_context(|| format!("a key in {calls:?}"))?;
+    let key = find(0, "rename", "identity.key\"").with_context(|| format!("a key in {calls:?}"))?;
     for (made, holder) in [(parent.join("new"), parent.clone()), (folder.clone(), parent.join("new"))] {
         let at = find(0, "mkdir", &format!("\"{}\"", name(&made)?)).context("it was made")?;
         let synced = find(at, "fsync", &format!("<{}>", name(&holder)?));

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use p2p_taskqueue::{
-    Identity, MeshSecret, Multiaddr, TaskQueueExt as _,
+    Identity, Mesh, Multiaddr, RootKey, TaskQueueExt as _,
     api::{RouteBook, StatusQuery, Target},
     mesh::{NoFiles, Node, NodeConfig, NodeHandle},
     store::{LocalQueue, SqliteStore, StoreOptions, TaskStore},
@@ -62,9 +62,9 @@ impl Machine {
         let tasks: Arc<dyn TaskStore> = Arc::<SqliteStore>::clone(&store);
         let routes: Arc<dyn RouteBook> = store;
         let local = Arc::new(LocalQueue::new(tasks, identity.peer_id(), Arc::clone(&runtime)));
-        let config = NodeConfig::new(identity, MeshSecret::from_bytes([7; 32]))
-            .with_listen([transport.listen_address()?])
-            .with_p2p_runtime(backend.name());
+        let mesh = Mesh::with_root_key(RootKey::from_secret_bytes([7; 32]), &identity, "machine")?;
+        let config =
+            NodeConfig::new(identity, mesh).with_listen([transport.listen_address()?]).with_p2p_runtime(backend.name());
         let node = run(&thread, Node::start(config, local, routes, Arc::new(NoFiles), runtime))??;
         Ok(Self { thread, node, _folder: folder })
     }

@@ -1,6 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use taskqueue_api::{At, Caller, ErrorCode, Operation, QueueError, Request, Target, TaskQueue, limits::WAIT_S_MAX};
+use taskqueue_api::{
+    At, Caller, ErrorCode, Facts, Operation, QueueError, Request, Response, Target, TaskQueue, limits::WAIT_S_MAX,
+};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +12,8 @@ use crate::{
     principal::{Principal, Share},
 };
 
-/// The path by which all tools reach the queue. Each call has a time limit. Calls that wait also have a bound on their
+/// The only path to the queue for what clients ask: no tool, resource or method has the queue itself. So everything
+/// that a client asks passes the guard of what it may do. Each call has a time limit. Calls that wait also have a bound on their
 /// number, and they end when the server shuts down.
 #[derive(Debug)]
 pub(crate) struct Calls {
@@ -36,7 +39,8 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// The queue's own error; `timeout` when the queue does not answer in time; `overloaded` when too many calls wait
+    /// `forbidden` when the principal may not do this, and `not_found` when a task is not its own; the queue's own
+    /// error; `timeout` when the queue does not answer in time; `overloaded` when too many calls wait
     /// already; `shutting_down` when the server stops during a wait.
     ///
     /// # Cancel safety
@@ -55,12 +59,21 @@ impl Calls {
         let _places = if wait.is_zero() { None } else { Some(self.places(principal)?) };
         let stopping = stopping(&request);
         let limit = self.timeout.saturating_add(wait).saturating_add(patience_of(&request));
-        let call = tokio::time::timeout(limit, self.queue.call(&Caller::Local, request));
+        let call = tokio::time::timeout(limit, self.guarded(principal, request));
         let response = tokio::select! {
             answer = call => answer.unwrap_or_else(|_| Err(no_answer(limit)))?,
             () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(stopping),
         };
         O::answer(response)
+    }
+
+    /// Makes the request of the queue if the principal may make it.
+    async fn guarded(&self, principal: &Principal, request: Request) -> Result<Response, QueueError> {
+        match principal.guard() {
+            None => self.queue.call(&Caller::Local, request).await,
+            // Boxed, so that the calls of servers without tokens are no larger than their own.
+            Some(guard) => Box::pin(guard.call(&*self.queue, &Caller::Local, &Caller::Local, request)).await,
+        }
     }
 
     /// Takes a place among the client's waits and one among all waits.
@@ -88,6 +101,11 @@ pub(crate) struct Asker<'a> {
 impl<'a> Asker<'a> {
     pub(crate) const fn new(calls: &'a Calls, principal: &'a Principal) -> Self {
         Self { calls, principal }
+    }
+
+    /// Tells whether this client may ask for an operation at all.
+    pub(crate) fn allows(self, facts: &Facts) -> bool {
+        self.principal.allows(facts)
     }
 
     /// Asks as [`Calls::ask`] does, in the name of this client.

@@ -1,6 +1,7 @@
 use std::{fmt, time::Duration};
 
 use sha2::{Digest as _, Sha256};
+use taskqueue_api::{Grants, Role};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{is_host, is_origin};
@@ -13,13 +14,15 @@ use crate::http::{is_host, is_origin};
 ///     .with_allowed_hosts(["queue.example:8765"])
 ///     .with_allowed_origins(["https://console.example"])
 ///     .with_client("laptop", BearerToken::new("a long random text"))
-///     .with_client("phone", BearerToken::new("another one"));
+///     .with_client_granted("phone", BearerToken::new("another one"), "agent".parse()?);
+/// # Ok::<_, taskqueue_api::GrantsError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct McpConfig {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
-    pub(crate) clients: Vec<(Box<str>, BearerToken)>,
+    pub(crate) clients: Vec<ClientConfig>,
+    pub(crate) own_user_only: bool,
     pub(crate) body_bytes_max: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) requests_max: usize,
@@ -32,6 +35,14 @@ pub struct McpConfig {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) instructions: String,
+}
+
+/// A client with a token.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientConfig {
+    pub(crate) name: Box<str>,
+    pub(crate) token: BearerToken,
+    pub(crate) grants: Grants,
 }
 
 impl McpConfig {
@@ -54,13 +65,32 @@ impl McpConfig {
     }
 
     /// Adds a client. From then on every request to `/mcp` or `/metrics` must show `Authorization: Bearer TOKEN` with
-    /// the token of one of the clients. The tasks that it submits carry the name of this client as their submitter.
+    /// the token of one of the clients. The tasks that it submits carry the name of this client as their submitter. It
+    /// may do what a [`Role::Member`] may do.
     ///
-    /// By default no token is asked for. If two clients have the same token, the later one counts.
+    /// By default no token is asked for, and whoever asks may do everything. If two clients have the same token, the
+    /// later one counts.
     #[must_use]
-    pub fn with_client(mut self, name: impl Into<Box<str>>, token: BearerToken) -> Self {
-        self.clients.push((name.into(), token));
+    pub fn with_client(self, name: impl Into<Box<str>>, token: BearerToken) -> Self {
+        self.with_client_granted(name, token, Grants::of(Role::Member))
+    }
+
+    /// Adds a client, as [`with_client`](Self::with_client) does, that may do what these grants say. The own tasks of an
+    /// agent are those whose submitter has its name.
+    #[must_use]
+    pub fn with_client_granted(mut self, name: impl Into<Box<str>>, token: BearerToken, grants: Grants) -> Self {
+        self.clients.push(ClientConfig { name: name.into(), token, grants });
         self
+    }
+
+    /// Sets whether requests without a token are served only when they come from the user that runs this process, or
+    /// from root. The program that accepts connections has to put a [`CallingUser`](crate::CallingUser) into the
+    /// extensions of each request: without one a request is refused.
+    ///
+    /// By default nobody is asked for. Where clients have tokens, the token says who asks, and this has no effect.
+    #[must_use]
+    pub fn with_own_user_only(self, own_user_only: bool) -> Self {
+        Self { own_user_only, ..self }
     }
 
     /// Sets the largest request body, in bytes.
@@ -140,6 +170,7 @@ impl Default for McpConfig {
             allowed_hosts: LOOPBACK_HOSTS.map(str::to_owned).to_vec(),
             allowed_origins: LOOPBACK_ORIGINS.map(str::to_owned).to_vec(),
             clients: Vec::new(),
+            own_user_only: false,
             body_bytes_max: BODY_BYTES_MAX,
             body_timeout: BODY_TIMEOUT,
             requests_max: REQUESTS_MAX,

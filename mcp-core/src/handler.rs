@@ -12,7 +12,7 @@ use rmcp::{
     service::RequestContext,
 };
 use serde::Serialize;
-use taskqueue_api::{ErrorCode, QueueError, Target};
+use taskqueue_api::{ErrorCode, Operation as _, QueueError, Submit, Target};
 use tracing::{Instrument, field::Empty};
 
 use crate::{
@@ -128,9 +128,13 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let principal = principal(&context);
-        let mesh_tools = self.0.mesh_tools.look(Asker::new(&self.0.calls, &principal)).await;
-        let mut tools = self.0.listed.clone();
-        tools.extend(mesh_tools.iter().map(|tool| tool.listed().clone()));
+        let own = self.0.tools.iter().zip(&self.0.listed).filter(|(tool, _)| principal.allows(&tool.needs));
+        let mut tools: Vec<RpcTool> = own.map(|(_, listed)| listed.clone()).collect();
+        // Calling a mesh tool submits a task.
+        if principal.allows(&Submit::FACTS) {
+            let mesh_tools = self.0.mesh_tools.look(Asker::new(&self.0.calls, &principal)).await;
+            tools.extend(mesh_tools.iter().map(|tool| tool.listed().clone()));
+        }
         let mut result = ListToolsResult::with_all_items(tools);
         result.ttl_ms = Some(u64::try_from(FRESH.as_millis()).unwrap_or(u64::MAX));
         result.cache_scope = Some(CacheScope::Private);

@@ -1,6 +1,6 @@
 //! The taskmesh MCP server: tools over any [`TaskQueue`](taskqueue_api::TaskQueue), served as an axum router.
 //!
-//! The crate binds no socket, reads no file and starts no runtime. [`McpServer::router`] returns a service, and the
+//! The crate listens on no socket, reads no file and starts no runtime. [`McpServer::router`] returns a service, and the
 //! program that binds the listener serves it. The one endpoint `/mcp` speaks the revision 2026-07-28, which is
 //! stateless, and, for clients that begin with `initialize`, the revisions up to 2025-11-25. There are no sessions, so
 //! a request may come over any connection.
@@ -23,9 +23,9 @@
 //! | `resources` | what clients read without a tool: a task, its result, the node, its peers |
 //! | `tasks` | tool calls that are durable tasks: handles, `tasks/*`, progress |
 //! | `call` | one call of the queue: its time limit, its bounds, the shutdown |
-//! | `http` | the checks before rmcp: host, origin, token, bounds, bodies; also health and metrics |
+//! | `http` | the checks before rmcp: host, origin, token, user, bounds, bodies; also health and metrics |
 //! | `metrics` | the counters |
-//! | `principal` | the client that asks, and its share of the server |
+//! | `principal` | the client that asks, what it may do, and its share of the server |
 //! | `overload` | the answer when a bound is reached |
 //! | `error` | the single mapping of errors to JSON-RPC codes and HTTP statuses |
 //!
@@ -49,6 +49,7 @@ mod tasks;
 mod tools;
 
 pub use config::{BearerToken, McpConfig};
+pub use http::CallingUser;
 pub use server::McpServer;
 
 /// Compiles and runs the program in the README.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use taskqueue_api::{QueueError, Request, Submit};
+use taskqueue_api::{Facts, Grants, Guard, QueueError, Request, Submit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::overload::overloaded;
@@ -12,10 +12,11 @@ use crate::overload::overloaded;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Principal(Option<Arc<Client>>);
 
-/// A client and its share of the server. Because of the share it cannot take the room of the others.
+/// A client, what it may do, and its share of the server. Because of the share it cannot take the room of the others.
 #[derive(Debug)]
 struct Client {
     name: Box<str>,
+    grants: Grants,
     /// The places for its requests. Each request holds one until it is answered.
     requests: Share,
     /// The places for its waits. Each call that waits holds one.
@@ -23,10 +24,11 @@ struct Client {
 }
 
 impl Principal {
-    /// Makes the principal of a named client, which may have so many requests and so many waits at once.
-    pub(crate) fn sharing(name: impl Into<Box<str>>, requests_max: usize, waits_max: usize) -> Self {
+    /// Makes the principal of a named client with these grants. It may have so many requests and so many waits at once.
+    pub(crate) fn sharing(name: impl Into<Box<str>>, grants: Grants, requests_max: usize, waits_max: usize) -> Self {
         Self(Some(Arc::new(Client {
             name: name.into(),
+            grants,
             requests: Share::new(requests_max),
             waits: Share::new(waits_max),
         })))
@@ -35,6 +37,16 @@ impl Principal {
     /// Returns the name of the client, as its tasks carry it; `None` for the anonymous principal.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.as_ref().map(|client| &*client.name)
+    }
+
+    /// Returns the guard over the requests of this client; `None` for the anonymous principal, which may do everything.
+    pub(crate) fn guard(&self) -> Option<Guard<'_>> {
+        self.0.as_ref().map(|client| Guard::of_client(&client.name, &client.grants))
+    }
+
+    /// Tells whether this client may ask for an operation at all.
+    pub(crate) fn allows(&self, facts: &Facts) -> bool {
+        self.guard().is_none_or(|guard| guard.allows(facts))
     }
 
     /// Takes room for one more request of this client. The anonymous principal has no share and gets `None`: only the
@@ -107,17 +119,21 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use taskqueue_api::{
-        Adds, CallTool, ErrorCode, Json, Operation, PeerId, SubmitMany,
+        Adds, CallTool, ErrorCode, Json, Operation, PeerId, Role, SubmitMany,
         testing::exchanges::{Cast, exchanges},
     };
 
     use super::*;
     use crate::overload::RETRY_AFTER_S;
 
+    fn laptop(requests_max: usize, waits_max: usize) -> Principal {
+        Principal::sharing("laptop", Grants::of(Role::Member), requests_max, waits_max)
+    }
+
     #[test]
     fn a_task_carries_the_name_of_whoever_submits_it_and_no_other() {
         let forged = Submit { submitter: Some("somebody".to_owned()), ..Submit::new("wordcount", Json::null()) };
-        for (principal, name) in [(Principal::sharing("laptop", 1, 1), Some("laptop")), (Principal::default(), None)] {
+        for (principal, name) in [(laptop(1, 1), Some("laptop")), (Principal::default(), None)] {
             let mut request = SubmitMany { tasks: vec![forged.clone()] }.into_request();
             principal.sign(&mut request);
             let Request::SubmitMany(many) = request else { panic!("{request:?}") };
@@ -136,7 +152,7 @@ mod tests {
         let cast = Cast { dialler, listener, ticket: "a ticket".to_owned() };
         let mut signed = 0;
         for (mut request, _) in exchanges(&cast) {
-            Principal::sharing("laptop", 1, 1).sign(&mut request);
+            laptop(1, 1).sign(&mut request);
             if let Adds::Tasks(submits) = request.adds() {
                 signed += submits.len();
                 assert!(submits.iter().all(|one| one.submitter.as_deref() == Some("laptop")), "{request:?}");
@@ -147,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_share_is_used_up_and_given_back() {
-        let client = Principal::sharing("laptop", 2, 1);
+        let client = laptop(2, 1);
         let held = (client.request().unwrap(), client.clone().request().unwrap(), client.wait().unwrap());
         assert_eq!(client.load(), (2, 1));
         for error in [client.request().unwrap_err(), client.wait().unwrap_err()] {

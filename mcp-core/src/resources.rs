@@ -9,7 +9,9 @@ use rmcp::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use taskqueue_api::{ErrorCode, Get, Json, List, Order, Peers, QueueError, StatusQuery, Target, TaskId, TaskRecord};
+use taskqueue_api::{
+    ErrorCode, Get, Json, List, Operation as _, Order, Peers, QueueError, StatusQuery, Target, TaskId, TaskRecord,
+};
 
 use crate::{call::Asker, error::rpc_error};
 
@@ -38,22 +40,30 @@ impl Place {
     }
 }
 
-/// Returns a page of resources: the node and its peers, then the tasks of the local node, the newest first.
+/// Returns a page of resources: the node and its peers, then the tasks of the local node that the client may read, the
+/// newest first.
 ///
 /// # Errors
 ///
 /// The error of the queue, as a JSON-RPC error.
 pub(crate) async fn list(asker: Asker<'_>, cursor: Option<String>) -> Result<ListResourcesResult, ErrorData> {
     let is_first = cursor.is_none();
+    if !asker.allows(&List::FACTS) {
+        return Ok(page(if is_first { places() } else { Vec::new() }, None));
+    }
     let list = List { order: Order::Newest, limit: PAGE_TASKS, cursor, ..List::default() };
-    let page = asker.ask(Target::default(), list).await.map_err(|error| rpc_error(&error))?;
+    let listed = asker.ask(Target::default(), list).await.map_err(|error| rpc_error(&error))?;
     let mut resources = if is_first { places() } else { Vec::new() };
-    resources.extend(page.tasks.iter().map(of_task));
+    resources.extend(listed.tasks.iter().map(of_task));
+    Ok(page(resources, listed.next_cursor))
+}
+
+fn page(resources: Vec<Resource>, next_cursor: Option<String>) -> ListResourcesResult {
     let mut result = ListResourcesResult::with_all_items(resources);
-    result.next_cursor = page.next_cursor;
+    result.next_cursor = next_cursor;
     result.ttl_ms = Some(0);
     result.cache_scope = Some(CacheScope::Private);
-    Ok(result)
+    result
 }
 
 /// Returns the forms of the addresses of tasks and results.

@@ -47,10 +47,12 @@ impl McpServer {
     ///
     /// | path | |
     /// |---|---|
-    /// | `POST /mcp` | MCP over Streamable HTTP, behind the host, origin and token checks and all bounds |
+    /// | `POST /mcp` | MCP over Streamable HTTP, behind the checks of host, origin, token and user and all bounds |
     /// | `GET /healthz` | 200 while the process answers; no checks, says nothing more |
     /// | `GET /readyz` | 200 when the queue answers, 503 when it does not or the server is stopping; no checks |
-    /// | `GET /metrics` | what Prometheus reads, behind the same checks of host, origin and token |
+    /// | `GET /metrics` | what Prometheus reads, behind the same checks |
+    ///
+    /// With [`McpConfig::with_own_user_only`] the program also tells which user each connection comes from.
     ///
     /// The service must be polled within a tokio runtime with time enabled. Three settings are left to the program that
     /// binds the listener, because they belong to the connection: `TCP_NODELAY`, without which an answer may be held

@@ -59,7 +59,7 @@ impl TaskQueue for BridgedQueue {
         // Only the status of the node behind this bridge is completed. A peer's status has the counters of that peer.
         let detailed = matches!(&request, Request::StatusQuery(query) if query.detail);
         let (request, _place) = self.place(request)?;
-        let (inner, caller) = (Arc::clone(&self.inner), *caller);
+        let (inner, caller) = (Arc::clone(&self.inner), caller.clone());
         let answer = self.bridge.run_in_p2p(async move { inner.call(&caller, request).await }).await;
         let mut response = answer.map_err(|error| refusal(&error))??;
         if let (true, Response::Status(status)) = (detailed, &mut response) {

@@ -4,10 +4,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use taskqueue_mesh::{Identity, MeshSecret, NodeFiles, RememberedPeer};
+use taskqueue_mesh::{Identity, Mesh, MeshError, NodeFiles, RememberedPeer, RootKey, host_name};
 
-/// A node's data folder: its tasks (`queue.sqlite3`), its identity (`identity.key`), the secret of its mesh
-/// (`mesh.key`) and its peers (`peers.json`).
+/// A node's data folder: its tasks (`queue.sqlite3`), its identity (`identity.key`), what it knows of its mesh
+/// (`mesh.json`), the root key of the mesh if the machine has it (`root.key`), and its peers (`peers.json`).
 ///
 /// The `taskmesh` program and [`Node`](crate::Node) use the same files.
 ///
@@ -44,6 +44,14 @@ pub enum DataFolderError {
         path: PathBuf,
         /// Its length in bytes.
         found: usize,
+    },
+    /// The file about the mesh cannot be read. Restore the file, or remove it and join the mesh again with a ticket.
+    #[error("{} is damaged ({source}): restore it, or remove it and join the mesh again with a ticket", path.display())]
+    DamagedMesh {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: MeshError,
     },
     /// The system has no randomness for a key.
     #[error("no randomness for {what}")]
@@ -143,13 +151,35 @@ impl DataFolder {
         Ok(self.read_key(IDENTITY)?.map(Identity::from_secret_bytes))
     }
 
-    /// Reads the secret of the node's mesh. It is `None` before the first start or join.
+    /// Reads what the node knows of its mesh. It is `None` before the first start or join.
     ///
     /// # Errors
     ///
-    /// As [`identity`](Self::identity).
-    pub fn mesh_secret(&self) -> Result<Option<MeshSecret>, DataFolderError> {
-        Ok(self.read_key(MESH_SECRET)?.map(MeshSecret::from_bytes))
+    /// [`DataFolderError::DamagedMesh`], [`DataFolderError::DamagedKey`], [`DataFolderError::Io`]
+    pub fn mesh(&self) -> Result<Option<Mesh>, DataFolderError> {
+        let path = self.path.join(MESH);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        let read = Mesh::from_text(&text, self.root_key()?);
+        read.map(Some).map_err(|source| DataFolderError::DamagedMesh { path, source })
+    }
+
+    fn root_key(&self) -> Result<Option<RootKey>, DataFolderError> {
+        Ok(self.read_key(ROOT_KEY)?.map(RootKey::from_secret_bytes))
+    }
+
+    /// Keeps the root key of the mesh. The key of another mesh that is here already gets another file name, so that no
+    /// key is lost.
+    fn keep_root_key(&self, root: &RootKey) -> io::Result<()> {
+        let known = self.root_key().map_err(io::Error::other)?;
+        if let Some(known) = known.filter(|known| known.secret_bytes() != root.secret_bytes()) {
+            let name: String = known.mesh_name().chars().take(8).collect();
+            fs::rename(self.path.join(ROOT_KEY), self.path.join(format!("root-{name}.key")))?;
+        }
+        self.write_durably(ROOT_KEY, &root.secret_bytes())
     }
 
     /// Replaces a file of the folder. Only this user can read it. After a crash the folder has either the old file or
@@ -202,20 +232,31 @@ impl LockedFolder {
         Ok(identity)
     }
 
-    /// Reads the secret of the node's mesh. Makes one when there is none.
+    /// Reads what the node knows of its mesh. Begins a mesh when there is none, in which this machine is called as its
+    /// host.
     ///
     /// # Errors
     ///
     /// [`DataFolderError`]
-    pub fn mesh_secret_or_new(&self) -> Result<MeshSecret, DataFolderError> {
-        if let Some(secret) = self.folder.mesh_secret()? {
-            return Ok(secret);
+    pub fn mesh_or_new(&self, identity: &Identity) -> Result<Mesh, DataFolderError> {
+        let (path, name) = (self.folder.path.join(MESH), host_name(identity));
+        let damaged = |source| DataFolderError::DamagedMesh { path: path.clone(), source };
+        if let Some(mut mesh) = self.folder.mesh()? {
+            if mesh.enroll_new_identity(identity, &name).map_err(damaged)? {
+                self.folder.save_mesh(&mesh).map_err(failed("write", &path))?;
+            }
+            return Ok(mesh);
         }
-        let random = |error| DataFolderError::Random { what: "a mesh secret", source: Box::new(error) };
-        let secret = MeshSecret::generate().map_err(random)?;
-        let kept = self.folder.save_secret(&secret);
-        kept.map_err(failed("write", &self.folder.path.join(MESH_SECRET)))?;
-        Ok(secret)
+        if self.folder.path.join(OLD_MESH_SECRET).exists() {
+            tracing::warn!(
+                "the mesh of this folder was made by an earlier version, which had no members: a new mesh begins, so \
+                 invite the other machines again"
+            );
+        }
+        let random = |error| DataFolderError::Random { what: "a root key", source: Box::new(error) };
+        let mesh = Mesh::begin(identity, &name).map_err(random)?;
+        self.folder.save_mesh(&mesh).map_err(failed("write", &path))?;
+        Ok(mesh)
     }
 }
 
@@ -237,8 +278,22 @@ impl NodeFiles for DataFolder {
         self.write_durably(PEERS, &serde_json::to_vec_pretty(peers)?)
     }
 
-    fn save_secret(&self, secret: &MeshSecret) -> io::Result<()> {
-        self.write_durably(MESH_SECRET, secret.as_bytes())
+    fn load_pending_join(&self) -> Option<String> {
+        fs::read_to_string(self.path.join(PENDING_JOIN)).ok()
+    }
+
+    fn save_pending_join(&self, request: Option<&str>) -> io::Result<()> {
+        match request {
+            Some(request) => self.write_durably(PENDING_JOIN, request.as_bytes()),
+            None => fs::remove_file(self.path.join(PENDING_JOIN)),
+        }
+    }
+
+    fn save_mesh(&self, mesh: &Mesh) -> io::Result<()> {
+        if let Some(root) = mesh.root_key() {
+            self.keep_root_key(root)?;
+        }
+        self.write_durably(MESH, mesh.to_text().as_bytes())
     }
 }
 
@@ -271,14 +326,20 @@ fn private_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 }
 
 const IDENTITY: &str = "identity.key";
-const MESH_SECRET: &str = "mesh.key";
+const MESH: &str = "mesh.json";
+const ROOT_KEY: &str = "root.key";
+const PENDING_JOIN: &str = "join.json";
+/// The secret of the mesh as versions before 0.2 kept it.
+const OLD_MESH_SECRET: &str = "mesh.key";
 const PEERS: &str = "peers.json";
 
-/// The length of an Ed25519 secret key, and of a mesh secret.
+/// The length of an Ed25519 secret key.
 const KEY_BYTES: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use taskqueue_api::{Grants, Role};
+
     use super::*;
 
     #[test]
@@ -290,9 +351,12 @@ mod tests {
         let locked = DataFolder::make(folder.path().join("deep/down")).unwrap().lock().unwrap();
         let first = locked.identity_or_new().unwrap().peer_id();
         assert_eq!(locked.identity_or_new().unwrap().peer_id(), first);
-        let secret = locked.mesh_secret_or_new().unwrap();
-        assert_eq!(locked.folder().mesh_secret().unwrap(), Some(secret));
-        for name in ["identity.key", "mesh.key", "."] {
+        let identity = locked.identity_or_new().unwrap();
+        let mesh = locked.mesh_or_new(&identity).unwrap();
+        let again = locked.folder().mesh().unwrap().unwrap();
+        assert_eq!(again.to_text(), mesh.to_text());
+        assert_eq!(again.root_key().map(RootKey::mesh_name), mesh.root_key().map(RootKey::mesh_name));
+        for name in ["identity.key", "mesh.json", "root.key", "."] {
             let mode = fs::metadata(locked.folder().path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{name}");
         }
@@ -311,6 +375,25 @@ mod tests {
         }
         drop(held);
         assert!(dir.lock().is_ok());
+    }
+
+    #[test]
+    fn no_root_key_is_lost_when_another_mesh_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let locked = DataFolder::make(folder.path()).unwrap().lock().unwrap();
+        let identity = locked.identity_or_new().unwrap();
+        let first = locked.mesh_or_new(&identity).unwrap();
+        let second = Mesh::begin(&identity, "box").unwrap();
+        locked.folder().save_mesh(&second).unwrap();
+        assert_eq!(locked.folder().mesh().unwrap().unwrap().names().len(), 1);
+        let keys = fs::read_dir(folder.path()).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+        let keys: Vec<_> = keys.collect();
+        for mesh in [first, second] {
+            assert!(keys.contains(&mesh.root_key().unwrap().secret_bytes().to_vec()));
+        }
+        let joined = Mesh::enrolled(&RootKey::generate().unwrap(), &identity, "box", Grants::of(Role::Member)).unwrap();
+        locked.folder().save_mesh(&joined).unwrap();
+        assert!(locked.folder().mesh().unwrap().unwrap().root_key().is_none(), "the key is that of another mesh");
     }
 
     #[test]

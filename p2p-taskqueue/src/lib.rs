@@ -114,7 +114,7 @@ pub use taskqueue_api::{
 pub use taskqueue_mesh as mesh;
 #[cfg(feature = "mesh")]
 pub use taskqueue_mesh::{
-    ConnectionLimits, DiscoveryConfig, Identity, MeshSecret, ReachConfig, TICKET_ADDRESSES_MAX, Ticket, TicketError,
+    ConnectionLimits, DiscoveryConfig, Identity, Mesh, ReachConfig, RootKey, TICKET_ADDRESSES_MAX, Ticket, TicketError,
     serve_local, serve_local_until,
 };
 pub use taskqueue_store as store;

@@ -2,8 +2,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use taskqueue_api::{Invite, Join, Joined, Multiaddr, PeerId, QueueError, RouteBook};
 use taskqueue_mesh::{
-    ConnectionLimits, DiscoveryConfig, Identity, MeshSecret, NoFiles, Node as MeshNode, NodeConfig, NodeError,
-    NodeFiles, NodeHandle, ReachConfig,
+    ConnectionLimits, DiscoveryConfig, Identity, Mesh, MeshError, NoFiles, Node as MeshNode, NodeConfig, NodeError,
+    NodeFiles, NodeHandle, ReachConfig, host_name,
 };
 use taskqueue_store::{LocalQueue, MemoryStore, StoreOptions, TaskStore};
 
@@ -46,6 +46,9 @@ pub enum StartNodeError {
     /// The node cannot listen, or its network cannot be set up.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The mesh of the node could not be begun.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
     /// The queue's thread ended before the node had started.
     #[error("the queue's thread ended before the node had started")]
     Thread(#[source] QueueError),
@@ -92,34 +95,33 @@ impl Node {
         &self.handle
     }
 
-    /// Returns a ticket with which another machine joins the mesh. It holds the mesh secret, so anyone who has it may
-    /// join.
+    /// Returns a ticket by which one other machine joins the mesh as a member, within an hour. For other tickets ask the
+    /// queue for an [`Invite`].
     ///
     /// # Errors
     ///
-    /// `shutting_down` when the node was shut down.
+    /// `forbidden` when this node is no admin of its mesh, `shutting_down` when the node was shut down.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe.
+    /// Cancel safe. A ticket that nobody gets is lost.
     pub async fn invite(&self) -> Result<String, QueueError> {
-        Ok(self.queue.ask(Invite {}).await?.ticket)
+        Ok(self.queue.ask(Invite::default()).await?.ticket)
     }
 
-    /// Joins the mesh of a ticket and connects to the node that made it.
-    ///
-    /// The answer says whether there is a connection. If there is none, the node goes on trying.
+    /// Joins the mesh of a ticket. When this returns, the node is a member of it.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when the text is not a ticket or this node made it, `storage_error` when the mesh secret
-    /// could not be stored.
+    /// `invalid_argument` when the text is not a ticket, when this node made it, or when this node belongs to a mesh
+    /// with other members; `unreachable` when the machine that made it cannot be reached; `unauthorized` when that
+    /// machine refuses it, with the reason; `storage_error` when the change could not be stored.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the node may have joined.
     pub async fn join(&self, ticket: impl Into<String>) -> Result<Joined, QueueError> {
-        self.queue.ask(Join { ticket: ticket.into() }).await
+        self.queue.ask(Join { ticket: ticket.into(), ..Join::default() }).await
     }
 
     /// Ends the node in order. Stop its workers first.
@@ -151,7 +153,7 @@ impl Node {
 pub struct NodeBuilder {
     data_dir: Option<PathBuf>,
     identity: Option<Identity>,
-    secret: Option<MeshSecret>,
+    mesh: Option<Mesh>,
     listen: Vec<Multiaddr>,
     discovery: DiscoveryConfig,
     reach: ReachConfig,
@@ -161,8 +163,8 @@ pub struct NodeBuilder {
 impl NodeBuilder {
     /// Keeps everything in this folder, as `taskmesh serve --data-dir` does.
     ///
-    /// These are the tasks (`queue.sqlite3`), the node's identity (`identity.key`), the secret of its mesh (`mesh.key`)
-    /// and its peers (`peers.json`). The folder is locked while the node runs.
+    /// These are the tasks (`queue.sqlite3`), the node's identity (`identity.key`), what it knows of its mesh
+    /// (`mesh.json`, and `root.key` if it has the root key) and its peers (`peers.json`). The folder is locked while the node runs.
     #[cfg(feature = "sqlite")]
     pub fn data_dir(self, folder: impl Into<PathBuf>) -> Self {
         Self { data_dir: Some(folder.into()), ..self }
@@ -173,9 +175,9 @@ impl NodeBuilder {
         Self { identity: Some(identity), ..self }
     }
 
-    /// Uses this mesh secret instead of the one in the data folder.
-    pub fn mesh_secret(self, secret: MeshSecret) -> Self {
-        Self { secret: Some(secret), ..self }
+    /// Uses this part in a mesh instead of the one in the data folder. It is that of this node's identity.
+    pub fn mesh(self, mesh: Mesh) -> Self {
+        Self { mesh: Some(mesh), ..self }
     }
 
     /// Adds an address to listen on, for example `/ip4/127.0.0.1/tcp/9710`. With port 0 the system chooses a free port.
@@ -230,10 +232,10 @@ impl NodeBuilder {
             (None, Some(folder)) => folder.identity_or_new()?,
             (None, None) => Identity::generate().map_err(NodeError::Random)?,
         };
-        let secret = match (self.secret, &folder) {
-            (Some(secret), _) => secret,
-            (None, Some(folder)) => folder.mesh_secret_or_new()?,
-            (None, None) => MeshSecret::generate().map_err(NodeError::Random)?,
+        let mesh = match (self.mesh, &folder) {
+            (Some(mesh), _) => mesh,
+            (None, Some(folder)) => folder.mesh_or_new(&identity)?,
+            (None, None) => Mesh::begin(&identity, &host_name(&identity))?,
         };
         let peer_id = identity.peer_id();
         let (store, routes) = store(folder.as_ref(), StoreOptions::new(peer_id))?;
@@ -243,7 +245,7 @@ impl NodeBuilder {
         };
         let engine = Engine::start().map_err(OpenError::from)?.with_store(Arc::clone(&store)).with_folder(folder);
         let local = Arc::new(LocalQueue::new(store, peer_id, engine.thread().runtime()));
-        let config = NodeConfig::new(identity, secret)
+        let config = NodeConfig::new(identity, mesh)
             .with_listen(self.listen)
             .with_mode("library")
             .with_discovery(self.discovery)

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use p2p_taskqueue::{
-    Caller, Identity, Json, MeshSecret, Operation, PeerId, TaskQueueExt as _, TaskStatus,
+    Caller, Identity, Json, Mesh, Operation, PeerId, RootKey, TaskQueueExt as _, TaskStatus,
     api::{Claim, Complete, Invite, Join, Peers, StatusQuery, Submit, Target, TargetedQueue, Wait},
     mesh::{NoFiles, Node, NodeConfig, NodeHandle},
     store::{LocalQueue, MemoryStore, StoreOptions},
@@ -27,15 +27,15 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(backend: Backend, listen: &str, secret: u8) -> TestResult<Self> {
+    fn start(backend: Backend, listen: &str, number: u8) -> TestResult<Self> {
         let thread = ExecutorThread::start(backend, ThreadConfig::default())?;
         let (identity, runtime) = (Identity::generate()?, thread.runtime());
         let store = Arc::new(MemoryStore::new(StoreOptions::new(identity.peer_id()))?);
         let local =
             Arc::new(LocalQueue::new(Arc::<MemoryStore>::clone(&store), identity.peer_id(), Arc::clone(&runtime)));
-        let config = NodeConfig::new(identity, MeshSecret::from_bytes([secret; 32]))
-            .with_listen([listen.parse()?])
-            .with_p2p_runtime(backend.to_string());
+        let mesh = Mesh::with_root_key(RootKey::from_secret_bytes([number; 32]), &identity, "machine")?;
+        let config =
+            NodeConfig::new(identity, mesh).with_listen([listen.parse()?]).with_p2p_runtime(backend.to_string());
         let start = async move { Node::start(config, local, store, Arc::new(NoFiles), runtime).await };
         let node = thread.bridge().run_in_p2p_blocking(start)??;
         Ok(Self { thread, node })
@@ -57,8 +57,9 @@ impl Machine {
 
     /// Joins the mesh of another machine with its ticket.
     fn join(&self, other: &Self) -> TestResult {
-        let ticket = other.run(async |node| Ok(node.queue().invite(&ME, Invite {}).await?.ticket))?;
-        let joined = self.run(async move |node| Ok(node.queue().join(&ME, Join { ticket }).await?))?;
+        let ticket = other.run(async |node| Ok(node.queue().invite(&ME, Invite::default()).await?.ticket))?;
+        let joined =
+            self.run(async move |node| Ok(node.queue().join(&ME, Join { ticket, ..Join::default() }).await?))?;
         assert_eq!((joined.connected, joined.error), (true, None));
         Ok(())
     }

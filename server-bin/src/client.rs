@@ -4,8 +4,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use p2p_taskqueue::{
-    Caller, ErrorCode, Multiaddr, Operation, PeerId, QueueError, TaskQueue, TaskQueueExt as _, Ticket,
-    api::{Joined, Target, TargetedQueue},
+    Caller, ErrorCode, Mesh, Multiaddr, Operation, PeerId, QueueError, TaskQueue, TaskQueueExt as _, Ticket,
+    api::{Join, Joined, Target, TargetedQueue},
     mesh::{DaemonQueue, Node, NodeFiles as _, NodeHandle, RememberedPeer},
 };
 use runtime_bridge::{Backend, ExecutorThread, Runtime, ThreadConfig};
@@ -61,55 +61,113 @@ where
     W: FnOnce(Client) -> F + Send + 'static,
     F: Future<Output = Result<T, QueueError>> + Send,
 {
+    on_client_thread(async move |runtime| {
+        let client = match peer {
+            Some(peer) => dial(&data_dir, &peer, runtime).await?,
+            // A command that finds no node says so at once.
+            None => connect(&data_dir, runtime, Duration::ZERO).await?,
+        };
+        Ok(work(client).await?)
+    })
+}
+
+/// Connects to the local node as [`with_client`] does. A node that is just starting is waited for.
+pub(crate) fn with_starting_client<T, W, F>(data_dir: DataDir, work: W) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    W: FnOnce(Client) -> F + Send + 'static,
+    F: Future<Output = Result<T, QueueError>> + Send,
+{
+    on_client_thread(async move |runtime| {
+        let client = connect(&data_dir, runtime, STARTING).await?;
+        Ok(work(client).await?)
+    })
+}
+
+/// How long a command waits for a node that is just starting.
+const STARTING: Duration = Duration::from_secs(5);
+
+/// Runs `work` on an executor thread of its own.
+fn on_client_thread<T, F>(work: impl FnOnce(Arc<dyn Runtime>) -> F + Send + 'static) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Failure>> + Send,
+{
     let config = ThreadConfig::default().with_name("taskmesh-client");
     let thread = ExecutorThread::start(Backend::Tokio, config).context("cannot start the executor thread")?;
     let runtime = thread.runtime();
-    let answered = thread.bridge().run_in_p2p_blocking(async move {
-        let client = match peer {
-            Some(peer) => dial(&data_dir, &peer, runtime).await?,
-            None => connect(&data_dir, runtime).await?,
-        };
-        Ok(work(client).await?)
-    });
-    answered.context("the command was cut off")?
+    thread.bridge().run_in_p2p_blocking(async move { work(runtime).await }).context("the command was cut off")?
 }
 
-/// Stores the peer and the mesh secret of a ticket for the next start of the node on this folder.
-pub(crate) fn join_offline(locked: &LockedDir, ticket: &Ticket) -> Result<Joined, Failure> {
-    locked.identity_or_new()?;
+/// Becomes a member of the mesh of a ticket while no node runs on the folder.
+pub(crate) fn join_offline(
+    locked: &LockedDir,
+    ticket: Ticket,
+    name: Option<String>,
+    leave: bool,
+) -> Result<Joined, Failure> {
+    let identity = locked.identity_or_new()?;
+    let (own, peer_id) = (identity.peer_id(), ticket.peer_id());
+    if peer_id == own {
+        return Err(QueueError::invalid("ticket", "is this machine's own: use it on another machine").into());
+    }
+    let other_mesh = locked.dir().mesh()?.filter(|mesh| !ticket.leads_to(mesh));
+    let others = other_mesh.map_or(0, |mesh| mesh.names().keys().filter(|peer| **peer != own).count());
+    if others > 0 && !leave {
+        let problem =
+            format!("this machine belongs to a mesh with other members ({others}): add --leave to leave that one");
+        return Err(QueueError::invalid("leave", problem).into());
+    }
+    let addresses = ticket.addresses().to_vec();
     let dir = locked.dir();
+    let later = Join { ticket: ticket.to_text(), name: name.clone(), leave, keep_trying: false };
+    let entered =
+        on_client_thread(async move |runtime| Ok(Node::enter(identity, &ticket, name.as_deref(), runtime).await?));
+    let mesh = match entered {
+        Err(Failure::Answer(error)) if error.code == ErrorCode::Unreachable => {
+            let text = serde_json::to_string(&later).context("cannot write the request")?;
+            dir.save_pending_join(Some(&text)).context("cannot keep the ticket")?;
+            let message = format!("{}; `taskmesh serve` goes on trying when it runs", error.message);
+            return Err(error.with_message(message).into());
+        }
+        entered => entered?,
+    };
     let mut peers = dir.load_peers();
-    peers.retain(|known| known.peer_id != ticket.peer_id());
-    let (peer_id, addresses) = (ticket.peer_id(), ticket.addresses().to_vec());
-    let known = RememberedPeer { peer_id, addresses, proven: Vec::new(), last_seen: None };
-    peers.insert(0, known);
+    peers.retain(|known| known.peer_id != peer_id);
+    peers.insert(0, RememberedPeer { peer_id, addresses, proven: Vec::new(), last_seen: None });
     dir.save_peers(&peers).context("cannot keep the peer")?;
-    dir.save_secret(ticket.secret()).context("cannot keep the mesh secret")?;
-    Ok(Joined { peer_id: ticket.peer_id(), connected: false, error: None })
+    dir.save_mesh(&mesh).context("cannot keep what is known of the mesh")?;
+    if dir.load_pending_join().is_some() {
+        dir.save_pending_join(None).context("cannot remove the ticket of an earlier attempt")?;
+    }
+    let name = mesh.names().remove(&own).unwrap_or_default();
+    let role = mesh.grants_of(&own).context("the ticket did not make this machine a member")?;
+    Ok(Joined { peer_id, name, role, connected: false, error: None })
 }
 
-async fn connect(data_dir: &DataDir, runtime: Arc<dyn Runtime>) -> Result<Client, Failure> {
+async fn connect(data_dir: &DataDir, runtime: Arc<dyn Runtime>, patience: Duration) -> Result<Client, Failure> {
     let hint = format!(
         "no node runs on the data folder {}: start one with `taskmesh serve`, or name its folder with --data-dir",
         data_dir.path().display()
     );
     let queue = DaemonQueue::new(Arc::new(UnixConnector { path: data_dir.socket(), hint }), Arc::clone(&runtime));
-    // A command that finds no node says so at once.
-    queue.connect(Duration::ZERO).await?;
+    queue.connect(patience).await?;
     Ok(Client { queue: Arc::new(queue), runtime, _node: None })
 }
 
 async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Result<Client, Failure> {
-    let targets = targets(data_dir, peer)?;
+    let mesh = data_dir.mesh()?;
+    let peer = named(mesh.as_ref(), peer);
+    let targets = targets(data_dir, &peer)?;
     if let (true, Ok(peer_id)) = (targets.is_empty(), peer.parse())
-        && let Ok(Client { queue, .. }) = connect(data_dir, Arc::clone(&runtime)).await
+        && let Ok(Client { queue, .. }) = connect(data_dir, Arc::clone(&runtime), Duration::ZERO).await
     {
         // No address is known here. The local node may have a connection that the peer made, or may know a way to find
         // it.
         let queue = TargetedQueue::new(queue, Target::peer(peer_id));
         return Ok(Client { queue: Arc::new(queue), runtime, _node: None });
     }
-    let (Some(identity), Some(secret)) = (data_dir.identity()?, data_dir.mesh_secret()?) else {
+    let (Some(identity), Some(mesh)) = (data_dir.identity()?, mesh) else {
         let problem = format!(
             "the data folder {} belongs to no mesh yet: run `taskmesh join TICKET` first",
             data_dir.path().display()
@@ -117,7 +175,7 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
         return Err(Failure::argument("--peer", problem));
     };
     let node =
-        Node::start_client(identity, secret, Arc::clone(&runtime)).await.context("cannot start a libp2p client")?;
+        Node::start_client(identity, mesh, Arc::clone(&runtime)).await.context("cannot start a libp2p client")?;
     let mut failure = QueueError::new(
         ErrorCode::NotFound,
         format!("no address of {peer} is known here: give one, such as /ip4/192.0.2.7/tcp/9710/p2p/{peer}"),
@@ -134,6 +192,12 @@ async fn dial(data_dir: &DataDir, peer: &str, runtime: Arc<dyn Runtime>) -> Resu
     Err(failure.into())
 }
 
+/// Returns the id of a peer that is given by its name. Anything else stays as it is.
+fn named(mesh: Option<&Mesh>, peer: &str) -> String {
+    let found = mesh.and_then(|mesh| mesh.find(peer).ok());
+    found.map_or_else(|| peer.to_owned(), |peer| peer.to_string())
+}
+
 /// Reads a peer as a person names it: an address, or the id of a peer whose addresses the node has stored.
 fn targets(data_dir: &DataDir, peer: &str) -> Result<Vec<Target>, Failure> {
     let at = |address| Target { remote_multiaddr: Some(address), remote_peer_id: None };
@@ -143,7 +207,8 @@ fn targets(data_dir: &DataDir, peer: &str) -> Result<Vec<Target>, Failure> {
         return Ok(addresses.filter_map(|address| address.with_p2p(peer_id).ok()).map(at).collect());
     }
     let address = peer.parse::<Multiaddr>().map_err(|_| {
-        let form = "neither an address such as /ip4/192.0.2.7/tcp/9710/p2p/PEER_ID nor a peer id";
+        let form = "not the name of a machine of the mesh (`taskmesh members` lists them), nor a peer id, nor an address \
+                    such as /ip4/192.0.2.7/tcp/9710/p2p/PEER_ID";
         Failure::argument("--peer", format!("{peer:?} is {form}"))
     })?;
     Ok(vec![at(address)])

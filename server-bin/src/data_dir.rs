@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use etcetera::{AppStrategy as _, AppStrategyArgs};
 use p2p_taskqueue::{
-    DataFolder, DataFolderError, Identity, LockedFolder, MeshSecret,
+    DataFolder, DataFolderError, Identity, LockedFolder, Mesh, PeerId,
     mesh::{NodeFiles, RememberedPeer},
 };
 
@@ -71,9 +71,20 @@ impl DataDir {
         Ok(self.folder.identity()?)
     }
 
-    /// Reads the secret of this machine's mesh; `None` before the first start or join.
-    pub(crate) fn mesh_secret(&self) -> Result<Option<MeshSecret>, Failure> {
-        Ok(self.folder.mesh_secret()?)
+    /// Returns the machine that a person means in the argument `name`: a member of the mesh, or any peer by its id.
+    pub(crate) fn machine(&self, name: &str, text: &str) -> Result<PeerId, Failure> {
+        match (self.mesh()?, text.parse()) {
+            (_, Ok(peer)) => Ok(peer),
+            (Some(mesh), Err(_)) => mesh.find(text).map_err(|problem| Failure::argument(name, problem)),
+            (None, Err(_)) => {
+                Err(Failure::argument(name, format!("{text:?} is no peer id, and this machine knows no mesh")))
+            }
+        }
+    }
+
+    /// Reads what this machine knows of its mesh; `None` before the first start or join.
+    pub(crate) fn mesh(&self) -> Result<Option<Mesh>, Failure> {
+        Ok(self.folder.mesh()?)
     }
 }
 
@@ -110,9 +121,14 @@ impl LockedDir {
         Ok(self.locked.identity_or_new()?)
     }
 
-    /// Reads the secret of this machine's mesh, which is made at the first start.
-    pub(crate) fn mesh_secret_or_new(&self) -> Result<MeshSecret, Failure> {
-        Ok(self.locked.mesh_secret_or_new()?)
+    /// Reads what this machine knows of its mesh, which begins at the first start.
+    pub(crate) fn mesh_or_new(&self, identity: &Identity) -> Result<Mesh, Failure> {
+        Ok(self.locked.mesh_or_new(identity)?)
+    }
+
+    /// Keeps what this machine knows of its mesh.
+    pub(crate) fn save_mesh(&self, mesh: &Mesh) -> io::Result<()> {
+        self.dir.save_mesh(mesh)
     }
 
     /// Reads the token that clients of the RPC over HTTP have to show. It is made at the first start that needs it.
@@ -136,8 +152,16 @@ impl NodeFiles for DataDir {
         self.folder.save_peers(peers)
     }
 
-    fn save_secret(&self, secret: &MeshSecret) -> io::Result<()> {
-        self.folder.save_secret(secret)
+    fn save_mesh(&self, mesh: &Mesh) -> io::Result<()> {
+        self.folder.save_mesh(mesh)
+    }
+
+    fn load_pending_join(&self) -> Option<String> {
+        self.folder.load_pending_join()
+    }
+
+    fn save_pending_join(&self, request: Option<&str>) -> io::Result<()> {
+        self.folder.save_pending_join(request)
     }
 }
 
@@ -157,8 +181,16 @@ impl NodeFiles for NodeFolder {
         self.dir.save_peers(peers)
     }
 
-    fn save_secret(&self, secret: &MeshSecret) -> io::Result<()> {
-        self.dir.save_secret(secret)
+    fn save_mesh(&self, mesh: &Mesh) -> io::Result<()> {
+        self.dir.save_mesh(mesh)
+    }
+
+    fn load_pending_join(&self) -> Option<String> {
+        self.dir.load_pending_join()
+    }
+
+    fn save_pending_join(&self, request: Option<&str>) -> io::Result<()> {
+        self.dir.save_pending_join(request)
     }
 
     fn announce(&self, announcement: &str) -> io::Result<()> {
@@ -187,6 +219,24 @@ const RPC_TOKEN: &str = "rpc.token";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_is_named_by_its_name_or_its_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir::locate(Some(folder.path())).unwrap();
+        let stranger = PeerId::random();
+        let refusal = |text: &str| dir.machine("--pin-to", text).unwrap_err().to_string();
+        assert!(refusal("gpu-box").contains("knows no mesh"));
+        let locked = dir.lock().unwrap();
+        let identity = locked.identity_or_new().unwrap();
+        locked.save_mesh(&Mesh::begin(&identity, "gpu-box").unwrap()).unwrap();
+        let own = identity.peer_id().to_string();
+        for text in ["gpu-box", "GPU-Box", &own, &own[..14]] {
+            assert_eq!(dir.machine("--pin-to", text).unwrap(), identity.peer_id(), "{text}");
+        }
+        assert_eq!(dir.machine("--pin-to", &stranger.to_string()).unwrap(), stranger);
+        assert!(refusal("gpu-bxo").contains("did you mean gpu-box?"));
+    }
 
     #[test]
     fn a_folder_in_use_is_refused_and_its_holder_named() {

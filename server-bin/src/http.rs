@@ -14,7 +14,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use mcp_core::{McpConfig, McpServer};
+use mcp_core::{CallingUser, McpConfig, McpServer};
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     sync::watch,
@@ -34,6 +34,8 @@ pub(crate) struct HttpListener {
     listener: TcpListener,
     address: SocketAddr,
     mcp: McpConfig,
+    /// Whether the MCP server has to know which user each connection comes from.
+    asks_for_user: bool,
     bounds: Bounds,
 }
 
@@ -58,7 +60,9 @@ impl HttpListener {
         let Some(address) = addresses.next() else {
             return Err(invalid(format!("{listen:?} names no address")));
         };
-        if !address.ip().is_loopback() {
+        if address.ip().is_loopback() {
+            config.check_users()?;
+        } else {
             config.check_open_to(address)?;
         }
         let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
@@ -80,7 +84,7 @@ impl HttpListener {
             connections_max: config.requests_max.saturating_add(CONNECTIONS_SPARE),
             keeps_alive: true,
         };
-        Ok(Self { listener, address, mcp: config.mcp.clone(), bounds })
+        Ok(Self { listener, address, mcp: config.mcp.clone(), asks_for_user: config.asks_for_user(), bounds })
     }
 
     /// Returns the configuration for the MCP server that is served here.
@@ -103,7 +107,7 @@ impl HttpListener {
         let (stop, stopping) = watch::channel(false);
         let mut driver = JoinSet::new();
         let routers = Routers { all: mcp.router(), full: mcp.full_router() };
-        driver.spawn(accept(self.listener, routers, self.bounds, stopping));
+        driver.spawn(accept(self.listener, routers, self.asks_for_user, self.bounds, stopping));
         HttpServer { stop, driver }
     }
 }
@@ -135,7 +139,13 @@ struct Routers {
     full: Router,
 }
 
-async fn accept(listener: TcpListener, routers: Routers, bounds: Bounds, mut stopping: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    routers: Routers,
+    asks_for_user: bool,
+    bounds: Bounds,
+    mut stopping: watch::Receiver<bool>,
+) {
     let graceful = GracefulShutdown::new();
     let (mut connections, mut beyond) = (JoinSet::new(), JoinSet::new());
     loop {
@@ -146,11 +156,12 @@ async fn accept(listener: TcpListener, routers: Routers, bounds: Bounds, mut sto
             Some(_) = beyond.join_next() => {}
             accepted = listener.accept(), if has_room || beyond.len() < BEYOND_MAX => match accepted {
                 Ok((stream, _)) if has_room => {
-                    connections.spawn(connection(stream, routers.all.clone(), bounds, graceful.watcher()));
+                    let user = asks_for_user.then(|| CallingUser::of(&stream));
+                    connections.spawn(connection(stream, user, routers.all.clone(), bounds, graceful.watcher()));
                 }
                 Ok((stream, _)) => {
                     let once = Bounds { keeps_alive: false, ..bounds };
-                    let served = connection(stream, routers.full.clone(), once, graceful.watcher());
+                    let served = connection(stream, None, routers.full.clone(), once, graceful.watcher());
                     beyond.spawn(async move { drop(tokio::time::timeout(BEYOND_TIMEOUT, served).await) });
                 }
                 Err(error) => {
@@ -165,7 +176,14 @@ async fn accept(listener: TcpListener, routers: Routers, bounds: Bounds, mut sto
     graceful.shutdown().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: hyper_util::server::graceful::Watcher) {
+/// Serves one connection. Each of its requests carries the user that it comes from, where the MCP server asks for that.
+async fn connection(
+    stream: TcpStream,
+    user: Option<CallingUser>,
+    router: Router,
+    bounds: Bounds,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
     // Otherwise a streamed answer waits 40 ms for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -173,7 +191,13 @@ async fn connection(stream: TcpStream, router: Router, bounds: Bounds, watcher: 
     let unread = Unread::default();
     let stream = Lingering::new(Patient::new(stream, bounds.write_timeout), unread.clone());
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<Incoming>| router.call(request.map(|body| unread.watch(body))));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(|body| unread.watch(body));
+        if let Some(user) = &user {
+            request.extensions_mut().insert(user.clone());
+        }
+        router.call(request)
+    });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(bounds.keeps_alive)
@@ -226,12 +250,23 @@ mod tests {
 
     async fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let (mut text, soon) = (String::new(), Duration::from_secs(30));
-        // A connection beyond the bound is closed after its answer.
         tokio::time::timeout(soon, stream.read_to_string(&mut text)).await.expect("an answer in time").unwrap();
         text
+    }
+
+    #[tokio::test]
+    async fn the_user_that_runs_the_server_is_served_without_a_token() {
+        let listener = HttpListener::bind(&HttpConfig::at("127.0.0.1:0")).await.unwrap();
+        assert_eq!(listener.asks_for_user, CallingUser::IS_TOLD);
+        let (address, mcp) = (listener.address, McpServer::new(Arc::new(Up), listener.mcp()));
+        let server = listener.serve(&mcp);
+        // A refused user would get 403 of either.
+        assert!(get(address, "/metrics").await.starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/mcp").await.starts_with("HTTP/1.1 405"));
+        server.shutdown(Duration::from_secs(30)).await;
     }
 
     #[tokio::test]

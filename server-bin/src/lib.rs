@@ -14,6 +14,7 @@ mod foreign;
 mod http;
 mod linger;
 mod mode;
+mod names;
 mod number;
 mod output;
 mod patient;

@@ -7,6 +7,25 @@ pub(crate) fn seconds(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64
     move |text| parse(text, &range, SECONDS).map(unsigned_zero)
 }
 
+/// Returns a parser for a length of time: seconds, or a number with `s`, `m`, `h` or `d` behind it.
+pub(crate) fn duration(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+    move |text| {
+        let (number, unit_s) = match text.char_indices().next_back() {
+            Some((at, 's')) => (text.get(..at), 1.0),
+            Some((at, 'm')) => (text.get(..at), 60.0),
+            Some((at, 'h')) => (text.get(..at), 3_600.0),
+            Some((at, 'd')) => (text.get(..at), 86_400.0),
+            _ => (Some(text), 1.0),
+        };
+        let number: Option<f64> = number.and_then(|number| number.parse().ok());
+        let seconds = number.map(|number| number * unit_s).filter(|seconds| range.contains(seconds));
+        seconds.map(unsigned_zero).ok_or_else(|| refusal(&range, DURATION))
+    }
+}
+
+/// How a person writes a length of time.
+const DURATION: Form<'_> = ("seconds, or a number with s, m, h or d behind it,", "90m");
+
 /// Returns a parser for a fraction, from 0 to 1.
 pub(crate) fn fraction() -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     |text: &str| parse(text, &(0.0..=1.0), ("a number", "0.5")).map(unsigned_zero)
@@ -58,6 +77,17 @@ mod tests {
         let read = seconds(0.0..=1e9);
         for text in ["0.1", "0.30000000000000004", "123456789.12345679", "5e-324", "1e9", "+2", ".5"] {
             assert_eq!(read(text).unwrap().to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_has_a_unit_or_is_in_seconds() {
+        let read = duration(1.0..=31_622_400.0);
+        for (text, seconds) in [("90", 90.0), ("1.5s", 1.5), ("90m", 5_400.0), ("1h", 3_600.0), ("7d", 604_800.0)] {
+            assert_eq!(read(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "h", "1w", "1 h", "nan", "-1h", "0", "367d"] {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Table, presets::NOTHING};
 use p2p_taskqueue::{
     Json,
-    api::{TaskRecord, write_answer, write_refusal},
+    api::{Attempt, TaskRecord, write_answer, write_refusal},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::{
     failure::Failure,
     foreign::{self, Foreign},
+    names::Names,
 };
 
 /// The form in which a command answers.
@@ -122,7 +123,7 @@ pub(crate) fn record<'a>(width: usize, rows: impl IntoIterator<Item = (&'a str, 
 }
 
 /// Returns the text of a record for a person.
-pub(crate) fn task_text(task: &TaskRecord) -> String {
+pub(crate) fn task_text(task: &TaskRecord, names: &Names) -> String {
     let mut rows = vec![
         ("task", task.task_id.to_string()),
         ("type", task.task_type.clone()),
@@ -130,8 +131,11 @@ pub(crate) fn task_text(task: &TaskRecord) -> String {
         ("attempt", attempts(task)),
         ("created", ago(task.created_at)),
         ("updated", ago(task.updated_at)),
-        ("owner", task.owner.to_string()),
+        ("owner", names.show(&task.owner)),
     ];
+    rows.extend(task.submitted_by.map(|machine| ("from", names.show(&machine))));
+    rows.extend((!task.requires.is_empty()).then(|| ("requires", task.requires.join(", "))));
+    rows.extend(task.pin_to.map(|machine| ("pinned to", names.show(&machine))));
     let after: Vec<_> = task.after.iter().map(ToString::to_string).collect();
     rows.extend((!after.is_empty()).then(|| ("after", after.join(" "))));
     rows.extend(task.assigned_worker.clone().map(|worker| ("worker", worker)));
@@ -141,7 +145,19 @@ pub(crate) fn task_text(task: &TaskRecord) -> String {
     rows.extend(task.input_requests.iter().map(|(key, request)| ("asks", format!("{key}: {}", request.get()))));
     rows.extend(task.error.clone().map(|error| ("error", error)));
     rows.extend(task.result.as_ref().map(|result| ("result", result_text(Some(result)))));
-    record(8, rows)
+    rows.extend(task.attempts.iter().map(|attempt| ("ran", attempt_text(attempt, names))));
+    record(9, rows)
+}
+
+/// Returns one line about an attempt: where it ran, how long, and how it ended.
+fn attempt_text(attempt: &Attempt, names: &Names) -> String {
+    let Attempt { machine, worker_id, started_at, ended_at, outcome, error } = attempt;
+    let outcome = outcome.and_then(|outcome| serde_json::to_value(outcome).ok());
+    let outcome =
+        outcome.as_ref().and_then(Value::as_str).map_or_else(|| "running".to_owned(), |one| one.replace('_', " "));
+    let spent = ended_at.map(|ended| format!(" after {}", span((ended - started_at).max(0.0)))).unwrap_or_default();
+    let error = error.as_ref().map(|error| format!(": {}", first_line(error))).unwrap_or_default();
+    format!("on {} ({worker_id}), {}: {outcome}{spent}{error}", names.show(machine), ago(*started_at))
 }
 
 /// Returns the records as a table for a person.

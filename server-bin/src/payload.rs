@@ -173,7 +173,8 @@ fn read_either(option: &str, json: Option<&str>, text: Option<&str>) -> Result<J
     }
 }
 
-fn read_source(option: &str, source: &str) -> Result<String, Failure> {
+/// Reads a text that is given in place, as `@FILE`, or as `-` for standard input.
+pub(crate) fn read_source(option: &str, source: &str) -> Result<String, Failure> {
     let read = |reader: &mut dyn std::io::Read, name: &str| -> anyhow::Result<String> {
         let mut text = Vec::new();
         // One byte above the limit is read, so that a text over the limit is noticed.

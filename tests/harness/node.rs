@@ -1,4 +1,8 @@
-use std::{path::Path, process::ExitStatus, time::Duration};
+use std::{
+    path::Path,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -22,6 +26,13 @@ pub(crate) struct Node {
     namespace: Option<String>,
     arguments: Vec<String>,
     process: Option<Process>,
+}
+
+fn command_in(namespace: Option<&str>, folder: &Path) -> Command {
+    match namespace {
+        Some(namespace) => taskmesh_command_in(namespace, folder),
+        None => taskmesh_command(folder),
+    }
 }
 
 /// The commands that start a node with an MCP server, and without one.
@@ -69,10 +80,7 @@ impl Node {
     /// Starts the node again on the same folder, after its process has ended.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the node runs");
-        let mut command = match &self.namespace {
-            Some(namespace) => taskmesh_command_in(namespace, self.folder.path()),
-            None => taskmesh_command(self.folder.path()),
-        };
+        let mut command = command_in(self.namespace.as_deref(), self.folder.path());
         command.args(self.verb).args(&self.arguments);
         // A test that needs its own address names it in the arguments.
         if self.verb == SERVE && !self.arguments.iter().any(|argument| argument == "--http") {
@@ -124,7 +132,12 @@ impl Node {
 
     /// Brings this node into the other one's mesh with a ticket.
     pub(crate) fn join(&self, other: &Self) -> Result<()> {
-        let invitation = other.ask(&["invite"])?;
+        self.join_as(other, "member")
+    }
+
+    /// Brings this node into the other one's mesh, in this role.
+    pub(crate) fn join_as(&self, other: &Self, role: &str) -> Result<()> {
+        let invitation = other.ask(&["invite", "--role", role])?;
         let ticket = invitation.get("ticket").and_then(Value::as_str).context("no ticket")?;
         let joined = self.ask(&["join", ticket])?;
         ensure!(joined.get("connected") == Some(&Value::Bool(true)), "not connected: {joined}");
@@ -137,8 +150,9 @@ impl Node {
         let folder = tempfile::tempdir()?;
         let invitation = self.ask(&["invite"])?;
         let ticket = invitation.get("ticket").and_then(Value::as_str).context("no ticket")?;
-        let joined = taskmesh(folder.path(), &["join", ticket])?;
-        ensure!(joined.code == Some(0), "{joined:?}");
+        let mut join = command_in(self.namespace.as_deref(), folder.path());
+        let joined = join.args(["join", ticket]).output()?;
+        ensure!(joined.status.success(), "{joined:?}");
         std::fs::write(folder.path().join("peers.json"), "[]")?;
         Ok(folder)
     }

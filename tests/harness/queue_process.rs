@@ -93,7 +93,7 @@ impl QueueProcess {
     /// Waits for the answer to an operation that was ordered.
     pub(crate) fn answer<O: Operation>(&mut self) -> Result<Result<O::Answer, QueueError>> {
         match self.next()? {
-            Said::Answered(answer) => Ok(answer.and_then(O::answer)),
+            Said::Answered(answer) => Ok(answer.and_then(|answer| O::answer(*answer))),
             said => Err(anyhow!("not an answer but {said:?}")),
         }
     }

@@ -39,7 +39,9 @@ fn main() -> Result<()> {
     say(&Said::Ready)?;
     for line in stdin().lines() {
         match serde_json::from_str(&line?)? {
-            Order::Ask(request) => say(&Said::Answered(runtime.block_on(queue.call(&Caller::Local, *request))))?,
+            Order::Ask(request) => {
+                say(&Said::Answered(runtime.block_on(queue.call(&Caller::Local, *request)).map(Box::new)))?;
+            }
             Order::Load { seed, clients } => runtime.block_on(load::run(&queue, seed, clients))?,
         }
     }

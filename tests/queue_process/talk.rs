@@ -23,7 +23,7 @@ pub(crate) enum Said {
     /// The queue is open.
     Ready,
     /// The answer to [`Order::Ask`].
-    Answered(Result<Response, QueueError>),
+    Answered(Result<Box<Response>, QueueError>),
     /// A client is about to submit this. The payload is a text that no other submit has.
     Submitting(Submit),
     /// The task is queued.

@@ -79,6 +79,7 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
             "carrier::repeat::SESSIONS_MAX",
             "node::limits::DRAIN_DEADLINE",
             "node::limits::IDLE_TIMEOUT",
+            "node::limits::JOIN_PAUSE_MAX",
             "node::limits::JOIN_TIMEOUT",
             "node::limits::LISTEN_TIMEOUT",
             "p2p_taskqueue::engine::CLOSE_DEADLINE",
@@ -92,6 +93,9 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
         "another name of a bound that the reference has, or the length of a text that is built within one",
         &[
             "engine::depend::REASON_BYTES_MAX",
+            "limits::STATEMENTS_TOLD_MAX",
+            "wire::limits::CREDENTIALS_MAX",
+            "wire::limits::STATEMENTS_MAX",
             "mcp_core::http::record::PLAIN_BYTES_MAX",
             "node::dialling::ADDRESSES_SHOWN_MAX",
             "node::limits::LISTED_PEERS_MAX",

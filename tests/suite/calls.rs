@@ -26,6 +26,7 @@ pub(super) fn make(suite: &mut Transcript) -> Result<()> {
     offered(suite)?;
     away(suite)?;
     cache(suite)?;
+    members(suite)?;
     resources(suite)
 }
 
@@ -294,6 +295,24 @@ fn away(suite: &mut Transcript) -> Result<()> {
     suite.call("p2p_taskqueue_stats", json!({ "remote_peer_id": UNKNOWN_PEER }))?;
     suite.call("p2p_taskqueue_stats", json!({ "remote_peer_id": "nobody" }))?;
     suite.call("p2p_taskqueue_stats", json!({ "remote_multiaddr": "/ip4/127.0.0.1/tcp/1" }))?;
+    Ok(())
+}
+
+fn members(suite: &mut Transcript) -> Result<()> {
+    let listed = suite.done("p2p_taskqueue_members", json!({}))?;
+    let own = id(&listed, "/members/0/name")?;
+    let ticket = id(&suite.done("p2p_taskqueue_invite", json!({ "role": "worker:echo", "for_s": 60 }))?, "/ticket")?;
+    suite.call("p2p_taskqueue_invite", json!({ "role": "boss" }))?;
+    suite.call("p2p_taskqueue_invite", json!({ "for_s": 0 }))?;
+    suite.fails("invalid_argument", "p2p_taskqueue_join", json!({ "ticket": ticket }))?;
+    suite.fails("invalid_argument", "p2p_taskqueue_join", json!({ "ticket": "hello" }))?;
+    suite.fails("invalid_argument", "p2p_taskqueue_leave", json!({}))?;
+    suite.done("p2p_taskqueue_members_change", json!({ "member": own, "name": "box" }))?;
+    suite.fails("not_found", "p2p_taskqueue_members_change", json!({ "member": "nobody-here", "name": "x" }))?;
+    suite.fails("invalid_argument", "p2p_taskqueue_members_change", json!({ "member": "box", "role": "agent" }))?;
+    suite.fails("invalid_argument", "p2p_taskqueue_members_remove", json!({ "member": "box" }))?;
+    suite.done("p2p_taskqueue_members_change", json!({ "member": "box", "name": own }))?;
+    suite.done("p2p_taskqueue_free", json!({ "machine": UNKNOWN_PEER }))?;
     Ok(())
 }
 

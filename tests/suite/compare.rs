@@ -46,8 +46,12 @@ fn field((name, value): (&String, &Value)) -> Option<(String, Value)> {
     }
     let value = match name.as_str() {
         "fence" => "FENCE".into(),
+        "mesh" if value.is_string() => "MESH".into(),
+        "ticket" if value.is_string() => "TICKET".into(),
         // The name of a node's own worker contains the process id.
-        "assigned_worker" => value.as_str().map_or(Value::Null, |name| name.trim_matches(NOT_OF_A_NAME).into()),
+        "assigned_worker" | "worker_id" => {
+            value.as_str().map_or(Value::Null, |name| name.trim_matches(NOT_OF_A_NAME).into())
+        }
         time if TIMES.contains(&time) && value.is_number() => "TIME".into(),
         // The cursor is random, and its length differs each time.
         "next_cursor" if value.is_string() => "CURSOR".into(),

@@ -1,7 +1,11 @@
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use taskqueue_api::{ErrorCode, QueueError};
 
-use crate::{McpConfig, config::TokenDigest, principal::Principal};
+use crate::{
+    McpConfig,
+    config::{ClientConfig, TokenDigest},
+    principal::Principal,
+};
 
 /// The clients that may ask, each with a token of its own. When there are none, anybody may ask.
 #[derive(Debug)]
@@ -9,10 +13,10 @@ pub(super) struct Clients(Vec<(Option<TokenDigest>, Principal)>);
 
 impl Clients {
     pub(super) fn new(config: &McpConfig) -> Self {
-        let client = |(name, token): &(Box<str>, crate::BearerToken)| {
-            let principal =
-                Principal::sharing(name.clone(), config.requests_per_client_max, config.waits_per_client_max);
-            (token.digest(), principal)
+        let client = |client: &ClientConfig| {
+            let ClientConfig { name, token, grants } = client;
+            let (requests_max, waits_max) = (config.requests_per_client_max, config.waits_per_client_max);
+            (token.digest(), Principal::sharing(name.clone(), grants.clone(), requests_max, waits_max))
         };
         Self(config.clients.iter().map(client).collect())
     }

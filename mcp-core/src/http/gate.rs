@@ -19,6 +19,7 @@ use super::{
     site::{Hosts, Origins},
     splice::Splice,
     underway::Underway,
+    user,
 };
 use crate::{
     McpConfig,
@@ -101,16 +102,21 @@ impl Gate {
         self.config.shutdown.is_cancelled()
     }
 
-    /// Checks the host, the origin and the token of a request, and returns its client.
+    /// Checks the host, the origin and the token of a request, and returns its client. Where no token is asked for, it
+    /// checks the user instead, if that is configured.
     ///
     /// # Errors
     ///
-    /// A refusal when the host or the origin is not served, or when a token is required and the request shows none that
-    /// is known.
+    /// A refusal when the host or the origin is not served, when a token is required and the request shows none that is
+    /// known, or when another user of this machine asks.
     pub(super) fn check(&self, request: &Request) -> Result<Principal, Refusal> {
         self.check_site(request.uri(), request.headers())?;
         let shown = request.headers().get(header::AUTHORIZATION);
-        Ok(self.clients.who(shown.map(|value| value.as_bytes()))?)
+        let principal = self.clients.who(shown.map(|value| value.as_bytes()))?;
+        if self.config.own_user_only && principal.name().is_none() {
+            user::check(request.extensions().get())?;
+        }
+        Ok(principal)
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

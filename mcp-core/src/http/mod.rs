@@ -13,6 +13,7 @@ mod scrape;
 mod site;
 mod splice;
 mod underway;
+mod user;
 
 pub(crate) use body::RawArguments;
 pub(crate) use gate::{Door, Gate, admit};
@@ -22,3 +23,4 @@ pub(crate) use record::named;
 pub(crate) use scrape::{Scrapes, metrics};
 pub(crate) use site::{is_host, is_origin};
 pub(crate) use splice::Splice;
+pub use user::CallingUser;

@@ -14,7 +14,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
-use taskqueue_api::{BridgeStatus, QueueStatus, Status, StatusQuery, Target};
+use taskqueue_api::{
+    BridgeStatus, ErrorCode, Operation as _, QueueError, QueueStatus, StatsQuery, Status, StatusQuery, Target,
+};
 
 use super::Gate;
 use crate::{
@@ -46,7 +48,11 @@ impl Scrapes {
     }
 
     async fn answer(&self, request: Request) -> Result<String, Refusal> {
-        self.gate.check(&request)?;
+        let principal = self.gate.check(&request)?;
+        if !principal.allows(&StatsQuery::FACTS) {
+            let message = "the metrics are about everybody's tasks: this client may not read those";
+            return Err(QueueError::new(ErrorCode::Forbidden, message).into());
+        }
         let _place = self.places.take("too many ask for the metrics at once")?;
         let query = StatusQuery { timeout_s: QUEUE_TIMEOUT.as_secs_f64(), detail: true };
         let nobody = Principal::default();
@@ -141,8 +147,8 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn unwritable() -> taskqueue_api::QueueError {
-    taskqueue_api::QueueError::new(taskqueue_api::ErrorCode::Internal, "the metrics cannot be written")
+fn unwritable() -> QueueError {
+    QueueError::new(ErrorCode::Internal, "the metrics cannot be written")
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -227,13 +227,8 @@ fn split(value: &RawValue) -> Option<Box<RawValue>> {
 }
 
 fn unknown(name: &str, inputs: &Inputs) -> String {
-    let near = inputs
-        .names()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
-        .min();
-    match near {
-        Some((_, known)) => format!("unknown argument; did you mean {known}?"),
+    match taskqueue_api::nearest(name, inputs.names()) {
+        Some(known) => format!("unknown argument; did you mean {known}?"),
         None => format!("unknown argument; known are {}", inputs.names().collect::<Vec<_>>().join(", ")),
     }
 }

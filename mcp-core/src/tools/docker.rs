@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use taskqueue_api::{Json, QueueError, Submit, Submitted, Target};
+use taskqueue_api::{Facts, Json, Operation as _, QueueError, Submit, Submitted, Target};
 
 use super::{arguments::Arguments, names::MadeOf, verb::Verb};
 use crate::call::Asker;
@@ -98,6 +98,8 @@ impl Run {
 impl Verb for DockerHub {
     type Answer = Submitted;
 
+    const NEEDS: Facts = Submit::FACTS;
+
     const MADE_OF: &'static [MadeOf] =
         &[("payload", &["image", "command", "entrypoint", "environment", "volumes", "extra"])];
 
@@ -113,6 +115,8 @@ impl Verb for DockerHub {
 
 impl Verb for DockerGithub {
     type Answer = Submitted;
+
+    const NEEDS: Facts = Submit::FACTS;
 
     const MADE_OF: &'static [MadeOf] = &[(
         "payload",

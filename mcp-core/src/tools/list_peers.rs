@@ -2,7 +2,7 @@ use futures::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use taskqueue_api::{
-    Capabilities, Check as _, Discover, Method, Peer, Peers, QueueError, StatusQuery, Target,
+    Capabilities, Check as _, Discover, Facts, Method, Operation as _, Peer, Peers, QueueError, StatusQuery, Target,
     limits::CALL_TIMEOUT_S_MAX,
 };
 
@@ -60,6 +60,8 @@ struct PeerFound {
 
 impl Verb for ListPeers {
     type Answer = PeersFound;
+
+    const NEEDS: Facts = Peers::FACTS;
 
     const MADE_OF: &'static [MadeOf] = &[("timeout_s", &["discovery_timeout_s"]), ("methods", &["discovery_methods"])];
 

@@ -1,7 +1,7 @@
 use taskqueue_api::{
-    Answer, CacheDelete, CacheGet, CacheHas, CacheSet, CallTool, Cancel, Claim, ClaimMany, Complete, Discover, Fail,
-    Get, GetMany, Heartbeat, Limit, List, ListTools, Pause, Purge, Release, Renew, Resume, Retry, StatsQuery,
-    StatusQuery, Submit, SubmitMany, Wait,
+    Answer, CacheDelete, CacheGet, CacheHas, CacheSet, CallTool, Cancel, ChangeMember, Claim, ClaimMany, Complete,
+    Discover, Fail, Free, Get, GetMany, Heartbeat, Invite, Join, Leave, Limit, List, ListTools, Members, Pause, Purge,
+    Release, RemoveMember, Renew, Resume, Retry, StatsQuery, StatusQuery, Submit, SubmitMany, Wait,
 };
 
 use super::{
@@ -21,6 +21,7 @@ pub(crate) fn table() -> Vec<Tool> {
     tools.extend(for_workers());
     tools.extend(for_operators());
     tools.extend(for_the_cache());
+    tools.extend(for_admins());
     tools
 }
 
@@ -215,6 +216,44 @@ fn for_operators() -> Vec<Tool> {
              and a concurrency_key then allows 1 again. Running tasks are not stopped. Answers how many run now. It lasts \
              over restarts. To hold a type altogether use p2p_taskqueue_pause.",
         ),
+        Tool::of::<Free>("p2p_taskqueue_free", "End a machine's leases", Hints::UNDOES).described(
+            "Ends at once every lease that a machine (its peer id, as list_peers answers it) holds on tasks of the local node, \
+             as if the leases had expired: each task goes to another worker or, without attempts left, fails. What the \
+             machine says of them later is refused. Answers freed, how many leases ended. Use it when a machine is gone for \
+             good and its long leases hold tasks up. It does not keep the machine from claiming again.",
+        ),
+    ]
+}
+
+/// Returns the tools for those who decide who belongs to the mesh.
+fn for_admins() -> Vec<Tool> {
+    vec![
+        Tool::of::<Members>("p2p_taskqueue_members", "List the members", Hints::READS).described(
+            "Answers the machines of the mesh by name: role, peer_id, whether connected, addresses, when last seen (Unix \
+             seconds), version, and who added them. Machines that are off are listed too. Use it to find the peer_id of a \
+             machine that the user calls by its name.",
+        ),
+        Tool::of::<Invite>("p2p_taskqueue_invite", "Make a ticket", Hints::ACTS).described(
+            "Makes a ticket by which another machine becomes a member of the mesh, once (uses) and within an hour (for_s). \
+             role says what it may do: member, agent, worker, worker:TYPE,… or admin. Only when the user asks for it: whoever \
+             has the ticket gets in. Give the user the ticket to run `taskmesh join TICKET` on the other machine.",
+        ),
+        Tool::of::<ChangeMember>("p2p_taskqueue_members_change", "Rename or re-role a machine", Hints::SETTLES).described(
+            "Gives a machine of the mesh another name, or another role. Answers heard and not_heard, the machines that know \
+             of it and those that hear of it when they come. Only when the user asks for it.",
+        ),
+        Tool::of::<RemoveMember>("p2p_taskqueue_members_remove", "Take a machine out", Hints::UNDOES).described(
+            "Takes a machine out of the mesh for good: its sessions and its leases end at once, and it gets in again only by \
+             a new ticket. Only when the user asks for it, by the name that p2p_taskqueue_members shows.",
+        ),
+        Tool::of::<Join>("p2p_taskqueue_join", "Join a mesh", Hints::ACTS).described(
+            "Makes the local machine a member of the mesh of a ticket that the user gives. With leave:true it leaves a mesh \
+             that has other members. Only when the user asks for it.",
+        ),
+        Tool::of::<Leave>("p2p_taskqueue_leave", "Leave the mesh", Hints::UNDOES).described(
+            "Takes the local machine out of its mesh; it begins one of its own. Its tasks stay; the machines of the mesh can no \
+             longer be asked. Only when the user asks for it.",
+        ),
     ]
 }
 
@@ -266,8 +305,8 @@ mod tests {
 
     use super::*;
 
-    /// The operations without a tool. People decide who belongs to a mesh, not agents.
-    const WITHOUT_TOOL: [&str; 2] = ["invite", "join"];
+    /// The operations without a tool: nodes ask each other for them.
+    const WITHOUT_TOOL: [&str; 2] = ["members.tell", "members.take_me_out"];
 
     /// The operations whose tool has another name than usual.
     const OTHERWISE: [(&str, &str); 2] = [("peers", "list_peers"), ("get_many", "p2p_taskqueue_get_tasks")];

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use futures::future::{self, BoxFuture};
 use serde_json::json;
-use taskqueue_api::QueueError;
+use taskqueue_api::{Facts, Operation as _, QueueError, Submit};
 
 use super::{
     answer::ToolAnswer,
@@ -22,6 +22,8 @@ pub(crate) struct Tool {
     pub(crate) hints: Hints,
     pub(crate) input: Arc<Object>,
     pub(crate) output: Arc<Object>,
+    /// The operation without which the tool does nothing.
+    pub(crate) needs: Facts,
     inputs: Inputs,
     made_of: &'static [MadeOf],
     run: Run,
@@ -73,6 +75,7 @@ impl Tool {
             peer_alias: false,
             aliases: &[],
             ignored: &[],
+            needs: V::NEEDS,
             made_of: V::MADE_OF,
             input: schema::input::<V>,
             output: schema::output::<V::Answer>,
@@ -89,6 +92,7 @@ impl Tool {
             peer_alias: false,
             aliases: &[],
             ignored: &[],
+            needs: Submit::FACTS,
             made_of: &[],
             input: schema::input::<J>,
             output: run_task_output,
@@ -146,6 +150,7 @@ pub(super) struct Row {
     peer_alias: bool,
     aliases: &'static [Alias],
     ignored: &'static [Named],
+    needs: Facts,
     made_of: &'static [MadeOf],
     input: fn() -> Object,
     output: fn() -> Arc<Object>,
@@ -191,6 +196,7 @@ impl Row {
             hints: self.hints,
             input: Arc::new(input),
             output: (self.output)(),
+            needs: self.needs,
             inputs,
             made_of: self.made_of,
             run: self.run,

@@ -2,7 +2,7 @@ use std::future::Future;
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use taskqueue_api::{Operation, QueueError, Target};
+use taskqueue_api::{Facts, Operation, QueueError, Target};
 
 use super::{arguments::Arguments, names::MadeOf};
 use crate::{call::Asker, tasks::Work};
@@ -11,6 +11,9 @@ use crate::{call::Asker, tasks::Work};
 pub(super) trait Verb: JsonSchema + Send + Sized {
     /// The members of the answer beside `ok`.
     type Answer: Serialize + JsonSchema + Send;
+
+    /// The operation without which the verb does nothing. Clients that may not ask for it are not shown the tool.
+    const NEEDS: Facts;
 
     /// The arguments of the operation that have another name in the tool, or are made of several arguments of the tool.
     const MADE_OF: &'static [MadeOf] = &[];
@@ -45,6 +48,8 @@ where
     O::Answer: Serialize + JsonSchema + Send,
 {
     type Answer = O::Answer;
+
+    const NEEDS: Facts = O::FACTS;
 
     fn read(arguments: Arguments<'_>) -> Result<Self, QueueError> {
         arguments.into_type()

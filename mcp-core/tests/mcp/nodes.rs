@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use p2p_taskqueue::{
-    Identity, Json, MeshSecret, Multiaddr,
+    Identity, Json, Mesh, Multiaddr, RootKey,
     api::{Target, TaskRecord, ToolOffer},
     mesh::{NoFiles, Node, NodeConfig, NodeHandle},
     store::{LocalQueue, MemoryStore, StoreOptions},
@@ -40,8 +40,8 @@ impl Nodes {
     /// Starts two nodes with workers of these types. The other node also offers them as tools.
     pub(crate) async fn start(offers: Vec<ToolOffer>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
-        let secret = MeshSecret::generate().unwrap();
-        let (here, there) = (node(&secret, &runtime).await, node(&secret, &runtime).await);
+        let root = RootKey::generate().unwrap();
+        let (here, there) = (node(&root, &runtime).await, node(&root, &runtime).await);
         let address = there.addresses()[0].clone();
         here.connect(&Target { remote_multiaddr: Some(address.clone()), remote_peer_id: None }).await.unwrap();
         let worker = |node: &NodeHandle, offer: &ToolOffer| {
@@ -55,13 +55,14 @@ impl Nodes {
     }
 }
 
-async fn node(secret: &MeshSecret, runtime: &Arc<dyn Runtime>) -> NodeHandle {
+async fn node(root: &RootKey, runtime: &Arc<dyn Runtime>) -> NodeHandle {
     let identity = Identity::generate().unwrap();
     let owner = identity.peer_id();
     let store = Arc::new(MemoryStore::new(StoreOptions::new(owner)).unwrap());
     let local = Arc::new(LocalQueue::new(Arc::<MemoryStore>::clone(&store), owner, Arc::clone(runtime)));
     let listen = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
-    let config = NodeConfig::new(identity, secret.clone()).with_listen([listen]);
+    let mesh = Mesh::with_root_key(root.clone(), &identity, "machine").unwrap();
+    let config = NodeConfig::new(identity, mesh).with_listen([listen]);
     Node::start(config, local, store, Arc::new(NoFiles), Arc::clone(runtime)).await.unwrap()
 }
 

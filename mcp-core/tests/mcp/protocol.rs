@@ -96,9 +96,17 @@ async fn tools_say_what_they_may_do() {
         "p2p_taskqueue_stats",
         "p2p_taskqueue_cache_get",
         "p2p_taskqueue_cache_has",
+        "p2p_taskqueue_members",
     ];
     assert_eq!(hinted("readOnlyHint"), reads);
-    let undoes = ["p2p_taskqueue_cancel_task", "p2p_taskqueue_purge", "p2p_taskqueue_cache_delete"];
+    let undoes = [
+        "p2p_taskqueue_cancel_task",
+        "p2p_taskqueue_purge",
+        "p2p_taskqueue_free",
+        "p2p_taskqueue_cache_delete",
+        "p2p_taskqueue_members_remove",
+        "p2p_taskqueue_leave",
+    ];
     assert_eq!(hinted("destructiveHint"), undoes);
     let starts = [
         "run_task",
@@ -137,4 +145,4 @@ async fn a_call_without_arguments_has_none() {
     }
 }
 
-const TOOLS: usize = 33;
+const TOOLS: usize = 40;

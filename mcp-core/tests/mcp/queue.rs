@@ -12,11 +12,12 @@ use std::{
 use async_trait::async_trait;
 pub(crate) use p2p_taskqueue::store::ManualClock;
 use p2p_taskqueue::{
-    Caller, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _,
-    api::{At, Check, Discovered, Get, List, PeersListed, Submit, TaskRecord, ToolsListed},
+    Caller, ErrorCode, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _,
+    api::{AnsweredBy, At, Check, Discovered, Get, List, PeersListed, Submit, TaskRecord, ToolsListed},
     store::{LocalQueue, MemoryStore, StoreOptions, TaskStore, engine::Wall},
 };
 use runtime_bridge::TokioRuntime;
+use taskqueue_api::testing::exchanges::{Cast, exchanges};
 use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{steady::Steady, work::Lease};
@@ -207,8 +208,23 @@ impl TaskQueue for Alone {
             Request::Peers(_) => Response::PeersListed(PeersListed { self_peer_id: self.peer, peers: Vec::new() }),
             Request::Discover(_) => Response::Discovered(Discovered { peers: Vec::new(), attempts: Vec::new() }),
             Request::ListTools(_) => Response::ToolsListed(ToolsListed { tools: Vec::new() }),
+            request if request.facts().answered_by == AnsweredBy::Node => self.example(&request)?,
             request => self.local.call(caller, request).await?,
         })
+    }
+}
+
+impl Alone {
+    /// Answers about the mesh as the examples of the operations do.
+    fn example(&self, request: &Request) -> Result<Response, QueueError> {
+        let cast = Cast { dialler: self.peer, listener: self.peer, ticket: "a ticket".to_owned() };
+        let example = exchanges(&cast).into_iter().find(|(known, _)| known.name() == request.name());
+        let is_of_members =
+            request.name().starts_with("members") || ["invite", "join", "leave"].contains(&request.name());
+        example
+            .filter(|_| is_of_members)
+            .map(|(_, response)| response)
+            .ok_or_else(|| QueueError::new(ErrorCode::Unsupported, request.name()))
     }
 }
 

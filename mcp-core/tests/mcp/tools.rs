@@ -1,6 +1,6 @@
 use p2p_taskqueue::{
-    Caller, ErrorCode, Json, QueueError, Request, TaskId, TaskQueueExt as _, TaskStatus,
-    api::{At, CacheSet, CompletedStatus, Limit, Order, Outcome, Pause, Submit, Target},
+    Caller, ErrorCode, Json, PeerId, QueueError, Request, TaskId, TaskQueueExt as _, TaskStatus,
+    api::{At, CacheSet, CompletedStatus, Invite, Limit, Order, Outcome, Pause, Submit, Target},
 };
 use serde_json::{Value, json};
 
@@ -22,6 +22,9 @@ struct About {
     renewed: Lease,
     failed: Lease,
     released: Lease,
+    /// Another machine of the mesh, and a ticket to another mesh.
+    machine: String,
+    ticket: String,
 }
 
 impl About {
@@ -50,6 +53,8 @@ impl About {
             renewed: lease("renews").await,
             failed: lease("fails").await,
             released: lease("is released").await,
+            machine: PeerId::random().to_string(),
+            ticket: "a ticket".to_owned(),
         }
     }
 }
@@ -112,12 +117,30 @@ fn calls(about: &About) -> Vec<(&'static str, Value)> {
         ("p2p_taskqueue_pause", json!({ "task_types": ["render"], "drain": true })),
         ("p2p_taskqueue_resume", json!({})),
         ("p2p_taskqueue_limit", json!({ "task_type": "render", "running_max": 4 })),
+        ("p2p_taskqueue_free", json!({ "machine": about.machine })),
         ("p2p_taskqueue_cache_get", json!({ "key": "k", "timeout_s": 10 })),
         ("p2p_taskqueue_cache_set", json!({ "key": "k", "value": [1], "ttl_s": 60, "timeout_s": 10 })),
         ("p2p_taskqueue_cache_has", json!({ "key": "k" })),
         ("p2p_taskqueue_cache_delete", json!({ "key": "k" })),
+        ("p2p_taskqueue_members", json!({})),
+        ("p2p_taskqueue_invite", json!({ "role": "worker:render.*", "for_s": 60, "uses": 2 })),
+        ("p2p_taskqueue_members_change", json!({ "member": about.machine, "name": "box" })),
+        ("p2p_taskqueue_members_remove", json!({ "member": about.machine, "keep": ["none"] })),
+        ("p2p_taskqueue_join", json!({ "ticket": about.ticket, "leave": true })),
+        ("p2p_taskqueue_leave", json!({})),
     ]
 }
+
+/// The tools that are not for clients of another node.
+const OF_THIS_MACHINE: [&str; 7] = [
+    "p2p_taskqueue_discover",
+    "p2p_taskqueue_free",
+    "p2p_taskqueue_invite",
+    "p2p_taskqueue_members_change",
+    "p2p_taskqueue_members_remove",
+    "p2p_taskqueue_join",
+    "p2p_taskqueue_leave",
+];
 
 /// Starts two nodes, both with a worker for a tool.
 async fn nodes() -> Nodes {
@@ -137,8 +160,9 @@ fn asked(request: Request) -> (Target, Request) {
 
 #[tokio::test]
 async fn every_tool_does_its_work_and_answers_as_it_declares() {
-    let Nodes { client, .. } = &nodes().await;
-    let about = About::at(&client.queue).await;
+    let (Nodes { client, there, .. }, elsewhere) = (&nodes().await, nodes().await);
+    let ticket = elsewhere.here.queue().invite(&Caller::Local, Invite::default()).await.unwrap().ticket;
+    let about = About { machine: there.peer.to_string(), ticket, ..About::at(&client.queue).await };
     let (tools, calls) = (client.tools().await, calls(&about));
     assert_eq!(tools.len(), calls.len() + 1, "the last one is the worker's");
     for ((name, arguments), tool) in calls.into_iter().zip(tools) {
@@ -217,8 +241,8 @@ async fn every_tool_goes_to_the_peer_that_is_named() {
                 arguments["include_capabilities"] = json!(false);
             }
             let arguments = and(arguments, place.clone());
-            // Only a node's own clients may make it dial.
-            if name == "p2p_taskqueue_discover" {
+            // Only a node's own clients may make it dial, end leases, or decide who belongs to its mesh.
+            if OF_THIS_MACHINE.contains(&name) {
                 assert_eq!(client.refused(name, arguments).await["code"], "forbidden");
             } else {
                 client.done(name, arguments).await;

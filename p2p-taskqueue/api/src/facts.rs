@@ -40,7 +40,7 @@ pub enum OpenTo {
     ThisMachine,
 }
 
-/// What a caller must be allowed to do. At present every peer that knows the mesh secret may do all of it.
+/// What a caller must be allowed to do. The [`Grants`](crate::Grants) of its role say whether it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     /// Nothing in particular.

@@ -30,6 +30,13 @@ pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// The longest error text of a worker, in bytes: the last 4 KiB of its standard error, and the sentence before them.
 pub const ERROR_BYTES_MAX: usize = 8 * 1024;
 
+/// The most attempts that a record shows: more than a task usually has, and few enough to be kept beside its state.
+pub const ATTEMPTS_SHOWN_MAX: usize = 10;
+
+/// The longest error text of one attempt in a record, in bytes: a sentence or two. The whole text of the last failure
+/// is the record's `error`. All attempts of a record together stay below 10 KB.
+pub const ATTEMPT_ERROR_BYTES_MAX: usize = 512;
+
 /// The most questions that the worker of a task may ask: more than a person answers.
 pub const INPUTS_MAX: usize = 32;
 
@@ -38,6 +45,24 @@ pub const INPUTS_BYTES_MAX: usize = 64 * 1024;
 
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+/// The most task types of one role. An entry of the roster, which holds them, has 1 KiB.
+pub const ROLE_TYPES_MAX: usize = 16;
+
+/// The range of the life of a ticket, in seconds: up to a year.
+pub const TICKET_S_RANGE: std::ops::RangeInclusive<f64> = 1.0..=31_622_400.0;
+
+/// The most machines that may come in by one ticket.
+pub const TICKET_USES_MAX: u32 = 256;
+
+/// The most machines that a removal names as those that stay: as many as an admin can have let in.
+pub const KEPT_MEMBERS_MAX: usize = 1_024;
+
+/// The most signed texts about members in one request.
+pub const STATEMENTS_TOLD_MAX: usize = 128;
+
+/// The longest signed text about a member, in bytes.
+pub const STATEMENT_TEXT_BYTES_MAX: usize = 1_024;
 
 /// The lowest and the highest priority.
 pub const PRIORITY_RANGE: std::ops::RangeInclusive<u8> = 1..=10;

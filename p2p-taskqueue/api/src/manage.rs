@@ -5,7 +5,7 @@ use super::{
     check::{Check, ids, name, seconds, task_types},
     limits::{RUNNING_MAX_MAX, SELECTED_MAX, SPAN_S_MAX},
 };
-use crate::{TaskId, TaskStatus};
+use crate::{PeerId, TaskId, TaskStatus};
 
 /// Selects ended tasks: either the tasks that are named, or the tasks of a state that pass the filters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -276,6 +276,33 @@ impl Check for Limit {
 pub struct Limited {
     /// How many run now; above a new limit none is stopped.
     pub running: u64,
+}
+
+/// Ends every lease that a machine holds, as if the leases had expired at this moment.
+///
+/// The attempts count. The tasks wait for their next attempts, or are dead letters. The machine's fences are no longer
+/// valid. It ends the leases that the machine holds when it is asked. A claim that comes later, or waits, is not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Free {
+    /// The machine, by its peer id. The leases of local workers are those of the machine that keeps the tasks.
+    #[serde(with = "crate::peer_text")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub machine: PeerId,
+}
+
+impl Check for Free {
+    fn check(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+/// The answer to a [`Free`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Freed {
+    /// How many leases were ended.
+    pub freed: u64,
 }
 
 const fn default_limit() -> u32 {

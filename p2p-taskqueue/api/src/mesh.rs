@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Durability, QueueError,
-    check::{Check, name, seconds, text},
-    limits::{CALL_TIMEOUT_S_MAX, CLOCK_BYTES_MAX, MESSAGE_BYTES_MAX},
+    check::{Check, name, seconds},
+    limits::{CALL_TIMEOUT_S_MAX, CLOCK_BYTES_MAX},
 };
 use crate::Json;
 
@@ -192,7 +192,10 @@ pub struct Peer {
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     #[serde(with = "super::peer_text")]
     pub peer_id: PeerId,
-    /// Whether a connection stands on which it has proved that it knows the mesh secret.
+    /// Its name in the mesh. Absent for a peer that is no member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether there is a connection on which it has shown that it is a member of the mesh.
     pub connected: bool,
     /// Where it said that it can be reached, or was reached.
     #[serde(default, deserialize_with = "super::place::addresses")]
@@ -284,53 +287,6 @@ pub struct HeardPeer {
     pub peer_id: String,
     /// When, in Unix seconds.
     pub last_seen: f64,
-}
-
-/// Asks the local node for a ticket with which another machine joins the mesh. The ticket holds the mesh secret, so no
-/// peer may ask for one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invite {}
-
-impl Check for Invite {
-    fn check(&self) -> Result<(), QueueError> {
-        Ok(())
-    }
-}
-
-/// The answer to an [`Invite`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invitation {
-    /// The text for `taskmesh join`.
-    pub ticket: String,
-    /// Who invites.
-    pub peer_id: PeerId,
-    /// Where the inviting node can be reached.
-    pub addresses: Vec<Multiaddr>,
-}
-
-/// Makes the local node join the mesh of a ticket at once. Peers may not ask for this.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Join {
-    /// The text that `taskmesh invite` printed.
-    pub ticket: String,
-}
-
-impl Check for Join {
-    fn check(&self) -> Result<(), QueueError> {
-        text("ticket", &self.ticket, MESSAGE_BYTES_MAX)
-    }
-}
-
-/// The answer to a [`Join`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Joined {
-    /// The peer of the ticket.
-    pub peer_id: PeerId,
-    /// Whether a connection to it stands.
-    pub connected: bool,
-    /// Why not, when it does not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
 const fn default_timeout_s() -> f64 {

@@ -25,6 +25,27 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     parse_peer_id(&text).map_err(D::Error::custom)
 }
 
+/// The same for a peer id that may be absent.
+pub(crate) mod optional {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    use super::super::place::parse_peer_id;
+    use crate::PeerId;
+
+    #[expect(clippy::ref_option, reason = "serde passes references")]
+    pub(crate) fn serialize<S: Serializer>(peer: &Option<PeerId>, serializer: S) -> Result<S::Ok, S::Error> {
+        match peer {
+            Some(peer) => super::serialize(peer, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PeerId>, D::Error> {
+        let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.map(|text| parse_peer_id(&text).map_err(D::Error::custom)).transpose()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-use crate::{ClaimedMany, GotMany, Json, QueueError, Response, TaskRecord, Waited, limits::WAITED_BYTES_MAX};
+use crate::{Attempt, ClaimedMany, GotMany, Json, QueueError, Response, TaskRecord, Waited, limits::WAITED_BYTES_MAX};
 
 /// Refuses an answer that would not fit into a frame. So the answer does not depend on where the caller is.
 ///
@@ -29,7 +29,16 @@ fn size(task: &TaskRecord) -> usize {
     const REST: usize = 1_024;
     let texts = task.error.as_ref().map_or(0, String::len) + task.status_message.as_ref().map_or(0, String::len);
     let labels: usize = task.labels.iter().map(String::len).sum();
-    task.payload.len_bytes() + task.result.as_ref().map_or(0, Json::len_bytes) + texts + labels + REST
+    let requires: usize = task.requires.iter().map(String::len).sum();
+    let attempts: usize = task.attempts.iter().map(attempt_size).sum();
+    let names = labels + requires + attempts;
+    task.payload.len_bytes() + task.result.as_ref().map_or(0, Json::len_bytes) + texts + names + REST
+}
+
+fn attempt_size(attempt: &Attempt) -> usize {
+    /// The bytes of the machine, the times and the names of the fields.
+    const REST: usize = 192;
+    attempt.worker_id.len() + attempt.error.as_ref().map_or(0, String::len) + REST
 }
 
 #[cfg(test)]

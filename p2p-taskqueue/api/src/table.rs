@@ -21,12 +21,13 @@ use serde::{Deserialize, Serialize};
 use super::operation::operations;
 use crate::{
     Adds, Answer, Answered, AnsweredBy, At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas,
-    CacheSet, CacheStored, CallTool, Caller, Cancel, Cancelled, Check, Claim, ClaimMany, Claimed, ClaimedMany,
-    Complete, Completed, Discover, Discovered, Facts, Fail, Failed, Get, GetMany, Got, GotMany, Grant, Heard,
-    Heartbeat, Invitation, Invite, Join, Joined, Json, Limit, Limited, List, ListTools, Listed, OpenTo, Operation,
-    Pause, Paused, Peers, PeersListed, Purge, Purged, QueueError, Release, Released, Renew, Renewed, Repeat, Resume,
-    Resumed, Retried, Retry, Route, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, Submitted,
-    SubmittedMany, TaskQueue, ToolCalled, ToolsListed, Wait, Waited, Waits,
+    CacheSet, CacheStored, CallTool, Caller, Cancel, Cancelled, ChangeMember, Check, Claim, ClaimMany, Claimed,
+    ClaimedMany, Complete, Completed, Discover, Discovered, Facts, Fail, Failed, Free, Freed, Get, GetMany, Got,
+    GotMany, Grant, Heard, Heartbeat, Invitation, Invite, Join, Joined, Json, Leave, Left, Limit, Limited, List,
+    ListTools, Listed, MemberChanged, MemberRemoved, Members, MembersListed, MembersTold, OpenTo, Operation, Pause,
+    Paused, Peers, PeersListed, Purge, Purged, QueueError, Release, Released, RemoveMember, Renew, Renewed, Repeat,
+    Resume, Resumed, Retried, Retry, Route, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, Submitted,
+    SubmittedMany, TakeMeOut, TakenOut, TaskQueue, TellMembers, ToolCalled, ToolsListed, Wait, Waited, Waits,
 };
 
 operations! {
@@ -276,6 +277,19 @@ operations! {
         needs_sync: |_| true,
         adds: |_| Adds::Nothing,
     }
+    /// End the leases of a machine.
+    "free" free: Free => Freed {
+        answered_by: Store, open_to: ThisMachine, grant: Manage,
+        carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
+        route: |_| Route::Here,
+        // Asked again, it ends what the machine has claimed since.
+        repeat: |_| Repeat::Same,
+        waits_for: |_| Waits::No,
+        hands_out: |_| false,
+        needs_sync: |_| true,
+        adds: |_| Adds::Nothing,
+    }
     /// Read a value of the cache.
     "cache.get" cache_get: CacheGet => CacheGot {
         answered_by: Store, open_to: Everybody, grant: Read,
@@ -413,6 +427,78 @@ operations! {
     /// Join the mesh of a ticket.
     "join" join: Join => Joined {
         answered_by: Node, open_to: ThisMachine, grant: Admin,
+        carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
+        route: |_| Route::Here,
+        repeat: |_| Repeat::Differs,
+        waits_for: |_| Waits::No,
+        hands_out: |_| false,
+        needs_sync: |_| false,
+        adds: |_| Adds::Nothing,
+    }
+    /// List the members of the mesh.
+    "members" members: Members => MembersListed {
+        answered_by: Node, open_to: Everybody, grant: None,
+        carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
+        route: |_| Route::Here,
+        repeat: |_| Repeat::Reads,
+        waits_for: |_| Waits::No,
+        hands_out: |_| false,
+        needs_sync: |_| false,
+        adds: |_| Adds::Nothing,
+    }
+    /// Give a machine another name or role.
+    "members.change" change_member: ChangeMember => MemberChanged {
+        answered_by: Node, open_to: ThisMachine, grant: Admin,
+        carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
+        route: |_| Route::Here,
+        repeat: |_| Repeat::Same,
+        waits_for: |_| Waits::No,
+        hands_out: |_| false,
+        needs_sync: |_| false,
+        adds: |_| Adds::Nothing,
+    }
+    /// Take a machine out of the mesh.
+    "members.remove" remove_member: RemoveMember => MemberRemoved {
+        answered_by: Node, open_to: ThisMachine, grant: Admin,
+        carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
+        route: |_| Route::Here,
+        repeat: |_| Repeat::Differs,
+        waits_for: |_| Waits::No,
+        hands_out: |_| false,
+        needs_sync: |_| false,
+        adds: |_| Adds::Nothing,
+    }
+    /// Leave the mesh.
+    "leave" leave: Leave => Left {
+        answered_by: Node, open_to: ThisMachine, grant: Admin,
+        carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
+        route: |_| Route::Here,
+        repeat: |_| Repeat::Differs,
+        waits_for: |_| Waits::No,
+        hands_out: |_| false,
+        needs_sync: |_| false,
+        adds: |_| Adds::Nothing,
+    }
+    /// Tell a node what is new about the members.
+    "members.tell" tell_members: TellMembers => MembersTold {
+        answered_by: Node, open_to: Everybody, grant: None,
+        carries_content: false, keeps_lease: false,
+        content_bytes: |_| 0,
+        route: |_| Route::Here,
+        repeat: |_| Repeat::Same,
+        waits_for: |_| Waits::No,
+        hands_out: |_| false,
+        needs_sync: |_| false,
+        adds: |_| Adds::Nothing,
+    }
+    /// Ask an admin to take this machine out of the mesh.
+    "members.take_me_out" take_me_out: TakeMeOut => TakenOut {
+        answered_by: Node, open_to: Everybody, grant: None,
         carries_content: false, keeps_lease: false,
         content_bytes: |_| 0,
         route: |_| Route::Here,

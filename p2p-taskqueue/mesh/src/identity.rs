@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use libp2p::{PeerId, identity::Keypair};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use subtle::ConstantTimeEq;
+
+use crate::members::hex;
 
 /// A node's identity: an Ed25519 key. The peer id follows from the key, so it stays the same over restarts when the key
 /// is kept.
@@ -60,37 +64,33 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// The secret that the nodes of one mesh share. A node that knows it may join.
+/// The secret of the door of a mesh, which its members share. It hides from strangers that there is a mesh, and lets
+/// nobody in by itself.
 ///
-/// It never travels between nodes, except in a [`Ticket`](crate::Ticket) that a person passes on. `Debug` does not show
-/// it. A comparison takes the same time wherever two secrets differ.
+/// It travels only to members, over an encrypted connection. `Debug` does not show it. A comparison takes the same time
+/// wherever two secrets differ.
 #[derive(Clone)]
-pub struct MeshSecret([u8; Self::BYTES]);
+pub(crate) struct MeshSecret([u8; Self::BYTES]);
 
 impl MeshSecret {
-    /// The length of the secret in bytes.
-    pub const BYTES: usize = 32;
+    pub(crate) const BYTES: usize = 32;
 
-    /// Makes the secret of a new mesh from the operating system's random source.
+    /// Draws a secret from the operating system's random source.
     ///
     /// # Errors
     ///
     /// Fails when the operating system's random source fails.
-    pub fn generate() -> Result<Self, getrandom::Error> {
+    pub(crate) fn generate() -> Result<Self, getrandom::Error> {
         let mut secret = [0; Self::BYTES];
         getrandom::fill(&mut secret)?;
         Ok(Self(secret))
     }
 
-    /// Builds the secret from its bytes.
-    #[must_use]
-    pub const fn from_bytes(secret: [u8; Self::BYTES]) -> Self {
+    pub(crate) const fn from_bytes(secret: [u8; Self::BYTES]) -> Self {
         Self(secret)
     }
 
-    /// Returns the bytes. Keep them where only the node's user can read them.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+    pub(crate) const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
 }
@@ -102,6 +102,18 @@ impl PartialEq for MeshSecret {
 }
 
 impl Eq for MeshSecret {}
+
+impl Serialize for MeshSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for MeshSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        hex(deserializer).map(Self)
+    }
+}
 
 impl fmt::Debug for MeshSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,15 +8,18 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `identity`, `ticket` | the identity of a node, and the invitation to a mesh |
+//! | `members` | who belongs to a mesh, under which name and with which grants |
 //! | `wire` | frames, the handshake and the session, over any byte stream |
 //! | `node` | the one loop that owns the swarm, and its handle |
 //! | `discovery` | how peers are found: one file for each way |
 //! | `carrier` | the queues that other nodes and processes keep |
 
 mod carrier;
+mod checked_text;
 mod discovery;
 mod heartbeat;
 mod identity;
+mod members;
 mod node;
 #[cfg(test)]
 mod testing;
@@ -24,8 +27,11 @@ mod ticket;
 mod wire;
 
 pub use carrier::{Connection, Connector, DaemonQueue, Duplex, RemoteQueue};
+pub use checked_text::TextError;
 pub use discovery::DiscoveryConfig;
-pub use identity::{Identity, MeshSecret};
+pub use identity::Identity;
+pub(crate) use identity::MeshSecret;
+pub use members::{Mesh, MeshError, ParseNameError, RootKey, host_name};
 pub use node::{
     ConnectionLimits, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, ReachConfig, RememberedPeer,
 };

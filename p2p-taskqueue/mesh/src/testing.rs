@@ -17,6 +17,7 @@ use taskqueue_store::{LocalQueue, MemoryStore, StoreOptions};
 use tokio::sync::watch;
 
 pub(crate) use crate::wire::{Pipe, pipe};
+use crate::{Identity, Mesh, MeshSecret, RootKey};
 pub(crate) use taskqueue_api::testing::{DEADLINE, payload};
 
 /// Returns the runtime that drives the test.
@@ -153,7 +154,7 @@ impl TestQueue {
 #[async_trait]
 impl TaskQueue for TestQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
-        self.calls.send_modify(|(count, last)| (*count, *last) = (*count + 1, Some(*caller)));
+        self.calls.send_modify(|(count, last)| (*count, *last) = (*count + 1, Some(caller.clone())));
         let _open = Open::new(&self.open);
         if let Request::Submit(submit) = &request {
             assert_ne!(submit.task_type, "panic", "as asked");
@@ -176,6 +177,17 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
+}
+
+/// Returns the part of this machine in the mesh of this number, as an admin that has the root key. Machines of one number
+/// know each other by the key.
+pub(crate) fn mesh(number: u8, identity: &Identity) -> Mesh {
+    Mesh::with_root_key(RootKey::from_secret_bytes([number; 32]), identity, "machine").unwrap()
+}
+
+/// Returns the first secret of the mesh of this number.
+pub(crate) fn first_secret(number: u8) -> MeshSecret {
+    RootKey::from_secret_bytes([number; 32]).first_secret()
 }
 
 /// Makes an empty store, for tasks or for routes.

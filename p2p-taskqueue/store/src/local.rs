@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use futures::future;
 use runtime_bridge::Runtime;
 use taskqueue_api::{
-    Answer, AnsweredBy, Caller, Cancel, Capabilities, Check, ErrorCode, GetMany, PeerId, QueueError, QueueStatus,
-    Renew, Renewed, Request, Response, StatsQuery, Status, StatusQuery, TaskId, TaskQueue, TaskQueueExt as _,
-    TaskRecord, Wait, Waited,
+    Answer, AnsweredBy, Caller, Cancel, Capabilities, Check, ErrorCode, GetMany, Guard, PeerId, QueueError,
+    QueueStatus, Renew, Renewed, Request, Response, StatsQuery, Status, StatusQuery, TaskId, TaskQueue,
+    TaskQueueExt as _, TaskRecord, Wait, Waited,
 };
 
 use super::nudges::Nudges;
@@ -164,6 +164,26 @@ impl LocalQueue {
 impl TaskQueue for LocalQueue {
     async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         request.check()?;
+        match Guard::of(caller) {
+            None => self.respond(caller, request).await,
+            Some(guard) => guard.call(&Unguarded(self), caller, &Caller::Local, request).await,
+        }
+    }
+}
+
+/// The queue behind the guard.
+#[derive(Debug)]
+struct Unguarded<'a>(&'a LocalQueue);
+
+#[async_trait]
+impl TaskQueue for Unguarded<'_> {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        self.0.respond(caller, request).await
+    }
+}
+
+impl LocalQueue {
+    async fn respond(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         match request {
             // The futures are boxed, because otherwise every request would have the size of the largest one.
             Request::Wait(wait) => Box::pin(self.answer_wait(caller, wait)).await.map(Response::Waited),

@@ -152,7 +152,7 @@ const fn prefix(order: Order) -> &'static str {
 /// Estimates the size of the record in an answer, in bytes.
 pub(crate) fn record_bytes(record: &Record) -> usize {
     let result = record.result.as_ref().map_or(0, Json::len_bytes);
-    RECORD_BYTES_AROUND + record.payload.len_bytes() + result + record.inputs_bytes()
+    RECORD_BYTES_AROUND + record.payload.len_bytes() + result + record.inputs_bytes() + record.names_bytes()
 }
 
 /// The most rows that a reader examines before other reads get their turn: about half a millisecond.

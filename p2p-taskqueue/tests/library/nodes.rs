@@ -35,7 +35,7 @@ async fn two_nodes_submit_and_work_for_each_other() -> TestResult {
     let mut sums = None;
     let client =
         async { sums = Some(futures::join!(at_home.wait(), by_id.wait(), by_address.wait(), by_target.wait())) };
-    soon(Worker::new(&b.queue()).slots(2).handle(add).run_until(client)).await??;
+    Box::pin(soon(Worker::new(&b.queue()).slots(2).handle(add).run_until(client))).await??;
     let (first, second, third, fourth) = sums.ok_or("no end")?;
     assert_eq!((first?, second?, third?, fourth?), (2, 4, 6, 8));
     soon(b.shutdown()).await??;

@@ -112,7 +112,7 @@ impl TaskQueue for Mesh {
         if is_report && self.reports_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
             return Err(QueueError::new(ErrorCode::Unreachable, "the peer is restarting"));
         }
-        self.there.call(&Caller::Peer(self.us), request).await
+        self.there.call(&Caller::member(self.us), request).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! `stats`, `retry`, `purge`, `pause`, `resume`, `limit`: looking after a queue.
+//! `stats`, `retry`, `purge`, `pause`, `resume`, `limit`, `free`: looking after a queue.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::Args;
 use p2p_taskqueue::{
     TaskId, TaskStatus,
     api::{
-        Limit, Pause, Purge, Resume, Retry, Stats, StatsQuery, TypeStats,
+        Free, Limit, Pause, Purge, Resume, Retry, Stats, StatsQuery, TypeStats,
         limits::{RUNNING_MAX_MAX, SPAN_S_MAX},
     },
 };
@@ -138,6 +138,13 @@ pub(super) struct LimitArgs {
     peer: PeerArg,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct FreeArgs {
+    /// The machine, by its name or peer id; the workers of this node hold their leases for this node's own.
+    #[arg(value_name = "MACHINE")]
+    machine: String,
+}
+
 pub(super) fn stats(args: StatsArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
     let stats = with_client(data_dir, args.peer.peer, async |client| client.ask(StatsQuery {}).await)?;
     output.answer(&stats, || stats_text(&stats));
@@ -233,6 +240,16 @@ pub(super) fn limit(args: LimitArgs, data_dir: DataDir, output: Output) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn free(args: &FreeArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let machine = data_dir.machine("MACHINE", &args.machine)?;
+    let freed = with_client(data_dir, None, async move |client| client.ask(Free { machine }).await)?;
+    output.answer(&freed, || match freed.freed {
+        1 => "1 lease ended".to_owned(),
+        count => format!("{count} leases ended"),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 impl LimitArgs {
     fn read(&self) -> Result<Limit, Failure> {
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
@@ -270,6 +287,7 @@ mod tests {
         Retry(RetryArgs),
         Purge(PurgeArgs),
         Limit(LimitArgs),
+        Free(FreeArgs),
     }
 
     fn parse(line: &str) -> Result<Command, clap::Error> {

@@ -122,17 +122,17 @@ fn describe(machine: &Machine) -> String {
 /// Brings the second node into the mesh of the first one, as two people would with a terminal each.
 fn join(inviting: &Machine, joining: &Machine, story: &mut Story) -> Result<(), Failure> {
     let since = Instant::now();
-    let ticket = with_client(inviting.data_dir()?, None, async |client| client.ask(Invite {}).await)?.ticket;
+    let ticket = with_client(inviting.data_dir()?, None, async |client| client.ask(Invite::default()).await)?.ticket;
     story.tell(&format!("first node: taskmesh invite -> {}…", ticket.get(..24).unwrap_or_default()), since);
 
     let since = Instant::now();
-    let join = Join { ticket };
+    let join = Join { ticket, ..Join::default() };
     let joined: Joined = with_client(joining.data_dir()?, None, async move |client| client.ask(join).await)?;
     if !joined.connected {
         let problem = joined.error.unwrap_or_else(|| "no connection".to_owned());
         return Err(anyhow!("the second node could not join: {problem}").into());
     }
-    story.tell("second node: taskmesh join TICKET -> connected, both have proved the mesh secret", since);
+    story.tell("second node: taskmesh join TICKET -> connected, the second node is a member", since);
     Ok(())
 }
 

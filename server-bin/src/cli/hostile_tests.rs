@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use p2p_taskqueue::{
     Json, PeerId,
     api::{
-        DialOutcome, Discovered, Joined, Method, Peer, QueueError, SearchAttempt, Stats, Status, TaskRecord, ToolOffer,
-        TransportStatus, TypeStats,
+        DialOutcome, Discovered, Grants, Joined, Method, Peer, QueueError, Role, SearchAttempt, Stats, Status,
+        TaskRecord, ToolOffer, TransportStatus, TypeStats,
     },
 };
 use serde_json::{Value, json};
 
-use super::{care, discover, mesh, tools};
+use super::{care, discover, members, mesh, tools};
 use crate::{
     failure::Failure,
     foreign::{self, tests::HOSTILE},
+    names::Names,
     output::{task_text, tasks_table},
 };
 
@@ -36,6 +37,7 @@ fn task(hostile: &str) -> TaskRecord {
 fn peer(hostile: &str) -> Peer {
     Peer {
         peer_id: PeerId::random(),
+        name: Some(hostile.to_owned()),
         connected: false,
         addresses: Vec::new(),
         last_seen: None,
@@ -74,19 +76,25 @@ fn places(hostile: &str) -> Vec<(&'static str, String)> {
     let by_type = BTreeMap::from([(hostile.to_owned(), TypeStats { queued: 1, ..TypeStats::default() })]);
     let (name, description) = (hostile.to_owned(), hostile.to_owned());
     let offer = ToolOffer { name, description, input_schema: Json::default() };
-    let joined = Joined { peer_id: PeerId::random(), connected: false, error: Some(hostile.to_owned()) };
+    let joined = Joined {
+        peer_id: PeerId::random(),
+        name: hostile.to_owned(),
+        role: Grants::of(Role::Member),
+        connected: false,
+        error: Some(hostile.to_owned()),
+    };
     let failures = [
         Failure::Answer(QueueError::invalid("payload", hostile)),
         Failure::Configuration(anyhow::anyhow!("{hostile}")),
     ];
     let [answered, configured] = failures.map(|failure| foreign::indented(&failure.to_string(), 2));
     vec![
-        ("a record", task_text(&task(hostile))),
+        ("a record", task_text(&task(hostile), &Names::default())),
         ("a table of records", tasks_table(&[task(hostile)])),
         ("stats", care::stats_text(&Stats { by_type, ..Stats::default() })),
         ("status", mesh::status_text(&status(hostile))),
         ("peers", mesh::peers_table(&[peer(hostile)])),
-        ("a join", mesh::joined_text(&joined)),
+        ("a join", members::joined_text(&joined)),
         ("a search", discover::found_text(&Discovered { peers: vec![peer(hostile)], attempts: vec![attempt] })),
         ("tools", tools::tools_table(&[offer])),
         ("a call", tools::unfinished_text(&task(hostile))),

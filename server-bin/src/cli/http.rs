@@ -21,6 +21,10 @@ pub(super) struct HttpArgs {
     /// Serve web pages of this origin; none: no browser (repeatable) [default: those of loopback].
     #[arg(long = "allowed-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
+    /// Let every user of this machine ask, not only the one that runs this. Where clients show a token, the token says who
+    /// asks.
+    #[arg(long)]
+    allow_other_users: bool,
 }
 
 impl From<HttpArgs> for HttpGiven {
@@ -30,6 +34,7 @@ impl From<HttpArgs> for HttpGiven {
             token_file: args.http_token_file,
             allowed_hosts: args.allowed_hosts,
             allowed_origins: args.allowed_origins,
+            allow_other_users: args.allow_other_users,
         }
     }
 }

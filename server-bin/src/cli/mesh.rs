@@ -1,27 +1,17 @@
-//! `invite`, `join`, `status`, `peers`.
+//! `status`, `peers`.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use p2p_taskqueue::{
-    Multiaddr, Ticket,
-    api::{Durability, Invite, Join, Joined, Peer, Peers, Status, StatusQuery, StoreStatus, TransportStatus},
-};
+use p2p_taskqueue::api::{Durability, Peer, Peers, Status, StatusQuery, StoreStatus, TransportStatus};
 
 use super::PeerArg;
 use crate::{
-    client::{join_offline, with_client},
+    client::with_client,
     data_dir::DataDir,
     failure::Failure,
-    foreign::Foreign,
     output::{Output, ago, record, span, table},
 };
-
-#[derive(Debug, Args)]
-pub(super) struct JoinArgs {
-    /// The text that `taskmesh invite` printed on the other machine.
-    ticket: String,
-}
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -39,43 +29,6 @@ pub(super) struct PeersArgs {
     connected: bool,
     #[command(flatten)]
     peer: PeerArg,
-}
-
-pub(super) fn invite(data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
-    let invitation = with_client(data_dir, None, async |client| client.ask(Invite {}).await)?;
-    output.answer(&invitation, || {
-        let mut text = format!("{}\n\nOn the other machine:\n  taskmesh join TICKET", invitation.ticket);
-        let is_loopback = |address: &Multiaddr| {
-            let address = address.to_string();
-            address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
-        };
-        if invitation.addresses.iter().all(is_loopback) {
-            text += "\n\nThis node listens on loopback only, so no other machine can reach it.";
-            text += "\nStart it with --lan (or --p2p-listen) and invite again.";
-        }
-        text + "\n\nThe ticket holds the mesh secret: pass it on as you would a password."
-    });
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(super) fn join(args: JoinArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
-    let ticket: Ticket = args.ticket.parse().map_err(|error| Failure::argument("TICKET", error))?;
-    let joined = match data_dir.lock() {
-        // No node runs on the folder. A running node would join at once; here it is noted for the next start.
-        Ok(locked) => join_offline(&locked, &ticket)?,
-        Err(_) => with_client(data_dir, None, async move |client| client.ask(Join { ticket: args.ticket }).await)?,
-    };
-    output.answer(&joined, || joined_text(&joined));
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(super) fn joined_text(joined: &Joined) -> String {
-    let peer = joined.peer_id;
-    match (joined.connected, &joined.error) {
-        (true, _) => format!("joined: connected to {peer}"),
-        (false, Some(error)) => format!("joined, but {peer} cannot be reached yet: {}", Foreign(error)),
-        (false, None) => format!("joined: {peer} is dialled when `taskmesh serve` starts"),
-    }
 }
 
 pub(super) fn status(args: StatusArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
@@ -151,9 +104,16 @@ pub(super) fn peers_table(peers: &[Peer]) -> String {
             (false, Some(dial)) => format!("away: {}", dial.error),
             (false, None) => "away".to_owned(),
         };
-        [peer.peer_id.to_string(), state, peer.last_seen.map_or_else(|| "never".to_owned(), ago), addresses.join(" ")]
+        let name = peer.name.clone().unwrap_or_else(|| "-".to_owned());
+        [
+            name,
+            peer.peer_id.to_string(),
+            state,
+            peer.last_seen.map_or_else(|| "never".to_owned(), ago),
+            addresses.join(" "),
+        ]
     });
-    table(["PEER", "STATE", "LAST SEEN", "ADDRESSES"], rows)
+    table(["NAME", "PEER", "STATE", "LAST SEEN", "ADDRESSES"], rows)
 }
 
 fn or_none(items: &[String]) -> String {

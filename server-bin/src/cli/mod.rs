@@ -15,6 +15,7 @@ mod discover;
 #[cfg(test)]
 mod hostile_tests;
 mod http;
+mod members;
 mod mesh;
 mod node;
 #[cfg(test)]
@@ -44,7 +45,7 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Where this machine keeps its identity, mesh secret and tasks [default: the platform's data folder].
+    /// Where this machine keeps its identity, its part in the mesh, and tasks [default: the platform's data folder].
     #[arg(long, global = true, value_name = "DIR", env = "TASKMESH_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Take what the command line does not say from this file [default: config.toml in the data folder, if it is there].
@@ -61,8 +62,9 @@ pub(crate) struct Global {
 /// Which peer a client command asks.
 #[derive(Debug, Args)]
 pub(crate) struct PeerArg {
-    /// Ask this peer straight over libp2p, not the local node: its address (ending in /p2p/PEER_ID) or its id.
-    #[arg(long, value_name = "MULTIADDR|PEER_ID")]
+    /// Ask this peer straight over libp2p, not the local node: its name, its id, or its address (ending in
+    /// /p2p/PEER_ID).
+    #[arg(long, value_name = "NAME|PEER_ID|MULTIADDR")]
     pub(crate) peer: Option<String>,
 }
 
@@ -74,10 +76,14 @@ enum Command {
     Daemon(Box<daemon::DaemonArgs>),
     /// Show the whole story on this machine: two nodes, a worker, an MCP client.
     Demo,
-    /// Print a ticket with which another machine joins this mesh.
-    Invite,
-    /// Join the mesh of a ticket.
-    Join(mesh::JoinArgs),
+    /// Print a ticket by which another machine becomes a member of this mesh.
+    Invite(members::InviteArgs),
+    /// Become a member of the mesh of a ticket.
+    Join(members::JoinArgs),
+    /// Take this machine out of its mesh. It begins a mesh of its own.
+    Leave(members::LeaveArgs),
+    /// Show the machines of the mesh, and decide who belongs to it.
+    Members(members::MembersArgs),
     /// Queue a task.
     Submit(Box<submit::SubmitArgs>),
     /// Show tasks.
@@ -106,6 +112,8 @@ enum Command {
     Resume(care::ResumeArgs),
     /// Set how many tasks of a type, or with a concurrency key, may run at once.
     Limit(care::LimitArgs),
+    /// End every lease that a machine holds, so that its tasks go to other workers.
+    Free(care::FreeArgs),
     /// Check the store while no node runs, and make a sound one of what is intact; the old one is kept beside it.
     Repair,
     /// Read and write the cache that machines share.
@@ -134,8 +142,10 @@ impl Cli {
             Command::Serve(args) => serve::run(*args, data_dir, self.global.config.as_deref(), output),
             Command::Daemon(args) => daemon::run(*args, data_dir()?, self.global.config.as_deref(), output),
             Command::Demo => demo::run(output),
-            Command::Invite => mesh::invite(data_dir()?, output),
-            Command::Join(args) => mesh::join(args, data_dir()?, output),
+            Command::Invite(args) => members::invite(args, data_dir()?, output),
+            Command::Join(args) => members::join(args, data_dir()?, output),
+            Command::Leave(args) => members::leave(&args, data_dir()?, output),
+            Command::Members(args) => members::members(args, data_dir()?, output),
             Command::Submit(args) => submit::run(*args, data_dir()?, output),
             Command::Get(args) => tasks::get(args, data_dir()?, output),
             Command::Wait(args) => tasks::wait(args, data_dir()?, output),
@@ -150,6 +160,7 @@ impl Cli {
             Command::Pause(args) => care::pause(args, data_dir()?, output),
             Command::Resume(args) => care::resume(args, data_dir()?, output),
             Command::Limit(args) => care::limit(args, data_dir()?, output),
+            Command::Free(args) => care::free(&args, data_dir()?, output),
             Command::Repair => repair::run(&data_dir()?, output),
             Command::Cache(args) => cache::run(args, data_dir()?, output),
             Command::Status(args) => mesh::status(args, data_dir()?, output),

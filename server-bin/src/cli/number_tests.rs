@@ -38,7 +38,9 @@ const ROWS: [Row; 15] = [
 ];
 
 /// More rows, for options that repeat those above.
-const MORE: [Row; 3] = [
+const MORE: [Row; 5] = [
+    ("invite", "--for", "from 1 to 31622400", ["1", "366d"], ["0.9", "367d"]),
+    ("invite", "--uses", "from 1 to 256", ["1", "256"], ["0", "257"]),
     ("purge --failed", "--older-than", "from 0 to 316224000", ["0", "316224000"], ["-1e-9", "316224000.1"]),
     ("purge --failed", "--limit", "from 1 to 18446744073709551615", ["1", "5"], ["0", "18446744073709551616"]),
     ("call tool", "--timeout", "from 0 to 600", ["0", "600"], ["-1e-9", "600.1"]),

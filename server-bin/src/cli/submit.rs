@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use p2p_taskqueue::{
-    PeerId, TaskId, TaskStatus,
+    TaskId, TaskStatus,
     api::{
         OnParentFailure, QueueError, Submit, Submitted, TaskRecord, Wait,
         limits::{BACKOFF_S_MAX, DEADLINE_S_MIN, MAX_ATTEMPTS_MAX, PRIORITY_RANGE, SPAN_S_MAX, WAIT_S_MAX},
@@ -69,9 +69,9 @@ pub(super) struct SubmitArgs {
     /// Of the tasks with the same key only one runs at once, or as many as `taskmesh limit` says.
     #[arg(long, value_name = "KEY")]
     concurrency_key: Option<String>,
-    /// Only a worker on this peer may take it.
-    #[arg(long, value_name = "PEER_ID")]
-    pin_to: Option<PeerId>,
+    /// Only a worker on this machine may take it.
+    #[arg(long, value_name = "NAME|PEER_ID")]
+    pin_to: Option<String>,
     #[command(flatten)]
     peer: PeerArg,
 }
@@ -99,7 +99,7 @@ pub(super) fn run(args: SubmitArgs, data_dir: DataDir, output: Output) -> Result
         requires: args.requires,
         session: args.session,
         concurrency_key: args.concurrency_key,
-        pin_to: args.pin_to,
+        pin_to: args.pin_to.map(|machine| data_dir.machine("--pin-to", &machine)).transpose()?,
         ..Submit::new(args.task_type, args.payload.read()?)
     };
     if !args.wait {

@@ -17,6 +17,7 @@ use crate::{
     data_dir::DataDir,
     failure::Failure,
     foreign::Foreign,
+    names::Names,
     number::{count, seconds},
     output::{Output, task_text, tasks_table},
 };
@@ -81,9 +82,10 @@ pub(super) struct CancelArgs {
 
 pub(super) fn get(args: GetArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
     let GetArgs { task_ids, peer } = args;
+    let names = Names::of(&data_dir);
     if let [task_id] = *task_ids {
         let got = with_client(data_dir, peer.peer, async move |client| client.ask(Get { task_id }).await)?;
-        output.answer(&got, || task_text(&got.task));
+        output.answer(&got, || task_text(&got.task, &names));
         return Ok(ExitCode::SUCCESS);
     }
     let got = with_client(data_dir, peer.peer, async move |client| client.ask(GetMany { task_ids }).await)?;
@@ -95,10 +97,11 @@ pub(super) fn get(args: GetArgs, data_dir: DataDir, output: Output) -> Result<Ex
 }
 
 pub(super) fn wait(args: WaitArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
+    let names = Names::of(&data_dir);
     let waited = with_client(data_dir, args.peer.peer, async move |client| {
         client.ask(Wait::one(args.task_id, args.timeout)).await
     })?;
-    output.answer(&waited, || waited.task.as_ref().map_or_else(String::new, task_text));
+    output.answer(&waited, || waited.task.as_ref().map_or_else(String::new, |task| task_text(task, &names)));
     let completed = waited.task.is_some_and(|task| task.status == TaskStatus::Completed);
     Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     num::NonZeroUsize,
     ops::RangeInclusive,
@@ -9,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use mcp_core::{BearerToken, McpConfig};
-use p2p_taskqueue::api::limits::NAME_BYTES_MAX;
-use serde::{Deserialize, Deserializer, de};
+use mcp_core::{BearerToken, CallingUser, McpConfig};
+use p2p_taskqueue::api::{Grants, Role, limits::NAME_BYTES_MAX};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, value::MapAccessDeserializer},
+};
 
 use crate::{failure::Failure, number::check_seconds, token_file};
 
@@ -23,7 +27,8 @@ pub(crate) struct HttpSection {
     pub(crate) allowed_hosts: Option<Vec<String>>,
     pub(crate) allowed_origins: Option<Vec<String>>,
     pub(crate) token_file: Option<FullPath>,
-    pub(crate) clients: Option<BTreeMap<String, FullPath>>,
+    pub(crate) clients: Option<BTreeMap<String, ClientSection>>,
+    pub(crate) allow_other_users: Option<bool>,
     pub(crate) body_bytes_max: Option<NonZeroUsize>,
     pub(crate) body_timeout_s: Option<Seconds>,
     pub(crate) header_timeout_s: Option<Seconds>,
@@ -32,6 +37,13 @@ pub(crate) struct HttpSection {
     pub(crate) waits_max: Option<NonZeroUsize>,
     pub(crate) requests_per_client_max: Option<NonZeroUsize>,
     pub(crate) waits_per_client_max: Option<NonZeroUsize>,
+}
+
+/// A client with a token, and what it may do. It is written as the path of its token file, or as a table.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientSection {
+    token_file: FullPath,
+    grants: Grants,
 }
 
 /// An absolute path. A node may be started in any folder, so a relative path would name another file each time.
@@ -49,6 +61,7 @@ pub(crate) struct HttpGiven {
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
+    pub(crate) allow_other_users: bool,
 }
 
 /// The configuration of the MCP server, complete and checked.
@@ -62,7 +75,25 @@ pub(crate) struct HttpConfig {
     pub(crate) requests_max: usize,
     has_hosts: bool,
     has_origins: bool,
-    has_token: bool,
+    without_token: WithoutToken,
+}
+
+/// Who is served that shows no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WithoutToken {
+    /// Nobody: there are tokens, and clients have to show them.
+    Nobody,
+    /// The user that runs this process.
+    OwnUser,
+    /// Every user of this machine.
+    EveryUser,
+}
+
+/// A client that is known by its token.
+#[derive(Debug)]
+struct KnownClient {
+    token: String,
+    grants: Grants,
 }
 
 impl HttpConfig {
@@ -71,10 +102,16 @@ impl HttpConfig {
         let hosts = Some(given.allowed_hosts).filter(|hosts| !hosts.is_empty()).or(file.allowed_hosts);
         let origins = Some(given.allowed_origins).filter(|origins| !origins.is_empty()).or(file.allowed_origins);
         let one = given.token_file.or_else(|| file.token_file.map(|path| path.0));
-        let tokens = tokens(one.as_deref(), file.clients.unwrap_or_default())?;
-        let (has_hosts, has_origins, has_token) = (hosts.is_some(), origins.is_some(), !tokens.is_empty());
+        let clients = clients(one.as_deref(), file.clients.unwrap_or_default())?;
+        let (has_hosts, has_origins) = (hosts.is_some(), origins.is_some());
+        let without_token = match given.allow_other_users || file.allow_other_users.unwrap_or_default() {
+            _ if !clients.is_empty() => WithoutToken::Nobody,
+            true => WithoutToken::EveryUser,
+            false => WithoutToken::OwnUser,
+        };
         let requests_max = file.requests_max.map_or(REQUESTS_MAX, NonZeroUsize::get);
-        let mut mcp = McpConfig::default().with_requests_max(requests_max);
+        let own_user_only = without_token == WithoutToken::OwnUser;
+        let mut mcp = McpConfig::default().with_requests_max(requests_max).with_own_user_only(own_user_only);
         if let Some(hosts) = hosts {
             mcp = mcp.with_allowed_hosts(hosts);
         }
@@ -85,8 +122,8 @@ impl HttpConfig {
             let problem = format!("{unreadable:?} is no NAME[:PORT], or no http(s)://NAME[:PORT]");
             return Err(Failure::argument("--allowed-host, --allowed-origin", problem));
         }
-        for (name, token) in tokens {
-            mcp = mcp.with_client(name, BearerToken::new(&token));
+        for (name, KnownClient { token, grants }) in clients {
+            mcp = mcp.with_client_granted(name, BearerToken::new(&token), grants);
         }
         for (setting, with) in [
             (file.body_bytes_max, McpConfig::with_body_bytes_max as fn(McpConfig, usize) -> McpConfig),
@@ -107,12 +144,32 @@ impl HttpConfig {
             requests_max,
             has_hosts,
             has_origins,
-            has_token,
+            without_token,
         })
     }
 
     pub(crate) const fn has_token(&self) -> bool {
-        self.has_token
+        matches!(self.without_token, WithoutToken::Nobody)
+    }
+
+    /// Returns whether it has to be looked up which user a connection comes from.
+    pub(crate) const fn asks_for_user(&self) -> bool {
+        matches!(self.without_token, WithoutToken::OwnUser)
+    }
+
+    /// Checks that an address of loopback serves only those that it is meant for.
+    ///
+    /// # Errors
+    ///
+    /// Says what to configure where the system does not tell which user of this machine asks.
+    pub(crate) fn check_users(&self) -> Result<(), Failure> {
+        if CallingUser::IS_TOLD || !self.asks_for_user() {
+            return Ok(());
+        }
+        let problem = "this system does not tell which user of this machine asks, so clients have to show a token \
+                       (--http-token-file FILE, or token_file or [http.clients]). Or let every user of this machine ask \
+                       (--allow-other-users, or allow_other_users in [http])";
+        Err(Failure::argument("--http", problem))
     }
 
     /// Checks that everything is configured that an address needs which other machines can reach.
@@ -131,7 +188,7 @@ impl HttpConfig {
                 "the web pages that may ask it (--allowed-origin https://NAME, or allowed_origins in [http]; \
                  --allowed-origin none, or an empty list: no browser)",
             ),
-            (self.has_token, "a token for its clients (--http-token-file FILE, or token_file or [http.clients])"),
+            (self.has_token(), "a token for its clients (--http-token-file FILE, or token_file or [http.clients])"),
         ];
         let missing: Vec<_> = needed.iter().filter(|(is_there, _)| !is_there).map(|(_, what)| *what).collect();
         if missing.is_empty() {
@@ -147,54 +204,105 @@ impl HttpConfig {
 }
 
 impl HttpConfig {
-    /// Returns the default configuration, listening at `listen`.
+    /// Returns the default configuration, listening at `listen`. Where the system does not tell which user asks, every
+    /// user may: this is for servers that last a moment and have nothing of the user's.
     pub(crate) fn at(listen: &str) -> Self {
+        let without_token = if CallingUser::IS_TOLD { WithoutToken::OwnUser } else { WithoutToken::EveryUser };
         Self {
             listen: listen.to_owned(),
-            mcp: McpConfig::default(),
+            mcp: McpConfig::default().with_own_user_only(CallingUser::IS_TOLD),
             header_timeout: HEADER_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
             requests_max: REQUESTS_MAX,
             has_hosts: false,
             has_origins: false,
-            has_token: false,
+            without_token,
         }
     }
 }
 
-/// Reads the tokens of all clients, by client name.
-fn tokens(one: Option<&Path>, clients: BTreeMap<String, FullPath>) -> Result<BTreeMap<String, String>, Failure> {
+/// Reads the tokens of all clients. Returns the clients by their names.
+fn clients(
+    one: Option<&Path>,
+    sections: BTreeMap<String, ClientSection>,
+) -> Result<BTreeMap<String, KnownClient>, Failure> {
     let refused = |problem: String| Err(Failure::argument("[http.clients]", problem));
-    let mut tokens = BTreeMap::new();
+    let mut clients: BTreeMap<String, KnownClient> = BTreeMap::new();
     if let Some(path) = one {
-        tokens.insert(THE_CLIENT.to_owned(), token_file::read(path)?);
+        let client = KnownClient { token: token_file::read(path)?, grants: usual_grants() };
+        clients.insert(THE_CLIENT.to_owned(), client);
     }
-    for (name, FullPath(path)) in clients {
+    for (name, ClientSection { token_file: FullPath(path), grants }) in sections {
         if name.trim().is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
             return refused(format!("{name:?} is no name: up to {NAME_BYTES_MAX} bytes in one line"));
         }
-        if tokens.contains_key(&name) {
+        if clients.contains_key(&name) {
             return refused(format!("{name} is who shows the token of token_file: call this client otherwise"));
         }
         let token = token_file::read(&path)?;
-        if let Some((other, _)) = tokens.iter().find(|(_, known)| **known == token) {
+        if let Some((other, _)) = clients.iter().find(|(_, known)| known.token == token) {
             return refused(format!("{name} and {other} have the same token: give each its own"));
         }
-        tokens.insert(name, token);
+        clients.insert(name, KnownClient { token, grants });
     }
-    if tokens.len() > CLIENTS_MAX {
-        return refused(format!("there are {}, and the limit is {CLIENTS_MAX}", tokens.len()));
+    if clients.len() > CLIENTS_MAX {
+        return refused(format!("there are {}, and the limit is {CLIENTS_MAX}", clients.len()));
     }
-    Ok(tokens)
+    Ok(clients)
+}
+
+/// Returns what a client may do whose configuration does not say it.
+const fn usual_grants() -> Grants {
+    Grants::of(Role::Member)
+}
+
+impl FullPath {
+    fn new<E: de::Error>(path: PathBuf) -> Result<Self, E> {
+        if !path.is_absolute() {
+            return Err(E::custom(format_args!("{} is not an absolute path", path.display())));
+        }
+        Ok(Self(path))
+    }
 }
 
 impl<'de> Deserialize<'de> for FullPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let path = PathBuf::deserialize(deserializer)?;
-        if !path.is_absolute() {
-            return Err(de::Error::custom(format_args!("{} is not an absolute path", path.display())));
-        }
-        Ok(Self(path))
+        Self::new(PathBuf::deserialize(deserializer)?)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientSection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PathOrTable)
+    }
+}
+
+/// The table of a client.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientTable {
+    token_file: FullPath,
+    #[serde(default = "usual_grants")]
+    grants: Grants,
+}
+
+/// Reads a client in either form. Unlike an untagged enum it says which key of the table is wrong, and why.
+struct PathOrTable;
+
+impl<'de> de::Visitor<'de> for PathOrTable {
+    type Value = ClientSection;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the path of a token file, or { token_file = \"/PATH\", grants = \"agent\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, path: &str) -> Result<ClientSection, E> {
+        Ok(ClientSection { token_file: FullPath::new(PathBuf::from(path))?, grants: usual_grants() })
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, table: A) -> Result<ClientSection, A::Error> {
+        let ClientTable { token_file, grants } = ClientTable::deserialize(MapAccessDeserializer::new(table))?;
+        Ok(ClientSection { token_file, grants })
     }
 }
 

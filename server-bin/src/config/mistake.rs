@@ -40,9 +40,7 @@ fn near_key(problem: &str) -> Option<String> {
     let mut named = rest.split('`').skip(1).step_by(2);
     let unknown = named.next()?;
     let known: Vec<_> = named.collect();
-    let distance = |known: &str| strsim::damerau_levenshtein(unknown, known);
-    let near = known.iter().filter(|known| distance(known) <= known.len() / 3 + 1).min_by_key(|known| distance(known));
-    Some(match near {
+    Some(match p2p_taskqueue::api::nearest(unknown, known.iter().copied()) {
         Some(near) => format!("unknown key; did you mean {near}?"),
         None => format!("unknown key; known are {}", known.join(", ")),
     })

@@ -17,7 +17,7 @@ fn every_key_of_the_reference_is_read() {
     let ConfigFile { server, http, p2p, discovery, reach, store, worker } = ConfigFile::parse(example()).unwrap();
     assert!(server.mode.is_some());
     assert!(http.listen.is_some() && http.allowed_hosts.is_some() && http.allowed_origins.is_some());
-    assert!(http.token_file.is_some() && http.clients.is_some());
+    assert!(http.token_file.is_some() && http.clients.is_some() && http.allow_other_users.is_some());
     assert!(http.body_bytes_max.is_some() && http.body_timeout_s.is_some());
     assert!(http.header_timeout_s.is_some() && http.write_timeout_s.is_some());
     assert!(http.requests_max.is_some() && http.waits_max.is_some());
@@ -110,6 +110,16 @@ fn a_value_that_makes_no_sense_is_named_with_its_line() {
         }
     }
     named("[http]\ntoken_file = \"token\"", &["2: http.token_file:", "absolute"]);
+    named("[http.clients]\nlaptop = \"token\"", &["2: http.clients.laptop:", "absolute"]);
+    named("[http.clients]\nlaptop = 7", &["2: http.clients.laptop:", "token_file", "grants"]);
+    let client = |table: &str| format!("[http.clients]\nlaptop = {{ token_file = \"/token\", {table} }}");
+    let roles = &["2: http.clients.laptop.grants:", "\"boss\"", "admin, member, agent, worker"];
+    named(&client("grants = \"boss\""), roles);
+    named(&client("grants = \"agent:render\""), &["2: http.clients.laptop.grants:", "worker:TYPE"]);
+    named(&client("grants = \"worker:a*b\""), &["2: http.clients.laptop.grants:", "render.*"]);
+    named(&client("grant = \"agent\""), &["2: http.clients.laptop.grant:", "did you mean grants?"]);
+    named("[http.clients]\nlaptop = { grants = \"agent\" }", &["2: http.clients.laptop:", "token_file"]);
+    named("[http]\nallow_other_users = \"yes\"", &["2: http.allow_other_users:", "yes"]);
     named("[p2p]\nlan = ", &["2:"]);
     named("[p2p]\nlan = true\nlan = true", &["3:", "duplicate"]);
 }

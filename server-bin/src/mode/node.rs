@@ -55,7 +55,8 @@ impl NodeSide {
 
         let local: Arc<dyn TaskStore> = Arc::<SqliteStore>::clone(&store);
         let local = LocalQueue::new(local, identity.peer_id(), thread.runtime());
-        let node = NodeConfig::new(identity, locked.mesh_secret_or_new()?)
+        let mesh = locked.mesh_or_new(&identity)?;
+        let node = NodeConfig::new(identity, mesh)
             .with_mode(mode)
             .with_p2p_runtime(backend.name())
             .with_discovery(settings.discovery.clone())

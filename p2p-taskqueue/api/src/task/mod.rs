@@ -1,5 +1,6 @@
 //! The task and its parts: plain data, one concept per file.
 
+mod attempt;
 mod fence;
 mod id;
 mod json;
@@ -7,6 +8,7 @@ mod readable;
 mod record;
 mod status;
 
+pub use attempt::{Attempt, AttemptOutcome};
 pub use fence::{Fence, ParseFenceError};
 pub use id::{ParseTaskIdError, TaskId};
 pub use json::{Json, JsonError};

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use crate::PeerId;
 use serde::{Deserialize, Serialize};
 
-use super::{Fence, Json, TaskId, TaskStatus};
+use super::{Attempt, Fence, Json, TaskId, TaskStatus};
 
 /// The record of a task, as every operation answers it.
 ///
@@ -41,6 +41,9 @@ pub struct TaskRecord {
     pub deadline: Option<f64>,
     /// Who holds or last held its lease.
     pub assigned_worker: Option<String>,
+    /// The last attempts, up to 10, the oldest first. While the task runs, the last one has no end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// When the current lease ends if it is not renewed.
     pub lease_until: Option<f64>,
     /// 0 to 1, as the worker last said.
@@ -60,14 +63,28 @@ pub struct TaskRecord {
     /// Who submitted it, as the server that let them in calls them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitter: Option<String>,
+    /// The machine that submitted it. Absent when that was the machine that keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::peer_text::optional")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub submitted_by: Option<PeerId>,
     /// What the submitter marked it with, for listing.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// The labels that its worker must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
     /// How long the record is kept after the task's end, in seconds; a minute at the least.
     #[serde(default = "crate::default_day_s")]
     pub result_ttl_s: f64,
     /// The session that it belongs to.
     pub session: Option<String>,
+    /// The only machine whose workers may take it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::peer_text::optional")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub pin_to: Option<PeerId>,
+    /// The key of which only so many tasks run at once as its limit says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
     /// The tasks that it comes after.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<TaskId>,

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Answer, Answered, At, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas, CacheSet, CacheStored,
-    CallTool, Cancel, Cancelled, Capabilities, Claim, ClaimMany, Claimed, ClaimedMany, Complete, Completed, Discover,
-    Discovered, Durability, Fail, Failed, Fence, Get, GetMany, Got, GotMany, Heard, HeardPeer, Heartbeat, Invitation,
-    Invite, Join, Joined, Json, Limit, Limited, List, ListTools, Listed, Method, Operation, Pause, Paused, Peer,
-    PeerId, Peers, PeersListed, Purge, Purged, QueueStatus, Release, Released, Renew, Renewed, Request, Response,
-    Resume, Resumed, Retried, Retry, Scheduler, SearchAttempt, Selection, Stats, StatsQuery, Status, StatusQuery,
-    Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany, Target, TaskId, TaskRecord, TaskStatus, ToolCalled,
-    ToolOffer, ToolsListed, TypeStats, VectorClock, Wait, Waited, testing::task,
+    Answer, Answered, At, Attempt, AttemptOutcome, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas,
+    CacheSet, CacheStored, CallTool, Cancel, Cancelled, Capabilities, ChangeMember, Claim, ClaimMany, Claimed,
+    ClaimedMany, Complete, Completed, Discover, Discovered, Durability, Fail, Failed, Fence, Free, Freed, Get, GetMany,
+    Got, GotMany, Grants, Heard, HeardPeer, Heartbeat, Invitation, Invite, Join, Joined, Json, Leave, Left, Limit,
+    Limited, List, ListTools, Listed, MachineInfo, MemberChanged, MemberRemoved, Members, MembersListed, MembersTold,
+    Method, Operation, Pause, Paused, Peer, PeerId, Peers, PeersListed, Purge, Purged, QueueStatus, Release, Released,
+    RemoveMember, Renew, Renewed, Request, Response, Resume, Resumed, Retried, Retry, Role, Scheduler, SearchAttempt,
+    Selection, SignedText, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, SubmitResult, Submitted,
+    SubmittedMany, TakeMeOut, TakenOut, Target, TaskId, TaskRecord, TaskStatus, TellMembers, ToolCalled, ToolOffer,
+    ToolsListed, TypeStats, VectorClock, Wait, Waited, testing::task,
 };
 
 /// The fence of the task.
@@ -40,11 +42,12 @@ pub const fn task_id() -> TaskId {
 pub fn exchanges(cast: &Cast) -> Vec<(Request, Response)> {
     let mut all = tasks(cast);
     all.extend(reads(cast));
-    all.extend(care());
+    all.extend(care(cast));
     all.extend(cache());
     all.extend(mesh(cast));
     all.extend(ways(cast));
     all.extend(tickets(cast));
+    all.extend(members(cast));
     let inner = Get { task_id: task_id() }.into_request();
     let got = Response::Got(Got { task: record(cast, TaskStatus::Queued) });
     all.push((At::request(Target::peer(cast.listener), inner), got));
@@ -163,7 +166,7 @@ fn reads(cast: &Cast) -> Vec<(Request, Response)> {
     ]
 }
 
-fn care() -> Vec<(Request, Response)> {
+fn care(cast: &Cast) -> Vec<(Request, Response)> {
     let selection = || Selection::ended(TaskStatus::Failed);
     let task_types = || vec!["wordcount".to_owned()];
     let limit = Limit { task_type: Some("wordcount".to_owned()), concurrency_key: None, running_max: Some(4) };
@@ -182,6 +185,7 @@ fn care() -> Vec<(Request, Response)> {
         ),
         (Resume { task_types: task_types() }.into_request(), Response::Resumed(Resumed { queued: 1, running: 0 })),
         (limit.into_request(), Response::Limited(Limited { running: 1 })),
+        (Free { machine: cast.dialler }.into_request(), Response::Freed(Freed { freed: 2 })),
     ]
 }
 
@@ -277,19 +281,74 @@ fn tickets(cast: &Cast) -> Vec<(Request, Response)> {
     let ticket = || cast.ticket.clone();
     vec![
         (
-            Invite {}.into_request(),
-            Response::Invitation(Invitation { ticket: ticket(), peer_id: owner, addresses: addresses() }),
+            Invite { name: Some("gpu-box".to_owned()), ..Invite::default() }.into_request(),
+            Response::Invitation(Invitation {
+                ticket: ticket(),
+                peer_id: owner,
+                addresses: addresses(),
+                role: Grants::of(Role::Member),
+                expires_at: 1_760_003_600.5,
+            }),
         ),
         (
-            Join { ticket: ticket() }.into_request(),
-            Response::Joined(Joined { peer_id: owner, connected: true, error: None }),
+            Join { ticket: ticket(), ..Join::default() }.into_request(),
+            Response::Joined(Joined {
+                peer_id: owner,
+                name: "laptop".to_owned(),
+                role: Grants::of(Role::Member),
+                connected: true,
+                error: None,
+            }),
         ),
+    ]
+}
+
+fn members(cast: &Cast) -> Vec<(Request, Response)> {
+    let (name, peer_id) = ("gpu-box".to_owned(), cast.dialler);
+    let role: Grants = "worker:render.*,transcribe".parse().unwrap();
+    let (heard, not_heard) = (vec!["laptop".to_owned()], vec!["desk".to_owned()]);
+    let info = MachineInfo {
+        name: name.clone(),
+        peer_id,
+        role: role.clone(),
+        added_by: "root key".to_owned(),
+        connected: true,
+        addresses: vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()],
+        last_seen: Some(1_760_000_000.5),
+        version: Some("0.1.0".to_owned()),
+    };
+    let (heard_too, not_heard_too) = (heard.clone(), not_heard.clone());
+    let signed = SignedText { text: "{}".to_owned(), signature: "00".repeat(64) };
+    vec![
+        (
+            Members {}.into_request(),
+            Response::MembersListed(MembersListed {
+                mesh: "5a".repeat(32),
+                self_peer_id: cast.listener,
+                members: vec![info],
+            }),
+        ),
+        (
+            ChangeMember { member: name.clone(), name: None, role: Some(role.clone()) }.into_request(),
+            Response::MemberChanged(MemberChanged { peer_id, name: name.clone(), role, heard, not_heard }),
+        ),
+        (
+            RemoveMember { member: name.clone(), keep: None }.into_request(),
+            Response::MemberRemoved(MemberRemoved { peer_id, name, heard: heard_too, not_heard: not_heard_too }),
+        ),
+        (Leave::default().into_request(), Response::Left(Left { told: Some("laptop".to_owned()) })),
+        (
+            TellMembers { entries: vec![signed], ..TellMembers::default() }.into_request(),
+            Response::MembersTold(MembersTold { is_known: true }),
+        ),
+        (TakeMeOut {}.into_request(), Response::TakenOut(TakenOut {})),
     ]
 }
 
 fn peer(cast: &Cast) -> Peer {
     Peer {
         peer_id: cast.dialler,
+        name: Some("gpu-box".to_owned()),
         connected: true,
         addresses: vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()],
         last_seen: Some(1_760_000_000.5),
@@ -304,6 +363,14 @@ fn submit() -> Submit {
 
 fn record(cast: &Cast, status: TaskStatus) -> TaskRecord {
     let is_running = status == TaskStatus::Running;
+    let attempt = Attempt {
+        machine: cast.dialler,
+        worker_id: "worker-1".to_owned(),
+        started_at: 1_760_000_000.5,
+        ended_at: (!is_running).then_some(1_760_000_000.5),
+        outcome: (!is_running).then_some(AttemptOutcome::Completed),
+        error: None,
+    };
     TaskRecord {
         task_id: task_id(),
         status,
@@ -312,6 +379,8 @@ fn record(cast: &Cast, status: TaskStatus) -> TaskRecord {
         updated_at: 1_760_000_000.5,
         assigned_worker: is_running.then(|| "worker-1".to_owned()),
         lease_until: is_running.then_some(1_760_000_300.5),
+        attempts: if status == TaskStatus::Queued { Vec::new() } else { vec![attempt] },
+        submitted_by: Some(cast.dialler),
         fence: is_running.then_some(FENCE),
         ..task(cast.listener, submit())
     }

@@ -159,7 +159,7 @@ async fn a_daemon_is_asked_over_any_connection() {
     let got = soon(daemon.get(LOCAL, Get { task_id: submitted.task_id })).await.unwrap();
     assert_eq!(got.task.status, TaskStatus::Queued);
     assert_eq!(queue.calls.borrow().1, Some(Caller::Local));
-    let foreign = soon(daemon.list(&Caller::Peer(PeerId::random()), List::default())).await.unwrap_err();
+    let foreign = soon(daemon.list(&Caller::member(PeerId::random()), List::default())).await.unwrap_err();
     assert_eq!(foreign.code, ErrorCode::Forbidden);
     assert_eq!(machine.attempts(), 1);
 
@@ -331,13 +331,13 @@ async fn a_start_is_patient_with_a_daemon_that_is_not_there_yet_and_with_nothing
 #[tokio::test]
 async fn a_daemon_of_another_version_is_told_apart_and_says_what_to_update() {
     for (hello, to_update) in [
-        (r#"{"versions":[2,3],"software":"9.9.9"}"#, "update this one"),
+        (r#"{"versions":[3,4],"software":"9.9.9"}"#, "update this one"),
         (r#"{"versions":[0,0],"software":"9.9.9"}"#, "update the other one"),
     ] {
         let machine = Machine::new(Behind::Text(hello), runtime());
         let error = soon(machine.client().connect(PATIENCE)).await.unwrap_err();
         assert_eq!((error.code, machine.attempts()), (ErrorCode::Unsupported, 1));
-        for part in ["the machine", "taskmesh 9.9.9", "1 to 1", env!("CARGO_PKG_VERSION"), to_update] {
+        for part in ["the machine", "taskmesh 9.9.9", "2 to 2", env!("CARGO_PKG_VERSION"), to_update] {
             assert!(error.message.contains(part), "no {part:?} in {:?}", error.message);
         }
     }

@@ -3,19 +3,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use taskqueue_api::{
-    At, CallTool, Caller, Capabilities, Check, ErrorCode, GetMany, Heard, Heartbeat, Invitation, Joined, OpenTo,
-    PeerId, PeersListed, QueueError, Request, Response, Route, RouteBook, Status, StatusQuery, Submit, Target, TaskId,
-    TaskQueue, TaskQueueExt as _, ToolCalled, ToolsListed, Wait, check_size,
+    At, CallTool, Caller, Capabilities, Check, ErrorCode, GetMany, Heard, Heartbeat, OpenTo, PeerId, PeersListed,
+    QueueError, Request, Response, Route, RouteBook, Status, StatusQuery, Submit, Target, TaskId, TaskQueue,
+    TaskQueueExt as _, ToolCalled, ToolsListed, Wait, check_size,
 };
 
-use super::{RemoteQueue, submitted, waits};
+use super::{Joiner, RemoteQueue, submitted, waits};
 use crate::{
-    Ticket, discovery,
+    discovery,
     heartbeat::Heartbeats,
-    node::{
-        Directory, Moment, Patience, is_loopback,
-        limits::{CONNECT_TIMEOUT, JOIN_TIMEOUT},
-    },
+    node::{Directory, Moment, Patience, limits::CONNECT_TIMEOUT},
 };
 
 /// The queue of the whole mesh, as one node sees it.
@@ -24,7 +21,7 @@ use crate::{
 /// remembers that the peer keeps the task. Clients of the machine may ask for both; peers only for this node's own tasks.
 #[derive(Debug)]
 pub(crate) struct MeshQueue {
-    directory: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
     local: Arc<dyn TaskQueue>,
     routes: Arc<dyn RouteBook>,
     heartbeats: Mutex<Heartbeats>,
@@ -77,6 +74,10 @@ impl MeshQueue {
         })
     }
 
+    fn joiner(&self) -> Joiner {
+        Joiner { directory: Arc::clone(&self.directory) }
+    }
+
     fn remote(&self, target: &Target) -> Result<RemoteQueue, QueueError> {
         RemoteQueue::new(Arc::clone(&self.directory), target)
     }
@@ -99,8 +100,14 @@ impl MeshQueue {
             }
             Request::ListTools(_) => Ok(Response::ToolsListed(ToolsListed { tools: self.directory.tools() })),
             Request::CallTool(call) => Ok(Response::ToolCalled(Box::pin(self.call_tool(caller, call)).await?)),
-            Request::Invite(_) => Ok(Response::Invitation(self.invite())),
-            Request::Join(join) => Ok(Response::Joined(Box::pin(self.join(&join.ticket)).await?)),
+            Request::Invite(invite) => Ok(Response::Invitation(self.invite(invite)?)),
+            Request::Join(join) => Ok(Response::Joined(Box::pin(self.joiner().join(join)).await?)),
+            Request::Leave(leave) => Ok(Response::Left(Box::pin(self.joiner().leave(leave)).await?)),
+            Request::Members(_) => Ok(Response::MembersListed(Box::pin(self.list_members()).await?)),
+            Request::ChangeMember(change) => Ok(Response::MemberChanged(Box::pin(self.change_member(change)).await?)),
+            Request::RemoveMember(remove) => Ok(Response::MemberRemoved(Box::pin(self.remove_member(remove)).await?)),
+            Request::TellMembers(told) => Ok(Response::MembersTold(self.tell_members(told)?)),
+            Request::TakeMeOut(ask) => Ok(Response::TakenOut(self.take_me_out(caller, ask)?)),
             Request::Heartbeat(heartbeat) => Ok(Response::Heard(self.hear(&heartbeat)?)),
             Request::Wait(wait) => Box::pin(self.wait(caller, wait)).await,
             Request::GetMany(get) => Box::pin(self.get_many(caller, get)).await,
@@ -255,27 +262,6 @@ impl MeshQueue {
             ));
         };
         Ok(ToolCalled { result: task.result.clone().unwrap_or_default(), task })
-    }
-
-    fn invite(&self) -> Invitation {
-        let peer_id = self.directory.peer_id;
-        let mut addresses = self.directory.addresses.borrow().clone();
-        // A ticket has room for few addresses. Those that other machines can dial come first.
-        addresses.sort_by_key(is_loopback);
-        let ticket = Ticket::new(peer_id, addresses.clone(), self.directory.secret()).to_text();
-        Invitation { ticket, peer_id, addresses }
-    }
-
-    async fn join(&self, text: &str) -> Result<Joined, QueueError> {
-        let ticket: Ticket = text.parse().map_err(|error| QueueError::invalid("ticket", error))?;
-        let peer_id = ticket.peer_id();
-        if peer_id == self.directory.peer_id {
-            return Err(QueueError::invalid("ticket", "is this node's own: use it on another machine"));
-        }
-        let remote = self.remote(&Target::peer(peer_id))?;
-        self.directory.join(ticket).await?;
-        let error = remote.connect(Patience::OneAttempt, JOIN_TIMEOUT).await.err();
-        Ok(Joined { peer_id, connected: error.is_none(), error: error.map(|error| error.message) })
     }
 }
 

@@ -9,9 +9,9 @@ use taskqueue_api::{
 };
 
 use crate::{
-    Identity, MeshSecret, Node, NodeConfig, NodeHandle,
+    Identity, Node, NodeConfig, NodeHandle,
     node::NoFiles,
-    testing::{TestQueue, runtime, soon},
+    testing::{TestQueue, mesh, runtime, soon},
 };
 
 const LOCAL: &Caller = &Caller::Local;
@@ -36,7 +36,7 @@ impl Running {
     }
 
     async fn start_with(identity: Identity, queue: Arc<TestQueue>, book: Arc<dyn RouteBook>) -> Self {
-        let config = NodeConfig::new(identity, MeshSecret::from_bytes([7; 32]))
+        let config = NodeConfig::new(identity.clone(), mesh(7, &identity))
             .with_listen(["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
         let local = Arc::<TestQueue>::clone(&queue);
         let node = soon(Node::start(config, local, book, Arc::new(NoFiles), runtime())).await.unwrap();

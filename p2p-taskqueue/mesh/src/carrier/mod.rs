@@ -2,6 +2,8 @@
 
 mod connector;
 mod daemon;
+mod joining;
+mod members;
 mod mesh;
 mod nothing;
 mod reconnect;
@@ -13,6 +15,7 @@ mod waits;
 
 pub use connector::{Connection, Connector, Duplex};
 pub use daemon::DaemonQueue;
+pub(crate) use joining::Joiner;
 pub(crate) use mesh::MeshQueue;
 pub(crate) use nothing::Nothing;
 pub use remote::RemoteQueue;

@@ -12,9 +12,9 @@ use taskqueue_store::LocalQueue;
 use tokio::sync::watch;
 
 use crate::{
-    Identity, MeshSecret, Node, NodeConfig, NodeHandle,
+    Identity, Node, NodeConfig, NodeHandle,
     node::NoFiles,
-    testing::{memory, runtime, soon},
+    testing::{memory, mesh, runtime, soon},
 };
 
 const LOCAL: &Caller = &Caller::Local;
@@ -53,7 +53,7 @@ impl Owner {
     }
 
     async fn start(&self, address: Multiaddr) -> NodeHandle {
-        let config = NodeConfig::new(self.identity.clone(), MeshSecret::from_bytes([7; 32])).with_listen([address]);
+        let config = NodeConfig::new(self.identity.clone(), mesh(7, &self.identity)).with_listen([address]);
         let queue = Arc::<Mute>::clone(&self.queue);
         let routes = memory(self.identity.peer_id());
         soon(Node::start(config, queue, routes, Arc::new(NoFiles), runtime())).await.unwrap()

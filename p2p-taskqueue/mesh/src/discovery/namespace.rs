@@ -6,7 +6,7 @@ use libp2p::{PeerId, kad::RecordKey, rendezvous};
 use sha2::Sha256;
 use taskqueue_api::QueueError;
 
-use crate::MeshSecret;
+use crate::identity::MeshSecret;
 
 /// Keeps the name from being taken for another use of the same secret.
 const LABEL: &[u8] = b"taskmesh namespace, version 1";

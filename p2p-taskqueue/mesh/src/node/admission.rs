@@ -358,7 +358,12 @@ impl Admission {
         }
     }
 
-    /// Forgets who has proved themselves, because the mesh secret has changed.
+    /// Forgets that a peer has proved itself, because it was taken out of the mesh.
+    pub(super) fn forget_proof(&self, peer: &PeerId) {
+        self.members.lock().remove(peer);
+    }
+
+    /// Forgets who has proved themselves, because the node has joined another mesh.
     pub(super) fn forget_proofs(&mut self) {
         self.members.lock().clear();
         self.homes = Homes::default();

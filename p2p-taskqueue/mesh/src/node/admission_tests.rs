@@ -1,7 +1,7 @@
 use libp2p::core::{Endpoint, transport::PortUse};
 
 use super::*;
-use crate::{Identity, MeshSecret};
+use crate::{Identity, testing::mesh};
 
 fn id(number: usize) -> ConnectionId {
     ConnectionId::new_unchecked(number)
@@ -21,7 +21,8 @@ fn dialled(to: &str) -> ConnectedPoint {
 }
 
 fn config() -> NodeConfig {
-    NodeConfig::new(Identity::generate().unwrap(), MeshSecret::from_bytes([1; 32]))
+    let identity = Identity::generate().unwrap();
+    NodeConfig::new(identity.clone(), mesh(1, &identity))
 }
 
 fn admission() -> Admission {

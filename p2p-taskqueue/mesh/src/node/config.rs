@@ -10,13 +10,13 @@ use super::{
         PER_UNKNOWN_PEER_MAX, UNPROVEN_MAX,
     },
 };
-use crate::{Identity, MeshSecret, discovery::DiscoveryConfig};
+use crate::{Identity, Mesh, Ticket, discovery::DiscoveryConfig, members::Wish};
 
 /// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     pub(crate) identity: Identity,
-    pub(crate) secret: MeshSecret,
+    pub(crate) mesh: Mesh,
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) serves: bool,
     pub(crate) mode: String,
@@ -26,6 +26,13 @@ pub struct NodeConfig {
     pub(super) limits: ConnectionLimits,
     pub(super) allowed: Option<BTreeSet<PeerId>>,
     pub(super) denied: BTreeSet<PeerId>,
+}
+
+/// How a client becomes a member.
+#[derive(Debug, Clone)]
+pub(super) struct Entering {
+    pub(super) ticket: Ticket,
+    pub(super) wish: Wish,
 }
 
 /// The bounds on a node's connections. The defaults suit a mesh of hundreds of nodes.
@@ -65,13 +72,13 @@ impl Default for ConnectionLimits {
 }
 
 impl NodeConfig {
-    /// Creates the configuration of a node with this identity in the mesh with this secret. The node needs an address
-    /// to listen on, or a relay.
+    /// Creates the configuration of a node with this identity and this part in a mesh. The node needs an address to
+    /// listen on, or a relay.
     #[must_use]
-    pub fn new(identity: Identity, secret: MeshSecret) -> Self {
+    pub fn new(identity: Identity, mesh: Mesh) -> Self {
         Self {
             identity,
-            secret,
+            mesh,
             listen: Vec::new(),
             serves: true,
             mode: "bridge".to_owned(),
@@ -86,8 +93,8 @@ impl NodeConfig {
 
     /// Creates the configuration of a node that only asks: it does not listen, answers no requests and dials nobody
     /// again.
-    pub(super) fn client(identity: Identity, secret: MeshSecret) -> Self {
-        Self { serves: false, ..Self::new(identity, secret) }
+    pub(super) fn client(identity: Identity, mesh: Mesh) -> Self {
+        Self { serves: false, ..Self::new(identity, mesh) }
     }
 
     /// Listens on these addresses, for example `/ip4/127.0.0.1/tcp/9710`; port 0 takes a free one.

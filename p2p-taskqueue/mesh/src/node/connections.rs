@@ -1,11 +1,12 @@
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 use runtime_bridge::Spawned;
-use taskqueue_api::{ErrorCode, QueueError};
+use taskqueue_api::{ErrorCode, Grants, QueueError};
 
 use super::{limits::IDLE_TIMEOUT, links::role_of};
 use crate::wire::{Role, Session};
@@ -30,6 +31,8 @@ struct Connection<L> {
     link: Option<L>,
     /// `Some` once the peer has proved itself.
     session: Option<Session>,
+    /// What the peer may do in its session.
+    grants: Option<Arc<Grants>>,
     /// Whether the connection was closed during the handshake. Its link has yet to report why: what it has read by then
     /// may tell.
     is_closed: bool,
@@ -67,7 +70,8 @@ impl<L> Connections<L> {
         if !way.is_dialled {
             self.awaited.push_back((now + IDLE_TIMEOUT, connection));
         }
-        self.known.insert(connection, Connection { peer, way, link: None, session: None, is_closed: false });
+        self.known
+            .insert(connection, Connection { peer, way, link: None, session: None, grants: None, is_closed: false });
     }
 
     /// Adds the link of a connection whose stream is open, which begins with the handshake. If the connection is gone,
@@ -80,9 +84,9 @@ impl<L> Connections<L> {
 
     /// Notes that the peer has proved itself. Returns how the connection leads to it, or `None` if the connection was
     /// given up meanwhile.
-    pub(super) fn proven(&mut self, connection: ConnectionId, session: Session) -> Option<Way> {
+    pub(super) fn proven(&mut self, connection: ConnectionId, session: Session, grants: Arc<Grants>) -> Option<Way> {
         let known = self.known.get_mut(&connection).filter(|known| known.link.is_some())?;
-        known.session = Some(session);
+        (known.session, known.grants) = (Some(session), Some(grants));
         Some(known.way.clone())
     }
 
@@ -147,6 +151,12 @@ impl<L> Connections<L> {
         self.known.iter().map(|(connection, known)| (*connection, known.peer)).collect()
     }
 
+    /// Returns the connections with a session, each with its peer and what that peer may do in it.
+    pub(super) fn proven_ones(&self) -> Vec<(ConnectionId, PeerId, Arc<Grants>)> {
+        let proven = self.known.iter().filter(|(_, known)| known.session.is_some());
+        proven.filter_map(|(id, known)| Some((*id, known.peer, known.grants.clone()?))).collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
@@ -164,7 +174,9 @@ pub(super) fn unreachable(peer: PeerId, reason: impl std::fmt::Display) -> Queue
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
+
+    use taskqueue_api::Role;
 
     use super::*;
     use crate::node::machine_tests::{address, session};
@@ -223,7 +235,7 @@ mod tests {
         let connection = came(&mut connections, 1, Some(&link), now);
         assert!(connections.give_up(connection));
         assert!(!is_served(&link), "its session ends");
-        assert_eq!(connections.proven(connection, session()), None);
+        assert_eq!(connections.proven(connection, session(), Arc::new(Grants::of(Role::Member))), None);
         assert_eq!((connections.session_count(), connections.is_empty()), (0, false));
         assert!(connections.closed(connection) && connections.is_empty());
     }
@@ -242,7 +254,7 @@ mod tests {
         let unproven = came(&mut connections, 2, Some(&link), now);
         let idle = came(&mut connections, 3, None, now);
         let session = session();
-        assert_eq!(connections.proven(proven, session.clone()), Some(way(false)));
+        assert_eq!(connections.proven(proven, session.clone(), Arc::new(Grants::of(Role::Member))), Some(way(false)));
         assert_eq!(connections.session_count(), 1);
         let mut carrying_nothing = connections.drain();
         carrying_nothing.sort_unstable();

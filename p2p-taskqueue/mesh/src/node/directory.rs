@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,8 +12,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{NodeConfig, NodeFiles, peer_entry::Patience, reach_config::Means};
 use crate::{
-    MeshSecret, Ticket,
+    Identity, Mesh,
     discovery::{self, DiscoveryConfig, Search},
+    members::{MembersError, Membership},
     wire::{Session, within},
 };
 
@@ -29,6 +31,8 @@ pub(crate) struct Directory {
     /// Whether this node is a relay through which others are reached.
     pub(super) is_relay: bool,
     pub(crate) files: Arc<dyn NodeFiles>,
+    /// Who belongs to the mesh.
+    pub(crate) membership: Arc<Membership>,
     /// The node's own addresses. The loop holds the sender.
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
     /// The peers that can be asked. The loop holds the sender.
@@ -42,7 +46,6 @@ pub(crate) struct Directory {
 struct State {
     sessions: HashMap<PeerId, Vec<Session>>,
     tools: Vec<ToolOffer>,
-    secret: MeshSecret,
 }
 
 /// A request to the loop.
@@ -69,14 +72,31 @@ pub(super) enum Command {
         method: Method,
         search: Search,
     },
-    /// Take the ticket's secret and peer.
-    Join {
-        ticket: Box<Ticket>,
-        reply: oneshot::Sender<Result<(), QueueError>>,
+    /// Dial the peer of a ticket, by which this node has become a member, and remember it.
+    Befriend {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    /// Make a change of the members, and tell the peers of it. The reply names those that know of it.
+    ChangeMembers {
+        change: MembersChange,
+        reply: oneshot::Sender<Result<Vec<PeerId>, QueueError>>,
     },
     Shutdown {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// A change of the members, to be made by the loop.
+pub(super) struct MembersChange(
+    #[expect(clippy::type_complexity, reason = "it is written once")]
+    pub(super)  Box<dyn FnOnce(&mut Mesh, &Identity) -> Result<(), MembersError> + Send>,
+);
+
+impl fmt::Debug for MembersChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MembersChange")
+    }
 }
 
 /// The loop's ends of the channels of a new directory.
@@ -95,7 +115,8 @@ impl Directory {
         let (commands_tx, commands) = mpsc::channel(super::limits::COMMANDS_MAX);
         let (addresses, addresses_rx) = watch::channel(Vec::new());
         let (serving, serving_rx) = watch::channel(Vec::new());
-        let state = State { sessions: HashMap::new(), tools: Vec::new(), secret: config.secret.clone() };
+        let state = State { sessions: HashMap::new(), tools: Vec::new() };
+        let membership = Membership::new(config.identity.clone(), config.mesh.clone(), Arc::clone(&files));
         let directory = Self {
             peer_id: config.identity.peer_id(),
             mode: config.mode.clone(),
@@ -105,6 +126,7 @@ impl Directory {
             discovery: config.discovery.clone(),
             is_relay: config.reach.is_on(Means::RelayServer),
             files,
+            membership,
             addresses: addresses_rx,
             serving: serving_rx,
             commands: commands_tx,
@@ -173,7 +195,10 @@ impl Directory {
 
     /// Returns the peers that the node knows.
     pub(crate) async fn peers(&self, connected_only: bool) -> Result<Vec<Peer>, QueueError> {
-        self.ask(|reply| Command::Peers { connected_only, reply }).await
+        let mut peers = self.ask(|reply| Command::Peers { connected_only, reply }).await?;
+        let mut names = self.membership.names();
+        peers.iter_mut().for_each(|peer| peer.name = names.remove(&peer.peer_id));
+        Ok(peers)
     }
 
     /// Returns the state of the node's connections.
@@ -181,9 +206,19 @@ impl Directory {
         self.ask(|reply| Command::Transport { reply }).await
     }
 
-    /// Takes the ticket's secret and peer. Returns before the peer is connected.
-    pub(crate) async fn join(&self, ticket: Ticket) -> Result<(), QueueError> {
-        self.ask(|reply| Command::Join { ticket: Box::new(ticket), reply }).await?
+    /// Dials the peer of a ticket, by which this node has become a member, and remembers it.
+    pub(crate) async fn befriend(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<(), QueueError> {
+        let stopped = |_| QueueError::new(ErrorCode::ShuttingDown, "the node has stopped");
+        self.commands.send(Command::Befriend { peer, addresses }).await.map_err(stopped)
+    }
+
+    /// Makes a change of the members on this node, and tells the connected peers of it. Returns the peers that know of it.
+    pub(crate) async fn change_members(
+        &self,
+        change: impl FnOnce(&mut Mesh, &Identity) -> Result<(), MembersError> + Send + 'static,
+    ) -> Result<Vec<PeerId>, QueueError> {
+        let change = MembersChange(Box::new(change));
+        self.ask(|reply| Command::ChangeMembers { change, reply }).await?
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, QueueError> {
@@ -209,13 +244,5 @@ impl Directory {
 
     pub(super) fn set_tools(&self, tools: Vec<ToolOffer>) {
         self.lock().tools = tools;
-    }
-
-    pub(crate) fn secret(&self) -> MeshSecret {
-        self.lock().secret.clone()
-    }
-
-    pub(super) fn set_secret(&self, secret: MeshSecret) {
-        self.lock().secret = secret;
     }
 }

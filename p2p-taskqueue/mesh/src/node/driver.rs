@@ -19,11 +19,13 @@ use std::{
 };
 
 use futures::StreamExt;
-use libp2p::{Swarm, core::transport::ListenerId, swarm::SwarmEvent};
+use libp2p::{Stream, Swarm, core::transport::ListenerId, swarm::SwarmEvent};
 use taskqueue_api::{Method, TaskQueue};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use self::membership::Followed;
 use super::{
+    config::Entering,
     connections::Connections,
     directory::{Command, Directory, LoopEnds},
     ending::Ending,
@@ -40,7 +42,7 @@ use super::{
     reach_relays::{Relays, trace},
     refusals::Refusals,
 };
-use crate::Identity;
+use crate::{Identity, discovery::Namespace, members::Welcome};
 
 /// The one loop that owns the swarm. Everything that changes the node's connections happens here, one event at a time.
 ///
@@ -66,6 +68,14 @@ pub(super) struct NodeLoop {
     instance: String,
     /// Signs the record that says where this node is.
     identity: Identity,
+    /// The name under which this node looks for its mesh.
+    namespace: Namespace,
+    followed: Followed,
+    members_changes: watch::Receiver<u64>,
+    /// The ticket by which a client becomes a member, and who waits for that.
+    entering: Option<(Entering, oneshot::Sender<Welcome>)>,
+    /// The streams to the relays on the way of a client that becomes a member.
+    held: Vec<Stream>,
     peers: Peers,
     connections: Connections,
     refusals: Refusals,
@@ -89,11 +99,12 @@ pub(super) struct Parts {
     pub(super) service: Option<Arc<dyn TaskQueue>>,
     pub(super) instance: String,
     pub(super) identity: Identity,
+    pub(super) entering: Option<(Entering, oneshot::Sender<Welcome>)>,
 }
 
 impl NodeLoop {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, ends, directory, service, instance, identity } = parts;
+        let Parts { swarm, ends, directory, service, instance, identity, entering } = parts;
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
         let (now, is_client) = (directory.runtime.now(), service.is_none());
         let mut peers = Peers::new(directory.peer_id, !is_client);
@@ -113,10 +124,15 @@ impl NodeLoop {
             swarm,
             listeners: Vec::new(),
             ends,
-            directory,
             service,
             instance,
             identity,
+            namespace: directory.discovery.namespace(&directory.membership.newest_secret()),
+            followed: Self::nothing_followed(&directory.membership),
+            members_changes: directory.membership.changes(),
+            entering,
+            held: Vec::new(),
+            directory,
             peers,
             connections: Connections::default(),
             refusals: Refusals::default(),
@@ -131,6 +147,8 @@ impl NodeLoop {
 
     /// Runs until it is told to stop.
     pub(super) async fn run(mut self: Box<Self>) {
+        // The last run may have ended before the leases of a removed machine did.
+        self.follow_members(None);
         while !self.is_over() {
             self.dial_due();
             self.reserve_due();
@@ -143,6 +161,7 @@ impl NodeLoop {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 Some(report) = self.reports.recv() => self.on_report(report),
                 Some(command) = self.ends.commands.recv() => self.on_command(command),
+                Ok(()) = self.members_changes.changed() => self.follow_members(None),
                 () = alarm => {}
             }
         }
@@ -215,7 +234,8 @@ impl NodeLoop {
             Command::Peers { connected_only, reply } => drop(reply.send(self.peers.list(connected_only))),
             Command::Transport { reply } => drop(reply.send(self.transport_status())),
             Command::Search { method, search } => self.on_search(method, search),
-            Command::Join { ticket, reply } => drop(reply.send(self.join(&ticket))),
+            Command::Befriend { peer, addresses } => self.befriend(peer, &addresses),
+            Command::ChangeMembers { change, reply } => self.on_change_members(change, reply),
             Command::Shutdown { reply } => self.on_shutdown(reply),
         }
     }

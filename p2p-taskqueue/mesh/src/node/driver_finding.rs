@@ -71,17 +71,13 @@ impl NodeLoop {
         self.lookups.publish_soon(now);
     }
 
-    /// Returns the name under which this node looks for its mesh.
+    /// Returns the name under which the nodes of the mesh look for each other now.
     pub(super) fn namespace(&self) -> Namespace {
-        self.directory.discovery.namespace(&self.directory.secret())
+        self.directory.discovery.namespace(&self.directory.membership.newest_secret())
     }
 
-    /// Withdraws what this node has published under the name of the old mesh, and forgets what it has heard there. Does
-    /// nothing if the name is still the same.
+    /// Withdraws what this node has published under an old name of the mesh, and forgets what it has heard there.
     pub(super) fn leave_namespace(&mut self, old: &Namespace) {
-        if *old == self.namespace() {
-            return;
-        }
         let now = self.now();
         let actions = self.points.leave(old, now);
         self.do_at_points(actions);

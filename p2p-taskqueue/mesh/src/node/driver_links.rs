@@ -1,7 +1,9 @@
 //! The loop's part about connections: from the open stream to the end of the session.
 
+use std::sync::Arc;
+
 use libp2p::{PeerId, core::ConnectedPoint, swarm::ConnectionId};
-use taskqueue_api::{Caller, QueueError, TransportStatus};
+use taskqueue_api::{QueueError, TransportStatus};
 
 use super::{
     super::{
@@ -13,7 +15,7 @@ use super::{
     },
     NodeLoop,
 };
-use crate::wire::{Ours, Service};
+use crate::{members::Standing, wire::Ours};
 
 impl NodeLoop {
     pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
@@ -36,13 +38,20 @@ impl NodeLoop {
             }
             return;
         };
+        if let Some((entering, _)) = self.entering.as_ref().filter(|(entering, _)| entering.ticket.peer_id() != peer) {
+            // It is a relay on the way to the machine that invites. It closes a connection whose stream is closed.
+            tracing::debug!(%peer, inviter = %entering.ticket.peer_id(), "a relay is on the way");
+            self.held.push(stream);
+            return;
+        }
         let link = Link {
             connection,
             peer,
             role,
             stream,
             ours: self.ours(),
-            service: self.service.clone().map(|queue| Service { queue, caller: Caller::Peer(peer) }),
+            queue: self.service.clone(),
+            entering: self.entering.as_ref().map(|(entering, _)| entering.clone()),
             reports: self.reports_tx.clone(),
         };
         self.connections.opened(connection, link.start(&self.directory.runtime));
@@ -51,8 +60,7 @@ impl NodeLoop {
     /// Returns what a handshake says about this node.
     fn ours(&self) -> Ours {
         Ours {
-            peer_id: self.directory.peer_id,
-            secret: self.directory.secret(),
+            membership: Arc::clone(&self.directory.membership),
             serves: self.service.is_some(),
             instance: self.instance.clone(),
             addresses: self.own_addresses(),
@@ -63,6 +71,17 @@ impl NodeLoop {
         let Report { connection, peer, news } = report;
         match news {
             News::Proven(proof) => self.on_proven(peer, connection, *proof),
+            News::Newcomer => {
+                tracing::info!(%peer, "a machine has become a member by a ticket");
+                self.give_up(peer, connection, &unreachable(peer, "it comes in by another connection"));
+            }
+            News::Welcomed(welcome) => {
+                if let Some((_, reply)) = self.entering.take() {
+                    // The caller may have gone.
+                    let _gone = reply.send(*welcome);
+                }
+                self.give_up(peer, connection, &unreachable(peer, "this machine is a member now"));
+            }
             News::Refused(error) => {
                 tracing::debug!(%peer, %error, "a handshake failed");
                 self.refusals.count_handshake(&error);
@@ -76,8 +95,17 @@ impl NodeLoop {
     }
 
     fn on_proven(&mut self, peer: PeerId, connection: ConnectionId, proof: Proof) {
+        // The peer may have been taken out of the mesh since its handshake.
+        let is_so = self.directory.membership.standing(&peer) == Standing::Member(Arc::clone(&proof.grants));
+        if !is_so {
+            return self.give_up(peer, connection, &unreachable(peer, "its role in the mesh has changed"));
+        }
         // The connection is gone, or was given up because this node has joined another mesh.
-        let Some(way) = self.connections.proven(connection, proof.session.clone()) else { return };
+        let grants = Arc::clone(&proof.grants);
+        let Some(way) = self.connections.proven(connection, proof.session.clone(), grants) else { return };
+        if proof.serves && proof.heard != *self.members_changes.borrow() {
+            self.tell_late(peer, proof.session.clone());
+        }
         self.swarm.behaviour_mut().proven(peer, connection);
         if self.ending.has_begun() {
             proof.session.drain();

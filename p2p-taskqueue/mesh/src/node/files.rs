@@ -3,7 +3,7 @@ use std::{fmt, io};
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
-use crate::MeshSecret;
+use crate::Mesh;
 
 /// A peer that the node remembers, to dial it again after a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,8 +20,7 @@ pub struct RememberedPeer {
     pub last_seen: Option<f64>,
 }
 
-/// The place where a node keeps what must survive a restart: the peers that it knows, and the secret of the mesh that
-/// it has joined.
+/// The place where a node keeps what must survive a restart: the peers that it knows, and its part in its mesh.
 ///
 /// The methods are called on the node's own thread, so they should take no longer than it takes to write a small file.
 /// The node calls `save_peers` seldom (a change is saved some seconds later, together with those after it) and never
@@ -37,12 +36,29 @@ pub trait NodeFiles: Send + Sync + fmt::Debug {
     /// The operating system's error. The node logs it and goes on.
     fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()>;
 
-    /// Saves the secret of the mesh that was joined. The secret is on stable storage when this returns.
+    /// Saves what the node knows of its mesh, the root key included if the node has it. It is on stable storage when
+    /// this returns.
     ///
     /// # Errors
     ///
-    /// The operating system's error. The node then does not join.
-    fn save_secret(&self, secret: &MeshSecret) -> io::Result<()>;
+    /// The operating system's error. The node then does not make the change.
+    fn save_mesh(&self, mesh: &Mesh) -> io::Result<()>;
+
+    /// Returns the request to join that the node has not been able to carry out yet, as
+    /// [`save_pending_join`](Self::save_pending_join) was given it.
+    fn load_pending_join(&self) -> Option<String> {
+        None
+    }
+
+    /// Saves a request to join, with which the node goes on after a restart; `None` removes it. The text holds a ticket, so
+    /// only the node's user may read it.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error. The node then does not go on trying.
+    fn save_pending_join(&self, _request: Option<&str>) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Writes the text of an announce file, which tells the other programs of this machine where the node is.
     ///
@@ -72,7 +88,7 @@ impl NodeFiles for NoFiles {
         Ok(())
     }
 
-    fn save_secret(&self, _: &MeshSecret) -> io::Result<()> {
+    fn save_mesh(&self, _: &Mesh) -> io::Result<()> {
         Ok(())
     }
 }

@@ -16,9 +16,9 @@ use taskqueue_api::{
 
 use super::{NoFiles, Node, NodeConfig, NodeHandle, address, transport};
 use crate::{
-    Identity, MeshSecret,
+    Identity,
     discovery::{DiscoveryConfig, Namespace, kademlia, rendezvous},
-    testing::{TestQueue, runtime, soon},
+    testing::{TestQueue, first_secret, mesh, runtime, soon},
 };
 
 const LOCAL: &Caller = &Caller::Local;
@@ -27,10 +27,11 @@ fn anywhere() -> Multiaddr {
     "/ip4/127.0.0.1/tcp/0".parse().unwrap()
 }
 
-async fn start(secret: u8, discovery: DiscoveryConfig) -> NodeHandle {
-    let (identity, secret) = (Identity::generate().unwrap(), MeshSecret::from_bytes([secret; 32]));
+async fn start(number: u8, discovery: DiscoveryConfig) -> NodeHandle {
+    let identity = Identity::generate().unwrap();
     let queue = TestQueue::new(identity.peer_id());
-    let config = NodeConfig::new(identity, secret).with_listen([anywhere()]).with_discovery(discovery);
+    let config =
+        NodeConfig::new(identity.clone(), mesh(number, &identity)).with_listen([anywhere()]).with_discovery(discovery);
     let (routes, files) = (Arc::clone(&queue.store), Arc::new(NoFiles));
     soon(Node::start(config, queue, routes, files, runtime())).await.unwrap()
 }
@@ -198,8 +199,8 @@ async fn a_point_that_comes_back_has_every_node_registered_again() {
 async fn a_node_that_joins_another_mesh_is_found_there() {
     let point = start(2, DiscoveryConfig::default().with_rendezvous_server(true)).await;
     let (a, c) = (start(1, meeting_at(&point.addresses())).await, start(2, meeting_at(&point.addresses())).await);
-    let ticket = point.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
-    soon(a.queue().join(LOCAL, Join { ticket })).await.unwrap();
+    let ticket = point.queue().invite(LOCAL, Invite::default()).await.unwrap().ticket;
+    soon(a.queue().join(LOCAL, Join { ticket, ..Join::default() })).await.unwrap();
     until_found(&c, a.peer_id(), Method::Rendezvous).await;
 }
 
@@ -209,10 +210,10 @@ async fn a_node_that_joins_another_mesh_leaves_the_name_of_the_old_one() {
     let mut point = plain(&identity, rendezvous::server(), anywhere()).await;
     let (a, c) = (start(1, meeting_at(&[address_of(&point)])).await, start(2, DiscoveryConfig::default()).await);
     until_registered(&mut point, &[a.peer_id()]).await;
-    let ticket = c.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
+    let ticket = c.queue().invite(LOCAL, Invite::default()).await.unwrap().ticket;
     let queue = a.queue();
-    let joining = runtime().spawn(async move { queue.join(LOCAL, Join { ticket }).await });
-    let [old, new] = [1, 2].map(|secret| Namespace::of(&MeshSecret::from_bytes([secret; 32])).at_points().unwrap());
+    let joining = runtime().spawn(async move { queue.join(LOCAL, Join { ticket, ..Join::default() }).await });
+    let [old, new] = [1, 2].map(|number| Namespace::of(&first_secret(number)).at_points().unwrap());
     let (mut has_left, mut is_there) = (false, false);
     let told = async {
         while !has_left || !is_there {

@@ -23,8 +23,8 @@ use super::{
     tests::{LOCAL, transport, until_transport},
 };
 use crate::{
-    Identity, MeshSecret,
-    testing::{ManualRuntime, TestQueue, runtime, soon},
+    Identity,
+    testing::{ManualRuntime, TestQueue, mesh, runtime, soon},
 };
 
 /// The first bytes of a peer that offers no encryption.
@@ -34,7 +34,8 @@ const PLAINTEXT: &[u8] = b"\x13/multistream/1.0.0\n\x11/plaintext/2.0.0\n";
 const NOISE: &[u8] = b"\x13/multistream/1.0.0\n\x07/noise\n";
 
 fn config() -> NodeConfig {
-    let config = NodeConfig::new(Identity::generate().unwrap(), MeshSecret::from_bytes([1; 32]));
+    let identity = Identity::generate().unwrap();
+    let config = NodeConfig::new(identity.clone(), mesh(1, &identity));
     config.with_listen(["/ip4/127.0.0.1/tcp/0".parse().unwrap()])
 }
 

@@ -1,14 +1,15 @@
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
+use futures::future::{Either, select};
 use libp2p::{Multiaddr, PeerId};
-use taskqueue_api::{Check, QueueError, Target, TaskQueue, ToolOffer};
+use taskqueue_api::{Check, ErrorCode, QueueError, Target, TaskQueue, ToolOffer};
 use tokio::sync::{oneshot, watch};
 
 use super::{
     directory::{Command, Directory},
-    limits::CONNECT_TIMEOUT,
+    limits::{CONNECT_TIMEOUT, JOIN_TIMEOUT},
 };
-use crate::{carrier::RemoteQueue, node::Patience};
+use crate::{carrier::RemoteQueue, members::Welcome, node::Patience, wire::Session};
 
 /// A handle to a running node. It is cheap to clone.
 ///
@@ -77,6 +78,22 @@ impl NodeHandle {
         Ok(queue)
     }
 
+    /// Dials the peer of a ticket, and waits until it has let this machine in.
+    pub(super) async fn welcome(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        welcome: oneshot::Receiver<Welcome>,
+    ) -> Result<Welcome, QueueError> {
+        let dialled = self.directory.session_with(peer, &addresses, Patience::OneAttempt, JOIN_TIMEOUT);
+        match select(welcome, pin!(dialled)).await {
+            Either::Left((Ok(welcome), _)) => Ok(welcome),
+            Either::Left((Err(_), dialled)) => Err(not_let_in(peer, dialled.await)),
+            // The welcome comes before the connection is given up, and with it the dial.
+            Either::Right((failed, mut welcome)) => welcome.try_recv().map_err(|_| not_let_in(peer, failed)),
+        }
+    }
+
     /// Sets the tools that this node's own workers offer. `list_tools` answers with them, and `status` names the task
     /// types.
     pub fn set_tools(&self, tools: Vec<ToolOffer>) {
@@ -97,4 +114,10 @@ impl NodeHandle {
             let _ended = stopped.await;
         }
     }
+}
+
+fn not_let_in(peer: PeerId, dialled: Result<Session, QueueError>) -> QueueError {
+    dialled.err().unwrap_or_else(|| {
+        QueueError::new(ErrorCode::Unreachable, format!("{peer} has not answered to the ticket: try again"))
+    })
 }

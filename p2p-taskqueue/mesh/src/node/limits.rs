@@ -49,8 +49,15 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The deadline of a caller from the dial to the proof. It covers a dial whose first addresses do not answer.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a peer has to answer what it is told about the members. A peer that does not is disconnected.
+pub(super) const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a join waits for the connection before it answers without one.
 pub(crate) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pauses between the attempts to join a mesh whose machine cannot be reached yet.
+pub(crate) const JOIN_PAUSE_FIRST: Duration = Duration::from_secs(1);
+pub(crate) const JOIN_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The most peers that are remembered.
 pub(super) const PEERS_MAX: usize = 1_024;
@@ -111,8 +118,15 @@ pub(super) const RELAY_CIRCUITS_MAX: usize = 512;
 /// connection, which carries them all.
 pub(super) const RELAY_CIRCUITS_PER_PEER_MAX: usize = 48;
 
-/// The longest life of a circuit. It is for members only, whose work may go on all day. When it is cut, its ends
-/// connect anew.
+/// The most circuits that strangers may ask for at once: newcomers that come in by a ticket of a member behind this
+/// relay.
+pub(super) const RELAY_STRANGERS_MAX: u32 = 8;
+
+/// The time after which strangers may ask for one more circuit.
+pub(super) const RELAY_STRANGER_EVERY: Duration = Duration::from_secs(5);
+
+/// The longest life of a circuit. The work of members may go on all day. When it is cut, its ends connect anew. The
+/// member at the other end closes the circuit of a stranger within seconds.
 pub(super) const RELAY_CIRCUIT_DURATION: Duration = Duration::from_secs(24 * 3_600);
 
 /// The most bytes that a circuit carries in its life: sixteen thousand results of the largest size, or a day at 190

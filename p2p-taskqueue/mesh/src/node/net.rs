@@ -40,7 +40,7 @@ impl Net {
         let NodeConfig { identity, discovery, .. } = config;
         let peer_id = identity.peer_id();
         let admission = Admission::new(config, arrivals);
-        let reach = Reach::new(identity, &config.reach, relay_client, admission.members());
+        let reach = Reach::new(identity, &config.reach, relay_client, &admission.members());
         let mdns = discovery.is_on(Method::Mdns).then(|| mdns_behaviour(peer_id)).transpose();
         Ok(Self {
             links: Links::new(admission),

@@ -140,6 +140,7 @@ impl Entry {
     pub(super) fn to_peer(&self, peer_id: PeerId) -> Peer {
         Peer {
             peer_id,
+            name: None,
             connected: !self.sessions.is_empty(),
             addresses: self.addresses.all(),
             last_seen: self.last_seen,

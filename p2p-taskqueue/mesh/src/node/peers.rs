@@ -178,9 +178,30 @@ impl Peers {
         }
     }
 
-    /// Makes the next dial of every peer due now.
-    pub(super) fn hasten_all(&mut self, now: Instant) {
-        self.entries.values_mut().for_each(|entry| entry.hasten(now));
+    /// Makes the next dial of the peer due now.
+    pub(super) fn hasten(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(peer) {
+            entry.hasten(now);
+        }
+    }
+
+    /// Forgets a peer that is no member any more. It is dialled again only if the configuration names it or a caller
+    /// asks for it.
+    pub(super) fn forget(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(peer) {
+            entry.set_kept(false);
+            entry.set_found(false);
+            self.changed(now);
+        }
+    }
+
+    /// Forgets all peers, which belong to another mesh.
+    pub(super) fn forget_all(&mut self, now: Instant) {
+        for entry in self.entries.values_mut() {
+            entry.set_kept(false);
+            entry.set_found(false);
+        }
+        self.changed(now);
     }
 
     /// Returns whether a peer of the configuration is being dialled.
@@ -239,6 +260,12 @@ impl Peers {
             self.changed(now.instant + SAVE_AFTER);
         }
         had_session
+    }
+
+    /// Returns the best session with each peer.
+    pub(super) fn all_sessions(&self) -> Vec<(PeerId, Session)> {
+        let best = self.entries.iter().filter_map(|(peer, entry)| Some((*peer, entry.sessions().next()?.clone())));
+        best.collect()
     }
 
     /// Returns the sessions with the peer, the best first.

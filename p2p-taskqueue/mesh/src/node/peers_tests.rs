@@ -1,5 +1,6 @@
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use taskqueue_api::{Grants, Role};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -30,7 +31,15 @@ fn came() -> Way {
 }
 
 fn proof(instance: &str, addresses: Vec<Multiaddr>) -> Proof {
-    Proof { session: session(), serves: true, instance: instance.into(), software: "taskmesh/1".into(), addresses }
+    Proof {
+        session: session(),
+        grants: Arc::new(Grants::of(Role::Member)),
+        heard: 0,
+        serves: true,
+        instance: instance.into(),
+        software: "taskmesh/1".into(),
+        addresses,
+    }
 }
 
 fn refused() -> QueueError {

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, multiaddr::Protocol, swarm::SwarmEvent};
 use taskqueue_api::{
-    At, Caller, Claim, ErrorCode, Get, Invite, Join, Json, List, Operation, QueueError, Submit, Target, TaskQueueExt,
+    At, Claim, ErrorCode, Get, Invite, Join, Json, List, Operation, QueueError, Submit, Target, TaskQueueExt,
 };
 
 use super::{
     NoFiles, Node, NodeConfig, NodeHandle, ReachConfig,
-    tests::{LOCAL, transport, until_transport},
+    tests::{LOCAL, admin, transport, until_transport},
 };
 use crate::{
-    Identity, MeshSecret,
-    testing::{TestQueue, runtime, soon},
+    Identity,
+    testing::{TestQueue, mesh, runtime, soon},
 };
 
 /// The parts of a node that stay when it is started again.
@@ -28,10 +28,10 @@ impl Machine {
         Self::of_mesh(1, change)
     }
 
-    fn of_mesh(secret: u8, change: impl FnOnce(NodeConfig) -> NodeConfig) -> Self {
+    fn of_mesh(number: u8, change: impl FnOnce(NodeConfig) -> NodeConfig) -> Self {
         let identity = Identity::generate().unwrap();
         let queue = TestQueue::new(identity.peer_id());
-        Self { config: change(NodeConfig::new(identity, MeshSecret::from_bytes([secret; 32]))), queue }
+        Self { config: change(NodeConfig::new(identity.clone(), mesh(number, &identity))), queue }
     }
 
     async fn start(&self) -> NodeHandle {
@@ -119,7 +119,8 @@ async fn a_worker_that_listens_nowhere_is_reached_through_a_relay() {
     let by_name = Target::peer(worker.peer_id());
     assert_eq!(at(&asker, &by_name, Claim::new("w")).await.unwrap().task.unwrap().task_id, submitted.task_id);
     // A command-line client comes in the same way.
-    let client = Node::start_client(Identity::generate().unwrap(), MeshSecret::from_bytes([1; 32]), runtime());
+    let identity = Identity::generate().unwrap();
+    let client = Node::start_client(identity.clone(), mesh(1, &identity), runtime());
     let client = Box::pin(soon(client)).await.unwrap();
     at(&client, &to(circuit), Get { task_id: submitted.task_id }).await.unwrap();
     // The worker asks back over the same circuit.
@@ -132,9 +133,9 @@ async fn a_ticket_of_a_worker_behind_a_relay_joins() {
     let relay = Machine::new(relaying).start().await;
     let worker = Machine::new(behind(&relay)).start().await;
     circuit_of(&worker).await;
-    let ticket = worker.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
+    let ticket = worker.queue().invite(LOCAL, Invite::default()).await.unwrap().ticket;
     let other = Machine::of_mesh(2, listening).start().await;
-    let joined = soon(other.queue().join(LOCAL, Join { ticket })).await.unwrap();
+    let joined = soon(other.queue().join(LOCAL, Join { ticket, ..Join::default() })).await.unwrap();
     assert_eq!((joined.peer_id, joined.connected, joined.error), (worker.peer_id(), true, None));
 }
 
@@ -149,7 +150,7 @@ async fn a_worker_that_dials_out_is_asked_over_its_own_connection() {
     let submitted = at(&owner, &Target::peer(worker.peer_id()), Submit::new("echo", Json::null())).await.unwrap();
     assert_eq!(submitted.peer_id, worker.peer_id());
     at(&owner, &Target::peer(worker.peer_id()), Get { task_id: submitted.task_id }).await.unwrap();
-    assert_eq!(worker_machine.queue.calls.borrow().1, Some(Caller::Peer(owner.peer_id())));
+    assert_eq!(worker_machine.queue.calls.borrow().1, Some(admin(owner.peer_id())));
 }
 
 #[tokio::test]

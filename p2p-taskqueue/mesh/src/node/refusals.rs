@@ -10,7 +10,7 @@ use super::{
     causes::source_of,
     transport::TooSlow,
 };
-use crate::wire::HandshakeError;
+use crate::wire::{HandshakeError, Reason};
 
 /// A count for each reason.
 #[derive(Debug, Default)]
@@ -53,6 +53,11 @@ impl Refusals {
     pub(super) fn count_handshake(&mut self, error: &HandshakeError) {
         self.count(match error {
             HandshakeError::OtherMesh => "other_mesh",
+            HandshakeError::Refused(_) => "refused_by_peer",
+            HandshakeError::Refusing(Reason::Removed) => "removed",
+            HandshakeError::Refusing(Reason::Stranger | Reason::OtherMesh) => "not_a_member",
+            HandshakeError::Refusing(_) => "ticket",
+            HandshakeError::NotTaken(_) => "not_believed",
             HandshakeError::Version { .. } => "other_version",
             HandshakeError::Deadline => "handshake_deadline",
             HandshakeError::Closed | HandshakeError::Frame(_) => "handshake_broken",

@@ -3,11 +3,13 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use libp2p::{Swarm, swarm::Config};
 use runtime_bridge::{Runtime, RuntimeExt};
-use taskqueue_api::{RouteBook, TaskQueue};
+use taskqueue_api::{ErrorCode, QueueError, RouteBook, TaskQueue};
+use tokio::sync::oneshot;
 
 use super::{
     NoFiles, NodeConfig, NodeError, NodeFiles, NodeHandle,
     arrivals::Arrivals,
+    config::Entering,
     directory::Directory,
     driver::{NodeLoop, Parts},
     limits::IDLE_TIMEOUT,
@@ -15,8 +17,9 @@ use super::{
     transport,
 };
 use crate::{
-    Identity, MeshSecret,
-    carrier::{MeshQueue, Nothing},
+    Identity, Mesh, Ticket,
+    carrier::{Joiner, MeshQueue, Nothing},
+    members::{Welcome, Wish},
 };
 
 /// Starts nodes.
@@ -46,18 +49,29 @@ impl Node {
         if config.serves && config.listen.is_empty() && config.reach.relays.is_empty() {
             return Err(NodeError::NoListenAddress);
         }
+        Self::start_with(config, Queues { local, routes }, files, runtime, None).await
+    }
+
+    async fn start_with(
+        config: NodeConfig,
+        Queues { local, routes }: Queues,
+        files: Arc<dyn NodeFiles>,
+        runtime: Arc<dyn Runtime>,
+        entering: Option<(Entering, oneshot::Sender<Welcome>)>,
+    ) -> Result<NodeHandle, NodeError> {
         let (directory, ends) = Directory::new(&config, files, Arc::clone(&runtime));
         let queue: Arc<dyn TaskQueue> = Arc::new(MeshQueue::new(Arc::clone(&directory), local, routes));
         let service = config.serves.then(|| Arc::clone(&queue));
         let swarm = swarm(&config, &runtime)?;
         let instance = instance()?;
-        let parts =
-            Parts { swarm, ends, directory: Arc::clone(&directory), service, instance, identity: config.identity };
+        let identity = config.identity;
+        let parts = Parts { swarm, ends, directory: Arc::clone(&directory), service, instance, identity, entering };
         // Boxed, because the swarm is large and would be a part of the future of every start.
         let mut node = Box::new(NodeLoop::new(parts));
         node.listen(&config.listen).await?;
         node.keep_relays(&config.reach.relays);
         runtime.spawn(node.run()).detach();
+        Joiner { directory: Arc::clone(&directory) }.keep_joining();
         Ok(NodeHandle::new(queue, directory))
     }
 
@@ -73,12 +87,57 @@ impl Node {
     /// Dropping the future stops the node.
     pub async fn start_client(
         identity: Identity,
-        secret: MeshSecret,
+        mesh: Mesh,
         runtime: Arc<dyn Runtime>,
     ) -> Result<NodeHandle, NodeError> {
-        let config = NodeConfig::client(identity, secret);
+        let config = NodeConfig::client(identity, mesh);
         Self::start(config, Arc::new(Nothing), Arc::new(Nothing), Arc::new(NoFiles), runtime).await
     }
+
+    /// Becomes a member of the mesh of a ticket. Returns the part in that mesh, which a node is then started with.
+    ///
+    /// A machine that asks again with the same ticket, because the answer was lost, is let in again.
+    ///
+    /// `name` is the name that a person chose for this machine. Without one it is called as its host, with a number
+    /// behind it if another machine has that name.
+    ///
+    /// # Errors
+    ///
+    /// `unreachable` when the machine that invites cannot be reached; `unauthorized` when it refuses, with the reason;
+    /// `invalid_argument` when the name cannot be that of a machine.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, this machine may have become a member. Ask again with the same ticket.
+    pub async fn enter(
+        identity: Identity,
+        ticket: &Ticket,
+        name: Option<&str>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Mesh, QueueError> {
+        let (own, peer, mesh) = (identity.peer_id(), ticket.peer_id(), ticket.mesh());
+        let wish = Wish::of(name, own)?;
+        let internal = |error: &dyn std::error::Error| QueueError::new(ErrorCode::Internal, error.to_string());
+        // The client needs a mesh of its own, which it never uses.
+        let unused = Mesh::begin(&identity, "newcomer").map_err(|error| internal(&error))?;
+        let (reply, welcome) = oneshot::channel();
+        let entering = Some((Entering { ticket: ticket.clone(), wish }, reply));
+        let queues = Queues { local: Arc::new(Nothing), routes: Arc::new(Nothing) };
+        let config = NodeConfig::client(identity, unused);
+        let client = Self::start_with(config, queues, Arc::new(NoFiles), runtime, entering).await;
+        let client = client.map_err(|error| internal(&error))?;
+        let addresses = ticket.addresses().iter().filter_map(|address| address.clone().with_p2p(peer).ok());
+        let welcome = client.welcome(peer, addresses.collect(), welcome).await;
+        client.shutdown().await;
+        Mesh::of_newcomer(welcome?, mesh, own)
+            .map_err(|error| QueueError::new(ErrorCode::Unauthorized, format!("{peer}: {error}")))
+    }
+}
+
+/// Where a node's own tasks are kept, and which peer keeps which other task.
+struct Queues {
+    local: Arc<dyn TaskQueue>,
+    routes: Arc<dyn RouteBook>,
 }
 
 fn swarm(config: &NodeConfig, runtime: &Arc<dyn Runtime>) -> Result<Box<Swarm<Net>>, NodeError> {

@@ -3,14 +3,15 @@ use std::sync::Arc;
 use libp2p::{Multiaddr, PeerId};
 use runtime_bridge::RuntimeExt;
 use taskqueue_api::{
-    At, Caller, Cancel, Claim, Complete, ErrorCode, Get, Invite, Join, Json, List, Peers, QueueError, Request,
-    Response, StatusQuery, Submit, Target, TaskId, TaskQueueExt, TaskStatus, ToolOffer, TransportStatus, Wait,
+    At, Caller, Cancel, Claim, Complete, ErrorCode, Get, Grants, Invite, Join, Json, List, Members, Peers, QueueError,
+    Request, Response, Role, StatusQuery, Submit, Target, TaskId, TaskQueueExt, TaskStatus, ToolOffer, TransportStatus,
+    Wait,
 };
 
 use super::{NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, RememberedPeer};
 use crate::{
-    Identity, MeshSecret, Ticket,
-    testing::{TestQueue, runtime, soon, until},
+    Identity, Mesh, Ticket,
+    testing::{TestQueue, mesh, runtime, soon, until},
 };
 
 pub(super) const LOCAL: &Caller = &Caller::Local;
@@ -18,17 +19,17 @@ pub(super) const LOCAL: &Caller = &Caller::Local;
 /// The parts of a node that stay when it is started again.
 pub(super) struct Machine {
     identity: Identity,
-    secret: MeshSecret,
+    mesh: Mesh,
     queue: Arc<TestQueue>,
     files: Arc<dyn NodeFiles>,
 }
 
 impl Machine {
-    pub(super) fn new(secret: u8) -> Self {
+    pub(super) fn new(number: u8) -> Self {
         let identity = Identity::generate().unwrap();
         let queue = TestQueue::new(identity.peer_id());
-        let secret = MeshSecret::from_bytes([secret; 32]);
-        Self { identity, secret, queue, files: Arc::new(NoFiles) }
+        let mesh = mesh(number, &identity);
+        Self { identity, mesh, queue, files: Arc::new(NoFiles) }
     }
 
     pub(super) async fn start(&self) -> NodeHandle {
@@ -36,10 +37,15 @@ impl Machine {
     }
 
     pub(super) async fn start_at(&self, address: Multiaddr) -> Result<NodeHandle, NodeError> {
-        let config = NodeConfig::new(self.identity.clone(), self.secret.clone()).with_listen([address]);
+        let config = NodeConfig::new(self.identity.clone(), self.mesh.clone()).with_listen([address]);
         let (queue, routes) = (Arc::clone(&self.queue), Arc::clone(&self.queue.store));
         soon(Node::start(config, queue, routes, Arc::clone(&self.files), runtime())).await
     }
+}
+
+/// Returns the caller that a machine of the tests is for another one.
+pub(super) fn admin(peer: PeerId) -> Caller {
+    Caller::peer(peer, Grants::of(Role::Admin))
 }
 
 pub(super) fn address_of(node: &NodeHandle) -> Target {
@@ -82,7 +88,7 @@ async fn a_peer_is_asked_by_address_and_then_by_name() {
     let (node_a, node_b) = (a.start().await, b.start().await);
     let submitted = at(&node_a, &address_of(&node_b), Submit::new("echo", Json::null())).await.unwrap();
     assert_eq!(submitted.peer_id, b.identity.peer_id());
-    assert_eq!(b.queue.calls.borrow().1, Some(Caller::Peer(a.identity.peer_id())));
+    assert_eq!(b.queue.calls.borrow().1, Some(admin(a.identity.peer_id())));
 
     let by_name = Target::peer(b.identity.peer_id());
     let got = at(&node_a, &by_name, Get { task_id: submitted.task_id }).await.unwrap();
@@ -121,31 +127,37 @@ async fn a_peer_of_another_mesh_is_told_from_one_that_is_not_there() {
 async fn a_ticket_joins_two_machines_at_once() {
     let (a, b) = (Machine::new(1), Machine::new(2));
     let (node_a, node_b) = (a.start().await, b.start().await);
-    let invitation = node_a.queue().invite(LOCAL, Invite {}).await.unwrap();
+    let invitation = node_a.queue().invite(LOCAL, Invite::default()).await.unwrap();
     assert_eq!(invitation.addresses, node_a.addresses());
     assert_eq!(invitation.ticket.parse::<Ticket>().unwrap().peer_id(), node_a.peer_id());
 
-    let joined = soon(node_b.queue().join(LOCAL, Join { ticket: invitation.ticket.clone() })).await.unwrap();
+    let joined =
+        soon(node_b.queue().join(LOCAL, Join { ticket: invitation.ticket.clone(), ..Join::default() })).await.unwrap();
     assert_eq!((joined.peer_id, joined.connected, joined.error), (node_a.peer_id(), true, None));
     until_serving(&node_a, node_b.peer_id(), true).await;
     let listed = node_b.queue().peers(LOCAL, Peers { connected_only: true }).await.unwrap();
     assert_eq!(listed.peers.iter().map(|peer| peer.peer_id).collect::<Vec<_>>(), [node_a.peer_id()]);
 
     let queue = node_a.queue();
-    let refused = |ticket: String| async { soon(queue.join(LOCAL, Join { ticket })).await.unwrap_err() };
+    let refused =
+        |ticket: String| async { soon(queue.join(LOCAL, Join { ticket, ..Join::default() })).await.unwrap_err() };
     assert!(refused(invitation.ticket.clone()).await.message.contains("own"));
     assert!(refused(invitation.ticket[..60].to_owned()).await.message.contains("damaged"));
     assert!(refused("hello".to_owned()).await.message.contains("not a ticket"));
 }
 
 #[tokio::test]
-async fn a_join_that_changes_the_mesh_closes_what_stood_on_the_old_secret() {
+async fn a_join_that_changes_the_mesh_closes_what_stood_in_the_old_one() {
     let (a, b, c) = (Machine::new(1), Machine::new(1), Machine::new(3));
     let (node_a, node_b, node_c) = (a.start().await, b.start().await, c.start().await);
     at(&node_a, &address_of(&node_b), List::default()).await.unwrap();
     until_serving(&node_b, node_a.peer_id(), true).await;
-    let ticket = node_c.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
-    assert!(soon(node_a.queue().join(LOCAL, Join { ticket })).await.unwrap().connected);
+    let ticket = node_c.queue().invite(LOCAL, Invite::default()).await.unwrap().ticket;
+    let queue = node_a.queue();
+    let join = |leave| queue.join(LOCAL, Join { ticket: ticket.clone(), leave, ..Join::default() });
+    let error = soon(join(false)).await.unwrap_err();
+    assert!(error.message.contains("other members (1)") && error.message.contains("--leave"), "{error}");
+    assert!(soon(join(true)).await.unwrap().connected);
     until_serving(&node_b, node_a.peer_id(), false).await;
     let refused = at(&node_a, &address_of(&node_b), List::default()).await;
     assert_eq!(code(refused), ErrorCode::Unauthorized);
@@ -162,8 +174,8 @@ async fn a_peer_may_not_relay_invite_or_join() {
     let elsewhere = Request::Peers(Peers::default());
     for request in [
         At::request(Target::peer(node_a.peer_id()), elsewhere),
-        Request::Invite(Invite {}),
-        Request::Join(Join { ticket: "taskmesh1".to_owned() }),
+        Request::Invite(Invite::default()),
+        Request::Join(Join { ticket: "taskmesh2".to_owned(), ..Join::default() }),
     ] {
         let answer = soon(session.call(&request, taskqueue_api::testing::DEADLINE)).await;
         assert_eq!(code(answer), ErrorCode::Forbidden, "{request:?}");
@@ -182,7 +194,7 @@ async fn a_peer_that_restarts_on_another_port_is_found_when_it_dials() {
         proven: Vec::new(),
         last_seen: None,
     };
-    let b = Machine { files: Arc::new(Remembered(vec![known])), ..b };
+    let b = Machine { files: Arc::new(Remembered { peers: vec![known], is_full: false }), ..b };
     at(&node_a, &address_of(&node_b), List::default()).await.unwrap();
     until_serving(&node_a, node_b.peer_id(), true).await;
     node_b.shutdown().await;
@@ -207,45 +219,55 @@ async fn a_peer_that_restarts_on_its_port_is_dialled_again() {
     until_serving(&node_a, b.identity.peer_id(), true).await;
 }
 
-/// Files that hold these peers, and in which no secret can be saved.
+/// Files that hold these peers.
 #[derive(Debug)]
-struct Remembered(Vec<RememberedPeer>);
+struct Remembered {
+    peers: Vec<RememberedPeer>,
+    /// Whether what is known of a mesh cannot be saved.
+    is_full: bool,
+}
 
 impl NodeFiles for Remembered {
     fn load_peers(&self) -> Vec<RememberedPeer> {
-        self.0.clone()
+        self.peers.clone()
     }
 
     fn save_peers(&self, _: &[RememberedPeer]) -> std::io::Result<()> {
         Ok(())
     }
 
-    fn save_secret(&self, _: &MeshSecret) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::StorageFull.into())
+    fn save_mesh(&self, _: &Mesh) -> std::io::Result<()> {
+        if self.is_full { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
 #[tokio::test]
-async fn a_secret_that_cannot_be_kept_is_not_taken() {
-    let (a, b) = (Machine::new(1), Machine { files: Arc::new(Remembered(Vec::new())), ..Machine::new(2) });
+async fn a_mesh_that_cannot_be_kept_is_not_joined() {
+    let (a, b) = (
+        Machine::new(1),
+        Machine { files: Arc::new(Remembered { peers: Vec::new(), is_full: true }), ..Machine::new(2) },
+    );
     let (node_a, node_b) = (a.start().await, b.start().await);
-    let ticket = node_a.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
-    assert_eq!(code(soon(node_b.queue().join(LOCAL, Join { ticket })).await), ErrorCode::StorageError);
-    let own = node_b.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
-    assert_eq!(*own.parse::<Ticket>().unwrap().secret(), MeshSecret::from_bytes([2; 32]));
+    let ticket = node_a.queue().invite(LOCAL, Invite::default()).await.unwrap().ticket;
+    assert_eq!(
+        code(soon(node_b.queue().join(LOCAL, Join { ticket, ..Join::default() })).await),
+        ErrorCode::StorageError
+    );
+    let listed = node_b.queue().members(LOCAL, Members {}).await.unwrap();
+    assert_eq!(listed.members.iter().map(|member| member.peer_id).collect::<Vec<_>>(), [node_b.peer_id()]);
 }
 
 #[tokio::test]
-async fn a_join_of_a_machine_that_is_off_is_remembered() {
+async fn a_join_of_a_machine_that_is_off_changes_nothing_and_says_so() {
     let (a, b) = (Machine::new(1), Machine::new(2));
     let (node_a, node_b) = (a.start().await, b.start().await);
-    let ticket = node_a.queue().invite(LOCAL, Invite {}).await.unwrap().ticket;
-    let address = super::address::without_peer(node_a.addresses().remove(0));
+    let ticket = node_a.queue().invite(LOCAL, Invite::default()).await.unwrap().ticket;
     node_a.shutdown().await;
-    let joined = soon(node_b.queue().join(LOCAL, Join { ticket })).await.unwrap();
-    assert!(!joined.connected && joined.error.unwrap().to_lowercase().contains("refused"));
-    let _node_a = a.start_at(address).await.unwrap();
-    until_serving(&node_b, a.identity.peer_id(), true).await;
+    let error = soon(node_b.queue().join(LOCAL, Join { ticket, ..Join::default() })).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Unreachable);
+    assert!(error.message.to_lowercase().contains("refused"), "{error}");
+    let listed = node_b.queue().members(LOCAL, Members {}).await.unwrap();
+    assert_eq!(listed.members.iter().map(|member| member.peer_id).collect::<Vec<_>>(), [node_b.peer_id()]);
 }
 
 #[tokio::test]
@@ -307,11 +329,11 @@ async fn a_wait_for_a_peer_that_cannot_be_dialled_says_so() {
 async fn a_client_with_the_identity_of_a_node_does_not_stand_in_for_it() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     let (node_a, node_b) = (a.start().await, b.start().await);
-    let client = Node::start_client(a.identity.clone(), a.secret.clone(), runtime()).await.unwrap();
+    let client = Node::start_client(a.identity.clone(), a.mesh.clone(), runtime()).await.unwrap();
     let target = address_of(&node_b);
     let submitted = at(&client, &target, Submit::new("echo", Json::null())).await.unwrap();
     assert_eq!(submitted.peer_id, node_b.peer_id());
-    assert_eq!(b.queue.calls.borrow().1, Some(Caller::Peer(a.identity.peer_id())));
+    assert_eq!(b.queue.calls.borrow().1, Some(admin(a.identity.peer_id())));
     assert!(node_b.serving_peers().borrow().is_empty(), "nobody can be asked yet");
     let back = at(&node_b, &Target::peer(node_a.peer_id()), List::default()).await;
     assert_eq!(code(back), ErrorCode::NotFound);
@@ -382,7 +404,7 @@ async fn what_a_user_can_get_wrong_at_the_start_is_named() {
     assert!(matches!(&error, NodeError::AddressInUse { address } if *address == taken), "{error}");
     let web: Multiaddr = "/ip4/127.0.0.1/tcp/0/ws".parse().unwrap();
     assert!(matches!(machine.start_at(web).await, Err(NodeError::UnsupportedAddress { .. })));
-    let config = NodeConfig::new(machine.identity.clone(), machine.secret.clone());
+    let config = NodeConfig::new(machine.identity.clone(), machine.mesh.clone());
     let (queue, routes) = (Arc::clone(&machine.queue), Arc::clone(&machine.queue.store));
     let nowhere = Node::start(config, queue, routes, Arc::new(NoFiles), runtime()).await;
     assert!(matches!(nowhere, Err(NodeError::NoListenAddress)));

@@ -6,7 +6,7 @@ use taskqueue_api::{
     testing::exchanges::{self, Cast},
 };
 
-use crate::{Identity, MeshSecret, Ticket};
+use crate::{Identity, RootKey, Ticket, members::TicketSecret};
 
 /// Returns the dialler of the examples, and the listener, which owns the tasks.
 pub(crate) fn peers() -> (PeerId, PeerId) {
@@ -22,6 +22,8 @@ pub(crate) fn identity(seed: u8) -> Identity {
 pub(crate) fn exchanges() -> Vec<(Request, Response)> {
     let (dialler, listener) = peers();
     let addresses = vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()];
-    let ticket = Ticket::new(listener, addresses, MeshSecret::from_bytes([7; 32])).to_text();
+    let ticket =
+        Ticket::new(RootKey::from_secret_bytes([3; 32]).mesh(), listener, TicketSecret::from_bytes([9; 16]), addresses)
+            .to_text();
     exchanges::exchanges(&Cast { dialler, listener, ticket })
 }

@@ -7,23 +7,28 @@ use std::{
     io,
     mem::discriminant,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use serde::Serialize;
-use taskqueue_api::{Check as _, Request};
+use taskqueue_api::{Check as _, Request, SignedText};
 
 use super::{
     frame::FrameReader,
-    handshake::{HandshakeError, Ours, exchange, receive},
+    handshake::{Ours, pass_door, receive},
     limits::FRAME_BYTES_UNPROVEN,
     local::LocalHello,
     message::{Incoming, read_answer},
     proof::{NONCE_BYTES, Role},
+    refused::HandshakeError,
     request::read_request,
 };
-use crate::{Identity, MeshSecret, Ticket};
+use crate::{
+    Identity, Mesh, NoFiles, RootKey, Ticket,
+    members::{Membership, Statements},
+};
 
 /// Cuts the bytes into frames. Checks that no frame is longer than the cap, and that the buffer grows only with the
 /// bytes received.
@@ -48,16 +53,15 @@ pub fn frames(bytes: &[u8]) {
 pub fn handshake(bytes: &[u8]) {
     let peer = Identity::from_secret_bytes([2; Identity::BYTES]).peer_id();
     let ours = Ours {
-        peer_id: Identity::from_secret_bytes([1; Identity::BYTES]).peer_id(),
-        // It differs from the secret of the vectors in PROTOCOL.md, since these vectors are part of a good corpus.
-        secret: MeshSecret::from_bytes([0xa5; MeshSecret::BYTES]),
+        // Its mesh is not that of the vectors in PROTOCOL.md, since these vectors are part of a good corpus.
+        membership: membership(Identity::from_secret_bytes([1; Identity::BYTES])),
         serves: true,
         instance: String::new(),
         addresses: Vec::new(),
     };
     for role in [Role::Dialer, Role::Listener] {
         let mut io = Given::new(bytes, 512);
-        let met = exchange(&mut io, &ours, peer, role, [0xd1; NONCE_BYTES]).now_or_never();
+        let met = pass_door(&mut io, &ours, peer, role, [0xd1; NONCE_BYTES]).now_or_never();
         assert!(matches!(met, Some(Err(_))), "bytes without the secret opened the door");
     }
     let mut io = Given::new(bytes, 512);
@@ -87,6 +91,42 @@ pub fn message(bytes: &[u8]) {
             }
         }
         _ => {}
+    }
+}
+
+/// Returns the part of a machine in a mesh that nobody else knows.
+fn membership(identity: Identity) -> Arc<Membership> {
+    let root = RootKey::from_secret_bytes([0xa5; RootKey::BYTES]);
+    #[expect(clippy::expect_used, reason = "the name is one of a machine, and the mesh is empty")]
+    let mesh = Mesh::with_root_key(root, &identity, "machine").expect("it is signed");
+    Membership::new(identity, mesh, Arc::new(NoFiles))
+}
+
+/// Takes the bytes as statements about members: a line for each, the text and its signature. Checks that none is
+/// believed, since the bytes come from an end that does not know the root key.
+pub fn statements(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let read = |line: &str| {
+        let (text, signature) = line.rsplit_once(' ').unwrap_or((line, ""));
+        SignedText { text: text.to_owned(), signature: signature.to_owned() }
+    };
+    let all: Vec<_> = text.lines().map(read).collect();
+    let membership = membership(Identity::from_secret_bytes([1; Identity::BYTES]));
+    let before = membership.digest();
+    let entries = Statements { entries: all.clone(), secret_notes: Vec::new() };
+    let notes = Statements { entries: Vec::new(), secret_notes: all };
+    for statements in [entries, notes] {
+        let _refused = membership.take(statements);
+        assert_eq!(membership.digest(), before, "a stranger changed the members");
+    }
+}
+
+/// Reads the bytes as what is kept of a mesh. Checks that a valid text is written as one that gives the same mesh.
+pub fn mesh(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(mesh) = Mesh::from_text(text, None) {
+        let written = mesh.to_text();
+        assert_eq!(Mesh::from_text(&written, None).map(|mesh| mesh.to_text()).ok().as_ref(), Some(&written));
     }
 }
 
@@ -230,7 +270,7 @@ mod tests {
         both.collect()
     }
 
-    const HELLO: &str = r#"{"versions":[1,1],"features":["repeat"],"limits":{"frame_bytes":1,"in_flight":2},"nonce":"d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1","serves":false,"instance":"i","software":"0.1.0"}"#;
+    const HELLO: &str = r#"{"versions":[2,2],"features":["repeat"],"limits":{"frame_bytes":1,"in_flight":2},"nonce":"d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1","serves":false,"instance":"i","software":"0.1.0"}"#;
 
     fn framed(contents: &[&str]) -> Vec<u8> {
         let frame =
@@ -252,7 +292,8 @@ mod tests {
             message(&bytes);
             assert!(!matches!(Incoming::read(&bytes), Err(_) | Ok(Incoming::Other)));
         }
-        handshake(&framed(&[HELLO, &format!(r#"{{"proof":"{}"}}"#, "00".repeat(32)), r#"{"addresses":[]}"#]));
+        let proofs = format!(r#"{{"proofs":["{}"]}}"#, "00".repeat(32));
+        handshake(&framed(&[HELLO, &proofs, r#"{"introduction":{"addresses":[]}}"#]));
         let large = format!(
             r#"{{"kind":"call","id":1,"request":{{"submit":{{"task_type":"a","payload":{}}}}}}}"#,
             payload(60_000)
@@ -270,6 +311,8 @@ mod tests {
             handshake(&bytes);
             message(&bytes);
             ticket(&bytes);
+            statements(&bytes);
+            mesh(&bytes);
         }
 
         #[test]
@@ -279,8 +322,8 @@ mod tests {
 
         #[test]
         fn changed_handshakes_are_borne(changes in changes(), proof in "[0-9a-f]{64}") {
-            let proof = format!(r#"{{"proof":"{proof}"}}"#);
-            let whole = framed(&[HELLO, &proof, r#"{"addresses":["/ip4/192.0.2.7/tcp/9710"]}"#]);
+            let proof = format!(r#"{{"proofs":["{proof}"]}}"#);
+            let whole = framed(&[HELLO, &proof, r#"{"introduction":{"addresses":["/ip4/192.0.2.7/tcp/9710"]}}"#]);
             handshake(&changed(whole, &changes));
             // Here the content of the frame is changed and the length is right.
             let hello = String::from_utf8_lossy(&changed(HELLO.as_bytes().to_vec(), &changes)).into_owned();
@@ -295,8 +338,22 @@ mod tests {
 
         #[test]
         fn changed_tickets_are_borne(changes in changes()) {
-            let text = Ticket::new(taskqueue_api::PeerId::random(), vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()], MeshSecret::from_bytes([7; 32])).to_text();
-            ticket(&changed(text.into_bytes(), &changes));
+            let exchanges = exchanges();
+            let invitation = exchanges.iter().find_map(|(_, response)| match response {
+                taskqueue_api::Response::Invitation(invitation) => Some(invitation.ticket.clone()),
+                _ => None,
+            });
+            ticket(&changed(invitation.unwrap().into_bytes(), &changes));
+        }
+
+        #[test]
+        fn changed_statements_and_meshes_are_borne(changes in changes()) {
+            let identity = Identity::from_secret_bytes([4; 32]);
+            let theirs = Mesh::with_root_key(RootKey::from_secret_bytes([5; 32]), &identity, "box").unwrap();
+            mesh(&changed(theirs.to_text().into_bytes(), &changes));
+            let membership = Membership::new(identity, theirs, Arc::new(NoFiles));
+            let lines: Vec<_> = membership.credentials().iter().map(|one| format!("{} {}", one.text, one.signature)).collect();
+            statements(&changed(lines.join("\n").into_bytes(), &changes));
         }
     }
 }

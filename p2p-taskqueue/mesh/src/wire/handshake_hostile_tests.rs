@@ -13,25 +13,28 @@ use runtime_bridge::RuntimeExt;
 use tokio::sync::watch;
 
 use super::{
-    tests::{ours, record},
+    tests::{member, ours, record},
     *,
 };
-use crate::testing::{ManualRuntime, Pipe, pipe, runtime, soon};
+use crate::{
+    Identity,
+    testing::{ManualRuntime, Pipe, first_secret, mesh, pipe, runtime, soon},
+};
 
 /// A peer that sends whatever frames a test wants, with or without knowing the secret.
 struct Raw {
     io: Pipe,
     reader: FrameReader,
-    peer_id: PeerId,
+    identity: Identity,
 }
 
 /// Starts a listener and returns a raw dialler for it, the listener's result and its peer id.
-fn listener(secret: u8) -> (Raw, runtime_bridge::Spawned<Result<Proven, HandshakeError>>, PeerId) {
+fn listener(number: u8) -> (Raw, runtime_bridge::Spawned<Result<Met, HandshakeError>>, PeerId) {
     let (io, mut far) = pipe(64 * 1024);
-    let (peer_id, listener) = (PeerId::random(), PeerId::random());
-    let ours = ours(listener, secret);
+    let identity = Identity::generate().unwrap();
+    let (peer_id, (ours, listener)) = (identity.peer_id(), ours(number));
     let proving = runtime().spawn(async move { prove(&mut far, &ours, peer_id, Role::Listener, &*runtime()).await });
-    (Raw { io, reader: FrameReader::new(FRAME_BYTES_UNPROVEN), peer_id }, proving, listener)
+    (Raw { io, reader: FrameReader::new(FRAME_BYTES_UNPROVEN), identity }, proving, listener)
 }
 
 impl Raw {
@@ -48,28 +51,43 @@ impl Raw {
     }
 
     /// Sends the proof of this peer in the given role. The peer's own nonce is all zeros.
-    async fn prove(&mut self, secret: u8, role: Role, theirs: [u8; NONCE_BYTES], listener: PeerId) {
-        let nonces = ([0; NONCE_BYTES], theirs);
-        let secret = MeshSecret::from_bytes([secret; 32]);
-        let mac = proof(&secret, role, &nonces, &(self.peer_id, listener)).finalize().into_bytes();
-        self.say(&format!(r#"{{"proof":"{}"}}"#, HEXLOWER.encode(&mac))).await;
+    async fn prove(&mut self, number: u8, role: Role, theirs: [u8; NONCE_BYTES], listener: PeerId) {
+        let binding = Binding { nonces: ([0; NONCE_BYTES], theirs), peers: (self.identity.peer_id(), listener) };
+        let proof = Proof::of_mesh(&first_secret(number), role, &binding);
+        self.say(&format!(r#"{{"proofs":["{}"]}}"#, proof.to_hex())).await;
+    }
+
+    /// Shows that this peer is a member, knows nothing of the others, and introduces itself.
+    async fn come_in(&mut self, number: u8) {
+        let mesh = mesh(number, &self.identity);
+        let membership = Membership::new(self.identity.clone(), mesh, Arc::new(crate::NoFiles));
+        let credentials = serde_json::to_string(&membership.credentials()).unwrap();
+        let (name, none) = (membership.mesh_id(), "00".repeat(32));
+        let secret = crate::members::digest_of(&membership.newest_secret());
+        self.say(&format!(
+            r#"{{"member":{{"mesh":"{name}","credentials":{credentials},"roster":"{none}","secret":"{secret}"}}}}"#
+        ))
+        .await;
+        self.say(r#"{"have":{"texts":""}}"#).await;
+        self.say(r#"{"entries":{"entries":[],"secret_notes":[],"more":false}}"#).await;
+        self.say(NOWHERE).await;
     }
 }
 
 /// Returns a hello with the fields of the first version, followed by `besides`.
 fn old_hello(besides: &str) -> String {
     let nonce = "00".repeat(NONCE_BYTES);
-    format!(r#"{{"versions":[1,1],"nonce":"{nonce}","serves":true,"instance":"i","software":"0.1.0"{besides}}}"#)
+    format!(r#"{{"versions":[2,2],"nonce":"{nonce}","serves":true,"instance":"i","software":"0.1.0"{besides}}}"#)
 }
 
-const NOWHERE: &str = r#"{"addresses":[]}"#;
+const NOWHERE: &str = r#"{"introduction":{"addresses":[]}}"#;
 
 async fn proven_with(hello: &str) -> Proven {
     let (mut raw, proving, listener) = listener(1);
     let nonce = raw.greet(hello).await;
     raw.prove(1, Role::Dialer, nonce, listener).await;
-    raw.say(NOWHERE).await;
-    soon(proving).await.unwrap().unwrap()
+    raw.come_in(1).await;
+    member(soon(proving).await.unwrap().unwrap())
 }
 
 #[tokio::test]
@@ -86,9 +104,9 @@ async fn what_comes_right_behind_a_handshake_belongs_to_the_session() {
     let (mut raw, proving, listener) = listener(1);
     let nonce = raw.greet(&old_hello("")).await;
     raw.prove(1, Role::Dialer, nonce, listener).await;
-    raw.say(NOWHERE).await;
+    raw.come_in(1).await;
     raw.say(r#"{"kind":"ping"}"#).await;
-    let mut agreed = soon(proving).await.unwrap().unwrap().agreed;
+    let mut agreed = member(soon(proving).await.unwrap().unwrap()).agreed;
     let ping = poll_fn(|cx| agreed.reader.poll_frame(&mut raw.io, cx).map(|frame| frame.unwrap().map(<[u8]>::to_vec)));
     assert_eq!(soon(ping).await.unwrap(), br#"{"kind":"ping"}"#);
 }
@@ -100,9 +118,8 @@ async fn the_proof_of_the_other_role_is_none() {
     raw.prove(1, Role::Listener, nonce, listener).await;
     assert!(matches!(soon(proving).await.unwrap(), Err(HandshakeError::OtherMesh)));
     // Here both ends act as the dialler.
-    let (a, b) = (PeerId::random(), PeerId::random());
     let (mut io_a, mut io_b) = pipe(64 * 1024);
-    let (ours_a, ours_b, runtime) = (ours(a, 1), ours(b, 1), runtime());
+    let ((ours_a, a), (ours_b, b), runtime) = (ours(1), ours(1), runtime());
     let met = soon(async {
         tokio::join!(
             prove(&mut io_a, &ours_a, b, Role::Dialer, &*runtime),
@@ -116,10 +133,10 @@ async fn the_proof_of_the_other_role_is_none() {
 #[tokio::test]
 async fn a_proof_that_is_passed_on_opens_no_door() {
     // The node in the middle does not know the secret; the two at its sides do.
-    let (a, b, middle) = (PeerId::random(), PeerId::random(), PeerId::random());
+    let middle = PeerId::random();
     let ((mut io_a, to_a), (to_b, mut io_b)) = (pipe(64 * 1024), pipe(64 * 1024));
     let passing = runtime().spawn(record(to_a, to_b, Arc::default()));
-    let (ours_a, ours_b, runtime) = (ours(a, 1), ours(b, 1), runtime());
+    let ((ours_a, _), (ours_b, _), runtime) = (ours(1), ours(1), runtime());
     let met = soon(async {
         tokio::join!(
             prove(&mut io_a, &ours_a, middle, Role::Dialer, &*runtime),
@@ -141,8 +158,8 @@ async fn nothing_is_parsed_behind_a_wrong_proof() {
     let refused = soon(proving).await.unwrap();
     assert!(matches!(refused, Err(HandshakeError::OtherMesh)), "{refused:?}");
     // The listener has sent its own proof all the same, but no introduction with its addresses.
-    let Proof { proof: shown } = receive(&mut raw.io, &mut raw.reader).await.unwrap();
-    assert_eq!(shown.len(), 64);
+    let Proofs { proofs: shown } = receive(&mut raw.io, &mut raw.reader).await.unwrap();
+    assert_eq!(shown.iter().map(String::len).collect::<Vec<_>>(), [64]);
     let more: Result<serde_json::Value, _> = receive(&mut raw.io, &mut raw.reader).await;
     assert!(matches!(more, Err(HandshakeError::Closed)), "{more:?}");
 }
@@ -150,7 +167,7 @@ async fn nothing_is_parsed_behind_a_wrong_proof() {
 #[tokio::test]
 async fn a_session_does_not_begin_without_a_proof() {
     let call = r#"{"kind":"call","id":1,"request":{"list":{}}}"#;
-    for instead in [call, NOWHERE, r#"{"proof":""}"#, r#"{"proof":"zz"}"#, "{}", "nonsense"] {
+    for instead in [call, NOWHERE, r#"{"proofs":""}"#, r#"{"proofs":["zz"]}"#, "{}", "nonsense"] {
         let (mut raw, proving, _) = listener(1);
         raw.greet(&old_hello("")).await;
         raw.say(instead).await;
@@ -164,7 +181,7 @@ async fn a_session_does_not_begin_without_a_proof() {
 async fn a_first_frame_that_is_no_hello_or_too_long_is_refused() {
     let hello = |change: &str, to: &str| old_hello("").replace(change, to);
     let odd_limits = old_hello(r#","limits":{"frame_bytes":-1}"#);
-    for text in ["[]", "{}", &hello("00", "0g"), &hello("[1,1]", "[1]"), &hello("true", "1"), &odd_limits] {
+    for text in ["[]", "{}", &hello("00", "0g"), &hello("[2,2]", "[2]"), &hello("true", "1"), &odd_limits] {
         let (mut raw, proving, _) = listener(1);
         raw.say(text).await;
         let refused = soon(proving).await.unwrap();
@@ -183,10 +200,10 @@ async fn a_handshake_that_is_never_finished_ends_at_the_deadline() {
         let (io, far) = pipe(64 * 1024);
         let read = watch::Sender::new(0);
         let mut far = Noted { io: far, read: read.clone() };
-        let (peer_id, listener) = (PeerId::random(), PeerId::random());
-        let (ours, timer) = (ours(listener, 1), clock.clone());
+        let identity = Identity::generate().unwrap();
+        let (peer_id, (ours, listener), timer) = (identity.peer_id(), ours(1), clock.clone());
         let proving = runtime().spawn(async move { prove(&mut far, &ours, peer_id, Role::Listener, &*timer).await });
-        let mut raw = Raw { io, reader: FrameReader::new(FRAME_BYTES_UNPROVEN), peer_id };
+        let mut raw = Raw { io, reader: FrameReader::new(FRAME_BYTES_UNPROVEN), identity };
         if steps > 0 {
             let nonce = raw.greet(&old_hello("")).await;
             if steps > 1 {

@@ -11,19 +11,39 @@ use proptest::prelude::*;
 use runtime_bridge::RuntimeExt;
 
 use super::*;
-use crate::testing::{ManualRuntime, Pipe, pipe, runtime, soon};
+use crate::{
+    Identity, NoFiles,
+    testing::{ManualRuntime, Pipe, mesh, pipe, runtime, soon},
+};
 
-pub(super) fn ours(peer_id: PeerId, secret: u8) -> Ours {
+/// Returns what a machine of the mesh of this number says about itself, and its id.
+pub(super) fn ours(number: u8) -> (Ours, PeerId) {
+    let identity = Identity::generate().unwrap();
+    let (peer, mesh) = (identity.peer_id(), mesh(number, &identity));
+    (of_membership(Membership::new(identity, mesh, Arc::new(NoFiles))), peer)
+}
+
+pub(super) fn of_membership(membership: Arc<Membership>) -> Ours {
     let addresses = vec!["/ip4/127.0.0.1/tcp/9710".parse().unwrap()];
-    let secret = MeshSecret::from_bytes([secret; 32]);
-    Ours { peer_id, secret, serves: true, instance: "i".to_owned(), addresses }
+    Ours { membership, serves: true, instance: "i".to_owned(), addresses }
+}
+
+/// Returns a hello that names a ticket.
+pub(in crate::wire) fn hello_with_ticket(ticket: TicketId) -> Hello {
+    Hello { ticket: Some(ticket), ..hello(false, String::new(), &[7; NONCE_BYTES]) }
+}
+
+pub(super) fn member(met: Met) -> Proven {
+    match met {
+        Met::Member(proven) => *proven,
+        Met::Newcomer => panic!("a newcomer"),
+    }
 }
 
 /// Runs both ends against each other.
-async fn meet(secrets: (u8, u8)) -> (Result<Proven, HandshakeError>, Result<Proven, HandshakeError>) {
-    let (dialer, listener) = (PeerId::random(), PeerId::random());
+async fn meet(numbers: (u8, u8)) -> (Result<Met, HandshakeError>, Result<Met, HandshakeError>) {
     let (mut a, mut b) = pipe(64 * 1024);
-    let (ours_a, ours_b) = (ours(dialer, secrets.0), ours(listener, secrets.1));
+    let ((ours_a, dialer), (ours_b, listener)) = (ours(numbers.0), ours(numbers.1));
     let runtime = runtime();
     soon(async {
         tokio::join!(
@@ -37,7 +57,7 @@ async fn meet(secrets: (u8, u8)) -> (Result<Proven, HandshakeError>, Result<Prov
 #[tokio::test]
 async fn the_same_secret_lets_both_in() {
     let (dialer, listener) = meet((1, 1)).await;
-    let (dialer, listener) = (dialer.unwrap(), listener.unwrap());
+    let (dialer, listener) = (member(dialer.unwrap()), member(listener.unwrap()));
     assert!(dialer.serves && listener.serves);
     assert_eq!(dialer.addresses, listener.addresses);
     assert_eq!(dialer.software, env!("CARGO_PKG_VERSION"));
@@ -67,12 +87,11 @@ pub(super) async fn record(mut from: Pipe, mut to: Pipe, log: Arc<std::sync::Mut
 
 #[tokio::test]
 async fn a_recorded_handshake_opens_no_door() {
-    let (dialer, listener) = (PeerId::random(), PeerId::random());
     let runtime = runtime();
     let log = Arc::default();
     let ((mut a, wire_a), (wire_b, mut b)) = (pipe(64 * 1024), pipe(64 * 1024));
     let recorder = crate::testing::runtime().spawn(record(wire_a, wire_b, Arc::clone(&log)));
-    let (ours_a, ours_b) = (ours(dialer, 1), ours(listener, 1));
+    let ((ours_a, dialer), (ours_b, listener)) = (ours(1), ours(1));
     let (first, second) = tokio::join!(
         prove(&mut a, &ours_a, listener, Role::Dialer, &*runtime),
         prove(&mut b, &ours_b, dialer, Role::Listener, &*runtime),
@@ -89,7 +108,7 @@ async fn a_recorded_handshake_opens_no_door() {
 
 #[tokio::test]
 async fn a_mirror_does_not_prove_itself() {
-    let (me, mirror) = (PeerId::random(), PeerId::random());
+    let mirror = PeerId::random();
     let (mut a, mut b) = pipe(64 * 1024);
     let echo = runtime().spawn(async move {
         let mut bytes = vec![0; 4096];
@@ -97,7 +116,7 @@ async fn a_mirror_does_not_prove_itself() {
             let _gone = b.write_all(&bytes[..n]).await;
         }
     });
-    let refused = soon(prove(&mut a, &ours(me, 1), mirror, Role::Dialer, &*runtime())).await;
+    let refused = soon(prove(&mut a, &ours(1).0, mirror, Role::Dialer, &*runtime())).await;
     assert!(matches!(refused, Err(HandshakeError::OtherMesh)), "{refused:?}");
     echo.cancel();
 }
@@ -106,7 +125,7 @@ async fn a_mirror_does_not_prove_itself() {
 async fn a_peer_that_says_nothing_is_given_five_seconds() {
     let clock = ManualRuntime::new();
     let (mut a, _silent) = pipe(64 * 1024);
-    let ours = ours(PeerId::random(), 1);
+    let ours = ours(1).0;
     let runtime = clock.clone();
     let proving = crate::testing::runtime()
         .spawn(async move { prove(&mut a, &ours, PeerId::random(), Role::Listener, &*runtime).await });
@@ -130,10 +149,11 @@ async fn a_newer_protocol_is_named() {
         serves: true,
         instance: String::new(),
         software: "9.0.0".to_owned(),
+        ticket: None,
     };
     send(&mut b, &hello).await.unwrap();
     let newer = runtime().spawn(async move { b.read_to_end(&mut Vec::new()).await });
-    let refused = soon(prove(&mut a, &ours(PeerId::random(), 1), PeerId::random(), Role::Dialer, &*runtime())).await;
+    let refused = soon(prove(&mut a, &ours(1).0, PeerId::random(), Role::Dialer, &*runtime())).await;
     // The newer end sees that the connection ends, and closes it too.
     soon(newer).await.unwrap().unwrap();
     assert!(matches!(refused, Err(HandshakeError::Version { low: 7, high: 9, .. })), "{refused:?}");
@@ -142,9 +162,8 @@ async fn a_newer_protocol_is_named() {
 #[tokio::test]
 async fn sixteen_long_addresses_fit() {
     let long = format!("/dns4/{}/tcp/1", "a".repeat(200)).parse().unwrap();
-    let ours = Ours { addresses: vec![long; 16], ..ours(PeerId::random(), 1) };
-    let introduction = introduction(&ours);
-    assert!(!introduction.addresses.is_empty());
+    let introduction = introduction(&vec![long; 16]);
+    assert!(!introduction.is_empty());
     let (mut a, _b) = pipe(64 * 1024);
     send(&mut a, &introduction).await.unwrap();
 }
@@ -175,10 +194,9 @@ impl AsyncWrite for ByteByByte {
 
 #[tokio::test]
 async fn a_handshake_comes_through_one_byte_at_a_time() {
-    let (dialler, listener) = (PeerId::random(), PeerId::random());
     let (a, b) = pipe(64 * 1024);
     let (mut a, mut b) = (ByteByByte(a), ByteByByte(b));
-    let (ours_a, ours_b, runtime) = (ours(dialler, 1), ours(listener, 1), runtime());
+    let ((ours_a, dialler), (ours_b, listener), runtime) = (ours(1), ours(1), runtime());
     let met = soon(async {
         tokio::join!(
             prove(&mut a, &ours_a, listener, Role::Dialer, &*runtime),
@@ -197,7 +215,7 @@ proptest! {
             let (mut a, mut b) = pipe(64 * 1024);
             b.write_all(&bytes).await.unwrap();
             drop(b);
-            let ours = ours(PeerId::random(), 1);
+            let ours = ours(1).0;
             let refused = soon(prove(&mut a, &ours, PeerId::random(), Role::Listener, &*runtime())).await;
             assert!(refused.is_err());
         });

@@ -2,8 +2,27 @@
 
 use std::time::Duration;
 
+use crate::members::{ADMINS_MAX, MEMBERS_MAX, SIGNED_BY_ADMIN_MAX};
+
 /// The longest frame, in bytes, before the peer has proved that it belongs to the mesh. A hello has a few hundred.
 pub(crate) const FRAME_BYTES_UNPROVEN: usize = 4 * 1024;
+
+/// The longest frame between the proof of a secret and the check of the membership, in bytes: two entries with every
+/// character escaped.
+pub(crate) const FRAME_BYTES_DOOR: usize = 8 * 1024;
+
+/// The longest frame in which members tell each other what they know of the mesh, in bytes: the ids of all statements
+/// of the largest roster.
+pub(crate) const FRAME_BYTES_ROSTER: usize = 512 * 1024;
+
+/// The most bytes of entries that this node puts into one frame.
+pub(crate) const ENTRIES_FRAME_BYTES: usize = 64 * 1024;
+
+/// The most entries by which an end shows that it is a member: its own, and that of the admin that signed it.
+pub(crate) const CREDENTIALS_MAX: usize = 2;
+
+/// The most statements that an end takes in one exchange: those of the largest roster.
+pub(crate) const STATEMENTS_MAX: usize = MEMBERS_MAX + ADMINS_MAX * (SIGNED_BY_ADMIN_MAX + 1) + 1;
 
 /// The longest frame of a proven peer, in bytes.
 ///
@@ -73,8 +92,11 @@ pub(crate) const WRITE_BUFFER_MAX: usize = 2 * WRITE_BUFFER_HIGH + FRAME_BYTES_M
 /// The `retry_after_s` of a refusal because of a bound, in seconds. By then a full queue is worked off.
 pub(crate) const RETRY_AFTER_S: f64 = 0.5;
 
-/// The longest duration of a handshake, from the open stream to the peer's introduction.
+/// The longest duration of a handshake, from the open stream to the proof that the peer is a member.
 pub(crate) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest duration of the exchange of what members know of the mesh. The largest roster is some 20 MB.
+pub(crate) const ROSTER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long the connection to a refused peer stays open, so that the peer learns why it is refused.
 pub(crate) const REFUSAL_LINGER: Duration = Duration::from_millis(500);

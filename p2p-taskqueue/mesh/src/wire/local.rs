@@ -18,8 +18,9 @@ use taskqueue_api::{Caller, TaskQueue};
 
 use super::{
     frame::FrameReader,
-    handshake::{HandshakeError, check_versions, receive, send, short, versions, within},
+    handshake::{check_versions, receive, send, short, versions, within},
     limits::{FRAME_BYTES_MAX, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE},
+    refused::HandshakeError,
     session::{Agreed, Driver, Service, Session},
     terms::{Limits, Terms, features},
 };

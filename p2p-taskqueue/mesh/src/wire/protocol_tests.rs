@@ -13,14 +13,15 @@ use libp2p::PeerId;
 use runtime_bridge::RuntimeExt;
 use sha2::Sha256;
 use taskqueue_api::{
-    AnsweredBy, Caller, ErrorCode, Get, OpenTo, Operation as _, QueueError, Request, Response, Route, TaskQueue, Waits,
+    AnsweredBy, Caller, ErrorCode, Get, Grants, OpenTo, Operation as _, QueueError, Request, Response, Route,
+    TaskQueue, Waits,
     testing::{DEADLINE, exchanges::task_id},
 };
 
 use super::{
     examples::{exchanges, identity, peers},
     frame::put_frame,
-    handshake::{Ours, exchange},
+    handshake::{AtDoor, Ours, Proven, come_in, pass_door},
     limits::{
         FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE, IN_FLIGHT_MAX, IN_FLIGHT_MIN,
         INBOUND_BYTES_MAX, PING_AFTER, PROGRESS_BYTES_MIN, REQUEST_BYTES_SMALL, SILENT_TICKS_MAX, WAITS_MAX,
@@ -28,13 +29,14 @@ use super::{
     },
     local::LocalHello,
     message::{Incoming, Outgoing, put_answer, read_answer},
-    proof::{LABEL, NONCE_BYTES, Role, proof},
+    proof::{Binding, MESH_LABEL, NONCE_BYTES, Proof, Role},
     request::read_request,
     session::{Driver, Service},
     terms::Terms,
 };
 use crate::{
-    MeshSecret,
+    Mesh, MeshSecret, NoFiles, RootKey,
+    members::Membership,
     testing::{Pipe, pipe, runtime, soon},
 };
 
@@ -91,9 +93,10 @@ fn unhex(text: &str) -> Vec<u8> {
 fn the_proof_vectors_are_those_of_the_code() {
     let (dialler, listener) = peers();
     let secret = MeshSecret::from_bytes(SECRET);
-    let mac = |role| hex(&proof(&secret, role, &NONCES, &peers()).finalize().into_bytes());
+    let binding = Binding { nonces: NONCES, peers: peers() };
+    let mac = |role| Proof::of_mesh(&secret, role, &binding).to_hex();
     let input = |role: &[u8]| {
-        let mut input = [LABEL, role, &NONCES.0, &NONCES.1].concat();
+        let mut input = [MESH_LABEL, role, &NONCES.0, &NONCES.1].concat();
         for peer in [dialler.to_bytes(), listener.to_bytes()] {
             input.extend_from_slice(&(peer.len() as u64).to_be_bytes());
             input.extend_from_slice(&peer);
@@ -165,7 +168,7 @@ fn write_frame(text: &mut String, from: &str, frame: &[u8]) {
 
 #[test]
 fn the_written_frames_are_read() {
-    for (written, frames) in [(block("frames"), 6), (block("transcript"), 8)] {
+    for (written, frames) in [(block("frames"), 6), (block("transcript"), 14)] {
         let lines: Vec<&str> = written.lines().collect();
         assert_eq!(lines.len(), 2 * frames);
         for pair in lines.chunks(2) {
@@ -225,12 +228,23 @@ fn of_the_first_release(frame: Vec<u8>) -> Vec<u8> {
 fn ours(seed: u8, serves: bool) -> Ours {
     let addresses = if serves { vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()] } else { Vec::new() };
     let instance = format!("{seed:02}").repeat(8);
-    Ours { peer_id: identity(seed).peer_id(), secret: MeshSecret::from_bytes(SECRET), serves, instance, addresses }
+    let identity = identity(seed);
+    let (root, name) = (RootKey::from_secret_bytes([3; 32]), if serves { "desk" } else { "laptop" });
+    let mesh = Mesh::enrolled(&root, &identity, name, Grants::of(taskqueue_api::Role::Member)).unwrap();
+    let membership = Membership::new(identity, mesh, Arc::new(NoFiles));
+    Ours { membership, serves, instance, addresses }
+}
+
+async fn meet(io: &mut Pipe, ours: &Ours, peer: PeerId, role: Role, nonce: [u8; NONCE_BYTES]) -> Proven {
+    match pass_door(io, ours, peer, role, nonce).await.unwrap() {
+        AtDoor::Member(inside) => come_in(io, ours, peer, *inside).await.unwrap(),
+        AtDoor::Newcomer => panic!("a newcomer"),
+    }
 }
 
 /// Acts as the dialler: the handshake, then one request.
 async fn dial(mut io: Pipe) {
-    let proven = exchange(&mut io, &ours(1, false), peers().1, Role::Dialer, NONCES.0).await.unwrap();
+    let proven = meet(&mut io, &ours(1, false), peers().1, Role::Dialer, NONCES.0).await;
     let (session, driver) = Driver::new(io, proven.agreed, None, runtime());
     let _driver = runtime().spawn(driver);
     let request = Get { task_id: task_id() }.into_request();
@@ -238,8 +252,8 @@ async fn dial(mut io: Pipe) {
 }
 
 async fn listen(mut io: Pipe) {
-    let proven = exchange(&mut io, &ours(2, true), peers().0, Role::Listener, NONCES.1).await.unwrap();
-    let service = Service { queue: Arc::new(Example), caller: Caller::Peer(peers().0) };
+    let proven = meet(&mut io, &ours(2, true), peers().0, Role::Listener, NONCES.1).await;
+    let service = Service { queue: Arc::new(Example), caller: Caller::member(peers().0) };
     let (_session, driver) = Driver::new(io, proven.agreed, Some(service), runtime());
     driver.await;
 }
@@ -251,8 +265,8 @@ async fn the_transcript_is_what_travels() {
     let ((mut from_d, mut to_d), (mut from_l, mut to_l)) = (from_dialler.split(), from_listener.split());
     let (dialler, listener, ()) = soon(async {
         tokio::join!(
-            relay(&mut from_d, &mut to_l, "dialler> ", 4),
-            relay(&mut from_l, &mut to_d, "listener> ", 4),
+            relay(&mut from_d, &mut to_l, "dialler> ", 7),
+            relay(&mut from_l, &mut to_d, "listener> ", 7),
             dial(near),
         )
     })
@@ -292,7 +306,7 @@ fn every_operation_is_written_down_with_an_example_that_parses() {
 fn the_table_of_operations_is_the_one_of_the_code() {
     let row = |cells: [&str; 7]| {
         let [name, by, open_to, found_by, twice, waits_for, content] = cells;
-        format!("{name:<15}{by:<13}{open_to:<11}{found_by:<10}{twice:<18}{waits_for:<11}{content}")
+        format!("{name:<22}{by:<13}{open_to:<11}{found_by:<10}{twice:<18}{waits_for:<11}{content}")
             .trim_end()
             .to_owned()
     };
@@ -334,8 +348,8 @@ fn the_local_hello_is_that_of_the_code() {
     let terms = |text: &str| serde_json::from_str::<LocalHello>(text).unwrap().terms();
     assert_eq!(terms(block("local")).unwrap(), Terms::ours());
     // A hello from before there were features and limits.
-    assert_eq!(terms(r#"{"versions":[1,1],"software":"0.1.0"}"#).unwrap(), Terms::default());
-    assert!(terms(r#"{"versions":[2,3],"software":"0.1.0"}"#).is_err());
+    assert_eq!(terms(r#"{"versions":[2,2],"software":"0.1.0"}"#).unwrap(), Terms::default());
+    assert!(terms(r#"{"versions":[3,3],"software":"0.1.0"}"#).is_err());
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use taskqueue_api::{Fence, Json, OnParentFailure, PeerId, TaskId, TaskStatus};
+use taskqueue_api::{AttemptOutcome, Fence, Json, OnParentFailure, PeerId, TaskId, TaskStatus};
 
 use crate::{
     CacheRow, Due, Fault, Page, Place, Rows, Seq, TaskRow,
-    engine::{Elapsed, Ended, Inputs, Lane, Live, Phase, Policy, Spec, Wall},
+    engine::{Attempt, AttemptEnd, Attempts, Elapsed, Ended, Inputs, Lane, Live, Phase, Policy, Spec, Wall},
 };
 
 /// Makes a change in a transaction of its own.
@@ -106,6 +106,7 @@ pub(crate) fn task(seq: Seq) -> TaskRow {
     let spec = Spec {
         id: id(number),
         submitter: None,
+        submitted_by: None,
         task_type: "echo".to_owned(),
         model_name: String::new(),
         priority: 5,
@@ -169,9 +170,17 @@ pub(super) fn running(row: &TaskRow, counter: u64) -> Live {
         worker: Some("w".to_owned()),
         lease_s: 0.3,
         lease_until: Some(at(9.0)),
+        attempts: Attempts::of(vec![attempt("w", None)]),
         updated_at: at(8.0),
         ..row.fresh()
     }
+}
+
+/// Returns an attempt of a worker with this name. With an error it has failed.
+pub(super) fn attempt(worker: &str, error: Option<&str>) -> Attempt {
+    let failed =
+        |error: &str| AttemptEnd { at: at(8.5), outcome: AttemptOutcome::Failed, error: Some(error.to_owned()) };
+    Attempt { machine: owner(), worker: worker.to_owned(), started_at: at(8.0), end: error.map(failed) }
 }
 
 /// Returns questions and answers, which are texts by key.
@@ -195,6 +204,7 @@ pub(crate) fn ended(status: TaskStatus, at_s: f64) -> Ended {
         error: None,
         dead: false,
         failed_by: None,
+        attempts: Attempts::NONE,
     }
 }
 

@@ -7,14 +7,14 @@ use taskqueue_api::{FailedBy, Json, List, OnParentFailure, PeerId, TaskStatus, l
 use super::{
     Rig, TestResult,
     fixture::{
-        ODD_TEXTS, accept, at, cache_row, commit, end, ended, id, inputs, lane, lanes, leave, place, running, seqs,
-        span, start, task,
+        ODD_TEXTS, accept, at, attempt, cache_row, commit, end, ended, id, inputs, lane, lanes, leave, place, running,
+        seqs, span, start, task,
     },
     snapshot::photograph,
 };
 use crate::{
     CacheRow, Clocks, Due, KeyRow, Meta, Place, Reads, Rows, TaskRow, Timer, TypeRow,
-    engine::{Ended, Live, Phase, Policy, Spec, Standing},
+    engine::{Attempts, Ended, Live, Phase, Policy, Spec, Standing},
 };
 
 pub(crate) fn a_task_is_kept_to_the_letter(rig: Rig) -> TestResult {
@@ -23,6 +23,7 @@ pub(crate) fn a_task_is_kept_to_the_letter(rig: Rig) -> TestResult {
     let mut full = task(2);
     full.spec = Spec {
         submitter: Some("laptop".to_owned()),
+        submitted_by: Some(PeerId::random()),
         model_name: "m".to_owned(),
         priority: 10,
         created_at: at(0.000_001),
@@ -71,6 +72,7 @@ pub(crate) fn odd_texts_are_kept(rig: Rig) -> TestResult {
             status_message: Some(text.clone()),
             error: Some(text.clone()),
             inputs: Some(inputs(&[(&text, &text)], &[("x", &text)])),
+            attempts: Attempts::of(vec![attempt(&text, Some(&text)), attempt(&text, None)]),
             ..running(&row, 1)
         };
         let key = KeyRow { content: [7; 32], id: row.spec.id, expires_at: span(1.0) };
@@ -135,6 +137,7 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
         status_message: Some(String::new()),
         error: Some("e".to_owned()),
         inputs: Some(inputs(&[("q", "?"), ("", "")], &[("a", "!")])),
+        attempts: Attempts::of(vec![attempt("v", Some("e")), attempt("w", None)]),
         ..running(&row, u64::MAX)
     };
     commit(&mut *rows, |rows| leave(rows, &row))?;
@@ -155,6 +158,7 @@ pub(crate) fn a_task_stands_as_it_was_last_written(rig: Rig) -> TestResult {
         status_message: Some("m".to_owned()),
         error: Some("e".to_owned()),
         dead: true,
+        attempts: Attempts::of(vec![attempt("v", Some("e")), attempt("w", Some(""))]),
         ..ended(TaskStatus::Cancelled, 7.0)
     };
     let null = Json::null();

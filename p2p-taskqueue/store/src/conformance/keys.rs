@@ -11,7 +11,7 @@ pub(crate) async fn t7_a_key_answers_the_first_task_or_a_conflict(rig: Rig) -> T
     let again = rig.submit_as(keyed("a")).await?;
     assert_eq!((again.task_id, again.duplicate), (first.task_id, true));
     assert_eq!(code(rig.submit_as(keyed("b")).await), ErrorCode::Conflict);
-    let elsewhere = soon(rig.store.submit(&Caller::Peer(PeerId::random()), keyed("b"))).await?;
+    let elsewhere = soon(rig.store.submit(&Caller::member(PeerId::random()), keyed("b"))).await?;
     assert!(!elsewhere.duplicate);
     let rig = rig.reopened();
     assert!(rig.submit_as(keyed("a")).await?.duplicate);

@@ -23,6 +23,7 @@ pub(super) mod gates;
 pub(super) mod inputs;
 pub(super) mod keys;
 pub(super) mod lease;
+pub(super) mod machines;
 pub(super) mod many;
 pub(super) mod order;
 pub(super) mod polls;
@@ -169,6 +170,12 @@ macro_rules! conformance {
                 a_completion_that_comes_again_with_other_children_is_refused a_refused_child_leaves_the_completion_undone
                 a_child_that_contradicts_the_one_before_it_leaves_the_completion_undone
                 children_that_open_more_lines_than_there_may_be_are_refused_together dead_letters_are_queued_again_or_removed ten_thousand_waiting_claims_cost_a_submit_nothing;
+            machines: a_record_names_the_machine_that_submitted_it the_same_id_of_another_machine_is_another_task
+                a_record_shows_what_it_demands a_record_shows_who_tried_and_how_that_ended
+                an_attempt_ends_with_the_deadline_and_with_a_failure_for_good
+                a_record_shows_the_last_attempts_and_short_errors a_claim_that_nobody_received_is_no_attempt
+                a_freed_lease_goes_to_another_machine_at_once a_freed_lease_ends_as_an_expired_one
+                thousands_of_leases_end_while_others_renew;
             cached: a_stored_null_is_a_hit values_go_after_their_time_or_when_room_is_needed;
         }
     };

@@ -36,7 +36,7 @@ pub(crate) async fn t6_what_a_worker_may_not_take_hides_nothing(rig: Rig) -> Tes
     rig.claim_as(Claim { labels, ..claim }).await?.ok_or("a task for a gpu")?;
     let pinned = rig.submit_as(Submit { pin_to: Some(peer()), ..Submit::new("pinned", Json::null()) }).await?.task_id;
     let claim = Claim { supported_task_types: vec!["pinned".to_owned()], ..Claim::new("w") };
-    assert!(soon(rig.store.claim(&Caller::Peer(PeerId::random()), claim.clone())).await?.task.is_none());
+    assert!(soon(rig.store.claim(&Caller::member(PeerId::random()), claim.clone())).await?.task.is_none());
     assert_eq!(rig.claim_as(claim).await?.map(|leased| id(&leased)), Some(pinned));
     Ok(())
 }

@@ -74,6 +74,7 @@ pub(crate) fn admit(caller: &Caller, submit: Submit, id: TaskId, now: Now) -> Ad
     let spec = Spec {
         id,
         submitter: submit.submitter,
+        submitted_by: caller.machine(),
         task_type: submit.task_type,
         model_name: submit.model_name,
         priority: submit.priority,
@@ -195,7 +196,7 @@ mod tests {
             scope(&Caller::Local, None),
             scope(&Caller::Local, Some("a")),
             scope(&Caller::Local, Some("b")),
-            scope(&Caller::Peer(PeerId::random()), Some("a")),
+            scope(&Caller::member(PeerId::random()), Some("a")),
         ];
         for (at, one) in scopes.iter().enumerate() {
             assert!(!scopes[..at].contains(one), "{one} is two scopes");

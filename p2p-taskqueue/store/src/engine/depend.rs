@@ -1,6 +1,6 @@
 use taskqueue_api::{FailedBy, OnParentFailure, TaskId, TaskStatus};
 
-use super::{Ended, Live, Now, Phase, Spec, Step, finish, lease::requeued};
+use super::{Ended, Live, Now, Phase, Spec, Step, attempts::clipped, finish, lease::requeued};
 
 /// Holds a task back until `waiting` other tasks have ended (clause T10). With 0 the task does not wait.
 pub(crate) fn block(live: Live, waiting: u32) -> Live {
@@ -30,7 +30,9 @@ pub(crate) fn parent_failed(live: Live, parent: TaskId, ended: &Ended, now: Now)
     let how = if ended.status == TaskStatus::Cancelled { "was called off" } else { "failed" };
     let why = ended.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     let error = format!("task {parent}, which it comes after, {how}{why}");
-    finish::failed(live, clipped(error), FailedBy::Queue, now)
+    // A chain of failures repeats the first text in each link, so only this much of it is kept.
+    let error = clipped(&error, REASON_BYTES_MAX).to_owned();
+    finish::failed(live, error, FailedBy::Queue, now)
 }
 
 /// Makes a task ready because its delay is over or its date has come. Its place in line is the one for the time that it
@@ -49,17 +51,9 @@ pub(crate) fn retry(spec: &Spec, ended: &Ended, now: Now) -> Live {
         deadline: spec.deadline_s.map(|seconds| now.elapsed.after(seconds)),
         fence: ended.fence,
         error: ended.error.clone(),
+        attempts: ended.attempts.clone(),
         ..Live::unclaimed(now.elapsed, now.wall, spec.policy)
     }
-}
-
-/// Cuts a failure's text. A chain of failures repeats the first text in each link, so only this much of it is kept.
-fn clipped(mut text: String) -> String {
-    if text.len() > REASON_BYTES_MAX {
-        let end = (0..=REASON_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
 }
 
 /// The longest reason, in bytes: as long as a message.

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use taskqueue_api::{
-    Cancel, Complete, CompletedStatus, Fail, FailedBy, Json, QueueError, TaskStatus, limits::RESULT_KEPT_S_MIN,
+    AttemptOutcome, Cancel, Complete, CompletedStatus, Fail, FailedBy, Json, QueueError, TaskStatus,
+    limits::RESULT_KEPT_S_MIN,
 };
 
 use super::{
     Ended, Live, Now, Phase, Standing,
     backoff::backoff_s,
-    lease::{already_finished, held, requeued},
+    lease::{already_finished, attempted, held, requeued},
 };
 
 /// The result of a decision about a task.
@@ -59,6 +60,11 @@ pub(crate) fn complete(
         };
     }
     let live = held(standing, lease_end, request.task_id, request.fence, now)?;
+    let outcome = match request.status {
+        CompletedStatus::Completed => AttemptOutcome::Completed,
+        CompletedStatus::Failed => AttemptOutcome::Failed,
+    };
+    let live = attempted(live, outcome, request.error.as_deref(), now);
     let failed_by = (status == TaskStatus::Failed).then_some(FailedBy::Worker);
     Ok(Completion::End(ended(live, status, request.error.clone(), failed_by, now)))
 }
@@ -77,6 +83,8 @@ pub(crate) fn fail(
     now: Now,
 ) -> Result<Step, QueueError> {
     let live = held(standing, lease_end, request.task_id, request.fence, now)?;
+    let outcome = if live.cancel.is_some() { AttemptOutcome::Cancelled } else { AttemptOutcome::Failed };
+    let live = attempted(live, outcome, Some(&request.error), now);
     if live.cancel.is_some() {
         return Ok(cancelled(live, Some(request.error.clone()), now));
     }
@@ -109,26 +117,43 @@ pub(crate) fn cancel(standing: Standing, request: &Cancel, now: Now) -> Result<O
 /// Ends a lease that was not renewed in time (clause T4). The task waits for its next attempt, or is dead and keeps its
 /// last error.
 pub(crate) fn expire(live: Live, chance: f64, now: Now) -> Step {
+    let live = attempted(live, AttemptOutcome::LeaseExpired, Some("the lease was not renewed in time"), now);
+    lost(live, EXPIRED, chance, now)
+}
+
+/// Ends the lease of a machine that was taken out of work. The rest is as for a lease that has expired.
+pub(crate) fn free(live: Live, chance: f64, now: Now) -> Step {
+    let live = attempted(live, AttemptOutcome::Freed, Some("its machine was taken out of work"), now);
+    lost(live, FREED, chance, now)
+}
+
+/// Decides what follows from the end of a lease. `how` says in the error what became of the lease.
+fn lost(live: Live, how: &str, chance: f64, now: Now) -> Step {
     if live.cancel.is_some() {
         return cancelled(live, None, now);
     }
     if has_attempts_left(&live) {
         let wait_s = backoff_s(live.policy, live.attempt, chance);
-        let error = live.error.clone().or_else(|| Some(format!("the lease expired at attempt {}", live.attempt)));
+        let error = live.error.clone().or_else(|| Some(format!("{how} at attempt {}", live.attempt)));
         return retried(Live { error, ..live }, wait_s, now);
     }
     let attempts = if live.attempt == 1 { "1 attempt".to_owned() } else { format!("{} attempts", live.attempt) };
     let error = match &live.error {
-        Some(last) if !last.starts_with("the lease expired") => {
-            format!("the lease expired after {attempts}; the last error was: {last}")
+        Some(last) if ![EXPIRED, FREED].iter().any(|how| last.starts_with(how)) => {
+            format!("{how} after {attempts}; the last error was: {last}")
         }
-        _ => format!("the lease expired after {attempts}"),
+        _ => format!("{how} after {attempts}"),
     };
     Step::End(failed(live, error, FailedBy::Queue, now))
 }
 
+/// The beginnings of the errors of tasks whose leases were lost.
+const EXPIRED: &str = "the lease expired";
+const FREED: &str = "the lease was ended, because its machine was taken out of work,";
+
 /// Ends a task whose deadline has passed, whatever its state.
 pub(crate) fn give_up(live: Live, now: Now) -> Ended {
+    let live = attempted(live, AttemptOutcome::DeadlinePassed, Some("the deadline has passed"), now);
     let error = match &live.error {
         Some(last) => format!("the deadline has passed; the last error was: {last}"),
         None => "the deadline has passed".to_owned(),
@@ -171,5 +196,6 @@ fn ended(live: Live, status: TaskStatus, error: Option<String>, failed_by: Optio
         error,
         dead: failed_by.is_some(),
         failed_by,
+        attempts: live.attempts,
     }
 }

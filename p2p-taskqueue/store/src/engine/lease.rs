@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use taskqueue_api::{ErrorCode, Fence, QueueError, Release, Renew, Renewed, TaskId, TaskStatus};
+use taskqueue_api::{
+    AttemptOutcome, ErrorCode, Fence, PeerId, QueueError, Release, Renew, Renewed, TaskId, TaskStatus,
+};
 
 use super::{Live, Now, Phase, Standing, Step, finish::cancelled, inputs, time::unsigned_zero};
 
@@ -15,6 +17,8 @@ pub(crate) const EPOCH_RANDOM_BITS: u32 = 32;
 pub(crate) struct NewLease {
     /// A new fence, never issued before in the life of the store.
     pub(crate) fence: Fence,
+    /// The machine that the worker is on.
+    pub(crate) machine: PeerId,
     /// The worker that claims.
     pub(crate) worker: String,
     /// The length of the lease, in seconds.
@@ -23,6 +27,7 @@ pub(crate) struct NewLease {
 
 /// Gives out a ready task.
 pub(crate) fn grant(live: &Live, grant: NewLease, now: Now) -> Live {
+    let attempts = live.attempts.clone().begun(grant.machine, grant.worker.clone(), now.wall);
     Live {
         phase: Phase::Running,
         attempt: live.attempt.saturating_add(1),
@@ -33,6 +38,7 @@ pub(crate) fn grant(live: &Live, grant: NewLease, now: Now) -> Live {
         kept_until: None,
         progress: None,
         status_message: None,
+        attempts,
         updated_at: now.wall,
         ..live.clone()
     }
@@ -84,9 +90,11 @@ pub(crate) fn release(
     now: Now,
 ) -> Result<Step, QueueError> {
     let live = uncounted(held(standing, lease_end, request.task_id, request.fence, now)?);
+    let reason = Some(request.reason.as_str()).filter(|reason| !reason.is_empty());
     if live.cancel.is_some() {
-        return Ok(cancelled(live, None, now));
+        return Ok(cancelled(attempted(live, AttemptOutcome::Cancelled, reason, now), None, now));
     }
+    let live = attempted(live, AttemptOutcome::Released, reason, now);
     Ok(Step::Stay(requeued(Live { ready_at: now.elapsed.after(request.delay_s), ..live }, now)))
 }
 
@@ -95,12 +103,19 @@ pub(crate) fn release(
 pub(crate) fn give_back(standing: Standing, id: TaskId, fence: Fence, now: Now) -> Option<Step> {
     // An expired lease does not matter here, because nobody knows the fence.
     let live = held(standing, Some(Duration::MAX), id, fence, now).ok()?;
-    let live = uncounted(live);
+    let attempts = live.attempts.clone().undone();
+    let live = uncounted(Live { attempts, ..live });
     if live.cancel.is_some() {
         return Some(cancelled(live, None, now));
     }
     let inputs = inputs::closed(live.inputs);
     Some(Step::Stay(unleased(Live { phase: Phase::Ready, inputs, updated_at: now.wall, ..live })))
+}
+
+/// Notes how the running attempt has ended.
+pub(super) fn attempted(live: Live, outcome: AttemptOutcome, error: Option<&str>, now: Now) -> Live {
+    let attempts = live.attempts.ended(outcome, error, now.wall);
+    Live { attempts, ..live }
 }
 
 fn uncounted(live: Live) -> Live {

@@ -14,9 +14,11 @@
 //! | `inputs` | what a worker asks, and what it was answered |
 //! | `finish` | complete, fail, cancel, the end of a lease, the deadline |
 //! | `depend` | tasks that come after others; dead letters that are queued again |
+//! | `attempts` | who tried, and how each attempt ended |
 //! | `backoff` | how long a failed attempt waits |
 
 mod admit;
+mod attempts;
 mod backoff;
 mod depend;
 mod finish;
@@ -28,8 +30,9 @@ mod state;
 mod time;
 
 pub(crate) use admit::{Admission, Idempotency, admit, child_id};
+pub use attempts::{Attempt, AttemptEnd, Attempts};
 pub(crate) use depend::{block, parent_ended, parent_failed, retry, time_came};
-pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail, give_up};
+pub(crate) use finish::{Completion, Step, cancel, complete, expire, fail, free, give_up};
 pub use inputs::Inputs;
 pub(crate) use inputs::answer;
 pub(crate) use lane::{Claimant, Lane};

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use taskqueue_api::PeerId;
-use taskqueue_api::{FailedBy, Json, TaskRecord};
+use taskqueue_api::{Attempt, FailedBy, Json, TaskRecord};
 
 use super::{Inputs, Live, Now, Phase, Spec, Standing, Wall};
 
@@ -28,6 +28,15 @@ impl Record {
         }
     }
 
+    /// Estimates the bytes of the attempts and of the demands on the worker in an answer.
+    pub(crate) fn names_bytes(&self) -> usize {
+        let attempts = match &self.standing {
+            Standing::Live(live) => &live.attempts,
+            Standing::Ended(ended) => &ended.attempts,
+        };
+        attempts.bytes() + self.spec.requires.iter().map(String::len).sum::<usize>()
+    }
+
     /// Makes the record that operations answer. `owner` is the peer that keeps the store, and `now` gives the wall
     /// clock for dates.
     #[must_use]
@@ -40,6 +49,7 @@ impl Record {
             deadline,
             attempt,
             worker,
+            attempts,
             lease_until,
             progress,
             status_message,
@@ -62,6 +72,7 @@ impl Record {
             not_before: not_before.map(Wall::as_secs),
             deadline: deadline.map(Wall::as_secs),
             assigned_worker: worker,
+            attempts,
             lease_until: lease_until.map(Wall::as_secs),
             progress,
             status_message,
@@ -70,9 +81,13 @@ impl Record {
             failed_by,
             input_requests,
             submitter: spec.submitter,
+            submitted_by: spec.submitted_by,
             labels: spec.labels,
+            requires: spec.requires,
             result_ttl_s: spec.policy.result_ttl_s,
             session: spec.session,
+            pin_to: spec.pin_to,
+            concurrency_key: spec.concurrency_key,
             after: spec.after,
             owner,
             dead,
@@ -88,6 +103,7 @@ struct Shown {
     deadline: Option<Wall>,
     attempt: u32,
     worker: Option<String>,
+    attempts: Vec<Attempt>,
     lease_until: Option<Wall>,
     progress: Option<f64>,
     status_message: Option<String>,
@@ -109,6 +125,7 @@ impl Shown {
                 deadline: live.deadline.map(|at| now.date_of(at)),
                 attempt: live.attempt,
                 worker: live.worker,
+                attempts: live.attempts.shown(),
                 lease_until: live.lease_until,
                 progress: live.progress,
                 status_message: live.status_message,
@@ -123,6 +140,7 @@ impl Shown {
                 deadline: ended.deadline.map(|at| now.date_of(at)),
                 attempt: ended.attempt,
                 worker: ended.worker,
+                attempts: ended.attempts.shown(),
                 lease_until: None,
                 progress: ended.progress,
                 status_message: ended.status_message,

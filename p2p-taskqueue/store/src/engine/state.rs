@@ -3,7 +3,7 @@ use std::sync::Arc;
 use taskqueue_api::PeerId;
 use taskqueue_api::{FailedBy, Fence, OnParentFailure, TaskId, TaskStatus};
 
-use super::{Elapsed, Inputs, Wall};
+use super::{Attempts, Elapsed, Inputs, Wall};
 
 /// The part of a task that the submit fixed for its whole life.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,8 @@ pub struct Spec {
     pub id: TaskId,
     /// The submitter, by the name that the server that let it in uses.
     pub submitter: Option<String>,
+    /// The machine that submitted it; `None` for the machine that keeps it.
+    pub submitted_by: Option<PeerId>,
     /// The kind of work.
     pub task_type: String,
     /// The model that the task asks for.
@@ -103,6 +105,8 @@ pub struct Live {
     pub error: Option<String>,
     /// The worker's questions and the answers. They are shared, because a task is copied with each change.
     pub inputs: Option<Arc<Inputs>>,
+    /// The last attempts. The last one runs if the task does.
+    pub attempts: Attempts,
     /// The time of the last change.
     pub updated_at: Wall,
     /// The numbers for attempts and retention.
@@ -129,6 +133,7 @@ impl Live {
             status_message: None,
             error: None,
             inputs: None,
+            attempts: Attempts::NONE,
             updated_at,
             policy,
         }
@@ -173,6 +178,8 @@ pub struct Ended {
     pub dead: bool,
     /// The side that ended it as failed, if it failed.
     pub failed_by: Option<FailedBy>,
+    /// The last attempts.
+    pub attempts: Attempts,
 }
 
 /// The part of a task that changes.

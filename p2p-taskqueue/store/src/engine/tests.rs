@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 use taskqueue_api::{
-    Answer, Cancel, Complete, CompletedStatus, ErrorCode, Fail, Fence, Json, QueueError, Release, Renew, Submit,
-    TaskId, TaskStatus,
+    Answer, Cancel, Complete, CompletedStatus, ErrorCode, Fail, Fence, Json, PeerId, QueueError, Release, Renew,
+    Submit, TaskId, TaskStatus,
 };
 
 use super::*;
@@ -111,7 +111,7 @@ impl World {
                 if let Standing::Live(live) = standing
                     && live.phase == Phase::Ready
                 {
-                    let grant = NewLease { fence: fence(self.claims), worker: "w".to_owned(), lease_s };
+                    let grant = lease(fence(self.claims), lease_s);
                     self.claims += 1;
                     self.standing = Standing::Live(super::grant(&live, grant, now));
                     self.lease_end = Some(now.monotonic + Duration::from_secs_f64(lease_s));
@@ -170,6 +170,10 @@ impl World {
     }
 }
 
+fn lease(fence: Fence, lease_s: f64) -> NewLease {
+    NewLease { fence, machine: PeerId::random(), worker: "w".to_owned(), lease_s }
+}
+
 impl Event {
     const fn fence(&self) -> Option<u64> {
         match self {
@@ -213,12 +217,16 @@ proptest! {
             } else if current {
                 prop_assert!(answer.is_none_or(|answer| answer.is_ok()));
             }
+            if let Standing::Ended(ended) = &world.standing {
+                prop_assert!(ended.attempts.as_slice().iter().all(|attempt| attempt.end.is_some()));
+            }
             if before.0.status().is_terminal() {
                 prop_assert_eq!(&before, &(world.standing.clone(), world.result.clone()));
             }
             if let Standing::Live(live) = &world.standing {
                 prop_assert!(max_attempts == 0 || live.attempt <= max_attempts);
                 prop_assert_eq!(world.lease_end.is_some(), live.phase == Phase::Running);
+                prop_assert_eq!(live.attempts.holder().is_some(), live.phase == Phase::Running);
                 let open = live.inputs.as_ref().map_or(0, |inputs| inputs.open().len());
                 prop_assert!(open == 0 || live.phase == Phase::Running, "what nobody waits for is asked: {live:?}");
                 if let Standing::Live(Live { inputs: Some(inputs), .. }) = &before.0 {

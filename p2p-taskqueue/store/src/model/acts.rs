@@ -54,7 +54,7 @@ impl World {
             (Judged::New, Ok(submitted)) if !submitted.duplicate => {
                 hold!("T1", submitted.durability == self.durability(), "it is {:?}", submitted.durability);
                 self.is_new(submitted.task_id)?;
-                self.queue.accept(&scope, submit, submitted.task_id);
+                self.queue.accept(&scope, self.caller(who).machine(), submit, submitted.task_id);
                 Ok(())
             }
             (Judged::Duplicate(id), Ok(submitted)) => {
@@ -138,7 +138,7 @@ impl World {
         hold!("T2", self.fences.insert(fence), "fence {fence} was issued twice");
         let is_later = self.epoch_before.is_none_or(|before| fence.epoch > before);
         hold!("T2", is_later, "fence {fence} is of an epoch before the store was opened");
-        self.queue.grant(at, claim, fence);
+        self.queue.grant(at, self.peer(who), claim, fence);
         self.compare(at, &task)
     }
 
@@ -283,7 +283,7 @@ impl World {
         let (mut trial, scope, mut codes) = (self.queue.clone(), self.scope(Who::Owner), Vec::new());
         for (number, child) in (0_u8..).zip(&complete.submit) {
             match trial.judge(&scope, child) {
-                Judged::New => trial.accept(&scope, child.clone(), TaskId::from_bytes([number; 16])),
+                Judged::New => trial.accept(&scope, None, child.clone(), TaskId::from_bytes([number; 16])),
                 Judged::Duplicate(_) => {}
                 Judged::Refused(refused) => codes.extend(refused),
             }
@@ -302,7 +302,7 @@ impl World {
                 Judged::Duplicate(first) => hold!("T7", first == *id, "child {id} repeats {first}"),
                 Judged::New => {
                     self.is_new(*id)?;
-                    self.queue.accept(&scope, child.clone(), *id);
+                    self.queue.accept(&scope, None, child.clone(), *id);
                 }
                 Judged::Refused(codes) => return broken("children", format!("{id} is to be refused: {codes:?}")),
             }
@@ -332,9 +332,10 @@ impl World {
 
     pub(super) fn release(&mut self, held: (TaskId, Fence), delay_s: f64) -> Result<TaskId, Violation> {
         let (task_id, fence) = held;
-        let answer = self.ask(Who::Owner, Release { task_id, fence, delay_s, reason: String::new() });
+        let reason = if delay_s > 0.0 { "busy".to_owned() } else { String::new() };
+        let answer = self.ask(Who::Owner, Release { task_id, fence, delay_s, reason: reason.clone() });
         let Some(at) = self.is_applied(held, &answer)? else { return Ok(task_id) };
-        self.queue.release(at, delay_s);
+        self.queue.release(at, delay_s, &reason);
         let (observed, expected) = (answer.map(|released| released.status).ok(), self.queue.tasks[at].status());
         hold!("release", observed == Some(expected), "{observed:?} instead of {expected:?}");
         Ok(task_id)

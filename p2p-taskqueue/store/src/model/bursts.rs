@@ -10,8 +10,8 @@ use futures::{
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use taskqueue_api::{
-    Caller, Cancel, Claim, ClaimMany, Complete, Fail, Fence, Json, OnParentFailure, Operation as _, Purge, QueueError,
-    Request, Response, Retry, Selection, StatsQuery, Submit, SubmitMany, TaskId, TaskQueueExt as _,
+    Caller, Cancel, Claim, ClaimMany, Complete, Fail, Fence, Free, Json, OnParentFailure, Operation as _, Purge,
+    QueueError, Request, Response, Retry, Selection, StatsQuery, Submit, SubmitMany, TaskId, TaskQueueExt as _,
 };
 
 use super::{config, in_memory, on_disk, world::Subject};
@@ -29,6 +29,8 @@ enum Ask {
     Retry(usize),
     Cancel(usize),
     Purge(usize),
+    /// The leases of all callers end.
+    Free,
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
@@ -42,6 +44,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         1 => number().prop_map(Ask::Retry),
         1 => number().prop_map(Ask::Cancel),
         1 => number().prop_map(Ask::Purge),
+        1 => Just(Ask::Free),
     ]
 }
 
@@ -83,6 +86,7 @@ impl Crowd {
                 .map(|task_id| Cancel { task_id, reason: String::new() }.into_request())
                 .into_iter()
                 .collect(),
+            Ask::Free => vec![Free { machine: self.subject.owner }.into_request()],
             Ask::Purge(number) => {
                 let purge = |task| Purge { selection: Selection::ids(vec![task]) }.into_request();
                 task(number).map(purge).into_iter().collect()

@@ -6,12 +6,13 @@ use std::{
 };
 
 use taskqueue_api::{
-    Claim, Complete, CompletedStatus, ErrorCode, FailedBy, Fence, Json, PeerId, Submit, TaskId, TaskStatus,
+    AttemptOutcome, Claim, Complete, CompletedStatus, ErrorCode, FailedBy, Fence, Json, PeerId, Submit, TaskId,
+    TaskStatus,
 };
 
 use super::{
     queue::{Clocks, Queue},
-    task::{Micros, State, Task, Text, micros},
+    task::{Micros, Ran, State, Task, Text, micros},
 };
 
 impl Queue {
@@ -117,13 +118,15 @@ impl Queue {
         running.map(|_| 1).sum()
     }
 
-    pub(super) fn grant(&mut self, at: usize, claim: &Claim, fence: Fence) {
+    pub(super) fn grant(&mut self, at: usize, machine: PeerId, claim: &Claim, fence: Fence) {
         let Clocks { wall, mono, .. } = self.clocks;
         let task = &mut self.tasks[at];
         task.state = State::Running;
         task.attempt += 1;
         task.fences.push(fence);
         task.worker = Some(claim.worker_id.clone());
+        let worker = claim.worker_id.clone();
+        task.ran.push(Ran { machine, worker, from: wall, ended: None, error: Text::None });
         task.lease_s = claim.lease_s;
         task.lease_until = Some(wall + micros(claim.lease_s));
         (task.lease_end, task.kept_until) = (mono + micros(claim.lease_s), None);
@@ -190,11 +193,17 @@ impl Queue {
         self.tasks[at].result = complete.result.clone();
         let error = complete.error.clone().map_or(Text::None, Text::Is);
         let failed_by = (status == TaskStatus::Failed).then_some(FailedBy::Worker);
+        let outcome = match complete.status {
+            CompletedStatus::Completed => AttemptOutcome::Completed,
+            CompletedStatus::Failed => AttemptOutcome::Failed,
+        };
+        self.stop(at, outcome, error.clone());
         self.end(at, status, error, failed_by, "complete");
     }
 
     pub(super) fn fail(&mut self, at: usize, error: &str, retryable: bool, delay_s: Option<f64>) {
         let error = Text::Is(error.to_owned());
+        self.stop(at, self.unless_cancelled(at, AttemptOutcome::Failed), error.clone());
         if self.tasks[at].cancel.is_some() {
             self.end_cancelled(at, error, "fail");
         } else if retryable && self.tasks[at].has_attempts_left() {
@@ -206,8 +215,10 @@ impl Queue {
         }
     }
 
-    pub(super) fn release(&mut self, at: usize, delay_s: f64) {
+    pub(super) fn release(&mut self, at: usize, delay_s: f64, reason: &str) {
         self.tasks[at].attempt -= 1;
+        let reason = if reason.is_empty() { Text::None } else { Text::Is(reason.to_owned()) };
+        self.stop(at, self.unless_cancelled(at, AttemptOutcome::Released), reason);
         if self.tasks[at].cancel.is_some() {
             self.end_cancelled(at, Text::None, "release");
         } else {
@@ -227,20 +238,48 @@ impl Queue {
 
     /// Ends a lease that was not renewed (clause T4).
     pub(super) fn expire(&mut self, at: usize) {
+        self.stop(at, AttemptOutcome::LeaseExpired, Text::Tells(vec!["lease".to_owned()]));
+        self.lose(at, "T4");
+    }
+
+    /// Ends the leases of a machine as if they had expired, the one that ends first first. Returns how many.
+    pub(super) fn free(&mut self, machine: PeerId) -> u64 {
+        let is_held = |task: &Task| task.state == State::Running && task.holder() == Some(machine);
+        let held = self.each(|task| is_held(task).then_some((task.lease_end, task.id)));
+        for at in &held {
+            self.stop(*at, AttemptOutcome::Freed, Text::Tells(vec!["machine".to_owned()]));
+            self.lose(*at, "T4");
+        }
+        held.len() as u64
+    }
+
+    /// Notes how the running attempt has ended.
+    fn stop(&mut self, at: usize, outcome: AttemptOutcome, error: Text) {
+        let wall = self.clocks.wall;
+        self.tasks[at].ran(wall, outcome, error);
+    }
+
+    /// Returns how an attempt has ended whose worker stops: by itself, or because the task was called off.
+    fn unless_cancelled(&self, at: usize, outcome: AttemptOutcome) -> AttemptOutcome {
+        if self.tasks[at].cancel.is_some() { AttemptOutcome::Cancelled } else { outcome }
+    }
+
+    /// Does what follows from the end of a lease.
+    fn lose(&mut self, at: usize, clause: &'static str) {
         let task = &mut self.tasks[at];
         let last = task.error.parts();
         if task.cancel.is_some() {
-            self.end_cancelled(at, Text::None, "T4");
+            self.end_cancelled(at, Text::None, clause);
         } else if task.has_attempts_left() {
             if task.error == Text::None {
                 task.error = Text::Tells(vec!["lease".to_owned()]);
             }
             let range = task.backoff_s();
-            self.requeue(at, range, "T4");
+            self.requeue(at, range, clause);
         } else {
-            let last = last.into_iter().filter(|last| !last.contains("lease expired"));
+            let last = last.into_iter().filter(|last| !last.contains("the lease "));
             let error = Text::Tells(last.chain(["lease".to_owned()]).collect());
-            self.end(at, TaskStatus::Failed, error, Some(FailedBy::Queue), "T4");
+            self.end(at, TaskStatus::Failed, error, Some(FailedBy::Queue), clause);
         }
     }
 

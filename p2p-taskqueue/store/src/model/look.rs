@@ -1,10 +1,10 @@
 //! Compares the content of the store with the model after each step.
 
-use taskqueue_api::{Get, GetMany, TaskId, TaskRecord};
+use taskqueue_api::{Attempt, Get, GetMany, TaskId, TaskRecord};
 
 use super::{
     step::Who,
-    task::{Micros, State, Task, Text, as_secs, micros},
+    task::{Micros, Ran, State, Task, Text, as_secs, micros},
     world::{Violation, World, broken, hold},
 };
 
@@ -68,6 +68,11 @@ impl World {
         }
         hold!(clause, task.error.fits(record.error.as_deref()), "error {:?} instead of {:?}", record.error, task.error);
         task.error = record.error.clone().map_or(Text::None, Text::Is);
+        let shown_from = task.ran.len().saturating_sub(SHOWN);
+        for (ran, attempt) in task.ran[shown_from..].iter_mut().zip(&record.attempts) {
+            hold!(clause, ran.error.fits(attempt.error.as_deref()), "{attempt:?} instead of {ran:?}");
+            ran.error = attempt.error.clone().map_or(Text::None, Text::Is);
+        }
         if task.touched_at.is_some_and(|touched_at| touched_at == micros(record.updated_at)) {
             task.updated_at = micros(record.updated_at);
         }
@@ -106,6 +111,7 @@ fn shown(task: &Task, owner: taskqueue_api::PeerId, wall_ahead: Micros) -> TaskR
         not_before: not_before.map(as_secs),
         deadline: task.deadline.map(|at| as_secs(at + wall_ahead)),
         assigned_worker: task.worker.clone(),
+        attempts: task.ran[task.ran.len().saturating_sub(SHOWN)..].iter().map(attempt).collect(),
         lease_until: task.lease_until.map(as_secs),
         progress: task.progress,
         status_message: task.status_message.clone(),
@@ -117,12 +123,33 @@ fn shown(task: &Task, owner: taskqueue_api::PeerId, wall_ahead: Micros) -> TaskR
         failed_by: task.failed_by,
         input_requests: task.open.clone(),
         submitter: submit.submitter,
+        submitted_by: task.submitted_by,
         labels: submit.labels,
+        requires: submit.requires,
         result_ttl_s: submit.result_ttl_s,
         session: submit.session,
+        pin_to: submit.pin_to,
+        concurrency_key: submit.concurrency_key,
         after: submit.after,
         owner,
         dead: task.dead,
         fence: None,
     }
 }
+
+fn attempt(ran: &Ran) -> Attempt {
+    Attempt {
+        machine: ran.machine,
+        worker_id: ran.worker.clone(),
+        started_at: as_secs(ran.from),
+        ended_at: ran.ended.map(|(at, _)| as_secs(at)),
+        outcome: ran.ended.map(|(_, outcome)| outcome),
+        error: match &ran.error {
+            Text::Is(text) => Some(text.clone()),
+            _ => None,
+        },
+    }
+}
+
+/// The number of attempts that a record shows.
+const SHOWN: usize = 10;

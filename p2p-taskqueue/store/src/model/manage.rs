@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use taskqueue_api::{
-    CacheDelete, CacheGet, CacheHas, CacheSet, Get, Json, Limit, List, Order, Pause, Purge, QueueError, Resume, Retry,
-    Selection, Stats, StatsQuery, TaskId, TaskStatus, TypeStats,
+    CacheDelete, CacheGet, CacheHas, CacheSet, Free, Get, Json, Limit, List, Order, Pause, Purge, QueueError, Resume,
+    Retry, Selection, Stats, StatsQuery, TaskId, TaskStatus, TypeStats,
 };
 
 use super::{
@@ -98,6 +98,14 @@ impl World {
                 Selection { task_types, session, label, older_than_s, limit, ..Selection::ended(status) }
             }
         }
+    }
+
+    pub(super) fn free(&mut self, who: Who) -> Result<(), Violation> {
+        let machine = self.peer(who);
+        let answer = self.ask(Who::Owner, Free { machine }).map(|freed| freed.freed);
+        let expected = self.queue.free(machine);
+        hold!("free", answer.as_ref() == Ok(&expected), "{answer:?} instead of {expected:?}");
+        Ok(())
     }
 
     pub(super) fn pause(&mut self, kinds: &[Kind], drain: bool) -> Result<(), Violation> {

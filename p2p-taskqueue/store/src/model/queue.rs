@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use taskqueue_api::{ErrorCode, FailedBy, Json, Selection, Submit, TaskId, TaskStatus};
+use taskqueue_api::{AttemptOutcome, ErrorCode, FailedBy, Json, PeerId, Selection, Submit, TaskId, TaskStatus};
 
 use super::task::{Micros, State, Task, Text, micros};
 
@@ -110,6 +110,8 @@ impl Queue {
         for at in self.each(|task| task.deadline.filter(|deadline| is_live(task) && *deadline <= elapsed)) {
             // The end of another task may have ended this one.
             if is_live(&self.tasks[at]) {
+                let passed = Text::Tells(vec!["deadline".to_owned()]);
+                self.tasks[at].ran(wall, AttemptOutcome::DeadlinePassed, passed);
                 let text = self.tasks[at].error.parts().into_iter().chain(["deadline".to_owned()]).collect();
                 self.end(at, TaskStatus::Failed, Text::Tells(text), Some(FailedBy::Queue), "deadline");
             }
@@ -139,7 +141,7 @@ impl Queue {
     }
 
     /// Returns the places of the tasks that have an order, sorted by it.
-    fn each<K: Ord>(&self, order: impl Fn(&Task) -> Option<K>) -> Vec<usize> {
+    pub(super) fn each<K: Ord>(&self, order: impl Fn(&Task) -> Option<K>) -> Vec<usize> {
         let mut found: Vec<_> = (0..self.tasks.len())
             .filter(|at| !self.tasks[*at].gone)
             .filter_map(|at| Some((order(&self.tasks[at])?, at)))
@@ -203,7 +205,7 @@ impl Queue {
     }
 
     /// Accepts a submit that was judged to be new.
-    pub(super) fn accept(&mut self, scope: &str, submit: Submit, id: TaskId) {
+    pub(super) fn accept(&mut self, scope: &str, by: Option<PeerId>, submit: Submit, id: TaskId) {
         let Clocks { wall, elapsed, .. } = self.clocks;
         if submit.idempotency_key.is_some() {
             let expires_at = elapsed + micros(submit.idempotency_window_s);
@@ -224,6 +226,8 @@ impl Queue {
             attempt: 0,
             fences: Vec::new(),
             worker: None,
+            submitted_by: by,
+            ran: Vec::new(),
             lease_s: 0.0,
             lease_until: None,
             lease_end: 0,

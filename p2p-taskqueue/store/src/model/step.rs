@@ -24,6 +24,8 @@ pub(super) enum Step {
     /// A failure with or without another attempt, perhaps with a delay of its own.
     Fail(Hold, bool, Option<f64>),
     Release(Hold, f64),
+    /// All leases of this machine end.
+    Free(Who),
     /// A cancellation with or without a reason.
     Cancel(Pick, bool),
     Get(Pick),
@@ -213,6 +215,7 @@ fn lease() -> impl Strategy<Value = Step> {
             .prop_map(|(hold, retryable, delay_s)| Step::Fail(hold, retryable, delay_s)),
         2 => (hold(), select(vec![0.0, 0.0, 2.0, 50.0])).prop_map(|(hold, delay_s)| Step::Release(hold, delay_s)),
         2 => (pick(), any::<bool>()).prop_map(|(task, reason)| Step::Cancel(task, reason)),
+        1 => select(vec![Who::Owner, Who::Other]).prop_map(Step::Free),
     ]
 }
 

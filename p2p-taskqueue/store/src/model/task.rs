@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use taskqueue_api::{FailedBy, Fence, Json, OnParentFailure, Submit, TaskId, TaskStatus};
+use taskqueue_api::{AttemptOutcome, FailedBy, Fence, Json, OnParentFailure, PeerId, Submit, TaskId, TaskStatus};
 
 /// A point in time in microseconds. Wall time counts from the Unix epoch, the other clocks from any moment.
 pub(super) type Micros = i64;
@@ -66,6 +66,17 @@ impl Text {
     }
 }
 
+/// An attempt at a task.
+#[derive(Debug, Clone)]
+pub(super) struct Ran {
+    pub(super) machine: PeerId,
+    pub(super) worker: String,
+    pub(super) from: Micros,
+    /// When and how it ended.
+    pub(super) ended: Option<(Micros, AttemptOutcome)>,
+    pub(super) error: Text,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Task {
     pub(super) id: TaskId,
@@ -88,6 +99,10 @@ pub(super) struct Task {
     /// All fences that were issued for it.
     pub(super) fences: Vec<Fence>,
     pub(super) worker: Option<String>,
+    /// The machine that submitted it, unless that is the owner.
+    pub(super) submitted_by: Option<PeerId>,
+    /// Every attempt so far, but those whose claim nobody received.
+    pub(super) ran: Vec<Ran>,
     pub(super) lease_s: f64,
     pub(super) lease_until: Option<Micros>,
     /// The end of its lease on the monotonic clock.
@@ -127,6 +142,18 @@ impl Task {
 
     pub(super) fn has_attempts_left(&self) -> bool {
         self.submit.max_attempts == 0 || self.attempt < self.submit.max_attempts
+    }
+
+    /// Notes how its running attempt has ended. An attempt that has ended stays as it is.
+    pub(super) fn ran(&mut self, at: Micros, outcome: AttemptOutcome, error: Text) {
+        if let Some(last) = self.ran.last_mut().filter(|last| last.ended.is_none()) {
+            (last.ended, last.error) = (Some((at, outcome)), error);
+        }
+    }
+
+    /// Returns the machine that runs it.
+    pub(super) fn holder(&self) -> Option<PeerId> {
+        self.ran.last().filter(|last| last.ended.is_none()).map(|last| last.machine)
     }
 
     /// Returns whether it may run after a parent that ended in this state.

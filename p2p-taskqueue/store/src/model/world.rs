@@ -134,6 +134,7 @@ impl World {
             }
             Step::Fail(hold, retryable, delay_s) => self.fail(self.held(*hold), *retryable, *delay_s).map(Some),
             Step::Release(hold, delay_s) => self.release(self.held(*hold), *delay_s).map(Some),
+            Step::Free(who) => self.free(*who).map(|()| None),
             Step::Cancel(task, reason) => self.cancel(self.pick(*task), *reason).map(Some),
             Step::Get(task) => self.get(self.pick(*task)).map(Some),
             Step::List(sieve, limit, order) => self.list(sieve, *limit, *order).map(|()| None),
@@ -198,10 +199,10 @@ impl World {
         self.subject.clock.advance(by);
     }
 
-    pub(super) const fn caller(&self, who: Who) -> Caller {
+    pub(super) fn caller(&self, who: Who) -> Caller {
         match who {
             Who::Owner => Caller::Local,
-            Who::Other => Caller::Peer(self.other),
+            Who::Other => Caller::member(self.other),
         }
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use taskqueue_api::{Fence, QueueError, Request, Response, SubmitResult, Submitted, SubmittedMany, TaskId};
 
 use super::{
-    cache, chores, claim, finish, manage,
+    cache, chores, claim, finish, free, manage,
     parked::{Parked, Unparked, nothing},
     store::{Setup, not_of_store},
     submit,
@@ -67,6 +67,8 @@ impl Run<'_, '_> {
             Work::Complete(work) => finish::complete(turn, work, self.returns),
             Work::Retry(ids) => manage::retry(turn, ids),
             Work::Purge(ids) => manage::purge(turn, ids),
+            Work::Held(machine) => Ok(Done::Held(turn.memory.running.held_by(*machine))),
+            Work::Free(leases) => free::free(turn, leases),
             Work::Plain(request) => self.plain(request),
             Work::CacheUsed(key) => cache::used(turn, key).map(|()| Done::Noted),
             Work::Remember(task, owner) => {

@@ -40,7 +40,8 @@ fn claim_one(turn: &mut Turn<'_>, claim: &ClaimWork) -> Result<Option<Given>, Ha
             continue;
         };
         let fence = turn.next_fence();
-        let grant = NewLease { fence, worker: claim.worker.clone(), lease_s: claim.lease_s };
+        let machine = claim.claimant.peer;
+        let grant = NewLease { fence, machine, worker: claim.worker.clone(), lease_s: claim.lease_s };
         let live = engine::grant(&item.live, grant, turn.now);
         turn.stay(item, live.clone())?;
         return Ok(Some(Given { spec: task.spec, live, payload: task.payload, fence }));

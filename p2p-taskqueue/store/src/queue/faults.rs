@@ -9,8 +9,9 @@ use std::{
 };
 
 use taskqueue_api::{
-    Answer, Caller, Cancel, Claim, Complete, Durability, ErrorCode, Fail, Fence, Get, Json, OnParentFailure, Outcome,
-    QueueError, Release, Renew, Retry, Selection, Submit, TaskId, TaskQueueExt as _, TaskRecord, TaskStatus,
+    Answer, AttemptOutcome, Caller, Cancel, Claim, Complete, Durability, ErrorCode, Fail, Fence, Free, Get, Json,
+    OnParentFailure, Outcome, PeerId, QueueError, Release, Renew, Retry, Selection, Submit, TaskId, TaskQueueExt as _,
+    TaskRecord, TaskStatus,
 };
 
 use super::Core;
@@ -40,6 +41,8 @@ struct Client {
     known: HashMap<TaskId, Known>,
     /// Running tasks for which an answer to a question was acknowledged.
     answered: Vec<(TaskId, Fence)>,
+    /// Tasks for which it was acknowledged that their lease was ended.
+    freed: Vec<TaskId>,
     payload: u32,
 }
 
@@ -135,8 +138,24 @@ impl Client {
                 self.answered.push((task_id, fence));
             }
         }
+        self.free().await;
         self.clock.advance(Duration::from_secs(11));
         self.submit(|_| {}).await;
+    }
+}
+
+impl Client {
+    /// Has another machine claim a task, and ends the lease of that machine.
+    async fn free(&mut self) {
+        let machine = PeerId::random();
+        let claim = Claim { lease_s: 1_000.0, ..Claim::new("w") };
+        let claimed = soon(self.core.claim(&Caller::member(machine), claim)).await;
+        let Some(task) = claimed.ok().and_then(|claimed| claimed.task) else { return };
+        match soon(self.core.free(&ME, Free { machine })).await {
+            Ok(freed) if freed.freed == 1 => self.freed.push(task.task_id),
+            Ok(_) => {}
+            Err(error) => assert_retryable(&error),
+        }
     }
 }
 
@@ -184,7 +203,7 @@ async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     let manual: Arc<ManualClock> = Arc::clone(&clock);
     let options = StoreOptions::new(peer()).with_clock(manual);
     let (core, plan) = open(&path, options.clone())?;
-    let mut client = Client { core, clock, known: HashMap::new(), answered: Vec::new(), payload: 0 };
+    let mut client = Client { core, clock, known: HashMap::new(), answered: Vec::new(), freed: Vec::new(), payload: 0 };
     plan.fail_after(point, fault);
     client.work().await;
     // This is past every pause that follows a failure.
@@ -193,7 +212,7 @@ async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     client.work().await;
     let last = client.submit(|_| {}).await;
     assert!(last.is_some(), "point {point}: the store did not go on");
-    let Client { core, known, answered, .. } = client;
+    let Client { core, known, answered, freed, .. } = client;
     core.close();
     drop(core);
     let store = SqliteStore::open(&path, options)?;
@@ -201,6 +220,11 @@ async fn run(point: usize, fault: Fault) -> Result<bool, Box<dyn Error>> {
     for (task, fence) in answered {
         let told = soon(store.renew(&ME, asks(task, fence))).await?.input_responses;
         assert_eq!(told.get("q"), Some(&Json::from_text("r")), "point {point}: the answer to {task} is lost");
+    }
+    for task_id in freed {
+        let attempts = soon(store.get(&ME, Get { task_id })).await?.task.attempts;
+        let is_noted = attempts.iter().any(|attempt| attempt.outcome == Some(AttemptOutcome::Freed));
+        assert!(is_noted, "point {point}: the end of the lease of {task_id} is lost: {attempts:?}");
     }
     Ok(reached)
 }

@@ -19,7 +19,7 @@
 //! | `timeline` | elapsed time, which goes on over restarts |
 //! | `turn` | one transaction: finding tasks, moving them from state to state |
 //! | `recorder` | the rows as a transaction sees them, and a record of its writes: every write goes through here |
-//! | `submit`, `claim`, `finish`, `manage`, `cache` | the operations, within one transaction |
+//! | `submit`, `claim`, `finish`, `free`, `manage`, `cache` | the operations, within one transaction |
 //! | `depend`, `chores`, `aside` | effects of the end of a task; work that nobody asked for; due timers that stay |
 //! | `lanes`, `gates`, `running` | the writer's memory: heads of the lines of ready tasks; counts and limits; leases |
 //! | `parked` | claims that wait for a task |
@@ -32,6 +32,7 @@ mod chores;
 mod claim;
 mod depend;
 mod finish;
+mod free;
 mod gates;
 mod lanes;
 mod manage;

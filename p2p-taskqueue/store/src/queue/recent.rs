@@ -187,8 +187,9 @@ impl fmt::Debug for Recent {
     }
 }
 
-/// The most tasks that are kept: those that callers ask for again and again. Names, labels and messages beside payload
-/// and result are at most 35 KB each.
+/// The most tasks that are kept: those that callers ask for again and again. Names, labels, messages
+/// and attempts beside payload
+/// and result and attempts are at most 50 KB each.
 const RECENT_MAX: usize = 1_024;
 
 /// The most bytes of payloads and results of all records together.

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use taskqueue_api::{Fence, TaskId};
+use taskqueue_api::{Fence, PeerId, TaskId};
 
 use super::turn::Kind;
 use crate::{backend::Seq, engine::Live};
@@ -83,5 +83,12 @@ impl Running {
     /// Returns up to `count_max` tasks whose leases have ended.
     pub(super) fn ended_by(&self, now: Duration, count_max: usize) -> Vec<TaskId> {
         self.by_end.iter().take_while(|(end, _)| *end <= now).take(count_max).map(|(_, id)| *id).collect()
+    }
+
+    /// Returns the leases of a machine, the one that ends first first.
+    pub(super) fn held_by(&self, machine: PeerId) -> Vec<(TaskId, Fence)> {
+        let runs = self.by_end.iter().filter_map(|(_, id)| self.tasks.get(id).map(|run| (*id, &run.live)));
+        let held = runs.filter(|(_, live)| live.attempts.holder() == Some(machine));
+        held.filter_map(|(id, live)| Some((id, live.fence?))).collect()
     }
 }

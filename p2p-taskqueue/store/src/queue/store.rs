@@ -224,10 +224,7 @@ impl Core {
 
     fn claim_work(&self, caller: &Caller, claim: Claim, max_tasks: u32, form: Form) -> ClaimWork {
         let Claim { worker_id, supported_task_types, labels, session, lease_s, wait_s } = claim;
-        let peer = match caller {
-            Caller::Local => self.setup.owner,
-            Caller::Peer(peer) => *peer,
-        };
+        let peer = caller.machine().unwrap_or(self.setup.owner);
         let claimant = Claimant::new(peer, supported_task_types, labels, session);
         let wait = Some(Duration::try_from_secs_f64(wait_s).unwrap_or_default()).filter(|wait| !wait.is_zero());
         let deadline = wait.map(|wait| self.setup.now().monotonic + wait);
@@ -251,13 +248,13 @@ impl Core {
             // There is no `await` between the answer and the arrival of the tasks. Until they arrive, dropping the
             // answer gives them back.
             Done::Claimed(given_out) => given_out.arrive(&self.setup),
-            Done::Changed { .. } | Done::Noted => {
+            Done::Changed { .. } | Done::Held(_) | Done::Noted => {
                 Err(QueueError::new(ErrorCode::Internal, "the store answered something else"))
             }
         }
     }
 
-    async fn ask(&self, work: Work, demand: Demand) -> Result<Done, QueueError> {
+    pub(super) async fn ask(&self, work: Work, demand: Demand) -> Result<Done, QueueError> {
         self.send(work, demand)?.await.map_err(|_| self.unanswered())?
     }
 
@@ -416,6 +413,7 @@ impl TaskQueue for Core {
                 let (purged, skipped, more) = self.each_selected(purge.selection, Work::Purge, demand).await?;
                 Ok(Response::Purged(Purged { purged, skipped, more }))
             }
+            Request::Free(free) => self.end_leases(free.machine, demand).await,
             Request::CacheGet(get) => {
                 let row = self.cached(get.key).await?;
                 let hit = row.is_some();

@@ -213,10 +213,12 @@ fn first_of_id(turn: &mut Turn<'_>, prepared: &Prepared) -> Result<Option<TaskId
     if is_same(&prepared.row, &theirs) { Ok(Some(id)) } else { Err(other_content(id).into()) }
 }
 
-/// Whether two submits with the same id ask for the same. The end of a delay is not compared, because it counts from
+/// Whether two submits of one machine with the same id ask for the same. The end of a delay is not compared, because it counts from
 /// the moment of each submit.
 fn is_same(ours: &TaskRow, theirs: &TaskRow) -> bool {
-    let spec = Spec { created_at: theirs.spec.created_at, ..ours.spec.clone() };
+    // Files of earlier versions do not say which machine submitted a task.
+    let submitted_by = theirs.spec.submitted_by.and(ours.spec.submitted_by);
+    let spec = Spec { created_at: theirs.spec.created_at, submitted_by, ..ours.spec.clone() };
     spec == theirs.spec && ours.payload == theirs.payload
 }
 

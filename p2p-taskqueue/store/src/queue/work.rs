@@ -128,6 +128,10 @@ pub(super) enum Work {
     Plain(Box<Request>),
     Retry(Vec<TaskId>),
     Purge(Vec<TaskId>),
+    /// Names the leases that a machine holds.
+    Held(PeerId),
+    /// Ends these leases, unless they have ended.
+    Free(Vec<(TaskId, Fence)>),
     /// Notes that a value of the cache was used.
     CacheUsed(String),
     /// Notes which peer keeps a task.
@@ -142,6 +146,7 @@ impl Work {
             Self::Complete(work) => 1 + work.children.len(),
             Self::Claim(claim) => claim.max_tasks as usize,
             Self::Retry(ids) | Self::Purge(ids) => ids.len(),
+            Self::Free(leases) => leases.len(),
             _ => 1,
         }
     }
@@ -193,6 +198,8 @@ pub(super) enum Done {
     Claimed(GivenOut),
     /// How many of the named tasks were changed, and how many were passed over.
     Changed { changed: u64, skipped: u64 },
+    /// The leases that a machine holds.
+    Held(Vec<(TaskId, Fence)>),
     /// Done, and there is nothing to answer.
     Noted,
 }

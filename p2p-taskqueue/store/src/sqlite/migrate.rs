@@ -8,7 +8,7 @@ use super::schema;
 pub(super) type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// The steps from the first released schema to the current one, in order.
-pub(super) const STEPS: &[Step] = &[];
+pub(super) const STEPS: &[Step] = &[machines];
 
 /// Applies the missing steps to a file of an earlier schema version, all in one transaction: either all are done, or
 /// the file stays as it was. A step has to keep what it cannot read as it is, so that a damaged row stays damaged.
@@ -23,6 +23,15 @@ pub(super) fn migrate(connection: &Connection, found: i64, steps: &[Step]) -> ru
     }
     schema::mark(&transaction, version)?;
     transaction.commit()
+}
+
+/// Makes room for the machine that submitted a task, and for the machines that tried it.
+fn machines(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(
+        "ALTER TABLE task ADD COLUMN submitted_by BLOB;
+         ALTER TABLE live ADD COLUMN attempts BLOB;
+         ALTER TABLE finished ADD COLUMN attempts BLOB;",
+    )
 }
 
 #[cfg(test)]

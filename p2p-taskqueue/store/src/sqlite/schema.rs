@@ -9,8 +9,8 @@ use super::{
 };
 use crate::StoreError;
 
-/// The tables of schema version 1. A later version adds columns and tables at the end, so that a migrated table equals
-/// a new one.
+/// The tables of the current schema version. Each version adds columns and tables at the end, so that a migrated table
+/// equals a new one.
 ///
 /// A submit writes `task` and `line`. A claim moves the place in `line` to a row of `live`, and the end moves that row
 /// to `finished`. Each writes two or three trees, and all of them except the index on `task.id` grow at one end. `seq`,
@@ -31,7 +31,7 @@ CREATE TABLE task (
   deadline_s REAL, labels TEXT, requires TEXT, session TEXT, pin_to BLOB, after BLOB,
   run_anyway INTEGER NOT NULL, concurrency_key TEXT,
   max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
-  crc INTEGER NOT NULL, payload TEXT NOT NULL, submitter TEXT
+  crc INTEGER NOT NULL, payload TEXT NOT NULL, submitter TEXT, submitted_by BLOB
 ) STRICT;
 CREATE UNIQUE INDEX task_id ON task (id);
 
@@ -40,14 +40,14 @@ CREATE TABLE live (
   deadline INTEGER, waiting INTEGER NOT NULL, attempt INTEGER NOT NULL, fence_epoch INTEGER, fence_counter INTEGER,
   worker TEXT, lease_s REAL NOT NULL, lease_until INTEGER, cancel TEXT, progress REAL, status_message TEXT, error TEXT,
   updated_at INTEGER NOT NULL, max_attempts INTEGER NOT NULL, backoff_s REAL NOT NULL, result_ttl_s REAL NOT NULL,
-  crc INTEGER NOT NULL, inputs TEXT, kept_until INTEGER
+  crc INTEGER NOT NULL, inputs TEXT, kept_until INTEGER, attempts BLOB
 ) STRICT;
 
 CREATE TABLE finished (
   seq INTEGER PRIMARY KEY, id BLOB NOT NULL, status INTEGER NOT NULL, at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
   not_before INTEGER, deadline INTEGER, attempt INTEGER NOT NULL, fence_epoch INTEGER, fence_counter INTEGER,
   worker TEXT, progress REAL, status_message TEXT, error TEXT, dead INTEGER NOT NULL,
-  crc INTEGER NOT NULL, result TEXT
+  crc INTEGER NOT NULL, result TEXT, attempts BLOB
 ) STRICT;
 CREATE INDEX finished_badly ON finished (seq) WHERE status <> 3;
 
@@ -229,7 +229,7 @@ const UNRELEASED_ID: i64 = 0x746d_7368;
 
 /// The current schema version. Each change of the tables raises it, with a step in [`migrate::STEPS`], so that the
 /// files of each release can be opened.
-pub(super) const SCHEMA_VERSION: i64 = 1;
+pub(super) const SCHEMA_VERSION: i64 = 2;
 
 /// How long to wait when the file is locked. Only a foreign program, such as a shell or a backup, can hold it; after
 /// this wait the error says so.

@@ -92,8 +92,8 @@ impl<'a> Salvage<'a> {
     fn each_there<E>(&self, mut take: impl FnMut(Seq, Salvaged) -> Result<(), E>) -> Result<(), E> {
         let mut after = -1;
         while after < self.last {
-            let seqs = self.some(after);
-            let Ok(seqs) = seqs else {
+            let in_order = |seqs: &Vec<Seq>| seqs.is_sorted() && seqs.first().is_none_or(|first| *first > after);
+            let Some(seqs) = self.some(after).ok().filter(in_order) else {
                 // A page on the way is damaged, so each number is looked up by itself.
                 let until = after.saturating_add(PROBED).min(self.last);
                 for seq in after + 1..=until {

@@ -55,6 +55,12 @@ impl<'a, 'stmt> Columns<'a, 'stmt> {
         Ok(value)
     }
 
+    /// Takes a column that a later schema version has added. A repair also reads files of earlier versions as they are,
+    /// and such a file does not have the column.
+    pub(crate) fn added<T: FromSql>(&mut self) -> Result<Option<T>, RowError> {
+        if self.at >= self.row.as_ref().column_count() { Ok(None) } else { self.take() }
+    }
+
     pub(crate) fn id(&mut self) -> Result<TaskId, RowError> {
         self.take().map(TaskId::from_bytes)
     }

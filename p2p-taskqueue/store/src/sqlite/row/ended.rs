@@ -1,10 +1,10 @@
 use rusqlite::{Connection, Row};
 use taskqueue_api::{FailedBy, Json, TaskId, TaskStatus};
 
-use super::{Checksum, Columns, RowError, checksum::real_if_any, columns::fence_columns};
+use super::{Checksum, Columns, RowError, attempts, checksum::real_if_any, columns::fence_columns};
 use crate::{
     Seq,
-    engine::{Elapsed, Ended, Wall},
+    engine::{Attempts, Elapsed, Ended, Wall},
 };
 
 /// Reads a row of `finished`: the id of the task, how it ended, and its result.
@@ -30,6 +30,7 @@ pub(crate) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<Json>),
         error: columns.take()?,
         dead: false,
         failed_by: None,
+        attempts: Attempts::NONE,
     };
     (ended.dead, ended.failed_by) = match columns.take::<i64>()? {
         NOT_DEAD => (false, None),
@@ -40,7 +41,10 @@ pub(crate) fn read_ended(row: &Row<'_>) -> Result<(TaskId, Ended, Option<Json>),
     };
     let sum = columns.sum()?;
     let result = columns.json_if_any()?;
-    if sum == i64::from(ended_sum(seq, id, &ended).finish_with(result.as_ref().map(Json::get))) {
+    let attempts: Option<Vec<u8>> = columns.added()?;
+    let found = ended_sum(seq, id, &ended, attempts.as_deref()).finish_with(result.as_ref().map(Json::get));
+    if sum == i64::from(found) {
+        ended.attempts = attempts::read(attempts.as_deref())?;
         Ok((id, ended, result))
     } else {
         Err(RowError::Damaged)
@@ -56,7 +60,9 @@ pub(crate) fn insert_ended(
     result: Option<&Json>,
 ) -> rusqlite::Result<()> {
     let (fence_epoch, fence_counter) = fence_columns(ended.fence);
-    let mut statement = connection.prepare_cached("INSERT INTO finished VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+    let attempts = attempts::written(&ended.attempts);
+    let mut statement =
+        connection.prepare_cached("INSERT INTO finished VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
     statement.raw_bind_parameter(1, seq)?;
     statement.raw_bind_parameter(2, id.as_bytes().as_slice())?;
     statement.raw_bind_parameter(3, status_number(ended.status))?;
@@ -73,19 +79,22 @@ pub(crate) fn insert_ended(
     statement.raw_bind_parameter(14, &ended.error)?;
     statement.raw_bind_parameter(15, death_number(ended))?;
     let result = result.map(Json::get);
-    statement.raw_bind_parameter(16, ended_sum(seq, id, ended).finish_with(result))?;
+    statement.raw_bind_parameter(16, ended_sum(seq, id, ended, attempts.as_deref()).finish_with(result))?;
     statement.raw_bind_parameter(17, result)?;
+    statement.raw_bind_parameter(18, attempts)?;
     statement.raw_execute()?;
     Ok(())
 }
 
 /// Returns the checksum of all fields except the result, which comes last.
-fn ended_sum(seq: Seq, id: TaskId, ended: &Ended) -> Checksum {
+fn ended_sum(seq: Seq, id: TaskId, ended: &Ended, attempts: Option<&[u8]>) -> Checksum {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).int(status_number(ended.status).unwrap_or(-1));
     sum.wall(ended.at).elapsed(ended.expires_at).wall_if_any(ended.not_before).elapsed_if_any(ended.deadline);
     sum.int(ended.attempt).fence(ended.fence).text_if_any(ended.worker.as_ref()).real_if_any(ended.progress);
     sum.text_if_any(ended.status_message.as_ref()).text_if_any(ended.error.as_ref()).int(death_number(ended));
+    // Older rows have no attempts, and their checksums stay valid.
+    attempts::feed(&mut sum, attempts);
     sum
 }
 

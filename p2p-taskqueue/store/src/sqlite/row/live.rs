@@ -4,13 +4,13 @@ use rusqlite::{Connection, Row};
 use taskqueue_api::TaskId;
 
 use super::{
-    Checksum, Columns, RowError,
+    Checksum, Columns, RowError, attempts,
     checksum::{real, real_if_any},
     columns::{feed_policy, fence_columns},
 };
 use crate::{
     Seq,
-    engine::{Elapsed, Live, Phase, Wall},
+    engine::{Attempts, Elapsed, Live, Phase, Wall},
 };
 
 /// A row of `live`.
@@ -61,17 +61,22 @@ pub(crate) fn read_live(row: &Row<'_>) -> Result<LiveRow, RowError> {
         status_message: columns.take()?,
         error: columns.take()?,
         inputs: None,
+        attempts: Attempts::NONE,
         updated_at: columns.wall()?,
         policy: columns.policy()?,
     };
     let sum = columns.sum()?;
     let inputs: Option<String> = columns.take()?;
     live.kept_until = columns.elapsed_if_any()?;
-    let is_sound = sum == i64::from(live_sum(seq, id, &live, inputs.as_deref()).finish())
+    let attempts: Option<Vec<u8>> = columns.added()?;
+    let is_sound = sum == i64::from(live_sum(seq, id, &live, inputs.as_deref(), attempts.as_deref()).finish())
         && key == live_key(seq, phase)
         && (phase != Phase::Scheduled || live.not_before.is_some());
     if let Some(text) = inputs.filter(|_| is_sound) {
         live.inputs = Some(Arc::new(serde_json::from_str(&text).map_err(|_| RowError::Damaged)?));
+    }
+    if is_sound {
+        live.attempts = attempts::read(attempts.as_deref())?;
     }
     if is_sound { Ok(LiveRow { seq, id, live }) } else { Err(RowError::Damaged) }
 }
@@ -81,8 +86,9 @@ pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Liv
     let (fence_epoch, fence_counter) = fence_columns(live.fence);
     // A text can always be written as JSON.
     let inputs = live.inputs.as_deref().and_then(|inputs| serde_json::to_string(inputs).ok());
+    let attempts = attempts::written(&live.attempts);
     let mut statement =
-        connection.prepare_cached("REPLACE INTO live VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+        connection.prepare_cached("REPLACE INTO live VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
     statement.raw_bind_parameter(1, live_key(seq, live.phase))?;
     statement.raw_bind_parameter(2, id.as_bytes().as_slice())?;
     statement.raw_bind_parameter(3, phase_number(live.phase))?;
@@ -104,14 +110,15 @@ pub(crate) fn put_live(connection: &Connection, seq: Seq, id: TaskId, live: &Liv
     statement.raw_bind_parameter(19, live.policy.max_attempts)?;
     statement.raw_bind_parameter(20, real(live.policy.backoff_s))?;
     statement.raw_bind_parameter(21, real(live.policy.result_ttl_s))?;
-    statement.raw_bind_parameter(22, live_sum(seq, id, live, inputs.as_deref()).finish())?;
+    statement.raw_bind_parameter(22, live_sum(seq, id, live, inputs.as_deref(), attempts.as_deref()).finish())?;
     statement.raw_bind_parameter(23, inputs)?;
     statement.raw_bind_parameter(24, live.kept_until.map(Elapsed::as_micros))?;
+    statement.raw_bind_parameter(25, attempts)?;
     statement.raw_execute()?;
     Ok(())
 }
 
-fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> Checksum {
+fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>, attempts: Option<&[u8]>) -> Checksum {
     let mut sum = Checksum::new();
     sum.int(seq).bytes(Some(id.as_bytes())).int(phase_number(live.phase)).elapsed(live.ready_at);
     sum.wall_if_any(live.not_before).elapsed_if_any(live.deadline).int(live.waiting).int(live.attempt);
@@ -122,6 +129,7 @@ fn live_sum(seq: Seq, id: TaskId, live: &Live, inputs: Option<&str>) -> Checksum
     // Fields that were added later are fed only where they are present, so that the checksums of older rows stay valid.
     inputs.into_iter().for_each(|inputs| _ = sum.text(inputs));
     live.kept_until.into_iter().for_each(|until| _ = sum.elapsed(until));
+    attempts::feed(&mut sum, attempts);
     sum
 }
 

@@ -1,5 +1,6 @@
 //! Converts rows to engine types and back. Each row has a checksum over everything that the engine reads of it.
 
+mod attempts;
 mod checksum;
 mod columns;
 mod ended;

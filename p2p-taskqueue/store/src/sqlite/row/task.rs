@@ -21,6 +21,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
     let mut spec = Spec {
         id,
         submitter: None,
+        submitted_by: None,
         task_type,
         model_name,
         priority,
@@ -38,6 +39,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
     let sum = columns.sum()?;
     let payload = columns.take()?;
     spec.submitter = columns.take()?;
+    spec.submitted_by = peer(columns.added()?)?;
     let row = TaskRow { seq, spec, ready_at, not_before, payload };
     if sum == i64::from(task_sum(&row).finish_with(Some(&row.payload))) { Ok(row) } else { Err(RowError::Damaged) }
 }
@@ -46,7 +48,7 @@ pub(crate) fn read_task(row: &Row<'_>) -> Result<TaskRow, RowError> {
 pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::Result<()> {
     let spec = &row.spec;
     let mut statement =
-        connection.prepare_cached("INSERT INTO task VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+        connection.prepare_cached("INSERT INTO task VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
     statement.raw_bind_parameter(1, row.seq)?;
     statement.raw_bind_parameter(2, spec.id.as_bytes().as_slice())?;
     statement.raw_bind_parameter(3, &spec.task_type)?;
@@ -69,6 +71,7 @@ pub(crate) fn insert_task(connection: &Connection, row: &TaskRow) -> rusqlite::R
     statement.raw_bind_parameter(20, task_sum(row).finish_with(Some(&row.payload)))?;
     statement.raw_bind_parameter(21, &row.payload)?;
     statement.raw_bind_parameter(22, &spec.submitter)?;
+    statement.raw_bind_parameter(23, spec.submitted_by.map(PeerId::to_bytes))?;
     statement.raw_execute()?;
     Ok(())
 }
@@ -85,6 +88,8 @@ fn task_sum(row: &TaskRow) -> Checksum {
     feed_policy(&mut sum, spec.policy);
     // Fields that were added later are fed only where they are present, so that the checksums of older rows stay valid.
     spec.submitter.iter().for_each(|submitter| _ = sum.text(submitter));
+    // The name tells the field from the one before it, which may be absent.
+    spec.submitted_by.iter().for_each(|peer| _ = sum.text("submitted_by").bytes(Some(&peer.to_bytes())));
     sum
 }
 

@@ -17,15 +17,20 @@ impl Scrub<'_> {
         let mut after = -1;
         loop {
             match self.some_tasks(after) {
-                Ok(Some(seq)) => after = seq,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    self.unreadable(&format!("the tasks from number {} on", after + 1), error)?;
-                    after += CHUNK;
-                    if after > last {
-                        return Ok(());
-                    }
+                Ok(Some(seq)) if seq > after => {
+                    after = seq;
+                    continue;
                 }
+                Ok(None) => return Ok(()),
+                // In a damaged tree, the rows may be out of order.
+                Ok(Some(_)) => {
+                    self.unreadable(&format!("the tasks from number {} on", after + 1), RowError::Damaged)?;
+                }
+                Err(error) => self.unreadable(&format!("the tasks from number {} on", after + 1), error)?,
+            }
+            after += CHUNK;
+            if after > last {
+                return Ok(());
             }
         }
     }

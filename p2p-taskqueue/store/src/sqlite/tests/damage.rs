@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use taskqueue_api::{Json, List, TaskId, TaskStatus};
+use taskqueue_api::{Json, List, PeerId, TaskId, TaskStatus};
 
 use super::{
     super::{SqliteBackend, repair, scrub},
@@ -293,6 +293,7 @@ fn one_of(seq: Seq) -> TaskRow {
         after: if seq % 8 == 5 { vec![super::sample::id(seq - 1)] } else { Vec::new() },
         labels: vec![format!("label-{}", seq % 4)],
         submitter: (seq % 5 == 0).then(|| format!("submitter-{seq}")),
+        submitted_by: (seq % 7 == 0).then(PeerId::random),
         ..row.spec
     };
     TaskRow { spec, ..row }

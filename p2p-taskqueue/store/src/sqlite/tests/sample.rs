@@ -2,13 +2,13 @@
 
 use std::{error::Error, path::PathBuf};
 
-use taskqueue_api::{Fence, Json, OnParentFailure, Submit, TaskId, TaskStatus};
+use taskqueue_api::{AttemptOutcome, Fence, Json, OnParentFailure, PeerId, Submit, TaskId, TaskStatus};
 use tempfile::TempDir;
 
 use super::super::{OpenFile, SqliteBackend};
 use crate::{
     Place, Seq, TaskRow,
-    engine::{Elapsed, Ended, Lane, Live, Phase, Policy, Spec, Wall},
+    engine::{Attempt, AttemptEnd, Attempts, Elapsed, Ended, Lane, Live, Phase, Policy, Spec, Wall},
 };
 
 pub(super) type TestResult = Result<(), Box<dyn Error>>;
@@ -45,6 +45,7 @@ pub(super) fn task(seq: Seq) -> TaskRow {
     let spec = Spec {
         id: id(seq),
         submitter: None,
+        submitted_by: None,
         task_type: submit.task_type,
         model_name: String::new(),
         priority: 5,
@@ -86,13 +87,20 @@ pub(super) fn running(row: &TaskRow) -> Live {
         worker: Some("worker-1".to_owned()),
         lease_s: 300.0,
         lease_until: Some(START.after(300.0)),
+        attempts: Attempts::of(vec![attempt(None)]),
         updated_at: START,
         ..row.fresh()
     }
 }
 
+fn attempt(end: Option<AttemptEnd>) -> Attempt {
+    static MACHINE: std::sync::LazyLock<PeerId> = std::sync::LazyLock::new(PeerId::random);
+    Attempt { machine: *MACHINE, worker: "worker-1".to_owned(), started_at: START, end }
+}
+
 /// Returns the same task as it was completed.
 pub(super) fn completed(live: &Live) -> Ended {
+    let end = AttemptEnd { at: START.after(1.0), outcome: AttemptOutcome::Completed, error: None };
     Ended {
         status: TaskStatus::Completed,
         at: START.after(1.0),
@@ -107,5 +115,6 @@ pub(super) fn completed(live: &Live) -> Ended {
         error: None,
         dead: false,
         failed_by: None,
+        attempts: Attempts::of(vec![attempt(Some(end))]),
     }
 }

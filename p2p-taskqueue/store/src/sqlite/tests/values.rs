@@ -5,7 +5,7 @@ use std::{cmp::Reverse, error::Error, sync::Arc};
 
 use proptest::{collection::vec, option, prelude::*, test_runner::TestCaseError};
 use rusqlite::Connection;
-use taskqueue_api::{FailedBy, Fence, Json, OnParentFailure, PeerId, TaskId, TaskStatus};
+use taskqueue_api::{AttemptOutcome, FailedBy, Fence, Json, OnParentFailure, PeerId, TaskId, TaskStatus};
 
 use super::{
     super::{cache, edge, find, key, line, meta, route, row::RowError, schema, scrub::scrub, timer, types},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CacheRow, Clocks, Due, Fault, KeyRow, Meta, Place, Rows, Seq, TaskRow, Timer, TypeRow,
-    engine::{Elapsed, Ended, Inputs, Live, Phase, Policy, Spec, Wall},
+    engine::{Attempt, AttemptEnd, Attempts, Elapsed, Ended, Inputs, Live, Phase, Policy, Spec, Wall},
 };
 
 proptest! {
@@ -323,14 +323,16 @@ fn policy() -> impl Strategy<Value = Policy> {
 fn task_row() -> impl Strategy<Value = TaskRow> {
     let names = (option::of(text()), text(), text(), option::of(text()), option::of(text()), any::<u8>());
     let times = (wall(), elapsed(), option::of(wall()), option::of(real()), policy());
-    let lists = (texts(), texts(), vec(any::<[u8; 16]>(), 0..4), any::<bool>(), any::<bool>(), json());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let lists = (texts(), texts(), vec(any::<[u8; 16]>(), 0..4), flags, json());
     (names, times, lists).prop_map(|(names, times, lists)| {
         let (submitter, task_type, model_name, session, concurrency_key, priority) = names;
         let (created_at, ready_at, not_before, deadline_s, policy) = times;
-        let (labels, requires, after, run, pinned, payload) = lists;
+        let (labels, requires, after, (run, pinned, is_foreign), payload) = lists;
         let spec = Spec {
             id: id(1),
             submitter,
+            submitted_by: is_foreign.then(PeerId::random),
             task_type,
             model_name,
             priority,
@@ -356,7 +358,7 @@ fn live() -> impl Strategy<Value = Live> {
     let numbers =
         (proptest::sample::select(phases.to_vec()), small(), small(), fence(), real(), option::of(real()), policy());
     let texts = (option::of(text()), option::of(text()), option::of(text()), option::of(text()), option::of(inputs()));
-    (times, numbers, texts).prop_map(|(times, numbers, texts)| {
+    (times, numbers, texts, attempts()).prop_map(|(times, numbers, texts, attempts)| {
         let (ready_at, not_before, deadline, lease_until, kept_until, updated_at) = times;
         let (phase, waiting, attempt, fence, lease_s, progress, policy) = numbers;
         let (worker, cancel, status_message, error, inputs) = texts;
@@ -379,6 +381,7 @@ fn live() -> impl Strategy<Value = Live> {
             status_message,
             error,
             inputs: inputs.map(Arc::new),
+            attempts,
             updated_at,
             policy,
         }
@@ -390,14 +393,27 @@ fn inputs() -> impl Strategy<Value = Inputs> {
     (some(), some()).prop_map(|(open, answers)| Inputs::new(open, answers))
 }
 
+fn attempts() -> impl Strategy<Value = Attempts> {
+    let end = (wall(), proptest::sample::select(AttemptOutcome::ALL.to_vec()), option::of(text()))
+        .prop_map(|(at, outcome, error)| AttemptEnd { at, outcome, error });
+    let attempt = (text(), wall(), option::of(end)).prop_map(|(worker, started_at, end)| Attempt {
+        machine: PeerId::random(),
+        worker,
+        started_at,
+        end,
+    });
+    vec(attempt, 0..4).prop_map(Attempts::of)
+}
+
 fn ended() -> impl Strategy<Value = Ended> {
     let statuses = [TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Cancelled];
     let deaths = [(false, None), (true, None), (true, Some(FailedBy::Worker)), (true, Some(FailedBy::Queue))];
     let times = (wall(), elapsed(), option::of(wall()), option::of(elapsed()));
     let numbers = (small(), fence(), option::of(real()));
     let texts = (option::of(text()), option::of(text()), option::of(text()));
-    (proptest::sample::select(statuses.to_vec()), proptest::sample::select(deaths.to_vec()), times, numbers, texts)
-        .prop_map(|(status, (dead, failed_by), times, numbers, texts)| {
+    let how = (proptest::sample::select(statuses.to_vec()), proptest::sample::select(deaths.to_vec()));
+    (how, times, numbers, texts, attempts()).prop_map(
+        |((status, (dead, failed_by)), times, numbers, texts, attempts)| {
             let (at, expires_at, not_before, deadline) = times;
             let (attempt, fence, progress) = numbers;
             let (worker, status_message, error) = texts;
@@ -415,8 +431,10 @@ fn ended() -> impl Strategy<Value = Ended> {
                 error,
                 dead,
                 failed_by,
+                attempts,
             }
-        })
+        },
+    )
 }
 
 fn type_row() -> impl Strategy<Value = TypeRow> {

@@ -11,12 +11,12 @@ use std::{
 
 use rusqlite::Connection;
 use taskqueue_api::{
-    Caller, Claim, Complete, Fence, Get, Json, List, Order, PeerId, StatsQuery, Submit, TaskId, TaskQueueExt as _,
-    TaskRecord, TaskStatus,
+    Caller, Claim, Complete, Fail, Fence, Free, Get, Json, List, Order, PeerId, StatsQuery, Submit, TaskId,
+    TaskQueueExt as _, TaskRecord, TaskStatus,
 };
 
 use super::{
-    super::{SqliteBackend, schema::SCHEMA_VERSION},
+    super::{SqliteBackend, reads, schema::SCHEMA_VERSION},
     sample::{TestResult, file},
 };
 use crate::{
@@ -47,6 +47,25 @@ fn every_version_opens_and_keeps_every_record() -> TestResult {
             assert_eq!(tasks, expected(version)?, "version {version}");
             assert_eq!(reads.route(TaskId::from_bytes([7; 16]))?, Some(owner()));
         }
+    }
+    Ok(())
+}
+
+/// A repair may have to read a file whose log is lost, and with it the steps to the current version.
+#[test]
+fn every_version_can_be_read_as_it_is() -> TestResult {
+    for version in 1..=SCHEMA_VERSION {
+        let directory = tempfile::tempdir()?;
+        restore(version, &file(&directory))?;
+        let connection = Connection::open(file(&directory))?;
+        let mut tasks = Vec::new();
+        for seq in 1..100 {
+            let record = reads::record(&connection, seq).map_err(|error| format!("task {seq}: {error:?}"))?;
+            tasks.extend(record.map(|record| record.into_task(owner(), NOW)));
+        }
+        let mut expected = expected(version)?;
+        expected.sort_by_key(|task| tasks.iter().position(|found| found.task_id == task.task_id));
+        assert_eq!(tasks, expected, "version {version}");
     }
     Ok(())
 }
@@ -156,13 +175,17 @@ fn what_a_version_adds_is_checked_in_files_of_every_version() -> TestResult {
         "UPDATE live SET inputs = coalesce(inputs, '{\"open\":{},\"answers\":{}}') || ' ' WHERE id = ?",
         "UPDATE live SET kept_until = coalesce(kept_until, 0) + 1 WHERE id = ?",
         "UPDATE finished SET dead = 3 - dead WHERE id = ?",
+        "UPDATE task SET submitted_by = X'0024080112200000000000000000000000000000000000000000000000000000000000000000' WHERE id = ?",
+        "UPDATE live SET attempts = X'' WHERE id = ?",
+        "UPDATE finished SET attempts = X'' WHERE id = ?",
     ];
+    let names = ["ready", "running", "running", "completed", "ready", "running", "completed"];
     for version in 1..=SCHEMA_VERSION {
         let directory = tempfile::tempdir()?;
         restore(version, &file(&directory))?;
         drop(SqliteBackend::open(&file(&directory))?);
         let expected = expected(version)?;
-        for (sql, text) in changes.into_iter().zip(["ready", "running", "running", "completed"]) {
+        for (sql, text) in changes.into_iter().zip(names) {
             let id = find(&expected, text)?.task_id;
             assert_eq!(Connection::open(file(&directory))?.execute(sql, [id.as_bytes()])?, 1);
             let mut reads = SqliteBackend::open(&file(&directory))?.backend.open_reads()?;
@@ -181,10 +204,35 @@ async fn write_the_fixture() -> TestResult {
     let clock = Arc::new(ManualClock::new(THEN));
     let store = open(&file(&directory), &clock)?;
     // Operations of a new version have to be used on the store here.
-    let tasks = soon(store.list(&ME, List { limit: 1_000, ..List::default() })).await?.tasks;
+    use_machines(&store).await?;
+    let tasks = soon(store.list(&ME, List { limit: 1_000, order: Order::Oldest, ..List::default() })).await?.tasks;
     let lines: Vec<_> = tasks.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
     fs::write(fixture(SCHEMA_VERSION, "json"), format!("[\n{}\n]\n", lines.join(",\n")))?;
     fs::write(fixture(SCHEMA_VERSION, "sql"), dumped(&Connection::open(file(&directory))?)?)?;
+    Ok(())
+}
+
+/// Makes tasks of another machine, and tasks that it has tried.
+async fn use_machines(store: &SqliteStore) -> TestResult {
+    let machine: PeerId = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".parse()?;
+    let other = Caller::member(machine);
+    let task = |text: &str| Submit { task_type: "machines".to_owned(), ..self::text(text) };
+    let claim = || Claim { supported_task_types: vec!["machines".to_owned()], lease_s: 86_400.0, ..Claim::new("v") };
+    let mut leases = Vec::new();
+    for text in ["of a machine", "tried twice", "freed"] {
+        soon(store.submit(&other, task(text))).await?;
+    }
+    for caller in [&ME, &other, &other] {
+        let task = soon(store.claim(caller, claim())).await?.task.ok_or("a task")?;
+        leases.push((task.task_id, task.fence.ok_or("a fence")?));
+    }
+    let [(first, first_fence), (task_id, fence), _] = leases[..] else { return Err("three leases".into()) };
+    soon(store.complete(&ME, Complete::new(first, first_fence, Some(Json::from_text("r"))))).await?;
+    let fail = Fail { task_id, fence, error: "no".to_owned(), retryable: true, delay_s: Some(0.0) };
+    soon(store.fail(&other, fail)).await?;
+    soon(store.claim(&ME, claim())).await?.task.ok_or("the second attempt")?;
+    let freed = soon(store.free(&ME, Free { machine })).await?.freed;
+    assert_eq!(freed, 1);
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 
 use std::{error::Error, sync::Arc};
 
-use taskqueue_api::{Caller, Claim, Complete, Json, Submit, TaskQueueExt as _};
+use taskqueue_api::{
+    AttemptOutcome, Caller, Claim, Complete, ErrorCode, Free, Json, PeerId, Submit, TaskQueueExt as _,
+};
 
 use super::super::scrub;
 use crate::{
@@ -54,5 +56,32 @@ async fn t2_a_copy_of_a_store_issues_other_fences() -> Result<(), Box<dyn Error>
         }
         fences.push(task.fence.ok_or("a fence")?);
     }
+    Ok(())
+}
+
+/// The answer is durable: files that are copied at that moment, as a kill would leave them, show the leases as ended.
+#[tokio::test]
+async fn freed_leases_stay_ended_after_a_crash() -> Result<(), Box<dyn Error>> {
+    let (original, killed) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let open = |directory: &tempfile::TempDir| {
+        let options = StoreOptions::new(peer()).with_clock(Arc::new(ManualClock::new(START)));
+        SqliteStore::open(&directory.path().join("queue.sqlite3"), options)
+    };
+    let (store, machine) = (open(&original)?, PeerId::random());
+    let other = Caller::member(machine);
+    let submit = Submit { backoff_s: 0.0, ..Submit::new("echo", Json::null()) };
+    let task_id = soon(store.submit(&Caller::Local, submit)).await?.task_id;
+    let leased = soon(store.claim(&other, Claim::new("w"))).await?.task.ok_or("a task")?;
+    assert_eq!(soon(store.free(&Caller::Local, Free { machine })).await?.freed, 1);
+    for file in std::fs::read_dir(original.path())? {
+        let file = file?;
+        std::fs::copy(file.path(), killed.path().join(file.file_name()))?;
+    }
+    let store = open(&killed)?;
+    let late = Complete::new(task_id, leased.fence.ok_or("a fence")?, Some(Json::null()));
+    assert_eq!(soon(store.complete(&other, late)).await.unwrap_err().code, ErrorCode::StaleFence);
+    let again = soon(store.claim(&Caller::Local, Claim::new("w"))).await?.task.ok_or("the task")?;
+    let outcomes: Vec<_> = again.attempts.iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!((again.task_id, outcomes), (task_id, vec![Some(AttemptOutcome::Freed), None]));
     Ok(())
 }

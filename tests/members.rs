@@ -198,6 +198,9 @@ fn a_removed_machine_is_out_at_once_and_stays_out_with_all_its_files() -> Result
         assert!(!node.ask(&["members"])?.to_string().contains(&gone));
     }
     refused(&first.run(&["members", "remove", &name])?, 1, "taskmesh members")?;
+    until("the removed machine knows it", || {
+        Ok(removed.run(&["members"])?.stdout.contains("not a member").then_some(()))
+    })?;
 
     // As it is, started again, with a copy of its files from before, and under a new identity.
     removed.kill()?;

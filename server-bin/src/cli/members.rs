@@ -211,10 +211,18 @@ fn list(peer: PeerArg, data_dir: DataDir, output: Output) -> Result<(), Failure>
                 Foreign(&member.added_by).to_string(),
             ]
         });
-        table(["NAME", "ROLE", "PEER ID", "ADDRESS OR LAST SEEN", "VERSION", "ADDED BY"], rows)
+        let text = table(["NAME", "ROLE", "PEER ID", "ADDRESS OR LAST SEEN", "VERSION", "ADDED BY"], rows);
+        match listed.members.iter().any(|member| member.peer_id == listed.self_peer_id) {
+            true => text,
+            false => format!("{text}\n\n{NO_MEMBER}"),
+        }
     });
     Ok(())
 }
+
+/// What a machine is told that is on no list.
+const NO_MEMBER: &str = "This machine is not a member: it was taken out of the mesh. To come back it needs a ticket \
+                         (`taskmesh invite` on an admin's machine), or leave with `taskmesh leave`.";
 
 /// How much of a peer id is shown: enough to tell machines apart, and to name one by.
 const ID_CHARS_SHOWN: usize = 16;

@@ -8,7 +8,7 @@ use taskqueue_api::{Caller, ErrorCode, Join, Joined, Leave, Left, QueueError, Ta
 
 use super::RemoteQueue;
 use crate::{
-    Mesh, Node, Ticket,
+    Mesh, Node, Ticket, host_name,
     members::{MembersError, Standing},
     node::{
         Directory, Patience,
@@ -87,7 +87,7 @@ impl Joiner {
         if !request.force {
             membership.try_change(|mesh, _| mesh.check_leaving(own))?;
         }
-        let name = membership.names().remove(&own).unwrap_or_else(|| "machine".to_owned());
+        let name = membership.names().remove(&own).unwrap_or_else(|| host_name(membership.identity()));
         let told = self.tell_that_we_leave().await;
         self.directory
             .change_members(move |mesh, identity| {

@@ -99,8 +99,13 @@ impl Membership {
 
     /// Returns what shows that this machine is a member.
     pub(crate) fn credentials(&self) -> Vec<Unverified> {
+        self.credentials_of(&self.own())
+    }
+
+    /// Returns what shows that a machine is a member, or that it was removed.
+    pub(crate) fn credentials_of(&self, peer: &PeerId) -> Vec<Unverified> {
         let mesh = self.lock();
-        mesh.roster.credentials(&self.own()).into_iter().map(|entry| entry.source().clone()).collect()
+        mesh.roster.credentials(peer).into_iter().map(|entry| entry.source().clone()).collect()
     }
 
     pub(crate) fn digest(&self) -> [u8; 32] {
@@ -168,12 +173,13 @@ impl Membership {
     /// Takes statements of another node in, if all of them can be believed. Returns whether anything has changed.
     pub(crate) fn take(&self, statements: Statements) -> Result<bool, TakeError> {
         let Statements { entries, secret_notes } = statements;
-        if entries.is_empty() && secret_notes.is_empty() {
+        let mut mesh = self.lock();
+        let news = mesh.read(entries, secret_notes)?;
+        if news.is_empty() {
             return Ok(false);
         }
-        let mut mesh = self.lock();
         let mut changed = mesh.clone();
-        if !changed.take(entries, secret_notes)? {
+        if !changed.merge(news) {
             return Ok(false);
         }
         self.keep(&mut mesh, changed)?;

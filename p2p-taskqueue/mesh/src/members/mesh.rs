@@ -50,6 +50,19 @@ pub(crate) struct Welcome {
     pub(super) secret_notes: Vec<Unverified>,
 }
 
+/// Statements with good signatures that were not known here.
+#[derive(Debug)]
+pub(super) struct News {
+    entries: Vec<Entry>,
+    notes: Vec<Signed<SecretNote>>,
+}
+
+impl News {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.notes.is_empty()
+    }
+}
+
 impl Mesh {
     /// Begins a mesh with this machine as its first member, an admin. Draws the root key.
     ///
@@ -233,14 +246,20 @@ impl Mesh {
     ///
     /// The first statement that cannot be believed ends it, and nothing is taken in.
     pub(crate) fn take(&mut self, entries: Vec<Unverified>, notes: Vec<Unverified>) -> Result<bool, SignedError> {
-        let entries: Vec<_> = entries
-            .into_iter()
-            .filter_map(|source| self.roster.verify(source).transpose())
-            .collect::<Result<_, _>>()?;
-        let notes: Vec<_> = notes
-            .into_iter()
-            .filter_map(|source| self.roster.verify_note(source).transpose())
-            .collect::<Result<_, _>>()?;
+        let news = self.read(entries, notes)?;
+        Ok(self.merge(news))
+    }
+
+    /// Reads statements and checks their signatures. Those that are known already are left out.
+    pub(super) fn read(&self, entries: Vec<Unverified>, notes: Vec<Unverified>) -> Result<News, SignedError> {
+        let entries = entries.into_iter().filter_map(|source| self.roster.verify(source).transpose());
+        let notes = notes.into_iter().filter_map(|source| self.roster.verify_note(source).transpose());
+        Ok(News { entries: entries.collect::<Result<_, _>>()?, notes: notes.collect::<Result<_, _>>()? })
+    }
+
+    /// Takes in what was read. Returns whether anything has changed.
+    pub(super) fn merge(&mut self, news: News) -> bool {
+        let News { entries, notes } = news;
         let removed: Vec<PeerId> = entries.iter().filter(|one| one.get().removed).map(|one| one.get().peer).collect();
         let mut has_changed = self.roster.merge(entries);
         // A removed machine must not come back under another identity by a ticket that it has used here.
@@ -248,7 +267,7 @@ impl Mesh {
         for note in notes {
             has_changed |= self.roster.merge_secret(note);
         }
-        Ok(has_changed)
+        has_changed
     }
 
     /// Takes a secret, if a note says that it is one of the mesh. Returns whether it was taken.

@@ -104,6 +104,10 @@ impl NodeLoop {
 
     /// Forgets a machine that was removed, and ends its leases.
     fn take_out(&mut self, peer: PeerId) {
+        if peer == self.directory.peer_id {
+            tracing::warn!("this machine was taken out of the mesh: to come back it needs a ticket");
+            return;
+        }
         tracing::info!(%peer, "the machine was taken out of the mesh");
         self.swarm.behaviour_mut().links.admission.forget_proof(&peer);
         self.peers.forget(&peer, self.now());

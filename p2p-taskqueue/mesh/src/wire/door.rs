@@ -29,11 +29,22 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 enum DoorMessage {
     Member(Shown),
-    Refused { reason: Reason },
-    Have { texts: String },
+    Refused {
+        reason: Reason,
+        /// What shows a removed machine that it was removed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        entries: Vec<Unverified>,
+    },
+    Have {
+        texts: String,
+    },
     Entries(Portion),
-    Secret { secret: MeshSecret },
-    Introduction { addresses: Vec<String> },
+    Secret {
+        secret: MeshSecret,
+    },
+    Introduction {
+        addresses: Vec<String>,
+    },
     Enter(Wish),
     Welcome(Welcome),
 }
@@ -136,7 +147,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if membership.standing(&peer) == Standing::Removed {
-        return refuse(io, Reason::Removed).await;
+        let entries = membership.credentials_of(&peer);
+        send_up_to(FRAME_BYTES_DOOR, io, &DoorMessage::Refused { reason: Reason::Removed, entries }).await?;
+        return Err(HandshakeError::Refusing(Reason::Removed));
     }
     // Read first, so that a change in between is told once more rather than not at all.
     let last_change = *membership.changes().borrow();
@@ -146,7 +159,16 @@ where
     let shown = Shown { mesh, credentials, roster, secret, ours: ours.clone() };
     send_up_to(FRAME_BYTES_DOOR, io, &DoorMessage::Member(shown)).await?;
     reader.set_bytes_max(FRAME_BYTES_DOOR);
-    let DoorMessage::Member(mut theirs) = expect(io, reader).await? else { return Err(out_of_order()) };
+    let mut theirs = match receive(io, reader).await? {
+        DoorMessage::Member(theirs) => theirs,
+        DoorMessage::Refused { reason, mut entries } => {
+            entries.truncate(CREDENTIALS_MAX);
+            // It is refused either way. What cannot be believed or kept changes nothing.
+            let _heard = membership.take(Statements { entries, ..Statements::default() });
+            return Err(HandshakeError::Refused(reason));
+        }
+        _ => return Err(out_of_order()),
+    };
     if theirs.mesh != mesh {
         return refuse(io, Reason::OtherMesh).await;
     }
@@ -326,7 +348,7 @@ async fn refuse<S, T>(io: &mut S, reason: Reason) -> Result<T, HandshakeError>
 where
     S: AsyncWrite + Unpin,
 {
-    send(io, &DoorMessage::Refused { reason }).await?;
+    send(io, &DoorMessage::Refused { reason, entries: Vec::new() }).await?;
     Err(HandshakeError::Refusing(reason))
 }
 
@@ -336,7 +358,7 @@ where
     S: AsyncRead + Unpin,
 {
     match receive(io, reader).await? {
-        DoorMessage::Refused { reason } => Err(HandshakeError::Refused(reason)),
+        DoorMessage::Refused { reason, .. } => Err(HandshakeError::Refused(reason)),
         message => Ok(message),
     }
 }

@@ -234,9 +234,11 @@ async fn a_removed_machine_gets_nowhere_with_whatever_it_has_kept() {
 
     // With all its files and its old secret, as they were.
     for member in [&first, &other] {
-        for (met, other_met) in [meet(&removed, member).await, swap(meet(member, &removed).await)] {
+        let as_it_was = removed.again(all_its_files.clone());
+        for (met, other_met) in [meet(&as_it_was, member).await, swap(meet(member, &as_it_was).await)] {
             assert_eq!((reason(met), reason(other_met)), (Reason::Removed, Reason::Removed));
         }
+        assert_eq!(as_it_was.knows(&removed), Standing::Removed, "it is shown that it was removed");
     }
     // With a copy of its identity and a part that it makes up: it has not the root key, so nobody believes it.
     let identity = removed.membership.identity().clone();

@@ -119,26 +119,26 @@ pub(crate) fn join_offline(
         return Err(QueueError::invalid("leave", problem).into());
     }
     let addresses = ticket.addresses().to_vec();
-    let dir = locked.dir();
+    let files = locked.dir().files();
     let later = Join { ticket: ticket.to_text(), name: name.clone(), leave, keep_trying: false };
     let entered =
         on_client_thread(async move |runtime| Ok(Node::enter(identity, &ticket, name.as_deref(), runtime).await?));
     let mesh = match entered {
         Err(Failure::Answer(error)) if error.code == ErrorCode::Unreachable => {
             let text = serde_json::to_string(&later).context("cannot write the request")?;
-            dir.save_pending_join(Some(&text)).context("cannot keep the ticket")?;
+            files.save_pending_join(Some(&text)).context("cannot keep the ticket")?;
             let message = format!("{}; `taskmesh serve` goes on trying when it runs", error.message);
             return Err(error.with_message(message).into());
         }
         entered => entered?,
     };
-    let mut peers = dir.load_peers();
+    let mut peers = files.load_peers();
     peers.retain(|known| known.peer_id != peer_id);
     peers.insert(0, RememberedPeer { peer_id, addresses, proven: Vec::new(), last_seen: None });
-    dir.save_peers(&peers).context("cannot keep the peer")?;
-    dir.save_mesh(&mesh).context("cannot keep what is known of the mesh")?;
-    if dir.load_pending_join().is_some() {
-        dir.save_pending_join(None).context("cannot remove the ticket of an earlier attempt")?;
+    files.save_peers(&peers).context("cannot keep the peer")?;
+    files.save_mesh(&mesh).context("cannot keep what is known of the mesh")?;
+    if files.load_pending_join().is_some() {
+        files.save_pending_join(None).context("cannot remove the ticket of an earlier attempt")?;
     }
     let name = mesh.names().remove(&own).unwrap_or_default();
     let role = mesh.grants_of(&own).context("the ticket did not make this machine a member")?;
@@ -202,7 +202,7 @@ fn named(mesh: Option<&Mesh>, peer: &str) -> String {
 fn targets(data_dir: &DataDir, peer: &str) -> Result<Vec<Target>, Failure> {
     let at = |address| Target { remote_multiaddr: Some(address), remote_peer_id: None };
     if let Ok(peer_id) = peer.parse::<PeerId>() {
-        let known = data_dir.load_peers().into_iter().filter(|known| known.peer_id == peer_id);
+        let known = data_dir.files().load_peers().into_iter().filter(|known| known.peer_id == peer_id);
         let addresses = known.flat_map(|known| known.addresses);
         return Ok(addresses.filter_map(|address| address.with_p2p(peer_id).ok()).map(at).collect());
     }

@@ -34,6 +34,11 @@ impl DataDir {
         Ok(Self { folder: DataFolder::make(path)? })
     }
 
+    /// Returns what a node keeps in the folder.
+    pub(crate) const fn files(&self) -> &impl NodeFiles {
+        &self.folder
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -128,7 +133,7 @@ impl LockedDir {
 
     /// Keeps what this machine knows of its mesh.
     pub(crate) fn save_mesh(&self, mesh: &Mesh) -> io::Result<()> {
-        self.dir.save_mesh(mesh)
+        self.dir.folder.save_mesh(mesh)
     }
 
     /// Reads the token that clients of the RPC over HTTP have to show. It is made at the first start that needs it.
@@ -143,28 +148,6 @@ impl LockedDir {
     }
 }
 
-impl NodeFiles for DataDir {
-    fn load_peers(&self) -> Vec<RememberedPeer> {
-        self.folder.load_peers()
-    }
-
-    fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()> {
-        self.folder.save_peers(peers)
-    }
-
-    fn save_mesh(&self, mesh: &Mesh) -> io::Result<()> {
-        self.folder.save_mesh(mesh)
-    }
-
-    fn load_pending_join(&self) -> Option<String> {
-        self.folder.load_pending_join()
-    }
-
-    fn save_pending_join(&self, request: Option<&str>) -> io::Result<()> {
-        self.folder.save_pending_join(request)
-    }
-}
-
 /// The files of a node: the data folder, and the announce files of this node and of others on this machine.
 #[derive(Debug)]
 pub(crate) struct NodeFolder {
@@ -174,23 +157,23 @@ pub(crate) struct NodeFolder {
 
 impl NodeFiles for NodeFolder {
     fn load_peers(&self) -> Vec<RememberedPeer> {
-        self.dir.load_peers()
+        self.dir.folder.load_peers()
     }
 
     fn save_peers(&self, peers: &[RememberedPeer]) -> io::Result<()> {
-        self.dir.save_peers(peers)
+        self.dir.folder.save_peers(peers)
     }
 
     fn save_mesh(&self, mesh: &Mesh) -> io::Result<()> {
-        self.dir.save_mesh(mesh)
+        self.dir.folder.save_mesh(mesh)
     }
 
     fn load_pending_join(&self) -> Option<String> {
-        self.dir.load_pending_join()
+        self.dir.folder.load_pending_join()
     }
 
     fn save_pending_join(&self, request: Option<&str>) -> io::Result<()> {
-        self.dir.save_pending_join(request)
+        self.dir.folder.save_pending_join(request)
     }
 
     fn announce(&self, announcement: &str) -> io::Result<()> {

@@ -9,18 +9,52 @@ use subtle::ConstantTimeEq;
 
 use crate::members::hex;
 
+/// An Ed25519 key that is kept as its secret half.
+#[derive(Clone)]
+pub(crate) struct KeptKey {
+    secret: [u8; Self::BYTES],
+    keypair: Keypair,
+}
+
+impl KeptKey {
+    pub(crate) const BYTES: usize = 32;
+
+    /// Draws a key from the operating system's random source.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the operating system's random source fails.
+    pub(crate) fn generate() -> Result<Self, getrandom::Error> {
+        let mut secret = [0; Self::BYTES];
+        getrandom::fill(&mut secret)?;
+        Ok(Self::from_secret_bytes(secret))
+    }
+
+    #[expect(clippy::expect_used, reason = "the only failure is a length other than 32")]
+    pub(crate) fn from_secret_bytes(secret: [u8; Self::BYTES]) -> Self {
+        Self { keypair: Keypair::ed25519_from_bytes(secret).expect("any 32 bytes are an Ed25519 secret key"), secret }
+    }
+
+    pub(crate) const fn secret_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.secret
+    }
+
+    pub(crate) const fn keypair(&self) -> &Keypair {
+        &self.keypair
+    }
+}
+
 /// A node's identity: an Ed25519 key. The peer id follows from the key, so it stays the same over restarts when the key
 /// is kept.
 #[derive(Clone)]
 pub struct Identity {
-    secret: [u8; Self::BYTES],
-    keypair: Keypair,
+    key: KeptKey,
     peer_id: PeerId,
 }
 
 impl Identity {
     /// The length of the secret key in bytes.
-    pub const BYTES: usize = 32;
+    pub const BYTES: usize = KeptKey::BYTES;
 
     /// Makes a new identity from the operating system's random source.
     ///
@@ -28,23 +62,23 @@ impl Identity {
     ///
     /// Fails when the operating system's random source fails.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut secret = [0; Self::BYTES];
-        getrandom::fill(&mut secret)?;
-        Ok(Self::from_secret_bytes(secret))
+        KeptKey::generate().map(Self::of)
     }
 
     /// Builds the identity from its secret key, as [`secret_bytes`](Self::secret_bytes) returns it.
     #[must_use]
-    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "the only failure is a length other than 32")]
     pub fn from_secret_bytes(secret: [u8; Self::BYTES]) -> Self {
-        let keypair = Keypair::ed25519_from_bytes(secret).expect("any 32 bytes are an Ed25519 secret key");
-        Self { peer_id: keypair.public().to_peer_id(), keypair, secret }
+        Self::of(KeptKey::from_secret_bytes(secret))
+    }
+
+    fn of(key: KeptKey) -> Self {
+        Self { peer_id: key.keypair().public().to_peer_id(), key }
     }
 
     /// Returns the secret key. Anyone who has it can act as this node.
     #[must_use]
     pub const fn secret_bytes(&self) -> [u8; Self::BYTES] {
-        self.secret
+        *self.key.secret_bytes()
     }
 
     /// Returns the peer id, the public name that follows from the key.
@@ -54,7 +88,7 @@ impl Identity {
     }
 
     pub(crate) const fn keypair(&self) -> &Keypair {
-        &self.keypair
+        self.key.keypair()
     }
 }
 

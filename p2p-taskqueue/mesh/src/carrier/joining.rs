@@ -73,7 +73,7 @@ impl Joiner {
                 return Err(QueueError::new(ErrorCode::Unauthorized, "this machine was removed from the mesh again"));
             }
         };
-        let name = membership.names().remove(&own).unwrap_or_default();
+        let name = membership.name_of(&own).unwrap_or_default();
         let error = connected.err().map(|error| error.message);
         Ok(Joined { peer_id, name, role, connected: error.is_none(), error })
     }
@@ -87,7 +87,7 @@ impl Joiner {
         if !request.force {
             membership.try_change(|mesh, _| mesh.check_leaving(own))?;
         }
-        let name = membership.names().remove(&own).unwrap_or_else(|| host_name(membership.identity()));
+        let name = membership.name_of(&own).unwrap_or_else(|| host_name(membership.identity()));
         let told = self.tell_that_we_leave().await;
         self.directory
             .change_members(move |mesh, identity| {

@@ -1,6 +1,6 @@
 //! The part of a node's queue about the members of the mesh: the list, tickets and changes.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::collections::BTreeMap;
 
 use libp2p::PeerId;
 use taskqueue_api::{
@@ -12,7 +12,7 @@ use super::MeshQueue;
 use crate::{
     Identity, Mesh, TICKET_ADDRESSES_MAX, Ticket,
     members::{Invited, Keep, MachineName, MembersError, Signer, Statements, TakeError, TicketSecret},
-    node::is_loopback,
+    node::{is_loopback, unix_now},
 };
 
 impl MeshQueue {
@@ -63,8 +63,7 @@ impl MeshQueue {
     pub(super) async fn change_member(&self, request: ChangeMember) -> Result<MemberChanged, QueueError> {
         let membership = &self.directory.membership;
         let peer = membership.resolve(&request.member)?;
-        let name: Option<MachineName> =
-            request.name.map(|name| name.parse().map_err(|error| QueueError::invalid("name", error))).transpose()?;
+        let name = request.name.as_deref().map(MachineName::chosen).transpose()?;
         let role = request.role;
         let (heard, not_heard) = self
             .change(move |mesh, identity| {
@@ -76,7 +75,7 @@ impl MeshQueue {
             .await?;
         let member = membership.members().into_iter().find(|member| member.peer == peer);
         let member = member.ok_or_else(|| QueueError::new(ErrorCode::NotFound, "the machine was removed meanwhile"))?;
-        let name = membership.names().remove(&peer).unwrap_or_else(|| member.name.to_string());
+        let name = membership.name_of(&peer).unwrap_or_else(|| member.name.to_string());
         Ok(MemberChanged { peer_id: peer, name, role: member.grants, heard, not_heard })
     }
 
@@ -94,7 +93,7 @@ impl MeshQueue {
                 Keep::These(named.iter().map(|one| membership.resolve(one)).collect::<Result<_, MembersError>>()?)
             }
         };
-        let name = membership.names().remove(&peer).unwrap_or_else(|| peer.to_string());
+        let name = membership.name_of(&peer).unwrap_or_else(|| peer.to_string());
         let (heard, not_heard) = self.change(move |mesh, identity| mesh.remove(peer, &keep, identity)).await?;
         Ok(MemberRemoved { peer_id: peer, name, heard, not_heard })
     }
@@ -149,8 +148,7 @@ impl MeshQueue {
             // No other machine can dial a loopback address.
             addresses.retain(|address| !is_loopback(address));
         }
-        let name: Option<MachineName> =
-            name.map(|name| name.parse().map_err(|error| QueueError::invalid("name", error))).transpose()?;
+        let name = name.as_deref().map(MachineName::chosen).transpose()?;
         let secret = TicketSecret::generate()
             .map_err(|error| QueueError::new(ErrorCode::Internal, format!("no random number: {error}")))?;
         let now = unix_now();
@@ -169,8 +167,4 @@ impl MeshQueue {
         let ticket = Ticket::new(membership.mesh_id(), peer_id, secret, addresses);
         Ok(Invitation { ticket: ticket.to_text(), peer_id, addresses: told, role, expires_at })
     }
-}
-
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -27,10 +27,7 @@ impl Wish {
     /// Returns the wish for this name, or for the name of the host.
     pub(crate) fn of(chosen: Option<&str>, own: PeerId) -> Result<Self, QueueError> {
         match chosen {
-            Some(name) => {
-                let name = name.parse().map_err(|error| QueueError::invalid("name", error))?;
-                Ok(Self { name, is_chosen: true })
-            }
+            Some(name) => Ok(Self { name: MachineName::chosen(name)?, is_chosen: true }),
             None => Ok(Self { name: name_of_host(own), is_chosen: false }),
         }
     }

@@ -55,6 +55,13 @@ impl Statement for MemberEntry {
         self.by
     }
 
+    type Rank = (u64, bool);
+
+    /// A removal is newer than another entry of the same version.
+    fn rank(&self) -> (u64, bool) {
+        (self.version, self.removed)
+    }
+
     fn check(&self) -> Result<(), String> {
         let is_admin = self.grants.role() == Role::Admin;
         if self.version == 0 {

@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 use crate::{
     checked_text::{self, TextError},
-    identity::MeshSecret,
+    identity::{KeptKey, MeshSecret},
 };
 
 /// The name of a mesh: the public half of its root key.
@@ -77,14 +77,11 @@ impl<'de> Deserialize<'de> for MeshId {
 /// The key that decides who belongs to a mesh. It is on the machine that began the mesh, and in the safe place where its
 /// owner keeps a copy. `Debug` does not show it.
 #[derive(Clone)]
-pub struct RootKey {
-    secret: [u8; Self::BYTES],
-    keypair: Keypair,
-}
+pub struct RootKey(KeptKey);
 
 impl RootKey {
     /// The length of the secret half in bytes.
-    pub const BYTES: usize = 32;
+    pub const BYTES: usize = KeptKey::BYTES;
 
     /// Makes the key of a new mesh from the operating system's random source.
     ///
@@ -92,34 +89,31 @@ impl RootKey {
     ///
     /// Fails when the operating system's random source fails.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut secret = [0; Self::BYTES];
-        getrandom::fill(&mut secret)?;
-        Ok(Self::from_secret_bytes(secret))
+        KeptKey::generate().map(Self)
     }
 
     /// Builds the key from its secret half, as [`secret_bytes`](Self::secret_bytes) returns it.
     #[must_use]
-    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "the only failure is a length other than 32")]
     pub fn from_secret_bytes(secret: [u8; Self::BYTES]) -> Self {
-        Self { keypair: Keypair::ed25519_from_bytes(secret).expect("any 32 bytes are an Ed25519 secret key"), secret }
+        Self(KeptKey::from_secret_bytes(secret))
     }
 
     /// Returns the secret half. Whoever has it decides who belongs to the mesh.
     #[must_use]
     pub const fn secret_bytes(&self) -> [u8; Self::BYTES] {
-        self.secret
+        *self.0.secret_bytes()
     }
 
     /// Returns the text for a safe place, which [`FromStr`] reads.
     #[must_use]
     pub fn to_text(&self) -> String {
-        checked_text::write(RECOVERY, RECOVERY_VERSION, &self.secret)
+        checked_text::write(RECOVERY, RECOVERY_VERSION, self.0.secret_bytes())
     }
 
     /// Returns the first secret of the mesh.
     pub(crate) fn first_secret(&self) -> MeshSecret {
         #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("any length is a key");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.secret_bytes()).expect("any length is a key");
         mac.update(FIRST_SECRET_LABEL);
         MeshSecret::from_bytes(mac.finalize().into_bytes().into())
     }
@@ -133,11 +127,11 @@ impl RootKey {
     /// Returns the name of the mesh whose root key this is.
     #[expect(clippy::expect_used, reason = "the key was made as one of Ed25519")]
     pub(crate) fn mesh(&self) -> MeshId {
-        MeshId(self.keypair.public().try_into_ed25519().expect("an Ed25519 key").to_bytes())
+        MeshId(self.keypair().public().try_into_ed25519().expect("an Ed25519 key").to_bytes())
     }
 
     pub(super) const fn keypair(&self) -> &Keypair {
-        &self.keypair
+        self.0.keypair()
     }
 }
 

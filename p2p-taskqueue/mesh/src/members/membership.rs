@@ -138,6 +138,11 @@ impl Membership {
         self.lock().names()
     }
 
+    /// Returns the name of a member.
+    pub(crate) fn name_of(&self, peer: &PeerId) -> Option<String> {
+        self.names().remove(peer)
+    }
+
     /// Returns the peer that a person means.
     pub(crate) fn resolve(&self, text: &str) -> Result<PeerId, MembersError> {
         self.lock().resolve(text)

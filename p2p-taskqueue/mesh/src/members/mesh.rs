@@ -97,7 +97,7 @@ impl Mesh {
     ///
     /// [`MeshError::Name`] for a text that cannot be the name of a machine.
     pub fn enrolled(root: &RootKey, identity: &Identity, name: &str, grants: Grants) -> Result<Self, MeshError> {
-        let name: MachineName = name.parse().map_err(|error| MeshError::Name { name: name.to_owned(), error })?;
+        let name = machine_name(name)?;
         let (mesh, secret, key) = (root.mesh(), root.first_secret(), SigningKey::Root(root));
         let mut roster = Roster::new(mesh);
         let change = Change { peer: identity.peer_id(), name, grants, removed: false };
@@ -180,8 +180,12 @@ impl Mesh {
         let Some(root) = self.root.as_ref().filter(|_| self.roster.member(&identity.peer_id()).is_none()) else {
             return Ok(false);
         };
-        let name = name.parse().map_err(|error| MeshError::Name { name: name.to_owned(), error })?;
-        let change = Change { peer: identity.peer_id(), name, grants: Grants::of(Role::Admin), removed: false };
+        let change = Change {
+            peer: identity.peer_id(),
+            name: machine_name(name)?,
+            grants: Grants::of(Role::Admin),
+            removed: false,
+        };
         self.roster.change(change, SigningKey::Root(root)).ok_or(MeshError::Unsigned)?;
         Ok(true)
     }
@@ -312,6 +316,10 @@ impl Mesh {
         self.secrets.add(generation, secret);
         Ok(())
     }
+}
+
+fn machine_name(text: &str) -> Result<MachineName, MeshError> {
+    text.parse().map_err(|error| MeshError::Name { name: text.to_owned(), error })
 }
 
 /// Returns the key with which a machine signs: the root key, or its own if it is an admin.

@@ -2,6 +2,7 @@ use std::{fmt, str::FromStr};
 
 use libp2p::PeerId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use taskqueue_api::QueueError;
 
 use super::limits::MACHINE_NAME_BYTES_MAX;
 use crate::Identity;
@@ -33,6 +34,15 @@ pub enum ParseNameError {
 impl MachineName {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Reads the argument `name` of a request.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` for a text that cannot be the name of a machine.
+    pub(crate) fn chosen(text: &str) -> Result<Self, QueueError> {
+        text.parse().map_err(|error| QueueError::invalid("name", error))
     }
 
     /// Makes a name of the name of a host: characters that a machine's name cannot have become `-`. `None` when nothing

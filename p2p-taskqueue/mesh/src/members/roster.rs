@@ -51,26 +51,15 @@ impl Roster {
     /// Reads an entry and checks its signature. Returns `None` for an entry that is not newer than the one of the same
     /// signer: its signature does not matter.
     pub(crate) fn verify(&self, source: Unverified) -> Result<Option<Entry>, SignedError> {
-        Entry::verify(source, self.mesh, |entry, text| {
-            let known = match entry.by {
-                Signer::Root => self.by_root.get(&entry.peer),
-                signer @ Signer::Admin { .. } => self.by_admins.get(&signer).and_then(|by| by.get(&entry.peer)),
-            };
-            let rank = |entry: &MemberEntry| (entry.version, entry.removed);
-            known.is_none_or(|known| {
-                rank(entry).cmp(&rank(known.get())).then_with(|| text.cmp(&known.source().text)).is_gt()
-            })
+        Entry::verify(source, self.mesh, |entry| match entry.by {
+            Signer::Root => self.by_root.get(&entry.peer),
+            signer @ Signer::Admin { .. } => self.by_admins.get(&signer).and_then(|by| by.get(&entry.peer)),
         })
     }
 
     /// Reads a note about a secret and checks its signature, as [`verify`](Self::verify) does.
     pub(crate) fn verify_note(&self, source: Unverified) -> Result<Option<Signed<SecretNote>>, SignedError> {
-        Signed::verify(source, self.mesh, |note: &SecretNote, text| {
-            let known = self.secrets.get(&note.by);
-            known.is_none_or(|known| {
-                note.generation.cmp(&known.get().generation).then_with(|| text.cmp(&known.source().text)).is_gt()
-            })
-        })
+        Signed::verify(source, self.mesh, |note: &SecretNote| self.secrets.get(&note.by))
     }
 
     /// Tells whether an entry, or a newer one of the same signer, is here. An entry that cannot be read is not.
@@ -112,7 +101,7 @@ impl Roster {
     pub(crate) fn merge_secret(&mut self, note: Signed<SecretNote>) -> bool {
         let signer = note.get().by;
         let counts = note.get().mesh == self.mesh && (signer == Signer::Root || self.admins().contains(&signer));
-        let is_news = self.secrets.get(&signer).is_none_or(|known| later(known, &note).is_lt());
+        let is_news = self.secrets.get(&signer).is_none_or(|known| known.cmp_age(&note).is_lt());
         if counts && is_news {
             self.secrets.insert(signer, note);
         }
@@ -121,7 +110,7 @@ impl Roster {
 
     /// Returns what is known of the secret in use: the note with the highest generation.
     pub(crate) fn secret(&self) -> Option<&SecretNote> {
-        self.secrets.values().max_by(|a, b| later(a, b)).map(Signed::get)
+        self.secrets.values().max_by(|a, b| a.cmp_age(b)).map(Signed::get)
     }
 
     /// Returns all notes about secrets.
@@ -141,12 +130,12 @@ impl Roster {
             return by_root;
         }
         let by_admins = || self.by_admins.values().filter_map(|signed| signed.get(peer));
-        let removal = by_admins().filter(|entry| entry.get().removed).max_by(|a, b| newer(a, b));
+        let removal = by_admins().filter(|entry| entry.get().removed).max_by(|a, b| a.cmp_age(b));
         let is_back = |removal: &Entry| by_root.is_some_and(|back| back.get().version > removal.get().version);
         if let Some(removal) = removal.filter(|removal| !is_back(removal)) {
             return Some(removal);
         }
-        by_admins().filter(|entry| entry.get().is_live()).chain(by_root).max_by(|a, b| newer(a, b))
+        by_admins().filter(|entry| entry.get().is_live()).chain(by_root).max_by(|a, b| a.cmp_age(b))
     }
 
     /// Returns what the mesh says of a member. `None` for a stranger, and for a machine that was removed.
@@ -255,23 +244,12 @@ impl Roster {
     }
 }
 
-/// Orders two entries of one machine: by version; at the same version a removal is newer; then by their texts.
-fn newer(a: &Entry, b: &Entry) -> std::cmp::Ordering {
-    let rank = |entry: &Entry| (entry.get().version, entry.get().removed);
-    rank(a).cmp(&rank(b)).then_with(|| a.tie_break(b))
-}
-
-/// Orders two notes about secrets: by generation, then by their texts.
-fn later(a: &Signed<SecretNote>, b: &Signed<SecretNote>) -> std::cmp::Ordering {
-    a.get().generation.cmp(&b.get().generation).then_with(|| a.tie_break(b))
-}
-
 /// Keeps the newer of two entries of one signer. Of too many machines, those that were removed are kept first, so that no
 /// flood undoes a removal, and then those with the lowest peer ids: every node then keeps the same ones.
 fn put(entries: &mut BTreeMap<PeerId, Entry>, entry: Entry, most: usize) -> bool {
     let peer = entry.get().peer;
     match entries.get(&peer) {
-        Some(known) if newer(known, &entry).is_ge() => return false,
+        Some(known) if known.cmp_age(&entry).is_ge() => return false,
         Some(_) => {}
         None if entries.len() < most => {}
         None => {

@@ -57,6 +57,12 @@ impl Statement for SecretNote {
         self.by
     }
 
+    type Rank = u64;
+
+    fn rank(&self) -> u64 {
+        self.generation
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.generation == 0 {
             return Err("generation: begins at 1".to_owned());

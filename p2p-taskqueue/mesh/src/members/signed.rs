@@ -18,6 +18,11 @@ pub(crate) trait Statement: Serialize + DeserializeOwned {
 
     fn signer(&self) -> Signer;
 
+    /// What makes a statement newer than another one of the same signer about the same.
+    type Rank: Ord;
+
+    fn rank(&self) -> Self::Rank;
+
     /// Checks what the signature does not: bounds and forms of the fields.
     fn check(&self) -> Result<(), String>;
 }
@@ -125,12 +130,16 @@ impl<T: Statement> Signed<T> {
     }
 
     /// Reads a statement of this mesh and checks its signature, which costs the most and comes last. Returns `None`
-    /// without that check for a statement that is of no interest. The size is checked before anything is parsed.
-    pub(super) fn verify(
+    /// without that check for a statement that is not newer than the one that is `known` in its place. The size is
+    /// checked before anything is parsed.
+    pub(super) fn verify<'a>(
         source: Unverified,
         mesh: MeshId,
-        is_news: impl FnOnce(&T, &str) -> bool,
-    ) -> Result<Option<Self>, SignedError> {
+        known: impl FnOnce(&T) -> Option<&'a Self>,
+    ) -> Result<Option<Self>, SignedError>
+    where
+        T: 'a,
+    {
         if source.text.len() > SIGNED_BYTES_MAX || source.signature.len() != SIGNATURE_CHARS {
             return Err(SignedError::Size);
         }
@@ -139,7 +148,7 @@ impl<T: Statement> Signed<T> {
         if statement.mesh() != mesh {
             return Err(SignedError::OtherMesh);
         }
-        if !is_news(&statement, &source.text) {
+        if known(&statement).is_some_and(|known| age(&statement, &source.text) <= known.age()) {
             return Ok(None);
         }
         let signature = HEXLOWER.decode(source.signature.as_bytes()).map_err(|_| SignedError::Signature)?;
@@ -150,6 +159,20 @@ impl<T: Statement> Signed<T> {
         };
         if is_theirs { Ok(Some(Self { statement, source })) } else { Err(SignedError::Signature) }
     }
+
+    fn age(&self) -> (T::Rank, &str) {
+        age(&self.statement, &self.source.text)
+    }
+
+    /// Orders two statements in the same way on every node, the newer one last.
+    pub(super) fn cmp_age(&self, other: &Self) -> Ordering {
+        self.age().cmp(&other.age())
+    }
+}
+
+/// Returns what statements are ordered by: their rank, and then their text, so that no two different ones are equal.
+fn age<'a, T: Statement>(statement: &T, text: &'a str) -> (T::Rank, &'a str) {
+    (statement.rank(), text)
 }
 
 impl<T> Signed<T> {
@@ -160,11 +183,6 @@ impl<T> Signed<T> {
     /// Returns the form in which the statement travels.
     pub(crate) const fn source(&self) -> &Unverified {
         &self.source
-    }
-
-    /// Orders two statements that are otherwise alike, in the same way on every node.
-    pub(super) fn tie_break(&self, other: &Self) -> Ordering {
-        self.source.text.cmp(&other.source.text)
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) use directory::Directory;
 pub use error::NodeError;
 pub use files::{NoFiles, NodeFiles, RememberedPeer};
 pub use handle::NodeHandle;
-pub(crate) use moment::Moment;
+pub(crate) use moment::{Moment, unix_now};
 pub(crate) use peer_entry::Patience;
 pub use reach_config::ReachConfig;
 pub use start::Node;

@@ -13,7 +13,11 @@ pub(crate) struct Moment {
 impl Moment {
     /// Reads the runtime's clock and the wall clock.
     pub(crate) fn now(runtime: &dyn Runtime) -> Self {
-        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Self { instant: runtime.now(), unix_s }
+        Self { instant: runtime.now(), unix_s: unix_now() }
     }
+}
+
+/// Reads the wall clock, in Unix seconds.
+pub(crate) fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -1,7 +1,7 @@
 //! The part of the handshake behind the proofs: who is a member, what is new about the members, and how a newcomer is
 //! let in.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use data_encoding::HEXLOWER;
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, future::try_join};
@@ -22,6 +22,7 @@ use crate::{
         MembersError, Membership, MeshId, Standing, Statements, TextId, TicketId, TicketRefusal, Unverified, Welcome,
         Wish, digest_of,
     },
+    node::unix_now,
 };
 
 /// A message behind the proofs.
@@ -176,11 +177,8 @@ where
         return Err(FrameError::Malformed("too many credentials".to_owned()).into());
     }
     membership.take(Statements { entries: std::mem::take(&mut theirs.credentials), ..Statements::default() })?;
-    match membership.standing(&peer) {
-        Standing::Member(_) => Ok(Shown { ours, ..theirs }),
-        Standing::Removed => refuse(io, Reason::Removed).await,
-        Standing::Stranger => refuse(io, Reason::Stranger).await,
-    }
+    grants_or_refuse(io, membership, peer).await?;
+    Ok(Shown { ours, ..theirs })
 }
 
 /// Exchanges what only one of the ends knows of the members, and the newer secret. Returns what the peer may do, and the
@@ -201,11 +199,7 @@ where
         last_change = exchange_statements(io, reader, membership).await?;
     }
     // What was heard may be that the peer was removed. A removed machine is not told the secret.
-    let grants = match membership.standing(&peer) {
-        Standing::Member(grants) => grants,
-        Standing::Removed => return refuse(io, Reason::Removed).await,
-        Standing::Stranger => return refuse(io, Reason::Stranger).await,
-    };
+    let grants = grants_or_refuse(io, membership, peer).await?;
     if shown.secret != secret {
         send(io, &DoorMessage::Secret { secret: membership.newest_secret() }).await?;
         let DoorMessage::Secret { secret } = expect(io, reader).await? else { return Err(out_of_order()) };
@@ -315,8 +309,7 @@ where
     let claimed: Proofs = receive(io, reader).await?;
     first_match(&[proof(Role::Dialer)], &claimed)?.ok_or(HandshakeError::OtherMesh)?;
     let DoorMessage::Enter(wish) = expect(io, reader).await? else { return Err(out_of_order()) };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let admitted = membership.change(|mesh, identity| mesh.admit(ticket, newcomer, wish, now, identity));
+    let admitted = membership.change(|mesh, identity| mesh.admit(ticket, newcomer, wish, unix_now(), identity));
     match admitted {
         // It has the notes of all admins about secrets.
         Ok(welcome) => send_up_to(FRAME_BYTES_ROSTER, io, &DoorMessage::Welcome(welcome)).await,
@@ -341,6 +334,18 @@ where
     match expect(io, reader).await? {
         DoorMessage::Welcome(welcome) => Ok(welcome),
         _ => Err(out_of_order()),
+    }
+}
+
+/// Returns what the peer may do. A peer that is no member is refused.
+async fn grants_or_refuse<S>(io: &mut S, membership: &Membership, peer: PeerId) -> Result<Arc<Grants>, HandshakeError>
+where
+    S: AsyncWrite + Unpin,
+{
+    match membership.standing(&peer) {
+        Standing::Member(grants) => Ok(grants),
+        Standing::Removed => refuse(io, Reason::Removed).await,
+        Standing::Stranger => refuse(io, Reason::Stranger).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests of nodes on every runtime and over every transport.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use p2p_taskqueue::{
     Caller, Identity, Json, Mesh, Operation, PeerId, RootKey, TaskQueueExt as _, TaskStatus,
@@ -106,15 +106,18 @@ fn two(backend: Backend, listen: &str) -> TestResult {
     stop([a, b])
 }
 
-/// Five machines in a line, each joined to the next. Each claims tasks of the next one, and each sees only its
-/// neighbours.
+/// Five machines of one mesh, each connected to the next and to the last, which let them in. Each claims tasks of the
+/// next one, and each sees only those that it is connected to.
 fn five(backend: Backend, listen: &str) -> TestResult {
     let machines = (1..=5).map(|secret| Machine::start(backend, listen, secret)).collect::<TestResult<Vec<_>>>()?;
-    // All join the mesh of the last machine. They start from the end, so that each joins a node that is already in that
-    // mesh.
-    for pair in machines.windows(2).rev() {
+    let (last, others) = machines.split_last().ok_or("no machine")?;
+    for machine in others {
+        machine.join(last)?;
+    }
+    for pair in machines.windows(2) {
         let [left, right] = pair else { continue };
-        left.join(right)?;
+        let address = right.node.addresses().pop().ok_or("no address")?;
+        left.run(async move |node| Ok(node.connect(&address.into()).await.map(|_| ())?))?;
     }
     for pair in machines.windows(2) {
         let [left, right] = pair else { continue };
@@ -140,7 +143,9 @@ fn five(backend: Backend, listen: &str) -> TestResult {
     }
     let middle = machines.get(2).ok_or("no third machine")?;
     let peers = middle.run(async |node| Ok(node.queue().peers(&ME, Peers { connected_only: true }).await?.peers))?;
-    assert_eq!(peers.len(), 2, "its neighbours: {peers:?}");
+    let seen: BTreeSet<_> = peers.iter().map(|peer| peer.peer_id).collect();
+    let expected = [1, 3, 4].into_iter().filter_map(|at| machines.get(at)).map(Machine::peer_id);
+    assert_eq!(seen, expected.collect(), "its neighbours and the last: {peers:?}");
     stop(machines)
 }
 

@@ -1,39 +1,53 @@
 //! Lists that are read up to their bound, however many entries the text has.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::{
-    Deserializer,
+    Deserialize, Deserializer,
     de::{IgnoredAny, SeqAccess, Visitor},
 };
 
-use super::{Submit, limits::SUBMITS_MAX};
+use super::{
+    Submit, ToolOffer, WorkerOffer,
+    limits::{SUBMITS_MAX, TASK_TYPES_MAX, WORKERS_TOLD_MAX},
+};
 
-/// Reads the tasks of a submit: up to the bound and one more, so that the check notices when there are too many.
-///
-/// The entries after that are skipped, so that a request with many small tasks does not cost many times its size.
+/// Reads the tasks of a submit.
 pub(super) fn submits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Submit>, D::Error> {
-    deserializer.deserialize_seq(Submits)
+    deserializer.deserialize_seq(AtMost::<Submit, SUBMITS_MAX>(PhantomData))
 }
 
-struct Submits;
+/// Reads the workers of a machine.
+pub(super) fn offers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WorkerOffer>, D::Error> {
+    deserializer.deserialize_seq(AtMost::<WorkerOffer, WORKERS_TOLD_MAX>(PhantomData))
+}
 
-impl<'de> Visitor<'de> for Submits {
-    type Value = Vec<Submit>;
+/// Reads the task types of a worker.
+pub(super) fn offered_types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ToolOffer>, D::Error> {
+    deserializer.deserialize_seq(AtMost::<ToolOffer, TASK_TYPES_MAX>(PhantomData))
+}
+
+/// Reads up to `MAX` entries and one more, so that the check notices when there are too many.
+///
+/// The entries after that are skipped, so that a request with many small entries does not cost many times its size.
+struct AtMost<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {
+    type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a sequence of tasks")
+        f.write_str("a sequence")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<Submit>, A::Error> {
-        let mut submits = Vec::new();
-        while submits.len() <= SUBMITS_MAX
-            && let Some(submit) = entries.next_element()?
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+        let mut read = Vec::new();
+        while read.len() <= MAX
+            && let Some(entry) = entries.next_element()?
         {
-            submits.push(submit);
+            read.push(entry);
         }
         while entries.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(submits)
+        Ok(read)
     }
 }
 

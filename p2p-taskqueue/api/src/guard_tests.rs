@@ -33,6 +33,8 @@ const ANYBODY: &[&str] = &[
     "members",
     "members.tell",
     "members.take_me_out",
+    "workers",
+    "workers.tell",
 ];
 const ADMIN: &[&str] = &["invite", "join", "leave", "members.change", "members.remove"];
 

@@ -38,6 +38,8 @@ mod task;
 #[doc(hidden)]
 pub mod testing;
 mod tools;
+mod waiting;
+mod workers;
 
 pub use answer::{Answer, Answered};
 pub use at_once::AtOnceQueue;
@@ -86,6 +88,8 @@ pub use task::{
     TaskStatus, UnknownStatus, Unreadable,
 };
 pub use tools::{CallTool, ListTools, ToolCalled, ToolOffer, ToolsListed};
+pub use waiting::{Lacking, WaitReason, WaitingFor, span_text};
+pub use workers::{TellWorkers, WorkerInfo, WorkerOffer, Workers, WorkersListed, WorkersTold};
 
 /// Compiles and runs the program in the README.
 #[cfg(doctest)]

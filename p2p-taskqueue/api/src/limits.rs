@@ -64,6 +64,21 @@ pub const STATEMENTS_TOLD_MAX: usize = 128;
 /// The longest signed text about a member, in bytes.
 pub const STATEMENT_TEXT_BYTES_MAX: usize = 1_024;
 
+/// The most workers of one machine of which the mesh hears. A program with more task types has one worker for many of
+/// them.
+pub const WORKERS_TOLD_MAX: usize = 64;
+
+/// The most bytes of descriptions and schemas of one worker that are told. A machine with the most workers then stays
+/// within one request.
+pub const OFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a node counts on a worker of its machine that has told of itself, in seconds. Workers tell of themselves again
+/// after a third of this time.
+pub const WORKER_STANDS_S: f64 = 60.0;
+
+/// The most machines that a reason to wait names.
+pub const WAITING_NAMES_MAX: usize = 8;
+
 /// The lowest and the highest priority.
 pub const PRIORITY_RANGE: std::ops::RangeInclusive<u8> = 1..=10;
 

@@ -9,7 +9,7 @@ use super::{
         NAME_BYTES_MAX, PRIORITY_RANGE, REQUEST_JSON_BYTES_MAX, SPAN_S_MAX, SUBMITS_MAX,
     },
 };
-use crate::{Json, TaskId};
+use crate::{Json, TaskId, WaitingFor};
 
 /// Asks the owner to queue a task. The answer comes when the task is on stable storage (clause T1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -251,6 +251,9 @@ pub struct Submitted {
     pub duplicate: bool,
     /// What has happened to it before this answer.
     pub durability: Durability,
+    /// Why no worker can claim it now. Absent when a worker is free for it, and for a repeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<WaitingFor>,
 }
 
 /// What is known to be on stable storage when a submit is answered.

@@ -12,6 +12,9 @@ pub struct Attempt {
     #[serde(with = "crate::peer_text")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub machine: PeerId,
+    /// The name of that machine in the mesh, as the node that answers knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_name: Option<String>,
     /// The name that the worker gave itself.
     pub worker_id: String,
     /// When the worker claimed it.

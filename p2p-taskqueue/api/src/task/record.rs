@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use crate::PeerId;
 use serde::{Deserialize, Serialize};
 
+use crate::WaitingFor;
+
 use super::{Attempt, Fence, Json, TaskId, TaskStatus};
 
 /// The record of a task, as every operation answers it.
@@ -24,6 +26,9 @@ pub struct TaskRecord {
     pub payload: Json,
     /// Where it stands.
     pub status: TaskStatus,
+    /// Why no worker has claimed it. Absent when it is not queued, and when a worker is free for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<WaitingFor>,
     /// 1 to 10, 10 first.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10)))]
     pub priority: u8,

@@ -7,13 +7,14 @@ use crate::{
     Answer, Answered, At, Attempt, AttemptOutcome, CacheDelete, CacheDeleted, CacheGet, CacheGot, CacheHad, CacheHas,
     CacheSet, CacheStored, CallTool, Cancel, Cancelled, Capabilities, ChangeMember, Claim, ClaimMany, Claimed,
     ClaimedMany, Complete, Completed, Discover, Discovered, Durability, Fail, Failed, Fence, Free, Freed, Get, GetMany,
-    Got, GotMany, Grants, Heard, HeardPeer, Heartbeat, Invitation, Invite, Join, Joined, Json, Leave, Left, Limit,
-    Limited, List, ListTools, Listed, MachineInfo, MemberChanged, MemberRemoved, Members, MembersListed, MembersTold,
-    Method, Operation, Pause, Paused, Peer, PeerId, Peers, PeersListed, Purge, Purged, QueueStatus, Release, Released,
-    RemoveMember, Renew, Renewed, Request, Response, Resume, Resumed, Retried, Retry, Role, Scheduler, SearchAttempt,
-    Selection, SignedText, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany, SubmitResult, Submitted,
-    SubmittedMany, TakeMeOut, TakenOut, Target, TaskId, TaskRecord, TaskStatus, TellMembers, ToolCalled, ToolOffer,
-    ToolsListed, TypeStats, VectorClock, Wait, Waited, testing::task,
+    Got, GotMany, Grants, Heard, HeardPeer, Heartbeat, Invitation, Invite, Join, Joined, Json, Lacking, Leave, Left,
+    Limit, Limited, List, ListTools, Listed, MachineInfo, MemberChanged, MemberRemoved, Members, MembersListed,
+    MembersTold, Method, Operation, Pause, Paused, Peer, PeerId, Peers, PeersListed, Purge, Purged, QueueStatus,
+    Release, Released, RemoveMember, Renew, Renewed, Request, Response, Resume, Resumed, Retried, Retry, Role,
+    Scheduler, SearchAttempt, Selection, SignedText, Stats, StatsQuery, Status, StatusQuery, Submit, SubmitMany,
+    SubmitResult, Submitted, SubmittedMany, TakeMeOut, TakenOut, Target, TaskId, TaskRecord, TaskStatus, TellMembers,
+    TellWorkers, ToolCalled, ToolOffer, ToolsListed, TypeStats, VectorClock, Wait, WaitReason, Waited, WaitingFor,
+    WorkerInfo, WorkerOffer, Workers, WorkersListed, WorkersTold, testing::task,
 };
 
 /// The fence of the task.
@@ -46,6 +47,7 @@ pub fn exchanges(cast: &Cast) -> Vec<(Request, Response)> {
     all.extend(cache());
     all.extend(mesh(cast));
     all.extend(ways(cast));
+    all.extend(workers(cast));
     all.extend(tickets(cast));
     all.extend(members(cast));
     let inner = Get { task_id: task_id() }.into_request();
@@ -75,7 +77,13 @@ pub fn requests_at_once(cast: &Cast) -> Vec<Request> {
 fn tasks(cast: &Cast) -> Vec<(Request, Response)> {
     let (task_id, fence, owner) = (task_id(), FENCE, cast.listener);
     let (status, reason) = (TaskStatus::Queued, "no longer needed".to_owned());
-    let submitted = || Submitted { task_id, peer_id: owner, duplicate: false, durability: Durability::Synced };
+    let submitted = || Submitted {
+        task_id,
+        peer_id: owner,
+        duplicate: false,
+        durability: Durability::Synced,
+        waiting_for: Some(waiting()),
+    };
     let running = || record(cast, TaskStatus::Running);
     let claim = || Claim { supported_task_types: vec!["wordcount".to_owned()], wait_s: 20.0, ..Claim::new("worker-1") };
     let result = Some(Json::parse("{\"words\":3}".to_owned()).unwrap());
@@ -275,6 +283,50 @@ fn ways(cast: &Cast) -> Vec<(Request, Response)> {
     ]
 }
 
+fn workers(cast: &Cast) -> Vec<(Request, Response)> {
+    let takes = || {
+        vec![ToolOffer {
+            name: "render".to_owned(),
+            description: "Renders a scene.".to_owned(),
+            input_schema: Json::parse("{\"type\":\"object\"}".to_owned()).unwrap(),
+        }]
+    };
+    let (worker_id, labels, since) = ("render".to_owned(), vec!["gpu".to_owned()], 1_760_000_000.5);
+    let offer = WorkerOffer {
+        instance: "f0e1d2c3b4a59687".to_owned(),
+        worker_id: worker_id.clone(),
+        takes: takes(),
+        labels: labels.clone(),
+        session: None,
+        slots: 2,
+        busy: 1,
+        since,
+    };
+    let info = WorkerInfo {
+        machine: "gpu-box".to_owned(),
+        peer_id: cast.dialler,
+        worker_id,
+        connected: false,
+        last_seen: Some(since),
+        takes: takes(),
+        labels,
+        session: None,
+        slots: Some(2),
+        busy: Some(1),
+        since,
+    };
+    vec![
+        (
+            Workers { label: Some("gpu".to_owned()), schemas: true, ..Workers::default() }.into_request(),
+            Response::WorkersListed(WorkersListed { self_peer_id: cast.listener, workers: vec![info] }),
+        ),
+        (
+            TellWorkers { workers: vec![offer], all: true, ..TellWorkers::default() }.into_request(),
+            Response::WorkersTold(WorkersTold::default()),
+        ),
+    ]
+}
+
 fn tickets(cast: &Cast) -> Vec<(Request, Response)> {
     let owner = cast.listener;
     let addresses = || vec!["/ip4/192.0.2.7/tcp/9710".parse().unwrap()];
@@ -361,10 +413,19 @@ fn submit() -> Submit {
     Submit::new("wordcount", Json::from_text("a b c"))
 }
 
+fn waiting() -> WaitingFor {
+    WaitingFor {
+        lacking: Some(Lacking::Type),
+        nearest: Some("wordcount".to_owned()),
+        ..WaitingFor::new(WaitReason::WorkerAbsent, "no machine takes 'wordcuont'; did you mean 'wordcount'?")
+    }
+}
+
 fn record(cast: &Cast, status: TaskStatus) -> TaskRecord {
     let is_running = status == TaskStatus::Running;
     let attempt = Attempt {
         machine: cast.dialler,
+        machine_name: Some("gpu-box".to_owned()),
         worker_id: "worker-1".to_owned(),
         started_at: 1_760_000_000.5,
         ended_at: (!is_running).then_some(1_760_000_000.5),
@@ -381,6 +442,7 @@ fn record(cast: &Cast, status: TaskStatus) -> TaskRecord {
         lease_until: is_running.then_some(1_760_000_300.5),
         attempts: if status == TaskStatus::Queued { Vec::new() } else { vec![attempt] },
         submitted_by: Some(cast.dialler),
+        waiting_for: (status == TaskStatus::Queued).then(waiting),
         fence: is_running.then_some(FENCE),
         ..task(cast.listener, submit())
     }

@@ -51,6 +51,7 @@ pub fn task(owner: PeerId, submit: Submit) -> TaskRecord {
         owner,
         dead: false,
         fence: None,
+        waiting_for: None,
     }
 }
 

@@ -110,6 +110,7 @@ fn shown(attempt: &Attempt) -> taskqueue_api::Attempt {
     let Attempt { machine, worker, started_at, end } = attempt;
     taskqueue_api::Attempt {
         machine: *machine,
+        machine_name: None,
         worker_id: worker.clone(),
         started_at: started_at.as_secs(),
         ended_at: end.as_ref().map(|end| end.at.as_secs()),

@@ -64,6 +64,7 @@ impl Record {
             model_name: spec.model_name,
             payload,
             status,
+            waiting_for: None,
             priority: spec.priority,
             attempt,
             max_attempts: spec.policy.max_attempts,

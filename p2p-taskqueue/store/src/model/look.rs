@@ -134,12 +134,14 @@ fn shown(task: &Task, owner: taskqueue_api::PeerId, wall_ahead: Micros) -> TaskR
         owner,
         dead: task.dead,
         fence: None,
+        waiting_for: None,
     }
 }
 
 fn attempt(ran: &Ran) -> Attempt {
     Attempt {
         machine: ran.machine,
+        machine_name: None,
         worker_id: ran.worker.clone(),
         started_at: as_secs(ran.from),
         ended_at: ran.ended.map(|(at, _)| as_secs(at)),

@@ -70,7 +70,7 @@ impl Setup {
 
     pub(super) fn submitted(&self, submission: Submission) -> Submitted {
         let Submission { task_id, duplicate } = submission;
-        Submitted { task_id, peer_id: self.owner, duplicate, durability: self.durability }
+        Submitted { task_id, peer_id: self.owner, duplicate, durability: self.durability, waiting_for: None }
     }
 
     pub(super) fn task(&self, record: Record) -> TaskRecord {

@@ -82,7 +82,7 @@ async fn a_data_folder_is_one_nodes_alone() -> TestResult {
         Err(StartNodeError::DataFolder(DataFolderError::InUse { .. })) => {}
         other => panic!("{other:?}"),
     }
-    for name in ["identity.key", "mesh.key", "queue.sqlite3", "lock"] {
+    for name in ["identity.key", "mesh.json", "root.key", "queue.sqlite3", "lock"] {
         assert!(folder.path().join(name).exists(), "{name}");
     }
     soon(node.shutdown()).await??;

@@ -151,7 +151,7 @@ pub(crate) fn task_text(task: &TaskRecord, names: &Names) -> String {
 
 /// Returns one line about an attempt: where it ran, how long, and how it ended.
 fn attempt_text(attempt: &Attempt, names: &Names) -> String {
-    let Attempt { machine, worker_id, started_at, ended_at, outcome, error } = attempt;
+    let Attempt { machine, machine_name: _, worker_id, started_at, ended_at, outcome, error } = attempt;
     let outcome = outcome.and_then(|outcome| serde_json::to_value(outcome).ok());
     let outcome =
         outcome.as_ref().and_then(Value::as_str).map_or_else(|| "running".to_owned(), |one| one.replace('_', " "));

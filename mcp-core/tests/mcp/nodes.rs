@@ -37,7 +37,7 @@ impl Handler for Echo {
 }
 
 impl Nodes {
-    /// Starts two nodes with workers of these types. The other node also offers them as tools.
+    /// Starts two nodes with workers of these types.
     pub(crate) async fn start(offers: Vec<ToolOffer>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
         let root = RootKey::generate().unwrap();
@@ -45,11 +45,13 @@ impl Nodes {
         let address = there.addresses()[0].clone();
         here.connect(&Target { remote_multiaddr: Some(address.clone()), remote_peer_id: None }).await.unwrap();
         let worker = |node: &NodeHandle, offer: &ToolOffer| {
-            let config = WorkerConfig::new("echo", [offer.name.clone()], Arc::new(Echo));
+            let config = WorkerConfig { takes: vec![offer.clone()], ..WorkerConfig::new("echo", [""], Arc::new(Echo)) };
             Worker::start(config, node.queue(), node.serving_peers(), &runtime)
         };
-        let workers = offers.iter().flat_map(|offer| [worker(&here, offer), worker(&there, offer)]).collect();
-        there.set_tools(offers);
+        let workers: Vec<_> = offers.iter().flat_map(|offer| [worker(&here, offer), worker(&there, offer)]).collect();
+        for worker in &workers {
+            worker.is_known().await;
+        }
         let queue = |node: &NodeHandle| TestQueue::before(node.queue(), node.peer_id());
         Self { client: Client::new(queue(&here)), there: queue(&there), here, address, _workers: workers }
     }

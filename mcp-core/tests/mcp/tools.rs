@@ -144,10 +144,7 @@ const OF_THIS_MACHINE: [&str; 7] = [
 
 /// Starts two nodes, both with a worker for a tool.
 async fn nodes() -> Nodes {
-    let offers = vec![offer("wordcount", Json::null())];
-    let nodes = Nodes::start(offers.clone()).await;
-    nodes.here.set_tools(offers);
-    nodes
+    Nodes::start(vec![offer("wordcount", Json::null())]).await
 }
 
 /// Returns the operation of a tool call, and its target.

@@ -147,8 +147,8 @@ impl WorkerOffer {
 /// Tells a node about workers of the machine that tells: a worker tells the node of its own machine, and that node tells
 /// its peers.
 ///
-/// What is told stands for [`WORKER_STANDS_S`](super::limits::WORKER_STANDS_S) seconds and is told again before. What a node
-/// tells of all its workers stands as long as its connection.
+/// What a worker tells stands for [`WORKER_STANDS_S`](super::limits::WORKER_STANDS_S) seconds, so it is told again before.
+/// What a node tells its peers stands as long as the session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TellWorkers {
     /// The workers that are new, or have changed.

@@ -11,6 +11,7 @@
 //! | `members` | who belongs to a mesh, under which name and with which grants |
 //! | `wire` | frames, the handshake and the session, over any byte stream |
 //! | `node` | the one loop that owns the swarm, and its handle |
+//! | `workers` | what the workers of the mesh take, and why a task waits for one |
 //! | `discovery` | how peers are found: one file for each way |
 //! | `carrier` | the queues that other nodes and processes keep |
 
@@ -25,6 +26,7 @@ mod node;
 mod testing;
 mod ticket;
 mod wire;
+mod workers;
 
 pub use carrier::{Connection, Connector, DaemonQueue, Duplex, RemoteQueue};
 pub use checked_text::TextError;

@@ -16,7 +16,7 @@ use p2p_taskqueue::{
     Caller, ErrorCode, Fence, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _,
     TaskStatus,
     api::{
-        Cancel, Get, Renew, Submit, TaskRecord, Wait,
+        Cancel, Get, Renew, Submit, TaskRecord, ToolOffer, Wait,
         limits::{ERROR_BYTES_MAX, JSON_BYTES_MAX},
     },
     store::{LocalQueue, SqliteStore, StoreOptions},
@@ -207,7 +207,9 @@ async fn two_slots_run_two_tasks_of_one_queue_whatever_their_types() -> TestResu
     let (puppet, mut strings) = puppet();
     let worker = mesh.work(puppet, |config| {
         config.slots = 2;
-        config.task_types = vec!["t".to_owned(), "u".to_owned()];
+        let tool =
+            |name: &str| ToolOffer { name: name.to_owned(), description: String::new(), input_schema: Json::null() };
+        config.takes = vec![tool("t"), tool("u")];
     });
     let mut tasks = Vec::new();
     for task_type in ["t", "u", "t", "not taken"] {

@@ -13,6 +13,7 @@ mod contact;
 mod handler;
 mod pool;
 mod renewals;
+mod telling;
 
 pub use command::{CommandHandler, ParseCommandError, SUPERVISE, supervise};
 pub use contact::{AskError, Contact, Source};

@@ -1,16 +1,24 @@
-use std::{collections::HashMap, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use runtime_bridge::{Runtime, RuntimeExt as _, Spawned};
 use taskqueue_api::{
-    Caller, Check as _, Claim, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, TaskQueue,
-    TaskQueueExt as _, TaskRecord,
+    Caller, Check as _, Claim, Json, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, TaskId,
+    TaskQueue, TaskQueueExt as _, TaskRecord, ToolOffer, WorkerOffer,
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::{
     Handler, Source,
     attempt::{Attempt, pause, retry_pauses},
+    telling::Telling,
 };
 
 /// The settings of a [`Worker`]: which tasks it takes, and how.
@@ -18,8 +26,9 @@ use super::{
 pub struct WorkerConfig {
     /// The worker's name in records.
     pub worker_id: String,
-    /// The types of the tasks that it takes, up to 256 of them. They share the slots. An empty list means any type.
-    pub task_types: Vec<String>,
+    /// The types of the tasks that it takes, up to 256 of them, each with what the mesh is told of it. They share the
+    /// slots. An empty list means any type.
+    pub takes: Vec<ToolOffer>,
     /// The labels that it has. Tasks that require other labels are left to other workers.
     pub labels: Vec<String>,
     /// The session whose tasks it takes, in addition to tasks without a session.
@@ -42,7 +51,7 @@ impl WorkerConfig {
     ) -> Self {
         Self {
             worker_id: worker_id.into(),
-            task_types: task_types.into_iter().map(Into::into).collect(),
+            takes: task_types.into_iter().map(|name| undescribed(name.into())).collect(),
             labels: Vec::new(),
             session: None,
             handler,
@@ -62,13 +71,34 @@ impl WorkerConfig {
 
     fn claim(&self) -> Claim {
         Claim {
-            supported_task_types: self.task_types.clone(),
+            supported_task_types: self.takes.iter().map(|tool| tool.name.clone()).collect(),
             labels: self.labels.clone(),
             session: self.session.clone(),
             lease_s: self.lease.as_secs_f64(),
             wait_s: CLAIM_WAIT.as_secs_f64(),
             ..Claim::new(self.worker_id.clone())
         }
+    }
+
+    /// What the mesh is told of the worker.
+    fn offer(&self) -> WorkerOffer {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let mut offer = WorkerOffer {
+            // Without random numbers, the time tells the workers of a machine apart.
+            instance: TaskId::random().map_or_else(|_| since.to_string(), |id| id.to_string()),
+            worker_id: self.worker_id.clone(),
+            takes: self.takes.clone(),
+            labels: self.labels.clone(),
+            session: self.session.clone(),
+            slots: u32::try_from(self.slots.max(1)).unwrap_or(u32::MAX),
+            busy: 0,
+            since,
+        };
+        let lost = offer.fit();
+        if !lost.is_empty() {
+            tracing::warn!(types = %lost.join(", "), "too long a description or schema: the mesh is not told of it");
+        }
+        offer
     }
 }
 
@@ -77,6 +107,8 @@ pub struct Worker {
     /// The loops hold the receivers. The value true asks them to end.
     stopping: watch::Sender<bool>,
     supervisor: Spawned<()>,
+    /// Set once the node of this machine knows of the worker.
+    is_told: watch::Receiver<bool>,
 }
 
 impl Worker {
@@ -94,9 +126,33 @@ impl Worker {
         let (stopping, stopped) = watch::channel(false);
         let slots = Arc::new(Semaphore::new(config.slots.max(1)));
         let runtime = Arc::clone(runtime);
-        let pool = Pool { config: Arc::new(config), queue, peers, slots, runtime, stopping: stopped };
-        let supervisor = Arc::clone(&pool.runtime).spawn(pool.supervise());
-        Self { stopping, supervisor }
+        let (busy, is_told) = (watch::Sender::new(0), watch::Sender::new(false));
+        let is_known = is_told.subscribe();
+        let telling = Telling {
+            offer: config.offer(),
+            queue: Arc::clone(&queue),
+            runtime: Arc::clone(&runtime),
+            busy: busy.subscribe(),
+            stopping: stopped.clone(),
+            is_told,
+        };
+        let pool = Pool { config: Arc::new(config), queue, peers, slots, busy, runtime, stopping: stopped };
+        let spawner = Arc::clone(&pool.runtime);
+        let supervisor = spawner.spawn(async move {
+            futures::join!(telling.run(), pool.supervise());
+        });
+        Self { stopping, supervisor, is_told: is_known }
+    }
+
+    /// Waits until the node of this machine knows what the worker takes, and tells its peers of it. Where no node is, it
+    /// returns at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn is_known(&self) {
+        // An error means that the worker has ended.
+        drop(self.is_told.clone().wait_for(|is_told| *is_told).await);
     }
 
     /// Stops taking tasks, gives those that it holds back to their owners, and waits until that is done.
@@ -126,6 +182,8 @@ struct Pool {
     /// The node holds the sender.
     peers: watch::Receiver<Vec<PeerId>>,
     slots: Arc<Semaphore>,
+    /// How many slots are taken.
+    busy: watch::Sender<u32>,
     runtime: Arc<dyn Runtime>,
     /// The [`Worker`] holds the sender.
     stopping: watch::Receiver<bool>,
@@ -220,13 +278,21 @@ impl Pool {
             return;
         };
         tracing::info!(task_id = %task.task_id, task_type = %task.task_type, attempt = task.attempt, "running");
+        self.count_busy();
         let report = attempt.run(&task, fence).await;
         // The slot is free before the report, so that an owner that cannot be reached holds up only its own tasks.
         drop(slot);
+        self.count_busy();
         if let Some(report) = report {
             tracing::info!(task_id = %task.task_id, operation = report.name(), "reporting");
             attempt.deliver(report).await;
         }
+    }
+
+    /// Shows how many slots are taken.
+    fn count_busy(&self) {
+        let taken = self.config.slots.max(1).saturating_sub(self.slots.available_permits());
+        self.busy.send_replace(u32::try_from(taken).unwrap_or(u32::MAX));
     }
 
     async fn unless_stopping<F: Future>(&self, future: F) -> Option<F::Output> {
@@ -237,6 +303,11 @@ impl Pool {
             output = future => Some(output),
         }
     }
+}
+
+/// Returns the offer of a task type that nothing is said of.
+fn undescribed(name: String) -> ToolOffer {
+    ToolOffer { name, description: String::new(), input_schema: Json::null() }
 }
 
 /// Waits for `future` while the work that is under way goes on.

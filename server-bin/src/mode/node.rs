@@ -14,7 +14,7 @@ use p2p_taskqueue::{
 use runtime_bridge::{Bridge, ExecutorThread, Runtime, ThreadConfig};
 use tokio::time::timeout;
 
-use super::{NodeSettings, Ready, WorkerSpec};
+use super::{NodeSettings, Ready};
 use crate::{
     data_dir::{LockedDir, NodeFolder},
     failure::Failure,
@@ -134,7 +134,6 @@ impl P2pSide {
         token: Option<Token>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, Failure> {
-        let tools = settings.workers.iter().map(WorkerSpec::offer).collect();
         let worker_configs = settings.worker_configs(&runtime)?;
         let files = Arc::new(NodeFolder { dir: settings.data_dir, announce: settings.announce });
         let start = |listen: Vec<Multiaddr>| {
@@ -148,10 +147,11 @@ impl P2pSide {
             (started, _) => started,
         };
         let node = started.context("--p2p-listen")?;
-        node.set_tools(tools);
         let rpc = RpcServer::bind(&settings.rpc, token.as_ref(), &node.queue(), &runtime).await?;
         let start_worker = |config| Worker::start(config, node.queue(), node.serving_peers(), &runtime);
-        let workers = worker_configs.into_iter().map(start_worker).collect();
+        let workers: Vec<_> = worker_configs.into_iter().map(start_worker).collect();
+        // Whoever reads that the node is ready finds its tools.
+        join_all(workers.iter().map(Worker::is_known)).await;
         Ok(Self { node, rpc, workers })
     }
 }

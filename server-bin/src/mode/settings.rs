@@ -111,7 +111,8 @@ impl NodeSettings {
             }
             let id = format!("{}-{process}-{index}", worker.task_type);
             let config = WorkerConfig::new(id, [worker.task_type.clone()], Arc::new(handler));
-            Ok(WorkerConfig { labels: self.labels.clone(), session: self.session.clone(), ..config })
+            let (labels, session) = (self.labels.clone(), self.session.clone());
+            Ok(WorkerConfig { takes: vec![worker.offer()], labels, session, ..config })
         };
         self.workers.iter().enumerate().map(configure).collect()
     }
@@ -130,7 +131,7 @@ pub(crate) struct WorkerSpec {
 impl WorkerSpec {
     /// Returns the tool as peers and agents see it. The command is not part of it, because it may show more of this
     /// machine than the user wants.
-    pub(super) fn offer(&self) -> ToolOffer {
+    fn offer(&self) -> ToolOffer {
         let usual = || format!("Does tasks of type {} on this machine. Takes any JSON value.", self.task_type);
         let description = self.description.clone().unwrap_or_else(usual);
         ToolOffer { name: self.task_type.clone(), description, input_schema: self.input_schema.clone() }

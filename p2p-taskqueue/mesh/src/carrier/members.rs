@@ -53,10 +53,10 @@ impl MeshQueue {
         change: impl FnOnce(&mut Mesh, &Identity) -> Result<(), MembersError> + Send + 'static,
     ) -> Result<(Vec<String>, Vec<String>), QueueError> {
         let heard = self.directory.change_members(change).await?;
-        let mut names = self.directory.membership.names();
-        names.remove(&self.directory.peer_id);
-        let (heard, not_heard): (Vec<_>, Vec<_>) = names.into_iter().partition(|(peer, _)| heard.contains(peer));
-        let names = |members: Vec<(PeerId, String)>| members.into_iter().map(|(_, name)| name).collect();
+        let names = self.directory.membership.names();
+        let others = names.iter().filter(|(peer, _)| **peer != self.directory.peer_id);
+        let (heard, not_heard): (Vec<_>, Vec<_>) = others.partition(|(peer, _)| heard.contains(peer));
+        let names = |members: Vec<(&PeerId, &String)>| members.into_iter().map(|(_, name)| name.clone()).collect();
         Ok((names(heard), names(not_heard)))
     }
 

@@ -8,7 +8,7 @@ use taskqueue_api::{
     TaskQueueExt as _, ToolCalled, ToolsListed, Wait, check_size,
 };
 
-use super::{Joiner, RemoteQueue, submitted, waits};
+use super::{Joiner, RemoteQueue, submitted, waits, workers::Reasons};
 use crate::{
     discovery,
     heartbeat::Heartbeats,
@@ -25,12 +25,13 @@ pub(crate) struct MeshQueue {
     local: Arc<dyn TaskQueue>,
     routes: Arc<dyn RouteBook>,
     heartbeats: Mutex<Heartbeats>,
+    pub(super) reasons: Reasons,
 }
 
 impl MeshQueue {
     pub(crate) fn new(directory: Arc<Directory>, local: Arc<dyn TaskQueue>, routes: Arc<dyn RouteBook>) -> Self {
         let heartbeats = Heartbeats::new(directory.peer_id.to_string(), directory.runtime.now());
-        Self { directory, local, routes, heartbeats: Mutex::new(heartbeats) }
+        Self { directory, local, routes, heartbeats: Mutex::new(heartbeats), reasons: Reasons::default() }
     }
 
     /// Asks another peer, or this node when that is the one named.
@@ -82,8 +83,17 @@ impl MeshQueue {
         RemoteQueue::new(Arc::clone(&self.directory), target)
     }
 
-    /// Answers as this node. Futures of rare operations are boxed, because every request would be as large as the largest.
+    /// Answers as this node, and says why tasks wait.
     async fn here(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        self.note_claim(caller, &request);
+        let unclaimed = self.unclaimed(&request);
+        let mut response = self.answer(caller, request).await?;
+        self.explain(&mut response, unclaimed);
+        Ok(response)
+    }
+
+    /// Answers as this node. Futures of rare operations are boxed, because every request would be as large as the largest.
+    async fn answer(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
         match request {
             // A call is passed on once.
             Request::At(_) => Err(QueueError::invalid("target", "a call is passed on once")),
@@ -98,7 +108,11 @@ impl MeshQueue {
             Request::Discover(query) => {
                 Ok(Response::Discovered(Box::pin(discovery::discover(&self.directory, query)).await?))
             }
-            Request::ListTools(_) => Ok(Response::ToolsListed(ToolsListed { tools: self.directory.tools() })),
+            Request::ListTools(_) => {
+                Ok(Response::ToolsListed(ToolsListed { tools: self.directory.workers.own_tools() }))
+            }
+            Request::Workers(query) => Ok(Response::WorkersListed(Box::pin(self.list_workers(query)).await?)),
+            Request::TellWorkers(told) => Ok(Response::WorkersTold(self.tell_workers(caller, told)?)),
             Request::CallTool(call) => Ok(Response::ToolCalled(Box::pin(self.call_tool(caller, call)).await?)),
             Request::Invite(invite) => Ok(Response::Invitation(self.invite(invite)?)),
             Request::Join(join) => Ok(Response::Joined(Box::pin(self.joiner().join(join)).await?)),
@@ -224,7 +238,7 @@ impl MeshQueue {
 
     fn status(&self) -> Status {
         let directory = &self.directory;
-        let task_types = directory.tools().into_iter().map(|tool| tool.name).collect();
+        let task_types = directory.workers.own_tools().into_iter().map(|tool| tool.name).collect();
         let operations = Request::NAMES.iter().map(|name| (*name).into()).collect();
         Status {
             peer_id: directory.peer_id,
@@ -245,7 +259,7 @@ impl MeshQueue {
     /// Submits a durable task for one of this node's own workers, and waits for it.
     async fn call_tool(&self, caller: &Caller, call: CallTool) -> Result<ToolCalled, QueueError> {
         let CallTool { submitter, tool_name, args, timeout_s } = call;
-        let names: Vec<_> = self.directory.tools().into_iter().map(|tool| tool.name).collect();
+        let names: Vec<_> = self.directory.workers.own_tools().into_iter().map(|tool| tool.name).collect();
         if !names.contains(&tool_name) {
             let offered = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             let message = format!("this node offers no tool {tool_name:?}; it offers: {offered}");

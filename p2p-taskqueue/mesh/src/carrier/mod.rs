@@ -12,6 +12,7 @@ mod repeat;
 mod submitted;
 mod timeout;
 mod waits;
+mod workers;
 
 pub use connector::{Connection, Connector, Duplex};
 pub use daemon::DaemonQueue;

@@ -28,6 +28,8 @@ pub(crate) struct Membership {
     identity: Identity,
     files: Arc<dyn NodeFiles>,
     mesh: Mutex<Mesh>,
+    /// The names of the members, and the count of changes that they are of.
+    names: Mutex<Option<(u64, Names)>>,
     /// Counts the changes.
     changes: watch::Sender<u64>,
 }
@@ -39,6 +41,9 @@ pub(crate) enum Standing {
     Removed,
     Stranger,
 }
+
+/// The name of each member.
+pub(crate) type Names = Arc<BTreeMap<PeerId, String>>;
 
 /// The first bytes of the digest of a signed text: enough to tell all texts of a roster apart.
 pub(crate) type TextId = [u8; 8];
@@ -61,7 +66,13 @@ pub(crate) enum TakeError {
 
 impl Membership {
     pub(crate) fn new(identity: Identity, mesh: Mesh, files: Arc<dyn NodeFiles>) -> Arc<Self> {
-        Arc::new(Self { identity, files, mesh: Mutex::new(mesh), changes: watch::Sender::new(0) })
+        Arc::new(Self {
+            identity,
+            files,
+            mesh: Mutex::new(mesh),
+            names: Mutex::default(),
+            changes: watch::Sender::new(0),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Mesh> {
@@ -134,13 +145,20 @@ impl Membership {
     }
 
     /// Returns the name of each member.
-    pub(crate) fn names(&self) -> BTreeMap<PeerId, String> {
-        self.lock().names()
+    pub(crate) fn names(&self) -> Names {
+        let mesh = self.lock();
+        // The count changes under the lock of the mesh.
+        let count = *self.changes.borrow();
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*names {
+            Some((of, names)) if *of == count => Arc::clone(names),
+            _ => Arc::clone(&names.insert((count, Arc::new(mesh.names()))).1),
+        }
     }
 
     /// Returns the name of a member.
     pub(crate) fn name_of(&self, peer: &PeerId) -> Option<String> {
-        self.names().remove(peer)
+        self.names().get(peer).cloned()
     }
 
     /// Returns the peer that a person means.

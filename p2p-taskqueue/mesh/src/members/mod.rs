@@ -32,7 +32,7 @@ pub(crate) use entry::MemberEntry;
 pub(crate) use error::MembersError;
 pub(crate) use key::{MeshId, key_in};
 pub(crate) use limits::{ADMINS_MAX, MEMBERS_MAX, SIGNED_BY_ADMIN_MAX};
-pub(crate) use membership::{Membership, Standing, Statements, TakeError, TextId};
+pub(crate) use membership::{Membership, Names, Standing, Statements, TakeError, TextId};
 pub(crate) use mesh::Welcome;
 pub(crate) use name::MachineName;
 pub(crate) use secret::digest as digest_of;

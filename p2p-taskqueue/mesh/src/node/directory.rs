@@ -7,7 +7,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 use runtime_bridge::Runtime;
-use taskqueue_api::{ErrorCode, Method, Peer, QueueError, ToolOffer, TransportStatus};
+use taskqueue_api::{ErrorCode, Method, Peer, QueueError, TransportStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{NodeConfig, NodeFiles, peer_entry::Patience, reach_config::Means};
@@ -16,6 +16,7 @@ use crate::{
     discovery::{self, DiscoveryConfig, Search},
     members::{MembersError, Membership},
     wire::{Session, within},
+    workers::WorkerBook,
 };
 
 /// The state that the handle and the carriers share with the node's loop. They use an open session without asking the
@@ -33,6 +34,8 @@ pub(crate) struct Directory {
     pub(crate) files: Arc<dyn NodeFiles>,
     /// Who belongs to the mesh.
     pub(crate) membership: Arc<Membership>,
+    /// What is known of the workers of the mesh.
+    pub(crate) workers: WorkerBook,
     /// The node's own addresses. The loop holds the sender.
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
     /// The peers that can be asked. The loop holds the sender.
@@ -42,10 +45,9 @@ pub(crate) struct Directory {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     sessions: HashMap<PeerId, Vec<Session>>,
-    tools: Vec<ToolOffer>,
 }
 
 /// A request to the loop.
@@ -115,7 +117,6 @@ impl Directory {
         let (commands_tx, commands) = mpsc::channel(super::limits::COMMANDS_MAX);
         let (addresses, addresses_rx) = watch::channel(Vec::new());
         let (serving, serving_rx) = watch::channel(Vec::new());
-        let state = State { sessions: HashMap::new(), tools: Vec::new() };
         let membership = Membership::new(config.identity.clone(), config.mesh.clone(), Arc::clone(&files));
         let directory = Self {
             peer_id: config.identity.peer_id(),
@@ -127,10 +128,11 @@ impl Directory {
             is_relay: config.reach.is_on(Means::RelayServer),
             files,
             membership,
+            workers: WorkerBook::new(config.identity.peer_id()),
             addresses: addresses_rx,
             serving: serving_rx,
             commands: commands_tx,
-            state: Mutex::new(state),
+            state: Mutex::default(),
         };
         (Arc::new(directory), LoopEnds { commands, addresses, serving })
     }
@@ -196,8 +198,8 @@ impl Directory {
     /// Returns the peers that the node knows.
     pub(crate) async fn peers(&self, connected_only: bool) -> Result<Vec<Peer>, QueueError> {
         let mut peers = self.ask(|reply| Command::Peers { connected_only, reply }).await?;
-        let mut names = self.membership.names();
-        peers.iter_mut().for_each(|peer| peer.name = names.remove(&peer.peer_id));
+        let names = self.membership.names();
+        peers.iter_mut().for_each(|peer| peer.name = names.get(&peer.peer_id).cloned());
         Ok(peers)
     }
 
@@ -235,14 +237,7 @@ impl Directory {
         } else {
             state.sessions.insert(peer, sessions);
         }
-    }
-
-    /// Returns the tools that this node's own workers offer.
-    pub(crate) fn tools(&self) -> Vec<ToolOffer> {
-        self.lock().tools.clone()
-    }
-
-    pub(super) fn set_tools(&self, tools: Vec<ToolOffer>) {
-        self.lock().tools = tools;
+        drop(state);
+        self.workers.touch();
     }
 }

@@ -2,7 +2,7 @@ use std::{pin::pin, sync::Arc};
 
 use futures::future::{Either, select};
 use libp2p::{Multiaddr, PeerId};
-use taskqueue_api::{Check, ErrorCode, QueueError, Target, TaskQueue, ToolOffer};
+use taskqueue_api::{Check, ErrorCode, QueueError, Target, TaskQueue};
 use tokio::sync::{oneshot, watch};
 
 use super::{
@@ -92,12 +92,6 @@ impl NodeHandle {
             // The welcome comes before the connection is given up, and with it the dial.
             Either::Right((failed, mut welcome)) => welcome.try_recv().map_err(|_| not_let_in(peer, failed)),
         }
-    }
-
-    /// Sets the tools that this node's own workers offer. `list_tools` answers with them, and `status` names the task
-    /// types.
-    pub fn set_tools(&self, tools: Vec<ToolOffer>) {
-        self.directory.set_tools(tools);
     }
 
     /// Stops the node: tells every peer, gives requests under way up to a second to end, and then closes every

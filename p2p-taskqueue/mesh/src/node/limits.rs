@@ -49,8 +49,9 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The deadline of a caller from the dial to the proof. It covers a dial whose first addresses do not answer.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a peer has to answer what it is told about the members. A peer that does not is disconnected.
-pub(super) const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer has to answer what it is told about members or workers. A peer that does not take news of the members
+/// is disconnected.
+pub(crate) const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a join waits for the connection before it answers without one.
 pub(crate) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);

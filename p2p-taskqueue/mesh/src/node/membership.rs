@@ -111,6 +111,7 @@ impl NodeLoop {
         tracing::info!(%peer, "the machine was taken out of the mesh");
         self.swarm.behaviour_mut().links.admission.forget_proof(&peer);
         self.peers.forget(&peer, self.now());
+        self.directory.workers.forget(&peer);
         let Some(queue) = self.service.clone() else { return };
         let free = async move {
             match queue.free(&Caller::Local, Free { machine: peer }).await {
@@ -162,6 +163,7 @@ impl NodeLoop {
             }
         }
         self.peers.forget_all(self.now());
+        self.directory.workers.forget_others();
     }
 
     /// Begins the shutdown: stops listening, tells every peer, and lets requests under way end.

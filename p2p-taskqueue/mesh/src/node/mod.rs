@@ -59,3 +59,5 @@ mod reach_tests;
 mod tests;
 #[cfg(test)]
 mod ways_tests;
+#[cfg(test)]
+mod workers_tests;

@@ -20,6 +20,7 @@ use crate::{
     Identity, Mesh, Ticket,
     carrier::{Joiner, MeshQueue, Nothing},
     members::{Welcome, Wish},
+    workers::keep_telling,
 };
 
 /// Starts nodes.
@@ -72,6 +73,9 @@ impl Node {
         node.keep_relays(&config.reach.relays);
         runtime.spawn(node.run()).detach();
         Joiner { directory: Arc::clone(&directory) }.keep_joining();
+        if config.serves {
+            runtime.spawn(keep_telling(Arc::downgrade(&directory))).detach();
+        }
         Ok(NodeHandle::new(queue, directory))
     }
 

@@ -4,8 +4,8 @@ use libp2p::{Multiaddr, PeerId};
 use runtime_bridge::RuntimeExt;
 use taskqueue_api::{
     At, Caller, Cancel, Claim, Complete, ErrorCode, Get, Grants, Invite, Join, Json, List, Members, Peers, QueueError,
-    Request, Response, Role, StatusQuery, Submit, Target, TaskId, TaskQueueExt, TaskStatus, ToolOffer, TransportStatus,
-    Wait,
+    Request, Response, Role, StatusQuery, Submit, Target, TaskId, TaskQueueExt, TaskStatus, TellWorkers, ToolOffer,
+    TransportStatus, Wait, WorkerOffer,
 };
 
 use super::{NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, RememberedPeer};
@@ -46,6 +46,25 @@ impl Machine {
 /// Returns the caller that a machine of the tests is for another one.
 pub(super) fn admin(peer: PeerId) -> Caller {
     Caller::peer(peer, Grants::of(Role::Admin))
+}
+
+/// Returns what a worker with one slot tells of itself. Its instance is its name.
+pub(super) fn offer(worker_id: &str, takes: Vec<ToolOffer>) -> WorkerOffer {
+    WorkerOffer {
+        instance: worker_id.to_owned(),
+        worker_id: worker_id.to_owned(),
+        takes,
+        labels: Vec::new(),
+        session: None,
+        slots: 1,
+        busy: 0,
+        since: 1.0,
+    }
+}
+
+/// Returns the message of such a worker.
+pub(super) fn worker(worker_id: &str, takes: Vec<ToolOffer>) -> TellWorkers {
+    TellWorkers { workers: vec![offer(worker_id, takes)], ..TellWorkers::default() }
 }
 
 pub(super) fn address_of(node: &NodeHandle) -> Target {
@@ -382,7 +401,7 @@ async fn status_says_what_the_node_is_and_with_detail_how_it_stands() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     let (node_a, node_b) = (a.start().await, b.start().await);
     let offer = ToolOffer { name: "wordcount".to_owned(), description: String::new(), input_schema: Json::default() };
-    node_b.set_tools(vec![offer]);
+    node_b.queue().tell_workers(LOCAL, worker("w", vec![offer])).await.unwrap();
     b.queue.put(1).await;
     let query = StatusQuery { detail: true, ..StatusQuery::default() };
     let status = at(&node_a, &address_of(&node_b), query).await.unwrap();

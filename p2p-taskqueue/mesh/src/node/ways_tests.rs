@@ -95,7 +95,7 @@ async fn the_tools_of_a_peer_are_its_workers() {
     let (a, b) = (Machine::new(1), Machine::new(1));
     let (node_a, node_b) = (a.start().await, b.start().await);
     let offer = ToolOffer { name: "echo".to_owned(), description: "Echoes.".to_owned(), input_schema: Json::default() };
-    node_b.set_tools(vec![offer.clone()]);
+    node_b.queue().tell_workers(LOCAL, worker("w", vec![offer.clone()])).await.unwrap();
     let target = address_of(&node_b);
     assert_eq!(at(&node_a, &target, ListTools {}).await.unwrap().tools, [offer]);
     let call = |tool_name: &str| CallTool { timeout_s: 0.0, ..CallTool::new(tool_name, Json::null()) };

@@ -142,7 +142,7 @@ async fn a_newcomer_comes_in_by_its_ticket_and_then_as_a_member() {
     let (met_first, met_worker) = meet(&first, &worker).await;
     assert_eq!(*met_first.unwrap().grants, "worker:render.*".parse::<Grants>().unwrap());
     assert_eq!(*met_worker.unwrap().grants, Grants::of(MeshRole::Admin));
-    let names: Vec<_> = first.membership.names().into_values().collect();
+    let names: Vec<_> = first.membership.names().values().cloned().collect();
     assert_eq!(names.len(), 2);
     assert!(names.contains(&"gpu-box".to_owned()));
 }

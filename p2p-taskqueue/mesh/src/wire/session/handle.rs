@@ -97,6 +97,11 @@ impl Session {
         self.shared.lock().phase == CallPhase::Open
     }
 
+    /// Whether both are handles of one session.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Tells the peer to make no new calls, lets the calls in flight end, and then closes the connection. The peer's
     /// requests that wait are answered with `shutting_down`.
     pub(crate) fn drain(&self) {

@@ -7,7 +7,8 @@ use std::{
 use taskqueue_mesh::{Identity, Mesh, MeshError, NodeFiles, RememberedPeer, RootKey, host_name};
 
 /// A node's data folder: its tasks (`queue.sqlite3`), its identity (`identity.key`), what it knows of its mesh
-/// (`mesh.json`), the root key of the mesh if the machine has it (`root.key`), and its peers (`peers.json`).
+/// (`mesh.json`), the root key of the mesh if the machine has it (`root.key`), its peers (`peers.json`), and
+/// what their workers take (`workers.json`).
 ///
 /// The `taskmesh` program and [`Node`](crate::Node) use the same files.
 ///
@@ -289,6 +290,14 @@ impl NodeFiles for DataFolder {
         }
     }
 
+    fn load_workers(&self) -> Option<String> {
+        fs::read_to_string(self.path.join(WORKERS)).ok()
+    }
+
+    fn save_workers(&self, workers: &str) -> io::Result<()> {
+        self.write_durably(WORKERS, workers.as_bytes())
+    }
+
     fn save_mesh(&self, mesh: &Mesh) -> io::Result<()> {
         if let Some(root) = mesh.root_key() {
             self.keep_root_key(root)?;
@@ -332,6 +341,7 @@ const PENDING_JOIN: &str = "join.json";
 /// The secret of the mesh as versions before 0.2 kept it.
 const OLD_MESH_SECRET: &str = "mesh.key";
 const PEERS: &str = "peers.json";
+const WORKERS: &str = "workers.json";
 
 /// The length of an Ed25519 secret key.
 const KEY_BYTES: usize = 32;

@@ -164,7 +164,7 @@ impl NodeBuilder {
     /// Keeps everything in this folder, as `taskmesh serve --data-dir` does.
     ///
     /// These are the tasks (`queue.sqlite3`), the node's identity (`identity.key`), what it knows of its mesh
-    /// (`mesh.json`, and `root.key` if it has the root key) and its peers (`peers.json`). The folder is locked while the node runs.
+    /// (`mesh.json`, and `root.key` if it has the root key) and its peers (`peers.json`, `workers.json`). The folder is locked while the node runs.
     #[cfg(feature = "sqlite")]
     pub fn data_dir(self, folder: impl Into<PathBuf>) -> Self {
         Self { data_dir: Some(folder.into()), ..self }

@@ -176,6 +176,14 @@ impl NodeFiles for NodeFolder {
         self.dir.folder.save_pending_join(request)
     }
 
+    fn load_workers(&self) -> Option<String> {
+        self.dir.folder.load_workers()
+    }
+
+    fn save_workers(&self, workers: &str) -> io::Result<()> {
+        self.dir.folder.save_workers(workers)
+    }
+
     fn announce(&self, announcement: &str) -> io::Result<()> {
         self.announce.write(announcement)
     }

@@ -71,6 +71,15 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "how many reasons to wait are kept, and how much of a mesh they look at and name",
+        &[
+            "carrier::workers::REASONS_MAX",
+            "workers::book::BOOK_BYTES_MAX",
+            "workers::demand::COMPARED_MAX",
+            "workers::demand::NAMED_MAX",
+        ],
+    ),
+    (
         "pauses and repeats that a caller sees only as a slower answer, within the times that the reference names",
         &[
             "carrier::reconnect::DOUBLINGS_MAX",

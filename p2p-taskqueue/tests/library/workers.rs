@@ -142,7 +142,10 @@ async fn a_question_is_answered_by_whoever_waits() -> TestResult {
             let asked = asked(&job, key).await?;
             assert_eq!(asked, question);
             assert!(job.answer(key, &answer).await?);
-            assert!(!job.answer(key, &answer).await?, "a question is answered once");
+            if key == "colour" {
+                // The task cannot have ended, because its worker has another question.
+                assert!(!job.answer(key, &answer).await?, "a question is answered once");
+            }
         }
         TestResult::Ok(job.wait().await?)
     };

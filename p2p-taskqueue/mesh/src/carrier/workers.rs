@@ -111,8 +111,8 @@ impl MeshQueue {
             let machine = machines.name(&worker.machine).or_else(|| is_own.then(|| worker.machine.to_string()))?;
             let connected = worker.stands && machines.is_there(&worker.machine);
             let peer = peers.iter().find(|peer| peer.peer_id == worker.machine);
-            let seen = [worker.last_seen, peer.and_then(|peer| peer.last_seen)];
-            let last_seen = if worker.stands { seen.into_iter().flatten().reduce(f64::max) } else { worker.last_seen };
+            let of_machine = peer.and_then(|peer| peer.last_seen).filter(|_| !machines.is_there(&worker.machine));
+            let last_seen = [worker.last_seen, of_machine].into_iter().flatten().reduce(f64::max);
             Some(WorkerInfo {
                 machine,
                 peer_id: worker.machine,

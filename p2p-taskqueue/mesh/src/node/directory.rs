@@ -14,7 +14,7 @@ use super::{NodeConfig, NodeFiles, peer_entry::Patience, reach_config::Means};
 use crate::{
     Identity, Mesh,
     discovery::{self, DiscoveryConfig, Search},
-    members::{MembersError, Membership},
+    members::{MembersError, Membership, Standing},
     wire::{Session, within},
     workers::WorkerBook,
 };
@@ -228,6 +228,15 @@ impl Directory {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())
+    }
+
+    /// Takes in what was known of the workers of other machines before a restart.
+    pub(super) fn remember_workers(&self) {
+        let Some(text) = self.files.load_workers() else { return };
+        self.workers.remember(&text, |peer| match self.membership.standing(peer) {
+            Standing::Member(grants) => Some(grants),
+            Standing::Removed | Standing::Stranger => None,
+        });
     }
 
     pub(super) fn set_sessions(&self, peer: PeerId, sessions: Vec<Session>) {

@@ -60,6 +60,21 @@ pub trait NodeFiles: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Returns what the node knew of the workers of other machines, as [`save_workers`](Self::save_workers) was given it.
+    fn load_workers(&self) -> Option<String> {
+        None
+    }
+
+    /// Saves what the node knows of the workers of other machines, so that it knows after a restart what a machine that is
+    /// away would take. A change is saved within 15 s, together with those after it.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error. The node logs it and goes on.
+    fn save_workers(&self, _workers: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Writes the text of an announce file, which tells the other programs of this machine where the node is.
     ///
     /// # Errors

@@ -74,6 +74,7 @@ impl Node {
         runtime.spawn(node.run()).detach();
         Joiner { directory: Arc::clone(&directory) }.keep_joining();
         if config.serves {
+            directory.remember_workers();
             runtime.spawn(keep_telling(Arc::downgrade(&directory))).detach();
         }
         Ok(NodeHandle::new(queue, directory))

@@ -8,6 +8,7 @@ use std::{
 };
 
 use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
 use taskqueue_api::{
     Allowed, Claim, Grant, Grants, Json, QueueError, TellWorkers, ToolOffer, WorkerOffer, WorkersTold,
     limits::{WORKER_STANDS_S, WORKERS_TOLD_MAX},
@@ -24,6 +25,8 @@ pub(crate) struct WorkerBook {
     state: Mutex<State>,
     /// Counts all changes.
     version: AtomicU64,
+    /// Counts the changes of what workers of other machines take.
+    others: AtomicU64,
     /// Counts the changes of what the own workers take.
     offers: watch::Sender<u64>,
     /// Counts the changes of how many tasks they run.
@@ -79,6 +82,19 @@ pub(crate) struct Known {
     grants: Option<Arc<Grants>>,
 }
 
+/// The workers of a machine, as they are kept between two runs of a node.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptMachine {
+    peer_id: PeerId,
+    workers: Vec<KeptWorker>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptWorker {
+    last_seen: f64,
+    offer: WorkerOffer,
+}
+
 impl Known {
     /// Tells whether the worker takes tasks of a type, and its machine may work on them.
     pub(crate) fn takes(&self, task_type: &str) -> bool {
@@ -102,6 +118,7 @@ impl WorkerBook {
             own,
             state: Mutex::default(),
             version: AtomicU64::new(0),
+            others: AtomicU64::new(0),
             offers: watch::Sender::new(0),
             busy: watch::Sender::new(0),
         }
@@ -120,6 +137,44 @@ impl WorkerBook {
     /// Notes a change, also one of which machines are there.
     pub(crate) fn touch(&self) {
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns a number that is another one after every change of what workers of other machines take.
+    pub(crate) fn others(&self) -> u64 {
+        self.others.load(Ordering::Acquire)
+    }
+
+    /// Returns the text by which [`remember`](Self::remember) knows the workers of other machines again.
+    pub(crate) fn to_text(&self, now: Moment) -> String {
+        let state = self.lock();
+        let others = state.machines.iter().filter(|(machine, _)| **machine != self.own);
+        let kept = others.map(|(machine, entry)| KeptMachine {
+            peer_id: *machine,
+            workers: entry.told.values().map(|told| told.kept(now)).collect(),
+        });
+        let kept: Vec<_> = kept.filter(|machine| !machine.workers.is_empty()).collect();
+        drop(state);
+        serde_json::to_string(&kept).unwrap_or_else(|_| "[]".to_owned())
+    }
+
+    /// Takes in what was known before a restart. None of these workers counts as there until its machine says so.
+    /// `grants` is what each member may do.
+    pub(crate) fn remember(&self, text: &str, grants: impl Fn(&PeerId) -> Option<Arc<Grants>>) {
+        let kept: Vec<KeptMachine> = serde_json::from_str(text).unwrap_or_default();
+        let mut state = self.lock();
+        for KeptMachine { peer_id, workers } in kept {
+            let Some(grants) = grants(&peer_id).filter(|_| peer_id != self.own) else { continue };
+            let entry = state.machines.entry(peer_id).or_default();
+            entry.grants = Some(grants);
+            let told = workers.into_iter().take(WORKERS_TOLD_MAX).map(|kept| {
+                let instance = kept.offer.instance.clone();
+                let stands = Stands::Stopped(kept.last_seen);
+                (instance, Told { offer: Arc::new(kept.offer), busy: 0, stands })
+            });
+            entry.told.extend(told);
+        }
+        state.bytes = state.machines.values().map(Machine::bytes).sum();
+        self.touch();
     }
 
     /// Shows each change of what the own workers take.
@@ -176,6 +231,9 @@ impl WorkerBook {
             state.bytes = state.bytes - before + after;
             self.touch();
             added?;
+        }
+        if !is_own && (offers_changed || all) {
+            self.others.fetch_add(1, Ordering::Release);
         }
         if is_own && offers_changed {
             self.offers.send_modify(|count| *count += 1);
@@ -364,6 +422,10 @@ impl Machine {
 }
 
 impl Told {
+    fn kept(&self, now: Moment) -> KeptWorker {
+        KeptWorker { last_seen: self.stands.last_seen().unwrap_or(now.unix_s), offer: WorkerOffer::clone(&self.offer) }
+    }
+
     /// Notes that the worker was heard of, and how many tasks it runs.
     fn heard(&mut self, busy: u32, now: Moment) {
         self.busy = busy;

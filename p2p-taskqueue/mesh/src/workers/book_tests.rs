@@ -101,6 +101,31 @@ fn what_a_peer_tells_stands_and_is_replaced_by_all_of_a_new_session() {
 }
 
 #[test]
+fn what_peers_told_is_known_after_a_restart_but_does_not_count_as_there() {
+    let (start, own) = (Instant::now(), PeerId::random());
+    let (peer, stranger) = (PeerId::random(), PeerId::random());
+    let book = WorkerBook::new(own);
+    let before = book.others();
+    for machine in [peer, stranger] {
+        let told = TellWorkers { all: true, ..tell(vec![offer("a", "x")]) };
+        book.tell(machine, grants(Role::Member), told, at(start, 0)).unwrap();
+    }
+    assert_ne!(book.others(), before);
+    book.tell(own, None, tell(vec![offer("own", "y")]), at(start, 0)).unwrap();
+    let text = book.to_text(at(start, 7));
+    let again = WorkerBook::new(own);
+    again.remember(&text, |machine| grants(Role::Member).filter(|_| *machine == peer));
+    let known = again.known(at(start, 8));
+    assert_eq!(known.len(), 1, "the stranger and the own worker are not taken in");
+    assert_eq!((known[0].machine, known[0].stands, known[0].last_seen), (peer, false, Some(1_007.0)));
+    assert!(known[0].takes("x") && !serves(&again, "x", at(start, 8)));
+    // The machine comes with another worker.
+    again.tell(peer, grants(Role::Member), TellWorkers { all: true, ..tell(vec![offer("b", "z")]) }, at(start, 9)).unwrap();
+    assert_eq!(again.known(at(start, 9)).len(), 1);
+    again.remember("not what was written", |_| grants(Role::Member));
+}
+
+#[test]
 fn what_a_machine_may_not_work_on_its_workers_do_not_take() {
     let (start, book) = (Instant::now(), WorkerBook::new(PeerId::random()));
     let machines: Vec<_> = (0..3).map(|_| PeerId::random()).collect();

@@ -7,7 +7,7 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use libp2p::PeerId;
-use taskqueue_api::{Operation as _, QueueError, TellWorkers, WorkerOffer, WorkersTold};
+use taskqueue_api::{ErrorCode, Operation as _, QueueError, TellWorkers, WorkerOffer, WorkersTold};
 
 use crate::{
     node::{Directory, Moment, limits::TELL_TIMEOUT},
@@ -21,15 +21,16 @@ struct Told {
 }
 
 /// Tells every peer what the own workers take: at once when it comes or when that changes, and a moment later when only
-/// the number of running tasks has changed. Ends with the node's loop.
+/// the number of running tasks has changed. Saves what peers tell. Ends with the node's loop.
 pub(crate) async fn keep_telling(directory: Weak<Directory>) {
     let Some(node) = directory.upgrade() else { return };
     let runtime = Arc::clone(&node.runtime);
     let (mut serving, mut offers, mut busy) = (node.serving.clone(), node.workers.offers(), node.workers.busy());
-    drop(node);
     let mut told = HashMap::new();
     let mut last = runtime.now();
     let mut is_busy_news = false;
+    let mut saved = (node.workers.others(), last);
+    drop(node);
     loop {
         let due = if is_busy_news { last + BUSY_PAUSE } else { last + LOOK_AGAIN };
         let changed = tokio::select! {
@@ -50,6 +51,17 @@ pub(crate) async fn keep_telling(directory: Weak<Directory>) {
         node.workers.expire(Moment::now(&*runtime));
         tell_all(&node, &mut told).await;
         last = runtime.now();
+        if node.workers.others() != saved.0 && last >= saved.1 + LOOK_AGAIN {
+            saved = (node.workers.others(), last);
+            save(&node);
+        }
+    }
+}
+
+fn save(node: &Directory) {
+    let text = node.workers.to_text(Moment::now(&*node.runtime));
+    if let Err(error) = node.files.save_workers(&text) {
+        tracing::warn!(%error, "what the workers of other machines take could not be saved");
     }
 }
 
@@ -117,6 +129,8 @@ async fn tell(session: &Session, news: TellWorkers, workers: &BTreeMap<String, (
                 news = Some(TellWorkers { workers: whole(workers), all: true, ..TellWorkers::default() });
             }
             Ok(_) => {}
+            // A foreign implementation may do without.
+            Err(error) if error.code == ErrorCode::Unsupported => return true,
             Err(error) => tracing::debug!(%error, "a peer could not be told what the workers of this machine take"),
         }
     }

@@ -415,9 +415,9 @@ fn submit() -> Submit {
 
 fn waiting() -> WaitingFor {
     WaitingFor {
-        lacking: Some(Lacking::Type),
-        nearest: Some("wordcount".to_owned()),
-        ..WaitingFor::new(WaitReason::WorkerAbsent, "no machine takes 'wordcuont'; did you mean 'wordcount'?")
+        lacking: Some(Lacking::Nothing),
+        machines: vec!["gpu-box".to_owned()],
+        ..WaitingFor::new(WaitReason::WorkerAbsent, "only gpu-box would take 'wordcount', and is not there now")
     }
 }
 

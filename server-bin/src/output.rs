@@ -31,6 +31,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether the answer is printed as a JSON document.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints an answer: with `--json` as `{"ok":true, …}`, otherwise as the text that `human` returns.
     pub(crate) fn answer<T: Serialize>(self, answer: &T, human: impl FnOnce() -> String) {
         if self.json { line(&ok(answer)) } else { person(&human()) }
@@ -74,6 +79,11 @@ impl Output {
         if !self.json {
             person(text);
         }
+    }
+
+    /// Says in one line on standard error what is good to know beside the answer.
+    pub(crate) fn note(text: &str) {
+        complain(&Foreign(text).to_string());
     }
 
     pub(crate) fn failure(self, failure: &Failure) {
@@ -133,6 +143,7 @@ pub(crate) fn task_text(task: &TaskRecord, names: &Names) -> String {
         ("updated", ago(task.updated_at)),
         ("owner", names.show(&task.owner)),
     ];
+    rows.extend(task.waiting_for.as_ref().map(|waiting| ("waits for", waiting.message.clone())));
     rows.extend(task.submitted_by.map(|machine| ("from", names.show(&machine))));
     rows.extend((!task.requires.is_empty()).then(|| ("requires", task.requires.join(", "))));
     rows.extend(task.pin_to.map(|machine| ("pinned to", names.show(&machine))));
@@ -151,13 +162,15 @@ pub(crate) fn task_text(task: &TaskRecord, names: &Names) -> String {
 
 /// Returns one line about an attempt: where it ran, how long, and how it ended.
 fn attempt_text(attempt: &Attempt, names: &Names) -> String {
-    let Attempt { machine, worker_id, started_at, ended_at, outcome, error } = attempt;
+    let Attempt { machine, machine_name, worker_id, started_at, ended_at, outcome, error } = attempt;
+    // A machine that has left the mesh has no name there any more.
+    let machine = machine_name.clone().unwrap_or_else(|| names.show(machine));
     let outcome = outcome.and_then(|outcome| serde_json::to_value(outcome).ok());
     let outcome =
         outcome.as_ref().and_then(Value::as_str).map_or_else(|| "running".to_owned(), |one| one.replace('_', " "));
     let spent = ended_at.map(|ended| format!(" after {}", span((ended - started_at).max(0.0)))).unwrap_or_default();
     let error = error.as_ref().map(|error| format!(": {}", first_line(error))).unwrap_or_default();
-    format!("on {} ({worker_id}), {}: {outcome}{spent}{error}", names.show(machine), ago(*started_at))
+    format!("on {} ({worker_id}), {}: {outcome}{spent}{error}", Foreign(machine), ago(*started_at))
 }
 
 /// Returns the records as a table for a person.
@@ -166,7 +179,9 @@ pub(crate) fn tasks_table(tasks: &[TaskRecord]) -> String {
         return "no tasks".to_owned();
     }
     let rows = tasks.iter().map(|task| {
-        let note = task.error.clone().unwrap_or_else(|| result_text(task.result.as_ref()));
+        // A task that waits for another attempt has the error of the one before as well.
+        let waiting = task.waiting_for.as_ref().map(|waiting| waiting.message.clone());
+        let note = waiting.or_else(|| task.error.clone()).unwrap_or_else(|| result_text(task.result.as_ref()));
         [
             task.task_id.to_string(),
             task.task_type.clone(),
@@ -176,7 +191,7 @@ pub(crate) fn tasks_table(tasks: &[TaskRecord]) -> String {
             first_line(&note),
         ]
     });
-    table(["TASK", "TYPE", "STATUS", "ATTEMPT", "CREATED", "RESULT OR ERROR"], rows)
+    table(["TASK", "TYPE", "STATUS", "ATTEMPT", "CREATED", "NOTE"], rows)
 }
 
 /// Returns a table without rules. A cell is one line, whatever it contains.

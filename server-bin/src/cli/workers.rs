@@ -18,6 +18,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct WorkersArgs {
     /// Only workers that take tasks of this type. The table then names it first.
     #[arg(long = "type", value_name = "TYPE")]
@@ -186,6 +187,15 @@ fn cut_list(names: &[String], width: usize) -> String {
         room => cut(first, room) + &rest,
     })
 }
+
+const AFTER_HELP: &str = "\
+BUSY is how many tasks a worker runs now, of how many it runs at a time; `-` is a worker that does not say it. A worker \
+that has stopped, or whose machine is away, stays in the list for a while. A list that is too long for the table ends \
+with how many more there are; --json has everything, with the description and the JSON Schema of each type.
+
+Examples:
+  taskmesh workers --type render     # who could take a task of this type
+  taskmesh workers --label gpu       # who has what `submit --require gpu` asks for";
 
 const HEADER: [&str; 6] = ["MACHINE", "WORKER", "TAKES", "LABELS", "BUSY", "STATE"];
 

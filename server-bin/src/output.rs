@@ -235,3 +235,47 @@ const COMPLAINT_INDENT: usize = 2;
 
 /// The most characters of a result or an error in a table, so that a row fits on a line of a common terminal.
 const NOTE_CHARS: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use p2p_taskqueue::{
+        PeerId, TaskStatus,
+        api::{WaitReason, WaitingFor},
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    fn task(attempt: &Value) -> TaskRecord {
+        let task = json!({
+            "task_id": "00112233445566778899aabbccddeeff", "task_type": "render", "status": "queued", "priority": 5,
+            "attempt": 1, "max_attempts": 3, "created_at": 1.0, "updated_at": 1.0, "error": "no such model",
+            "owner": PeerId::random().to_string(), "attempts": [attempt],
+        });
+        let waiting_for = Some(WaitingFor::new(WaitReason::Backoff, "the next attempt is in 4.0 s"));
+        TaskRecord { waiting_for, ..serde_json::from_value(task).unwrap() }
+    }
+
+    #[test]
+    fn a_queued_task_shows_what_it_waits_for_and_an_ended_one_its_error() {
+        let queued = task(&json!({ "machine": PeerId::random().to_string(), "worker_id": "w", "started_at": 1.0 }));
+        let text = task_text(&queued, &Names::default());
+        assert!(text.contains("\nwaits for the next attempt is in 4.0 s\n"), "{text}");
+        let table = tasks_table(std::slice::from_ref(&queued));
+        assert!(table.ends_with("  the next attempt is in 4.0 s"), "{table}");
+        let failed = TaskRecord { status: TaskStatus::Failed, waiting_for: None, ..queued };
+        assert!(!task_text(&failed, &Names::default()).contains("waits for"));
+        assert!(tasks_table(&[failed]).ends_with("  no such model"));
+    }
+
+    #[test]
+    fn an_attempt_names_its_machine_and_without_a_name_its_id() {
+        let machine = PeerId::random().to_string();
+        let named = json!({ "machine": machine, "machine_name": "gpu-box", "worker_id": "w", "started_at": 1.0 });
+        let text = task_text(&task(&named), &Names::default());
+        assert!(text.contains("ran       on gpu-box (w), "), "{text}");
+        let unnamed = json!({ "machine": machine, "worker_id": "w", "started_at": 1.0 });
+        let text = task_text(&task(&unnamed), &Names::default());
+        assert!(text.contains(&format!("ran       on {machine} (w), ")), "{text}");
+    }
+}

@@ -190,8 +190,8 @@ fn cut_list(names: &[String], width: usize) -> String {
 
 const AFTER_HELP: &str = "\
 BUSY is how many tasks a worker runs now, of how many it runs at a time; `-` is a worker that does not say it. A worker \
-that has stopped, or whose machine is away, stays in the list for a while. A list that is too long for the table ends \
-with how many more there are; --json has everything, with the description and the JSON Schema of each type.
+of a machine that is away stays in the list, with when it was last seen. A list that is too long for the table ends with \
+how many more there are; --json has everything, with the description and the JSON Schema of each type.
 
 Examples:
   taskmesh workers --type render     # who could take a task of this type

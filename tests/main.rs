@@ -41,3 +41,4 @@ mod systemd;
 mod talk;
 mod terminal;
 mod wordcount;
+mod workers;

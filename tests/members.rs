@@ -223,6 +223,53 @@ fn a_removed_machine_is_out_at_once_and_stays_out_with_all_its_files() -> Result
 }
 
 #[test]
+fn a_machine_leaves_while_its_node_is_off() -> Result<()> {
+    let mut first = Node::start(&[])?;
+    let (mut told, mut untold, mut starting) = (Node::start(&[])?, Node::start(&[])?, Node::start(&[])?);
+    for node in [&mut told, &mut untold, &mut starting] {
+        node.join(&first)?;
+    }
+    let (own, gone) = (name_of(&first)?, told.peer_id()?);
+    told.kill()?;
+    let left = told.ask(&["leave"])?;
+    assert_eq!(left["told"], *own, "{left}");
+    until("it is off the list", || Ok((!first.ask(&["members"])?.to_string().contains(&gone)).then_some(())))?;
+    refused(&told.run(&["leave"])?, 1, "alone in its mesh")?;
+    told.start_again()?;
+    assert_eq!(names(&told.ask(&["members"])?).len(), 1);
+    assert_eq!(told.ask(&["peers"])?["peers"], serde_json::json!([]));
+
+    // A node that is just starting is waited for.
+    starting.kill()?;
+    let mut serve = crate::harness::taskmesh_command(starting.folder());
+    serve.args(["serve", "--http", "127.0.0.1:0"]).args(LOOPBACK).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut serving = serve.spawn()?;
+    let left = starting.run(&["leave"]);
+    serving.kill()?;
+    serving.wait()?;
+    ensure!(left.as_ref().is_ok_and(|left| left.code == Some(0)), "{left:?}");
+
+    // Nobody can be told, and the machine leaves all the same.
+    first.kill()?;
+    untold.kill()?;
+    let left = untold.run(&["leave"])?;
+    ensure!(left.code == Some(0) && left.stdout.contains("taskmesh members remove"), "{left:?}");
+    refused(&first.run(&["leave"])?, 1, "last admin")?;
+    assert_eq!(first.ask(&["leave", "--force"])?["told"], Value::Null);
+    Ok(())
+}
+
+#[test]
+fn leaving_needs_a_mesh_and_a_folder_that_is_free() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    refused(&taskmesh(folder.path(), &["leave"])?, 1, "belongs to no mesh yet")?;
+    let lock = fs::File::options().write(true).open(folder.path().join("lock"))?;
+    lock.lock()?;
+    refused(&taskmesh(folder.path(), &["leave"])?, 2, "is in use")?;
+    Ok(())
+}
+
+#[test]
 fn the_root_key_is_kept_elsewhere_and_restored() -> Result<()> {
     let (mut first, mut second) = (Node::start(&[])?, Node::start(&[])?);
     second.join_as(&first, "admin")?;

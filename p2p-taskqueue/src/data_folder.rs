@@ -338,7 +338,7 @@ const IDENTITY: &str = "identity.key";
 const MESH: &str = "mesh.json";
 const ROOT_KEY: &str = "root.key";
 const PENDING_JOIN: &str = "join.json";
-/// The secret of the mesh as versions before 0.2 kept it.
+/// The secret of a mesh from before there were members.
 const OLD_MESH_SECRET: &str = "mesh.key";
 const PEERS: &str = "peers.json";
 const WORKERS: &str = "workers.json";

@@ -31,6 +31,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether the answer is printed as a JSON document.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints an answer: with `--json` as `{"ok":true, …}`, otherwise as the text that `human` returns.
     pub(crate) fn answer<T: Serialize>(self, answer: &T, human: impl FnOnce() -> String) {
         if self.json { line(&ok(answer)) } else { person(&human()) }
@@ -74,6 +79,11 @@ impl Output {
         if !self.json {
             person(text);
         }
+    }
+
+    /// Says in one line on standard error what is good to know beside the answer.
+    pub(crate) fn note(text: &str) {
+        complain(&Foreign(text).to_string());
     }
 
     pub(crate) fn failure(self, failure: &Failure) {
@@ -133,6 +143,7 @@ pub(crate) fn task_text(task: &TaskRecord, names: &Names) -> String {
         ("updated", ago(task.updated_at)),
         ("owner", names.show(&task.owner)),
     ];
+    rows.extend(task.waiting_for.as_ref().map(|waiting| ("waits for", waiting.message.clone())));
     rows.extend(task.submitted_by.map(|machine| ("from", names.show(&machine))));
     rows.extend((!task.requires.is_empty()).then(|| ("requires", task.requires.join(", "))));
     rows.extend(task.pin_to.map(|machine| ("pinned to", names.show(&machine))));
@@ -151,13 +162,15 @@ pub(crate) fn task_text(task: &TaskRecord, names: &Names) -> String {
 
 /// Returns one line about an attempt: where it ran, how long, and how it ended.
 fn attempt_text(attempt: &Attempt, names: &Names) -> String {
-    let Attempt { machine, machine_name: _, worker_id, started_at, ended_at, outcome, error } = attempt;
+    let Attempt { machine, machine_name, worker_id, started_at, ended_at, outcome, error } = attempt;
+    // A machine that has left the mesh has no name there any more.
+    let machine = machine_name.clone().unwrap_or_else(|| names.show(machine));
     let outcome = outcome.and_then(|outcome| serde_json::to_value(outcome).ok());
     let outcome =
         outcome.as_ref().and_then(Value::as_str).map_or_else(|| "running".to_owned(), |one| one.replace('_', " "));
     let spent = ended_at.map(|ended| format!(" after {}", span((ended - started_at).max(0.0)))).unwrap_or_default();
     let error = error.as_ref().map(|error| format!(": {}", first_line(error))).unwrap_or_default();
-    format!("on {} ({worker_id}), {}: {outcome}{spent}{error}", names.show(machine), ago(*started_at))
+    format!("on {} ({worker_id}), {}: {outcome}{spent}{error}", Foreign(machine), ago(*started_at))
 }
 
 /// Returns the records as a table for a person.
@@ -166,7 +179,9 @@ pub(crate) fn tasks_table(tasks: &[TaskRecord]) -> String {
         return "no tasks".to_owned();
     }
     let rows = tasks.iter().map(|task| {
-        let note = task.error.clone().unwrap_or_else(|| result_text(task.result.as_ref()));
+        // A task that waits for another attempt has the error of the one before as well.
+        let waiting = task.waiting_for.as_ref().map(|waiting| waiting.message.clone());
+        let note = waiting.or_else(|| task.error.clone()).unwrap_or_else(|| result_text(task.result.as_ref()));
         [
             task.task_id.to_string(),
             task.task_type.clone(),
@@ -176,7 +191,7 @@ pub(crate) fn tasks_table(tasks: &[TaskRecord]) -> String {
             first_line(&note),
         ]
     });
-    table(["TASK", "TYPE", "STATUS", "ATTEMPT", "CREATED", "RESULT OR ERROR"], rows)
+    table(["TASK", "TYPE", "STATUS", "ATTEMPT", "CREATED", "NOTE"], rows)
 }
 
 /// Returns a table without rules. A cell is one line, whatever it contains.
@@ -220,3 +235,47 @@ const COMPLAINT_INDENT: usize = 2;
 
 /// The most characters of a result or an error in a table, so that a row fits on a line of a common terminal.
 const NOTE_CHARS: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use p2p_taskqueue::{
+        PeerId, TaskStatus,
+        api::{WaitReason, WaitingFor},
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    fn task(attempt: &Value) -> TaskRecord {
+        let task = json!({
+            "task_id": "00112233445566778899aabbccddeeff", "task_type": "render", "status": "queued", "priority": 5,
+            "attempt": 1, "max_attempts": 3, "created_at": 1.0, "updated_at": 1.0, "error": "no such model",
+            "owner": PeerId::random().to_string(), "attempts": [attempt],
+        });
+        let waiting_for = Some(WaitingFor::new(WaitReason::Backoff, "the next attempt is in 4.0 s"));
+        TaskRecord { waiting_for, ..serde_json::from_value(task).unwrap() }
+    }
+
+    #[test]
+    fn a_queued_task_shows_what_it_waits_for_and_an_ended_one_its_error() {
+        let queued = task(&json!({ "machine": PeerId::random().to_string(), "worker_id": "w", "started_at": 1.0 }));
+        let text = task_text(&queued, &Names::default());
+        assert!(text.contains("\nwaits for the next attempt is in 4.0 s\n"), "{text}");
+        let table = tasks_table(std::slice::from_ref(&queued));
+        assert!(table.ends_with("  the next attempt is in 4.0 s"), "{table}");
+        let failed = TaskRecord { status: TaskStatus::Failed, waiting_for: None, ..queued };
+        assert!(!task_text(&failed, &Names::default()).contains("waits for"));
+        assert!(tasks_table(&[failed]).ends_with("  no such model"));
+    }
+
+    #[test]
+    fn an_attempt_names_its_machine_and_without_a_name_its_id() {
+        let machine = PeerId::random().to_string();
+        let named = json!({ "machine": machine, "machine_name": "gpu-box", "worker_id": "w", "started_at": 1.0 });
+        let text = task_text(&task(&named), &Names::default());
+        assert!(text.contains("ran       on gpu-box (w), "), "{text}");
+        let unnamed = json!({ "machine": machine, "worker_id": "w", "started_at": 1.0 });
+        let text = task_text(&task(&unnamed), &Names::default());
+        assert!(text.contains(&format!("ran       on {machine} (w), ")), "{text}");
+    }
+}

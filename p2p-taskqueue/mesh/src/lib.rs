@@ -36,6 +36,7 @@ pub(crate) use identity::MeshSecret;
 pub use members::{Mesh, MeshError, ParseNameError, RootKey, host_name};
 pub use node::{
     ConnectionLimits, NoFiles, Node, NodeConfig, NodeError, NodeFiles, NodeHandle, ReachConfig, RememberedPeer,
+    is_loopback,
 };
 pub use ticket::{TICKET_ADDRESSES_MAX, Ticket, TicketError};
 #[cfg(any(test, fuzzing))]

@@ -28,7 +28,7 @@ const KEY_BYTES: usize = 32;
 pub const TICKET_ADDRESSES_MAX: usize = 8;
 
 /// The longest address in a ticket, in bytes.
-const ADDRESS_BYTES_MAX: usize = 255;
+pub(crate) const ADDRESS_BYTES_MAX: usize = 255;
 
 /// An invitation to a mesh. It holds a one-time secret of the machine that invites: whoever shows the ticket there first
 /// is let in.

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use p2p_taskqueue::{
-    Json, PeerId,
+    Json, PeerId, TaskStatus,
     api::{
-        DialOutcome, Discovered, Grants, Joined, Method, Peer, QueueError, Role, SearchAttempt, Stats, Status,
-        TaskRecord, ToolOffer, TransportStatus, TypeStats,
+        DialOutcome, Discovered, Grants, Joined, Left, Method, Peer, QueueError, Role, SearchAttempt, Stats, Status,
+        TaskRecord, ToolOffer, TransportStatus, TypeStats, WaitReason, WaitingFor, WorkerInfo, Workers, WorkersListed,
     },
 };
 use serde_json::{Value, json};
 
-use super::{care, discover, members, mesh, tools};
+use super::{care, discover, members, mesh, tools, workers};
 use crate::{
     failure::Failure,
     foreign::{self, tests::HOSTILE},
@@ -27,11 +27,43 @@ fn task(hostile: &str) -> TaskRecord {
     let task = json!({
         "task_id": id, "task_type": hostile, "model_name": hostile, "payload": null, "status": "failed", "priority": 5,
         "attempt": 1, "max_attempts": 3, "created_at": 1.0, "updated_at": 1.0, "not_before": null, "deadline": null,
+        "attempts": [{ "machine": PeerId::random().to_string(), "machine_name": hostile, "worker_id": hostile,
+                       "started_at": 1.0, "error": hostile }],
         "assigned_worker": hostile, "lease_until": null, "progress": 0.5, "status_message": hostile, "result": hostile,
         "error": hostile, "labels": [hostile], "result_ttl_s": 1.0, "session": hostile, "dead": true,
         "owner": PeerId::random().to_string(), "submitter": hostile, "input_requests": { hostile: hostile },
     });
     serde_json::from_value(task).unwrap()
+}
+
+fn queued(hostile: &str) -> TaskRecord {
+    let waiting_for = Some(WaitingFor::new(WaitReason::WorkerAbsent, hostile));
+    TaskRecord { status: TaskStatus::Queued, waiting_for, ..task("t") }
+}
+
+/// Returns the table of a worker with the text in one place. In several, the columns would be cut.
+fn worker(set: impl FnOnce(&mut WorkerInfo)) -> String {
+    let mut worker = WorkerInfo {
+        machine: "m".to_owned(),
+        peer_id: PeerId::random(),
+        worker_id: "w".to_owned(),
+        connected: true,
+        last_seen: None,
+        takes: Vec::new(),
+        labels: Vec::new(),
+        session: None,
+        slots: Some(1),
+        busy: Some(0),
+        since: 1.0,
+    };
+    set(&mut worker);
+    let listed = WorkersListed { self_peer_id: PeerId::random(), workers: vec![worker] };
+    workers::workers_text(&listed, &Workers::default())
+}
+
+fn no_worker(hostile: &str) -> String {
+    let query = Workers { task_type: Some(hostile.to_owned()), label: Some(hostile.to_owned()), schemas: false };
+    workers::workers_text(&WorkersListed { self_peer_id: PeerId::random(), workers: Vec::new() }, &query)
 }
 
 fn peer(hostile: &str) -> Peer {
@@ -94,7 +126,16 @@ fn places(hostile: &str) -> Vec<(&'static str, String)> {
         ("stats", care::stats_text(&Stats { by_type, ..Stats::default() })),
         ("status", mesh::status_text(&status(hostile))),
         ("peers", mesh::peers_table(&[peer(hostile)])),
+        ("the machine of a worker", worker(|worker| hostile.clone_into(&mut worker.machine))),
+        ("the name of a worker", worker(|worker| hostile.clone_into(&mut worker.worker_id))),
+        ("the types of a worker", worker(|worker| worker.takes.push(offer.clone()))),
+        ("the labels of a worker", worker(|worker| worker.labels.push(hostile.to_owned()))),
+        ("no worker", no_worker(hostile)),
+        ("why a task waits", task_text(&queued(hostile), &Names::default())),
+        ("why a task of a table waits", tasks_table(&[queued(hostile)])),
+        ("why a called tool waits", tools::unfinished_text(&queued(hostile))),
         ("a join", members::joined_text(&joined)),
+        ("a leave", members::left_text(&Left { told: Some(hostile.to_owned()) })),
         ("a search", discover::found_text(&Discovered { peers: vec![peer(hostile)], attempts: vec![attempt] })),
         ("tools", tools::tools_table(&[offer])),
         ("a call", tools::unfinished_text(&task(hostile))),
@@ -128,6 +169,7 @@ fn no_text_of_others_looks_like_a_line_of_the_programs_own() {
     }
     // A table has a line for each row.
     assert_eq!(tasks_table(&[task(FORGED), task(FORGED)]).lines().count(), 3);
+    assert_eq!(worker(|worker| FORGED.clone_into(&mut worker.machine)).lines().count(), 2);
     let value: Value = serde_json::from_str(&foreign::json(&json!({ "a": FORGED }).to_string())).unwrap();
     assert_eq!(value["a"], FORGED);
 }

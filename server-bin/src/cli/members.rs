@@ -5,20 +5,20 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use p2p_taskqueue::{
-    Multiaddr, Ticket,
+    Ticket,
     api::{
-        ChangeMember, Grants, Invite, Join, Joined, Leave, MachineInfo, MemberChanged, MemberRemoved, Members,
+        ChangeMember, Grants, Invite, Join, Joined, Leave, Left, MachineInfo, MemberChanged, MemberRemoved, Members,
         RemoveMember,
         limits::{TICKET_S_RANGE, TICKET_USES_MAX},
     },
-    mesh::RootKey,
+    mesh::{RootKey, is_loopback},
 };
 use serde_json::json;
 
 use super::PeerArg;
 use crate::{
-    client::{join_offline, with_client, with_starting_client},
-    data_dir::DataDir,
+    client::{join_offline, leave_offline, on_folder_or_node, with_client, with_starting_client},
+    data_dir::{DataDir, LockedDir},
     failure::Failure,
     foreign::Foreign,
     number::{count, duration},
@@ -123,10 +123,6 @@ pub(super) fn invite(args: InviteArgs, data_dir: DataDir, output: Output) -> Res
         let mut text = format!("{}\n\nOn the other machine:\n  taskmesh join TICKET", invitation.ticket);
         text += &format!("\n\nThe ticket lets {for_whom} in as {}, for {}.", invitation.role, span(for_s));
         text += " Pass it on as you would a password. This machine has to be up.";
-        let is_loopback = |address: &Multiaddr| {
-            let address = address.to_string();
-            address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
-        };
         if invitation.addresses.iter().all(is_loopback) {
             text += "\n\nThis node listens on loopback only, so no other machine can reach it.";
             text += "\nStart it with --lan (or --p2p-listen) and invite again.";
@@ -140,14 +136,9 @@ pub(super) fn join(args: JoinArgs, data_dir: DataDir, output: Output) -> Result<
     let JoinArgs { ticket, leave, name } = args;
     let text = read_source("TICKET", &ticket)?;
     let ticket: Ticket = text.parse().map_err(|error| Failure::argument("TICKET", error))?;
-    let joined = match data_dir.lock() {
-        Ok(locked) => join_offline(&locked, ticket, name, leave)?,
-        Err(Failure::Configuration(_)) => {
-            let join = Join { ticket: ticket.to_text(), name, leave, keep_trying: true };
-            with_starting_client(data_dir, async move |client| client.ask(join).await)?
-        }
-        Err(error) => return Err(error),
-    };
+    let join = Join { ticket: ticket.to_text(), name: name.clone(), leave, keep_trying: true };
+    let offline = |locked: &LockedDir| join_offline(locked, ticket, name, leave);
+    let joined = on_folder_or_node(data_dir, offline, async move |client| client.ask(join).await)?;
     output.answer(&joined, || joined_text(&joined));
     Ok(ExitCode::SUCCESS)
 }
@@ -163,17 +154,22 @@ pub(super) fn joined_text(joined: &Joined) -> String {
 }
 
 pub(super) fn leave(args: &LeaveArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {
-    let leave = Leave { force: args.force };
-    let left = with_client(data_dir, None, async move |client| client.ask(leave).await)?;
-    output.answer(&left, || match &left.told {
+    let force = args.force;
+    let offline = |locked: &LockedDir| leave_offline(locked, force);
+    let left = on_folder_or_node(data_dir, offline, async move |client| client.ask(Leave { force }).await)?;
+    output.answer(&left, || left_text(&left));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn left_text(left: &Left) -> String {
+    match &left.told {
         Some(admin) => format!("left the mesh: {} has taken this machine off its list", Foreign(admin)),
         None => {
-            "left the mesh; no admin was connected, so run `taskmesh members remove` on one to take this machine off \
+            "left the mesh; no admin could be told, so run `taskmesh members remove` on one to take this machine off \
                  the list"
                 .to_owned()
         }
-    });
-    Ok(ExitCode::SUCCESS)
+    }
 }
 
 pub(super) fn members(args: MembersArgs, data_dir: DataDir, output: Output) -> Result<ExitCode, Failure> {

@@ -29,6 +29,7 @@ mod submit;
 mod sweep;
 mod tasks;
 mod tools;
+mod workers;
 
 pub(crate) use node::DurabilityArg;
 
@@ -122,6 +123,8 @@ enum Command {
     Status(mesh::StatusArgs),
     /// Show the peers that a node knows.
     Peers(mesh::PeersArgs),
+    /// Show the workers of the mesh: what each of them takes, where it is, and how busy it is.
+    Workers(workers::WorkersArgs),
     /// Look for peers, and show what each way of finding them came to.
     Discover(discover::DiscoverArgs),
     /// List the tools of a node: what its workers can be given to do.
@@ -165,6 +168,7 @@ impl Cli {
             Command::Cache(args) => cache::run(args, data_dir()?, output),
             Command::Status(args) => mesh::status(args, data_dir()?, output),
             Command::Peers(args) => mesh::peers(args, data_dir()?, output),
+            Command::Workers(args) => workers::run(args, data_dir()?, output),
             Command::Discover(args) => discover::run(args, data_dir()?, output),
             Command::Tools(args) => tools::list(args, data_dir()?, output),
             Command::Call(args) => tools::call(args, data_dir()?, output),

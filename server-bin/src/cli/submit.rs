@@ -1,13 +1,14 @@
 //! `submit`.
 
-use std::process::ExitCode;
+use std::{future::pending, pin::pin, process::ExitCode};
 
 use clap::Args;
+use futures::future::{Either, select};
 use p2p_taskqueue::{
     TaskId, TaskStatus,
     api::{
-        OnParentFailure, QueueError, Submit, Submitted, TaskRecord, Wait,
-        limits::{BACKOFF_S_MAX, DEADLINE_S_MIN, MAX_ATTEMPTS_MAX, PRIORITY_RANGE, SPAN_S_MAX, WAIT_S_MAX},
+        OnParentFailure, QueueError, Submit, Submitted, TaskRecord, Wait, WaitReason,
+        limits::{BACKOFF_S_MAX, DEADLINE_S_MIN, MAX_ATTEMPTS_MAX, PRIORITY_RANGE, SPAN_S_MAX},
     },
 };
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub(super) struct SubmitArgs {
     task_type: String,
     #[command(flatten)]
     payload: PayloadArgs,
-    /// Wait until the task has ended and print its result.
+    /// Wait until the task has ended and print its result. While no worker takes the task, standard error says why.
     #[arg(long)]
     wait: bool,
     /// 1 to 10, 10 first.
@@ -81,7 +82,9 @@ pub(super) struct SubmitArgs {
 struct Ended {
     #[serde(flatten)]
     submitted: Submitted,
-    task: TaskRecord,
+    /// Absent when the wait was broken off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<TaskRecord>,
     done: bool,
 }
 
@@ -102,37 +105,162 @@ pub(super) fn run(args: SubmitArgs, data_dir: DataDir, output: Output) -> Result
         pin_to: args.pin_to.map(|machine| data_dir.machine("--pin-to", &machine)).transpose()?,
         ..Submit::new(args.task_type, args.payload.read()?)
     };
+    let peer = args.peer.peer;
     if !args.wait {
-        let submitted = with_client(data_dir, args.peer.peer, async move |client| client.ask(submit).await)?;
+        let submitted = with_client(data_dir, peer, async move |client| client.ask(submit).await)?;
         output.answer(&submitted, || submitted.task_id.to_string());
+        let absent = submitted.waiting_for.filter(|waiting| waiting.reason == WaitReason::WorkerAbsent);
+        absent.iter().for_each(|waiting| Output::note(&waiting.message));
         return Ok(ExitCode::SUCCESS);
     }
-    let ended = with_client(data_dir, args.peer.peer, async move |client| {
-        let submitted = client.ask(submit).await?;
+    let ended = with_client(data_dir, peer, async move |client| {
+        let mut submitted = client.ask(submit).await?;
         tracing::info!(task_id = %submitted.task_id, "submitted; waiting for its end");
-        let task = wait_for_end(&client, &submitted).await?;
-        Ok(Ended { submitted, task, done: true })
+        let waiting = pin!(wait_for_end(&client, submitted.task_id, Output::note));
+        let task = match select(waiting, pin!(interrupted())).await {
+            Either::Left((task, _)) => Some(task?),
+            Either::Right(_) => None,
+        };
+        // What it waited for at first is of no interest any more.
+        submitted.waiting_for = submitted.waiting_for.filter(|_| task.is_none());
+        Ok(Ended { submitted, done: task.is_some(), task })
     })?;
-    let task = &ended.task;
-    let completed = task.status == TaskStatus::Completed;
-    if completed {
-        output.result(&ended, || result_text(task.result.as_ref()));
-    } else {
-        let error = task.error.as_ref().map_or_else(String::new, |error| format!(": {}", Foreign(error)));
-        output.answer(&ended, || format!("{} {}{error}", task.task_id, task.status));
-    }
-    Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(print(&ended, output))
 }
 
-async fn wait_for_end(client: &Client, submitted: &Submitted) -> Result<TaskRecord, QueueError> {
+/// Prints the end of the task, and returns the exit code.
+fn print(ended: &Ended, output: Output) -> ExitCode {
+    let Some(task) = &ended.task else {
+        let id = ended.submitted.task_id;
+        output.absent(ended, &format!("the task goes on: `taskmesh wait {id}` waits for its end"));
+        return ExitCode::from(INTERRUPTED);
+    };
+    if task.status == TaskStatus::Completed {
+        output.result(ended, || result_text(task.result.as_ref()));
+        return ExitCode::SUCCESS;
+    }
+    let error = task.error.as_ref().map_or_else(String::new, |error| format!(": {}", Foreign(error)));
+    output.answer(ended, || format!("{} {}{error}", task.task_id, task.status));
+    ExitCode::FAILURE
+}
+
+/// Waits for the end of the task. Passes to `say` why no worker takes it, and each change of the reason.
+async fn wait_for_end(client: &Client, task_id: TaskId, say: impl Fn(&str)) -> Result<TaskRecord, QueueError> {
+    let (mut said, mut length) = (None, FIRST_WAIT_S);
     loop {
-        let waited = client.ask(Wait::one(submitted.task_id, WAIT_S_MAX)).await.map_err(|mut error| {
+        let waited = client.ask(Wait::one(task_id, length)).await.map_err(|mut error| {
             // The task is safe, whatever happened to the wait.
-            error.message += &format!("; the task was submitted: `taskmesh wait {}` goes on", submitted.task_id);
+            error.message += &format!("; the task was submitted: `taskmesh wait {task_id}` goes on");
             error
         })?;
-        if let (true, Some(task)) = (waited.done, waited.task) {
+        length = RUNNING_WAIT_S;
+        let Some(task) = waited.task else { continue };
+        if waited.done {
             return Ok(task);
         }
+        if task.status == TaskStatus::Queued {
+            length = QUEUED_WAIT_S;
+        }
+        if let Some(waiting) = task.waiting_for {
+            // The message counts seconds, so it alone is no reason to say it again.
+            let reason = Some((waiting.reason, waiting.lacking));
+            if said != reason {
+                say(&waiting.message);
+                said = reason;
+            }
+        }
+    }
+}
+
+/// Resolves when the user presses ctrl-c.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // The system does not say it to this process, so ctrl-c ends the process itself.
+        pending::<()>().await;
+    }
+}
+
+/// The time until a person is told why the task waits. Most tasks have begun by then.
+const FIRST_WAIT_S: f64 = 1.0;
+
+/// The time between two looks at the reason why a task waits.
+const QUEUED_WAIT_S: f64 = 5.0;
+
+/// The time between two looks at a task that runs. It may be queued again, and then wait for something.
+const RUNNING_WAIT_S: f64 = 30.0;
+
+/// The exit code of a program that ctrl-c has ended, as shells give it.
+const INTERRUPTED: u8 = 130;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use p2p_taskqueue::{
+        Caller, Request, Response, TaskQueue,
+        api::{Waited, WaitingFor},
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "00112233445566778899aabbccddeeff";
+
+    /// A queue that answers each wait with the next of these records, and notes how long it was to wait.
+    #[derive(Debug)]
+    struct Waits {
+        records: Mutex<Vec<TaskRecord>>,
+        lengths: Mutex<Vec<f64>>,
+    }
+
+    #[async_trait::async_trait]
+    impl TaskQueue for Waits {
+        async fn call(&self, _: &Caller, request: Request) -> Result<Response, QueueError> {
+            let Request::Wait(wait) = request else { panic!("not a wait") };
+            self.lengths.lock().unwrap().push(wait.timeout_s);
+            let task = self.records.lock().unwrap().remove(0);
+            let done = task.status.is_terminal();
+            Ok(Response::Waited(Waited { task: Some(task), tasks: None, done }))
+        }
+    }
+
+    fn record(status: TaskStatus, waiting_for: Option<WaitingFor>) -> TaskRecord {
+        let task = json!({
+            "task_id": ID, "task_type": "t", "status": status, "priority": 5, "attempt": 0, "max_attempts": 3,
+            "created_at": 1.0, "updated_at": 1.0, "owner": p2p_taskqueue::PeerId::random().to_string(),
+        });
+        TaskRecord { waiting_for, ..serde_json::from_value(task).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn a_reason_to_wait_is_said_once_and_again_when_it_is_another() {
+        let queued =
+            |reason, message: &str| record(TaskStatus::Queued, Some(WaitingFor::new(reason, message.to_owned())));
+        let records = Mutex::new(vec![
+            queued(WaitReason::WorkerAbsent, "no machine takes 't'"),
+            queued(WaitReason::WorkerAbsent, "no machine takes 't' still"),
+            queued(WaitReason::WorkerBusy, "all are busy"),
+            record(TaskStatus::Queued, None),
+            record(TaskStatus::Running, None),
+            queued(WaitReason::Backoff, "in 4 s"),
+            queued(WaitReason::Backoff, "in 2 s"),
+            record(TaskStatus::Completed, None),
+        ]);
+        let queue = Arc::new(Waits { records, lengths: Mutex::default() });
+        let client = Client::over(Arc::<Waits>::clone(&queue));
+        let said = Mutex::new(Vec::new());
+        let say = |text: &str| said.lock().unwrap().push(text.to_owned());
+        let task = wait_for_end(&client, ID.parse().unwrap(), say).await.unwrap();
+        assert_eq!(task.status, TaskStatus::Completed);
+        assert_eq!(*said.lock().unwrap(), ["no machine takes 't'", "all are busy", "in 4 s"]);
+        assert_eq!(*queue.lengths.lock().unwrap(), [1.0, 5.0, 5.0, 5.0, 5.0, 30.0, 5.0, 5.0]);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_at_once_says_nothing() {
+        let records = Mutex::new(vec![record(TaskStatus::Failed, None)]);
+        let client = Client::over(Arc::new(Waits { records, lengths: Mutex::default() }));
+        let task = wait_for_end(&client, ID.parse().unwrap(), |text| panic!("{text}")).await.unwrap();
+        assert_eq!(task.status, TaskStatus::Failed);
     }
 }

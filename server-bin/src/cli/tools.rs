@@ -59,15 +59,20 @@ pub(super) fn call(args: CallArgs, data_dir: DataDir, output: Output) -> Result<
 
 pub(super) fn tools_table(tools: &[ToolOffer]) -> String {
     if tools.is_empty() {
-        return "no tools: a node's workers are its tools (`taskmesh serve --worker TYPE=COMMAND`)".to_owned();
+        return "no tools: a node's workers are its tools (`taskmesh serve --worker TYPE=COMMAND`); `taskmesh workers` shows \
+                those of the whole mesh"
+            .to_owned();
     }
     table(["TOOL", "DESCRIPTION"], tools.iter().map(|tool| [tool.name.clone(), tool.description.clone()]))
 }
 
 pub(super) fn unfinished_text(task: &TaskRecord) -> String {
-    let TaskRecord { task_id, status, error, .. } = task;
-    match error {
-        Some(error) => format!("{task_id} {status}: {}", Foreign(error)),
-        None => format!("{task_id} {status}: `taskmesh wait {task_id}` waits on"),
+    let TaskRecord { task_id, status, error, waiting_for, .. } = task;
+    match (waiting_for, error) {
+        (Some(waiting), _) => {
+            format!("{task_id} {status}: {}; `taskmesh wait {task_id}` waits on", Foreign(&waiting.message))
+        }
+        (None, Some(error)) => format!("{task_id} {status}: {}", Foreign(error)),
+        (None, None) => format!("{task_id} {status}: `taskmesh wait {task_id}` waits on"),
     }
 }

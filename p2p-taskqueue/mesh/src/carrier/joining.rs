@@ -80,13 +80,7 @@ impl Joiner {
 
     pub(super) async fn leave(&self, request: Leave) -> Result<Left, QueueError> {
         let (membership, own) = (&self.directory.membership, self.directory.peer_id);
-        if membership.members().iter().all(|member| member.peer == own) {
-            let message = "this machine is alone in its mesh: there is nothing to leave";
-            return Err(QueueError::new(ErrorCode::InvalidArgument, message));
-        }
-        if !request.force {
-            membership.try_change(|mesh, _| mesh.check_leaving(own))?;
-        }
+        membership.mesh().check_leaving(own, request.force)?;
         let name = membership.name_of(&own).unwrap_or_else(|| host_name(membership.identity()));
         let told = self.tell_that_we_leave().await;
         self.directory

@@ -170,10 +170,17 @@ impl Mesh {
         if was_admin { self.rotate_secret(identity) } else { Ok(()) }
     }
 
-    /// Checks that this machine may leave without leaving a mesh behind that nobody can change.
-    pub(crate) fn check_leaving(&self, own: PeerId) -> Result<(), MembersError> {
-        let is_alone = self.roster.members().all(|member| member.peer == own);
-        if self.is_last_admin(own) && !is_alone { Err(MembersError::LastAdmin) } else { Ok(()) }
+    /// Checks that this machine may leave: that the mesh has other members and, unless `force` is set, another admin, so
+    /// that somebody can change the mesh that is left behind.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument`, with a sentence that says what to do.
+    pub fn check_leaving(&self, own: PeerId, force: bool) -> Result<(), QueueError> {
+        if self.roster.members().all(|member| member.peer == own) {
+            return Err(MembersError::Alone.into());
+        }
+        if self.is_last_admin(own) && !force { Err(MembersError::LastAdmin.into()) } else { Ok(()) }
     }
 
     fn is_last_admin(&self, peer: PeerId) -> bool {

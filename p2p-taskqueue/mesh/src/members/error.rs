@@ -55,6 +55,8 @@ pub(crate) enum MembersError {
     Name(#[from] ParseNameError),
     #[error("this is the machine itself: run `taskmesh leave` to take it out of the mesh")]
     Itself,
+    #[error("this machine is alone in its mesh: there is nothing to leave")]
+    Alone,
     #[error(
         "this machine is the last admin of its mesh: make another member an admin first, with `taskmesh members role NAME \
          admin`"

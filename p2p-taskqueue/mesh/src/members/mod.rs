@@ -13,7 +13,7 @@ mod changes;
 mod entry;
 mod error;
 mod key;
-mod limits;
+pub(crate) mod limits;
 mod membership;
 mod mesh;
 mod name;

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 /// Returns whether the address begins with a loopback IP address, and so leads to this machine only.
-pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
+#[must_use]
+pub fn is_loopback(address: &Multiaddr) -> bool {
     ip_of(address).is_some_and(|ip| ip.is_loopback())
 }
 

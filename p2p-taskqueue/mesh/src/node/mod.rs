@@ -36,7 +36,7 @@ mod room;
 mod start;
 mod transport;
 
-pub(crate) use address::is_loopback;
+pub use address::is_loopback;
 pub use config::{ConnectionLimits, NodeConfig};
 pub(crate) use directory::Directory;
 pub use error::NodeError;

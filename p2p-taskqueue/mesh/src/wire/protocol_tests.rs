@@ -3,7 +3,7 @@
 //! The marked blocks of the document are generated from the types. When one of them has to change, run these tests with
 //! `TASKMESH_WRITE_PROTOCOL=1`, and check what the difference means for older peers.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use data_encoding::HEXLOWER;
@@ -14,7 +14,7 @@ use runtime_bridge::RuntimeExt;
 use sha2::Sha256;
 use taskqueue_api::{
     AnsweredBy, Caller, ErrorCode, Get, Grants, OpenTo, Operation as _, QueueError, Request, Response, Route,
-    TaskQueue, Waits,
+    TaskQueue, Waits, limits,
     testing::{DEADLINE, exchanges::task_id},
 };
 
@@ -23,9 +23,9 @@ use super::{
     frame::put_frame,
     handshake::{AtDoor, Ours, Proven, come_in, pass_door},
     limits::{
-        FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_BYTES_UNPROVEN, HANDSHAKE_DEADLINE, IN_FLIGHT_MAX, IN_FLIGHT_MIN,
-        INBOUND_BYTES_MAX, PING_AFTER, PROGRESS_BYTES_MIN, REQUEST_BYTES_SMALL, SILENT_TICKS_MAX, WAITS_MAX,
-        WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX,
+        FRAME_BYTES_DOOR, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_BYTES_ROSTER, FRAME_BYTES_UNPROVEN,
+        HANDSHAKE_DEADLINE, IN_FLIGHT_MAX, IN_FLIGHT_MIN, INBOUND_BYTES_MAX, PING_AFTER, PROGRESS_BYTES_MIN,
+        REQUEST_BYTES_SMALL, ROSTER_DEADLINE, SILENT_TICKS_MAX, WAITS_MAX, WRITE_BUFFER_HIGH, WRITE_BUFFER_MAX,
     },
     local::LocalHello,
     message::{Incoming, Outgoing, put_answer, read_answer},
@@ -35,9 +35,13 @@ use super::{
     terms::Terms,
 };
 use crate::{
-    Mesh, MeshSecret, NoFiles, RootKey,
-    members::Membership,
+    Mesh, MeshSecret, NoFiles, RootKey, TICKET_ADDRESSES_MAX,
+    members::{
+        Membership,
+        limits::{ADMINS_MAX, MACHINE_NAME_BYTES_MAX, MEMBERS_MAX, SECRETS_MAX, SIGNED_BY_ADMIN_MAX, TICKETS_MAX},
+    },
     testing::{Pipe, pipe, runtime, soon},
+    ticket,
 };
 
 const PROTOCOL: &str = include_str!("../../../PROTOCOL.md");
@@ -384,8 +388,29 @@ fn the_bounds_are_those_of_the_code() {
         ("ping_after_s", PING_AFTER.as_secs()),
         ("silent_s_max", (PING_AFTER * SILENT_TICKS_MAX).as_secs()),
         ("progress_bytes_min", PROGRESS_BYTES_MIN),
+        ("roster_s", ROSTER_DEADLINE.as_secs()),
+        ("frame_bytes_door", FRAME_BYTES_DOOR as u64),
+        ("frame_bytes_roster", FRAME_BYTES_ROSTER as u64),
+        ("members_max", MEMBERS_MAX as u64),
+        ("admins_max", ADMINS_MAX as u64),
+        ("signed_by_admin_max", SIGNED_BY_ADMIN_MAX as u64),
+        ("machine_name_bytes_max", MACHINE_NAME_BYTES_MAX as u64),
+        ("role_types_max", limits::ROLE_TYPES_MAX as u64),
+        ("statement_bytes_max", limits::STATEMENT_TEXT_BYTES_MAX as u64),
+        ("statements_told_max", limits::STATEMENTS_TOLD_MAX as u64),
+        ("kept_members_max", limits::KEPT_MEMBERS_MAX as u64),
+        ("secrets_max", SECRETS_MAX as u64),
+        ("tickets_max", TICKETS_MAX as u64),
+        ("ticket_s_max", Duration::from_secs_f64(*limits::TICKET_S_RANGE.end()).as_secs()),
+        ("ticket_uses_max", u64::from(limits::TICKET_USES_MAX)),
+        ("ticket_addresses_max", TICKET_ADDRESSES_MAX as u64),
+        ("ticket_address_bytes_max", ticket::ADDRESS_BYTES_MAX as u64),
+        ("workers_told_max", limits::WORKERS_TOLD_MAX as u64),
+        ("offer_bytes_max", limits::OFFER_BYTES_MAX as u64),
+        ("worker_stands_s", Duration::from_secs_f64(limits::WORKER_STANDS_S).as_secs()),
+        ("waiting_names_max", limits::WAITING_NAMES_MAX as u64),
     ] {
-        writeln!(text, "{name:<21} {value}").unwrap();
+        writeln!(text, "{name:<25} {value}").unwrap();
     }
     check_block("bounds", &text);
 }

@@ -20,6 +20,7 @@ mod large_submits;
 mod line;
 mod long_path;
 mod members;
+mod members_links;
 mod mesh_tools;
 mod mistakes;
 mod modes;

@@ -19,12 +19,12 @@ fn ticket(node: &Node, arguments: &[&str]) -> Result<String> {
     Ok(at(&invitation, "/ticket").as_str().context("no ticket")?.to_owned())
 }
 
-fn names(listed: &Value) -> Vec<String> {
+pub(crate) fn names(listed: &Value) -> Vec<String> {
     let members = at(listed, "/members").as_array().into_iter().flatten();
     members.map(|member| at(member, "/name").as_str().unwrap_or_default().to_owned()).collect()
 }
 
-fn name_of(node: &Node) -> Result<String> {
+pub(crate) fn name_of(node: &Node) -> Result<String> {
     let listed = node.ask(&["members"])?;
     let own = node.peer_id()?;
     let member = at(&listed, "/members").as_array().into_iter().flatten().find(|member| at(member, "/peer_id") == &own);
@@ -32,7 +32,7 @@ fn name_of(node: &Node) -> Result<String> {
 }
 
 /// Copies a data folder, as somebody would who took the disk out.
-fn copied(folder: &Path) -> Result<tempfile::TempDir> {
+pub(crate) fn copied(folder: &Path) -> Result<tempfile::TempDir> {
     let copy = tempfile::tempdir()?;
     for name in ["identity.key", "mesh.json", "peers.json"] {
         fs::copy(folder.join(name), copy.path().join(name)).with_context(|| name.to_owned())?;
@@ -40,7 +40,7 @@ fn copied(folder: &Path) -> Result<tempfile::TempDir> {
     Ok(copy)
 }
 
-fn refused(answered: &Answered, code: i32, part: &str) -> Result<()> {
+pub(crate) fn refused(answered: &Answered, code: i32, part: &str) -> Result<()> {
     ensure!(answered.code == Some(code) && answered.stderr.contains(part), "{code}, {part:?}: {answered:?}");
     Ok(())
 }

@@ -12,11 +12,11 @@ use crate::harness::{Gate, Lan, Node, at, until_within};
 /// come redials.
 const PARTED: Duration = Duration::from_secs(120);
 
-fn on_host(lan: &Lan, host: u8, folder: TempDir, arguments: &[&str]) -> Result<Node> {
+pub(crate) fn on_host(lan: &Lan, host: u8, folder: TempDir, arguments: &[&str]) -> Result<Node> {
     Node::start_on(folder, Some(lan.host(host)), &[&["--lan"], arguments].concat())
 }
 
-fn knows(node: &Node, other: &Node, connected: bool) -> Result<()> {
+pub(crate) fn knows(node: &Node, other: &Node, connected: bool) -> Result<()> {
     let them = other.peer_id()?;
     let what = format!("{them} should be connected: {connected}");
     let is_so = || Ok(node.ask(&["peers", "--connected"])?.to_string().contains(&them) == connected);

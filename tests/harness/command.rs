@@ -1,7 +1,7 @@
 use std::{
     io::Write as _,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result};
@@ -56,7 +56,15 @@ pub(crate) fn taskmesh_with_input(data_dir: &Path, arguments: &[&str], input: &[
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input)?;
     }
-    let output = child.wait_with_output()?;
+    answered(child.wait_with_output()?)
+}
+
+/// Runs a command on a data folder in a network namespace to its end.
+pub(crate) fn taskmesh_in(namespace: &str, data_dir: &Path, arguments: &[&str]) -> Result<Answered> {
+    answered(taskmesh_command_in(namespace, data_dir).args(arguments).output()?)
+}
+
+fn answered(output: Output) -> Result<Answered> {
     Ok(Answered {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout)?,

@@ -15,7 +15,7 @@ mod small_disk;
 mod strace;
 mod until;
 
-pub(crate) use command::{Answered, PROGRAM, taskmesh, taskmesh_command, taskmesh_with_input};
+pub(crate) use command::{Answered, PROGRAM, taskmesh, taskmesh_command, taskmesh_in, taskmesh_with_input};
 pub(crate) use front::Front;
 pub(crate) use gate::Gate;
 pub(crate) use history::History;

@@ -94,6 +94,14 @@ impl Node {
         self.folder.path()
     }
 
+    /// Kills the process if it runs, and returns the folder.
+    pub(crate) fn into_folder(mut self) -> Result<TempDir> {
+        if let Some(process) = self.process.take() {
+            process.kill()?;
+        }
+        Ok(self.folder)
+    }
+
     /// Returns a field of the ready line.
     pub(crate) fn ready(&self, field: &str) -> Result<&Value> {
         let ready = self.process.as_ref().context("the node does not run")?.ready();

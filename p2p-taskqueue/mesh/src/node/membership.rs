@@ -144,7 +144,7 @@ impl NodeLoop {
         let membership = &self.directory.membership;
         let secret = HEXLOWER.encode(membership.newest_secret().as_bytes());
         let requests = requests(membership.besides(&HashSet::new()), Some(secret));
-        self.directory.runtime.spawn(tell_all(vec![(peer, session)], requests, None)).detach();
+        self.directory.runtime.spawn(tell_all(vec![(peer, vec![session])], requests, None)).detach();
     }
 
     /// Dials the peer by whose ticket this node has become a member, and remembers it.
@@ -208,15 +208,18 @@ fn requests(news: Statements, secret: Option<String>) -> Vec<Request> {
     entries.chain([last]).map(TellMembers::into_request).collect()
 }
 
-/// Tells all peers at the same time. A peer that does not take it is disconnected: when it comes again, both nodes
-/// exchange what they know.
-async fn tell_all(sessions: Vec<(PeerId, Session)>, requests: Vec<Request>, reply: Option<Heard>) {
-    let telling = sessions.into_iter().map(|(peer, session)| {
+/// Tells all peers at the same time, each over the first of its sessions. A peer that does not take it is disconnected:
+/// when it comes again, both nodes exchange what they know. So none of its sessions may stand.
+async fn tell_all(peers: Vec<(PeerId, Vec<Session>)>, requests: Vec<Request>, reply: Option<Heard>) {
+    let telling = peers.into_iter().map(|(peer, sessions)| {
         let requests = &requests;
         async move {
-            let has_heard = tell(&session, requests).await;
+            let has_heard = match sessions.first() {
+                Some(best) => tell(best, requests).await,
+                None => false,
+            };
             if !has_heard {
-                session.close();
+                sessions.iter().for_each(Session::close);
             }
             has_heard.then_some(peer)
         }

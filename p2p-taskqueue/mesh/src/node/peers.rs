@@ -262,10 +262,9 @@ impl Peers {
         had_session
     }
 
-    /// Returns the best session with each peer.
-    pub(super) fn all_sessions(&self) -> Vec<(PeerId, Session)> {
-        let best = self.entries.iter().filter_map(|(peer, entry)| Some((*peer, entry.sessions().next()?.clone())));
-        best.collect()
+    /// Returns the sessions with each peer, the best first.
+    pub(super) fn all_sessions(&self) -> Vec<(PeerId, Vec<Session>)> {
+        self.serving().into_iter().map(|peer| (peer, self.sessions(&peer))).collect()
     }
 
     /// Returns the sessions with the peer, the best first.

@@ -120,7 +120,9 @@ fn what_peers_told_is_known_after_a_restart_but_does_not_count_as_there() {
     assert_eq!((known[0].machine, known[0].stands, known[0].last_seen), (peer, false, Some(1_007.0)));
     assert!(known[0].takes("x") && !serves(&again, "x", at(start, 8)));
     // The machine comes with another worker.
-    again.tell(peer, grants(Role::Member), TellWorkers { all: true, ..tell(vec![offer("b", "z")]) }, at(start, 9)).unwrap();
+    again
+        .tell(peer, grants(Role::Member), TellWorkers { all: true, ..tell(vec![offer("b", "z")]) }, at(start, 9))
+        .unwrap();
     assert_eq!(again.known(at(start, 9)).len(), 1);
     again.remember("not what was written", |_| grants(Role::Member));
 }

@@ -16,6 +16,7 @@ mod linger;
 mod mode;
 mod names;
 mod number;
+mod offline;
 mod output;
 mod patient;
 mod payload;

@@ -17,11 +17,12 @@ use serde_json::json;
 
 use super::PeerArg;
 use crate::{
-    client::{join_offline, leave_offline, on_folder_or_node, with_client, with_starting_client},
+    client::{on_folder_or_node, with_client, with_starting_client},
     data_dir::{DataDir, LockedDir},
     failure::Failure,
     foreign::Foreign,
     number::{count, duration},
+    offline::{join_offline, leave_offline},
     output::{Output, ago, span, table},
     payload::read_source,
 };

@@ -20,6 +20,8 @@ pub(crate) struct Input {
 pub(crate) enum Form {
     /// A text.
     Text,
+    /// The name of a machine, its peer id, or the beginning of its peer id.
+    Machine,
     /// A list of texts.
     Texts,
     /// Any JSON value, also an empty text and null.
@@ -45,7 +47,9 @@ pub(crate) struct Inputs {
 pub(crate) type Alias = (&'static str, &'static str);
 
 impl Inputs {
-    pub(crate) fn new(schema: &Object, ignored: &[Named], aliases: Vec<Alias>) -> Self {
+    /// Reads the inputs from a schema. Some arguments are accepted and dropped, some have aliases, and some name machines,
+    /// also within an object.
+    pub(crate) fn new(schema: &Object, ignored: &[Named], aliases: Vec<Alias>, machines: &[&str]) -> Self {
         let required: Vec<&str> = strings(schema.get("required"));
         let inputs = properties(schema)
             .map(|(name, property)| Input {
@@ -53,7 +57,7 @@ impl Inputs {
                 form: if ignored.iter().any(|(ignored, _)| ignored == name) {
                     Form::Ignored
                 } else {
-                    Form::of(property)
+                    Form::of(name, property, machines)
                 },
                 required: required.contains(&name.as_str()),
             })
@@ -80,12 +84,13 @@ impl Inputs {
 }
 
 impl Form {
-    fn of(property: &Value) -> Self {
+    fn of(name: &str, property: &Value, machines: &[&str]) -> Self {
         let inputs = |object: &Value| {
             let object = object.as_object().filter(|object| object.contains_key("properties"))?;
-            Some(Inputs::new(object, &[], Vec::new()))
+            Some(Inputs::new(object, &[], Vec::new(), machines))
         };
         match (property.get("type").and_then(Value::as_str), property.get("items")) {
+            (Some("string"), _) if machines.contains(&name) => Self::Machine,
             (Some("string"), _) => Self::Text,
             (Some("array"), Some(items)) if items.get("type").is_some_and(|name| name == "string") => Self::Texts,
             (Some("array"), Some(items)) => inputs(items).map_or(Self::Other, Self::Objects),
@@ -154,6 +159,23 @@ pub(super) fn add(schema: &mut Object, name: &str, property: Value) {
         properties.insert(name.to_owned(), property);
     }
 }
+
+/// Says of the arguments that name machines, at every level, how a machine is named.
+pub(super) fn describe_machines(schema: &mut Object, machines: &[&str]) {
+    for (name, property) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        if machines.contains(&name.as_str()) {
+            let what = property.get("description").and_then(Value::as_str).unwrap_or_default();
+            let described = json!(format!("{what} {MACHINE}"));
+            property.as_object_mut().and_then(|property| property.insert("description".to_owned(), described));
+        }
+        property.as_object_mut().into_iter().for_each(|property| describe_machines(property, machines));
+    }
+    if let Some(Value::Object(items)) = schema.get_mut("items") {
+        describe_machines(items, machines);
+    }
+}
+
+const MACHINE: &str = "A machine: its name, peer id, or the beginning of its peer id.";
 
 pub(super) fn properties(schema: &Object) -> impl Iterator<Item = (&String, &Value)> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten()

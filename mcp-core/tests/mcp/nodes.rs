@@ -13,7 +13,10 @@ use p2p_taskqueue::{
 use runtime_bridge::{Runtime, TokioRuntime};
 use tokio::runtime::Handle;
 
-use crate::{client::Client, queue::TestQueue};
+use crate::{
+    client::Client,
+    queue::{TestQueue, worker as info},
+};
 
 /// A client of one node, and another node of the same mesh.
 pub(crate) struct Nodes {
@@ -37,7 +40,8 @@ impl Handler for Echo {
 }
 
 impl Nodes {
-    /// Starts two nodes with workers of these types. The other node also offers them as tools.
+    /// Starts two nodes with workers of these types. The other node also offers them as tools, and the client is told so
+    /// when it asks for the workers of the mesh.
     pub(crate) async fn start(offers: Vec<ToolOffer>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(Handle::current()));
         let root = RootKey::generate().unwrap();
@@ -49,9 +53,10 @@ impl Nodes {
             Worker::start(config, node.queue(), node.serving_peers(), &runtime)
         };
         let workers = offers.iter().flat_map(|offer| [worker(&here, offer), worker(&there, offer)]).collect();
-        there.set_tools(offers);
+        there.set_tools(offers.clone());
         let queue = |node: &NodeHandle| TestQueue::before(node.queue(), node.peer_id());
-        Self { client: Client::new(queue(&here)), there: queue(&there), here, address, _workers: workers }
+        let client = Client::new(queue(&here).with_workers(vec![info(there.peer_id(), offers)]));
+        Self { client, there: queue(&there), here, address, _workers: workers }
     }
 }
 

@@ -132,8 +132,10 @@ fn strict(schema: &mut Object) {
 /// an object with properties, so the alternatives stand beside the properties.
 pub(super) fn output<A: JsonSchema>() -> Arc<Object> {
     let serialize = || SchemaSettings::draft2020_12().for_serialize();
-    let answer = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<A>());
+    let mut answer = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<A>());
     let mut error = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<QueueError>());
+    slim(&mut answer, 1);
+    slim(&mut error, 2);
     error.insert("description".to_owned(), json!("Why it was not done."));
     let mut properties = Object::new();
     properties.insert("ok".to_owned(), json!({ "type": "boolean", "description": "Whether it was done." }));
@@ -152,6 +154,30 @@ pub(super) fn output<A: JsonSchema>() -> Arc<Object> {
     });
     Arc::new(object(schema))
 }
+
+/// Takes out of the schema of an answer what nobody misses: descriptions that stand deep, and the null of a member that is
+/// left out instead. Every list of tools carries these schemas, and the one of a record is in many of them.
+fn slim(schema: &mut Object, level: usize) {
+    let required: Vec<String> = strings(schema.get("required")).into_iter().map(str::to_owned).collect();
+    for (name, property) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        if !required.contains(name) {
+            without_null(property);
+        }
+        let Value::Object(property) = property else { continue };
+        if level > DESCRIBED_LEVELS {
+            property.remove("description");
+        }
+        slim(property, level + 1);
+    }
+    for within in ["items", "additionalProperties"] {
+        schema.get_mut(within).and_then(Value::as_object_mut).into_iter().for_each(|object| slim(object, level));
+    }
+    let choices = schema.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten();
+    choices.filter_map(Value::as_object_mut).for_each(|object| slim(object, level));
+}
+
+/// The levels of an answer whose members are described: the answer itself, and the records in it.
+const DESCRIBED_LEVELS: usize = 2;
 
 /// Adds an argument that is a text or, with no type, anything.
 pub(super) fn add(schema: &mut Object, name: &str, property: Value) {

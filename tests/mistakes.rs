@@ -38,7 +38,7 @@ fn mistakes() -> Result<Vec<(&'static str, Value, &'static str, &'static str)>> 
         (WAIT, json!({ "task_ids": "all" }), "invalid_argument", "task_ids"),
         ("p2p_taskqueue_complete_task", json!({ "task_id": unknown }), "invalid_argument", "fence"),
         (STATUS, json!({ "remote_multiaddr": "my other machine" }), "invalid_argument", "remote_multiaddr"),
-        (STATUS, json!({ "remote_peer_id": "laptop" }), "invalid_argument", "remote_peer_id"),
+        (STATUS, json!({ "remote_peer_id": "laptop" }), "not_found", "remote_peer_id"),
     ])
 }
 

@@ -238,6 +238,11 @@ fn nodes(suite: &mut Transcript) -> Result<()> {
     suite.call("p2p_taskqueue_status", json!({ "detail": "perhaps" }))?;
     suite.done("list_peers", json!({ "discover": false }))?;
     suite.done("list_peers", json!({ "include_capabilities": true, "discovery_timeout_s": 0.1 }))?;
+    suite.done("p2p_taskqueue_workers", json!({}))?;
+    let workers = suite.done("p2p_taskqueue_workers", json!({ "task_type": "echo", "schemas": true }))?;
+    ensure!(at(&workers, "/workers/0/connected") == true, "{workers}");
+    suite.done("p2p_taskqueue_workers", json!({ "label": "no worker has it" }))?;
+    suite.call("p2p_taskqueue_workers", json!({ "task_type": "x".repeat(257) }))?;
     suite.done("p2p_taskqueue_list_tools", json!({}))?;
     suite.done("p2p_taskqueue_call_tool", json!({ "tool_name": "echo", "args": { "a": 1 }, "timeout_s": 60 }))?;
     suite.fails("not_found", "p2p_taskqueue_call_tool", json!({ "tool_name": "no such tool", "args": {} }))?;
@@ -293,7 +298,8 @@ fn away(suite: &mut Transcript) -> Result<()> {
         json!({ "task_id": UNKNOWN_TASK, "timeout_s": 1, "remote_peer_id": UNKNOWN_PEER }),
     )?;
     suite.call("p2p_taskqueue_stats", json!({ "remote_peer_id": UNKNOWN_PEER }))?;
-    suite.call("p2p_taskqueue_stats", json!({ "remote_peer_id": "nobody" }))?;
+    suite.fails("not_found", "p2p_taskqueue_stats", json!({ "remote_peer_id": "nobody" }))?;
+    suite.fails("not_found", "p2p_taskqueue_submit", json!({ "task_type": "x", "pin_to": "nobody" }))?;
     suite.call("p2p_taskqueue_stats", json!({ "remote_multiaddr": "/ip4/127.0.0.1/tcp/1" }))?;
     Ok(())
 }
@@ -313,6 +319,10 @@ fn members(suite: &mut Transcript) -> Result<()> {
     suite.fails("invalid_argument", "p2p_taskqueue_members_remove", json!({ "member": "box" }))?;
     suite.done("p2p_taskqueue_members_change", json!({ "member": "box", "name": own }))?;
     suite.done("p2p_taskqueue_free", json!({ "machine": UNKNOWN_PEER }))?;
+    suite.done("p2p_taskqueue_free", json!({ "machine": own }))?;
+    let pinned = suite.done("p2p_taskqueue_submit", json!({ "task_type": "nobody takes it", "pin_to": own }))?;
+    let read = suite.done("p2p_taskqueue_get_task", json!({ "task_id": id(&pinned, "/task_id")? }))?;
+    ensure!(at(&read, "/task/pin_to") == at(&listed, "/self_peer_id"), "{read}");
     Ok(())
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::harness::at;
+
 /// The fields of a status that depend on the mode.
 const OF_THE_MODE: &[&str] = &["mode", "p2p_runtime", "uptime_s", "bridge"];
 
@@ -33,7 +35,9 @@ const TIME_MIN: f64 = 1e9;
 pub(super) fn without_what_differs(value: &Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(fields.iter().filter_map(field).collect::<Map<_, _>>()),
-        Value::Array(values) => values.iter().map(without_what_differs).collect(),
+        Value::Array(values) => {
+            values.iter().filter(|value| !says_why_it_waits(value)).map(without_what_differs).collect()
+        }
         Value::Number(number) if number.as_f64().is_some_and(|number| number > TIME_MIN) => "TIME".into(),
         Value::String(text) => text_without(text),
         value => value.clone(),
@@ -46,6 +50,11 @@ fn field((name, value): (&String, &Value)) -> Option<(String, Value)> {
     }
     let value = match name.as_str() {
         "fence" => "FENCE".into(),
+        // Whether a worker is still busy with an earlier task of the suite is chance.
+        "busy" => "COUNT".into(),
+        "waiting_for" if at(value, "/reason") == "worker_busy" => return None,
+        // The message may say how long the task still waits.
+        "waiting_for" => at(value, "/reason").clone(),
         "mesh" if value.is_string() => "MESH".into(),
         "ticket" if value.is_string() => "TICKET".into(),
         // The name of a node's own worker contains the process id.
@@ -63,6 +72,11 @@ fn field((name, value): (&String, &Value)) -> Option<(String, Value)> {
         _ => without_what_differs(value),
     };
     Some((words(name), value))
+}
+
+/// Whether this is the second text of an answer, which repeats the message of `waiting_for`.
+fn says_why_it_waits(value: &Value) -> bool {
+    at(value, "/text").as_str().is_some_and(|text| text.starts_with("queued: "))
 }
 
 fn text_without(text: &str) -> Value {

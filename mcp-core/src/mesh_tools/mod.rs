@@ -20,8 +20,7 @@ pub(crate) struct MeshTools {
     /// The names of the built-in tools, which no mesh tool may have.
     taken: Vec<&'static str>,
     seen: Mutex<Seen>,
-    /// The offers of all nodes. The lock is held while they are asked, so that many clients at once ask the nodes only
-    /// once.
+    /// The offers of all workers. The lock is held while the node is asked, so that many clients at once ask it only once.
     looking: tokio::sync::Mutex<Offers>,
 }
 
@@ -36,8 +35,8 @@ impl MeshTools {
         Self { taken, seen: Mutex::default(), looking: tokio::sync::Mutex::default() }
     }
 
-    /// Returns the tools that the mesh offers now, in the order of their names. Asks the nodes again when the last
-    /// answers are older than [`FRESH`].
+    /// Returns the tools that the mesh offers now, in the order of their names. Asks the local node again when its last
+    /// answer is older than [`FRESH`].
     ///
     /// # Cancel safety
     ///
@@ -85,5 +84,5 @@ impl MeshTools {
 /// How long the seen tools count as current. Clients are told this time, too.
 ///
 /// It is so short that the next list has the tools of a worker that was just started. It is so long that an agent that
-/// lists at every step does not ask all nodes each time.
+/// lists at every step does not have all schemas read each time.
 pub(crate) const FRESH: Duration = Duration::from_secs(2);

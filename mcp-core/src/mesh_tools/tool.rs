@@ -4,7 +4,7 @@ use rmcp::model::{Tool as RpcTool, ToolAnnotations};
 use serde_json::{Value, json};
 use taskqueue_api::{Json, QueueError, Submit, ToolOffer};
 
-use crate::tools::{Arguments, Inputs, Object, run_task_output};
+use crate::tools::{Arguments, Inputs, Machines, Object, run_task_output};
 
 /// A tool that a worker of the mesh offers.
 #[derive(Debug, Clone)]
@@ -62,7 +62,9 @@ impl MeshTool {
         let given = Arguments::parse(arguments)?;
         let payload = match &self.takes {
             Takes::Arguments => text(arguments)?,
-            Takes::Payload(inputs) => given.normalize(inputs)?.take(PAYLOAD)?.unwrap_or_default(),
+            Takes::Payload(inputs) => {
+                given.normalize(inputs, &mut Machines::default())?.take(PAYLOAD)?.unwrap_or_default()
+            }
         };
         Ok(Submit::new(self.name(), payload))
     }
@@ -93,7 +95,7 @@ fn input(offered: &Json) -> (Object, Takes) {
             schema.insert("type".to_owned(), json!("object"));
             schema.insert("properties".to_owned(), json!({ PAYLOAD: payload }));
             schema.insert("additionalProperties".to_owned(), json!(false));
-            let inputs = Inputs::new(&schema, &[], Vec::new());
+            let inputs = Inputs::new(&schema, &[], Vec::new(), &[]);
             (schema, Takes::Payload(Arc::new(inputs)))
         }
     }

@@ -5,10 +5,10 @@ use rmcp::{
     model::{ProgressNotificationParam, ProgressToken},
     service::RequestContext,
 };
-use taskqueue_api::{Get, QueueError, Target, TaskRecord, Wait, Waited};
+use taskqueue_api::{Get, QueueError, Target, TaskRecord, TaskStatus, Wait, Waited};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::call::Asker;
+use crate::{call::Asker, tools::queued};
 
 /// Waits for the end of a task. A client that asks for progress is meanwhile told how far the task is.
 ///
@@ -63,10 +63,12 @@ impl Told {
 
     /// Returns what has changed since the last notification, or `None` when nothing has.
     fn news(&mut self, task: &TaskRecord) -> Option<ProgressNotificationParam> {
-        if (task.progress, &task.status_message) == (self.progress, &self.message) {
+        // Where nothing is said any more, the state takes the place of what was said last.
+        let message = said(task).or_else(|| self.message.is_some().then(|| task.status.to_string()));
+        if (task.progress, &message) == (self.progress, &self.message) {
             return None;
         }
-        (self.progress, self.message) = (task.progress, task.status_message.clone());
+        (self.progress, self.message) = (task.progress, message);
         let progress = task.progress.unwrap_or_default();
         let progress = self.last.map_or(progress, |last| progress.max(last + STEP));
         self.last = Some(progress);
@@ -76,6 +78,12 @@ impl Told {
             None => news,
         })
     }
+}
+
+/// Returns what there is to say of the task: why it waits, or what its worker says.
+fn said(task: &TaskRecord) -> Option<String> {
+    let waiting_for = task.waiting_for.as_ref().filter(|_| task.status == TaskStatus::Queued);
+    waiting_for.map(queued).or_else(|| task.status_message.clone())
 }
 
 /// How often the record is read: as often as a person who watches wants to see a change.

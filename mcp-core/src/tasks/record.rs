@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use taskqueue_api::{FailedBy, TaskRecord, TaskStatus, limits::RESULT_KEPT_S_MIN};
 
 use super::work::Shape;
-use crate::http::Splice;
+use crate::{http::Splice, tools::queued};
 
 /// Makes the handle of a task that was just submitted.
 ///
@@ -78,9 +78,10 @@ fn can_be_asked(client: &ClientCapabilities, request: &InputRequest) -> bool {
 fn working(task: &TaskRecord) -> Option<String> {
     match (task.status, &task.error) {
         (TaskStatus::Queued, Some(error)) if task.attempt > 0 => {
-            Some(format!("queued again after a failed attempt: {error}"))
+            let again = format!("queued again after a failed attempt: {error}");
+            Some(task.waiting_for.iter().fold(again, |again, waiting| format!("{again}; {}", waiting.message)))
         }
-        (TaskStatus::Queued, _) => Some("queued".to_owned()),
+        (TaskStatus::Queued, _) => Some(task.waiting_for.as_ref().map_or_else(|| "queued".to_owned(), queued)),
         (TaskStatus::Running, _) => Some(at_work(task)),
         _ => None,
     }

@@ -70,10 +70,12 @@ impl Reply {
     }
 }
 
-/// Makes the result with the answer in the two forms that clients read: as text, and as `structuredContent`.
+/// Makes the result with the answer in the two forms that clients read: as text, and as `structuredContent`. A second text
+/// has the sentence about a task that waits.
 fn result(answer: ToolAnswer, splice: &Splice) -> CallToolResult {
     let structured = splice.leave(&answer.text);
-    let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
+    let texts = [answer.text].into_iter().chain(answer.note);
+    let mut result = CallToolResult::success(texts.map(ContentBlock::text).collect());
     result.is_error = Some(answer.is_error);
     result.structured_content = structured;
     result

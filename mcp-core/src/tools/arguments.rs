@@ -9,6 +9,7 @@ use serde_path_to_error::{Path, Segment};
 use taskqueue_api::{Check as _, Json, JsonError, PlaceError, QueueError, Target, parse_address, parse_peer_id};
 
 use super::{
+    machines::Machines,
     names::{MadeOf, Names},
     schema::{Form, Inputs},
 };
@@ -38,13 +39,13 @@ impl<'a> Arguments<'a> {
     }
 
     /// Compares the arguments with the inputs of the tool. Forms that agents write instead are brought into the form
-    /// that the tool takes.
+    /// that the tool takes, and names of machines become peer ids as far as they are known.
     ///
     /// # Errors
     ///
     /// `invalid_argument`, naming the argument that is unknown, missing, malformed, or given twice with different
-    /// values.
-    pub(crate) fn normalize(self, inputs: &'a Inputs) -> Result<Self, QueueError> {
+    /// values. `not_found`, naming the argument that names a machine which is not there.
+    pub(crate) fn normalize(self, inputs: &'a Inputs, machines: &mut Machines) -> Result<Self, QueueError> {
         let mut normal: BTreeMap<String, Cow<'a, RawValue>> = BTreeMap::new();
         let mut aliased = Vec::new();
         // Names before their aliases, so that a contradiction is blamed on the alias.
@@ -56,8 +57,10 @@ impl<'a> Arguments<'a> {
             let Some(input) = inputs.get(name) else {
                 return Err(QueueError::invalid(&given, unknown(&given, inputs)));
             };
-            let Some(value) = input.form.normalize(&given, input.required, value)? else { continue };
-            if normal.get(name).is_some_and(|other| other.get() != value.get()) {
+            let Some(value) = input.form.normalize(&given, input.required, value, machines)? else { continue };
+            // Two texts may mean one machine. That shows when the machines are known.
+            let differs = |other: &Cow<'_, RawValue>| other.get() != value.get() && !machines.are_wanted();
+            if normal.get(name).is_some_and(differs) {
                 return Err(QueueError::invalid(&given, format_args!("contradicts {name}, which means the same")));
             }
             let is_new = normal.insert(name.to_owned(), value).is_none();
@@ -180,14 +183,16 @@ impl Form {
         name: &str,
         required: bool,
         value: Cow<'a, RawValue>,
+        machines: &mut Machines,
     ) -> Result<Option<Cow<'a, RawValue>>, QueueError> {
         let text = value.get();
         Ok(match self {
             Self::Anything => Some(value),
             Self::Ignored => None,
             _ if !required && matches!(text, "null" | "\"\"") => None,
-            Self::Object(inputs) => Some(Cow::Owned(normalize_object(name, inputs, &value)?)),
-            Self::Objects(inputs) => Some(Cow::Owned(normalize_objects(name, inputs, &value)?)),
+            Self::Machine => Some(machines.read(name, value)?),
+            Self::Object(inputs) => Some(Cow::Owned(normalize_object(name, inputs, &value, machines)?)),
+            Self::Objects(inputs) => Some(Cow::Owned(normalize_objects(name, inputs, &value, machines)?)),
             _ if required => Some(value),
             Self::Texts => match split(&value) {
                 Some(texts) => Some(Cow::Owned(texts)),
@@ -200,21 +205,31 @@ impl Form {
 
 /// Compares an object within the arguments with its inputs. Anything else is refused here, because the type that reads
 /// it would accept a list as the values of its fields in order.
-fn normalize_object(name: &str, inputs: &Inputs, value: &RawValue) -> Result<Box<RawValue>, QueueError> {
+fn normalize_object(
+    name: &str,
+    inputs: &Inputs,
+    value: &RawValue,
+    machines: &mut Machines,
+) -> Result<Box<RawValue>, QueueError> {
     if !value.get().starts_with('{') {
         return Err(QueueError::invalid(name, "must be an object"));
     }
     let normal = Arguments::parse(value.get().as_bytes())
-        .and_then(|arguments| arguments.normalize(inputs))
+        .and_then(|arguments| arguments.normalize(inputs, machines))
         .and_then(Arguments::into_raw);
     normal.map_err(|error| error.within(name))
 }
 
-fn normalize_objects(name: &str, inputs: &Inputs, value: &RawValue) -> Result<Box<RawValue>, QueueError> {
+fn normalize_objects(
+    name: &str,
+    inputs: &Inputs,
+    value: &RawValue,
+    machines: &mut Machines,
+) -> Result<Box<RawValue>, QueueError> {
     let Ok(objects) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else {
         return Err(QueueError::invalid(name, "must be a list of objects"));
     };
-    let normalize = |(at, object)| normalize_object(&format!("{name}[{at}]"), inputs, object);
+    let normalize = |(at, object)| normalize_object(&format!("{name}[{at}]"), inputs, object, machines);
     let normal = objects.into_iter().enumerate().map(normalize).collect::<Result<Vec<_>, _>>()?;
     serde_json::value::to_raw_value(&normal).map_err(|error| QueueError::invalid(name, error))
 }

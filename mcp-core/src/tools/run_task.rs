@@ -51,9 +51,10 @@ impl WorkVerb for RunTask {
 /// cancelled is a failure nevertheless, because the model asked for its result.
 pub(crate) fn ran(task: TaskRecord, done: bool) -> ToolAnswer {
     let failed = matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
-    match ToolAnswer::done(&Ran { task, done }) {
+    let ran = Ran { task, done };
+    match ToolAnswer::done(&ran) {
         Ok(answer) if failed => answer.into_failure(),
-        Ok(answer) => answer,
+        Ok(answer) => answer.about(&ran.task),
         Err(error) => ToolAnswer::refused(&error),
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Input {
 pub(crate) enum Form {
     /// A text.
     Text,
+    /// The name of a machine, its peer id, or the beginning of its peer id.
+    Machine,
     /// A list of texts.
     Texts,
     /// Any JSON value, also an empty text and null.
@@ -45,7 +47,9 @@ pub(crate) struct Inputs {
 pub(crate) type Alias = (&'static str, &'static str);
 
 impl Inputs {
-    pub(crate) fn new(schema: &Object, ignored: &[Named], aliases: Vec<Alias>) -> Self {
+    /// Reads the inputs from a schema. Some arguments are accepted and dropped, some have aliases, and some name machines,
+    /// also within an object.
+    pub(crate) fn new(schema: &Object, ignored: &[Named], aliases: Vec<Alias>, machines: &[&str]) -> Self {
         let required: Vec<&str> = strings(schema.get("required"));
         let inputs = properties(schema)
             .map(|(name, property)| Input {
@@ -53,7 +57,7 @@ impl Inputs {
                 form: if ignored.iter().any(|(ignored, _)| ignored == name) {
                     Form::Ignored
                 } else {
-                    Form::of(property)
+                    Form::of(name, property, machines)
                 },
                 required: required.contains(&name.as_str()),
             })
@@ -80,12 +84,13 @@ impl Inputs {
 }
 
 impl Form {
-    fn of(property: &Value) -> Self {
+    fn of(name: &str, property: &Value, machines: &[&str]) -> Self {
         let inputs = |object: &Value| {
             let object = object.as_object().filter(|object| object.contains_key("properties"))?;
-            Some(Inputs::new(object, &[], Vec::new()))
+            Some(Inputs::new(object, &[], Vec::new(), machines))
         };
         match (property.get("type").and_then(Value::as_str), property.get("items")) {
+            (Some("string"), _) if machines.contains(&name) => Self::Machine,
             (Some("string"), _) => Self::Text,
             (Some("array"), Some(items)) if items.get("type").is_some_and(|name| name == "string") => Self::Texts,
             (Some("array"), Some(items)) => inputs(items).map_or(Self::Other, Self::Objects),
@@ -127,8 +132,10 @@ fn strict(schema: &mut Object) {
 /// an object with properties, so the alternatives stand beside the properties.
 pub(super) fn output<A: JsonSchema>() -> Arc<Object> {
     let serialize = || SchemaSettings::draft2020_12().for_serialize();
-    let answer = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<A>());
+    let mut answer = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<A>());
     let mut error = plain(serialize(), |settings| settings.into_generator().into_root_schema_for::<QueueError>());
+    slim(&mut answer, 1);
+    slim(&mut error, 2);
     error.insert("description".to_owned(), json!("Why it was not done."));
     let mut properties = Object::new();
     properties.insert("ok".to_owned(), json!({ "type": "boolean", "description": "Whether it was done." }));
@@ -148,12 +155,53 @@ pub(super) fn output<A: JsonSchema>() -> Arc<Object> {
     Arc::new(object(schema))
 }
 
+/// Takes out of the schema of an answer what nobody misses: descriptions that stand deep, and the null of a member that is
+/// left out instead. Every list of tools carries these schemas, and the one of a record is in many of them.
+fn slim(schema: &mut Object, level: usize) {
+    let required: Vec<String> = strings(schema.get("required")).into_iter().map(str::to_owned).collect();
+    for (name, property) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        if !required.contains(name) {
+            without_null(property);
+        }
+        let Value::Object(property) = property else { continue };
+        if level > DESCRIBED_LEVELS {
+            property.remove("description");
+        }
+        slim(property, level + 1);
+    }
+    for within in ["items", "additionalProperties"] {
+        schema.get_mut(within).and_then(Value::as_object_mut).into_iter().for_each(|object| slim(object, level));
+    }
+    let choices = schema.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten();
+    choices.filter_map(Value::as_object_mut).for_each(|object| slim(object, level));
+}
+
+/// The levels of an answer whose members are described: the answer itself, and the records in it.
+const DESCRIBED_LEVELS: usize = 2;
+
 /// Adds an argument that is a text or, with no type, anything.
 pub(super) fn add(schema: &mut Object, name: &str, property: Value) {
     if let Value::Object(properties) = schema.entry("properties").or_insert_with(|| json!({})) {
         properties.insert(name.to_owned(), property);
     }
 }
+
+/// Says of the arguments that name machines, at every level, how a machine is named.
+pub(super) fn describe_machines(schema: &mut Object, machines: &[&str]) {
+    for (name, property) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        if machines.contains(&name.as_str()) {
+            let what = property.get("description").and_then(Value::as_str).unwrap_or_default();
+            let described = json!(format!("{what} {MACHINE}"));
+            property.as_object_mut().and_then(|property| property.insert("description".to_owned(), described));
+        }
+        property.as_object_mut().into_iter().for_each(|property| describe_machines(property, machines));
+    }
+    if let Some(Value::Object(items)) = schema.get_mut("items") {
+        describe_machines(items, machines);
+    }
+}
+
+const MACHINE: &str = "A machine: its name, peer id, or the beginning of its peer id.";
 
 pub(super) fn properties(schema: &Object) -> impl Iterator<Item = (&String, &Value)> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten()

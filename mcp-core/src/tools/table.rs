@@ -1,11 +1,12 @@
 use taskqueue_api::{
     Answer, CacheDelete, CacheGet, CacheHas, CacheSet, CallTool, Cancel, ChangeMember, Claim, ClaimMany, Complete,
     Discover, Fail, Free, Get, GetMany, Heartbeat, Invite, Join, Leave, Limit, List, ListTools, Members, Pause, Purge,
-    Release, RemoveMember, Renew, Resume, Retry, StatsQuery, StatusQuery, Submit, SubmitMany, Wait,
+    Release, RemoveMember, Renew, Resume, Retry, StatsQuery, StatusQuery, Submit, SubmitMany, Wait, Workers,
 };
 
 use super::{
     Hints, Tool,
+    arguments::PEER,
     docker::{DockerGithub, DockerHub},
     list_peers::ListPeers,
     run_task::RunTask,
@@ -35,14 +36,14 @@ fn for_submitters() -> Vec<Tool> {
                  Takes what p2p_taskqueue_submit takes, and timeout_s. Answers task (its status, result or error) and done. \
                  A task that failed or was called off is an error (isError); ok then says that the call itself was done. \
                  With done:false the time was up and the task goes on: call p2p_taskqueue_wait_task with its task_id, do \
-                 not submit it again.",
+                 not submit it again; waiting_for in task says why it is still queued, such as a misspelt task_type.",
             ),
-        Tool::of::<Submit>("p2p_taskqueue_submit", "Submit a task", Hints::STARTS_WORK).with_peer_alias().described(
+        Tool::of_task::<Submit>("p2p_taskqueue_submit", "Submit a task", Hints::STARTS_WORK).with_peer_alias().described(
             "Queues a task and answers its task_id at once, as soon as it is on stable storage. Use it when the result is \
              not needed now, and p2p_taskqueue_wait_task or p2p_taskqueue_get_task later; use run_task to wait in the same \
-             call. Without a target any worker of the mesh that takes task_type may do it. With an idempotency_key a \
-             repeated submit answers the first task's id and duplicate:true. With after it becomes ready only when those \
-             tasks have completed. Times in seconds.",
+             call. Without a target any worker of the mesh that takes task_type may do it; waiting_for says why none can \
+             now. With an idempotency_key a repeated submit answers the first task's id and duplicate:true. With after it \
+             becomes ready only when those tasks have completed. Times in seconds.",
         ),
         Tool::of::<SubmitMany>("p2p_taskqueue_submit_many", "Submit many tasks", Hints::STARTS_WORK).described(
             "Queues up to 1,000 tasks at once, much faster than one by one; together up to 4 MiB of payloads. Each entry \
@@ -50,14 +51,15 @@ fn for_submitters() -> Vec<Tool> {
              same order: ok with its task_id, or ok:false with its error. One that is refused does not keep the others \
              out, so look at every result. A malformed entry refuses the whole call, and nothing is queued.",
         ),
-        Tool::of::<Wait>("p2p_taskqueue_wait_task", "Wait for tasks to end", Hints::READS).described(
+        Tool::of_task::<Wait>("p2p_taskqueue_wait_task", "Wait for tasks to end", Hints::READS).described(
             "Waits until a task (task_id), or each of several (task_ids), has ended, and answers its record (task or tasks) \
              and done. Wakes at once when it ends. At timeout_s, in seconds, it answers done:false with the record as it \
              stands: just call it again. Better than asking p2p_taskqueue_get_task repeatedly.",
         ),
-        Tool::of::<Get>("p2p_taskqueue_get_task", "Read a task", Hints::READS).described(
-            "Answers the record of one task as it stands: status, progress, status_message, result, error, times in Unix \
-             seconds. Does not wait. not_found when there is no such task or its result has expired.",
+        Tool::of_task::<Get>("p2p_taskqueue_get_task", "Read a task", Hints::READS).described(
+            "Answers the record of one task as it stands: status, waiting_for (why it is still queued), progress, \
+             status_message, result, error, times in Unix seconds. Does not wait. not_found when there is no such task or \
+             its result has expired.",
         ),
         Tool::of::<GetMany>("p2p_taskqueue_get_tasks", "Read several tasks", Hints::READS).described(
             "Answers the records of up to 1,000 tasks as they stand, in the order of task_ids, and in missing the ids for \
@@ -86,6 +88,12 @@ fn for_submitters() -> Vec<Tool> {
 /// Returns the tools for finding nodes and asking them.
 fn for_nodes() -> Vec<Tool> {
     vec![
+        Tool::of::<Workers>("p2p_taskqueue_workers", "Find a worker", Hints::READS).described(
+            "Answers the workers of the mesh, which is how to find a machine that can do something: for each its machine and \
+             peer_id, whether connected, what it takes (name is a task_type; none listed means any), its labels (such as gpu), \
+             and of slots how many are busy. An agent that asks for a GPU finds it in one call, with label:gpu. Then submit \
+             with requires:[label] for any such worker, or pin_to:machine for that one.",
+        ),
         Tool::of::<StatusQuery>("p2p_taskqueue_status", "Status of a node", Hints::READS).with_peer_alias().described(
             "Answers what a node is and how it stands: peer_id, version, mode, uptime_s, addresses, and capabilities (the \
              task types that its own workers take). With detail:true also its queue, peers and bridge. Use it to see whether \
@@ -94,33 +102,35 @@ fn for_nodes() -> Vec<Tool> {
         Tool::of::<ListPeers>("list_peers", "List peers", Hints::READS).with_ignored(LIST_PEERS_IGNORED).described(
             "Answers the machines of the mesh that a node knows: peer_id, addresses, whether connected, when last seen (Unix \
              seconds), and with include_capabilities:true the task types that each connected one takes. First looks for \
-             peers, for up to discovery_timeout_s seconds; discover:false answers at once what is known. Use it to find a \
-             remote_peer_id for the other tools.",
+             peers, for up to discovery_timeout_s seconds; discover:false answers at once what is known. For what they can \
+             do use p2p_taskqueue_workers.",
         ),
-        Tool::of::<Discover>("p2p_taskqueue_discover", "Look for peers", Hints::ACTS).described(
-            "Looks for machines of the mesh, for peer_id or for all, by every way that is switched on, for up to timeout_s \
-             seconds, and connects to them. Answers peers (those that were reached) and attempts: for each what was tried \
-             (method, multiaddr, peer_id), whether it worked (ok), else code and error, and when (started_s, elapsed_s). Use \
-             it when a machine is missing from list_peers, and attempts to tell the user why.",
-        ),
+        Tool::of::<Discover>("p2p_taskqueue_discover", "Look for peers", Hints::ACTS)
+            .with_machines(DISCOVER_MACHINES)
+            .described(
+                "Looks for machines of the mesh, for peer_id or for all, by every way that is switched on, for up to timeout_s \
+                 seconds, and connects to them. Answers peers (those that were reached) and attempts: for each what was tried \
+                 (method, multiaddr, peer_id), whether it worked (ok), else code and error, and when (started_s, elapsed_s). Use \
+                 it when a machine is missing from list_peers, and attempts to tell the user why.",
+            ),
         Tool::of::<ListTools>("p2p_taskqueue_list_tools", "List a node's tools", Hints::READS).described(
             "Answers the tools that a node's own workers offer: name (a task type), description, input_schema (a JSON Schema \
              of the arguments; null when any will do). Name the node with remote_peer_id; without, the local one. Call them \
              with p2p_taskqueue_call_tool.",
         ),
-        Tool::of::<CallTool>("p2p_taskqueue_call_tool", "Call a node's tool", Hints::STARTS_WORK).described(
+        Tool::of_task::<CallTool>("p2p_taskqueue_call_tool", "Call a node's tool", Hints::STARTS_WORK).described(
             "Has a node's own worker do something: tool_name as p2p_taskqueue_list_tools names it, args as its input_schema \
              says. It runs as a durable task of that node. Answers result, and task (its record, with status and error). When \
              its status is queued or running the time (timeout_s, in seconds) was up and the task goes on: call \
              p2p_taskqueue_wait_task with its task_id and the same target, do not call the tool again.",
         ),
-        Tool::of::<DockerHub>("p2p_taskqueue_submit_docker_hub", "Queue a container", Hints::STARTS_WORK).described(
+        Tool::of_task::<DockerHub>("p2p_taskqueue_submit_docker_hub", "Queue a container", Hints::STARTS_WORK).described(
             "Queues a task of type docker.execute: run a published image in a container, with command, entrypoint, environment \
              and volumes, and in extra what else the worker understands. Answers task_id at once; p2p_taskqueue_wait_task has \
-             the result. Only for meshes with a worker for docker.execute (see capabilities in list_peers): without one the \
+             the result. Only for meshes with a worker for docker.execute (see p2p_taskqueue_workers): without one the \
              task stays queued.",
         ),
-        Tool::of::<DockerGithub>("p2p_taskqueue_submit_docker_github", "Queue a build", Hints::STARTS_WORK).described(
+        Tool::of_task::<DockerGithub>("p2p_taskqueue_submit_docker_github", "Queue a build", Hints::STARTS_WORK).described(
             "Queues a task of type docker.github: build the image of a repository (repo_url, branch, dockerfile_path, \
              context_path, build_args) and run it, as p2p_taskqueue_submit_docker_hub does. Answers task_id at once. Only for \
              meshes with a worker for docker.github.",
@@ -217,10 +227,10 @@ fn for_operators() -> Vec<Tool> {
              over restarts. To hold a type altogether use p2p_taskqueue_pause.",
         ),
         Tool::of::<Free>("p2p_taskqueue_free", "End a machine's leases", Hints::UNDOES).described(
-            "Ends at once every lease that a machine (its peer id, as list_peers answers it) holds on tasks of the local node, \
-             as if the leases had expired: each task goes to another worker or, without attempts left, fails. What the \
-             machine says of them later is refused. Answers freed, how many leases ended. Use it when a machine is gone for \
-             good and its long leases hold tasks up. It does not keep the machine from claiming again.",
+            "Ends at once every lease that a machine holds on tasks of the local node, as if the leases had expired: each \
+             task goes to another worker or, without attempts left, fails. What the machine says of them later is refused. \
+             Answers freed, how many leases ended. Use it when a machine is gone for good and its long leases hold tasks up. \
+             It does not keep the machine from claiming again.",
         ),
     ]
 }
@@ -230,8 +240,8 @@ fn for_admins() -> Vec<Tool> {
     vec![
         Tool::of::<Members>("p2p_taskqueue_members", "List the members", Hints::READS).described(
             "Answers the machines of the mesh by name: role, peer_id, whether connected, addresses, when last seen (Unix \
-             seconds), version, and who added them. Machines that are off are listed too. Use it to find the peer_id of a \
-             machine that the user calls by its name.",
+             seconds), version, and who added them. Machines that are off are listed too. Every tool that takes a machine \
+             takes these names.",
         ),
         Tool::of::<Invite>("p2p_taskqueue_invite", "Make a ticket", Hints::ACTS).described(
             "Makes a ticket by which another machine becomes a member of the mesh, once (uses) and within an hour (for_s). \
@@ -289,6 +299,8 @@ fn for_the_cache() -> Vec<Tool> {
     ]
 }
 
+const DISCOVER_MACHINES: &[&str] = &[PEER, "peer_id"];
+
 const CLAIM_ALIASES: &[Alias] = &[("task_types", "supported_task_types")];
 
 const CLAIM_IGNORED: &[Named] = &[("clock", "Has no effect.")];
@@ -306,7 +318,7 @@ mod tests {
     use super::*;
 
     /// The operations without a tool: nodes ask each other for them.
-    const WITHOUT_TOOL: [&str; 2] = ["members.tell", "members.take_me_out"];
+    const WITHOUT_TOOL: [&str; 3] = ["workers.tell", "members.tell", "members.take_me_out"];
 
     /// The operations whose tool has another name than usual.
     const OTHERWISE: [(&str, &str); 2] = [("peers", "list_peers"), ("get_many", "p2p_taskqueue_get_tasks")];

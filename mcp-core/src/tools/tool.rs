@@ -7,7 +7,9 @@ use taskqueue_api::{Facts, Operation as _, QueueError, Submit};
 use super::{
     answer::ToolAnswer,
     arguments::{Arguments, MULTIADDR, PEER, PEER_ALIAS},
+    machines::Machines,
     names::MadeOf,
+    of_task::OfTask,
     run_task::run_task_output,
     schema::{self, Alias, Inputs, Named, Object},
     verb::{Verb, WorkVerb},
@@ -75,12 +77,18 @@ impl Tool {
             peer_alias: false,
             aliases: &[],
             ignored: &[],
+            machines: MACHINES,
             needs: V::NEEDS,
             made_of: V::MADE_OF,
             input: schema::input::<V>,
             output: schema::output::<V::Answer>,
             run: run::<V>,
         }
+    }
+
+    /// Makes a row for a tool whose answer is about one task. When the task waits for a worker, a sentence says why.
+    pub(super) const fn of_task<V: Verb<Answer: OfTask>>(name: &'static str, title: &'static str, hints: Hints) -> Row {
+        Row { run: run_of_task::<V>, ..Self::of::<V>(name, title, hints) }
     }
 
     /// Makes a row for a tool that submits one task and answers with its end.
@@ -92,6 +100,7 @@ impl Tool {
             peer_alias: false,
             aliases: &[],
             ignored: &[],
+            machines: MACHINES,
             needs: Submit::FACTS,
             made_of: &[],
             input: schema::input::<J>,
@@ -106,8 +115,7 @@ impl Tool {
     ///
     /// Dropping the future drops the call of the queue. The answer is lost, but the operation may have been applied.
     pub(crate) async fn call(&self, asker: Asker<'_>, arguments: &[u8]) -> Called {
-        let arguments = Arguments::parse(arguments).and_then(|arguments| arguments.normalize(&self.inputs));
-        let called = match arguments {
+        let called = match self.read(asker, arguments).await {
             Ok(arguments) => {
                 let names = arguments.names(self.made_of.iter().copied().chain([TARGET_MADE_OF]));
                 match (self.run)(asker, arguments).await {
@@ -119,6 +127,18 @@ impl Tool {
         };
         called.unwrap_or_else(|error| Called::Answered(ToolAnswer::refused(&error)))
     }
+
+    /// Reads the arguments. Asks the local node for the machines of the mesh only when one is named otherwise than by its
+    /// peer id.
+    async fn read<'a>(&'a self, asker: Asker<'_>, arguments: &'a [u8]) -> Result<Arguments<'a>, QueueError> {
+        let mut machines = Machines::default();
+        let read = Arguments::parse(arguments)?.normalize(&self.inputs, &mut machines)?;
+        if !machines.are_wanted() {
+            return Ok(read);
+        }
+        let mut machines = Box::pin(Machines::ask(asker)).await;
+        Arguments::parse(arguments)?.normalize(&self.inputs, &mut machines)
+    }
 }
 
 impl fmt::Debug for Tool {
@@ -127,12 +147,26 @@ impl fmt::Debug for Tool {
     }
 }
 
-fn run<'a, V: Verb>(asker: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>> {
+fn run<'a, V: Verb>(asker: Asker<'a>, arguments: Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>> {
     Box::pin(async move {
-        let target = arguments.take_target()?;
-        let answer = V::read(arguments)?.run(asker, target).await?;
+        let answer = answer::<V>(asker, arguments).await?;
         ToolAnswer::done(&answer).map(Called::Answered)
     })
+}
+
+fn run_of_task<'a, V: Verb<Answer: OfTask>>(
+    asker: Asker<'a>,
+    arguments: Arguments<'a>,
+) -> BoxFuture<'a, Result<Called, QueueError>> {
+    Box::pin(async move {
+        let answer = answer::<V>(asker, arguments).await?;
+        Ok(Called::Answered(ToolAnswer::done(&answer)?.about(&answer)))
+    })
+}
+
+async fn answer<V: Verb>(asker: Asker<'_>, mut arguments: Arguments<'_>) -> Result<V::Answer, QueueError> {
+    let target = arguments.take_target()?;
+    V::read(arguments)?.run(asker, target).await
 }
 
 fn read_work<'a, J: WorkVerb>(_: Asker<'a>, mut arguments: Arguments<'a>) -> BoxFuture<'a, Result<Called, QueueError>> {
@@ -150,6 +184,7 @@ pub(super) struct Row {
     peer_alias: bool,
     aliases: &'static [Alias],
     ignored: &'static [Named],
+    machines: &'static [&'static str],
     needs: Facts,
     made_of: &'static [MadeOf],
     input: fn() -> Object,
@@ -173,9 +208,15 @@ impl Row {
         Self { ignored, ..self }
     }
 
+    /// Sets the arguments that name machines, in place of the usual ones.
+    pub(super) const fn with_machines(self, machines: &'static [&'static str]) -> Self {
+        Self { machines, ..self }
+    }
+
     /// Adds the description and makes the tool.
     pub(super) fn described(self, description: &'static str) -> Tool {
         let mut input = (self.input)();
+        schema::describe_machines(&mut input, self.machines);
         for (name, what) in TARGET {
             schema::add(&mut input, name, json!({ "type": "string", "description": what }));
         }
@@ -188,7 +229,7 @@ impl Row {
         for (name, what) in self.ignored {
             schema::add(&mut input, name, json!({ "description": what }));
         }
-        let inputs = Inputs::new(&input, self.ignored, aliases);
+        let inputs = Inputs::new(&input, self.ignored, aliases, self.machines);
         Tool {
             name: self.name,
             title: self.title,
@@ -206,8 +247,11 @@ impl Row {
 
 const TARGET: [Named; 2] = [
     (MULTIADDR, "The address of the peer to ask, ending in /p2p/PEER_ID. None: the local node."),
-    (PEER, "The id of the peer to ask, as list_peers shows it. None: the local node."),
+    (PEER, "The machine to ask: its name, peer id, or the beginning of its peer id. None: the local node."),
 ];
+
+/// The usual arguments that name machines, also within tasks.
+const MACHINES: &[&str] = &[PEER, "pin_to", "machine"];
 
 /// The name by which errors of carriers call the target.
 const TARGET_MADE_OF: MadeOf = ("target", &[MULTIADDR, PEER]);

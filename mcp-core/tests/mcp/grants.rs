@@ -1,22 +1,19 @@
 //! What a client with a token may do: what each role is shown and allowed, and what an agent never reaches.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use async_trait::async_trait;
 use axum::{
     body::Body,
     http::{Request as HttpRequest, StatusCode, header},
 };
 use mcp_core::{BearerToken, McpConfig};
-use p2p_taskqueue::{
-    Caller, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskStatus,
-    api::{Submit, ToolOffer, ToolsListed},
-};
+use p2p_taskqueue::{Json, PeerId, TaskId, TaskStatus, api::Submit};
 use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Reply, and, call, legacy, modern, modern_plain},
-    queue::TestQueue,
+    nodes::offer,
+    queue::{TestQueue, worker},
     task_methods::follower,
 };
 
@@ -66,6 +63,7 @@ const DECIDE: &[&str] = &[
     "p2p_taskqueue_members_remove",
 ];
 const ANYBODY: &[&str] = &[
+    "p2p_taskqueue_workers",
     "p2p_taskqueue_status",
     "list_peers",
     "p2p_taskqueue_discover",
@@ -86,28 +84,9 @@ const CLIENTS: [(&str, &str); 6] = [
     ("renderer", "worker:render.*,ocr"),
 ];
 
-/// A queue whose node offers a tool.
-#[derive(Debug)]
-struct Offering(Arc<dyn TaskQueue>);
-
-#[async_trait]
-impl TaskQueue for Offering {
-    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
-        match request {
-            Request::ListTools(_) => {
-                let (name, description) = (OFFERED.to_owned(), "Scans.".to_owned());
-                let tools = vec![ToolOffer { name, description, input_schema: Json::null() }];
-                Ok(Response::ToolsListed(ToolsListed { tools }))
-            }
-            request => self.0.call(caller, request).await,
-        }
-    }
-}
-
 /// A server with a client of each kind. The token of each is its name.
 fn server() -> Client {
-    let inner = TestQueue::new();
-    let queue = TestQueue::before(Arc::new(Offering(inner.queue)), inner.peer);
+    let queue = TestQueue::new().with_workers(vec![worker(PeerId::random(), vec![offer(OFFERED, Json::null())])]);
     let config = CLIENTS.into_iter().fold(McpConfig::default(), |config, (name, grants)| {
         config.with_client_granted(name, BearerToken::new(name), grants.parse().unwrap())
     });
@@ -397,6 +376,18 @@ async fn each_agent_has_a_cache_of_its_own() {
         for name in ["ann", "mate"] {
             assert_eq!(cache(name, "delete", key()).await["deleted"], true, "{name}");
         }
+    }
+}
+
+#[tokio::test]
+async fn everybody_may_name_a_machine() {
+    let client = server();
+    for (name, _) in CLIENTS {
+        // The mesh of the queue has a machine of this name.
+        let answer = tool(&client, name, "p2p_taskqueue_status", json!({ "remote_peer_id": "gpu-box" })).await;
+        assert_eq!(code(&answer), "ok", "{name}: {answer}");
+        let answer = tool(&client, name, "p2p_taskqueue_status", json!({ "remote_peer_id": "gpu-bxo" })).await;
+        assert_eq!(code(&answer), "not_found", "{name}: {answer}");
     }
 }
 

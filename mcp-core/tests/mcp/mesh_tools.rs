@@ -1,10 +1,11 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use p2p_taskqueue::{Json, Request};
+use p2p_taskqueue::{ErrorCode, Json, PeerId, QueueError, Request, api::Workers};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{call, modern_plain},
+    client::{Client, call, modern_plain, soon},
     nodes::{Nodes, offer},
+    queue::{TestQueue, worker},
     schema,
 };
 
@@ -31,8 +32,11 @@ async fn what_the_workers_of_the_mesh_offer_is_listed_behind_the_own_tools() {
     for _ in 0..20 {
         assert_eq!(client.tools().await.len(), tools.len());
     }
-    let looks = client.queue.asked_of(|request| matches!(request, Request::Peers(_)));
-    assert!(looks < 20, "the peers are asked for each list");
+    let looks = client.queue.asked_of(|request| matches!(request, Request::Workers(_)));
+    assert!((1..20).contains(&looks), "the node is asked for each list");
+    assert_eq!(client.queue.asked(), looks, "nothing else is asked, and no peer");
+    let Request::Workers(asked) = client.queue.last() else { panic!("not the workers") };
+    assert_eq!(asked, Workers { schemas: true, ..Workers::default() });
 }
 
 #[tokio::test]
@@ -49,6 +53,38 @@ async fn a_call_is_a_task_of_that_type_whose_payload_are_the_arguments() {
     assert_eq!(answer["task"]["payload"], json!({ "dpi": 300 }));
     assert_eq!(answer["task"]["result"], json!({ "dpi": 300 }), "its worker did it");
     let Request::Wait(_) = client.queue.last() else { panic!("it did not wait") };
+}
+
+/// Lists the tools until the node has been asked for the workers once more. Returns the last list.
+async fn next_look(client: &Client) -> Vec<String> {
+    let looks = || client.queue.asked_of(|request| matches!(request, Request::Workers(_)));
+    let before = looks();
+    let looking = async {
+        loop {
+            let tools = client.tools().await;
+            if looks() > before {
+                return tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
+            }
+        }
+    };
+    soon(looking).await
+}
+
+#[tokio::test]
+async fn the_offers_stay_while_the_node_does_not_answer_and_follow_when_it_does() {
+    let client = Client::new(TestQueue::new());
+    let has = |tools: &[String], name: &str| tools.iter().any(|tool| tool == name);
+    let is = |workers: Result<_, QueueError>| *client.queue.workers.lock().unwrap() = Some(workers);
+    let gone = || Err(QueueError::new(ErrorCode::Timeout, "no answer"));
+    is(gone());
+    assert!(!has(&next_look(&client).await, "scan"));
+    is(Ok(vec![worker(PeerId::random(), vec![offer("scan", Json::null())])]));
+    assert!(has(&next_look(&client).await, "scan"));
+    is(gone());
+    assert!(has(&next_look(&client).await, "scan"), "it is kept while the node does not answer");
+    is(Ok(vec![worker(PeerId::random(), vec![offer("print", Json::null())])]));
+    let tools = next_look(&client).await;
+    assert!(has(&tools, "print") && !has(&tools, "scan"), "{tools:?}");
 }
 
 #[tokio::test]

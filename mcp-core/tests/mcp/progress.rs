@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Makes a call of `run_task` of a client of either era.
-fn run(modern_era: bool, token: &Value) -> Request<Body> {
+pub(crate) fn run(modern_era: bool, token: &Value) -> Request<Body> {
     let arguments = json!({ "task_type": "wordcount", "timeout_s": 60 });
     let mut params = json!({ "name": "run_task", "arguments": arguments });
     if !token.is_null() {
@@ -50,7 +50,7 @@ pub(crate) async fn pass(span: Duration) {
 }
 
 /// Reads the messages of an event stream.
-fn events(text: &str) -> Vec<Value> {
+pub(crate) fn events(text: &str) -> Vec<Value> {
     let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
     data.map(|data| serde_json::from_str(data.trim()).unwrap()).collect()
 }

@@ -90,6 +90,7 @@ async fn tools_say_what_they_may_do() {
         "p2p_taskqueue_get_task",
         "p2p_taskqueue_get_tasks",
         "p2p_taskqueue_list_tasks",
+        "p2p_taskqueue_workers",
         "p2p_taskqueue_status",
         "list_peers",
         "p2p_taskqueue_list_tools",
@@ -145,4 +146,4 @@ async fn a_call_without_arguments_has_none() {
     }
 }
 
-const TOOLS: usize = 40;
+const TOOLS: usize = 41;

@@ -13,7 +13,10 @@ use async_trait::async_trait;
 pub(crate) use p2p_taskqueue::store::ManualClock;
 use p2p_taskqueue::{
     Caller, ErrorCode, Json, PeerId, QueueError, Request, Response, TaskId, TaskQueue, TaskQueueExt as _,
-    api::{AnsweredBy, At, Check, Discovered, Get, List, PeersListed, Submit, TaskRecord, ToolsListed},
+    api::{
+        AnsweredBy, At, CallTool, Check, Discovered, Get, List, MachineInfo, Members, MembersListed, PeersListed,
+        Submit, TaskRecord, TaskStatus, ToolCalled, ToolOffer, ToolsListed, WaitingFor, WorkerInfo, WorkersListed,
+    },
     store::{LocalQueue, MemoryStore, StoreOptions, TaskStore, engine::Wall},
 };
 use runtime_bridge::TokioRuntime;
@@ -36,6 +39,13 @@ pub(crate) struct TestQueue {
     /// Alters the records that are shown, as a node of another version may have them.
     shows: Option<fn(&mut TaskRecord)>,
     silent: Option<Which>,
+    /// The workers of the mesh, or the error of a node that does not know them. `None` leaves it to the queue behind the
+    /// door.
+    pub(crate) workers: Mutex<Option<Result<Vec<WorkerInfo>, QueueError>>>,
+    /// The members of the mesh, where they are not those of the queue.
+    members: Option<Vec<MachineInfo>>,
+    /// Why tasks that are queued wait.
+    waiting_for: Option<WaitingFor>,
     /// Notified when a call that may wait begins; `dropped` is notified when it is over.
     pub(crate) held: Notify,
     pub(crate) dropped: Notify,
@@ -59,7 +69,7 @@ impl TestQueue {
     pub(crate) fn over(store: Arc<dyn TaskStore>, owner: PeerId) -> Self {
         let runtime = Arc::new(TokioRuntime::new(Handle::current()));
         let local = LocalQueue::new(store, owner, runtime);
-        Self::before(Arc::new(Alone { local, peer: owner }), owner)
+        Self::before(Arc::new(Alone { local, peer: owner }), owner).with_workers(Vec::new())
     }
 
     /// Puts the door before this queue.
@@ -71,6 +81,9 @@ impl TestQueue {
             refuses: None,
             shows: None,
             silent: None,
+            workers: Mutex::default(),
+            members: None,
+            waiting_for: None,
             held: Notify::new(),
             dropped: Notify::new(),
             holding: AtomicUsize::new(0),
@@ -92,6 +105,31 @@ impl TestQueue {
         Self { shows: Some(alter), ..self }
     }
 
+    /// Answers that the mesh has these workers. Nobody else is asked for them.
+    pub(crate) fn with_workers(self, workers: Vec<WorkerInfo>) -> Self {
+        Self { workers: Mutex::new(Some(Ok(workers))), ..self }
+    }
+
+    /// Answers that the mesh has these members.
+    pub(crate) fn with_members<'a>(self, members: impl IntoIterator<Item = (&'a str, PeerId)>) -> Self {
+        let member = |(name, peer_id): (&str, PeerId)| MachineInfo {
+            name: name.to_owned(),
+            peer_id,
+            role: "member".parse().unwrap(),
+            added_by: "root key".to_owned(),
+            connected: true,
+            addresses: Vec::new(),
+            last_seen: None,
+            version: None,
+        };
+        Self { members: Some(members.into_iter().map(member).collect()), ..self }
+    }
+
+    /// Answers for every queued task that it waits for this.
+    pub(crate) fn waiting_for(self, waiting_for: WaitingFor) -> Self {
+        Self { waiting_for: Some(waiting_for), ..self }
+    }
+
     /// Makes a queue that never answers.
     pub(crate) fn silent() -> Self {
         Self::new().silent_if(|_| true)
@@ -105,6 +143,11 @@ impl TestQueue {
     /// Returns the last request.
     pub(crate) fn last(&self) -> Request {
         self.requests.lock().unwrap().last().cloned().expect("nothing was asked")
+    }
+
+    /// Returns the request that followed so many others.
+    pub(crate) fn first_after(&self, count: usize) -> Request {
+        self.requests.lock().unwrap()[count].clone()
     }
 
     pub(crate) fn asked(&self) -> usize {
@@ -162,15 +205,63 @@ impl TaskQueue for TestQueue {
         if let Some((_, error)) = self.refuses.as_ref().filter(|(which, _)| which(&request)) {
             return Err(error.clone());
         }
-        let mut response = self.queue.call(caller, request).await?;
-        if let Some(alter) = self.shows {
-            match &mut response {
-                Response::Got(got) => alter(&mut got.task),
-                Response::Waited(waited) => waited.task.iter_mut().for_each(alter),
-                _ => {}
+        let workers = self.workers.lock().unwrap().clone();
+        let mut response = match (innermost(&request), &self.members) {
+            (Request::Workers(_), _) if workers.is_some() => {
+                let workers = workers.transpose()?.unwrap_or_default();
+                Response::WorkersListed(WorkersListed { self_peer_id: self.peer, workers })
             }
-        }
+            (Request::Members(Members {}), Some(members)) => {
+                let (mesh, members) = ("5a".repeat(32), members.clone());
+                Response::MembersListed(MembersListed { mesh, self_peer_id: self.peer, members })
+            }
+            _ => self.queue.call(caller, request).await?,
+        };
+        self.alter(&mut response);
         Ok(response)
+    }
+}
+
+impl TestQueue {
+    fn alter(&self, response: &mut Response) {
+        let alter = |task: &mut TaskRecord| {
+            self.shows.iter().for_each(|alter| alter(task));
+            if task.status == TaskStatus::Queued && self.waiting_for.is_some() {
+                task.waiting_for.clone_from(&self.waiting_for);
+            }
+        };
+        match response {
+            Response::Got(got) => alter(&mut got.task),
+            Response::Waited(waited) => waited.task.iter_mut().chain(waited.tasks.iter_mut().flatten()).for_each(alter),
+            Response::ToolCalled(called) => alter(&mut called.task),
+            Response::Submitted(submitted) => submitted.waiting_for.clone_from(&self.waiting_for),
+            _ => {}
+        }
+    }
+}
+
+/// Returns the request itself, or the one that is passed on.
+fn innermost(request: &Request) -> &Request {
+    match request {
+        Request::At(At { request, .. }) => innermost(request),
+        request => request,
+    }
+}
+
+/// Makes a worker that takes these types, on this machine.
+pub(crate) fn worker(peer_id: PeerId, takes: Vec<ToolOffer>) -> WorkerInfo {
+    WorkerInfo {
+        machine: "gpu-box".to_owned(),
+        peer_id,
+        worker_id: "w".to_owned(),
+        connected: true,
+        last_seen: None,
+        takes,
+        labels: vec!["gpu".to_owned()],
+        session: None,
+        slots: Some(2),
+        busy: Some(1),
+        since: BEGAN_S,
     }
 }
 
@@ -207,6 +298,12 @@ impl TaskQueue for Alone {
             Request::At(At { request, .. }) => self.call(caller, *request).await?,
             Request::Peers(_) => Response::PeersListed(PeersListed { self_peer_id: self.peer, peers: Vec::new() }),
             Request::Discover(_) => Response::Discovered(Discovered { peers: Vec::new(), attempts: Vec::new() }),
+            Request::CallTool(CallTool { tool_name, args, .. }) => {
+                let submit = Submit::new(tool_name, args);
+                let task_id = self.local.submit(caller, submit).await?.task_id;
+                let task = self.local.get(caller, Get { task_id }).await?.task;
+                Response::ToolCalled(ToolCalled { result: Json::null(), task })
+            }
             Request::ListTools(_) => Response::ToolsListed(ToolsListed { tools: Vec::new() }),
             request if request.facts().answered_by == AnsweredBy::Node => self.example(&request)?,
             request => self.local.call(caller, request).await?,

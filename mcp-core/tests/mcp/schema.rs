@@ -113,3 +113,30 @@ async fn schemas_are_such_as_every_client_takes() {
         }
     }
 }
+
+/// Every list of tools carries the schemas of all answers, and that of a record is in many of them.
+#[tokio::test]
+async fn the_schemas_of_answers_describe_records_and_say_little_of_what_is_in_them() {
+    let tools = Client::new(TestQueue::new()).tools().await;
+    let schema = |tool: &str, place: &str| {
+        let tool = tools.iter().find(|known| known["name"] == tool).unwrap();
+        tool["outputSchema"].pointer(place).unwrap_or_else(|| panic!("{place} of {tool}")).clone()
+    };
+    for (tool, record) in [
+        ("p2p_taskqueue_get_task", "/properties/task"),
+        ("run_task", "/properties/task"),
+        ("p2p_taskqueue_wait_task", "/properties/task"),
+        ("p2p_taskqueue_wait_task", "/properties/tasks/items"),
+        ("p2p_taskqueue_list_tasks", "/properties/tasks/items"),
+    ] {
+        let member = |name: &str| schema(tool, &format!("{record}/properties/{name}"));
+        let (status, waiting_for) = (member("status"), member("waiting_for"));
+        assert!(status["description"].is_string() && waiting_for["description"].is_string(), "{tool}");
+        assert_eq!(waiting_for["type"], "object", "{tool}: it is left out where there is none");
+        assert_eq!(waiting_for["properties"]["message"], json!({ "type": "string" }), "{tool}");
+        assert_eq!(waiting_for["required"], json!(["reason", "message"]), "{tool}");
+        assert_eq!(member("deadline")["type"], json!(["number", "null"]), "{tool}: it is null where there is none");
+        assert_eq!(member("attempts")["items"]["properties"]["error"], json!({ "type": "string" }), "{tool}");
+    }
+    assert!(schema("p2p_taskqueue_workers", "/properties/workers/items/properties/slots")["description"].is_string());
+}

@@ -83,6 +83,7 @@ fn calls(about: &About) -> Vec<(&'static str, Value)> {
             "p2p_taskqueue_answer_task",
             json!({ "task_id": about.asking.task_id, "input_responses": { "go-on": { "action": "accept", "content": {} } } }),
         ),
+        ("p2p_taskqueue_workers", json!({ "task_type": "wordcount", "label": "gpu", "schemas": true })),
         ("p2p_taskqueue_status", json!({ "detail": true })),
         ("list_peers", json!({ "include_capabilities": true })),
         ("p2p_taskqueue_discover", json!({ "methods": ["mdns", "kademlia"], "timeout_s": 2 })),

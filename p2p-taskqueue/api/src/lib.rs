@@ -18,6 +18,7 @@ mod guard;
 mod kind;
 mod lease;
 pub mod limits;
+mod machine_names;
 mod manage;
 mod members;
 mod mesh;
@@ -58,6 +59,7 @@ pub use lease::{
     Release, Released, Renew, Renewed,
 };
 pub use libp2p_identity::PeerId;
+pub use machine_names::{MachineNames, whole_peer_id};
 pub use manage::{
     Free, Freed, Limit, Limited, Pause, Paused, Purge, Purged, Resume, Resumed, Retried, Retry, Selection,
 };

@@ -285,7 +285,7 @@ pub struct Limited {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Free {
-    /// The machine, by its peer id. The leases of local workers are those of the machine that keeps the tasks.
+    /// Which machine. The leases of local workers are those of the machine that keeps the tasks.
     #[serde(with = "crate::peer_text")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub machine: PeerId,

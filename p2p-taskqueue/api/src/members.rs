@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Grants, Multiaddr, PeerId, QueueError, Role,
+    Grants, MachineNames, Multiaddr, PeerId, QueueError, Role,
     check::{Check, name, seconds, text},
     limits::{
         KEPT_MEMBERS_MAX, MESSAGE_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX, STATEMENTS_TOLD_MAX, TICKET_S_RANGE,
@@ -43,6 +43,17 @@ pub struct MembersListed {
     pub self_peer_id: PeerId,
     /// Its members, by their names.
     pub members: Vec<MachineInfo>,
+}
+
+impl MembersListed {
+    /// Returns the machine that the text means, as [`MachineNames::find`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`MachineNames::find`].
+    pub fn find(&self, text: &str) -> Result<PeerId, QueueError> {
+        MachineNames::from(self).find(text)
+    }
 }
 
 /// A member of the mesh.

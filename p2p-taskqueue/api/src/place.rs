@@ -68,7 +68,7 @@ fn check_len(text: &str, bytes_max: usize) -> Result<(), PlaceError> {
 }
 
 /// The longest text of a peer id. The longest multihash that a peer id can hold has 66 bytes.
-const PEER_TEXT_BYTES_MAX: usize = 96;
+pub(super) const PEER_TEXT_BYTES_MAX: usize = 96;
 
 /// The longest text of an address: a relay's address by name, the peer's address behind it, and some reserve. An
 /// address of this length is read in microseconds.

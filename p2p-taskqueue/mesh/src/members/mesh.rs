@@ -225,7 +225,7 @@ impl Mesh {
     }
 
     pub(super) fn resolve(&self, text: &str) -> Result<PeerId, MembersError> {
-        if let Ok(peer) = text.parse::<PeerId>() {
+        if let Some(peer) = taskqueue_api::whole_peer_id(text) {
             return Ok(peer);
         }
         let names = self.roster.names();

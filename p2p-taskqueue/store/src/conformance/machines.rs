@@ -93,6 +93,7 @@ pub(crate) async fn a_record_shows_who_tried_and_how_that_ended(rig: Rig) -> Tes
     let started_at = START.as_secs();
     let running = |machine, worker_id: &str| Attempt {
         machine,
+        machine_name: None,
         worker_id: worker_id.to_owned(),
         started_at,
         ended_at: None,

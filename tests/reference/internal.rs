@@ -32,6 +32,7 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
             "store::sqlite::log::LOG_PAGES_MAX",
         ],
     ),
+    ("what an answer leaves out beside a busy store: why a queued task waits", &["queue::explain::KINDS_ASKED_MAX"]),
     (
         "the store's own patience with a damaged or busy file",
         &[

@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 use async_trait::async_trait;
 use p2p_taskqueue::{
     Caller, QueueError, Request, Response, TaskId, TaskQueue,
-    api::StoreStatus,
+    api::{StoreStatus, TaskRecord},
     store::{TaskStore, Watch},
 };
 
@@ -64,9 +64,15 @@ impl<Q: TaskQueue> TaskQueue for Steady<Q> {
     }
 }
 
+#[async_trait]
 impl<Q: TaskStore> TaskStore for Steady<Q> {
     fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
         self.inner.watch(ids)
+    }
+
+    async fn explain(&self, tasks: &mut [TaskRecord]) {
+        let _stopped = self.stop_clock();
+        self.inner.explain(tasks).await;
     }
 
     fn state(&self) -> StoreStatus {

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -31,6 +31,9 @@ pub(super) struct Plan {
     named: Mutex<Option<(&'static str, bool)>>,
     /// The operations that were asked of the backend and its rows, and whether they were done.
     events: Mutex<Vec<(&'static str, bool)>>,
+    /// Whether commits stand still, and what wakes them.
+    is_held: Mutex<bool>,
+    let_go: Condvar,
 }
 
 impl Plan {
@@ -60,6 +63,17 @@ impl Plan {
 
     fn named(&self) -> MutexGuard<'_, Option<(&'static str, bool)>> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets commits stand still, or go on.
+    pub(super) fn hold_commits(&self, hold: bool) {
+        *self.is_held.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+        self.let_go.notify_all();
+    }
+
+    fn when_let_go(&self) {
+        let is_held = self.is_held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.let_go.wait_while(is_held, |is_held| *is_held));
     }
 
     /// Whether the planned failure has not happened yet.
@@ -95,6 +109,9 @@ impl Plan {
     }
 
     fn around<T>(&self, what: &'static str, done: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        if what == "commit" {
+            self.when_let_go();
+        }
         self.named_point(what, false)?;
         self.point()?;
         let value = done()?;

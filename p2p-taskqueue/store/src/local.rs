@@ -10,7 +10,7 @@ use runtime_bridge::Runtime;
 use taskqueue_api::{
     Answer, AnsweredBy, Caller, Cancel, Capabilities, Check, ErrorCode, GetMany, Guard, PeerId, QueueError,
     QueueStatus, Renew, Renewed, Request, Response, StatsQuery, Status, StatusQuery, TaskId, TaskQueue,
-    TaskQueueExt as _, TaskRecord, Wait, Waited,
+    TaskQueueExt as _, TaskRecord, TaskStatus, Wait, Waited,
 };
 
 use super::nudges::Nudges;
@@ -58,7 +58,7 @@ impl LocalQueue {
         let one = wait.task_id.is_some();
         // The watch is registered before the first look, so an end in between is noticed by one of the two.
         let watch = self.store.watch(&ids)?;
-        let tasks = self.tasks(caller, ids.clone(), &watch).await?;
+        let mut tasks = self.tasks(caller, ids.clone(), &watch).await?;
         let mut done = true;
         for task in &tasks {
             if task.status.is_terminal() {
@@ -68,6 +68,7 @@ impl LocalQueue {
             }
         }
         if done || wait.timeout_s <= 0.0 {
+            self.explain(&mut tasks).await;
             return Ok(waited(tasks, one, done));
         }
         drop(tasks);
@@ -75,9 +76,24 @@ impl LocalQueue {
         let deadline = self.runtime.sleep_until(self.runtime.now() + timeout);
         // Whichever came first, the end or the deadline, the records show the state of the tasks.
         future::select(pin!(watch.done()), pin!(deadline)).await;
-        let tasks = self.tasks(caller, ids, &watch).await?;
+        let mut tasks = self.tasks(caller, ids, &watch).await?;
+        self.explain(&mut tasks).await;
         let done = tasks.iter().all(|task| task.status.is_terminal());
         Ok(waited(tasks, one, done))
+    }
+
+    /// Notes in the records of queued tasks why the tasks wait, as far as the store knows it. The store is asked only if
+    /// there is such a record.
+    async fn explain(&self, tasks: &mut [TaskRecord]) {
+        if tasks.iter().any(is_unexplained) {
+            self.store.explain(tasks).await;
+        }
+    }
+
+    /// Does the same to the records in an answer.
+    async fn explained(&self, mut response: Response) -> Response {
+        self.explain(shown(&mut response)).await;
+        response
     }
 
     /// Renews at once. If the renewal may wait and there is room, it then waits until there is something to tell the
@@ -196,9 +212,30 @@ impl LocalQueue {
                 let message = format!("{}: only a node answers this, not the queue behind it", request.name());
                 Err(QueueError::new(ErrorCode::Unsupported, message))
             }
-            request => self.store.call(caller, request).await,
+            request => {
+                let mut response = self.store.call(caller, request).await?;
+                if !shown(&mut response).iter().any(is_unexplained) {
+                    return Ok(response);
+                }
+                Ok(Box::pin(self.explained(response)).await)
+            }
         }
     }
+}
+
+/// Returns the records that a read has answered.
+fn shown(response: &mut Response) -> &mut [TaskRecord] {
+    match response {
+        Response::Got(got) => std::slice::from_mut(&mut got.task),
+        Response::GotMany(got) => &mut got.tasks,
+        Response::Listed(listed) => &mut listed.tasks,
+        _ => &mut [],
+    }
+}
+
+/// Whether the record of a queued task does not say why the task waits.
+fn is_unexplained(task: &TaskRecord) -> bool {
+    task.status == TaskStatus::Queued && task.waiting_for.is_none()
 }
 
 fn waited(mut tasks: Vec<TaskRecord>, one: bool, done: bool) -> Waited {

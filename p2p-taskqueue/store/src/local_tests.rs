@@ -1,7 +1,10 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::FutureExt;
 use runtime_bridge::TokioRuntime;
 use taskqueue_api::{
-    Claim, Complete, Fail, Fence, Get, Json, Peers, Purge, Release, Selection, Submit, TaskQueueExt, TaskStatus,
+    Claim, Complete, Fail, Fence, Get, Json, List, Pause, Peers, Purge, Release, Selection, StoreStatus, Submit,
+    TaskQueueExt, TaskStatus, WaitReason,
     testing::exchanges::{Cast, requests_at_once},
 };
 
@@ -323,5 +326,112 @@ async fn every_operation_of_the_table_is_answered_by_whom_it_names() -> TestResu
         };
         assert_eq!((is_answered(of_store), is_answered(of_queue)), expected, "{}", facts.name);
     }
+    Ok(())
+}
+
+/// A store that counts how often it is asked why tasks wait.
+#[derive(Debug)]
+struct Counting {
+    inner: MemoryStore,
+    asked: AtomicUsize,
+}
+
+impl Counting {
+    /// Returns how often it was asked since the last call.
+    fn asked(&self) -> usize {
+        self.asked.swap(0, Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl TaskQueue for Counting {
+    async fn call(&self, caller: &Caller, request: Request) -> Result<Response, QueueError> {
+        self.inner.call(caller, request).await
+    }
+}
+
+#[async_trait]
+impl TaskStore for Counting {
+    fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
+        self.inner.watch(ids)
+    }
+
+    async fn explain(&self, tasks: &mut [TaskRecord]) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.explain(tasks).await;
+    }
+
+    fn state(&self) -> StoreStatus {
+        self.inner.state()
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
+
+    fn vitals(&self, with_memory: bool) -> crate::queue::Vitals {
+        self.inner.vitals(with_memory)
+    }
+}
+
+fn counting() -> Result<(LocalQueue, Arc<Counting>), Box<dyn std::error::Error>> {
+    let owner = PeerId::random();
+    let inner = MemoryStore::new(StoreOptions::new(owner))?;
+    let store = Arc::new(Counting { inner, asked: AtomicUsize::new(0) });
+    let runtime = TokioRuntime::new(tokio::runtime::Handle::current());
+    Ok((LocalQueue::new(Arc::<Counting>::clone(&store), owner, Arc::new(runtime)), store))
+}
+
+#[tokio::test]
+async fn every_read_of_a_queued_task_says_why_it_waits() -> TestResult {
+    let (queue, _) = counting()?;
+    let ids = vec![submit(&queue).await?, submit(&queue).await?];
+    queue.pause(&ME, Pause::default()).await?;
+    let mut tasks = vec![queue.get(&ME, Get { task_id: ids[0] }).await?.task];
+    tasks.extend(queue.get_many(&ME, GetMany { task_ids: ids.clone() }).await?.tasks);
+    tasks.extend(queue.list(&ME, List::default()).await?.tasks);
+    for timeout_s in [0.0, 0.01] {
+        tasks.extend(soon(queue.wait(&ME, Wait::one(ids[0], timeout_s))).await?.task);
+        let wait = Wait { task_id: None, task_ids: ids.clone(), timeout_s };
+        tasks.extend(soon(queue.wait(&ME, wait)).await?.tasks.unwrap_or_default());
+    }
+    assert_eq!(tasks.len(), 1 + 2 + 2 + 2 * (1 + 2));
+    for task in tasks {
+        assert_eq!(task.waiting_for.map(|why| why.reason), Some(WaitReason::Paused));
+    }
+    assert_eq!(
+        queue.submit(&ME, Submit::new("echo", Json::null())).await?.waiting_for.map(|why| why.reason),
+        Some(WaitReason::Paused)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_store_is_asked_once_for_an_answer_and_only_about_queued_tasks() -> TestResult {
+    let (queue, store) = counting()?;
+    let first = submit(&queue).await?;
+    let (running, end) = claim(&queue).await?;
+    assert_eq!(first, running);
+    let second = submit(&queue).await?;
+    let delayed = Submit { delay_s: Some(1_000.0), ..Submit::new("late", Json::null()) };
+    let delayed = queue.submit(&ME, delayed).await?.task_id;
+    assert_eq!(store.asked(), 0, "changes ask nothing");
+    queue.list(&ME, List::default()).await?;
+    queue.get_many(&ME, GetMany { task_ids: vec![first, second] }).await?;
+    assert_eq!(store.asked(), 2);
+    queue.get(&ME, Get { task_id: running }).await?;
+    queue.get(&ME, Get { task_id: delayed }).await?;
+    queue.list(&ME, List { status: Some(TaskStatus::Running), ..List::default() }).await?;
+    assert_eq!(store.asked(), 0, "these records say all there is to say");
+    // The first look of a wait asks nothing, only the last one does.
+    assert!(!soon(queue.wait(&ME, Wait::one(second, 0.01))).await?.done);
+    assert_eq!(store.asked(), 1);
+    let mut waiting = Box::pin(queue.wait(&ME, Wait::one(second, 100.0)));
+    assert!((&mut waiting).now_or_never().is_none());
+    queue.complete(&ME, end).await?;
+    let (_, end) = claim(&queue).await?;
+    queue.complete(&ME, end).await?;
+    assert!(soon(waiting).await?.done);
+    assert_eq!(store.asked(), 0, "the task has ended");
     Ok(())
 }

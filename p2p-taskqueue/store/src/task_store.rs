@@ -1,4 +1,5 @@
-use taskqueue_api::{QueueError, StoreStatus, TaskId, TaskQueue};
+use async_trait::async_trait;
+use taskqueue_api::{QueueError, StoreStatus, TaskId, TaskQueue, TaskRecord};
 
 use super::Watch;
 use crate::engine::Record;
@@ -21,6 +22,7 @@ use crate::engine::Record;
 ///
 /// Dropping a call gives up the answer, not the change: the change may have been made. Only a claim is cancel safe:
 /// tasks that were given to a dropped call go back to their places.
+#[async_trait]
 pub trait TaskStore: TaskQueue {
     /// Registers interest in the end of tasks. A caller that first registers, then reads, and then waits misses no end.
     ///
@@ -28,6 +30,16 @@ pub trait TaskStore: TaskQueue {
     ///
     /// `overloaded` when too many wait.
     fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError>;
+
+    /// Notes in the records of queued tasks what holds the tasks back, if that is a pause or a limit.
+    ///
+    /// Records that say already why their task waits, or whose task is not queued, stay as they are. When the store has
+    /// too much to do, it notes nothing, because a reason must never make a read fail.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    async fn explain(&self, tasks: &mut [TaskRecord]);
 
     /// Returns the state of the store.
     fn state(&self) -> StoreStatus;

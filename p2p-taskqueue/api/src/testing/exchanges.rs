@@ -77,13 +77,7 @@ pub fn requests_at_once(cast: &Cast) -> Vec<Request> {
 fn tasks(cast: &Cast) -> Vec<(Request, Response)> {
     let (task_id, fence, owner) = (task_id(), FENCE, cast.listener);
     let (status, reason) = (TaskStatus::Queued, "no longer needed".to_owned());
-    let submitted = || Submitted {
-        task_id,
-        peer_id: owner,
-        duplicate: false,
-        durability: Durability::Synced,
-        waiting_for: Some(waiting()),
-    };
+    let submitted = || submitted(owner);
     let running = || record(cast, TaskStatus::Running);
     let claim = || Claim { supported_task_types: vec!["wordcount".to_owned()], wait_s: 20.0, ..Claim::new("worker-1") };
     let result = Some(Json::parse("{\"words\":3}".to_owned()).unwrap());
@@ -147,6 +141,11 @@ fn tasks(cast: &Cast) -> Vec<(Request, Response)> {
             Response::Answered(Answered { accepted: 1, open: 0, status: TaskStatus::Running }),
         ),
     ]
+}
+
+fn submitted(peer_id: PeerId) -> Submitted {
+    let (task_id, durability) = (task_id(), Durability::Synced);
+    Submitted { task_id, peer_id, duplicate: false, durability, waiting_for: Some(waiting()) }
 }
 
 fn reads(cast: &Cast) -> Vec<(Request, Response)> {

@@ -35,6 +35,30 @@ pub(crate) async fn t10_a_crowd_that_is_retried_again_and_again_holds_up_no_othe
     Ok(())
 }
 
+pub(crate) async fn reads_of_what_is_held_back_hold_up_no_submit(rig: Rig) -> TestResult {
+    // Each task is of a kind of its own, so that one list asks about as many kinds as there can be.
+    let keyed =
+        |number: usize| Submit { concurrency_key: Some(format!("k{number}")), ..Submit::new("a", Json::null()) };
+    soon(rig.store.submit_many(&ME, SubmitMany { tasks: (0..400).map(keyed).collect() })).await?;
+    rig.store.pause(&ME, Pause::default()).await?;
+    let page = soon(rig.store.list(&ME, List { limit: 400, ..List::default() })).await?.tasks;
+    let read = async |mut tasks: Vec<TaskRecord>| {
+        rig.store.explain(&mut tasks).await;
+        tasks.iter().filter(|task| task.waiting_for.is_some()).count()
+    };
+    let mut reads = Box::pin(futures::future::join_all((0..40).map(|_| read(page.clone()))));
+    let at_once = (&mut reads).now_or_never();
+    rig.submit("b").await?;
+    let reasons = match at_once {
+        Some(reasons) => reasons,
+        None => soon(reads).await,
+    };
+    assert!(reasons.iter().all(|count| [0, page.len()].contains(count)), "{reasons:?}");
+    assert!(reasons.contains(&page.len()), "{reasons:?}");
+    assert_eq!(rig.store.vitals(false).in_use.kinds_asked, 0);
+    Ok(())
+}
+
 pub(crate) async fn idle_workers_hold_none_of_the_room_that_their_results_took(rig: Rig) -> TestResult {
     // As many workers as fill the room for commands.
     const WORKERS: usize = 64;

@@ -7,7 +7,7 @@ use taskqueue_api::{
     CacheDelete, CacheGet, CacheGot, CacheHas, CacheSet, Caller, Cancel, Claim, ClaimMany, Complete, CompletedStatus,
     ErrorCode, Fail, FailedBy, Fence, Get, GetMany, Json, Limit, List, OnParentFailure, Order, Pause, PeerId, Purge,
     QueueError, Release, Renew, Resume, Retry, Selection, Stats, StatsQuery, Submit, SubmitMany, Submitted, TaskId,
-    TaskQueueExt as _, TaskRecord, TaskStatus,
+    TaskQueueExt as _, TaskRecord, TaskStatus, WaitReason, WaitingFor,
     limits::{CLAIMED_BYTES_MAX, JSON_BYTES_MAX, LIST_PAGE_BYTES},
 };
 
@@ -28,6 +28,7 @@ pub(super) mod many;
 pub(super) mod order;
 pub(super) mod polls;
 pub(super) mod reads;
+pub(super) mod reasons;
 
 const ME: Caller = Caller::Local;
 
@@ -82,6 +83,13 @@ impl Rig {
 
     async fn get(&self, task_id: TaskId) -> Result<TaskRecord, QueueError> {
         Ok(soon(self.store.get(&ME, Get { task_id })).await?.task)
+    }
+
+    /// Returns why a task waits, as its record says it with what the store adds.
+    async fn why(&self, id: TaskId) -> Result<Option<WaitingFor>, QueueError> {
+        let mut task = self.get(id).await?;
+        soon(self.store.explain(std::slice::from_mut(&mut task))).await;
+        Ok(task.waiting_for)
     }
 
     async fn status_of(&self, id: TaskId) -> Result<TaskStatus, QueueError> {
@@ -147,7 +155,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, QueueError>) -> ErrorCode {
 macro_rules! conformance {
     ($rig:expr) => {
         crate::conformance::conformance! { $rig;
-            bystanders: t10_a_crowd_that_is_retried_again_and_again_holds_up_no_other_dependant
+            bystanders: reads_of_what_is_held_back_hold_up_no_submit t10_a_crowd_that_is_retried_again_and_again_holds_up_no_other_dependant
                 idle_workers_hold_none_of_the_room_that_their_results_took;
             order: a_repeated_entry_counts_once t6_order_is_priority_then_time_then_acceptance t6_what_a_worker_may_not_take_hides_nothing scheduled_tasks_come_when_the_wall_clock_says;
             keys: a_zero_has_no_sign t7_a_key_answers_the_first_task_or_a_conflict t7_repeats_in_one_batch_make_one_task
@@ -162,6 +170,9 @@ macro_rules! conformance {
             polls: a_long_poll_is_woken_by_whatever_makes_a_task_claimable a_dropped_long_poll_loses_no_task waiting_claims_are_served_in_turn_and_by_what_they_take
                 a_waiting_claim_is_not_passed_over_by_one_that_came_later a_completion_that_waits_stands_when_the_store_is_closed;
             reads: pages_are_stable_while_tasks_come lists_are_filtered_and_bounded_in_bytes the_status_counts_and_knows_the_longest_wait a_closed_store_turns_everybody_away who_asks_without_a_pause_lets_others_run;
+            reasons: a_queued_record_says_when_it_may_start a_lost_attempt_is_a_backoff_and_one_given_back_a_delay
+                a_queued_record_names_the_pause_or_the_limit a_submit_says_why_its_task_waits
+                a_closed_store_gives_no_reasons_and_fails_no_read;
             flow: t10_a_task_comes_after_all_that_it_names t10_a_failed_parent_fails_what_comes_after_it t10_nothing_comes_after_what_is_not_there t10_no_retry_runs_what_comes_after_a_task_that_did_not_complete
                 t10_a_retry_counts_what_has_completed_and_gone a_deadline_ends_a_task_wherever_it_stands t5_setting_the_wall_clock_moves_no_deadline;
             gates: a_key_runs_one_task_at_a_time a_type_runs_as_many_as_its_limit_says a_paused_type_is_held_and_a_drained_one_takes_nothing_new

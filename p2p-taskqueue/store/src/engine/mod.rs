@@ -16,6 +16,7 @@
 //! | `depend` | tasks that come after others; dead letters that are queued again |
 //! | `attempts` | who tried, and how each attempt ended |
 //! | `backoff` | how long a failed attempt waits |
+//! | `waiting` | why a queued task is not ready |
 
 mod admit;
 mod attempts;
@@ -28,6 +29,7 @@ mod lease;
 mod record;
 mod state;
 mod time;
+mod waiting;
 
 pub(crate) use admit::{Admission, Idempotency, admit, child_id};
 pub use attempts::{Attempt, AttemptEnd, Attempts};
@@ -41,6 +43,7 @@ pub(crate) use lease::{NewLease, give_back, grant, release, renew};
 pub use record::Record;
 pub use state::{Ended, Live, Phase, Policy, Spec, Standing};
 pub use time::{Elapsed, Now, Wall};
+pub(crate) use waiting::waiting_for;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use taskqueue_api::PeerId;
-use taskqueue_api::{Attempt, FailedBy, Json, TaskRecord};
+use taskqueue_api::{Attempt, FailedBy, Json, TaskRecord, TaskStatus, WaitingFor};
 
-use super::{Inputs, Live, Now, Phase, Spec, Standing, Wall};
+use super::{Inputs, Live, Now, Phase, Spec, Standing, Wall, waiting::waiting_for};
 
 /// A task as a store keeps it: everything but the peer that owns the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,13 +28,15 @@ impl Record {
         }
     }
 
-    /// Estimates the bytes of the attempts and of the demands on the worker in an answer.
+    /// Estimates the bytes in an answer of the attempts, of the demands on the worker, and of the reason why the task
+    /// waits.
     pub(crate) fn names_bytes(&self) -> usize {
         let attempts = match &self.standing {
             Standing::Live(live) => &live.attempts,
             Standing::Ended(ended) => &ended.attempts,
         };
-        attempts.bytes() + self.spec.requires.iter().map(String::len).sum::<usize>()
+        let reason = if self.standing.status() == TaskStatus::Queued { REASON_BYTES } else { 0 };
+        attempts.bytes() + self.spec.requires.iter().map(String::len).sum::<usize>() + reason
     }
 
     /// Makes the record that operations answer. `owner` is the peer that keeps the store, and `now` gives the wall
@@ -44,6 +46,7 @@ impl Record {
         let Self { spec, payload, standing, result } = self;
         let status = standing.status();
         let Shown {
+            waiting_for,
             updated_at,
             not_before,
             deadline,
@@ -64,7 +67,7 @@ impl Record {
             model_name: spec.model_name,
             payload,
             status,
-            waiting_for: None,
+            waiting_for,
             priority: spec.priority,
             attempt,
             max_attempts: spec.policy.max_attempts,
@@ -99,6 +102,7 @@ impl Record {
 
 /// The fields that a record shows, whether or not the task has ended.
 struct Shown {
+    waiting_for: Option<WaitingFor>,
     updated_at: Wall,
     not_before: Option<Wall>,
     deadline: Option<Wall>,
@@ -118,6 +122,7 @@ impl Shown {
     fn of(standing: Standing, now: Now) -> Self {
         match standing {
             Standing::Live(live) => Self {
+                waiting_for: waiting_for(&live, now),
                 updated_at: live.updated_at,
                 not_before: match live.phase {
                     Phase::Delayed => Some(now.date_of(live.ready_at)),
@@ -136,6 +141,7 @@ impl Shown {
                 input_requests: live.inputs.map(Arc::unwrap_or_clone).map(Inputs::into_open).unwrap_or_default(),
             },
             Standing::Ended(ended) => Self {
+                waiting_for: None,
                 updated_at: ended.at,
                 not_before: ended.not_before,
                 deadline: ended.deadline.map(|at| now.date_of(at)),
@@ -153,3 +159,6 @@ impl Shown {
         }
     }
 }
+
+/// The bytes of the reason why a task waits, with the names that it has in it, as JSON.
+const REASON_BYTES: usize = 192;

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use taskqueue_api::{
-    Caller, Durability, PeerId, QueueError, Request, Response, RouteBook, StoreStatus, TaskId, TaskQueue,
+    Caller, Durability, PeerId, QueueError, Request, Response, RouteBook, StoreStatus, TaskId, TaskQueue, TaskRecord,
 };
 
 use super::MemoryBackend;
@@ -35,9 +35,14 @@ impl TaskQueue for MemoryStore {
     }
 }
 
+#[async_trait]
 impl TaskStore for MemoryStore {
     fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
         self.0.watch(ids)
+    }
+
+    async fn explain(&self, tasks: &mut [TaskRecord]) {
+        self.0.explain(tasks).await;
     }
 
     fn state(&self) -> StoreStatus {

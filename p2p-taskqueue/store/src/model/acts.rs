@@ -7,6 +7,7 @@ use taskqueue_api::{
 
 use super::{
     queue::Judged,
+    reasons,
     step::Who,
     task::State,
     world::{Violation, World, broken, hold, json},
@@ -55,10 +56,14 @@ impl World {
                 hold!("T1", submitted.durability == self.durability(), "it is {:?}", submitted.durability);
                 self.is_new(submitted.task_id)?;
                 self.queue.accept(&scope, self.caller(who).machine(), submit, submitted.task_id);
+                let (expected, observed) = (self.queue.tasks.last().and_then(|task| self.queue.why(task)), submitted);
+                let is_told = reasons::fits(expected.as_ref(), observed.waiting_for.as_ref());
+                hold!("waiting_for", is_told, "{observed:?} instead of {expected:?}");
                 Ok(())
             }
             (Judged::Duplicate(id), Ok(submitted)) => {
                 hold!("T7", submitted.duplicate && submitted.task_id == id, "not the first one's id: {submitted:?}");
+                hold!("waiting_for", submitted.waiting_for.is_none(), "a repeat waits: {submitted:?}");
                 Ok(())
             }
             (Judged::Refused(codes), Err(error)) if codes.contains(&error.code) => self.is_not_applied(&error),

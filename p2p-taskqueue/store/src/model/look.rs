@@ -3,6 +3,7 @@
 use taskqueue_api::{Attempt, Get, GetMany, TaskId, TaskRecord};
 
 use super::{
+    reasons,
     step::Who,
     task::{Micros, Ran, State, Task, Text, as_secs, micros},
     world::{Violation, World, broken, hold},
@@ -76,9 +77,18 @@ impl World {
         if task.touched_at.is_some_and(|touched_at| touched_at == micros(record.updated_at)) {
             task.updated_at = micros(record.updated_at);
         }
-        let expected = shown(task, owner, wall_ahead);
+        let expected = TaskRecord { waiting_for: record.waiting_for.clone(), ..shown(task, owner, wall_ahead) };
         hold!(clause, *record == expected, "task {} has {}", task.id, differences(record, &expected));
         task.changed = None;
+        self.compare_reason(at, record)
+    }
+
+    /// Compares why a task waits.
+    pub(super) fn compare_reason(&self, at: usize, record: &TaskRecord) -> Result<(), Violation> {
+        let (task, observed) = (&self.queue.tasks[at], record.waiting_for.as_ref());
+        let expected = self.queue.why(task);
+        let is_told = reasons::fits(expected.as_ref(), observed);
+        hold!("waiting_for", is_told, "{observed:?} instead of {expected:?}: {task:?}");
         Ok(())
     }
 }

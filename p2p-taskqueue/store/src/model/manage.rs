@@ -44,7 +44,12 @@ impl World {
                 Err(error) => return broken("list", format!("{query:?} was refused: {error}")),
             };
             hold!("list", page.tasks.len() <= limit as usize, "{} records for {limit}", page.tasks.len());
-            listed.extend(page.tasks.into_iter().map(|task| task.task_id));
+            for task in page.tasks {
+                if let Some(at) = self.queue.find(task.task_id) {
+                    self.compare_reason(at, &task)?;
+                }
+                listed.push(task.task_id);
+            }
             cursor = page.next_cursor;
             if cursor.is_none() {
                 break;

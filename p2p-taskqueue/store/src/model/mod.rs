@@ -9,6 +9,7 @@
 //! | `world` | a store and its model side by side, and time |
 //! | `acts`, `inputs`, `manage` | the operations: asked of the store, compared with the model, applied to the model |
 //! | `waits` | claims and watches that wait: which must be served, and in which order |
+//! | `reasons` | why a queued task waits |
 //! | `look` | the content of the store after each step |
 //! | `liveness`, `budgets` | at the end of every history: what may happen does, and what is bounded is given back |
 //! | `refusals` | a refused command changes nothing |
@@ -28,6 +29,7 @@ mod liveness;
 mod look;
 mod manage;
 mod queue;
+mod reasons;
 mod refusals;
 mod step;
 mod task;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use taskqueue_api::{AttemptOutcome, ErrorCode, FailedBy, Json, PeerId, Selection, Submit, TaskId, TaskStatus};
 
-use super::task::{Micros, State, Task, Text, micros};
+use super::task::{Delay, Micros, State, Task, Text, micros};
 
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
@@ -220,6 +220,7 @@ impl Queue {
             created_at: wall,
             ready_at: elapsed + submit.delay_s.map_or(0, micros),
             backoff: None,
+            delay: Delay::Asked,
             not_before: submit.not_before.map(micros),
             deadline,
             waits_for: Vec::new(),
@@ -323,6 +324,7 @@ impl Queue {
         let range = (elapsed + micros(least_s), elapsed + micros(most_s));
         task.backoff = (range.0 < range.1).then_some((range.0 - ROUNDING, range.1 + ROUNDING));
         task.ready_at = range.0;
+        task.delay = if clause == "release" { Delay::Asked } else { Delay::Lost };
         (task.lease_until, task.kept_until, task.updated_at, task.changed) = (None, None, wall, Some(clause));
         task.open.clear();
         self.queue(at);
@@ -338,7 +340,7 @@ impl Queue {
         }
         let Clocks { wall, elapsed, .. } = self.clocks;
         let task = &mut self.tasks[at];
-        (task.attempt, task.dead, task.failed_by) = (0, false, None);
+        (task.attempt, task.dead, task.failed_by, task.delay) = (0, false, None, Delay::Asked);
         (task.not_before, task.backoff, task.ready_at) = (None, None, elapsed);
         (task.worker, task.cancel, task.progress, task.status_message, task.result) = (None, None, None, None, None);
         task.answers.clear();

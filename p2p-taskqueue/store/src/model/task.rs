@@ -38,6 +38,15 @@ impl State {
     }
 }
 
+/// What a delay comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delay {
+    /// Its submitter, or a worker that gave it back.
+    Asked,
+    /// An attempt that failed, or whose lease ended.
+    Lost,
+}
+
 /// A text that must contain certain parts, and whose other wording does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Text {
@@ -90,6 +99,8 @@ pub(super) struct Task {
     pub(super) ready_at: Micros,
     /// The range in which its `ready_at` lies after a backoff. The record will show which value it is.
     pub(super) backoff: Option<(Micros, Micros)>,
+    /// What its delay comes from, if it is delayed.
+    pub(super) delay: Delay,
     /// A date on the wall clock.
     pub(super) not_before: Option<Micros>,
     pub(super) deadline: Option<Micros>,

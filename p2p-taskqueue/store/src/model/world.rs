@@ -3,7 +3,9 @@
 use std::{cell::Cell, collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use futures::executor::block_on;
-use taskqueue_api::{Caller, Claim, Durability, Fence, Json, Operation, PeerId, QueueError, Request, Submit, TaskId};
+use taskqueue_api::{
+    Caller, Claim, Durability, Fence, Json, Operation, PeerId, QueueError, Request, Response, Submit, TaskId,
+};
 
 use super::{
     queue::{Clocks, Queue},
@@ -181,9 +183,21 @@ impl World {
         }
         let before = self.before_refusal();
         self.is_due.set(false);
-        let answer = block_on(self.subject.store.call(&self.caller(who), request));
+        let mut answer = block_on(self.subject.store.call(&self.caller(who), request));
+        answer.iter_mut().for_each(|response| self.explain(response));
         self.after_refusal(before, &answer);
         O::answer(answer?)
+    }
+
+    /// Asks the store why the queued tasks in an answer wait.
+    fn explain(&self, response: &mut Response) {
+        let tasks = match response {
+            Response::Got(got) => std::slice::from_mut(&mut got.task),
+            Response::GotMany(got) => &mut got.tasks,
+            Response::Listed(listed) => &mut listed.tasks,
+            _ => return,
+        };
+        block_on(self.subject.store.explain(tasks));
     }
 
     pub(super) const fn store(&self) -> &Arc<dyn TaskStore> {

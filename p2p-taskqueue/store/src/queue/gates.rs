@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use taskqueue_api::{ErrorCode, QueueError, TaskStatus};
+use taskqueue_api::{ErrorCode, QueueError, TaskStatus, WaitReason, WaitingFor};
 
 use crate::backend::{Fault, TypeRow, TypeTable};
 
@@ -11,6 +11,8 @@ use crate::backend::{Fault, TypeRow, TypeTable};
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     types: HashMap<Arc<str>, TypeRow>,
+    /// The number of types that are paused or limited.
+    held: usize,
     /// The pause and the drain of the whole queue.
     whole: TypeRow,
     /// The types whose rows have to be written.
@@ -30,7 +32,7 @@ pub(super) struct Eased {
 #[derive(Debug, Default)]
 struct Key {
     running: u32,
-    /// The limit; `None` when none was set. Then the limit is 1.
+    /// The limit; `None` when none was set. Then the limit is [`KEY_ALLOWS`].
     running_max: Option<u32>,
 }
 
@@ -38,7 +40,7 @@ impl Key {
     const fn is_full(&self) -> bool {
         match self.running_max {
             Some(max) => self.running >= max,
-            None => self.running >= 1,
+            None => self.running >= KEY_ALLOWS,
         }
     }
 }
@@ -51,6 +53,7 @@ impl Gates {
             if name.is_empty() {
                 gates.whole = row;
             } else {
+                gates.held += usize::from(holds(&row));
                 gates.types.insert(name.into(), row);
             }
         }
@@ -96,6 +99,35 @@ impl Gates {
     /// Whether tasks with this key are held back.
     pub(super) fn closes_key(&self, key: &str) -> bool {
         self.keys.get(key).is_some_and(Key::is_full)
+    }
+
+    /// Whether anything but a concurrency key may hold tasks back.
+    pub(super) const fn has_holds(&self) -> bool {
+        self.whole.paused || self.held > 0
+    }
+
+    /// Says what holds tasks of this type and with this key back, if anything does.
+    pub(super) fn reason(&self, task_type: &str, key: Option<&str>) -> Option<WaitingFor> {
+        let of_type = if self.has_holds() { self.reason_of_type(task_type) } else { None };
+        of_type.or_else(|| {
+            let key = key?;
+            let state = self.keys.get(key).filter(|state| state.is_full())?;
+            let max = u64::from(state.running_max.unwrap_or(KEY_ALLOWS));
+            Some(limited(u64::from(state.running), max, &format!("with the concurrency key '{key}'")))
+        })
+    }
+
+    fn reason_of_type(&self, task_type: &str) -> Option<WaitingFor> {
+        let paused = |message| Some(WaitingFor::new(WaitReason::Paused, message));
+        if self.whole.paused {
+            return paused("the queue is paused: `taskmesh resume` lets it go on".to_owned());
+        }
+        let row = self.types.get(task_type)?;
+        if row.paused {
+            return paused(format!("type '{task_type}' is paused: `taskmesh resume {task_type}` lets it go on"));
+        }
+        let (running, max) = (running(row), u64::from(row.running_max?));
+        (running >= max).then(|| limited(running, max, &format!("of type '{task_type}'")))
     }
 
     /// Counts one more task of this type in this state.
@@ -198,6 +230,8 @@ impl Gates {
         change(&mut row);
         // A type for which nobody has set anything is not remembered.
         if row != before {
+            self.held += usize::from(holds(&row));
+            self.held -= usize::from(holds(&before));
             self.types.insert(Arc::clone(name), row);
             self.changed.insert(Arc::clone(name));
         }
@@ -211,6 +245,21 @@ impl Gates {
         }
         self.changed.insert(Arc::clone(task_type));
     }
+}
+
+/// Whether the settings of a type may hold its tasks back. A drain does not: what is queued is still given out.
+const fn holds(row: &TypeRow) -> bool {
+    row.paused || row.running_max.is_some()
+}
+
+fn limited(running: u64, max: u64, which: &str) -> WaitingFor {
+    let message = if running > max {
+        // The limit was set when more of them ran.
+        format!("{running} tasks {which} run, and {max} may")
+    } else {
+        format!("{running} of {max} tasks {which} run")
+    };
+    WaitingFor::new(WaitReason::Limit, message)
 }
 
 fn too_many_types() -> QueueError {
@@ -239,6 +288,9 @@ const TYPES_MAX: usize = if cfg!(test) { 2_000 } else { 100_000 };
 
 /// Types go away when their last results are removed.
 const TYPES_RETRY_AFTER_S: f64 = 60.0;
+
+/// How many tasks with the same concurrency key run at once when no limit was set.
+const KEY_ALLOWS: u32 = 1;
 
 /// The most limits of concurrency keys, at about 200 bytes each. The number is small in tests, which reach it.
 const KEY_LIMITS_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
@@ -277,6 +329,36 @@ mod tests {
         assert!(!gates.closes_key("k"));
         assert!(gates.started(&name("k")));
         assert!(gates.stopped(&name("k")) && !gates.closes_key("k"));
+    }
+
+    #[test]
+    fn what_is_held_back_has_a_reason_and_nothing_else_has() {
+        let (mut gates, task_type, key) = (Gates::default(), name("a"), name("k"));
+        let told = |gates: &Gates, key| gates.reason("a", key).map(|why| why.message);
+        assert_eq!((gates.has_holds(), told(&gates, Some("k"))), (false, None));
+        gates.set(&["a".to_owned()], |row| row.draining = true);
+        assert_eq!((gates.has_holds(), told(&gates, Some("k"))), (false, None), "a drain holds nothing back");
+        gates.enter(&task_type, TaskStatus::Running);
+        gates.started(&key);
+        assert_eq!(told(&gates, None), None);
+        assert_eq!(told(&gates, Some("k")).unwrap(), "1 of 1 tasks with the concurrency key 'k' run");
+        gates.limit_key("k", Some(2));
+        assert_eq!(told(&gates, Some("k")), None);
+        gates.started(&key);
+        gates.enter(&task_type, TaskStatus::Running);
+        gates.limit_key("k", Some(1));
+        assert_eq!(told(&gates, Some("k")).unwrap(), "2 tasks with the concurrency key 'k' run, and 1 may");
+        gates.set(&["a".to_owned()], |row| row.running_max = Some(2));
+        assert!(gates.has_holds());
+        assert_eq!(told(&gates, Some("k")).unwrap(), "2 of 2 tasks of type 'a' run");
+        gates.set(&["a".to_owned()], |row| row.paused = true);
+        assert_eq!(told(&gates, Some("k")).unwrap(), "type 'a' is paused: `taskmesh resume a` lets it go on");
+        gates.set(&[], |row| row.paused = true);
+        assert_eq!(told(&gates, Some("k")).unwrap(), "the queue is paused: `taskmesh resume` lets it go on");
+        gates.set_all(|row| (row.paused, row.draining) = (false, false));
+        assert_eq!(told(&gates, None).unwrap(), "2 of 2 tasks of type 'a' run");
+        gates.set(&["a".to_owned()], |row| row.running_max = None);
+        assert_eq!((gates.has_holds(), told(&gates, None)), (false, None));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | `timeline` | elapsed time, which goes on over restarts |
 //! | `turn` | one transaction: finding tasks, moving them from state to state |
 //! | `recorder` | the rows as a transaction sees them, and a record of its writes: every write goes through here |
+//! | `explain` | what a pause or a limit holds back, for reads |
 //! | `submit`, `claim`, `finish`, `free`, `manage`, `cache` | the operations, within one transaction |
 //! | `depend`, `chores`, `aside` | effects of the end of a task; work that nobody asked for; due timers that stay |
 //! | `lanes`, `gates`, `running` | the writer's memory: heads of the lines of ready tasks; counts and limits; leases |
@@ -31,6 +32,7 @@ mod cache;
 mod chores;
 mod claim;
 mod depend;
+mod explain;
 mod finish;
 mod free;
 mod gates;
@@ -58,6 +60,8 @@ mod writer;
 mod bystanders;
 #[cfg(test)]
 mod chores_tests;
+#[cfg(test)]
+mod explain_tests;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

@@ -121,6 +121,7 @@ impl Writer {
         match opened {
             Ok((rows, (log, threads_log))) => {
                 self.rows = Some(rows);
+                self.show_holds();
                 self.syncer.reopened(log, threads_log);
                 self.recent.release();
                 true

@@ -19,6 +19,7 @@ use taskqueue_api::{
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
+    explain::KINDS_ASKED_MAX,
     opening,
     parked::Parked,
     readers::{Length, Readers},
@@ -46,6 +47,10 @@ pub(crate) struct Core {
     pub(super) writer: SyncSender<Message>,
     /// The bytes that waiting commands may still take.
     pub(super) room: Arc<Semaphore>,
+    /// The kinds of tasks that waiting questions may still name.
+    pub(super) questions: Arc<Semaphore>,
+    /// Whether anything was paused or limited at the last commit. The writer sets it.
+    pub(super) holds: Arc<AtomicBool>,
     pub(super) readers: Readers,
     recent: Arc<Recent>,
     pub(super) watches: Arc<Watches>,
@@ -69,8 +74,8 @@ impl Setup {
     }
 
     pub(super) fn submitted(&self, submission: Submission) -> Submitted {
-        let Submission { task_id, duplicate } = submission;
-        Submitted { task_id, peer_id: self.owner, duplicate, durability: self.durability, waiting_for: None }
+        let Submission { task_id, duplicate, waiting_for } = submission;
+        Submitted { task_id, peer_id: self.owner, duplicate, durability: self.durability, waiting_for }
     }
 
     pub(super) fn task(&self, record: Record) -> TaskRecord {
@@ -123,6 +128,7 @@ impl Core {
         let syncer = Syncer::start(log, threads_log, Arc::clone(&watches), Arc::clone(&durable), writer.clone())
             .map_err(StoreError::Threads)?;
         let recent = Arc::new(Recent::default());
+        let holds = Arc::new(AtomicBool::new(memory.gates.has_holds()));
         let work = Writer {
             backend,
             setup: setup.clone(),
@@ -137,6 +143,8 @@ impl Core {
             parked: Parked::default(),
             given_out: Vec::new(),
             waiting: VecDeque::new(),
+            questions: Vec::new(),
+            holds: Arc::clone(&holds),
             pace: Pace::new(scarcity),
         };
         let (ended, writer_ended) = sync_channel(0);
@@ -153,6 +161,8 @@ impl Core {
             setup,
             writer,
             room: Arc::new(Semaphore::new(COMMAND_BYTES_MAX)),
+            questions: Arc::new(Semaphore::new(KINDS_ASKED_MAX)),
+            holds,
             readers,
             recent,
             watches,
@@ -294,6 +304,11 @@ impl Core {
         let found = self.readers.read_pieces(length, state, piece).await?;
         self.durable.when_seen_is_synced().await;
         Ok(found)
+    }
+
+    /// Waits until what the writer has committed is on stable storage.
+    pub(super) async fn when_seen_is_synced(&self) {
+        self.durable.when_seen_is_synced().await;
     }
 
     /// Returns one record, from the recent ones or by reading it.

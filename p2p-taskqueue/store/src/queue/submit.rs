@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use taskqueue_api::{ErrorCode, QueueError, TaskId};
+use taskqueue_api::{ErrorCode, QueueError, TaskId, WaitingFor};
 
 use super::{
     depend::Parents,
@@ -36,11 +36,19 @@ impl Prepared {
 }
 
 /// The outcome of a submit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Submission {
     pub(super) task_id: TaskId,
     /// Whether an earlier submit made the task.
     pub(super) duplicate: bool,
+    /// Why no worker can claim a new task now.
+    pub(super) waiting_for: Option<WaitingFor>,
+}
+
+impl Submission {
+    const fn repeated(task_id: TaskId) -> Self {
+        Self { task_id, duplicate: true, waiting_for: None }
+    }
 }
 
 /// Queues a task.
@@ -166,10 +174,10 @@ enum Plan {
 fn carry_out(turn: &mut Turn<'_>, plan: Plan, before: &[TaskId], prepared: &mut Prepared) -> Result<Submission, Fault> {
     let task_id = prepared.row.spec.id;
     let parents = match plan {
-        Plan::Repeat(task_id) => return Ok(Submission { task_id, duplicate: true }),
+        Plan::Repeat(task_id) => return Ok(Submission::repeated(task_id)),
         Plan::RepeatOf(first) => {
             let task_id = before.get(first).copied().unwrap_or(task_id);
-            return Ok(Submission { task_id, duplicate: true });
+            return Ok(Submission::repeated(task_id));
         }
         Plan::New(parents) => parents,
     };
@@ -186,12 +194,15 @@ fn carry_out(turn: &mut Turn<'_>, plan: Plan, before: &[TaskId], prepared: &mut 
         parents.note(turn, seq)?;
         let ended = engine::parent_failed(live, *parent, ended, turn.now);
         turn.record_end(seq, task_id, &prepared.kind.task_type, &ended, None)?;
-        return Ok(Submission { task_id, duplicate: false });
+        return Ok(Submission { task_id, duplicate: false, waiting_for: None });
     }
+    let kind = &prepared.kind;
+    let waiting_for =
+        engine::waiting_for(&live, turn.now).or_else(|| turn.memory.gates.reason(&kind.task_type, kind.key.as_deref()));
     let has_row = live.phase != Phase::Ready || live.deadline.is_some();
-    let item = Item { seq, id: task_id, kind: Arc::clone(&prepared.kind), live };
+    let item = Item { seq, id: task_id, kind: Arc::clone(kind), live };
     turn.begin(item, &parents.waiting, has_row)?;
-    Ok(Submission { task_id, duplicate: false })
+    Ok(Submission { task_id, duplicate: false, waiting_for })
 }
 
 fn key_of(idempotency: &Idempotency) -> (String, String) {

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Core,
+    explain::KINDS_ASKED_MAX,
     store::COMMAND_BYTES_MAX,
     work::{Command, Message},
     writer::Writer,
@@ -32,6 +33,8 @@ pub struct Vitals {
 pub struct InUse {
     /// Bytes of commands.
     pub command_bytes: usize,
+    /// Kinds of tasks in questions.
+    pub kinds_asked: usize,
     /// Claims that wait for a task.
     pub parked: usize,
     /// Tasks that were given out to callers that had gone away, and were not taken back yet.
@@ -53,6 +56,7 @@ impl Core {
         let vitals = answered.recv().expect("the writer answers");
         let in_use = InUse {
             command_bytes: COMMAND_BYTES_MAX - self.room.available_permits(),
+            kinds_asked: KINDS_ASKED_MAX - self.questions.available_permits(),
             reads: self.readers.waiting(),
             watches: self.watches.counts(),
             ..vitals.in_use

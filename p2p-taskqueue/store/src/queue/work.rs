@@ -9,7 +9,7 @@ use taskqueue_api::{
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{store::Setup, submit::Prepared};
+use super::{explain::Question, store::Setup, submit::Prepared};
 use crate::{
     backend::Fault,
     engine::{Claimant, Live, Record, Spec, Standing},
@@ -20,6 +20,8 @@ use crate::{
 pub(super) enum Message {
     /// Do this and answer. Boxed, because the channel reserves the space of every message when it is created.
     Do(Box<Command>),
+    /// Say what holds tasks back. Boxed for the same reason.
+    Explain(Box<Question>),
     /// Look at the clock, at tasks that were given back, and at syncs that failed.
     Wake,
     /// Finish the messages before this one, and end.

@@ -1,6 +1,6 @@
 use std::{
     collections::VecDeque,
-    sync::{Arc, mpsc::Receiver},
+    sync::{Arc, atomic::AtomicBool, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
@@ -9,6 +9,7 @@ use taskqueue_api::{Durability, ErrorCode, Fence, QueueError, TaskId};
 use super::{
     batch::Run,
     chores::CHORES_MAX,
+    explain::Question,
     parked::{Parked, Unparked, nothing},
     recent::Recent,
     recorder::Written,
@@ -46,6 +47,10 @@ pub(super) struct Writer {
     pub(super) given_out: Vec<(TaskId, Fence)>,
     /// Messages that were received and are not in a batch yet.
     pub(super) waiting: VecDeque<Message>,
+    /// Questions that were received and are not answered yet.
+    pub(super) questions: Vec<Question>,
+    /// Whether anything was paused or limited at the last commit. Readers look at it.
+    pub(super) holds: Arc<AtomicBool>,
     pub(super) pace: Pace,
 }
 
@@ -100,6 +105,7 @@ impl Writer {
             let (commands, close) = self.receive();
             closing = close;
             self.turn(commands);
+            self.answer_questions();
             #[cfg(test)]
             self.answer_looks();
         }
@@ -123,6 +129,7 @@ impl Writer {
                     weight += command.work.weight();
                     commands.push(*command);
                 }
+                Message::Explain(question) => self.questions.push(*question),
                 Message::Wake => {}
                 #[cfg(test)]
                 Message::Look(look) => self.pace.looks.push(look),
@@ -249,6 +256,7 @@ impl Writer {
                     return Err(Trouble::Commit(fault));
                 }
                 self.memory.running.committed();
+                self.show_holds();
                 self.recent.release();
                 self.given_out.drain(..taken_back);
                 Ok(Committed { answers, served, ended, wrote, needs_sync })

@@ -8,7 +8,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use taskqueue_api::{Caller, PeerId, QueueError, Request, Response, RouteBook, StoreStatus, TaskId, TaskQueue};
+use taskqueue_api::{
+    Caller, PeerId, QueueError, Request, Response, RouteBook, StoreStatus, TaskId, TaskQueue, TaskRecord,
+};
 
 use super::{OpenFile, RepairReport, ScrubReport, SqliteBackend, readings::Readings, repair, scrub::look_over};
 use crate::{StoreError, StoreOptions, TaskStore, Watch, queue::Core};
@@ -148,9 +150,14 @@ impl TaskQueue for SqliteStore {
     }
 }
 
+#[async_trait]
 impl TaskStore for SqliteStore {
     fn watch(&self, ids: &[TaskId]) -> Result<Watch, QueueError> {
         self.core.watch(ids)
+    }
+
+    async fn explain(&self, tasks: &mut [TaskRecord]) {
+        self.core.explain(tasks).await;
     }
 
     fn state(&self) -> StoreStatus {

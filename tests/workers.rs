@@ -113,7 +113,7 @@ fn a_misspelt_type_is_answered_wherever_one_looks() -> Result<()> {
     for arguments in [&["get", id][..], &["wait", id, "--timeout", "0"]] {
         assert_eq!(at(&node.run(&[arguments, &["--json"]].concat())?.json()?, "/task/waiting_for"), waiting);
         let shown = node.run(arguments)?.stdout;
-        ensure!(shown.contains(&format!("waits for {MISSPELT}")), "{shown}");
+        ensure!(shown.contains(&format!("waiting   {MISSPELT}")), "{shown}");
     }
     let listed = node.run(&["list"])?.stdout;
     ensure!(listed.contains("no machine takes 'wordcuont'"), "{listed}");
@@ -224,7 +224,7 @@ fn a_demand_that_nobody_meets_is_named() -> Result<()> {
     let quiet = node.run(&["submit", "render"])?;
     assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""), "only what nobody takes is told at once");
     let shown = node.run(&["get", quiet.stdout.trim()])?.stdout;
-    ensure!(shown.contains("waits for") && shown.contains("paused"), "{shown}");
+    ensure!(shown.contains("waiting") && shown.contains("paused"), "{shown}");
     Ok(())
 }
 

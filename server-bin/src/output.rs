@@ -143,7 +143,7 @@ pub(crate) fn task_text(task: &TaskRecord, names: &Names) -> String {
         ("updated", ago(task.updated_at)),
         ("owner", names.show(&task.owner)),
     ];
-    rows.extend(task.waiting_for.as_ref().map(|waiting| ("waits for", waiting.message.clone())));
+    rows.extend(task.waiting_for.as_ref().map(|waiting| ("waiting", waiting.message.clone())));
     rows.extend(task.submitted_by.map(|machine| ("from", names.show(&machine))));
     rows.extend((!task.requires.is_empty()).then(|| ("requires", task.requires.join(", "))));
     rows.extend(task.pin_to.map(|machine| ("pinned to", names.show(&machine))));
@@ -264,7 +264,7 @@ mod tests {
         let table = tasks_table(std::slice::from_ref(&queued));
         assert!(table.ends_with("  the next attempt is in 4.0 s"), "{table}");
         let failed = TaskRecord { status: TaskStatus::Failed, waiting_for: None, ..queued };
-        assert!(!task_text(&failed, &Names::default()).contains("waits for"));
+        assert!(!task_text(&failed, &Names::default()).contains("waiting"));
         assert!(tasks_table(&[failed]).ends_with("  no such model"));
     }
 

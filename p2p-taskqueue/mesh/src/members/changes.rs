@@ -191,7 +191,7 @@ impl Mesh {
     fn member_or_why(&self, peer: PeerId) -> Result<&MemberEntry, MembersError> {
         self.roster.member(&peer).ok_or_else(|| match self.roster.is_removed(&peer) {
             true => MembersError::RemovedAlready(peer.to_string()),
-            false => MembersError::unknown(&peer.to_string(), std::iter::empty()),
+            false => MembersError::Unknown(peer.to_string()),
         })
     }
 }

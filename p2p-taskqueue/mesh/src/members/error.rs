@@ -34,12 +34,13 @@ pub enum MeshError {
 }
 
 /// The reason why the members are not changed. Each message says what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum MembersError {
-    #[error("no machine of the mesh is called {text:?}{}: `taskmesh members` lists them", meant(nearest.as_ref()))]
-    Unknown { text: String, nearest: Option<String> },
-    #[error("the ids of {count} machines begin with {text:?}: give more of it, or a name")]
-    Several { text: String, count: usize },
+    /// A text means none of the machines, or several.
+    #[error("{}", .0.message)]
+    NotFound(Box<QueueError>),
+    #[error("no machine of the mesh has the id {0}: `taskmesh members` lists them")]
+    Unknown(String),
     #[error("this machine is not an admin of its mesh: ask for it on one that is (`taskmesh members` shows which)")]
     NotAdmin,
     #[error(
@@ -79,26 +80,11 @@ pub(crate) enum MembersError {
     Unsaved(String),
 }
 
-fn meant(nearest: Option<&String>) -> String {
-    nearest.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
-}
-
-impl MembersError {
-    /// Returns the error for a name that no member has, with the most similar one.
-    pub(super) fn unknown<'a>(text: &str, names: impl Iterator<Item = &'a MachineName>) -> Self {
-        let nearest = taskqueue_api::nearest(text, names.map(MachineName::as_str));
-        let text = text.chars().take(TEXT_CHARS_SHOWN).collect();
-        Self::Unknown { text, nearest: nearest.map(str::to_owned) }
-    }
-}
-
-/// How much of a name that nobody has is shown again.
-const TEXT_CHARS_SHOWN: usize = 64;
-
 impl From<MembersError> for QueueError {
     fn from(error: MembersError) -> Self {
         let code = match &error {
-            MembersError::Unknown { .. } | MembersError::RemovedAlready(_) => ErrorCode::NotFound,
+            MembersError::NotFound(error) => error.code,
+            MembersError::Unknown(_) | MembersError::RemovedAlready(_) => ErrorCode::NotFound,
             MembersError::NotAdmin | MembersError::NeedsRoot => ErrorCode::Forbidden,
             MembersError::Full | MembersError::NotInvited(NotInvited::TooMany) => ErrorCode::LimitExceeded,
             MembersError::Ticket(_) => ErrorCode::Unauthorized,
@@ -108,8 +94,8 @@ impl From<MembersError> for QueueError {
         };
         // The argument of the operation that has to be another one.
         let field = match &error {
-            MembersError::Unknown { .. }
-            | MembersError::Several { .. }
+            MembersError::NotFound(_)
+            | MembersError::Unknown(_)
             | MembersError::RemovedAlready(_)
             | MembersError::Itself
             | MembersError::LastAdmin => "member",

@@ -2,7 +2,7 @@
 
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
-use taskqueue_api::{Grants, Role};
+use taskqueue_api::{Grants, MachineNames, Role};
 
 use super::{
     entry::Change,
@@ -225,23 +225,9 @@ impl Mesh {
     }
 
     pub(super) fn resolve(&self, text: &str) -> Result<PeerId, MembersError> {
-        if let Some(peer) = taskqueue_api::whole_peer_id(text) {
-            return Ok(peer);
-        }
         let names = self.roster.names();
-        let wanted = text.to_ascii_lowercase();
-        if let Some((peer, _)) = names.iter().find(|(_, name)| name.as_str() == wanted) {
-            return Ok(*peer);
-        }
-        let by_prefix: Vec<PeerId> = match text.len() {
-            0..PREFIX_CHARS_LEAST => Vec::new(),
-            _ => names.keys().filter(|peer| peer.to_base58().starts_with(text)).copied().collect(),
-        };
-        match by_prefix.as_slice() {
-            [peer] => Ok(*peer),
-            [] => Err(MembersError::unknown(text, names.values())),
-            several => Err(MembersError::Several { text: text.to_owned(), count: several.len() }),
-        }
+        let names = MachineNames::new(names.iter().map(|(peer, name)| (*peer, name.as_str())));
+        names.find(text).map_err(|error| MembersError::NotFound(Box::new(error)))
     }
 
     /// Takes entries and notes about secrets in. Returns whether anything has changed.
@@ -336,6 +322,3 @@ pub(super) fn signing_key<'a>(
         Signer::Root => None,
     }
 }
-
-/// The shortest beginning of a peer id that stands for it. All ids of machines begin with the same eight characters.
-const PREFIX_CHARS_LEAST: usize = 10;

@@ -191,7 +191,7 @@ async fn progress_is_seen_in_the_record() -> TestResult {
         TestResult::Ok(job.wait().await?)
     };
     let mut result = None;
-    soon(worker.run_until(async { result = Some(client.await) })).await??;
+    soon(Box::pin(worker.run_until(async { result = Some(client.await) }))).await??;
     assert_eq!(result.ok_or("no end")??, 1);
     Ok(())
 }

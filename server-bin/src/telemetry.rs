@@ -20,18 +20,26 @@ use crate::foreign::Foreign;
 /// Starts logging. A node logs what it does, a client command only problems. `-v` shows more, `-vv` everything of this
 /// project. When `RUST_LOG` is set, it alone decides.
 pub(crate) fn start(is_node: bool, verbose: u8) {
-    let level = match verbose {
-        0 if !is_node => "warn",
-        0 => "warn,server_bin=info,p2p_taskqueue=info,mcp_core=info,runtime_bridge=info",
-        // rmcp logs something for every request.
-        1 => "info,rmcp=warn,server_bin=debug,p2p_taskqueue=debug,mcp_core=debug,runtime_bridge=debug",
-        _ => "debug,server_bin=trace,p2p_taskqueue=trace,mcp_core=trace,runtime_bridge=trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives(is_node, verbose)));
     let is_terminal = std::io::stderr().is_terminal();
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     logs.with_ansi(is_terminal).fmt_fields(fields()).init();
 }
+
+fn directives(is_node: bool, verbose: u8) -> String {
+    let (others, own) = match verbose {
+        0 if !is_node => return "warn".to_owned(),
+        0 => ("warn", "info"),
+        // rmcp logs something for every request.
+        1 => ("info,rmcp=warn", "debug"),
+        _ => ("debug", "trace"),
+    };
+    let own: Vec<_> = OWN_CRATES.iter().map(|name| format!("{name}={own}")).collect();
+    format!("{others},{}", own.join(","))
+}
+
+/// The beginnings of the names of this project's crates.
+const OWN_CRATES: [&str; 5] = ["server_bin", "p2p_taskqueue", "taskqueue_", "mcp_core", "runtime_bridge"];
 
 /// Formats each event as one line, whatever its values contain: some are texts that others wrote.
 fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
@@ -63,6 +71,20 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_node_logs_what_each_crate_of_the_project_does() {
+        let manifest = include_str!("../../Cargo.toml");
+        let members = manifest.lines().filter_map(|line| line.split_once("path = ")).map(|(before, _)| before);
+        let crates: Vec<_> =
+            members.filter_map(|before| before.split(' ').next()).map(|name| name.replace('-', "_")).collect();
+        assert!(crates.len() > 4, "{crates:?}");
+        for name in crates {
+            assert!(OWN_CRATES.iter().any(|own| name.starts_with(own)), "{name}");
+        }
+        assert_eq!(directives(false, 0), "warn");
+        assert!(directives(true, 0).contains("taskqueue_=info"));
     }
 
     #[test]

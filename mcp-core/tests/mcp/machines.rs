@@ -137,7 +137,7 @@ async fn a_text_that_means_no_machine_is_refused_by_the_name_that_the_caller_wro
     let twins = &GPU[..12];
     for (text, code, says) in [
         ("gpu-bxo", "not_found", "no machine of the mesh is called \"gpu-bxo\": did you mean gpu-box?"),
-        ("render", "not_found", "no machine of the mesh is called \"render\": `members` lists them"),
+        ("render", "not_found", "no machine of the mesh is called \"render\": `taskmesh members` lists them"),
         (twins, "invalid_argument", "2 machines"),
         ("12D3KooW", "invalid_argument", "10 characters"),
     ] {

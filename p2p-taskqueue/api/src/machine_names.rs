@@ -77,7 +77,7 @@ impl MachineNames {
         };
         let meant = nearest.map(|name| format!("did you mean {name}? ")).unwrap_or_default();
         let shown: String = text.chars().take(TEXT_CHARS_SHOWN).collect();
-        let message = format!("no machine of the mesh is called {shown:?}: {meant}`members` lists them");
+        let message = format!("no machine of the mesh is called {shown:?}: {meant}`taskmesh members` lists them");
         QueueError::new(ErrorCode::NotFound, message)
     }
 }
@@ -148,7 +148,10 @@ mod tests {
         let names = names();
         let (code, message) = refused(&names, "Gpu-bxo");
         assert_eq!(code, ErrorCode::NotFound);
-        assert_eq!(message, "no machine of the mesh is called \"Gpu-bxo\": did you mean gpu-box? `members` lists them");
+        assert_eq!(
+            message,
+            "no machine of the mesh is called \"Gpu-bxo\": did you mean gpu-box? `taskmesh members` lists them"
+        );
         for text in ["", " ", "render", "12d3koowdpj7as", "\u{0}", "é"] {
             let (code, message) = refused(&names, text);
             assert!(code == ErrorCode::NotFound && !message.contains("mean"), "{text}: {message}");

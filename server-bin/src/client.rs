@@ -4,8 +4,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use p2p_taskqueue::{
-    Caller, ErrorCode, Mesh, Multiaddr, Operation, PeerId, QueueError, TaskQueue, TaskQueueExt as _,
-    api::{Target, TargetedQueue},
+    Caller, ErrorCode, Mesh, Multiaddr, Operation, QueueError, TaskQueue, TaskQueueExt as _,
+    api::{Target, TargetedQueue, whole_peer_id},
     mesh::{DaemonQueue, Node, NodeFiles as _, NodeHandle},
 };
 use runtime_bridge::{Backend, ExecutorThread, Runtime, ThreadConfig};
@@ -182,7 +182,7 @@ fn named(mesh: Option<&Mesh>, peer: &str) -> String {
 /// Reads a peer as a person names it: an address, or the id of a peer whose addresses the node has stored.
 fn targets(data_dir: &DataDir, peer: &str) -> Result<Vec<Target>, Failure> {
     let at = |address| Target { remote_multiaddr: Some(address), remote_peer_id: None };
-    if let Ok(peer_id) = peer.parse::<PeerId>() {
+    if let Some(peer_id) = whole_peer_id(peer) {
         let known = data_dir.files().load_peers().into_iter().filter(|known| known.peer_id == peer_id);
         let addresses = known.flat_map(|known| known.addresses);
         return Ok(addresses.filter_map(|address| address.with_p2p(peer_id).ok()).map(at).collect());

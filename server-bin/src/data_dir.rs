@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use etcetera::{AppStrategy as _, AppStrategyArgs};
 use p2p_taskqueue::{
     DataFolder, DataFolderError, Identity, LockedFolder, Mesh, PeerId,
+    api::whole_peer_id,
     mesh::{NodeFiles, RememberedPeer},
 };
 
@@ -78,13 +79,12 @@ impl DataDir {
 
     /// Returns the machine that a person means in the argument `name`: a member of the mesh, or any peer by its id.
     pub(crate) fn machine(&self, name: &str, text: &str) -> Result<PeerId, Failure> {
-        match (self.mesh()?, text.parse()) {
-            (_, Ok(peer)) => Ok(peer),
-            (Some(mesh), Err(_)) => mesh.find(text).map_err(|problem| Failure::argument(name, problem)),
-            (None, Err(_)) => {
-                Err(Failure::argument(name, format!("{text:?} is no peer id, and this machine knows no mesh")))
-            }
-        }
+        let nowhere = || format!("{text:?} is no peer id, and this machine knows no mesh");
+        let found = match self.mesh()? {
+            Some(mesh) => mesh.find(text),
+            None => whole_peer_id(text).ok_or_else(nowhere),
+        };
+        found.map_err(|problem| Failure::argument(name, problem))
     }
 
     /// Reads what this machine knows of its mesh; `None` before the first start or join.

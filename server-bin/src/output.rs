@@ -260,7 +260,7 @@ mod tests {
     fn a_queued_task_shows_what_it_waits_for_and_an_ended_one_its_error() {
         let queued = task(&json!({ "machine": PeerId::random().to_string(), "worker_id": "w", "started_at": 1.0 }));
         let text = task_text(&queued, &Names::default());
-        assert!(text.contains("\nwaits for the next attempt is in 4.0 s\n"), "{text}");
+        assert!(text.contains("\nwaiting   the next attempt is in 4.0 s\n"), "{text}");
         let table = tasks_table(std::slice::from_ref(&queued));
         assert!(table.ends_with("  the next attempt is in 4.0 s"), "{table}");
         let failed = TaskRecord { status: TaskStatus::Failed, waiting_for: None, ..queued };

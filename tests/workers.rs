@@ -278,3 +278,22 @@ fn a_call_that_has_not_ended_says_what_it_waits_for() -> Result<()> {
     end.write("over")?;
     Ok(())
 }
+
+/// The mesh hears of 64 workers of a machine. Those beyond are not shown with their slots, but work all the same.
+#[test]
+fn a_machine_with_more_workers_than_the_mesh_hears_of_starts_and_all_of_them_work() -> Result<()> {
+    let specs: Vec<String> = (0..=WORKERS_TOLD).map(|number| format!("t{number}=cat")).collect();
+    let arguments: Vec<&str> = specs.iter().flat_map(|spec| ["--worker", spec]).collect();
+    let node = Node::start(&arguments)?;
+    for number in 0..=WORKERS_TOLD {
+        let done = node.run(&["submit", &format!("t{number}"), "--text", "x", "--wait"])?;
+        ensure!(done.code == Some(0) && done.stdout.contains('x'), "t{number}: {done:?}");
+    }
+    let listed = node.ask(&["workers"])?;
+    let workers = at(&listed, "/workers").as_array().context("no list")?;
+    let told = workers.iter().filter(|worker| worker.get("slots").is_some()).count();
+    ensure!((workers.len(), told) == (WORKERS_TOLD + 1, WORKERS_TOLD), "{told} of {}", workers.len());
+    Ok(())
+}
+
+const WORKERS_TOLD: usize = 64;

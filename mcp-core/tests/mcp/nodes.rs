@@ -50,7 +50,7 @@ impl Nodes {
         };
         let workers: Vec<_> = offers.iter().flat_map(|offer| [worker(&here, offer), worker(&there, offer)]).collect();
         for worker in &workers {
-            worker.is_known().await;
+            worker.is_told().await;
         }
         let queue = |node: &NodeHandle| TestQueue::before(node.queue(), node.peer_id());
         Self { client: Client::new(queue(&here)), there: queue(&there), here, address, _workers: workers }

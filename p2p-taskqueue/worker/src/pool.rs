@@ -107,7 +107,7 @@ pub struct Worker {
     /// The loops hold the receivers. The value true asks them to end.
     stopping: watch::Sender<bool>,
     supervisor: Spawned<()>,
-    /// Set once the node of this machine knows of the worker.
+    /// Set once the node of this machine has been told of the worker.
     is_told: watch::Receiver<bool>,
 }
 
@@ -127,7 +127,7 @@ impl Worker {
         let slots = Arc::new(Semaphore::new(config.slots.max(1)));
         let runtime = Arc::clone(runtime);
         let (busy, is_told) = (watch::Sender::new(0), watch::Sender::new(false));
-        let is_known = is_told.subscribe();
+        let was_told = is_told.subscribe();
         let telling = Telling {
             offer: config.offer(),
             queue: Arc::clone(&queue),
@@ -141,16 +141,16 @@ impl Worker {
         let supervisor = spawner.spawn(async move {
             futures::join!(telling.run(), pool.supervise());
         });
-        Self { stopping, supervisor, is_told: is_known }
+        Self { stopping, supervisor, is_told: was_told }
     }
 
-    /// Waits until the node of this machine knows what the worker takes, and tells its peers of it. Where no node is, it
-    /// returns at once.
+    /// Waits until the node of this machine has been told what the worker takes. If it could take that in, it tells its
+    /// peers.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn is_known(&self) {
+    pub async fn is_told(&self) {
         // An error means that the worker has ended.
         drop(self.is_told.clone().wait_for(|is_told| *is_told).await);
     }

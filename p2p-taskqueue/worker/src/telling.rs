@@ -16,7 +16,7 @@ pub(crate) struct Telling {
     pub(crate) busy: watch::Receiver<u32>,
     /// The worker holds the sender.
     pub(crate) stopping: watch::Receiver<bool>,
-    /// Set once the node knows of the worker, or cannot know of it.
+    /// Set once the node has been told of the worker, whatever it has answered.
     pub(crate) is_told: watch::Sender<bool>,
 }
 
@@ -26,19 +26,19 @@ impl Telling {
         let mut is_known = false;
         loop {
             let told = if is_known { self.tell_busy().await } else { self.tell_all().await };
+            let was_told = self.is_told.send_replace(true);
             is_known = match told {
                 Ok(told) => told.unknown.is_empty(),
-                Err(error) if error.code == ErrorCode::Unsupported => {
-                    self.is_told.send_replace(true);
-                    return;
-                }
+                Err(error) if error.code == ErrorCode::Unsupported => return,
                 Err(error) => {
-                    tracing::debug!(%error, "the node could not be told of the worker");
+                    if !was_told {
+                        let worker_id = &self.offer.worker_id;
+                        tracing::warn!(worker_id, %error, "the mesh does not hear of the worker, which works all the same");
+                    }
                     // What the node has heard is not known.
                     false
                 }
             };
-            self.is_told.send_if_modified(|is_told| !std::mem::replace(is_told, is_known || *is_told) && is_known);
             if self.is_over(is_known).await {
                 break;
             }

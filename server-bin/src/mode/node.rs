@@ -151,7 +151,7 @@ impl P2pSide {
         let start_worker = |config| Worker::start(config, node.queue(), node.serving_peers(), &runtime);
         let workers: Vec<_> = worker_configs.into_iter().map(start_worker).collect();
         // Whoever reads that the node is ready finds its tools.
-        join_all(workers.iter().map(Worker::is_known)).await;
+        join_all(workers.iter().map(Worker::is_told)).await;
         Ok(Self { node, rpc, workers })
     }
 }

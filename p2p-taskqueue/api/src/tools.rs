@@ -40,6 +40,25 @@ pub struct ToolOffer {
     pub input_schema: Json,
 }
 
+impl ToolOffer {
+    /// Makes the offer of a tool of which only its name is known.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), description: String::new(), input_schema: Json::null() }
+    }
+
+    /// The bytes of the description and the schema.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        self.description.len() + self.input_schema.len_bytes()
+    }
+
+    /// Leaves the description and the schema out.
+    pub fn strip(&mut self) {
+        *self = Self::named(std::mem::take(&mut self.name));
+    }
+}
+
 /// Calls a tool of a node: queues a durable task of that type and waits for its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Json, PeerId, QueueError, ToolOffer,
+    PeerId, QueueError, ToolOffer,
     check::{Check, labels, name},
     limits::{OFFER_BYTES_MAX, TASK_TYPES_MAX, WORKERS_TOLD_MAX},
 };
@@ -108,7 +108,7 @@ impl WorkerOffer {
     /// The bytes of the descriptions and schemas.
     #[must_use]
     pub fn content_bytes(&self) -> usize {
-        self.takes.iter().map(|tool| tool.description.len() + tool.input_schema.len_bytes()).sum()
+        self.takes.iter().map(ToolOffer::content_bytes).sum()
     }
 
     /// Leaves out descriptions and schemas, the largest first, until the rest is within [`OFFER_BYTES_MAX`]. Returns
@@ -117,13 +117,11 @@ impl WorkerOffer {
         let mut lost = Vec::new();
         let mut bytes = self.content_bytes();
         while bytes > OFFER_BYTES_MAX {
-            let size = |tool: &ToolOffer| tool.description.len() + tool.input_schema.len_bytes();
-            let Some(largest) = self.takes.iter_mut().max_by_key(|tool| size(tool)) else { break };
+            let Some(largest) = self.takes.iter_mut().max_by_key(|tool| tool.content_bytes()) else { break };
             lost.push(largest.name.clone());
-            bytes -= size(largest);
-            largest.description = String::new();
-            largest.input_schema = Json::null();
-            bytes += size(largest);
+            bytes -= largest.content_bytes();
+            largest.strip();
+            bytes += largest.content_bytes();
         }
         lost
     }

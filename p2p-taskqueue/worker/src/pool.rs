@@ -10,8 +10,8 @@ use std::{
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use runtime_bridge::{Runtime, RuntimeExt as _, Spawned};
 use taskqueue_api::{
-    Caller, Check as _, Claim, Json, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, TaskId,
-    TaskQueue, TaskQueueExt as _, TaskRecord, ToolOffer, WorkerOffer,
+    Caller, Check as _, Claim, Operation as _, PeerId, QueueError, Release, Target, TargetedQueue, TaskId, TaskQueue,
+    TaskQueueExt as _, TaskRecord, ToolOffer, WorkerOffer,
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
@@ -51,7 +51,7 @@ impl WorkerConfig {
     ) -> Self {
         Self {
             worker_id: worker_id.into(),
-            takes: task_types.into_iter().map(|name| undescribed(name.into())).collect(),
+            takes: task_types.into_iter().map(ToolOffer::named).collect(),
             labels: Vec::new(),
             session: None,
             handler,
@@ -303,11 +303,6 @@ impl Pool {
             output = future => Some(output),
         }
     }
-}
-
-/// Returns the offer of a task type that nothing is said of.
-fn undescribed(name: String) -> ToolOffer {
-    ToolOffer { name, description: String::new(), input_schema: Json::null() }
 }
 
 /// Waits for `future` while the work that is under way goes on.

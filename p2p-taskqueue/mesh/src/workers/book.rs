@@ -10,7 +10,7 @@ use std::{
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 use taskqueue_api::{
-    Allowed, Claim, Grant, Grants, Json, QueueError, TellWorkers, ToolOffer, WorkerOffer, WorkersTold,
+    Allowed, Claim, Grant, Grants, QueueError, TellWorkers, ToolOffer, WorkerOffer, WorkersTold,
     limits::{WORKER_STANDS_S, WORKERS_TOLD_MAX},
 };
 use tokio::sync::watch;
@@ -398,15 +398,10 @@ impl Machine {
                 return;
             }
         }
-        let takes = claim.supported_task_types.iter().map(|name| ToolOffer {
-            name: name.clone(),
-            description: String::new(),
-            input_schema: Json::null(),
-        });
         let offer = WorkerOffer {
             instance: String::new(),
             worker_id: claim.worker_id.clone(),
-            takes: takes.collect(),
+            takes: claim.supported_task_types.iter().map(ToolOffer::named).collect(),
             labels: claim.labels.clone(),
             session: claim.session.clone(),
             slots: 0,

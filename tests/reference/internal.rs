@@ -74,6 +74,7 @@ pub(super) const INTERNAL: &[(&str, &[&str])] = &[
     (
         "how many reasons to wait are kept, and how much of a mesh they look at and name",
         &[
+            "carrier::workers::CONTENT_BYTES_MAX",
             "carrier::workers::REASONS_MAX",
             "workers::book::BOOK_BYTES_MAX",
             "workers::demand::COMPARED_MAX",

@@ -111,7 +111,11 @@ impl MeshQueue {
             Request::ListTools(_) => {
                 Ok(Response::ToolsListed(ToolsListed { tools: self.directory.workers.own_tools() }))
             }
-            Request::Workers(query) => Ok(Response::WorkersListed(Box::pin(self.list_workers(query)).await?)),
+            Request::Workers(query) => {
+                let answer = Response::WorkersListed(Box::pin(self.list_workers(query)).await?);
+                check_size(&answer)?;
+                Ok(answer)
+            }
             Request::TellWorkers(told) => Ok(Response::WorkersTold(self.tell_workers(caller, told)?)),
             Request::CallTool(call) => Ok(Response::ToolCalled(Box::pin(self.call_tool(caller, call)).await?)),
             Request::Invite(invite) => Ok(Response::Invitation(self.invite(invite)?)),

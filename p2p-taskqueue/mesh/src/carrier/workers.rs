@@ -2,14 +2,15 @@
 
 use std::{
     cell::OnceCell,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
 use taskqueue_api::{
-    Caller, Claim, Complete, Json, Operation as _, QueueError, Request, Response, Submit, Submitted, TaskRecord,
-    TaskStatus, TellWorkers, ToolOffer, WaitingFor, WorkerInfo, Workers, WorkersListed, WorkersTold, check_size,
+    Caller, Claim, Complete, Grants, Json, Peer, QueueError, Request, Response, Submit, Submitted, TaskRecord,
+    TaskStatus, TellWorkers, ToolOffer, WaitingFor, WorkerInfo, Workers, WorkersListed, WorkersTold,
 };
 
 use super::MeshQueue;
@@ -99,7 +100,8 @@ impl MeshQueue {
     pub(super) async fn list_workers(&self, query: Workers) -> Result<WorkersListed, QueueError> {
         let directory = &self.directory;
         let now = Moment::now(&*directory.runtime);
-        let peers = directory.peers(false).await?;
+        let peers: BTreeMap<PeerId, Peer> =
+            directory.peers(false).await?.into_iter().map(|peer| (peer.peer_id, peer)).collect();
         let machines = Machines::of(directory);
         let is_asked_for = |worker: &Known| {
             let takes = query.task_type.as_deref().is_none_or(|task_type| worker.takes(task_type));
@@ -110,7 +112,7 @@ impl MeshQueue {
             let is_own = worker.machine == directory.peer_id;
             let machine = machines.name(&worker.machine).or_else(|| is_own.then(|| worker.machine.to_string()))?;
             let connected = worker.stands && machines.is_there(&worker.machine);
-            let peer = peers.iter().find(|peer| peer.peer_id == worker.machine);
+            let peer = peers.get(&worker.machine);
             let of_machine = peer.and_then(|peer| peer.last_seen).filter(|_| !machines.is_there(&worker.machine));
             let last_seen = [worker.last_seen, of_machine].into_iter().flatten().reduce(f64::max);
             Some(WorkerInfo {
@@ -130,18 +132,21 @@ impl MeshQueue {
         let known = directory.workers.known(now).into_iter().filter(is_asked_for);
         let mut workers: Vec<_> = known.filter_map(info).collect();
         workers.sort_by(|a, b| (&a.machine, &a.worker_id).cmp(&(&b.machine, &b.worker_id)));
-        let answer = Response::WorkersListed(WorkersListed { self_peer_id: directory.peer_id, workers });
-        check_size(&answer)?;
-        Workers::answer(answer)
+        fit(&mut workers);
+        Ok(WorkersListed { self_peer_id: directory.peer_id, workers })
     }
 
     pub(super) fn tell_workers(&self, caller: &Caller, told: TellWorkers) -> Result<WorkersTold, QueueError> {
-        let now = Moment::now(&*self.directory.runtime);
-        let (machine, grants) = match caller {
+        let (machine, grants) = self.origin(caller);
+        self.directory.workers.tell(machine, grants.cloned(), told, Moment::now(&*self.directory.runtime))
+    }
+
+    /// Returns the machine that asks, and what it may do; `None` stands for this one.
+    fn origin<'a>(&self, caller: &'a Caller) -> (PeerId, Option<&'a Arc<Grants>>) {
+        match caller {
             Caller::Local => (self.directory.peer_id, None),
-            Caller::Peer(member) => (member.peer, Some(Arc::clone(&member.grants))),
-        };
-        self.directory.workers.tell(machine, grants, told, now)
+            Caller::Peer(member) => (member.peer, Some(&member.grants)),
+        }
     }
 
     /// Notes who claims tasks of this node.
@@ -151,12 +156,8 @@ impl MeshQueue {
             Request::ClaimMany(many) => &many.claim,
             _ => return,
         };
-        let now = Moment::now(&*self.directory.runtime);
-        let (machine, grants) = match caller {
-            Caller::Local => (self.directory.peer_id, None),
-            Caller::Peer(member) => (member.peer, Some(&member.grants)),
-        };
-        self.directory.workers.claimed(machine, grants, claim, now);
+        let (machine, grants) = self.origin(caller);
+        self.directory.workers.claimed(machine, grants, claim, Moment::now(&*self.directory.runtime));
     }
 
     /// Returns for each task of a submit why no worker would claim it now.
@@ -220,6 +221,26 @@ impl MeshQueue {
     }
 }
 
+/// Leaves out descriptions and schemas until the rest fits into an answer: those of the machine that has the most, then of
+/// the next. So a machine that has much to say keeps nobody from what the others say.
+fn fit(workers: &mut [WorkerInfo]) {
+    let mut said: BTreeMap<PeerId, usize> = BTreeMap::new();
+    for worker in &*workers {
+        *said.entry(worker.peer_id).or_default() += worker.takes.iter().map(ToolOffer::content_bytes).sum::<usize>();
+    }
+    let mut bytes: usize = said.values().sum();
+    while bytes > CONTENT_BYTES_MAX {
+        let Some((most, of_it)) = said.iter().max_by_key(|(_, bytes)| **bytes).map(|(peer, bytes)| (*peer, *bytes))
+        else {
+            return;
+        };
+        let its = workers.iter_mut().filter(|worker| worker.peer_id == most);
+        its.flat_map(|worker| &mut worker.takes).for_each(ToolOffer::strip);
+        said.remove(&most);
+        bytes -= of_it;
+    }
+}
+
 fn shown(tool: &ToolOffer, schemas: bool) -> ToolOffer {
     let input_schema = if schemas { tool.input_schema.clone() } else { Json::null() };
     ToolOffer { input_schema, ..tool.clone() }
@@ -228,5 +249,50 @@ fn shown(tool: &ToolOffer, schemas: bool) -> ToolOffer {
 /// How long a reason counts as found lately. Workers that fall silent are no change that is counted.
 const FRESH: Duration = Duration::from_millis(100);
 
+/// The most bytes of descriptions and schemas in one list of workers. With the names they stay below the largest frame.
+const CONTENT_BYTES_MAX: usize = 3 * 1024 * 1024;
+
 /// The most reasons that are kept: more kinds of tasks than usually wait at the same time.
 const REASONS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(peer_id: PeerId, tools: usize, description_bytes: usize) -> WorkerInfo {
+        let tool =
+            |number| ToolOffer { description: "d".repeat(description_bytes), ..ToolOffer::named(format!("t{number}")) };
+        WorkerInfo {
+            machine: "machine".to_owned(),
+            peer_id,
+            worker_id: "w".to_owned(),
+            connected: true,
+            last_seen: None,
+            takes: (0..tools).map(tool).collect(),
+            labels: Vec::new(),
+            session: None,
+            slots: Some(1),
+            busy: Some(0),
+            since: 1.0,
+        }
+    }
+
+    #[test]
+    fn machines_with_much_to_say_keep_nobody_from_what_the_others_say() {
+        let [greedy, other_greedy, modest] = [(); 3].map(|()| PeerId::random());
+        let mut workers = vec![worker(modest, 3, 1_000), worker(modest, 2, 20_000)];
+        // Many small texts, and few large ones.
+        workers.extend((0..64).map(|_| worker(greedy, 256, 250)));
+        workers.extend((0..64).map(|_| worker(other_greedy, 1, 64_000)));
+        let before = workers.clone();
+        fit(&mut workers);
+        for (worker, before) in workers.iter().zip(&before) {
+            let names = |worker: &WorkerInfo| worker.takes.iter().map(|tool| tool.name.clone()).collect::<Vec<_>>();
+            assert_eq!(names(worker), names(before), "types are listed in any case");
+            assert_eq!(worker.takes == before.takes, worker.peer_id == modest);
+        }
+        let mut fitting = vec![worker(greedy, 256, 250), worker(modest, 1, 10)];
+        fit(&mut fitting);
+        assert_eq!(fitting, [worker(greedy, 256, 250), worker(modest, 1, 10)]);
+    }
+}

@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Table, presets::NOTHING};
 use p2p_taskqueue::{
     Json,
-    api::{Attempt, TaskRecord, write_answer, write_refusal},
+    api::{Attempt, TaskRecord, span_text, write_answer, write_refusal},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -212,12 +212,8 @@ pub(crate) fn ago(unix_s: f64) -> String {
 
 /// Returns a span of time in a suitable unit.
 pub(crate) fn span(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.0} h", s / 3_600.0),
-        s => format!("{:.0} days", s / 86_400.0),
-    }
+    // Tenths of a second are not of interest in a table.
+    if seconds < 10.0 { format!("{seconds:.0} s") } else { span_text(seconds) }
 }
 
 fn attempts(task: &TaskRecord) -> String {
